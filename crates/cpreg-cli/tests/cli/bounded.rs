@@ -1,4 +1,5 @@
-//! A VM of 8 GiB is as little work as a small one: what `show` and `check` read is counted, and their memory is limited.
+//! Bounded work on a VM of 8 GiB: the bytes that `show` and `check` read are counted, and their
+//! memory is limited.
 
 use std::fs::File;
 use std::process::Command;
@@ -7,9 +8,9 @@ use crate::fixtures::{unpack_sparse, unpack_stream};
 use crate::run::{KVM_6_12, TCG_10_0_MAPPED_RAM, cpreg_in, streams};
 use cpreg_testdata::large_stream::{self, Size};
 
-/// More than a debug build maps before it does anything; far less than the file.
+/// Memory limit: more than a debug build maps at its start, far less than the file.
 const MEMORY_LIMIT_KIB: &str = "65536";
-/// The head, the end and the description, some times over.
+/// Limit of the bytes read: several times the header, the end and the description.
 const READ_LIMIT: u64 = 2 << 20;
 
 #[test]
@@ -28,7 +29,7 @@ fn eight_gibibytes_of_ram_are_not_read() {
         &["check", "vm", "vm"],
         &["diff", "vm", "vm"],
     ] {
-        // What a shell has read includes what the processes have read that it waited for.
+        // The count of the shell includes the reads of the processes that it waited for.
         let script = "ulimit -v $1 || exit 9; shift; \"$@\" || exit $?; cat /proc/$$/io";
         let mut shell = Command::new("sh");
         shell.args([
@@ -48,7 +49,8 @@ fn eight_gibibytes_of_ram_are_not_read() {
     }
 }
 
-/// What these tests and the benchmarks take for streams are streams: read from the front, every record is in its place.
+/// Checks that the streams made for these tests and the benchmarks are valid: parsed from the
+/// start, every record is in its place.
 #[test]
 fn grown_streams_are_whole() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -54,7 +54,8 @@ fn is_unknown() {
     assert_snapshot!("check_unknown", cpreg(&["check", KVM_6_16, KVM_6_12]));
 }
 
-/// What a stream that a guest left does not tell, a profile does: the destination's own PSCI version.
+/// Checks that a profile proves more than a stream of a running guest: the destination's PSCI
+/// version.
 #[test]
 fn a_profile_tells_more_than_a_stream() {
     let folder = folder_with_stream(KVM_6_16, "there.json", make_profile(KVM_6_12).as_bytes());
@@ -81,7 +82,7 @@ fn all_lists_what_is_copied() {
         .stdout
         .lines()
         .filter(|line| line.starts_with("  copied"));
-    // And cpu/vfp and cpu/irq-line-state.
+    // The two are cpu/vfp and cpu/irq-line-state.
     assert_eq!(copied.count(), 255 + 2, "{all}");
 }
 

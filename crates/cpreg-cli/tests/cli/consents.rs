@@ -1,4 +1,5 @@
-//! What the user decides: `--accept`, `--set`, `--ignore`, `--drop`, `--tolerances`; and how it can be misspelt.
+//! Consents of the user: `--accept`, `--set`, `--ignore`, `--drop`, `--tolerances`, and misspelt
+//! ones.
 
 use insta::assert_snapshot;
 
@@ -7,13 +8,13 @@ use crate::run::{
     KVM_6_12, KVM_6_16, KVM_7_3_MAX, Run, TCG_10_0, TCG_11_1, command, cpreg, streams,
 };
 
-/// PSCI 1.3 into a kernel that is only known to take 1.1.
+/// Checks PSCI 1.3 into a kernel that is only known to accept 1.1.
 fn check(consents: &[&str]) -> Run {
     let arguments = [&["check", KVM_6_16, KVM_6_12], consents].concat();
     cpreg(&arguments)
 }
 
-/// Everything but what loaders do on their own, which consents do not change.
+/// Returns everything but the behaviour of loaders without cpreg, which consents do not change.
 fn plan(run: &Run) -> String {
     let text = run.to_string();
     let end = text.find("on its own").expect("loaders");
@@ -87,7 +88,7 @@ reason = "our guests never hibernate"
     );
 }
 
-/// What is lost by the user's decision is said even where keys are concerned, but not what it was.
+/// Checks that a lost register is named even if it is a key, but without its value.
 #[test]
 fn secrets_are_lost_without_being_shown() {
     let run = cpreg(&["check", KVM_7_3_MAX, KVM_6_16, "--ignore", "APIAKEYLO_EL1"]);
@@ -150,7 +151,7 @@ fn files_that_hold_no_tolerances() {
     );
 }
 
-/// A slip must not go by in silence: everything that decides nothing is said on standard error, and nothing else changes.
+/// Checks that every consent without effect is noted on standard error, and changes nothing else.
 #[test]
 fn what_decides_nothing_is_said() {
     let plain = check(&[]);
@@ -169,7 +170,7 @@ fn values_fit_into_their_register() {
     assert_snapshot!("set_too_wide", run);
 }
 
-/// What stands in the way is what the register shall hold, not what it holds.
+/// Checks that a refusal shows the value that was set, not the value of the VM.
 #[test]
 fn what_cannot_be_set_is_shown() {
     let run = check(&["--set", "ID_AA64MMFR3_EL1.TCRX=1"]);

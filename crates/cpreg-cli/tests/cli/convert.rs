@@ -1,4 +1,4 @@
-//! `cpreg convert`: what it writes, and that it writes nothing where it must not.
+//! `cpreg convert`: the written files, and the cases in which it must not write.
 
 use std::fs;
 use std::process::Stdio;
@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::fixtures::{file_names, unpack_stream};
 use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, command, cpreg_in, streams};
 
-/// A folder with a VM of Linux 6.12, unpacked, and what other kernels wrote.
+/// Creates a folder with a VM of Linux 6.12, decompressed, and streams of other kernels.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join("vm"), unpack_stream(KVM_6_12)).expect("a file in it");
@@ -25,7 +25,7 @@ fn folder() -> TempDir {
 
 const ORIGINAL_FILES: [&str; 4] = ["5.10.xz", "6.12.xz", "6.16.xz", "vm"];
 
-/// Everything but what loaders do on their own.
+/// Returns everything but the behaviour of loaders without cpreg.
 fn answer(run: &Run) -> String {
     let text = run.to_string();
     let (begin, rest) = text.split_once("on its own").expect("loaders");
@@ -108,8 +108,8 @@ fn nothing_is_written_without_a_plan() {
     for (source, to, status) in [("vm", "5.10.xz", 1), ("6.16.xz", "6.12.xz", 3)] {
         let run = cpreg_in(folder.path(), &["convert", source, "--to", to, "-o", "out"]);
         assert_eq!(run.status, Some(status), "{run}");
-        let said = format!("written: nothing; {source} is as it was\n");
-        assert!(run.stdout.ends_with(&said), "{run}");
+        let expected = format!("written: nothing; {source} is unchanged\n");
+        assert!(run.stdout.ends_with(&expected), "{run}");
         let arguments = ["convert", source, "--to", to, "--in-place"];
         assert_eq!(cpreg_in(folder.path(), &arguments).status, Some(status));
     }
@@ -186,7 +186,8 @@ fn standard_streams() {
     assert_eq!(file_names(folder.path()), before);
 }
 
-/// Of many that change one file at once, one does, and the others leave it alone; those that come later find it done.
+/// Checks that of many concurrent changes of one file only one runs at a time, and later ones find
+/// it done.
 #[test]
 fn one_at_a_time_in_place() {
     let folder = folder();

@@ -53,7 +53,7 @@ fn a_stream_and_a_profile() {
     assert_snapshot!("diff_profile", run);
 }
 
-/// vCPUs that differ in the same way stand together; those that do not, apart.
+/// Checks that vCPUs with equal differences are grouped, and others are separate.
 #[test]
 fn vcpus_by_difference() {
     let mut profile: serde_json::Value =

@@ -1,12 +1,14 @@
-//! README and docs, against what the command does: whatever they show is run, and must come out as shown.
+//! README and docs against the command: every session shown is run, and must print what is shown.
 //!
-//! In every document a block marked `console` is a session: `$ cpreg …`, perhaps with `< FILE` and `> FILE`, or `$ echo $?`, and
-//! under each command what it prints (output, then errors). A line `[…]` there stands for any lines. The sessions of a document run one after another in a
-//! folder of their own, with the example files in it that docs/README.md lists.
+//! In every document a block marked `console` is a session: `$ cpreg …`, optionally with `< FILE`
+//! and `> FILE`, or `$ echo $?`. The lines after each command are its output, then its errors. A
+//! line `[…]` stands for any lines. The sessions of a document run one after another in their own
+//! folder, with the example files that docs/README.md lists.
 //!
-//! The README's picture is drawn from what its command prints.
+//! The README's picture is drawn from the output of its command.
 //!
-//! `cargo xtask bless` (or `BLESS=1`) rewrites what is shown under commands, except where lines are left out, and the picture.
+//! `cargo xtask bless` (or `BLESS=1`) rewrites the lines after commands, except around `[…]`, and
+//! the picture.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,7 +28,7 @@ fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
-/// README.md and everything below docs/, by path from the repository.
+/// Returns README.md and everything below docs/, as paths in the repository.
 fn documents() -> Vec<PathBuf> {
     let mut found = vec![PathBuf::from("README.md")];
     let mut folders = vec![PathBuf::from("docs")];
@@ -44,7 +46,7 @@ fn documents() -> Vec<PathBuf> {
     found
 }
 
-/// The files of docs/README.md's table of examples: name, and where it comes from.
+/// Returns the files in docs/README.md's table of examples, by name and origin.
 fn examples() -> Vec<(String, PathBuf)> {
     let text = read(&repository().join("docs/README.md"));
     let (_, table) = text
@@ -73,7 +75,7 @@ fn folder_with_examples() -> TempDir {
     folder
 }
 
-/// A document with every session run: what it should be.
+/// Runs every session of a document and returns the document with its output.
 fn run_sessions(text: &str) -> String {
     let folder = folder_with_examples();
     let mut played = String::new();
@@ -129,7 +131,7 @@ fn typed_run(folder: &Path, typed: &str) -> Run {
     }
 }
 
-/// Whether these are the printed lines, where `[…]` stands for any.
+/// Returns `true` if the shown lines match the printed ones. `[…]` matches any lines.
 fn is_shown(shown: &[&str], printed: &[&str]) -> bool {
     match shown.split_first() {
         None => printed.is_empty(),
@@ -167,10 +169,11 @@ fn sessions_are_as_shown() {
     assert!(sessions > 10, "only {sessions} sessions are left");
 }
 
-/// The picture that the README shows.
+/// Picture in the README.
 const PICTURE: &str = "docs/report.svg";
 
-/// A reader with nothing but a clone can run the README's first command, and sees the same report.
+/// Runs the README's first command, which users run with nothing but a clone, and compares its
+/// output with the picture.
 #[test]
 fn the_readme_shows_what_its_command_prints() {
     let text = read(&repository().join("README.md"));
@@ -213,7 +216,7 @@ fn the_readme_shows_what_its_command_prints() {
     }
 }
 
-/// docs/tolerances.md explains every entry: each register of the table is named there.
+/// Checks that docs/tolerances.md names every register of the table.
 #[test]
 fn every_tolerance_is_explained() {
     let text = read(&repository().join("docs/tolerances.md"));
@@ -225,7 +228,7 @@ fn every_tolerance_is_explained() {
         .map(|name| name.as_str().expect("text"));
     let missing: Vec<&str> = names
         .filter(|name| {
-            // Words for whole classes, `the performance monitors`, stand as they are.
+            // Names of whole classes, `the performance monitors`, are used as they are.
             let quoted = if name.contains(' ') {
                 (*name).to_owned()
             } else {
@@ -237,7 +240,8 @@ fn every_tolerance_is_explained() {
     assert!(missing.is_empty(), "not explained: {missing:?}");
 }
 
-/// The example file is taken, and the one that is shown. (What it does is a session of docs/tolerances.md.)
+/// Checks that cpreg accepts the example file and the one shown in docs/tolerances.md, where a
+/// session shows its effect.
 #[test]
 fn the_example_of_tolerances_is_taken() {
     let text = read(&repository().join("docs/examples/tolerances.toml"));
@@ -253,7 +257,7 @@ fn the_example_of_tolerances_is_taken() {
     assert_eq!(of_operator.count(), text.matches("[[tolerance]]").count());
 }
 
-/// Every link between documents leads to a file that is there.
+/// Checks that every link between documents leads to an existing file.
 #[test]
 fn links_lead_somewhere() {
     let mut broken = Vec::new();

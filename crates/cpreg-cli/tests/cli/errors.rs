@@ -1,4 +1,5 @@
-//! Files that are none, or not ours: exit status 2, nothing on standard output, what is wrong and what to do on standard error.
+//! Invalid or foreign files: exit status 2, nothing on standard output, the error and a hint on
+//! standard error.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -11,7 +12,7 @@ use insta::assert_snapshot;
 use crate::fixtures::{folder_with, unpack_stream, x86_stream};
 use crate::run::{KVM_6_12, Run, cpreg_in};
 
-/// What every command says of this file.
+/// Returns the errors of every command for this file.
 fn errors_for(content: &[u8]) -> String {
     let folder = folder_with("vm", content);
     let run = cpreg_in(folder.path(), &["show", "vm"]);
@@ -62,14 +63,14 @@ fn streams_that_end_too_early() {
     let stream = unpack_stream(KVM_6_12);
     assert_snapshot!("error_cut_in_header", errors_for(&stream[..6]));
     assert_snapshot!("error_cut_in_ram", errors_for(&stream[..0x10000]));
-    // Inside the register list of the cpu section.
+    // Cut inside the register list of the cpu section.
     assert_snapshot!("error_cut_in_cpu", errors_for(&stream[..0x80000]));
 }
 
 #[test]
 fn damage_in_the_cpu_section() {
     let mut stream = unpack_stream(KVM_6_12);
-    // TCR2_EL1's id becomes that of an earlier register.
+    // Replace TCR2_EL1's id by that of an earlier register.
     let id = 0x6030_0000_0013_c103_u64.to_be_bytes();
     let at = stream.windows(8).position(|bytes| bytes == id);
     stream[at.expect("the register") + 7] = 0x02;
@@ -89,7 +90,7 @@ fn what_cannot_be_opened() {
     assert_snapshot!("error_directory", run(&["show", "folder"]));
 }
 
-/// As a user who may not read the file, even where the tests run as one who may read all.
+/// Runs as a user who may not read the file, even if the tests run as root.
 #[test]
 fn no_permission() {
     const NOBODY: u32 = 65534;
@@ -98,8 +99,9 @@ fn no_permission() {
         let permissions = fs::Permissions::from_mode(mode);
         fs::set_permissions(folder.path().join(name), permissions).expect("its owner may");
     };
-    // A place that everybody reaches. Another process writes it: while this one did, a child that a test beside this one
-    // starts could hold it open, and what is open for writing cannot be started.
+    // A folder that every user can reach. Another process copies the file: a child of a concurrent
+    // test could inherit it if this process wrote it, and a file that is open for writing cannot be
+    // executed.
     let copied = Command::new("cp")
         .args([env!("CARGO_BIN_EXE_cpreg"), "cpreg"])
         .current_dir(folder.path())
@@ -120,7 +122,7 @@ fn no_permission() {
         Run::from_output(&["show", "vm"], &output)
     );
 
-    // A place where nobody may write.
+    // A folder in which nobody may write.
     mode("vm", 0o644);
     fs::write(folder.path().join("vm"), unpack_stream(KVM_6_12)).expect("its owner may");
     mode("", 0o555);
@@ -196,7 +198,7 @@ fn packing_that_is_not_read() {
     assert_snapshot!("error_lz4", errors_for(b"\x04\x22\x4d\x18 and more"));
 }
 
-/// A profile replaces no device, and no QEMU is started for it.
+/// Checks that a profile replaces no device, and that no QEMU is started for it.
 #[test]
 fn a_profile_replaces_no_device() {
     let run = cpreg_in(
@@ -206,7 +208,7 @@ fn a_profile_replaces_no_device() {
     assert_snapshot!("error_probe_device", run);
 }
 
-/// What has no end is not read to its end before its begin is looked at.
+/// Checks that the start of an endless input is recognised before it is read further.
 #[test]
 fn what_has_no_end_is_looked_at_first() {
     let run = crate::run::cpreg(&["show", "/dev/zero"]);

@@ -1,7 +1,9 @@
-//! `cpreg explain` with error lines: `tests/fixtures/words` holds real ones with what they say and where they come from.
+//! `cpreg explain` with error lines. `tests/fixtures/words` has real ones with their statements and
+//! origin.
 //!
-//! A case there begins with `# from:`, `# kind:` and `# says:` (each thing that is said, shortened by [`short`], between bars), its lines
-//! follow. Those of `made-up.txt` are put together from the programs' sources; all others were really printed.
+//! A case begins with `# from:`, `# kind:` and `# says:` (each statement, shortened by [`short`],
+//! between bars). Its lines follow. The cases of `made-up.txt` are composed from the programs'
+//! sources; all others are recorded lines.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,7 +29,7 @@ fn fixtures() -> PathBuf {
     streams().join("../words")
 }
 
-/// The cases, by file.
+/// Returns the cases, by file.
 fn cases() -> BTreeMap<String, Vec<MessageCase>> {
     let mut files = BTreeMap::new();
     for entry in fs::read_dir(fixtures()).expect("the fixtures") {
@@ -63,7 +65,7 @@ fn hex(value: Option<u64>) -> String {
     value.map_or_else(|| "-".to_owned(), |value| format!("{value:x}"))
 }
 
-/// A symptom in few words.
+/// Shortens a symptom to a few words.
 fn format_symptom(symptom: &Symptom) -> String {
     match symptom {
         Symptom::TooManyRegisters {
@@ -151,7 +153,7 @@ fn format_symptom(symptom: &Symptom) -> String {
     }
 }
 
-/// The kinds of the failures that lines come to, and what they say.
+/// Returns the kinds of the failures in the lines, and their statements.
 fn explain_lines(lines: &str) -> (String, String) {
     let mut failures = LoadFailures::default();
     for line in lines.lines() {
@@ -197,7 +199,7 @@ fn real_lines_say_what_they_say() {
     assert!(real >= 30, "only {real} real texts are left");
 }
 
-/// What the command prints about each file of real lines, as about a log.
+/// Explains each file of real lines as a log.
 #[test]
 fn real_lines_are_explained() {
     for file in cases().keys() {
@@ -275,7 +277,8 @@ fn a_log_of_anything_is_read() {
     assert_eq!(nothing.status, Some(3), "{nothing}");
 }
 
-/// The guest's keys are not printed, also where a program's line had them, and not by halves where a long line is cut.
+/// Checks that the guest's keys are redacted in lines that contain them, also where a long line is
+/// truncated.
 #[test]
 fn a_line_that_ends_before_its_error_is_not_guessed_at() {
     let line = "Failed to restore the state of the vcpu: Failed to set register 0x603000000013c103 to value 0x0";
@@ -318,7 +321,7 @@ fn a_file_that_is_not_there_is_named() {
     assert_snapshot!("explain_no_file", run);
 }
 
-/// What is to be filled in is in capitals; the rest is a command line that there is.
+/// Checks that every proposed command line is valid. Words in capitals stand for arguments.
 #[test]
 fn every_command_that_settles_it_is_there() {
     let mut commands: Vec<String> = Vec::new();

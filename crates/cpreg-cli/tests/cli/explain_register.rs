@@ -82,7 +82,7 @@ fn slips_are_answered_with_what_to_do() {
     assert_snapshot!("explain_slips", runs.join("\n"));
 }
 
-/// The JSON says of each kernel what the text says of runs of them.
+/// Checks that JSON has for each kernel what the text has for ranges of kernels.
 #[test]
 fn json_tells_every_kernel() {
     let run = explain(&["PIR_EL1", "--format", "json"]);

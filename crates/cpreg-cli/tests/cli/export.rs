@@ -1,4 +1,4 @@
-//! `cpreg tolerances --export`: what comes out is taken by those for whom it is, and says what the table says.
+//! `cpreg tolerances --export`: the target programs accept the output, and it matches the table.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,7 +21,7 @@ use crate::fixtures::folder_with;
 use crate::run::{cpreg, cpreg_in};
 use crate::schema;
 
-/// Entries of an operator that would get out of a comment if they could.
+/// Entries of an operator that try to end a comment.
 const OPERATOR_ENTRIES: &[u8] = br#"
 [[tolerance]]
 registers = ["TCR2_EL1", "CCSIDR_EL1[2]"]
@@ -67,7 +67,7 @@ fn number(text: &str) -> u64 {
 
 // ---- QEMU
 
-/// Compiles the exported C as QEMU would see it, runs it, and gives the calls that it made.
+/// Compiles the exported C against stubs of QEMU, runs it, and returns the calls that it made.
 fn calls(folder: &Path, table: &str) -> BTreeSet<String> {
     fs::write(folder.join("table.c"), table).expect("a file");
     let fixtures = repository().join("tests/fixtures/export");
@@ -78,9 +78,9 @@ fn calls(folder: &Path, table: &str) -> BTreeSet<String> {
             "-Wall",
             "-Wextra",
             "-Werror",
-            // The function of an accelerator that only an operator's entries are about.
+            // The stub of an accelerator that only an operator's entries use.
             "-Wno-unused-function",
-            // And one in which all is left out.
+            // A stub without any entry.
             "-Wno-unused-parameter",
             "-o",
             "recorder",
@@ -105,7 +105,7 @@ fn calls(folder: &Path, table: &str) -> BTreeSet<String> {
     calls
 }
 
-/// The calls that the table in JSON asks for.
+/// Returns the calls that the table in JSON requires.
 fn expected_calls(table: &Value) -> BTreeSet<String> {
     let mut calls = BTreeSet::new();
     for accelerator in ["kvm", "tcg"] {
@@ -152,7 +152,8 @@ fn qemu_compiles_it_and_it_says_what_the_table_says() {
     );
     let table = cpreg(&["tolerances", "--export", "json"]).json();
     assert_eq!(calls, expected_calls(&table));
-    // One of each kind, by hand: VENDOR_HYP_BMAP_2 as QEMU 11.1 has it itself, the physical timer, its counter.
+    // One entry of each kind by hand: VENDOR_HYP_BMAP_2 as in QEMU 11.1, the physical timer, its
+    // counter.
     for call in [
         "kvm 0x6030000000160003 0xffffffffffffffff 0x0 source",
         "kvm 0x603000000013df11 0x1 0x0 source",
@@ -161,7 +162,7 @@ fn qemu_compiles_it_and_it_says_what_the_table_says() {
     ] {
         assert!(calls.contains(call), "{call} is not among {calls:#?}");
     }
-    // What has a condition on another register is not there at all.
+    // An entry with a condition on another register is not exported.
     let tcr2 = format!("kvm {:#x}", RegisterId::TCR2_EL1.raw());
     assert!(!calls.iter().any(|call| call.starts_with(&tcr2)));
 }
@@ -253,7 +254,7 @@ fn only_what_has_no_condition_is_removed() {
         run_script(folder.path(), &run.stdout),
         (Some(1), "no register to remove\n".to_owned())
     );
-    // The condition of TCR2_EL1 was looked at, and holds.
+    // The condition of TCR2_EL1 is checked, and holds.
     let looked = run.stdout.replace(
         "#set -- \"$@\" 0x603000000013c103",
         "set -- \"$@\" 0x603000000013c103",
@@ -325,7 +326,7 @@ fn condition(of: &Value) -> Condition {
     }
 }
 
-/// Reads an entry back, by nothing but what docs/json.md says.
+/// Parses an entry, using only the description in docs/json.md.
 fn entry(of: &Value) -> Tolerance {
     let optional = |member: &str| of[member].as_str().map(str::to_owned);
     Tolerance {
@@ -391,7 +392,7 @@ fn json_has_all_that_the_table_says() {
     assert_eq!(read.len(), built_in.entries().len());
     for (read, entry) in read.iter().zip(built_in.entries()) {
         let mut entry = entry.clone();
-        // A document has its words.
+        // The text of a document has its own names.
         let words = entry
             .remedy
             .map(|it| remedy::advice(&it, remedy::DESTINATION_PLACEHOLDER));
@@ -429,7 +430,7 @@ fn json_is_as_its_schema_says() {
             .any(|it| it["value"] == "0x2a")
     );
 
-    // And it is not as the schema says if anything is missing, too much or something else.
+    // The schema rejects missing, additional and different members.
     let changed = |change: &dyn Fn(&mut Value)| {
         let mut table = table.clone();
         change(&mut table["tolerances"][0]);

@@ -1,10 +1,11 @@
-//! A QEMU that is none: a shell script is started in its place, and the test speaks QMP for it.
+//! Fake QEMU: a shell script that is started in place of QEMU, for which the test speaks QMP.
 //!
-//! What lives here is the stage: the script, its monitor, device state written into a descriptor that came with `add-fd`, and what
-//! has to be gone at the end. What is played on it is for the tests.
+//! This module has the script, its monitor, the device state written to a descriptor passed with
+//! `add-fd`, and the checks that nothing is left at the end. The tests define the behaviour.
 //!
-//! The script says its process id and its monitor's address in a folder `started/PID`, and then carries out what is written into
-//! a FIFO there. It stands in the repository: a file that was just written cannot be started while another test's child has it open.
+//! The script writes its process id and its monitor's address into a folder `started/PID`, and then
+//! executes the lines written into a FIFO there. The script is a file in the repository, because a
+//! file that was just written cannot be executed while another test's child has it open.
 
 use std::fs::{self, File};
 use std::io::{IoSliceMut, Read as _, Write as _};
@@ -30,54 +31,54 @@ use tempfile::TempDir;
 use crate::fixtures::{file_names, unpack_stream};
 use crate::run::{Run, command};
 
-/// Nothing that a test waits for takes longer.
+/// Timeout of everything that a test waits for.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// What is there of a QEMU, and what it does otherwise than one.
+/// Properties of a fake QEMU, and its deviations from a real one.
 pub(crate) struct FakeQemu {
-    /// Major, minor, micro.
+    /// Version: major, minor, micro.
     pub(crate) version: [u32; 3],
     pub(crate) machine: String,
     pub(crate) kvm: bool,
-    /// What its guest does before anything is loaded.
+    /// Run state before anything is loaded.
     pub(crate) status: &'static str,
-    /// What `info ramblock` prints.
+    /// Output of `info ramblock`.
     pub(crate) ram: String,
-    /// What `xen-save-devices-state` writes before anything is loaded.
+    /// Output of `xen-save-devices-state` before anything is loaded.
     pub(crate) state: Vec<u8>,
     pub(crate) opening: Opening,
-    /// What becomes of a stream that was sent: the state that is saved afterwards.
+    /// Conversion of a received stream into the state that is saved afterwards.
     pub(crate) load: fn(&[u8]) -> Vec<u8>,
-    /// What it does with a command in place of what a QEMU would do; the flag says whether a stream has arrived.
+    /// Replacement of QEMU's reaction to a command. The flag is `true` after a stream has arrived.
     pub(crate) fault: fn(&str, bool) -> Option<Fault>,
 }
 
-/// How the monitor begins.
+/// Start of the monitor.
 #[derive(Clone, Copy)]
 pub(crate) enum Opening {
     Greeting,
-    /// It never does.
+    /// The monitor never connects.
     NoMonitor,
-    /// It connects and is silent.
+    /// The monitor connects and is silent.
     Silent,
-    /// It connects, says this and closes.
+    /// The monitor connects, sends this and closes.
     Bytes(&'static [u8]),
-    /// The program does this before there is a monitor.
+    /// The program does this before its monitor exists.
     ShellCommand(&'static str),
 }
 
-/// What is done in place of an answer.
+/// Reaction in place of a reply.
 pub(crate) enum Fault {
     Silence,
-    /// Class and description.
+    /// Error with class and description.
     Refusal(&'static str, &'static str),
     Answer(Value),
-    /// The program does this, its end included.
+    /// The program does this, possibly exiting.
     ShellCommand(&'static str),
 }
 
-/// Device state as a QEMU writes it: the header and each device's section.
+/// Returns device state as QEMU writes it: the header and the section of each device.
 pub(crate) fn device_state(bytes: &[u8]) -> Vec<u8> {
     let stream = Stream::open(&bytes).expect("a stream");
     let mut state = b"QEVM\0\0\0\x03".to_vec();
@@ -90,7 +91,7 @@ pub(crate) fn device_state(bytes: &[u8]) -> Vec<u8> {
     state
 }
 
-/// A stream with other registers in it.
+/// Returns a stream with other registers.
 pub(crate) fn edit_registers(bytes: &[u8], change: impl FnOnce(&mut Vm)) -> Vec<u8> {
     let stream = Stream::open(&bytes).expect("a stream");
     let mut vm = stream.vm().expect("a VM");
@@ -105,7 +106,8 @@ pub(crate) fn edit_registers(bytes: &[u8], change: impl FnOnce(&mut Vm)) -> Vec<
 }
 
 impl FakeQemu {
-    /// A QEMU that has what the one had that wrote this recorded stream, and keeps what it is given.
+    /// Returns a QEMU like the one that wrote this recorded stream, which keeps the state that it
+    /// loads.
     pub(crate) fn from_stream(recorded: &str) -> Self {
         let bytes = unpack_stream(recorded);
         let stream = Stream::open(&bytes).expect("a stream");
@@ -131,7 +133,7 @@ impl FakeQemu {
         }
     }
 
-    /// One that only begins.
+    /// Returns a QEMU that only starts.
     pub(crate) fn with_opening(opening: Opening) -> Self {
         Self {
             version: [10, 0, 2],
@@ -147,7 +149,7 @@ impl FakeQemu {
     }
 }
 
-/// A folder in which the command runs, with a program `qemu` in it and a folder for temporary files.
+/// Folder in which the command runs, with a program `qemu` and a folder for temporary files.
 pub(crate) struct Workspace {
     folder: TempDir,
 }
@@ -163,7 +165,7 @@ impl Workspace {
         Self { folder }
     }
 
-    /// With a recorded stream, unpacked, as `vm`.
+    /// Creates the folder with a recorded stream, decompressed, as `vm`.
     pub(crate) fn with_vm(recorded: &str) -> Self {
         let stage = Self::new();
         stage.put("vm", &unpack_stream(recorded));
@@ -178,12 +180,12 @@ impl Workspace {
         self.folder.path().join(name)
     }
 
-    /// Runs the command with this in QEMU's place.
+    /// Runs the command with this QEMU.
     pub(crate) fn run(&self, fake: FakeQemu, arguments: &[&str]) -> Run {
         self.start(fake, arguments).end()
     }
 
-    /// Runs the command, and tells the words of each program that was started in QEMU's place, one a line.
+    /// Runs the command, and returns the arguments of each started program, one a line.
     pub(crate) fn run_with_command_lines(
         &self,
         fake: FakeQemu,
@@ -192,7 +194,7 @@ impl Workspace {
         self.start(fake, arguments).finish_with_command_lines()
     }
 
-    /// Starts the command with this in QEMU's place.
+    /// Starts the command with this QEMU.
     pub(crate) fn start(&self, fake: FakeQemu, arguments: &[&str]) -> RunningCommand<'_> {
         let before = file_names(self.folder.path());
         let cast = Arc::new(FakeServer {
@@ -220,7 +222,8 @@ impl Workspace {
         }
     }
 
-    /// Has a QEMU that runs listen at a socket of this name, until the command of the one run given here has ended.
+    /// Has a running QEMU listen at a socket of this name, until the command of the given run has
+    /// exited.
     pub(crate) fn run_with_monitor(
         &self,
         name: &str,
@@ -245,7 +248,7 @@ impl Workspace {
     }
 }
 
-/// A run of the command that is under way.
+/// Run of the command in progress.
 pub(crate) struct RunningCommand<'a> {
     workspace: &'a Workspace,
     files_before: Vec<String>,
@@ -256,13 +259,13 @@ pub(crate) struct RunningCommand<'a> {
 }
 
 impl RunningCommand<'_> {
-    /// Waits until so many programs have started.
+    /// Waits until `count` programs have started.
     pub(crate) fn wait_for_programs(&mut self, count: usize) {
         let started = self.workspace.path("started");
         self.wait_for("a program's start", |_| file_names(&started).len() >= count);
     }
 
-    /// Waits until a command was heard so many times.
+    /// Waits until a command was received `times` times.
     pub(crate) fn wait_for_command(&mut self, command: &str, times: usize) {
         self.wait_for(command, |cast| {
             let heard = cast.commands.lock().expect("nobody died");
@@ -285,7 +288,7 @@ impl RunningCommand<'_> {
         kill_process(id.expect("a process id"), signal).expect("it runs");
     }
 
-    /// How it ended; nothing may be left of the programs or in the folders.
+    /// Waits for the end, and checks that no program and no file is left.
     pub(crate) fn end(self) -> Run {
         self.finish_with_command_lines().0
     }
@@ -314,16 +317,16 @@ impl RunningCommand<'_> {
     }
 }
 
-/// Everybody who plays a part in one run.
+/// State of all programs in one run.
 struct FakeServer {
     fake: FakeQemu,
-    /// The commands, in the order of their arrival.
+    /// Received commands, in order.
     commands: Mutex<Vec<String>>,
     is_over: AtomicBool,
 }
 
 impl FakeServer {
-    /// Plays every program that starts until it is over.
+    /// Serves every started program until the run is over.
     fn serve_programs(&self, started: &Path) {
         let mut known = Vec::new();
         thread::scope(|scope| {
@@ -349,7 +352,7 @@ impl FakeServer {
         match self.fake.opening {
             Opening::NoMonitor => {}
             Opening::ShellCommand(orders) => self.send_shell_command(program, orders),
-            // What has given up meanwhile listens no more.
+            // A program that has given up no longer listens.
             Opening::Greeting => {
                 if let Ok(socket) = connect() {
                     self.serve_monitor(socket, Some(program));
@@ -362,18 +365,18 @@ impl FakeServer {
             }
             Opening::Bytes(words) => {
                 if let Ok(mut socket) = connect() {
-                    // It may close before it has heard everything.
+                    // The program may close before it has received everything.
                     let _ = socket.write_all(words);
                 }
             }
         }
     }
 
-    /// Has a program do something; whether it still can is not known.
+    /// Sends a line to a program, which may have exited.
     fn send_shell_command(&self, program: &Path, orders: &str) {
         let flags = OFlags::WRONLY | OFlags::NONBLOCK;
         let deadline = Instant::now() + WAIT_TIMEOUT;
-        // It can be opened from the moment on in which the program has.
+        // The FIFO can be opened once the program has opened it.
         while Instant::now() < deadline && !self.is_over.load(Ordering::Relaxed) {
             if let Ok(fifo) = rustix::fs::open(program.join("orders"), flags, Mode::empty()) {
                 let _ = File::from(fifo).write_all(orders.as_bytes());
@@ -383,7 +386,7 @@ impl FakeServer {
         }
     }
 
-    /// Speaks for a QEMU until the other side closes, or the program has ended.
+    /// Serves the monitor of a QEMU until the peer closes, or the program has exited.
     fn serve_monitor(&self, socket: UnixStream, program: Option<&Path>) {
         let [major, minor, micro] = self.fake.version;
         let mut monitor = Monitor {
@@ -442,7 +445,7 @@ impl FakeServer {
         }
     }
 
-    /// Waits for who sends a stream; none if it is over before.
+    /// Accepts the sender of a stream. Returns `None` if the run is over before.
     fn accept(&self, listener: &UnixListener) -> Option<UnixStream> {
         listener.set_nonblocking(true).expect("a mode");
         while !self.is_over.load(Ordering::Relaxed) {
@@ -491,11 +494,11 @@ struct Monitor {
 
 impl Monitor {
     fn send(&mut self, message: &Value) {
-        // Who has gone does not hear it.
+        // A peer that has exited does not receive it.
         let _ = self.socket.write_all(format!("{message}\r\n").as_bytes());
     }
 
-    /// The next request; none if nobody is there any more.
+    /// Reads the next request. Returns `None` if the peer has closed.
     fn receive(&mut self) -> Option<Value> {
         loop {
             if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {

@@ -1,4 +1,5 @@
-//! What can go wrong while a file is written: no room, Ctrl-C, the end of the process. Nothing is lost, nothing is left behind.
+//! Failures while a file is written: no space, Ctrl-C, a killed process. No data is lost, and no
+//! temporary file is left.
 
 use std::fs;
 use std::os::unix::process::ExitStatusExt as _;
@@ -16,9 +17,9 @@ use cpreg_testdata::large_stream::{self, Size};
 
 const MIB: u64 = 1 << 20;
 
-/// A folder with a VM, `vm`, and a stream of another kernel that it can be converted for, `there`.
+/// Creates a folder with a VM, `vm`, and a stream of another kernel to convert it for, `there`.
 fn folder(pages: u64, vcpus: u32) -> TempDir {
-    // Below target, which is on a disk more often than the folder for temporary files is.
+    // The folder is below target, which is on a disk more often than the temporary folder.
     let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).expect("a temporary folder");
     let ram = (64 * MIB).max(pages);
     for (stream, name, pages) in [(KVM_6_12, "vm", pages), (KVM_6_16, "there", 0)] {
@@ -41,17 +42,18 @@ fn read(folder: &Path, name: &str) -> Vec<u8> {
     fs::read(folder.join(name)).expect("a file")
 }
 
-/// A way to be short of room.
+/// Way to run out of space.
 struct SpaceLimit {
-    /// What the system says when there is no more.
+    /// Error of the system without space.
     cause: &'static str,
-    /// Whether it can be had here.
+    /// `true` if the way works on this machine.
     attempt: &'static str,
-    /// Runs the command; then writes the names of all files to `names` and compares `vm` with what it was.
+    /// Script that runs the command, writes the names of all files to `names`, and compares `vm`
+    /// with its old content.
     script: &'static str,
 }
 
-/// A filesystem of the test's own, gone with the process, on which 4 KiB are free.
+/// A filesystem of this process, with 4 KiB free.
 const FULL_DISK: SpaceLimit = SpaceLimit {
     cause: "No space left on device",
     attempt: "unshare --mount mount -t tmpfs -o size=8m cpreg-test small",
@@ -62,7 +64,8 @@ const FULL_DISK: SpaceLimit = SpaceLimit {
         rm filler; ls -A > ../names; cmp vm ../vm; exit $status' sh \"$@\"",
 };
 
-/// No file may grow beyond 4 KiB, as with a quota. (The signal is ignored, or it would end the process.)
+/// A limit of 4 KiB per file, like a quota. The signal is ignored, because it would end the
+/// process.
 const FILE_SIZE_LIMITED: SpaceLimit = SpaceLimit {
     cause: "File too large",
     attempt: "true",
@@ -71,7 +74,8 @@ const FILE_SIZE_LIMITED: SpaceLimit = SpaceLimit {
         ls -A > ../names; cmp vm ../vm; exit $status",
 };
 
-/// Runs the command where there is next to no room; all files are then as they were. Nothing where such a place cannot be had.
+/// Runs the command almost without space, and checks that all files are unchanged. Does nothing if
+/// that cannot be set up.
 fn run_without_space(short: &SpaceLimit, arguments: &[&str]) -> Option<Run> {
     let folder = folder(MIB, 4);
     fs::create_dir(folder.path().join("small")).expect("a folder");
@@ -100,7 +104,7 @@ fn a_full_disk_leaves_everything_as_it_was() {
         let arguments = [&["convert", "vm", "--to", "there"], how].concat();
         let run = |short| Some((short, run_without_space(short, &arguments)?));
         let full = run(&FULL_DISK);
-        // Only root may mount. A limit anybody can have.
+        // Only root may mount. Every user can set a limit.
         let limited = run(&FILE_SIZE_LIMITED).expect("a shell");
         for (short, run) in full.into_iter().chain([limited]) {
             assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
@@ -115,7 +119,7 @@ fn a_full_disk_leaves_everything_as_it_was() {
     }
 }
 
-/// Starts the command and does not wait for it.
+/// Starts the command without waiting for it.
 fn start(folder: &Path, arguments: &[&str]) -> Child {
     let mut command = command(folder, arguments);
     let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
@@ -127,7 +131,8 @@ fn send(child: &Child, signal: Signal) {
     kill_process(id.expect("a process id"), signal).expect("it has not been waited for");
 }
 
-/// The file, with or without a name, that a process writes in this folder: when it is there and not empty any more.
+/// Waits for the file, named or unnamed, that a process writes in this folder, until it is not
+/// empty.
 fn find_written_file(child: &Child, folder: &Path) -> Option<PathBuf> {
     let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).ok()?;
     let mut paths = descriptors.filter_map(|entry| Some(entry.ok()?.path()));
@@ -142,7 +147,7 @@ fn find_written_file(child: &Child, folder: &Path) -> Option<PathBuf> {
 #[test]
 fn without_room_there_is_no_report() {
     let full = run_without_space(&FULL_DISK, &["report", "vm", "-o", "out"]);
-    // What is in a report is read back from a temporary file, for which there is no room either.
+    // The content of a report is read back from a temporary file, which also lacks space.
     let limited =
         run_without_space(&FILE_SIZE_LIMITED, &["report", "vm", "-o", "out"]).expect("a shell");
     let full = full.map(|run| (run, "error: cannot write out", FULL_DISK.cause));
@@ -211,7 +216,8 @@ fn a_signal_in_the_middle_leaves_nothing_behind() {
                 send(&child, signal);
             }
             let status = child.wait().expect("a child");
-            // It may have been quicker, where the filesystem shares blocks; then the whole file is there.
+            // The command may finish early if the filesystem shares blocks; the file is then
+            // complete.
             if status.success() {
                 let verified = cpreg_in(&path, &["show", "out", "--verify"]);
                 assert_eq!(verified.status, Some(0), "{verified}");
@@ -227,7 +233,7 @@ fn a_signal_in_the_middle_leaves_nothing_behind() {
     assert!(interrupted > 0, "it was always too quick");
 }
 
-/// What a change in place can be found as when its process was killed.
+/// States of a file after the process of a change in place was killed.
 #[derive(Debug, Default)]
 struct EditStateCounts {
     unchanged: usize,
@@ -240,8 +246,8 @@ fn a_change_in_place_that_is_killed_is_mended() {
     let folder = folder(0, 64);
     let path = folder.path();
     let change = ["convert", "vm", "--to", "there", "--in-place"];
-    // To go to where it stands changes nothing; what was left unfinished is settled first.
-    let mend = ["convert", "vm", "--to", "vm", "--in-place"];
+    // A conversion for the same host changes nothing, but recovers an interrupted change first.
+    let recover = ["convert", "vm", "--to", "vm", "--in-place"];
     let old = read(path, "vm");
     let started = Instant::now();
     assert_eq!(cpreg_in(path, &change).status, Some(0));
@@ -256,19 +262,19 @@ fn a_change_in_place_that_is_killed_is_mended() {
         if attempt < 20 {
             thread::sleep(whole * attempt / 20);
         } else {
-            // Until the file bears the mark of a change under way.
+            // Wait until the file has the mark of a change in progress.
             while !read(path, "vm").starts_with(b"cpRG")
                 && child.try_wait().expect("a child").is_none()
             {}
         }
-        // It may have come to its end by itself.
+        // The process may have exited by itself.
         child.kill().expect("a child");
         child.wait().expect("a child");
 
         let is_pending = file_names(path).contains(&"vm.cpreg-journal".to_owned());
         let content = read(path, "vm");
         let shown = cpreg_in(path, &["show", "vm"]);
-        let told = shown.stderr.contains("cpreg convert vm --to vm --in-place");
+        let has_hint = shown.stderr.contains("cpreg convert vm --to vm --in-place");
         if content.starts_with(b"cpRG") {
             found.unfinished += 1;
             assert_eq!(
@@ -278,7 +284,7 @@ fn a_change_in_place_that_is_killed_is_mended() {
             );
             assert!(is_pending);
         } else {
-            // Room that was reserved behind the end is no part of the stream.
+            // Space reserved after the end does not belong to the stream.
             let is_old =
                 content.starts_with(&old) && content[old.len()..].iter().all(|byte| *byte == 0);
             assert!(is_old || content == new);
@@ -289,12 +295,12 @@ fn a_change_in_place_that_is_killed_is_mended() {
             }) += 1;
             assert_eq!(shown.status, Some(0), "{shown}");
         }
-        assert_eq!(told, is_pending, "{shown}");
+        assert_eq!(has_hint, is_pending, "{shown}");
 
-        let mended = cpreg_in(path, &mend);
-        assert_eq!(mended.status, Some(0), "{mended}");
-        let told = mended.stderr.contains("the file is whole again");
-        assert_eq!(told, is_pending, "{mended}");
+        let recovered = cpreg_in(path, &recover);
+        assert_eq!(recovered.status, Some(0), "{recovered}");
+        let has_note = recovered.stderr.contains("the file is complete");
+        assert_eq!(has_note, is_pending, "{recovered}");
         assert_eq!(file_names(path), ["there", "vm"]);
         let content = read(path, "vm");
         assert!(content == old || content == new);
@@ -316,7 +322,11 @@ fn without_its_journal_an_unfinished_change_cannot_be_mended() {
     let changed = cpreg_in(path, &["convert", "vm", "--to", "there", "--in-place"]);
     for run in [shown, changed] {
         assert_eq!(run.status, Some(2), "{run}");
-        assert!(run.stderr.contains("hint: vm.cpreg-journal held"), "{run}");
+        assert!(
+            run.stderr
+                .contains("original content was in vm.cpreg-journal"),
+            "{run}"
+        );
     }
     assert!(read(path, "vm") == content);
 }

@@ -1,4 +1,4 @@
-//! `cpreg filter`: from a file or pipe to a file or pipe, and what comes out when it cannot.
+//! `cpreg filter` from a file or pipe to a file or pipe, and its output after failures.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -23,7 +23,8 @@ use cpreg_testdata::large_stream::{self, Size};
 const SNAPSHOT: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-snapshot.stream.xz";
 const POSTCOPY: &str = "tcg/q11.1__virt-11.1-cortex-a57-smp2-postcopy.stream.xz";
 
-/// A folder with a VM of Linux 6.12, `vm`, one of 6.16, `vm-6.16`, and what other kernels wrote.
+/// Creates a folder with a VM of Linux 6.12, `vm`, one of 6.16, `vm-6.16`, and streams of other
+/// kernels.
 fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (name, stream) in [("vm", KVM_6_12), ("vm-6.16", KVM_6_16)] {
@@ -52,13 +53,14 @@ fn start(folder: &Path, arguments: &[&str]) -> Child {
         .expect("the command starts")
 }
 
-/// Filters these bytes from pipe to pipe; gives what came out apart from the run.
+/// Filters these bytes from pipe to pipe. Returns the run and the output.
 fn filter(folder: &Path, arguments: &[&str], stream: &[u8]) -> (Run, Vec<u8>) {
     let mut child = start(folder, arguments);
     let mut input = child.stdin.take().expect("a pipe");
     let output = thread::scope(|scope| {
         scope.spawn(move || {
-            // Pieces as they come over a network. It may end before it has read everything.
+            // Write chunks as they arrive over a network. The command may exit before it has read
+            // everything.
             for piece in stream.chunks(14_600) {
                 if input.write_all(piece).is_err() {
                     break;
@@ -85,7 +87,7 @@ fn split_output(arguments: &[&str], output: Output) -> (Run, Vec<u8>) {
     (Run::from_output(&arguments, &output), stdout)
 }
 
-/// Everything but what loaders do on their own.
+/// Returns everything but the behaviour of loaders without cpreg.
 fn report(run: &Run) -> String {
     let text = run.to_string();
     let (begin, rest) = text.split_once("on its own").expect("loaders");
@@ -115,7 +117,7 @@ fn what_comes_out_is_what_convert_writes() {
     assert_eq!(status.expect("it ends").code(), Some(0));
     assert!(read(folder.path(), "out") == converted);
 
-    // A recorded host, and the user's consents.
+    // With a recorded host, and the user's consents.
     let host = "linux-6.16.12/neoverse-n1";
     for more in [&[][..], &["--drop", "MDSCR_EL1", "--loader", "qemu-10.0"]] {
         let arguments = [&["--to", host], more].concat();
@@ -137,7 +139,7 @@ fn what_loads_passes_as_it_is() {
     assert!(out == vm);
 }
 
-/// What was written of a stream that is refused: no device state, and nothing that opens.
+/// Checks that the output of a refused stream has no device state, and does not open.
 fn assert_truncated(folder: &Path, out: &[u8], vm: &[u8]) {
     assert!(vm.starts_with(out));
     fs::write(folder.join("cut"), out).expect("a file");
@@ -154,7 +156,7 @@ fn what_is_refused_has_no_device_state() {
         assert_eq!(run.status, Some(status), "{run}");
         assert_snapshot!(format!("filter_{status}"), report(&run));
         assert_truncated(folder.path(), &out, &stream);
-        // The guest's memory has passed.
+        // The guest's memory was forwarded.
         assert!(out.len() > 400_000);
     }
     let stream = read(folder.path(), "vm-6.16");
@@ -180,7 +182,7 @@ fn json_is_that_of_check() {
     assert_eq!(filtered, check);
 }
 
-/// Whatever is wrong with the arguments is said at once, and not when a VM of many gigabytes has passed.
+/// Checks that errors in the arguments are reported before a VM of many gigabytes is forwarded.
 #[test]
 fn bad_arguments_are_told_before_anything_is_read() {
     let folder = folder();
@@ -193,7 +195,7 @@ fn bad_arguments_are_told_before_anything_is_read() {
         ("file", &["--to", "6.16.xz", "--tolerances", "nowhere"]),
     ] {
         let mut child = start(folder.path(), arguments);
-        // Nothing is ever written to it, and it stays open.
+        // Nothing is written to the input, and it stays open.
         let _input = child.stdin.take();
         let (run, out) = split_output(arguments, child.wait_with_output().expect("it ends"));
         assert_eq!((run.status, out.len()), (Some(2), 0), "{run}");
@@ -219,11 +221,11 @@ fn streams_that_a_filter_cannot_carry() {
     ] {
         let (run, out) = filter(folder.path(), &to, &stream);
         assert_eq!(run.status, Some(2), "{run}");
-        // How much had gone on depends on the pieces in which it came.
-        let said = run.to_string();
-        let lines: Vec<_> = said
+        // The number of forwarded bytes depends on the chunks in which they arrived.
+        let text = run.to_string();
+        let lines: Vec<_> = text
             .lines()
-            .filter(|line| !line.contains("bytes went on"))
+            .filter(|line| !line.contains("bytes were forwarded"))
             .collect();
         assert_snapshot!(format!("filter_carries_no_{name}"), lines.join("\n"));
         if !out.is_empty() {
@@ -236,7 +238,7 @@ fn streams_that_a_filter_cannot_carry() {
 fn an_input_that_ends_too_early() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
-    // In the header, in RAM, in the device state, in the description.
+    // Cut in the header, in RAM, in the device state, in the description.
     for left in [3, 200_000, vm.len() - 20_000, vm.len() - 9] {
         let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..left]);
         assert_eq!(run.status, Some(2), "{run}");
@@ -273,7 +275,7 @@ fn an_output_that_takes_no_more() {
     assert_snapshot!("filter_full_output", run);
 }
 
-/// It waits for an input that has stopped, at no cost, and Ctrl-C ends it.
+/// Checks that waiting for a stalled input uses no CPU, and that Ctrl-C ends it.
 #[test]
 fn an_input_that_stands_still() {
     let folder = folder();
@@ -301,7 +303,8 @@ fn an_input_that_stands_still() {
     }
 }
 
-/// RAM is passed through, not kept: the most memory that the process ever had is far below what passed.
+/// Checks that RAM is forwarded, not kept: the peak memory of the process is far below the
+/// forwarded size.
 #[test]
 fn memory_does_not_grow_with_ram() {
     const MIB: u64 = 1 << 20;
@@ -348,7 +351,7 @@ fn memory_does_not_grow_with_ram() {
     assert!(most > MIB && most < 64 * MIB, "{most} bytes");
 }
 
-/// In bytes.
+/// Returns the peak memory in bytes.
 fn peak_memory(child: &Child) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{}/status", child.id())).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -356,7 +359,7 @@ fn peak_memory(child: &Child) -> Option<u64> {
     Some(kibibytes << 10)
 }
 
-/// It takes no time that it does not need: nothing is waited for behind the end of the input.
+/// Checks that the command exits when its input ends, without waiting.
 #[test]
 fn it_ends_when_its_input_ends() {
     let folder = folder();

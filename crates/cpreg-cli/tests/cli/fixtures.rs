@@ -1,4 +1,4 @@
-//! Inputs that are made for a test: pieces of streams, profiles, files of tolerances.
+//! Inputs made for tests: parts of streams, profiles, tolerance files.
 
 use std::fs::{self, File};
 use std::io::Read as _;
@@ -10,14 +10,14 @@ use tempfile::TempDir;
 
 use crate::run::{cpreg, streams};
 
-/// A folder with one file in it.
+/// Creates a folder with one file.
 pub(crate) fn folder_with(name: &str, content: &[u8]) -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fs::write(folder.path().join(name), content).expect("a file in it");
     folder
 }
 
-/// A folder with a recorded stream in it, under its own last name, and a file beside it.
+/// Creates a folder with a recorded stream, by its file name, and another file.
 pub(crate) fn folder_with_stream(stream: &str, name: &str, content: &[u8]) -> TempDir {
     let folder = folder_with(name, content);
     let file = Path::new(stream).file_name().expect("a name");
@@ -25,14 +25,14 @@ pub(crate) fn folder_with_stream(stream: &str, name: &str, content: &[u8]) -> Te
     folder
 }
 
-/// A recorded stream, unpacked.
+/// Decompresses a recorded stream.
 pub(crate) fn unpack_stream(stream: &str) -> Vec<u8> {
     unpack_file(&streams().join(stream))
 }
 
-/// A recorded stream, unpacked, with characters in the FIFO of its serial port.
+/// Decompresses a recorded stream, and adds characters to the FIFO of its serial port.
 pub(crate) fn with_serial_input(stream: &str, text: &str) -> Vec<u8> {
-    /// In the section, its name, instance and version before it: the FIFO, a u32 for each character.
+    /// The section's name, instance and version, then the FIFO, a u32 for each character.
     const FIFO_OFFSET: usize = 6 + 4 + 4 + 32;
     let mut bytes = unpack_stream(stream);
     let name = bytes.windows(6).rposition(|it| it == b"\x05pl011");
@@ -44,7 +44,7 @@ pub(crate) fn with_serial_input(stream: &str, text: &str) -> Vec<u8> {
     bytes
 }
 
-/// What an xz file holds.
+/// Decompresses an xz file.
 pub(crate) fn unpack_file(path: &Path) -> Vec<u8> {
     let packed = fs::File::open(path).expect("a recorded stream");
     let mut bytes = Vec::new();
@@ -54,7 +54,7 @@ pub(crate) fn unpack_file(path: &Path) -> Vec<u8> {
     bytes
 }
 
-/// The names of the files in a folder, ascending.
+/// Returns the names of the files in a folder, ascending.
 pub(crate) fn file_names(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).expect("a folder");
     let mut names: Vec<_> = entries
@@ -67,7 +67,7 @@ pub(crate) fn file_names(folder: &Path) -> Vec<String> {
     names
 }
 
-/// Unpacks a recorded stream into a new file, in which zeros take no room.
+/// Decompresses a recorded stream into a new sparse file.
 pub(crate) fn unpack_sparse(packed: &Path, plain: &Path) -> File {
     const BLOCK: u64 = 64 << 10;
     let packed = File::open(packed).expect("a recorded stream");
@@ -93,7 +93,7 @@ pub(crate) fn unpack_sparse(packed: &Path, plain: &Path) -> File {
     file
 }
 
-/// A profile with what a recorded stream holds, made from what `show` says of it.
+/// Makes a profile of a recorded stream, from the output of `show`.
 pub(crate) fn make_profile(stream: &str) -> String {
     let shown = cpreg(&["show", stream, "--format", "json"]).json();
     let vcpus = shown["vcpus"].as_u64().expect("a number");
@@ -134,7 +134,7 @@ pub(crate) fn make_profile(stream: &str) -> String {
     serde_json::to_string_pretty(&profile).expect("JSON")
 }
 
-/// A profile of one vCPU, with keys that occur nowhere else, and these keys.
+/// Makes a profile of one vCPU with unique keys, and returns both.
 pub(crate) fn profile_with_keys(stream: &str) -> (String, Vec<String>) {
     let mut profile: Value = serde_json::from_str(&make_profile(stream)).expect("JSON");
     let mut keys = Vec::new();
@@ -150,7 +150,7 @@ pub(crate) fn profile_with_keys(stream: &str) -> (String, Vec<String>) {
     (profile.to_string(), keys)
 }
 
-/// Whether `0-3,5` has a number.
+/// Returns `true` if a list such as `0-3,5` contains a number.
 fn contains(vcpus: &str, number: u64) -> bool {
     vcpus.split(',').any(|range| {
         let (first, last) = range.split_once('-').unwrap_or((range, range));
@@ -159,7 +159,7 @@ fn contains(vcpus: &str, number: u64) -> bool {
     })
 }
 
-/// The begin of a stream of an x86 machine, up to its first `cpu` section.
+/// Start of a stream of an x86 machine, up to its first `cpu` section.
 pub(crate) fn x86_stream() -> Vec<u8> {
     let mut bytes = b"QEVM\0\0\0\x03".to_vec();
     bytes.extend(b"\x07\0\0\0\x0apc-q35-9.2");

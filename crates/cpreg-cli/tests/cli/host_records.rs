@@ -1,4 +1,5 @@
-//! Recorded hosts as files: shown, compared, and as DESTINATION. Where this machine's KVM is asked and there is none.
+//! Recorded hosts as files: shown, compared, and as DESTINATION. Also this machine's KVM, if there
+//! is none.
 
 use std::fs;
 
@@ -9,10 +10,10 @@ use tempfile::TempDir;
 use crate::fixtures::folder_with_stream;
 use crate::run::{KVM_5_10, KVM_6_12, cpreg, cpreg_in};
 
-/// The stream in every folder here.
+/// Stream in every folder here.
 const STREAM: &str = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
 
-/// A host that comes with cpreg, as its file.
+/// Returns the file of a built-in host.
 pub(crate) fn record(name: &str) -> HostRecord {
     let history = HostIndex::built_in().expect("the checked-in history is one");
     history
@@ -22,7 +23,7 @@ pub(crate) fn record(name: &str) -> HostRecord {
         .record()
 }
 
-/// A folder with [`STREAM`] and two hosts' files.
+/// Creates a folder with [`STREAM`] and the files of two hosts.
 pub(crate) fn folder() -> TempDir {
     let json = |name| record(name).to_json().expect("JSON");
     let there = json("linux-6.16.12/neoverse-n1");
@@ -44,7 +45,7 @@ fn a_host_is_shown() {
     let all = show(&["here.json/none"]);
     assert!(all.stdout.contains("\ncore registers (75)\n"), "{all}");
     assert!(all.stdout.contains("      writable 0x"), "{all}");
-    // By name it is the same.
+    // The result by name is the same.
     let by_name = cpreg(&["show", "linux-6.12.107/n1/none"]);
     assert_eq!(
         all.stdout
@@ -110,7 +111,7 @@ fn two_hosts_are_compared_guest_by_guest() {
     assert!(!stream.stdout.contains("values that differ"), "{stream}");
 }
 
-/// PSCI versions and bitmap bits, once all were tried.
+/// Checks PSCI versions and bitmap bits, all of which were tried.
 #[test]
 fn what_was_tried_out_decides() {
     use cpreg::destination::kernel::PSCI_VERSIONS;
@@ -172,7 +173,7 @@ fn a_file_is_a_destination() {
     let by_name = check("linux-6.16.12/n1");
     assert_eq!(run.stdout, by_name.stdout);
     assert_eq!(check("there.json/pmu").stdout, run.stdout);
-    // Nothing tells which guest of Linux 5.10 has a PMU.
+    // A guest of Linux 5.10 with and without a PMU cannot be told apart.
     let other = folder_with_stream(
         KVM_5_10,
         "there.json",
@@ -182,7 +183,7 @@ fn a_file_is_a_destination() {
     let run = cpreg_in(other.path(), &["check", stream, "there.json"]);
     assert!(
         run.stderr
-            .contains("write there.json/pmu; if not, there.json/none"),
+            .contains("write there.json/pmu; without, there.json/none"),
         "{run}"
     );
 }

@@ -29,7 +29,7 @@ fn a_recorded_host_is_a_destination() {
     assert_snapshot!("hosts_check_max", run);
 }
 
-/// The features of the guest decide which recording is meant.
+/// Checks that the guest's features select the recording.
 #[test]
 fn the_guest_decides_what_is_listed() {
     let run = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16.12/n1"]);
@@ -47,7 +47,7 @@ fn the_guest_decides_what_is_listed() {
         "hosts_open",
         cpreg(&["check", KVM_5_10, "linux-6.12.107/n1"])
     );
-    // On that kernel it makes no difference.
+    // On that kernel the feature makes no difference.
     let same = cpreg(&["check", KVM_5_10, "linux-5.10/n1"]);
     assert!(same.stdout.starts_with("loads:"), "{same}");
     let no_sve = cpreg(&["check", KVM_6_12_MAX_4, "linux-6.16.12/n1"]);

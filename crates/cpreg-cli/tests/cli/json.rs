@@ -1,4 +1,5 @@
-//! Every kind of JSON document: it has the members that its schema has, which docs/json.md lists, and no others.
+//! JSON documents of every kind: each has exactly the members of its schema, which docs/json.md
+//! lists.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +15,7 @@ use crate::run::{
 };
 use crate::{host_records, rehearse, schema};
 
-/// Sees that these documents are as their schema says, which is that of docs/schemas.
+/// Checks that these documents match their schema in docs/schemas.
 fn assert_schema(schema: &str, documents: &[Value]) {
     for document in documents {
         assert_eq!(document["schema"], schema);
@@ -63,7 +64,7 @@ fn show_is_documented() {
     );
 }
 
-/// What `show` says of a report that has everything.
+/// Shows a report with all optional parts.
 fn shown_report() -> Value {
     let typed = folder_with("vm", &with_serial_input(TCG_10_0, "hunter2"));
     let report = ["report", "vm", "--host", "--format", "json"];
@@ -131,7 +132,7 @@ fn hosts_are_documented() {
     assert_snapshot!("json_hosts", pretty(&json(&["hosts", "linux-6.16.12/n1"])));
 }
 
-/// The file itself, what is shown of it, and what two of them differ in.
+/// Checks the file itself, the output of `show`, and the difference of two of them.
 #[test]
 fn recorded_hosts_are_documented() {
     let mut record = host_records::record("linux-6.1.176/max");
@@ -172,7 +173,7 @@ fn tolerances_are_documented() {
     assert_schema("cpreg.tolerances/2", &[json(&["tolerances"])]);
 }
 
-/// Its tolerances are those of `cpreg.tolerances/2`.
+/// Checks that its tolerances are those of `cpreg.tolerances/2`.
 #[test]
 fn explanations_are_documented() {
     let explanations = [
@@ -190,7 +191,7 @@ fn explanations_are_documented() {
     assert_schema("cpreg.explain/2", &documents);
 }
 
-/// 64-bit values are strings; what is a number is small.
+/// Checks that 64-bit values are strings, and numbers are small.
 #[test]
 fn large_numbers_are_strings() {
     fn largest(value: &Value) -> u64 {
@@ -214,7 +215,7 @@ fn large_numbers_are_strings() {
     }
 }
 
-/// The same answer as in the text, in its parts that are not lists of registers.
+/// Checks that JSON has the same content as the text, except for lists of registers.
 #[test]
 fn check_answers() {
     let mut document = json(&["check", KVM_6_12, KVM_6_16]);
@@ -250,7 +251,7 @@ fn diff_answers() {
     assert_snapshot!("json_diff", pretty(&json(&["diff", KVM_6_12, KVM_6_16])));
 }
 
-/// Exit statuses are those of the text.
+/// Checks that exit statuses are those of the text.
 #[test]
 fn statuses_do_not_depend_on_the_format() {
     for (arguments, status) in [

@@ -1,33 +1,32 @@
-//! The command as its users meet it: whole runs on recorded streams, with what they print and how they end.
+//! Whole runs of the command on recorded streams, with their output and exit status.
 //!
-//! | module | what it asks |
+//! Helpers: [`run`] starts the command; [`fixtures`] makes inputs; [`fake_qemu`] and
+//! `relay_process` play QEMU; [`models`] and [`schema`] check JSON documents;
+//! [`picture`] draws a report for the README.
+//!
+//! | module | subject |
 //! |---|---|
-//! | [`run`] | nothing: starts the command and puts down what it did |
-//! | [`made`], [`large_stream`] | nothing: inputs that are made for a test |
-//! | [`export`] | the table of tolerances for other programs, taken by them |
-//! | [`explain`] | error lines of VMMs, and what is said of them |
-//! | [`explain_register`] | what is said of registers |
-//! | [`check`], [`consents`], [`convert`], [`hosts`], [`tolerances`], [`show`], [`diff`], [`report`] | each command's text and exit status |
+//! | [`check`], [`consents`], [`convert`], [`diff`], [`show`] | text and exit status |
+//! | [`hosts`], [`report`], [`tolerances`] | text and exit status |
+//! | [`export`] | tolerances for other programs, accepted by them |
+//! | [`explain`] | error lines of VMMs |
+//! | [`explain_register`] | registers |
 //! | [`host_records`] | recorded hosts as files, and this machine's KVM |
-//! | [`json`] | every kind of document |
-//! | [`models`], [`schema`] | every document, against its model and its JSON Schema |
-//! | [`documents`] | README and docs, against what they say the command does |
-//! | [`picture`] | nothing: draws a report for the README |
-//! | [`errors`] | what happens with files that are none, or not ours |
-//! | [`filter`] | streams from pipe to pipe, and every way in which that can end |
-//! | [`relayed`] | nothing: plays the QEMUs on both sides of a relay |
-//! | [`relay`], [`relay_faults`] | live migrations, and every way in which they can end |
-//! | [`faults`] | full disks, signals, killed processes while files are written |
-//! | [`fake_qemu`] | nothing: plays QEMU |
-//! | [`probe_faults`] | programs that are no QEMU, and Ctrl-C while one is asked |
-//! | `relay_guard` | that the guard of a relay outlives it |
-//! | [`rehearse`] | what a QEMU does with a VM, and what is said of it |
-//! | [`rehearse_faults`] | QEMUs that fail on the way, and what is no VM |
-//! | [`running`] | VMs that run, asked through their monitors |
-//! | [`bounded`] | how much is read of 8 GiB |
+//! | [`json`] | documents of every kind |
+//! | [`documents`] | README and docs, against the command |
+//! | [`errors`] | invalid or foreign files |
+//! | [`filter`] | streams from pipe to pipe, and their failures |
+//! | `relay`, `relay_faults` | live migrations, and their failures |
+//! | `relay_guard` | guard process, which outlives its relay |
+//! | [`faults`] | full disks, signals, processes killed while they write files |
+//! | [`probe_faults`] | programs other than QEMU, and Ctrl-C during a probe |
+//! | [`rehearse`] | loads in a fake QEMU, and their reports |
+//! | [`rehearse_faults`] | QEMUs that fail, and inputs other than VMs |
+//! | [`running`] | running VMs, queried through their monitors |
+//! | [`bounded`] | bytes read of 8 GiB |
 //! | [`output`] | colour, secrets, closed pipes |
 //!
-//! The text of a run stands in `snapshots/`; `cargo xtask bless` writes it anew.
+//! The text of a run is in `snapshots/`; `cargo xtask bless` writes it.
 
 mod bounded;
 mod check;

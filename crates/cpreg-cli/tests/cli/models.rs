@@ -1,4 +1,5 @@
-//! Every JSON document that a test reads is read into its model and written again, and is as its schema says.
+//! JSON documents against their models and schemas: every document that a test reads is parsed into
+//! its model and written again.
 
 use cpreg_report::{
     check, diff, explain, host, host_diff, hosts, json, rehearse, show, tolerance, vm_report,
@@ -9,13 +10,13 @@ use serde_json::Value;
 
 use crate::schema;
 
-/// Schemas whose documents are read by their own crates' tests.
+/// Schemas whose documents are tested in their own crates.
 const FOREIGN_SCHEMAS: [&str; 2] = ["cpreg.profile/2", "cpreg.host/2"];
 
-/// Sees that a document's model has all that the document has.
+/// Checks that the model of a document has all of its members.
 pub(crate) fn round_trip(text: &str) {
     let document: Value = serde_json::from_str(text).expect("JSON");
-    // A line of a log is no document.
+    // A line of a log is not a document.
     let Some(name) = document["schema"].as_str() else {
         return;
     };
@@ -49,7 +50,7 @@ pub(crate) fn round_trip(text: &str) {
 fn assert_model_round_trip<T: DeserializeOwned + Serialize>(text: &str) {
     let model: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
     let again = json::document(&model).expect("JSON");
-    // What is no text is escaped when it is printed.
+    // Control characters are escaped when they are printed.
     if text.contains("\\u") {
         let value = |text| serde_json::from_str::<Value>(text).expect("JSON");
         assert_eq!(value(&again), value(text));

@@ -1,4 +1,5 @@
-//! What goes where: colour only for terminals, no secrets unless asked for, closed pipes in silence.
+//! Output channels: colour only for terminals, no secrets unless requested, no error on a closed
+//! pipe.
 
 use std::process::Stdio;
 
@@ -35,7 +36,7 @@ fn colour_is_for_terminals() {
     }
 }
 
-/// The guest's pointer-authentication keys, as the stream holds them.
+/// Returns the guest's pointer-authentication keys in the stream.
 fn keys(stream: &str) -> Vec<String> {
     let shown = cpreg(&["show", stream, "--show-secrets", "--format", "json"]).json();
     let registers = shown["registers"].as_array().expect("a list");
@@ -109,7 +110,7 @@ fn keys_are_shown_only_on_request() {
     assert!(made.iter().all(|key| asked.contains(key)), "{asked}");
 }
 
-/// A recorded stream's own keys: zero in a guest that sets none, so only that they are marked is to be seen.
+/// Checks the mark of a recorded stream's keys, which are zero in a guest that sets none.
 #[test]
 fn recorded_keys_are_marked() {
     for stream in [KVM_6_12_MAX_4, KVM_7_3_MAX] {
@@ -128,7 +129,7 @@ fn recorded_keys_are_marked() {
     }
 }
 
-/// `cpreg show … | head` is no error that anybody wants to read about.
+/// Checks that `cpreg show … | head` prints no error.
 #[test]
 fn a_closed_pipe_is_no_news() {
     let mut child = command(&streams(), &["show", KVM_6_12])
@@ -141,7 +142,7 @@ fn a_closed_pipe_is_no_news() {
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
-/// A command that fails half way answers nothing.
+/// Checks that a command that fails midway prints no report.
 #[test]
 fn failures_leave_no_half_answer() {
     let folder = folder_with("vm", b"QEVM\0\0\0\x03");
@@ -149,7 +150,7 @@ fn failures_leave_no_half_answer() {
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
 }
 
-/// What was asked for is done, whether anybody reads the report or not.
+/// Checks that a command is completed although nobody reads its report.
 #[test]
 fn a_closed_pipe_changes_no_status() {
     for (arguments, status) in [
@@ -167,7 +168,8 @@ fn a_closed_pipe_changes_no_status() {
     }
 }
 
-/// Whoever wrote the file chose the names in it: they neither move the cursor nor begin a line.
+/// Checks that names in a file, which an attacker may choose, neither move the cursor nor begin a
+/// line.
 #[test]
 fn names_do_nothing_to_a_terminal() {
     let profile = make_profile(KVM_6_12).replace(

@@ -1,11 +1,12 @@
-//! `cpreg probe qemu` with programs that are no QEMU, or none that answers: clear words, and no process and no file left behind.
+//! `cpreg probe qemu` with programs other than QEMU, or without replies: exact errors, and no
+//! process or file left.
 
 use rustix::process::Signal;
 
 use crate::fake_qemu::{FakeQemu, Fault, Opening, Workspace};
 use crate::run::Run;
 
-/// The words of a probe that waits so many seconds.
+/// Returns the arguments of a probe with this timeout in seconds.
 fn words(timeout: &str) -> Vec<&str> {
     let words = "probe qemu -o out --timeout";
     let mut words: Vec<_> = words.split(' ').collect();
@@ -13,7 +14,7 @@ fn words(timeout: &str) -> Vec<&str> {
     words
 }
 
-/// Nothing was probed, and these are the reasons.
+/// Checks that nothing was probed, and the errors.
 fn assert_fails(run: &Run, reasons: &[&str]) {
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
     assert!(
@@ -56,7 +57,7 @@ fn a_monitor_that_closes() {
 
 #[test]
 fn a_monitor_that_talks_of_other_things() {
-    // Longer than any line that is read.
+    // A line longer than any that is read.
     let endless = vec![b'x'; 17 << 20].leak();
     for garbage in [
         &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
@@ -74,13 +75,13 @@ fn a_monitor_that_talks_of_other_things() {
 fn a_signal_ends_the_program_too() {
     for signal in [Signal::INT, Signal::TERM] {
         let stage = Workspace::new();
-        // Before there is a monitor.
+        // Before the monitor exists.
         let mut probe = stage.start(FakeQemu::with_opening(Opening::NoMonitor), &words("60"));
         probe.wait_for_programs(1);
         probe.signal(signal);
         assert_fails(&probe.end(), &["interrupted"]);
 
-        // In the middle of the conversation, which is not answered any more.
+        // During the QMP session, whose next command gets no reply.
         let mut fake = FakeQemu::with_opening(Opening::Greeting);
         fake.fault = |_, _| Some(Fault::Silence);
         let mut probe = stage.start(fake, &words("60"));

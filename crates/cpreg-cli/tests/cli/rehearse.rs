@@ -1,4 +1,4 @@
-//! `cpreg rehearse` with a QEMU that is played: what it does with the VM, and what is said of it.
+//! `cpreg rehearse` with a fake QEMU: its load of the VM, and the report.
 
 use cpreg::register::{RegisterId, Value};
 use insta::assert_snapshot;
@@ -10,7 +10,7 @@ use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, TCG_7_2, TCG_10_0};
 const KVM: [&str; 6] = ["--", "./qemu", "-M", "virt-10.0", "-accel", "kvm"];
 const TCG: [&str; 6] = ["--", "./qemu", "-M", "virt-7.2", "-cpu", "cortex-a57"];
 
-/// A QEMU of 7.2 under TCG.
+/// Returns a QEMU 7.2 under TCG.
 fn tcg_7_2() -> FakeQemu {
     let mut fake = FakeQemu::from_stream(TCG_7_2);
     fake.version = [7, 2, 22];
@@ -23,7 +23,7 @@ fn rehearse(recorded: &str, fake: FakeQemu, options: &[&str], command: &[&str]) 
     Workspace::with_vm(recorded).run(fake, &words)
 }
 
-/// Ends when it is asked how the load goes, as QEMU does when it refuses.
+/// Makes QEMU exit when the load is queried, as QEMU does when it refuses.
 fn refuse_load(command: &str, has_stream: bool, orders: &'static str) -> Option<Fault> {
     (command == "query-status" && has_stream).then_some(Fault::ShellCommand(orders))
 }
@@ -37,7 +37,7 @@ const CPU_FAILED: &str =
 fn a_vm_that_loads() {
     let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.load = |sent| {
-        // Every device as it is, and no page of RAM.
+        // Every device is unchanged, and RAM has no page.
         let state = device_state(sent);
         assert!(state == device_state(&unpack_stream(KVM_6_12)));
         assert!(sent.len() < 2 * state.len(), "{}", sent.len());
@@ -49,7 +49,8 @@ fn a_vm_that_loads() {
     assert_snapshot!("rehearse_loads_tcg", run);
 }
 
-/// An emulating QEMU that was asked is not the one that loads, and both are started with the same words.
+/// Checks that an emulating QEMU is queried in one process and loads in another, with the same
+/// arguments.
 #[test]
 fn who_loads() {
     let stage = Workspace::with_vm(TCG_10_0);
@@ -77,7 +78,7 @@ fn a_vm_that_is_refused() {
     fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
     let run = rehearse(TCG_10_0, fake, &[], &TCG);
     assert_snapshot!("rehearse_refused", run);
-    // Nothing mends that without a decision.
+    // Only a consent resolves that.
     let mut fake = FakeQemu::from_stream(KVM_5_10);
     fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
     let run = rehearse(KVM_6_16, fake, &[], &KVM);
@@ -107,7 +108,7 @@ fn a_vm_that_is_repaired() {
     fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
     let run = rehearse(TCG_10_0, fake, &["--converted"], &TCG);
     assert_snapshot!("rehearse_repaired_refused", run);
-    // Nothing is loaded that the plan does not make loadable.
+    // A VM that the plan does not make loadable is not loaded.
     let mut fake = FakeQemu::from_stream(KVM_5_10);
     fake.fault = |it, _| {
         let refusal = Fault::Refusal("GenericError", "this is not asked");
@@ -115,7 +116,7 @@ fn a_vm_that_is_repaired() {
     };
     let run = rehearse(KVM_6_16, fake, &["--converted"], &KVM);
     assert_snapshot!("rehearse_repair_refused", run);
-    // There is nothing to repair.
+    // Nothing needs a conversion.
     let run = rehearse(
         KVM_6_12,
         FakeQemu::from_stream(KVM_6_12),
@@ -125,7 +126,7 @@ fn a_vm_that_is_repaired() {
     assert_snapshot!("rehearse_repaired_nothing", run);
 }
 
-/// It takes the VM and keeps something else.
+/// Checks a QEMU that loads the VM and keeps another value.
 fn drop_register(sent: &[u8]) -> Vec<u8> {
     let kept = edit_registers(sent, |vm| {
         let registers = &mut vm.vcpus[0].registers;
@@ -155,7 +156,7 @@ fn a_vm_that_does_not_survive() {
     assert_snapshot!("rehearse_repaired_deviations", run);
 }
 
-/// What a controller finds in guest memory decides whether it loads, and there is none.
+/// Checks a controller whose load depends on guest memory, which a rehearsal lacks.
 #[test]
 fn a_refusal_that_is_not_believed() {
     let mut stream = unpack_stream(KVM_6_12);
@@ -177,7 +178,7 @@ fn a_refusal_that_is_not_believed() {
     assert_snapshot!("rehearse_not_believed", stage.run(fake, &words));
 }
 
-/// Options that reach something outside.
+/// Checks options that reach outside.
 const OUTSIDE_OPTIONS: [&str; 16] = [
     "-drive",
     "file=disk.img,format=raw,if=none,id=disk",
@@ -211,7 +212,8 @@ fn a_command_line_that_reaches_outside() {
     assert_snapshot!("rehearse_kept", run);
 }
 
-/// As JSON, for docs/json.md: of a VM that does not survive, of a QEMU that does not say what it has, of a device that fails.
+/// Checks JSON for docs/json.md: a VM that deviates, a QEMU whose state cannot be queried, a device
+/// that fails.
 pub(crate) fn documents() -> [serde_json::Value; 3] {
     let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.load = drop_register;

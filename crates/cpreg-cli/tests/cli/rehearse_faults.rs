@@ -1,4 +1,5 @@
-//! `cpreg rehearse` with QEMUs that fail on the way, and with what is no VM: clear words, and no process and no file left behind.
+//! `cpreg rehearse` with QEMUs that fail, and with inputs other than VMs: exact errors, and no
+//! process or file left.
 
 use std::os::unix::net::UnixListener;
 
@@ -10,23 +11,23 @@ use crate::fake_qemu::{FakeQemu, Fault, Opening, Workspace};
 use crate::fixtures::{make_profile, unpack_stream, x86_stream};
 use crate::run::{KVM_6_12, Run, TCG_10_0};
 
-/// Two QEMUs are started, and the one that is not asked loads.
+/// Number of QEMUs started for a rehearsal: one is queried, another one loads.
 const TCG: &str = "rehearse vm -- ./qemu -M virt-10.0";
-/// One is.
+/// Number of QEMUs started if the first fails.
 const KVM: &str = "rehearse vm -- ./qemu -M virt-10.0 -accel kvm";
 
 fn words(line: &str) -> Vec<&str> {
     line.split(' ').collect()
 }
 
-/// The run with a QEMU that has all the VM needs, and this fault.
+/// Runs a rehearsal with a QEMU that has all that the VM needs, and this fault.
 fn run_with(fault: fn(&str, bool) -> Option<Fault>, line: &str) -> Run {
     let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.fault = fault;
     Workspace::with_vm(KVM_6_12).run(fake, &words(line))
 }
 
-/// No answer was found, and these are the reasons.
+/// Checks that there is no report, and the errors.
 fn assert_fails(run: &Run, reasons: &[&str]) {
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
     let error = "error: cannot rehearse with this QEMU\n";
@@ -65,7 +66,8 @@ fn the_longest_patience_there_is() {
     assert!(!run.stderr.contains("panicked"), "{run}");
 }
 
-/// In each phase: the command that is not answered any more, how often it was heard by then, and whether a stream has arrived.
+/// Commands without reply in each phase, with the number of times received and the arrival of a
+/// stream.
 #[test]
 fn a_signal_ends_every_program() {
     type Phase = (&'static str, usize, fn(&str, bool) -> Option<Fault>);
@@ -113,11 +115,11 @@ fn silence(there: bool) -> Option<Fault> {
     there.then_some(Fault::Silence)
 }
 
-/// Ctrl-C on a terminal reaches QEMU as well, which then ends, and says nothing of the VM by that.
+/// Checks Ctrl-C on a terminal, which reaches QEMU too. Its exit is no statement about the VM.
 #[test]
 fn a_qemu_that_is_ended_refuses_nothing() {
     for orders in ["exit 0", "kill -TERM $$", "kill -KILL $$", "kill -INT $$"] {
-        // A function can hold nothing.
+        // A function pointer cannot capture values.
         let fault: fn(&str, bool) -> Option<Fault> = match orders {
             "exit 0" => |it, has| end_on_query_status(it, has, "exit 0"),
             "kill -TERM $$" => |it, has| end_on_query_status(it, has, "kill -TERM $$"),
@@ -175,7 +177,7 @@ fn a_qemu_that_takes_no_stream() {
     assert_snapshot!("rehearse_no_incoming", run);
 }
 
-/// It is rehearsed all the same: the verdict is the outcome's.
+/// Checks that the rehearsal continues, with the verdict of its outcome.
 #[test]
 fn a_qemu_that_does_not_say_what_it_has() {
     fn refuses(command: &str) -> Option<Fault> {
@@ -195,7 +197,7 @@ fn a_qemu_that_does_not_say_what_it_has() {
         "rehearse vm --converted -- ./qemu -M virt-10.0 -accel kvm",
     );
     assert_snapshot!("rehearse_mute_repaired", run);
-    // Only afterwards.
+    // Only after the load.
     let run = run_with(|it, has| refuses(it).filter(|_| has), KVM);
     assert_snapshot!("rehearse_mute_afterwards", run);
 }
@@ -218,7 +220,7 @@ fn device_state_that_is_none() {
         run(vec![b'x'; 1000], |_| vec![b'x'; 1000])
     );
     assert_snapshot!("rehearse_state_nothing", run(Vec::new(), |_| Vec::new()));
-    // A header and no device, then nothing that has vCPUs.
+    // A header without devices, then a machine without vCPUs.
     assert_snapshot!(
         "rehearse_state_empty",
         run(b"QEVM\0\0\0\x03\0".to_vec(), |_| b"QEVM\0\0\0\x03\0"
@@ -228,7 +230,7 @@ fn device_state_that_is_none() {
         "rehearse_state_cut",
         run(cut(good()), |_| b"QEVM\0\0\0\x03\x04".to_vec())
     );
-    // The machine of another architecture.
+    // A machine of another architecture.
     let foreign = run(x86_stream(), |_| x86_stream());
     assert_snapshot!("rehearse_state_foreign", foreign);
 }
@@ -269,7 +271,7 @@ fn answers_that_are_none() {
     }
 }
 
-/// No QEMU is started for these.
+/// Checks that no QEMU is started for these inputs.
 #[test]
 fn what_is_no_vm() {
     let run = |content: &[u8], line: &str| {
@@ -293,12 +295,12 @@ fn what_is_no_vm() {
 fn monitors_that_are_none() {
     let stage = Workspace::new();
     let line = "rehearse vm.qmp -- ./qemu";
-    // Somebody was there.
+    // A server that has exited.
     drop(UnixListener::bind(stage.path("vm.qmp")).expect("a socket"));
     let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
     assert_snapshot!("rehearse_nobody", run);
     std::fs::remove_file(stage.path("vm.qmp")).expect("it is there");
-    // Somebody else is.
+    // A server that listens.
     let listener = UnixListener::bind(stage.path("vm.qmp")).expect("a socket");
     let other = std::thread::spawn(move || {
         use std::io::Write as _;

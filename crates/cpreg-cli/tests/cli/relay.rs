@@ -1,4 +1,5 @@
-//! `cpreg relay` as a process between two played QEMUs: what passes, what is refused, what it logs, and how it ends.
+//! `cpreg relay` as a process between two fake QEMUs: forwarded and refused migrations, log lines,
+//! and exit.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -21,7 +22,7 @@ use crate::relay_process::{
 };
 use crate::run::{Run, cpreg_in};
 
-/// What `convert` writes.
+/// Returns the output of `convert`.
 fn convert(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
     let out = format!("{vm}-converted");
     let run = cpreg_in(folder, &["convert", vm, "--to", to, "-o", &out, "--force"]);
@@ -29,7 +30,7 @@ fn convert(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
     read(folder, &out)
 }
 
-/// Both QEMUs at once: what the source heard, and what arrived at the destination.
+/// Runs both QEMUs concurrently. Returns the bytes that the source and the destination received.
 fn migrate(
     relay: &RelayProcess,
     source: impl FnOnce(UnixStream) -> Vec<u8> + Send,
@@ -43,7 +44,7 @@ fn migrate(
     })
 }
 
-/// The events of a log, with what tells them apart.
+/// Returns the events of a log, with their distinguishing members.
 fn event_names(log: &[Value]) -> Vec<String> {
     let word = |event: &Value, member: &str| event[member].as_str().unwrap_or_default().to_owned();
     log.iter()
@@ -98,7 +99,7 @@ fn a_migration_passes_and_is_repaired() {
     assert_documented(&log);
 }
 
-/// Every event has the members that docs/commands/relay.md says, and no other.
+/// Checks that every event has exactly the members in docs/commands/relay.md.
 fn assert_documented(log: &[Value]) {
     let text = fs::read_to_string(
         Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/commands/relay.md"),
@@ -161,7 +162,7 @@ fn what_is_refused_stays_at_the_source() {
     }
 }
 
-/// Without a way to tell the source, nothing is begun, unless the user says so.
+/// Checks that a migration without a return path is rejected, unless the user consents.
 #[test]
 fn without_a_way_back_it_is_not_begun() {
     let folder = folder();
@@ -197,7 +198,7 @@ fn without_a_way_back_it_is_not_begun() {
         assert_eq!(run.status, Some(0), "{run}");
         assert!(arrived == expected);
     }
-    // At its end it is too late: the source believes that it has sent the VM.
+    // At the end the refusal is too late: the source believes that it has sent the VM.
     let relay = RelayProcess::start(path, &["--to", "5.10.xz", "--allow-no-return-path"]);
     let (_, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
     let (run, log) = relay.end();
@@ -207,7 +208,7 @@ fn without_a_way_back_it_is_not_begun() {
     assert!(run.stdout.contains("QMP `cont` at the source"), "{run}");
 }
 
-/// Another machine type is seen before RAM.
+/// Checks that another machine type is rejected before RAM.
 #[test]
 fn another_machine_is_not_begun() {
     let folder = folder();
@@ -237,11 +238,12 @@ fn what_is_certain_to_fail_is_not_listened_for() {
     ];
     let run = cpreg_in(folder.path(), &arguments);
     assert_eq!(run.status, Some(1), "{run}");
-    assert!(run.stdout.contains("nobody was connected"), "{run}");
+    assert!(run.stdout.contains("no QEMU was connected"), "{run}");
     assert!(!folder.path().join("here").exists());
 }
 
-/// One is refused, one breaks, nobody is there for one, and the next is fine; Ctrl-C ends it.
+/// Runs several migrations: one is refused, one fails, one has no destination, the next completes;
+/// Ctrl-C ends the relay.
 #[test]
 fn one_migration_after_the_other() {
     let folder = folder();
@@ -304,7 +306,8 @@ fn a_destination_that_is_not_reachable() {
     assert_snapshot!("relay_not_reachable", run);
 }
 
-/// QEMU's exec: a socket as standard input and output, or two pipes; and a socket that was inherited. The report goes elsewhere.
+/// Checks QEMU's exec, with a socket as standard input and output, and an inherited socket. The
+/// report goes elsewhere.
 #[test]
 fn standard_input_and_inherited_sockets() {
     let folder = folder();
@@ -336,7 +339,7 @@ fn standard_input_and_inherited_sockets() {
         let (run, log) = relay.end();
         assert_eq!(run.status, Some(0), "{run}");
         assert!(arrived == expected);
-        // Nothing but the destination's answer came back.
+        // Only the destination's reply was sent back.
         assert_eq!(heard, b"\0\x01\0\x04\0\0\0\0", "{listen}");
         assert_eq!(log[0]["listen"], listen);
         let report = if listen == "stdio:" {
@@ -370,7 +373,7 @@ fn standard_input_and_inherited_sockets() {
     assert!(arrived == expected && heard.len() == 8);
 }
 
-/// What is wrong with the arguments is said before anybody is listened for.
+/// Checks that errors in the arguments are reported before the relay listens.
 #[test]
 fn bad_arguments() {
     let folder = folder();
@@ -424,7 +427,7 @@ fn bad_arguments() {
     assert_eq!(none.status, Some(2), "{none}");
 }
 
-/// As a user who may not write there, and who may not use the destination's socket.
+/// Runs as a user who may not write to the folder, and who may not use the destination's socket.
 #[test]
 fn no_permission() {
     const NOBODY: u32 = 65534;
@@ -480,13 +483,15 @@ fn no_permission() {
             "{run}"
         );
     } else {
-        // Its owner may use a socket whatever its mode is on some systems; that it ends is enough.
+        // On some systems the owner may use a socket with any mode. It is enough that the command
+        // exits.
         send(socket, b"\x16\x03\x01\x02");
         child.wait_with_output().expect("it ends");
     }
 }
 
-/// A relay that is killed leaves a socket that the next one replaces, and no VM at the destination.
+/// Checks that a killed relay leaves a socket that the next one replaces, and no VM at the
+/// destination.
 #[test]
 fn a_relay_that_is_killed() {
     let folder = folder();
@@ -507,7 +512,7 @@ fn a_relay_that_is_killed() {
     }
 }
 
-/// Whoever closes the report has read enough; what became of the VM is said by the exit status all the same.
+/// Checks that the exit status has the VM's location although the reader of the report has exited.
 #[test]
 fn a_report_that_nobody_reads() {
     let folder = folder();

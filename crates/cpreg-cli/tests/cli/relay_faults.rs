@@ -1,4 +1,4 @@
-//! `cpreg relay` when somebody stands still or wants it to end: signals at every phase, its memory, and what it costs to wait.
+//! `cpreg relay` with stalled peers and signals in every phase; its memory and its idle CPU time.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -19,7 +19,7 @@ use cpreg_testdata::large_stream::{self, Size};
 
 const MIB: u64 = 1 << 20;
 
-/// In bytes.
+/// Returns the peak memory in bytes.
 fn peak_memory(child: &Child) -> u64 {
     let text = fs::read_to_string(format!("/proc/{}/status", child.id())).expect("it runs");
     let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"));
@@ -32,7 +32,8 @@ fn assert_small_memory(child: &Child) {
     assert!(most > MIB && most < 64 * MIB, "{most} bytes");
 }
 
-/// A source that stands still at every phase is waited for at no cost, and a signal ends that in order.
+/// Checks that waiting for a stalled source uses no CPU in any phase, and that a signal cancels the
+/// migration cleanly.
 #[test]
 fn a_source_that_stands_still_and_a_signal() {
     let folder = folder();
@@ -52,7 +53,7 @@ fn a_source_that_stands_still_and_a_signal() {
         source.write_all(&vm[..come]).expect("it is taken");
         let destination = relay.destination();
         relay.wait_for(event);
-        // The relay looks at an incomplete device state now and then.
+        // The relay polls an incomplete device state.
         let most = if come > 300_000 { 15 } else { 1 };
         wait_until_it_sleeps(&relay.child, most);
         let begin = Instant::now();
@@ -63,7 +64,7 @@ fn a_source_that_stands_still_and_a_signal() {
         let (run, log) = relay.end();
         assert!(begin.elapsed() < TEST_TIMEOUT);
         assert_eq!(run.status, Some(2), "{run}");
-        // The vCPUs may have been sent early; the end never is, without which no QEMU runs the VM.
+        // The vCPUs may be sent early. The end is never sent, without which no QEMU runs the VM.
         assert!(arrived.len() < whole.len() && whole.starts_with(&arrived));
         let ended = log.last().expect("an end");
         assert_eq!(ended["outcome"], "cancelled");
@@ -89,7 +90,7 @@ fn a_signal_before_anybody_came() {
     }
 }
 
-/// A VM of 256 MiB of pages, as a source writes it that waits for an answer.
+/// Makes a VM with 256 MiB of pages, as a source writes it that waits for a reply.
 fn large() -> Vec<u8> {
     with_return_path(&unpack_stream(KVM_6_12))
 }
@@ -104,7 +105,8 @@ fn write_large(socket: &UnixStream) -> bool {
     large_stream::write(&large(), size, &File::from(OwnedFd::from(socket))).is_ok()
 }
 
-/// RAM is passed through, not kept: neither while it flows, nor when the destination reads nothing, nor when it never stops talking.
+/// Checks that RAM is not kept: neither while it is forwarded, nor if the destination does not
+/// read, nor if it never stops sending.
 #[test]
 fn memory_is_bounded() {
     let folder = folder();
@@ -144,7 +146,7 @@ fn memory_is_bounded() {
     let (run, _) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
 
-    // Nothing is read, by neither side.
+    // Neither side reads.
     let mut relay = RelayProcess::start(path, &["--to", "grown"]);
     thread::scope(|scope| {
         let source = relay.source();
@@ -166,7 +168,7 @@ fn memory_is_bounded() {
     assert_eq!(log.last().expect("an end")["outcome"], "cancelled");
 }
 
-/// Behind the device state a signal comes too late: the migration goes to its end.
+/// Checks that a signal after the device state was sent does not cancel the migration.
 #[test]
 fn a_signal_behind_the_device_state() {
     let folder = folder();
@@ -184,7 +186,7 @@ fn a_signal_behind_the_device_state() {
         }
     });
     relay.wait_for("device-state-received");
-    // It is larger than what the socket holds, so some of it waits.
+    // The device state is larger than the socket's buffer, so a part of it waits.
     relay.wait_for("device-state-sent");
     relay.send(Signal::INT);
     relay.send(Signal::TERM);

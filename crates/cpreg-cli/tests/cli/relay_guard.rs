@@ -1,4 +1,5 @@
-//! `cpreg __relay-guard`: that it outlives what ends a relay. What it decides is tested in its library and with real QEMUs.
+//! `cpreg __relay-guard` outlives the signals that end a relay. Its decisions are tested in its
+//! library and with real QEMUs.
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::Path;
@@ -64,7 +65,7 @@ fn a_monitor_that_is_not_there_is_told_with_what_to_do() {
         "{told}"
     );
     assert!(told.contains("is that QEMU still running?"), "{told}");
-    // It can be told another one.
+    // The guard accepts another request.
     let told = guard.request(r#"{"request":"connect","source":null,"destination":null}"#);
     assert!(told.contains("no monitor to guard with"), "{told}");
     drop(guard.requests);

@@ -1,4 +1,4 @@
-//! Plays the QEMUs on both sides of `cpreg relay`, and reads what it logs.
+//! Fake QEMUs on both sides of `cpreg relay`, and a reader of its log.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
@@ -18,15 +18,16 @@ use tempfile::TempDir;
 use crate::fixtures::unpack_stream;
 use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, TCG_7_2, command, streams};
 
-/// Far longer than anything here takes, even on a machine that is busy.
+/// Timeout far longer than anything takes here, even on a busy machine.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What a destination says when it has loaded a VM.
+/// Message of a destination that has loaded a VM.
 pub(crate) const SHUT_SUCCESS: &[u8] = b"\0\x01\0\x04\0\0\0\0";
-/// What a source is told when its VM was refused.
+/// Message to a source whose VM was refused.
 pub(crate) const SHUT_ERROR: &[u8] = b"\0\x01\0\x04\0\0\0\x01";
 
-/// A folder with a VM of Linux 6.12, `vm`, the same with a return path, `answered`, one of 6.16, and what other hosts wrote.
+/// Creates a folder with a VM of Linux 6.12, `vm`, one with a return path, `answered`, one of 6.16,
+/// and streams of other hosts.
 pub(crate) fn folder() -> TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let file = |name: &str, bytes: &[u8]| {
@@ -46,7 +47,8 @@ pub(crate) fn folder() -> TempDir {
     folder
 }
 
-/// As a source writes it that has the capability return-path: with OPEN_RETURN_PATH before the first section.
+/// Adds OPEN_RETURN_PATH before the first section, as a source with the capability return-path
+/// does.
 pub(crate) fn with_return_path(stream: &[u8]) -> Vec<u8> {
     let ram = stream.windows(4).position(|it| it == b"\x03ram");
     let section = ram.expect("a section of RAM") - 5;
@@ -58,21 +60,21 @@ pub(crate) fn read(folder: &Path, name: &str) -> Vec<u8> {
     fs::read(folder.join(name)).expect("a file")
 }
 
-/// A `cpreg relay` that runs.
+/// Running `cpreg relay`.
 pub(crate) struct RelayProcess {
     pub(crate) child: Child,
     arguments: Vec<String>,
-    /// Where the destination's QEMU waits: the socket `there`.
+    /// Socket of the destination's QEMU, `there`.
     server: UnixListener,
     lines: Receiver<String>,
     stderr_thread: JoinHandle<String>,
-    /// What it has logged so far.
+    /// Events logged so far.
     pub(crate) log: Vec<Value>,
     folder: std::path::PathBuf,
 }
 
 impl RelayProcess {
-    /// Between the sockets `here` and `there`, and listening.
+    /// Starts a relay from the socket `here` to the socket `there`, and waits until it listens.
     pub(crate) fn start(folder: &Path, more: &[&str]) -> Self {
         let arguments = ["--listen", "unix:here", "--connect", "unix:there"];
         Self::start_with(
@@ -89,13 +91,13 @@ impl RelayProcess {
         stdin: Stdio,
         stdout: Stdio,
     ) -> Self {
-        // One of an earlier relay is in the way.
+        // Remove the socket of an earlier relay.
         let _ = fs::remove_file(folder.join("there"));
         let server = UnixListener::bind(folder.join("there")).expect("a socket");
         let arguments = [&["relay", "--log-format", "json"], arguments].concat();
         let mut started = command(folder, &arguments);
         if arguments.contains(&"fd:3") {
-            // A shell can let it inherit a descriptor of that number.
+            // A shell passes a descriptor with that number.
             let mut shell = Command::new("sh");
             shell.args(["-c", "exec \"$0\" \"$@\" 3<&0 0</dev/null"]);
             shell.arg(started.get_program()).args(started.get_args());
@@ -150,12 +152,12 @@ impl RelayProcess {
         }
     }
 
-    /// A connection of the source's QEMU.
+    /// Connects as the source's QEMU.
     pub(crate) fn source(&self) -> UnixStream {
         with_timeout(UnixStream::connect(self.folder.join("here")).expect("it listens"))
     }
 
-    /// The next connection to the destination's QEMU.
+    /// Accepts the next connection to the destination's QEMU.
     pub(crate) fn destination(&self) -> UnixStream {
         let mut waits = [PollFd::new(&self.server, PollFlags::IN)];
         let time = Timespec::try_from(TEST_TIMEOUT).expect("a time");
@@ -164,7 +166,7 @@ impl RelayProcess {
         with_timeout(self.server.accept().expect("a connection").0)
     }
 
-    /// Nobody has connected to the destination.
+    /// Checks that the relay has not connected to the destination.
     pub(crate) fn assert_no_connection(&self) {
         self.server.set_nonblocking(true).expect("a mode");
         let came = self.server.accept();
@@ -176,7 +178,8 @@ impl RelayProcess {
         kill_process(Pid::from_child(&self.child), signal).expect("it can be sent");
     }
 
-    /// Waits for its end; gives the run, whose errors are all lines that are no events, and the log.
+    /// Waits for the exit. Returns the run, whose errors are the lines other than events, and the
+    /// log.
     pub(crate) fn end(mut self) -> (Run, Vec<Value>) {
         let mut stdout = Vec::new();
         if let Some(mut pipe) = self.child.stdout.take() {
@@ -214,9 +217,9 @@ fn with_timeout(socket: UnixStream) -> UnixStream {
     socket
 }
 
-/// Sends a stream as a source does that waits for an answer, and closes when it has one; gives what it heard.
+/// Sends a stream as a source that waits for a reply, and then closes. Returns the reply.
 pub(crate) fn send(mut socket: UnixStream, stream: &[u8]) -> Vec<u8> {
-    // It may end before all has been sent.
+    // The relay may close before everything is sent.
     let _ = socket.write_all(stream);
     let mut heard = Vec::new();
     let mut buffer = [0; 4096];
@@ -229,21 +232,21 @@ pub(crate) fn send(mut socket: UnixStream, stream: &[u8]) -> Vec<u8> {
     heard
 }
 
-/// Sends a stream as a source does that waits for nothing.
+/// Sends a stream as a source that does not wait for a reply.
 pub(crate) fn send_and_close(mut socket: UnixStream, stream: &[u8]) {
     let _ = socket.write_all(stream);
     let _ = socket.shutdown(Shutdown::Write);
     let _ = socket.read_to_end(&mut Vec::new());
 }
 
-/// Reads up to the end; gives what arrived.
+/// Reads up to the end, and returns the received bytes.
 pub(crate) fn load(mut socket: UnixStream) -> Vec<u8> {
     let mut arrived = Vec::new();
     let _ = socket.read_to_end(&mut arrived);
     arrived
 }
 
-/// Reads so much, says that it was loaded, and closes.
+/// Reads `length` bytes, confirms the load, and closes.
 pub(crate) fn load_and_answer(mut socket: UnixStream, length: usize) -> Vec<u8> {
     let mut arrived = vec![0; length];
     socket.read_exact(&mut arrived).expect("all of it arrives");

@@ -1,4 +1,4 @@
-//! `cpreg report`: nothing of the guest's is in it, and it is judged like the stream.
+//! `cpreg report`: the report has no data of the guest, and gets the same verdict as the stream.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::fs;
@@ -23,7 +23,7 @@ use crate::run::{
 };
 use cpreg_testdata::large_stream::{self, Size};
 
-/// A folder with a VM of Linux 6.12 and what another kernel wrote, unpacked.
+/// Creates a folder with a VM of Linux 6.12 and a stream of another kernel, decompressed.
 fn folder() -> TempDir {
     let folder = folder_with("vm", &unpack_stream(KVM_6_12));
     fs::write(folder.path().join("there"), unpack_stream(KVM_6_16)).expect("a file in it");
@@ -35,7 +35,7 @@ fn assert_success(run: Run) -> Run {
     run
 }
 
-/// The stream in a report.
+/// Returns the stream in a report.
 fn embedded_stream(document: &[u8]) -> Vec<u8> {
     let report = VmReport::from_json(document).expect("a report");
     let mut bytes = Vec::new();
@@ -58,7 +58,7 @@ fn text_for_an_issue_and_a_file_to_attach() {
         head.to_owned()
     });
     assert_snapshot!("report_without_destination", run(&["report", "vm"]));
-    // What is printed is what is written.
+    // The printed document is the written one.
     let json = run(&["report", "vm", "--to", "there", "--format", "json"]).stdout;
     let written = fs::read_to_string(folder.path().join("report.json")).expect("the report");
     assert!(json == written);
@@ -75,7 +75,7 @@ fn a_report_is_small() {
     assert!(packed.stdout.len() < 12 << 10, "{}", packed.stdout.len());
 }
 
-/// All telling stretches of eight bytes: not one byte again and again.
+/// Returns all sequences of eight bytes that are not one repeated byte.
 fn windows(bytes: &[u8]) -> HashSet<[u8; 8]> {
     let windows = bytes.windows(8);
     let telling = windows.filter(|window| window.iter().any(|byte| *byte != window[0]));
@@ -86,7 +86,7 @@ fn windows(bytes: &[u8]) -> HashSet<[u8; 8]> {
 fn no_key_and_no_page_of_ram_is_in_it() {
     const PAGES: u64 = 64 * 4096;
     let folder = tempfile::tempdir().expect("a temporary folder");
-    // A VM whose keys and RAM occur nowhere else.
+    // A VM with unique keys and RAM.
     let mut recorded = with_serial_input(KVM_6_12_MAX_4, "correct horse ba");
     let stream = Stream::open(&recorded).expect("a stream");
     let mut keys = Vec::new();
@@ -110,7 +110,7 @@ fn no_key_and_no_page_of_ram_is_in_it() {
     };
     large_stream::write(&recorded, size, &file).expect("it grows");
     let whole = fs::read(folder.path().join("vm")).expect("the VM");
-    // The first word of the first page that grew, and so on.
+    // The first word of the first grown page, and so on.
     let words = (4096..PAGES).step_by(4096).flat_map(|address| {
         (0..512).map(move |number| (address + number).wrapping_mul(0x9e37_79b9_7f4a_7c15))
     });
@@ -172,7 +172,7 @@ fn no_name_is_in_it() {
     }
 }
 
-/// What is decided, by what it is about: everything that must not depend on values that are blanked.
+/// Returns the decisions by register, without the parts that depend on redacted values.
 fn decisions_by_subject(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, String> {
     let mut decided = BTreeMap::new();
     let list = |name: &str| answer[name].as_array().expect("a list").iter();
@@ -193,7 +193,7 @@ fn decisions_by_subject(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<
         let numbers = vcpus(&Value::Object(object.clone()));
         object.remove("vcpus");
         if is_blanked {
-            // A mark is not the destination's own value, so that it is taken is not proven.
+            // A mark is not a value of the destination, and does not prove that it is accepted.
             object.retain(|name, _| !["source", "confidence"].contains(&name.as_str()));
         }
         for number in numbers {
@@ -222,7 +222,7 @@ fn decisions_by_subject(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<
     decided
 }
 
-/// All recorded streams.
+/// Returns all recorded streams.
 fn recorded_streams() -> Vec<PathBuf> {
     let folders = ["kvm", "tcg", "edited", "../tcg"];
     let files = folders.iter().flat_map(|folder| {
@@ -303,7 +303,7 @@ fn as_a_destination_a_report_proves_what_is_not_blanked() {
         assert_eq!(is_proven, !is_blanked, "{decision}");
         assert_eq!(decision["destination"].is_null(), is_blanked, "{decision}");
     }
-    // Neither does it prove anything to itself.
+    // Nor does a mark prove anything about the same report.
     let again = run(&["check", "report.json", "report.json", "--format", "json"]).json();
     assert_eq!(again["verdict"], "loads");
     let proven = |answer: &Value| {
@@ -330,7 +330,7 @@ fn a_profile_as_destination_gives_the_same_answer() {
     let answer = run(&["check", "vm", "there.json", "--format", "json"]).json();
     assert_eq!(report["check"]["verdict"], answer["verdict"]);
     assert_eq!(report["check"]["loaders"], answer["loaders"]);
-    // The profile in the report is one.
+    // The profile in the report is valid.
     let inside = report["destination"]["profile"].to_string();
     fs::write(folder.path().join("inside.json"), inside).expect("a file in it");
     fs::write(folder.path().join("report.json"), report.to_string()).expect("a file in it");
@@ -381,7 +381,7 @@ fn damaged_reports() {
     let short = document.to_string();
     document["stream"]["length"] = "0x10000000000".into();
     let huge = document.to_string();
-    // A line of the packed stream is missing.
+    // A line of the compressed stream is missing.
     document["stream"]["length"] = length;
     let lines = document["stream"]["data"].as_array_mut();
     lines.expect("a list").remove(3);
@@ -415,21 +415,18 @@ fn what_is_there_stays_unless_it_is_forced() {
     symlink("old", path.join("link")).expect("a link");
     fs::create_dir(path.join("folder")).expect("a folder");
     let vm = read("vm");
-    for (target, said) in [
-        ("old", "error: old is there already"),
-        ("link", "error: link is there already"),
+    for (target, expected) in [
+        ("old", "error: old already exists"),
+        ("link", "error: link already exists"),
         ("folder", "error: cannot write folder"),
-        ("vm", "error: vm is the input itself"),
+        ("vm", "error: the output vm is the input"),
         ("/dev/null", "error: cannot write /dev/null"),
         ("no/such", "error: cannot write no/such"),
-        (
-            "-",
-            "error: a report is not written to standard output with -o",
-        ),
+        ("-", "error: -o cannot write a report to standard output"),
     ] {
         let run = run(&["report", "vm", "-o", target]);
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
-        assert_eq!(run.stderr.lines().next(), Some(said), "{run}");
+        assert_eq!(run.stderr.lines().next(), Some(expected), "{run}");
         assert!(run.stderr.contains("hint: "), "{run}");
     }
     for target in ["vm", "/dev/null", "folder"] {
@@ -440,7 +437,7 @@ fn what_is_there_stays_unless_it_is_forced() {
     let null = fs::metadata("/dev/null").expect("a device");
     assert_ne!(null.rdev(), 0);
 
-    // What a link names is replaced, not the link.
+    // The target of a link is replaced, not the link.
     assert_success(run(&["report", "vm", "-o", "link", "--force"]));
     assert!(path.join("link").is_symlink());
     assert!(read("old").starts_with(b"{\n  \"schema\": \"cpreg.report/2\""));

@@ -1,4 +1,5 @@
-//! Starts the command where the recorded streams are, so that no path of this machine comes into what it prints.
+//! Runs the command in the folder of the recorded streams, so that its output has no path of this
+//! machine.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -28,12 +29,12 @@ pub(crate) const TCG_11_1_A15: &str = "tcg/q11.1__virt-7.2-cortex-a15-smp1.strea
 pub(crate) const TCG_10_0_MAPPED_RAM: &str =
     "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram.stream.xz";
 
-/// Where the recorded streams are.
+/// Returns the folder of the recorded streams.
 pub(crate) fn streams() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/streams")
 }
 
-/// A run of the command, as a terminal would show it.
+/// Run of the command, as a terminal would show it.
 pub(crate) struct Run {
     arguments: String,
     pub(crate) status: Option<i32>,
@@ -68,7 +69,7 @@ impl Run {
         }
     }
 
-    /// The output as JSON, which its model has all of.
+    /// Parses the output as JSON, and checks it against its model.
     pub(crate) fn json(&self) -> serde_json::Value {
         let value = serde_json::from_str(&self.stdout)
             .unwrap_or_else(|error| panic!("{error} in the output of\n{self}"));
@@ -77,10 +78,10 @@ impl Run {
     }
 }
 
-/// Has what is started from here on take signals as in a terminal.
+/// Resets signal handling of the processes started from here on to that of a terminal.
 ///
-/// A shell that starts the tests in the background has them ignore what Ctrl-C sends, and `nohup` what the end of a
-/// session does. What is ignored stays so in every process that is started; what is handled does not.
+/// A shell that starts the tests in the background makes them ignore SIGINT, and `nohup` SIGHUP.
+/// Started processes inherit ignored signals, but not handled ones.
 fn reset_signals() {
     static ONCE: Once = Once::new();
     #[expect(clippy::exit, reason = "the tests end when they are told to")]
@@ -89,7 +90,7 @@ fn reset_signals() {
     });
 }
 
-/// The command in this folder, with nothing in its environment that changes what it prints.
+/// Returns the command in this folder, without environment variables that change its output.
 pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     reset_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cpreg"));
@@ -108,14 +109,14 @@ pub(crate) fn cpreg_in(folder: &Path, arguments: &[&str]) -> Run {
     Run::from_output(arguments, &output)
 }
 
-/// Runs the command where the recorded streams are.
+/// Runs the command in the folder of the recorded streams.
 pub(crate) fn cpreg(arguments: &[&str]) -> Run {
     cpreg_in(&streams(), arguments)
 }
 
-/// Waits until a process sleeps: until it uses at most so many ticks in a quarter of a second.
+/// Waits until a process sleeps: until it uses at most `ticks` ticks in a quarter of a second.
 ///
-/// A busy machine may take its time until then; a process that polls never gets there.
+/// A busy machine may take long until then. A process that polls never sleeps.
 pub(crate) fn wait_until_it_sleeps(child: &Child, ticks: u64) {
     let deadline = Instant::now() + Duration::from_secs(120);
     loop {
@@ -128,7 +129,7 @@ pub(crate) fn wait_until_it_sleeps(child: &Child, ticks: u64) {
     }
 }
 
-/// In ticks of the system, a hundred in a second.
+/// Returns the CPU time in ticks of the system, a hundred per second.
 fn processor_time(child: &Child) -> u64 {
     let text = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).expect("a process");
     let (_, fields) = text.rsplit_once(')').expect("its name");

@@ -1,25 +1,25 @@
-//! VMs that run: SOURCE is the socket of a monitor, and the QEMU behind it is played.
+//! Running VMs: SOURCE is the socket of a monitor, served by a fake QEMU.
 
 use insta::assert_snapshot;
 
 use crate::fake_qemu::{FakeQemu, Workspace};
 use crate::run::{KVM_6_12, KVM_6_16, Run, cpreg_in, streams};
 
-/// A QEMU whose guest runs.
+/// Returns a QEMU whose guest runs.
 fn running_qemu(recorded: &str) -> FakeQemu {
     let mut fake = FakeQemu::from_stream(recorded);
     fake.status = "running";
     fake
 }
 
-/// The run, and what its QEMU was asked.
+/// Returns the run, and the commands that its QEMU received.
 fn run_with_monitor(stage: &Workspace, arguments: &[&str]) -> (Run, Vec<String>) {
     stage.run_with_monitor("vm.qmp", running_qemu(KVM_6_12), || {
         cpreg_in(&stage.path(""), arguments)
     })
 }
 
-/// What `show` says before it lists registers.
+/// Returns the output of `show` before the registers.
 fn summary(run: &Run) -> &str {
     let end = run.stdout.find("\n\n");
     &run.stdout[..end.expect("a blank line")]
@@ -29,7 +29,7 @@ fn summary(run: &Run) -> &str {
 fn it_is_asked_and_runs_on() {
     let (run, heard) = run_with_monitor(&Workspace::new(), &["show", "vm.qmp"]);
     assert_snapshot!("running_show", summary(&run));
-    // It is neither stopped nor migrated, and keeps nothing of what it was given.
+    // QEMU neither stops nor migrates, and keeps nothing that cpreg has passed to it.
     let expected = [
         "qmp_capabilities",
         "query-status",
@@ -43,7 +43,7 @@ fn it_is_asked_and_runs_on() {
     assert_eq!(heard, expected);
 }
 
-/// The same as of the stream that it would write.
+/// Checks that the result is that of the stream which QEMU would write.
 #[test]
 fn it_is_checked() {
     let stage = Workspace::new();
@@ -103,7 +103,7 @@ fn it_is_reported() {
     assert_snapshot!("running_report_shown", summary(&report));
 }
 
-/// What it was doing goes into the report of it, although QEMU writes `running` whatever it does.
+/// Checks that the report has the guest's run state, although QEMU always writes `running`.
 #[test]
 fn what_it_was_doing() {
     for status in ["paused", "inmigrate", "a state of the future that is long"] {
@@ -116,7 +116,7 @@ fn what_it_was_doing() {
         assert_eq!(run.status, Some(0), "{run}");
         let mut lines = run.stdout.lines();
         let guest = lines.find_map(|line| line.trim().strip_prefix("guest      "));
-        // A VM that has the second state is never loaded; the third is longer than its place.
+        // A VM in the second state is never loaded; the third is longer than its field.
         let expected = if status == "paused" {
             status
         } else {

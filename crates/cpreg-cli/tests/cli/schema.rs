@@ -1,13 +1,13 @@
 //! JSON documents against the schemas in docs/schemas.
 //!
-//! A schema lets members pass that it does not know, as a later cpreg may have more. Here they are errors: this cpreg has none.
+//! A schema allows unknown members, as a later cpreg may have more. Here they are errors.
 
 use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 
-/// Sees that a document is as the schema that it names says.
+/// Checks a document against the schema that it names.
 pub(crate) fn validate(document: &Value) -> Result<(), String> {
     let name = document["schema"].as_str().ok_or("names no schema")?;
     let name = name.trim_start_matches("cpreg.").split('/').next();
@@ -24,12 +24,12 @@ struct Schema<'a> {
 }
 
 impl Schema<'_> {
-    /// Looks at a value. A keyword that is not known here fails the test.
+    /// Checks a value. A keyword that is unknown here fails the test.
     fn validate(&self, schema: &Value, value: &Value, place: &str) -> Result<(), String> {
         let wrong = |what: &str| Err(format!("{place}: {what}: {value}"));
         for (keyword, rule) in schema.as_object().expect("a schema") {
             match keyword.as_str() {
-                // What is said of members that may be absent is seen below.
+                // The rules for optional members are checked below.
                 "$schema" | "title" | "description" | "$defs" | "default" | "format"
                 | "prefixItems" => {}
                 "$ref" => {
@@ -90,7 +90,8 @@ impl Schema<'_> {
         Ok(())
     }
 
-    /// Sees that just one form fits; if none does, says why of the one that could.
+    /// Checks that exactly one form matches. If none does, returns the error of the most likely
+    /// one.
     fn one_of(&self, forms: &[Value], value: &Value, place: &str) -> Result<(), String> {
         let results = forms.iter().map(|form| self.validate(form, value, place));
         let (fit, errors): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
@@ -124,7 +125,7 @@ fn is_of_type(value: &Value, rule: &Value) -> bool {
     rule == kind || list(rule).contains(&kind.into())
 }
 
-/// The patterns of numbers, ids and sets of vCPUs.
+/// Checks the patterns of numbers, ids and sets of vCPUs.
 fn fits(value: &Value, pattern: &str) -> bool {
     let Some(text) = value.as_str() else {
         return true;

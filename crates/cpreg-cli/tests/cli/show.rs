@@ -23,7 +23,7 @@ fn aarch32_state() {
     assert_snapshot!("show_aarch32", cpreg(&["show", TCG_11_1_A15]));
 }
 
-/// The part about the file, its vCPUs, and their parts that are no registers.
+/// Returns the part about the file, its vCPUs, and their extensions.
 fn head(run: &crate::run::Run) -> String {
     let text = run.to_string();
     let end = text.find("\nidentification and caches").expect("registers");
@@ -117,7 +117,8 @@ fn a_profile() {
     );
 }
 
-/// The counter and the compare value have each other's encoding under KVM, and nowhere else.
+/// Checks the counter and the compare value, whose encodings are swapped under KVM, and nowhere
+/// else.
 #[test]
 fn names_are_the_accelerators() {
     let kvm = cpreg(&["show", KVM_6_12, "--register", "0x603000000013df1a"]);
@@ -134,7 +135,7 @@ fn misspelt_registers_and_fields() {
     assert_snapshot!("show_misspelt_field", run);
 }
 
-/// A file that cannot be sought in is read all the same.
+/// Checks that a file without seek support is read.
 #[test]
 fn standard_input() {
     use std::process::Stdio;
@@ -152,7 +153,7 @@ fn standard_input() {
     );
 }
 
-/// A guest in AArch64 state has D where one in AArch32 state has E, and no T.
+/// Checks the flags of PSTATE: D in AArch64 state, E in AArch32 state, and no T.
 #[test]
 fn program_status() {
     let run = cpreg(&["show", KVM_6_12, "--register", "PSTATE", "--fields"]);

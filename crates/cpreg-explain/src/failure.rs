@@ -2,7 +2,8 @@
 //! and a log has many loads.
 //!
 //! A load ends with a line that reports the failure. Lines that libvirt repeats afterwards belong
-//! to the same load. Failures with equal statements are counted. The kept data is bounded for any log.
+//! to the same load. Failures with equal statements are counted. The kept data is bounded for any
+//! log.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;

@@ -1,6 +1,6 @@
 //! Lengths of recorded register lists, and their differences. Generated from
-//! `tests/fixtures/recorded` by `crates/cpreg-explain/tests/recorded_lists.rs`. Do not edit:
-//! `cargo xtask bless` writes it.
+//! `tests/fixtures/recorded` by `crates/cpreg-explain/tests/recorded_lists.rs`.
+//! Do not edit: `cargo xtask bless` writes it.
 
 use cpreg::destination::Accelerator;
 

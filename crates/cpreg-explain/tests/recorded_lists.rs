@@ -77,8 +77,8 @@ fn table() -> String {
     }
     let mut text = String::from(
         "//! Lengths of recorded register lists, and their differences. Generated from\n\
-         //! `tests/fixtures/recorded` by `crates/cpreg-explain/tests/recorded_lists.rs`. Do not edit:\n\
-         //! `cargo xtask bless` writes it.\n\n\
+         //! `tests/fixtures/recorded` by `crates/cpreg-explain/tests/recorded_lists.rs`.\n\
+         //! Do not edit: `cargo xtask bless` writes it.\n\n\
          use cpreg::destination::Accelerator;\n\n\
          use crate::list_lengths::{Family, List};\n\n\
          /// One family for each accelerator and CPU.\n\

@@ -576,7 +576,7 @@ pub(crate) fn assert_no_differences<'a>(
 fn wait_for_report(report: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(120);
     while Instant::now() < deadline {
-        if fs::read_to_string(report)?.contains("passed on: ") {
+        if fs::read_to_string(report)?.contains("forwarded: ") {
             return Ok(());
         }
         thread::sleep(Duration::from_millis(10));

@@ -52,7 +52,7 @@ fn eight_gibibytes_of_ram_are_not_read() {
 /// Checks that the streams made for these tests and the benchmarks are valid: parsed from the
 /// start, every record is in its place.
 #[test]
-fn grown_streams_are_whole() {
+fn grown_streams_are_valid() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let path = |name: &str| folder.path().join(name);
     let small = unpack_sparse(&streams().join(TCG_10_0_MAPPED_RAM), &path("small"));

@@ -34,7 +34,7 @@ fn is_refused_under_tcg() {
 }
 
 #[test]
-fn is_refused_for_its_outline() {
+fn is_refused_for_its_shape() {
     assert_snapshot!(
         "check_refused_shape",
         cpreg(&["check", KVM_7_3_MAX, KVM_6_12_MAX_4])
@@ -57,7 +57,7 @@ fn is_unknown() {
 /// Checks that a profile proves more than a stream of a running guest: the destination's PSCI
 /// version.
 #[test]
-fn a_profile_tells_more_than_a_stream() {
+fn profile_proves_more_than_a_stream() {
     let folder = folder_with_stream(KVM_6_16, "there.json", make_profile(KVM_6_12).as_bytes());
     let source = "6.16.12__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
     let run = cpreg_in(folder.path(), &["check", source, "there.json"]);
@@ -73,7 +73,7 @@ fn the_loader_can_be_named() {
 }
 
 #[test]
-fn all_lists_what_is_copied() {
+fn all_lists_copied_registers() {
     let few = cpreg(&["check", KVM_6_12, KVM_6_16]);
     let all = cpreg(&["check", KVM_6_12, KVM_6_16, "--all"]);
     assert!(!few.stdout.contains("SCTLR_EL1"), "{few}");
@@ -100,7 +100,7 @@ fn a_profile_is_no_vm() {
 }
 
 #[test]
-fn destinations_that_are_not_there() {
+fn missing_destinations() {
     assert_snapshot!(
         "check_no_destination",
         cpreg(&["check", KVM_6_12, "elsewhere.json"])

@@ -104,7 +104,7 @@ fn secrets_are_lost_without_being_shown() {
 }
 
 #[test]
-fn what_is_misspelt_is_said() {
+fn misspelt_consents_are_reported() {
     let runs = [
         &["--accept", "PSCI_VERSON"][..],
         &["--accept", "tiny"],
@@ -121,7 +121,7 @@ fn what_is_misspelt_is_said() {
 }
 
 #[test]
-fn files_that_hold_no_tolerances() {
+fn malformed_tolerance_files() {
     let entry = |difference: &str, handling: &str, rest: &str| {
         format!(
             "[[tolerance]]\nregisters = [\"TCR2_EL1\"]\ndifference = \"{difference}\"\nhandling = \"{handling}\"\nreason = \"\"\n{rest}"
@@ -153,7 +153,7 @@ fn files_that_hold_no_tolerances() {
 
 /// Checks that every consent without effect is noted on standard error, and changes nothing else.
 #[test]
-fn what_decides_nothing_is_said() {
+fn idle_consents_are_noted() {
     let plain = check(&[]);
     let idle = check(&[
         "--ignore", "FPMR", "--ignore", "MIDR_EL1", "--drop", "FPMR", "--drop", "cpu/foo", "--set",
@@ -172,7 +172,7 @@ fn values_fit_into_their_register() {
 
 /// Checks that a refusal shows the value that was set, not the value of the VM.
 #[test]
-fn what_cannot_be_set_is_shown() {
+fn refused_value_is_shown() {
     let run = check(&["--set", "ID_AA64MMFR3_EL1.TCRX=1"]);
     assert_snapshot!("set_undecided", plan(&run));
 }

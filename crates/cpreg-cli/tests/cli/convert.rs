@@ -47,9 +47,7 @@ fn a_new_file_loads() {
     assert_snapshot!("convert_difference", run(&["diff", "vm", "out", "--all"]));
     let verified = run(&["show", "out", "--verify"]);
     assert!(
-        verified
-            .stdout
-            .contains("both from the end and from the front"),
+        verified.stdout.contains("verified by a full scan"),
         "{verified}"
     );
     assert_eq!(fs::read(folder.path().join("vm")).expect("the VM"), before);
@@ -92,7 +90,7 @@ fn in_place() {
 }
 
 #[test]
-fn what_loads_is_copied() {
+fn loading_vm_is_copied() {
     let folder = folder();
     let arguments = ["convert", "vm", "--to", "6.12.xz", "-o", "out"];
     let run = cpreg_in(folder.path(), &arguments);
@@ -118,7 +116,7 @@ fn nothing_is_written_without_a_plan() {
 }
 
 #[test]
-fn an_output_that_is_there_stays() {
+fn existing_output_is_kept() {
     let folder = folder();
     let run = |more: &[&str]| {
         let arguments = ["convert", "vm", "--to", "6.16.xz", "-o", "out"];
@@ -136,7 +134,7 @@ fn an_output_that_is_there_stays() {
 }
 
 #[test]
-fn outputs_that_cannot_be() {
+fn invalid_outputs() {
     let folder = folder();
     let run = |arguments: &[&str]| {
         let arguments = [&["convert", "vm", "--to", "6.16.xz"], arguments].concat();
@@ -191,11 +189,11 @@ fn standard_streams() {
 #[test]
 fn one_at_a_time_in_place() {
     let folder = folder();
-    let made = cpreg_in(
+    let converted = cpreg_in(
         folder.path(),
         &["convert", "vm", "--to", "6.16.xz", "-o", "out"],
     );
-    assert_eq!(made.status, Some(0), "{made}");
+    assert_eq!(converted.status, Some(0), "{converted}");
     let arguments = ["convert", "vm", "--to", "6.16.xz", "--in-place"];
     let children: Vec<_> = (0..12)
         .map(|_| {
@@ -209,14 +207,14 @@ fn one_at_a_time_in_place() {
     let mut done = 0;
     for child in children {
         let output = child.wait_with_output().expect("it ends");
-        let said = String::from_utf8_lossy(&output.stderr);
+        let stderr = String::from_utf8_lossy(&output.stderr);
         match output.status.code() {
             Some(0) => done += 1,
             status => {
-                assert_eq!(status, Some(2), "{said}");
+                assert_eq!(status, Some(2), "{stderr}");
                 assert!(
-                    said.contains("another process is changing the file"),
-                    "{said}"
+                    stderr.contains("another process is changing the file"),
+                    "{stderr}"
                 );
             }
         }

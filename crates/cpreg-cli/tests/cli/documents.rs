@@ -141,7 +141,7 @@ fn is_shown(shown: &[&str], printed: &[&str]) -> bool {
 }
 
 #[test]
-fn sessions_are_as_shown() {
+fn sessions_are_current() {
     let mut wrong = Vec::new();
     let mut sessions = 0;
     for document in documents() {
@@ -175,7 +175,7 @@ const PICTURE: &str = "docs/report.svg";
 /// Runs the README's first command, which users run with nothing but a clone, and compares its
 /// output with the picture.
 #[test]
-fn the_readme_shows_what_its_command_prints() {
+fn readme_session_is_current() {
     let text = read(&repository().join("README.md"));
     let blocks = text.split("```").skip(1).step_by(2);
     let commands: Vec<&str> = blocks
@@ -243,7 +243,7 @@ fn every_tolerance_is_explained() {
 /// Checks that cpreg accepts the example file and the one shown in docs/tolerances.md, where a
 /// session shows its effect.
 #[test]
-fn the_example_of_tolerances_is_taken() {
+fn example_of_tolerances_is_accepted() {
     let text = read(&repository().join("docs/examples/tolerances.toml"));
     let document = read(&repository().join("docs/tolerances.md"));
     assert!(document.contains(&format!("```toml\n{text}```")));

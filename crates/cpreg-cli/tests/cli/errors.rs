@@ -78,7 +78,7 @@ fn damage_in_the_cpu_section() {
 }
 
 #[test]
-fn what_cannot_be_opened() {
+fn unopenable_files() {
     let folder = folder_with("vm", b"");
     fs::create_dir(folder.path().join("folder")).expect("a folder");
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
@@ -210,7 +210,7 @@ fn a_profile_replaces_no_device() {
 
 /// Checks that the start of an endless input is recognised before it is read further.
 #[test]
-fn what_has_no_end_is_looked_at_first() {
+fn endless_input_is_recognised_by_its_start() {
     let run = crate::run::cpreg(&["show", "/dev/zero"]);
     assert_eq!(run.status, Some(2), "{run}");
     assert!(run.stderr.contains("does not begin with QEVM"), "{run}");

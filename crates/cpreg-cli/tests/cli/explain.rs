@@ -157,16 +157,16 @@ fn format_symptom(symptom: &Symptom) -> String {
 fn explain_lines(lines: &str) -> (String, String) {
     let mut failures = LoadFailures::default();
     for line in lines.lines() {
-        let mut said = qemu::parse(line);
-        said.extend(snapshot::parse(line));
-        failures.add(line, said);
+        let mut statements = qemu::parse(line);
+        statements.extend(snapshot::parse(line));
+        failures.add(line, statements);
     }
     let (failures, _) = failures.finish();
     let kinds: Vec<&str> = failures
         .iter()
         .map(|failure| explain(failure).kind.name())
         .collect();
-    let said: Vec<String> = failures
+    let statements: Vec<String> = failures
         .iter()
         .flat_map(|failure| failure.symptoms().map(format_symptom))
         .collect();
@@ -175,11 +175,11 @@ fn explain_lines(lines: &str) -> (String, String) {
     } else {
         kinds.join(" ")
     };
-    (kinds, said.join(" | "))
+    (kinds, statements.join(" | "))
 }
 
 #[test]
-fn real_lines_say_what_they_say() {
+fn real_lines_are_parsed() {
     let mut wrong = String::new();
     let mut real = 0;
     for (file, cases) in cases() {
@@ -222,7 +222,7 @@ fn lines_of_the_command_line_are_one_failure() {
 }
 
 #[test]
-fn what_is_not_understood_is_said_to_be_so() {
+fn unknown_lines_are_reported() {
     assert_snapshot!(
         "explain_not_understood",
         cpreg(&["explain", "the VM does not move", "and nobody knows why"])
@@ -268,7 +268,7 @@ fn a_log_is_read_from_standard_input() {
 }
 
 #[test]
-fn a_log_of_anything_is_read() {
+fn arbitrary_log_is_accepted() {
     let mut log = vec![b'x'; 1 << 20];
     log.extend(b"\n\xff\xfe\0\nload of migration failed: Invalid argument\n");
     log.extend(vec![0xff; 1 << 17]);
@@ -280,12 +280,12 @@ fn a_log_of_anything_is_read() {
 /// Checks that the guest's keys are redacted in lines that contain them, also where a long line is
 /// truncated.
 #[test]
-fn a_line_that_ends_before_its_error_is_not_guessed_at() {
+fn line_without_error_is_not_guessed() {
     let line = "Failed to restore the state of the vcpu: Failed to set register 0x603000000013c103 to value 0x0";
     let cut = cpreg(&["explain", line]);
     let whole = format!("{line}: No such file or directory (os error 2)");
     let whole = cpreg(&["explain", &whole]);
-    let missing = "the error that would tell is missing";
+    let missing = "the line has no error";
     assert!(cut.stdout.contains(missing), "{cut}");
     assert!(!whole.stdout.contains(missing), "{whole}");
 }
@@ -315,7 +315,7 @@ fn keys_are_kept() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn missing_log_is_named() {
     let folder = folder_with("log.txt", b"");
     let run = cpreg_in(folder.path(), &["explain", "--file", "other.txt"]);
     assert_snapshot!("explain_no_file", run);
@@ -323,7 +323,7 @@ fn a_file_that_is_not_there_is_named() {
 
 /// Checks that every proposed command line is valid. Words in capitals stand for arguments.
 #[test]
-fn every_command_that_settles_it_is_there() {
+fn proposed_commands_are_valid() {
     let mut commands: Vec<String> = Vec::new();
     for case in cases().into_values().flatten() {
         let lines: Vec<&str> = case.lines.lines().collect();

@@ -53,7 +53,7 @@ fn a_secret_of_the_users_own() {
 }
 
 #[test]
-fn what_is_unknown_is_explained_as_far_as_it_goes() {
+fn unknown_registers_are_explained_partly() {
     assert_snapshot!(
         "explain_unknown_name",
         explain(&["op0=3,op1=3,crn=7,crm=7,op2=7", "5"])
@@ -66,7 +66,7 @@ fn what_is_unknown_is_explained_as_far_as_it_goes() {
 }
 
 #[test]
-fn slips_are_answered_with_what_to_do() {
+fn mistakes_are_answered_with_hints() {
     let runs = [
         explain(&["TRC2_EL1"]),
         explain(&["TCR2_EL1.PI"]),
@@ -84,7 +84,7 @@ fn slips_are_answered_with_what_to_do() {
 
 /// Checks that JSON has for each kernel what the text has for ranges of kernels.
 #[test]
-fn json_tells_every_kernel() {
+fn json_lists_every_kernel() {
     let run = explain(&["PIR_EL1", "--format", "json"]);
     let document = run.json();
     let kernels = document["register"]["recordings"]["kernels"]

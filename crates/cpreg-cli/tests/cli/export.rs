@@ -144,7 +144,7 @@ fn expected_calls(table: &Value) -> BTreeSet<String> {
 }
 
 #[test]
-fn qemu_compiles_it_and_it_says_what_the_table_says() {
+fn exported_c_compiles_and_matches_the_table() {
     let folder = tempfile::tempdir().expect("a folder");
     let calls = calls(
         folder.path(),
@@ -228,8 +228,8 @@ fn run_script(folder: &Path, script: &str) -> (Option<i32>, String) {
         .args(["script.sh", "a vmstate", "out"])
         .output()
         .expect("sh runs");
-    let said = [output.stdout, output.stderr].concat();
-    (output.status.code(), String::from_utf8(said).expect("text"))
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).expect("text"))
 }
 
 #[test]
@@ -247,7 +247,7 @@ fn a_script_for_firecracker_is_printed() {
 }
 
 #[test]
-fn only_what_has_no_condition_is_removed() {
+fn only_unconditional_registers_are_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = cpreg(&["tolerances", "--export", "firecracker"]);
     assert_eq!(
@@ -259,11 +259,12 @@ fn only_what_has_no_condition_is_removed() {
         "#set -- \"$@\" 0x603000000013c103",
         "set -- \"$@\" 0x603000000013c103",
     );
-    let (status, said) = run_script(folder.path(), &looked);
+    let (status, output) = run_script(folder.path(), &looked);
     assert_eq!(status, Some(0));
     assert!(
-        said.contains("remove-regs 0x603000000013c103 --vmstate-path a vmstate --output-path out"),
-        "{said}"
+        output
+            .contains("remove-regs 0x603000000013c103 --vmstate-path a vmstate --output-path out"),
+        "{output}"
     );
     // Nothing to remove is an error, and nothing is written.
     let run = cpreg(&["tolerances", "TCR2_EL1", "--export", "firecracker"]);
@@ -278,11 +279,11 @@ fn an_operators_entries_are_in_the_script_too() {
     let folder = folder_with("ours.toml", OPERATOR_ENTRIES);
     let arguments = ["tolerances", "--tolerances", "ours.toml", "--export"];
     let run = cpreg_in(folder.path(), &[&arguments[..], &["firecracker"]].concat());
-    let (status, said) = run_script(folder.path(), &run.stdout);
-    assert_eq!(status, Some(0), "{said}");
+    let (status, output) = run_script(folder.path(), &run.stdout);
+    assert_eq!(status, Some(0), "{output}");
     assert!(
-        said.contains("remove-regs 0x603000000013c103 0x6020000000110002 --"),
-        "{said}"
+        output.contains("remove-regs 0x603000000013c103 0x6020000000110002 --"),
+        "{output}"
     );
     assert!(!folder.path().join("evil").exists());
     let oslsr = format!("{:#018x}", RegisterId::OSLSR_EL1.raw());
@@ -385,7 +386,7 @@ fn entry(of: &Value) -> Tolerance {
 }
 
 #[test]
-fn json_has_all_that_the_table_says() {
+fn json_has_the_whole_table() {
     let table = cpreg(&["tolerances", "--export", "json"]).json();
     let read: Vec<Tolerance> = list(&table, "tolerances").iter().map(entry).collect();
     let built_in = Tolerances::default();
@@ -411,7 +412,7 @@ fn json_is_one_schema_by_either_option() {
 }
 
 #[test]
-fn json_is_as_its_schema_says() {
+fn json_matches_its_schema() {
     let is_valid = |document: &Value| schema::validate(document);
 
     let folder = folder_with("ours.toml", OPERATOR_ENTRIES);

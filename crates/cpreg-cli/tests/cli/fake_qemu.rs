@@ -244,7 +244,7 @@ impl Workspace {
             run()
         });
         fs::remove_file(self.path(name)).expect("it is there");
-        (run, cast.commands.into_inner().expect("nobody died"))
+        (run, cast.commands.into_inner().expect("no panic"))
     }
 }
 
@@ -268,8 +268,8 @@ impl RunningCommand<'_> {
     /// Waits until a command was received `times` times.
     pub(crate) fn wait_for_command(&mut self, command: &str, times: usize) {
         self.wait_for(command, |cast| {
-            let heard = cast.commands.lock().expect("nobody died");
-            heard.iter().filter(|it| *it == command).count() >= times
+            let received = cast.commands.lock().expect("no panic");
+            received.iter().filter(|it| *it == command).count() >= times
         });
     }
 
@@ -404,7 +404,7 @@ impl FakeServer {
             let id = &request["id"];
             self.commands
                 .lock()
-                .expect("nobody died")
+                .expect("no panic")
                 .push(command.clone());
             match (self.fake.fault)(&command, loaded.is_some()) {
                 Some(Fault::Silence) => continue,

@@ -145,7 +145,7 @@ fn find_written_file(child: &Child, folder: &Path) -> Option<PathBuf> {
 }
 
 #[test]
-fn without_room_there_is_no_report() {
+fn no_space_leaves_no_report() {
     let full = run_without_space(&FULL_DISK, &["report", "vm", "-o", "out"]);
     // The content of a report is read back from a temporary file, which also lacks space.
     let limited =
@@ -156,16 +156,16 @@ fn without_room_there_is_no_report() {
         "error: cannot write a temporary copy of VM",
         FILE_SIZE_LIMITED.cause,
     );
-    for (run, said, cause) in full.into_iter().chain([limited]) {
+    for (run, message, cause) in full.into_iter().chain([limited]) {
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
-        assert_eq!(run.stderr.lines().next(), Some(said), "{run}");
+        assert_eq!(run.stderr.lines().next(), Some(message), "{run}");
         assert!(run.stderr.contains(cause), "{run}");
         assert!(run.stderr.contains("hint: "), "{run}");
     }
 }
 
 #[test]
-fn a_report_that_is_killed_is_whole_or_not_there() {
+fn killed_report_is_complete_or_absent() {
     let folder = folder(32 * MIB, 8);
     let path = folder.path();
     let arguments = ["report", "vm", "-o", "out", "--to", "there"];
@@ -197,7 +197,7 @@ fn a_report_that_is_killed_is_whole_or_not_there() {
 }
 
 #[test]
-fn a_signal_in_the_middle_leaves_nothing_behind() {
+fn signal_leaves_no_files() {
     let folder = folder(128 * MIB, 1);
     let path = folder.path().canonicalize().expect("it is there");
     let before = read(&path, "vm");
@@ -242,7 +242,7 @@ struct EditStateCounts {
 }
 
 #[test]
-fn a_change_in_place_that_is_killed_is_mended() {
+fn killed_change_in_place_is_recovered() {
     let folder = folder(0, 64);
     let path = folder.path();
     let change = ["convert", "vm", "--to", "there", "--in-place"];
@@ -312,7 +312,7 @@ fn a_change_in_place_that_is_killed_is_mended() {
 }
 
 #[test]
-fn without_its_journal_an_unfinished_change_cannot_be_mended() {
+fn unfinished_change_without_journal_is_an_error() {
     let folder = folder(0, 1);
     let path = folder.path();
     let mut content = read(path, "vm");

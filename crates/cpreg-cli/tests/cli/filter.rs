@@ -96,7 +96,7 @@ fn report(run: &Run) -> String {
 }
 
 #[test]
-fn what_comes_out_is_what_convert_writes() {
+fn output_is_that_of_convert() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
     let convert = ["convert", "vm", "--to", "6.16.xz", "-o", "converted"];
@@ -131,7 +131,7 @@ fn what_comes_out_is_what_convert_writes() {
 }
 
 #[test]
-fn what_loads_passes_as_it_is() {
+fn loading_vm_is_unchanged() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
     let (run, out) = filter(folder.path(), &["--to", "6.12.xz"], &vm);
@@ -148,7 +148,7 @@ fn assert_truncated(folder: &Path, out: &[u8], vm: &[u8]) {
 }
 
 #[test]
-fn what_is_refused_has_no_device_state() {
+fn refused_vm_has_no_device_state() {
     let folder = folder();
     for (vm, to, status) in [("vm", "5.10.xz", 1), ("vm-6.16", "6.12.xz", 3)] {
         let stream = read(folder.path(), vm);
@@ -184,7 +184,7 @@ fn json_is_that_of_check() {
 
 /// Checks that errors in the arguments are reported before a VM of many gigabytes is forwarded.
 #[test]
-fn bad_arguments_are_told_before_anything_is_read() {
+fn bad_arguments_are_reported_before_reading() {
     let folder = folder();
     for (name, arguments) in [
         ("nowhere", &["--to", "nowhere"][..]),
@@ -280,7 +280,7 @@ fn an_output_that_takes_no_more() {
 fn an_input_that_stands_still() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
-    for come in [0, 200_000, vm.len() - 1] {
+    for sent in [0, 200_000, vm.len() - 1] {
         let mut child = start(folder.path(), &["--to", "6.16.xz"]);
         let mut input = child.stdin.take().expect("a pipe");
         let mut output = child.stdout.take().expect("a pipe");
@@ -291,7 +291,7 @@ fn an_input_that_stands_still() {
                 output.read_to_end(&mut out).expect("a pipe");
                 out
             });
-            input.write_all(&vm[..come]).expect("a pipe");
+            input.write_all(&vm[..sent]).expect("a pipe");
             wait_until_it_sleeps(&child, 1);
             assert!(child.try_wait().expect("a process").is_none());
             kill_process(Pid::from_child(&child), Signal::INT).expect("it can be sent");

@@ -55,7 +55,7 @@ fn a_host_is_shown() {
 }
 
 #[test]
-fn what_is_wrong_with_the_question_is_said() {
+fn bad_host_arguments_are_reported() {
     let folder = folder();
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
     for (snapshot, arguments) in [
@@ -113,7 +113,7 @@ fn two_hosts_are_compared_guest_by_guest() {
 
 /// Checks PSCI versions and bitmap bits, all of which were tried.
 #[test]
-fn what_was_tried_out_decides() {
+fn write_trials_decide() {
     use cpreg::destination::kernel::PSCI_VERSIONS;
     use cpreg::register::RegisterId;
     use cpreg_hosts::record::WriteTrial;
@@ -190,7 +190,7 @@ fn a_file_is_a_destination() {
 
 #[cfg(not(all(target_os = "linux", target_arch = "aarch64")))]
 #[test]
-fn a_machine_without_kvm_says_so() {
+fn missing_kvm_is_reported() {
     let folder = folder();
     let run = |arguments: &[&str]| {
         let run = cpreg_in(folder.path(), arguments);

@@ -31,17 +31,17 @@ fn a_recorded_host_is_a_destination() {
 
 /// Checks that the guest's features select the recording.
 #[test]
-fn the_guest_decides_what_is_listed() {
+fn guest_features_select_the_list() {
     let run = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16.12/n1"]);
     assert!(run.stdout.starts_with("loads:"), "{run}");
     assert!(
         run.stdout.contains("linux-6.16.12/neoverse-n1/none"),
         "{run}"
     );
-    let told = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16.12/n1/pmu"]);
+    let run = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16.12/n1/pmu"]);
     assert!(
-        told.stdout.contains("74 that only the destination has"),
-        "{told}"
+        run.stdout.contains("74 that only the destination has"),
+        "{run}"
     );
     assert_snapshot!(
         "hosts_open",
@@ -55,7 +55,7 @@ fn the_guest_decides_what_is_listed() {
 }
 
 #[test]
-fn what_is_no_name_is_said() {
+fn unknown_names_are_reported() {
     for (snapshot, name) in [
         ("hosts_ambiguous", "linux-6.12/n1"),
         ("hosts_unknown", "linux-6.13/n1"),
@@ -95,7 +95,7 @@ fn recorded_hosts_are_shown_and_compared() {
 }
 
 #[test]
-fn what_is_converted_for_a_recorded_host_has_its_list() {
+fn converted_vm_has_the_list_of_the_recorded_host() {
     let folder = folder_with_stream(KVM_6_12, "none", b"");
     let stream = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
     let host = "linux-6.16.12/n1";

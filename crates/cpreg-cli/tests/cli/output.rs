@@ -55,7 +55,7 @@ fn keys(stream: &str) -> Vec<String> {
 #[test]
 fn keys_are_shown_only_on_request() {
     let stream = "7.3.4__q11.1__max__virt10.0-smp1.stream.xz";
-    let (profile, made) = profile_with_keys(KVM_7_3_MAX);
+    let (profile, keys) = profile_with_keys(KVM_7_3_MAX);
     let folder = folder_with_stream(KVM_7_3_MAX, "there.json", profile.as_bytes());
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments).to_string();
 
@@ -93,7 +93,7 @@ fn keys_are_shown_only_on_request() {
             text.contains("APIAKEYLO_EL1") || text.contains("copied"),
             "{text}"
         );
-        for key in &made {
+        for key in &keys {
             assert!(
                 !text.contains(key.trim_start_matches("0x")),
                 "{key} in {text}"
@@ -107,7 +107,7 @@ fn keys_are_shown_only_on_request() {
         "{differing}"
     );
     let asked = run(&["show", "there.json", "--show-secrets"]);
-    assert!(made.iter().all(|key| asked.contains(key)), "{asked}");
+    assert!(keys.iter().all(|key| asked.contains(key)), "{asked}");
 }
 
 /// Checks the mark of a recorded stream's keys, which are zero in a guest that sets none.

@@ -46,7 +46,7 @@ fn a_program_that_hangs() {
 }
 
 #[test]
-fn a_monitor_that_says_nothing() {
+fn silent_monitor() {
     assert_probe_fails(Opening::Silent, "1", &["no reply within 1 s"]);
 }
 

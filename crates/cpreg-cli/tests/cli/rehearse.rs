@@ -52,7 +52,7 @@ fn a_vm_that_loads() {
 /// Checks that an emulating QEMU is queried in one process and loads in another, with the same
 /// arguments.
 #[test]
-fn who_loads() {
+fn emulator_is_queried_and_loads_in_two_processes() {
     let stage = Workspace::with_vm(TCG_10_0);
     let words = [&["rehearse", "vm"], &TCG[..]].concat();
     let (run, programs) = stage.run_with_command_lines(FakeQemu::from_stream(TCG_10_0), &words);
@@ -93,11 +93,11 @@ fn many_words() {
         refuse_load(it, has, orders)
     };
     let run = rehearse(KVM_6_12, fake, &[], &KVM);
-    let said = run
+    let line = run
         .stdout
         .split("\n\n")
         .find(|it| it.starts_with("QEMU said"));
-    assert_snapshot!("rehearse_many_words", said.expect("words"));
+    assert_snapshot!("rehearse_many_words", line.expect("a line"));
 }
 
 #[test]

@@ -57,7 +57,7 @@ fn programs_that_are_no_qemu() {
 }
 
 #[test]
-fn the_longest_patience_there_is() {
+fn longest_timeout_is_accepted() {
     let run = run_with(
         |_, _| None,
         "rehearse vm --timeout 18446744073709551615 -- ./qemu -M virt-10.0",
@@ -111,8 +111,8 @@ fn a_signal_ends_every_program() {
     }
 }
 
-fn silence(there: bool) -> Option<Fault> {
-    there.then_some(Fault::Silence)
+fn silence(has_stream: bool) -> Option<Fault> {
+    has_stream.then_some(Fault::Silence)
 }
 
 /// Checks Ctrl-C on a terminal, which reaches QEMU too. Its exit is no statement about the VM.
@@ -154,7 +154,7 @@ fn a_qemu_that_dies_of_it() {
 }
 
 #[test]
-fn a_load_that_comes_to_no_end() {
+fn endless_load() {
     let stuck: fn(&str, bool) -> Option<Fault> = |it, has| {
         let status = json!({"status": "inmigrate"});
         (it == "query-status" && has).then_some(Fault::Answer(status))
@@ -179,7 +179,7 @@ fn a_qemu_that_takes_no_stream() {
 
 /// Checks that the rehearsal continues, with the verdict of its outcome.
 #[test]
-fn a_qemu_that_does_not_say_what_it_has() {
+fn qemu_without_initial_state() {
     fn refuses(command: &str) -> Option<Fault> {
         let words = "The command xen-save-devices-state has not been found";
         let refusal = Fault::Refusal("CommandNotFound", words);
@@ -273,7 +273,7 @@ fn answers_that_are_none() {
 
 /// Checks that no QEMU is started for these inputs.
 #[test]
-fn what_is_no_vm() {
+fn inputs_other_than_vms() {
     let run = |content: &[u8], line: &str| {
         let stage = Workspace::new();
         stage.put("vm", content);

@@ -38,9 +38,9 @@ fn migrate(
 ) -> (Vec<u8>, Vec<u8>) {
     thread::scope(|scope| {
         let socket = relay.source();
-        let heard = scope.spawn(move || source(socket));
+        let received = scope.spawn(move || source(socket));
         let arrived = destination(relay.destination());
-        (heard.join().expect("it plays"), arrived)
+        (received.join().expect("no panic"), arrived)
     })
 }
 
@@ -58,7 +58,7 @@ fn event_names(log: &[Value]) -> Vec<String> {
 }
 
 #[test]
-fn a_migration_passes_and_is_repaired() {
+fn migration_is_forwarded_and_converted() {
     let folder = folder();
     let path = folder.path();
     let expected = convert(path, "answered", "6.16.xz");
@@ -69,7 +69,7 @@ fn a_migration_passes_and_is_repaired() {
         .expect("a socket")
         .permissions();
     assert_eq!(mode.mode() & 0o777, 0o600);
-    let (heard, arrived) = migrate(
+    let (received, arrived) = migrate(
         &relay,
         |socket| send(socket, &vm),
         |socket| load_and_answer(socket, expected.len()),
@@ -77,7 +77,7 @@ fn a_migration_passes_and_is_repaired() {
     let (run, log) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
     assert!(arrived == expected);
-    assert_eq!(heard, b"\0\x01\0\x04\0\0\0\0");
+    assert_eq!(received, b"\0\x01\0\x04\0\0\0\0");
     assert!(!path.join("here").exists());
     assert_snapshot!("relay_passes", run);
     let expected = [
@@ -142,16 +142,16 @@ fn assert_documented(log: &[Value]) {
 }
 
 #[test]
-fn what_is_refused_stays_at_the_source() {
+fn refused_vm_stays_at_the_source() {
     let folder = folder();
     let path = folder.path();
     for (vm, to, status) in [("answered", "5.10.xz", 1), ("answered-6.16", "6.12.xz", 3)] {
         let stream = read(path, vm);
         let relay = RelayProcess::start(path, &["--to", to]);
-        let (heard, arrived) = migrate(&relay, |socket| send(socket, &stream), load);
+        let (received, arrived) = migrate(&relay, |socket| send(socket, &stream), load);
         let (run, log) = relay.end();
         assert_eq!(run.status, Some(status), "{run}");
-        assert_eq!(heard, SHUT_ERROR);
+        assert_eq!(received, SHUT_ERROR);
         assert!(stream.starts_with(&arrived) && arrived.len() > 400_000);
         fs::write(path.join("cut"), &arrived).expect("a file");
         assert_eq!(cpreg_in(path, &["show", "cut"]).status, Some(2));
@@ -164,7 +164,7 @@ fn what_is_refused_stays_at_the_source() {
 
 /// Checks that a migration without a return path is rejected, unless the user consents.
 #[test]
-fn without_a_way_back_it_is_not_begun() {
+fn migration_without_return_path_is_rejected() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "vm");
@@ -210,20 +210,20 @@ fn without_a_way_back_it_is_not_begun() {
 
 /// Checks that another machine type is rejected before RAM.
 #[test]
-fn another_machine_is_not_begun() {
+fn another_machine_type_is_rejected() {
     let folder = folder();
     let vm = read(folder.path(), "answered");
     let relay = RelayProcess::start(folder.path(), &["--to", "7.2.xz"]);
-    let (heard, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
+    let (received, arrived) = migrate(&relay, |socket| send(socket, &vm), load);
     let (run, _) = relay.end();
     assert_eq!(run.status, Some(1), "{run}");
     assert!(arrived.is_empty());
-    assert_eq!(heard, SHUT_ERROR);
+    assert_eq!(received, SHUT_ERROR);
     assert_snapshot!("relay_another_machine", run);
 }
 
 #[test]
-fn what_is_certain_to_fail_is_not_listened_for() {
+fn refused_preflight_does_not_listen() {
     let folder = folder();
     let arguments = [
         "relay",
@@ -315,10 +315,10 @@ fn standard_input_and_inherited_sockets() {
     let vm = read(path, "answered");
     let expected = convert(path, "answered", "6.16.xz");
     for listen in ["stdio:", "fd:3"] {
-        let (ours, theirs) = UnixStream::pair().expect("sockets");
-        let theirs = std::os::fd::OwnedFd::from(theirs);
+        let (local, remote) = UnixStream::pair().expect("sockets");
+        let remote = std::os::fd::OwnedFd::from(remote);
         let stdout = if listen == "stdio:" {
-            Stdio::from(theirs.try_clone().expect("a socket"))
+            Stdio::from(remote.try_clone().expect("a socket"))
         } else {
             Stdio::piped()
         };
@@ -330,17 +330,17 @@ fn standard_input_and_inherited_sockets() {
             "--to",
             "6.16.xz",
         ];
-        let relay = RelayProcess::start_with(path, &arguments, Stdio::from(theirs), stdout);
-        let (heard, arrived) = thread::scope(|scope| {
-            let heard = scope.spawn(|| send(ours, &vm));
+        let relay = RelayProcess::start_with(path, &arguments, Stdio::from(remote), stdout);
+        let (received, arrived) = thread::scope(|scope| {
+            let received = scope.spawn(|| send(local, &vm));
             let arrived = load_and_answer(relay.destination(), expected.len());
-            (heard.join().expect("it plays"), arrived)
+            (received.join().expect("no panic"), arrived)
         });
         let (run, log) = relay.end();
         assert_eq!(run.status, Some(0), "{run}");
         assert!(arrived == expected);
         // Only the destination's reply was sent back.
-        assert_eq!(heard, b"\0\x01\0\x04\0\0\0\0", "{listen}");
+        assert_eq!(received, b"\0\x01\0\x04\0\0\0\0", "{listen}");
         assert_eq!(log[0]["listen"], listen);
         let report = if listen == "stdio:" {
             &run.stderr
@@ -351,7 +351,7 @@ fn standard_input_and_inherited_sockets() {
     }
 
     // Towards the destination.
-    let (ours, theirs) = UnixStream::pair().expect("sockets");
+    let (local, remote) = UnixStream::pair().expect("sockets");
     let arguments = [
         "--listen",
         "unix:here",
@@ -360,17 +360,17 @@ fn standard_input_and_inherited_sockets() {
         "--to",
         "6.16.xz",
     ];
-    let stdin = Stdio::from(std::os::fd::OwnedFd::from(theirs));
+    let stdin = Stdio::from(std::os::fd::OwnedFd::from(remote));
     let relay = RelayProcess::start_with(path, &arguments, stdin, Stdio::piped());
-    let (heard, arrived) = thread::scope(|scope| {
+    let (received, arrived) = thread::scope(|scope| {
         let source = relay.source();
-        let heard = scope.spawn(|| send(source, &vm));
-        let arrived = load_and_answer(ours, expected.len());
-        (heard.join().expect("it plays"), arrived)
+        let received = scope.spawn(|| send(source, &vm));
+        let arrived = load_and_answer(local, expected.len());
+        (received.join().expect("no panic"), arrived)
     });
     let (run, _) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
-    assert!(arrived == expected && heard.len() == 8);
+    assert!(arrived == expected && received.len() == 8);
 }
 
 /// Checks that errors in the arguments are reported before the relay listens.
@@ -497,10 +497,10 @@ fn a_relay_that_is_killed() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
-    for come in [200_000, vm.len() - 10] {
+    for sent in [200_000, vm.len() - 10] {
         let mut relay = RelayProcess::start(path, &["--to", "6.16.xz"]);
         let mut source = relay.source();
-        source.write_all(&vm[..come]).expect("it is taken");
+        source.write_all(&vm[..sent]).expect("it is taken");
         let destination = relay.destination();
         relay.wait_for("setup");
         relay.send(Signal::KILL);
@@ -514,7 +514,7 @@ fn a_relay_that_is_killed() {
 
 /// Checks that the exit status has the VM's location although the reader of the report has exited.
 #[test]
-fn a_report_that_nobody_reads() {
+fn report_without_reader() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
@@ -529,7 +529,7 @@ fn a_report_that_nobody_reads() {
                 if socket.read_exact(&mut arrived).is_ok() {
                     socket
                         .write_all(crate::relay_process::SHUT_SUCCESS)
-                        .expect("it is heard");
+                        .expect("the relay reads it");
                 }
                 arrived
             },

@@ -28,8 +28,8 @@ fn peak_memory(child: &Child) -> u64 {
 }
 
 fn assert_small_memory(child: &Child) {
-    let most = peak_memory(child);
-    assert!(most > MIB && most < 64 * MIB, "{most} bytes");
+    let max_ticks = peak_memory(child);
+    assert!(max_ticks > MIB && max_ticks < 64 * MIB, "{max_ticks} bytes");
 }
 
 /// Checks that waiting for a stalled source uses no CPU in any phase, and that a signal cancels the
@@ -42,7 +42,7 @@ fn a_source_that_stands_still_and_a_signal() {
     let to = ["convert", "answered", "--to", "6.16.xz", "-o", "whole"];
     assert_eq!(cpreg_in(path, &to).status, Some(0));
     let whole = read(path, "whole");
-    for (come, event, signal) in [
+    for (sent, event, signal) in [
         (100, "connected", Signal::INT),
         (200_000, "phase", Signal::TERM),
         (vm.len() - 20_000, "phase", Signal::INT),
@@ -50,17 +50,17 @@ fn a_source_that_stands_still_and_a_signal() {
     ] {
         let mut relay = RelayProcess::start(path, &["--to", "6.16.xz"]);
         let mut source = relay.source();
-        source.write_all(&vm[..come]).expect("it is taken");
+        source.write_all(&vm[..sent]).expect("it is taken");
         let destination = relay.destination();
         relay.wait_for(event);
         // The relay polls an incomplete device state.
-        let most = if come > 300_000 { 15 } else { 1 };
-        wait_until_it_sleeps(&relay.child, most);
+        let max_ticks = if sent > 300_000 { 15 } else { 1 };
+        wait_until_it_sleeps(&relay.child, max_ticks);
         let begin = Instant::now();
         relay.send(signal);
         let arrived = load(destination);
-        let mut heard = Vec::new();
-        let _ = source.read_to_end(&mut heard);
+        let mut received = Vec::new();
+        let _ = source.read_to_end(&mut received);
         let (run, log) = relay.end();
         assert!(begin.elapsed() < TEST_TIMEOUT);
         assert_eq!(run.status, Some(2), "{run}");
@@ -75,7 +75,7 @@ fn a_source_that_stands_still_and_a_signal() {
 }
 
 #[test]
-fn a_signal_before_anybody_came() {
+fn signal_before_a_source_connects() {
     let folder = folder();
     for (keep, signal, status) in [
         (&[][..], Signal::INT, 2),
@@ -116,8 +116,8 @@ fn memory_is_bounded() {
         sent_ram: 0,
         vcpus: 8,
     };
-    let there = File::create_new(path.join("grown")).expect("a file");
-    large_stream::write(&unpack_stream(crate::run::KVM_6_16), size, &there).expect("it grows");
+    let grown = File::create_new(path.join("grown")).expect("a file");
+    large_stream::write(&unpack_stream(crate::run::KVM_6_16), size, &grown).expect("it grows");
 
     let relay = RelayProcess::start(path, &["--to", "grown"]);
     thread::scope(|scope| {
@@ -141,7 +141,7 @@ fn memory_is_bounded() {
         assert_small_memory(&relay.child);
         destination
             .write_all(crate::relay_process::SHUT_SUCCESS)
-            .expect("it is heard");
+            .expect("it is received");
     });
     let (run, _) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
@@ -170,7 +170,7 @@ fn memory_is_bounded() {
 
 /// Checks that a signal after the device state was sent does not cancel the migration.
 #[test]
-fn a_signal_behind_the_device_state() {
+fn signal_after_the_device_state() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
@@ -190,8 +190,8 @@ fn a_signal_behind_the_device_state() {
     relay.wait_for("device-state-sent");
     relay.send(Signal::INT);
     relay.send(Signal::TERM);
-    let mut heard = Vec::new();
-    source.read_to_end(&mut heard).expect("an answer");
+    let mut received = Vec::new();
+    source.read_to_end(&mut received).expect("an answer");
     drop(source);
     assert!(destination.join().expect("it plays") == vm);
     let (run, log) = relay.end();

@@ -56,18 +56,18 @@ fn it_leaves_the_session_and_no_signal_but_the_last_ends_it() {
 }
 
 #[test]
-fn a_monitor_that_is_not_there_is_told_with_what_to_do() {
+fn missing_monitor_is_reported_with_a_hint() {
     let mut guard = GuardProcess::start();
-    let told =
+    let reply =
         guard.request(r#"{"request":"connect","source":"/nonexistent/qmp","destination":null}"#);
     assert!(
-        told.contains("the source (/nonexistent/qmp): cannot reach QEMU's monitor"),
-        "{told}"
+        reply.contains("the source (/nonexistent/qmp): cannot reach QEMU's monitor"),
+        "{reply}"
     );
-    assert!(told.contains("is that QEMU still running?"), "{told}");
+    assert!(reply.contains("is that QEMU still running?"), "{reply}");
     // The guard accepts another request.
-    let told = guard.request(r#"{"request":"connect","source":null,"destination":null}"#);
-    assert!(told.contains("no monitor to guard with"), "{told}");
+    let reply = guard.request(r#"{"request":"connect","source":null,"destination":null}"#);
+    assert!(reply.contains("no monitor to guard with"), "{reply}");
     drop(guard.requests);
     assert!(guard.child.wait().expect("it ends").success());
 }

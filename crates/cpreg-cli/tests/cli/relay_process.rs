@@ -169,9 +169,9 @@ impl RelayProcess {
     /// Checks that the relay has not connected to the destination.
     pub(crate) fn assert_no_connection(&self) {
         self.server.set_nonblocking(true).expect("a mode");
-        let came = self.server.accept();
+        let connection = self.server.accept();
         self.server.set_nonblocking(false).expect("a mode");
-        assert!(came.is_err(), "somebody connected to the destination");
+        assert!(connection.is_err(), "somebody connected to the destination");
     }
 
     pub(crate) fn send(&self, signal: Signal) {
@@ -221,15 +221,15 @@ fn with_timeout(socket: UnixStream) -> UnixStream {
 pub(crate) fn send(mut socket: UnixStream, stream: &[u8]) -> Vec<u8> {
     // The relay may close before everything is sent.
     let _ = socket.write_all(stream);
-    let mut heard = Vec::new();
+    let mut received = Vec::new();
     let mut buffer = [0; 4096];
     while let Ok(count @ 1..) = socket.read(&mut buffer) {
-        heard.extend_from_slice(&buffer[..count]);
-        if heard.ends_with(SHUT_ERROR) {
+        received.extend_from_slice(&buffer[..count]);
+        if received.ends_with(SHUT_ERROR) {
             let _ = socket.shutdown(Shutdown::Write);
         }
     }
-    heard
+    received
 }
 
 /// Sends a stream as a source that does not wait for a reply.

@@ -48,10 +48,13 @@ fn embedded_stream(document: &[u8]) -> Vec<u8> {
 fn text_for_an_issue_and_a_file_to_attach() {
     let folder = folder();
     let run = |arguments: &[&str]| assert_success(cpreg_in(folder.path(), arguments));
-    let told = run(&["report", "vm", "--to", "there", "-o", "report.json"]);
+    let text_report = run(&["report", "vm", "--to", "there", "-o", "report.json"]);
     let size = fs::metadata(folder.path().join("report.json"));
     let size = format!("{} bytes", size.expect("the report").len());
-    assert_snapshot!("report_text", told.to_string().replace(&size, "[size]"));
+    assert_snapshot!(
+        "report_text",
+        text_report.to_string().replace(&size, "[size]")
+    );
     assert_snapshot!("report_shown", {
         let shown = run(&["show", "report.json"]).stdout;
         let (head, _) = shown.split_once("\nfirmware").expect("registers");
@@ -120,10 +123,10 @@ fn no_key_and_no_page_of_ram_is_in_it() {
 
     for options in [&[][..], &["--general-registers"], &["--to", "vm", "--host"]] {
         let arguments = [&["report", "vm", "-o", "report.json", "--force"], options].concat();
-        let told = assert_success(cpreg_in(folder.path(), &arguments));
+        let run = assert_success(cpreg_in(folder.path(), &arguments));
         let document = fs::read(folder.path().join("report.json")).expect("the report");
         let stream = embedded_stream(&document);
-        for bytes in [&document, &stream, &told.stdout.clone().into_bytes()] {
+        for bytes in [&document, &stream, &run.stdout.clone().into_bytes()] {
             let left = windows(bytes);
             for word in &words {
                 assert!(!left.contains(word), "{word:x?}");
@@ -139,8 +142,8 @@ fn no_key_and_no_page_of_ram_is_in_it() {
         assert!(!windows(&stream).contains(b"\0\0\0c\0\0\0o"));
         assert!(windows(&whole).contains(b"\0\0\0c\0\0\0o"));
         for id in RegisterId::POINTER_AUTHENTICATION_KEYS {
-            let told = String::from_utf8_lossy(&document);
-            assert!(told.contains(&format!("{:#018x}", id.raw())), "{id}");
+            let text = String::from_utf8_lossy(&document);
+            assert!(text.contains(&format!("{:#018x}", id.raw())), "{id}");
         }
     }
 }
@@ -154,21 +157,24 @@ fn no_name_is_in_it() {
     let mut profile: Value = serde_json::from_str(&profile).expect("JSON");
     profile["name"] = "web-17".into();
     profile["origin"]["command"] = serde_json::json!(["qemu", "-name", "customer-4711"]);
-    let there = folder.path().join("web-17.json");
-    fs::write(&there, profile.to_string()).expect("a file in it");
+    let profile_path = folder.path().join("web-17.json");
+    fs::write(&profile_path, profile.to_string()).expect("a file in it");
     let arguments = ["report", "customer-4711", "--to", "web-17.json", "--host"];
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     for format in ["text", "json"] {
         let all = [&arguments[..], &["--format", format]].concat();
-        let told = assert_success(cpreg_in(folder.path(), &all)).stdout;
+        let printed = assert_success(cpreg_in(folder.path(), &all)).stdout;
         for name in ["4711", "web-17"]
             .into_iter()
             .chain(keys.iter().map(String::as_str))
         {
-            assert!(!told.contains(name), "{name} in {told}");
+            assert!(!printed.contains(name), "{name} in {printed}");
         }
         let host = host.trim();
-        assert!(host.len() < 6 || !told.contains(host), "{host} in {told}");
+        assert!(
+            host.len() < 6 || !printed.contains(host),
+            "{host} in {printed}"
+        );
     }
 }
 
@@ -282,7 +288,7 @@ fn a_report_of_every_recorded_stream_is_judged_like_the_stream() {
 }
 
 #[test]
-fn as_a_destination_a_report_proves_what_is_not_blanked() {
+fn report_as_destination_proves_unredacted_values() {
     let folder = folder();
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
     assert_success(run(&["report", "vm", "-o", "report.json"]));
@@ -340,7 +346,7 @@ fn a_profile_as_destination_gives_the_same_answer() {
 }
 
 #[test]
-fn what_a_report_is_not_for() {
+fn invalid_uses_of_a_report() {
     let folder = folder();
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
     assert_success(run(&["report", "vm", "-o", "report.json"]));
@@ -374,7 +380,7 @@ fn damaged_reports() {
         &["report", "vm", "--format", "json"],
     ))
     .stdout;
-    let mut said = String::new();
+    let mut text = String::new();
     let mut document: Value = serde_json::from_str(&whole).expect("JSON");
     let length = document["stream"]["length"].clone();
     document["stream"]["length"] = "0xfffffff".into();
@@ -400,13 +406,13 @@ fn damaged_reports() {
         fs::write(folder.path().join("report.json"), content).expect("a file in it");
         let run = cpreg_in(folder.path(), &["show", "report.json"]);
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
-        said.extend([what, "\n", &run.stderr, "\n"]);
+        text.extend([what, "\n", &run.stderr, "\n"]);
     }
-    assert_snapshot!("report_damaged", said);
+    assert_snapshot!("report_damaged", text);
 }
 
 #[test]
-fn what_is_there_stays_unless_it_is_forced() {
+fn existing_file_is_kept_without_force() {
     let folder = folder();
     let path = folder.path();
     let run = |arguments: &[&str]| cpreg_in(path, arguments);

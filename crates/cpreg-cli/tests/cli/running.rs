@@ -27,7 +27,7 @@ fn summary(run: &Run) -> &str {
 
 #[test]
 fn it_is_asked_and_runs_on() {
-    let (run, heard) = run_with_monitor(&Workspace::new(), &["show", "vm.qmp"]);
+    let (run, received) = run_with_monitor(&Workspace::new(), &["show", "vm.qmp"]);
     assert_snapshot!("running_show", summary(&run));
     // QEMU neither stops nor migrates, and keeps nothing that cpreg has passed to it.
     let expected = [
@@ -40,19 +40,19 @@ fn it_is_asked_and_runs_on() {
         "xen-save-devices-state",
         "remove-fd",
     ];
-    assert_eq!(heard, expected);
+    assert_eq!(received, expected);
 }
 
 /// Checks that the result is that of the stream which QEMU would write.
 #[test]
 fn it_is_checked() {
     let stage = Workspace::new();
-    let there = streams().join(KVM_6_16);
-    let there = there.to_str().expect("UTF-8");
-    let (run, _) = run_with_monitor(&stage, &["check", "vm.qmp", there]);
+    let destination = streams().join(KVM_6_16);
+    let destination = destination.to_str().expect("UTF-8");
+    let (run, _) = run_with_monitor(&stage, &["check", "vm.qmp", destination]);
     let file = streams().join(KVM_6_12);
     std::fs::copy(file, stage.path("vm.xz")).expect("a copy");
-    let stream = cpreg_in(&stage.path(""), &["check", "vm.xz", there]);
+    let stream = cpreg_in(&stage.path(""), &["check", "vm.xz", destination]);
     assert_eq!(run.status, stream.status, "{run}");
     let tail = |run: &Run| {
         run.stdout
@@ -86,8 +86,8 @@ fn it_is_rehearsed() {
 #[test]
 fn it_is_not_converted() {
     let stage = Workspace::new();
-    let there = streams().join(KVM_6_16);
-    std::fs::copy(there, stage.path("there.xz")).expect("a copy");
+    let destination = streams().join(KVM_6_16);
+    std::fs::copy(destination, stage.path("there.xz")).expect("a copy");
     let arguments = ["convert", "vm.qmp", "--to", "there.xz", "-o", "out"];
     let (run, _) = run_with_monitor(&stage, &arguments);
     assert_snapshot!("running_convert", run);
@@ -105,7 +105,7 @@ fn it_is_reported() {
 
 /// Checks that the report has the guest's run state, although QEMU always writes `running`.
 #[test]
-fn what_it_was_doing() {
+fn run_state_is_reported() {
     for status in ["paused", "inmigrate", "a state of the future that is long"] {
         let mut fake = running_qemu(KVM_6_12);
         fake.status = status;

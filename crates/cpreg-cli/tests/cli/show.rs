@@ -79,7 +79,7 @@ fn core_registers_are_found() {
 }
 
 #[test]
-fn a_register_that_is_not_there_is_said_so() {
+fn missing_register_is_reported() {
     let run = cpreg(&["show", KVM_6_12, "--register", "SCTLR2_EL1"]);
     assert_snapshot!("show_missing", run);
 }

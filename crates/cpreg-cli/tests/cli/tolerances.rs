@@ -46,6 +46,6 @@ reason = "our guests never set them"
 }
 
 #[test]
-fn a_misspelt_register_is_answered_with_what_is_like_it() {
+fn misspelt_register_gets_suggestions() {
     assert_snapshot!("tolerances_misspelt", cpreg(&["tolerances", "TRC2_EL1"]));
 }

@@ -190,7 +190,7 @@ fn prepare<'a>(
     let consents = consents::read(&arguments.consents, naming)?;
     if let (true, Some(severity)) = (arguments.repeat, consents.accept_up_to) {
         return Err(Failure::new(format!(
-            "--repeat with --accept {severity} would accept adjustments that nobody reviewed"
+            "--repeat with --accept {severity} would accept adjustments that were not reviewed"
         ))
         .with_hint("name the registers (--accept REG) that `cpreg check` proposes"));
     }

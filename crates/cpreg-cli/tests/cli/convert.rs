@@ -26,7 +26,7 @@ fn folder() -> TempDir {
 const ORIGINAL_FILES: [&str; 4] = ["5.10.xz", "6.12.xz", "6.16.xz", "vm"];
 
 /// Returns everything but the behaviour of loaders without cpreg.
-fn answer(run: &Run) -> String {
+fn without_loaders(run: &Run) -> String {
     let text = run.to_string();
     let (begin, rest) = text.split_once("on its own").expect("loaders");
     let (_, end) = rest.split_once("\nscope: ").expect("the scope");
@@ -39,7 +39,7 @@ fn a_new_file_loads() {
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
     let before = fs::read(folder.path().join("vm")).expect("the VM");
     let converted = run(&["convert", "vm", "--to", "6.16.xz", "-o", "out"]);
-    assert_snapshot!("convert", answer(&converted));
+    assert_snapshot!("convert", without_loaders(&converted));
     assert_eq!(
         run(&["check", "out", "6.16.xz"]).stdout.lines().next(),
         Some("loads: as it is")

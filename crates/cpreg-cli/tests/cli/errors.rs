@@ -152,7 +152,7 @@ fn bad_usage() {
 }
 
 #[test]
-fn help_is_an_answer() {
+fn help_goes_to_standard_output() {
     for command in [
         &[][..],
         &["show"],

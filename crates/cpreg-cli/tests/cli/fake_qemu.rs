@@ -197,15 +197,15 @@ impl Workspace {
     /// Starts the command with this QEMU.
     pub(crate) fn start(&self, fake: FakeQemu, arguments: &[&str]) -> RunningCommand<'_> {
         let before = file_names(self.folder.path());
-        let cast = Arc::new(FakeServer {
+        let server = Arc::new(FakeServer {
             fake,
             commands: Mutex::default(),
             is_over: AtomicBool::new(false),
         });
         let started = self.path("started");
         let player = {
-            let cast = Arc::clone(&cast);
-            thread::spawn(move || cast.serve_programs(&started))
+            let server = Arc::clone(&server);
+            thread::spawn(move || server.serve_programs(&started))
         };
         let child = command(self.folder.path(), arguments)
             .env("TMPDIR", self.path("tmp"))
@@ -217,7 +217,7 @@ impl Workspace {
             files_before: before,
             arguments: arguments.join(" "),
             child: child.expect("the command starts"),
-            server: cast,
+            server,
             server_thread: player,
         }
     }
@@ -231,7 +231,7 @@ impl Workspace {
         run: impl FnOnce() -> Run,
     ) -> (Run, Vec<String>) {
         let listener = UnixListener::bind(self.path(name)).expect("a socket");
-        let cast = FakeServer {
+        let server = FakeServer {
             fake,
             commands: Mutex::default(),
             is_over: AtomicBool::new(false),
@@ -239,12 +239,12 @@ impl Workspace {
         let run = thread::scope(|scope| {
             scope.spawn(|| {
                 let (socket, _) = listener.accept().expect("somebody connects");
-                cast.serve_monitor(socket, None);
+                server.serve_monitor(socket, None);
             });
             run()
         });
         fs::remove_file(self.path(name)).expect("it is there");
-        (run, cast.commands.into_inner().expect("no panic"))
+        (run, server.commands.into_inner().expect("no panic"))
     }
 }
 
@@ -267,8 +267,8 @@ impl RunningCommand<'_> {
 
     /// Waits until a command was received `times` times.
     pub(crate) fn wait_for_command(&mut self, command: &str, times: usize) {
-        self.wait_for(command, |cast| {
-            let received = cast.commands.lock().expect("no panic");
+        self.wait_for(command, |server| {
+            let received = server.commands.lock().expect("no panic");
             received.iter().filter(|it| *it == command).count() >= times
         });
     }
@@ -436,8 +436,8 @@ impl FakeServer {
                 loaded = Some((self.fake.load)(&sent));
                 continue;
             }
-            let answer = self.answer(&request, loaded.as_deref(), &mut monitor);
-            monitor.send(&json!({"return": answer, "id": id}));
+            let reply = self.reply(&request, loaded.as_deref(), &mut monitor);
+            monitor.send(&json!({"return": reply, "id": id}));
             if command == "quit" {
                 self.send_shell_command(program.expect("it was started here"), "exit 0");
                 return;
@@ -458,7 +458,7 @@ impl FakeServer {
         None
     }
 
-    fn answer(&self, request: &Value, loaded: Option<&[u8]>, monitor: &mut Monitor) -> Value {
+    fn reply(&self, request: &Value, loaded: Option<&[u8]>, monitor: &mut Monitor) -> Value {
         let fake = &self.fake;
         match request["execute"].as_str() {
             Some("query-status") => {

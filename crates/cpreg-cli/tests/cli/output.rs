@@ -144,7 +144,7 @@ fn a_closed_pipe_is_no_news() {
 
 /// Checks that a command that fails midway prints no report.
 #[test]
-fn failures_leave_no_half_answer() {
+fn failures_print_no_partial_report() {
     let folder = folder_with("vm", b"QEVM\0\0\0\x03");
     let run = cpreg_in(folder.path(), &["show", "vm", "--format", "json"]);
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");

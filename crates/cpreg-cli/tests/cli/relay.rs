@@ -17,7 +17,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::relay_process::{
-    RelayProcess, SHUT_ERROR, TEST_TIMEOUT, folder, load, load_and_answer, read, send,
+    RelayProcess, SHUT_ERROR, TEST_TIMEOUT, folder, load, load_and_confirm, read, send,
     send_and_close,
 };
 use crate::run::{Run, cpreg_in};
@@ -72,7 +72,7 @@ fn migration_is_forwarded_and_converted() {
     let (received, arrived) = migrate(
         &relay,
         |socket| send(socket, &vm),
-        |socket| load_and_answer(socket, expected.len()),
+        |socket| load_and_confirm(socket, expected.len()),
     );
     let (run, log) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
@@ -272,7 +272,7 @@ fn one_migration_after_the_other() {
     let (_, arrived) = migrate(
         &relay,
         |socket| send(socket, &vm),
-        |socket| load_and_answer(socket, expected.len()),
+        |socket| load_and_confirm(socket, expected.len()),
     );
     assert!(arrived == expected);
     let ended = relay.wait_for("ended");
@@ -333,7 +333,7 @@ fn standard_input_and_inherited_sockets() {
         let relay = RelayProcess::start_with(path, &arguments, Stdio::from(remote), stdout);
         let (received, arrived) = thread::scope(|scope| {
             let received = scope.spawn(|| send(local, &vm));
-            let arrived = load_and_answer(relay.destination(), expected.len());
+            let arrived = load_and_confirm(relay.destination(), expected.len());
             (received.join().expect("no panic"), arrived)
         });
         let (run, log) = relay.end();
@@ -365,7 +365,7 @@ fn standard_input_and_inherited_sockets() {
     let (received, arrived) = thread::scope(|scope| {
         let source = relay.source();
         let received = scope.spawn(|| send(source, &vm));
-        let arrived = load_and_answer(local, expected.len());
+        let arrived = load_and_confirm(local, expected.len());
         (received.join().expect("no panic"), arrived)
     });
     let (run, _) = relay.end();
@@ -549,7 +549,7 @@ fn json_is_that_of_check() {
     migrate(
         &relay,
         |socket| send(socket, &vm),
-        |socket| load_and_answer(socket, length),
+        |socket| load_and_confirm(socket, length),
     );
     let (run, _) = relay.end();
     let mut relayed = run.json();

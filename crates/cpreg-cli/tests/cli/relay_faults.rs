@@ -12,7 +12,7 @@ use rustix::process::Signal;
 
 use crate::fixtures::unpack_stream;
 use crate::relay_process::{
-    RelayProcess, TEST_TIMEOUT, folder, load, load_and_answer, read, with_return_path,
+    RelayProcess, TEST_TIMEOUT, folder, load, load_and_confirm, read, with_return_path,
 };
 use crate::run::{KVM_6_12, cpreg_in, wait_until_it_sleeps};
 use cpreg_testdata::large_stream::{self, Size};
@@ -182,7 +182,7 @@ fn signal_after_the_device_state() {
         let length = vm.len();
         move || {
             thread::sleep(Duration::from_millis(300));
-            load_and_answer(destination, length)
+            load_and_confirm(destination, length)
         }
     });
     relay.wait_for("device-state-received");

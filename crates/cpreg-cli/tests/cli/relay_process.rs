@@ -247,7 +247,7 @@ pub(crate) fn load(mut socket: UnixStream) -> Vec<u8> {
 }
 
 /// Reads `length` bytes, confirms the load, and closes.
-pub(crate) fn load_and_answer(mut socket: UnixStream, length: usize) -> Vec<u8> {
+pub(crate) fn load_and_confirm(mut socket: UnixStream, length: usize) -> Vec<u8> {
     let mut arrived = vec![0; length];
     socket.read_exact(&mut arrived).expect("all of it arrives");
     socket.write_all(SHUT_SUCCESS).expect("somebody hears it");

@@ -179,9 +179,9 @@ fn no_name_is_in_it() {
 }
 
 /// Returns the decisions by register, without the parts that depend on redacted values.
-fn decisions_by_subject(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, String> {
+fn decisions_by_subject(check: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, String> {
     let mut decided = BTreeMap::new();
-    let list = |name: &str| answer[name].as_array().expect("a list").iter();
+    let list = |name: &str| check[name].as_array().expect("a list").iter();
     let vcpus = |row: &Value| -> Vec<u64> {
         let text = row["vcpus"].as_str().expect("text");
         let range = |range: &str| {
@@ -223,7 +223,7 @@ fn decisions_by_subject(answer: &Value, blanked: &BTreeSet<String>) -> BTreeMap<
         decided.insert(format!("loader {number}"), row.to_string());
     }
     for name in ["verdict", "shape", "adjustments", "destination"] {
-        decided.insert(name.to_owned(), answer[name].to_string());
+        decided.insert(name.to_owned(), check[name].to_string());
     }
     decided
 }
@@ -312,15 +312,15 @@ fn report_as_destination_proves_unredacted_values() {
     // Nor does a mark prove anything about the same report.
     let again = run(&["check", "report.json", "report.json", "--format", "json"]).json();
     assert_eq!(again["verdict"], "loads");
-    let proven = |answer: &Value| {
-        let decisions = answer["decisions"].as_array().expect("a list").iter();
+    let proven = |check: &Value| {
+        let decisions = check["decisions"].as_array().expect("a list").iter();
         decisions.filter(|it| it["confidence"] == "proven").count()
     };
     assert_eq!(proven(&again), proven(&own));
 }
 
 #[test]
-fn a_profile_as_destination_gives_the_same_answer() {
+fn profile_as_destination_gives_the_same_check() {
     let folder = folder();
     fs::write(folder.path().join("there.json"), make_profile(KVM_6_16)).expect("a file in it");
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
@@ -333,9 +333,9 @@ fn a_profile_as_destination_gives_the_same_answer() {
         "json",
     ]))
     .json();
-    let answer = run(&["check", "vm", "there.json", "--format", "json"]).json();
-    assert_eq!(report["check"]["verdict"], answer["verdict"]);
-    assert_eq!(report["check"]["loaders"], answer["loaders"]);
+    let check = run(&["check", "vm", "there.json", "--format", "json"]).json();
+    assert_eq!(report["check"]["verdict"], check["verdict"]);
+    assert_eq!(report["check"]["loaders"], check["loaders"]);
     // The profile in the report is valid.
     let inside = report["destination"]["profile"].to_string();
     fs::write(folder.path().join("inside.json"), inside).expect("a file in it");

@@ -25,23 +25,23 @@ pub(crate) fn round_trip(text: &str) {
         check::model::SCHEMA => assert_model_round_trip::<check::model::CheckReport>(text),
         diff::model::SCHEMA => assert_model_round_trip::<diff::model::DiffReport>(text),
         explain::lines::model::SCHEMA => {
-            assert_model_round_trip::<explain::lines::model::ExplainLinesReport>(text)
+            assert_model_round_trip::<explain::lines::model::ExplainLinesReport>(text);
         }
         explain::register::model::SCHEMA => {
-            assert_model_round_trip::<explain::register::model::ExplainRegisterReport>(text)
+            assert_model_round_trip::<explain::register::model::ExplainRegisterReport>(text);
         }
         host::model::SCHEMA => assert_model_round_trip::<host::model::HostReport>(text),
         host_diff::model::SCHEMA => {
-            assert_model_round_trip::<host_diff::model::HostDiffReport>(text)
+            assert_model_round_trip::<host_diff::model::HostDiffReport>(text);
         }
         hosts::model::SCHEMA => assert_model_round_trip::<hosts::model::HostsReport>(text),
         rehearse::model::SCHEMA => {
-            assert_model_round_trip::<rehearse::model::RehearsalReport>(text)
+            assert_model_round_trip::<rehearse::model::RehearsalReport>(text);
         }
         vm_report::SCHEMA => assert_model_round_trip::<vm_report::VmReport>(text),
         show::model::SCHEMA => assert_model_round_trip::<show::model::ShowReport>(text),
         tolerance::model::SCHEMA => {
-            assert_model_round_trip::<tolerance::model::TolerancesReport>(text)
+            assert_model_round_trip::<tolerance::model::TolerancesReport>(text);
         }
         other => assert!(FOREIGN_SCHEMAS.contains(&other), "{other} has no model"),
     }

@@ -32,7 +32,7 @@ fn build_destination(name: &str, vm: &Vm) -> Destination {
 
 /// Returns `true` if the register list decided the real outcome.
 fn is_decided_by_list(outcome: &LoadOutcome, source: &Vm, destination: &Vm) -> bool {
-    let has_line = |text: &str| outcome.says.iter().any(|line| line.contains(text));
+    let has_line = |text: &str| outcome.messages.iter().any(|line| line.contains(text));
     if outcome.loads {
         let ids = |vm: &Vm| -> Vec<_> { vm.vcpus[0].registers.iter().map(|(id, _)| id).collect() };
         return ids(source) == ids(destination)
@@ -67,10 +67,10 @@ fn prediction_error(
     }
     load.loads?;
     let are_lines_right = if load.is_complete {
-        lines == outcome.says
+        lines == outcome.messages
     } else {
         // The predicted lines must be among the recorded ones, in the same order.
-        let mut recorded = outcome.says.iter();
+        let mut recorded = outcome.messages.iter();
         lines.iter().all(|line| recorded.any(|other| other == line))
     };
     (!are_lines_right).then(|| "other lines".to_owned())
@@ -110,7 +110,11 @@ fn predictions_are_right_and_nearly_complete() {
             let _ = writeln!(
                 report,
                 "{} -> {} ({}, complete {}): {error}\n  recorded:  {:#?}\n  predicted: {lines:#?}",
-                outcome.source, outcome.destination, outcome.loads, load.is_complete, outcome.says
+                outcome.source,
+                outcome.destination,
+                outcome.loads,
+                load.is_complete,
+                outcome.messages
             );
         }
     }

@@ -255,16 +255,16 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
                 }
                 let lines = predict::predicted_lines(loader, Accelerator::Kvm, &load);
                 let has_lines = if load.is_complete {
-                    lines == outcome.says
+                    lines == outcome.messages
                 } else {
-                    let mut printed = outcome.says.iter();
+                    let mut printed = outcome.messages.iter();
                     lines.iter().all(|line| printed.any(|other| other == line))
                 };
                 if loads != outcome.loads || !has_lines {
                     let _ = writeln!(
                         wrong,
                         "{} -> {host}/{features}, QEMU {}: {}, predicted {loads}\n  printed:   {:#?}\n  predicted: {lines:#?}",
-                        outcome.source, outcome.qemu, outcome.loads, outcome.says
+                        outcome.source, outcome.qemu, outcome.loads, outcome.messages
                     );
                 }
             }

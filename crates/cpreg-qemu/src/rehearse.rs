@@ -295,7 +295,7 @@ impl IncomingQemu {
 
 /// Returns `true` if this status means that QEMU refused the VM or crashed.
 ///
-/// A QEMU that is told to quit exits with 0 or by that signal; the OOM killer uses SIGKILL.
+/// A QEMU that receives `quit` exits with 0 or by that signal; the OOM killer uses SIGKILL.
 fn is_refusal(status: ExitStatus) -> bool {
     /// SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV of Linux on arm64 and x86-64: signals of a
     /// crash.

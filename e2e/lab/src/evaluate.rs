@@ -210,7 +210,7 @@ impl MoveOutcome {
 mod tests {
     use super::*;
 
-    fn said(text: &str, status: &str) -> VmmOutput {
+    fn output(text: &str, status: &str) -> VmmOutput {
         VmmOutput {
             text: text.to_owned(),
             status: status.to_owned(),
@@ -222,8 +222,8 @@ mod tests {
 
     #[test]
     fn a_move_is_judged_by_both_ends() {
-        let source = said(&format!("{THREE}migrated: pre-copied 3 pages\n"), "0");
-        let comes = |line: &str| said(&format!("{ARRIVED_LINE}\n{line}"), "0");
+        let source = output(&format!("{THREE}migrated: pre-copied 3 pages\n"), "0");
+        let comes = |line: &str| output(&format!("{ARRIVED_LINE}\n{line}"), "0");
         let moved = evaluate(&source, &comes(FIVE)).unwrap();
         assert!(matches!(moved, MoveOutcome::Moved { .. }));
         // One that does not count, or whose timer is silent, or lost something, is not well.
@@ -233,35 +233,35 @@ mod tests {
             assert!(evaluate(&source, &comes(&line)).is_err(), "{line}");
         }
         assert!(evaluate(&source, &comes(&FIVE.replace("intact", "lost"))).is_err());
-        assert!(evaluate(&source, &said(FIVE, "0")).is_err());
-        assert!(evaluate(&source, &said("", "2")).is_err());
+        assert!(evaluate(&source, &output(FIVE, "0")).is_err());
+        assert!(evaluate(&source, &output("", "2")).is_err());
     }
 
     #[test]
     fn a_refusal_leaves_the_guest_where_it_was() {
         let reason = "vCPU 0: PSCI_VERSION is 0x10003, here 0x10001: no; do something";
         let proposal = "with --accept PSCI_VERSION on the receiver 0x10003 would become 0x10001";
-        let source = said(
+        let source = output(
             &format!("{THREE}refused: {reason}\nrefused: {proposal}\n{STAYED_LINE}\n{FIVE}"),
             "1",
         );
-        let destination = said(&format!("refused: {reason}\n"), "1");
+        let destination = output(&format!("refused: {reason}\n"), "1");
         let refused = evaluate(&source, &destination).unwrap();
         assert_eq!(refused.blockers(), ["PSCI_VERSION"]);
-        assert!(evaluate(&source, &said(ARRIVED_LINE, "1")).is_err());
-        assert!(evaluate(&source, &said("", "0")).is_err());
-        let silent = said(&source.text.replace(FIVE, ""), "1");
+        assert!(evaluate(&source, &output(ARRIVED_LINE, "1")).is_err());
+        assert!(evaluate(&source, &output("", "0")).is_err());
+        let silent = output(&source.text.replace(FIVE, ""), "1");
         assert!(evaluate(&silent, &destination).is_err());
         let late = source
             .text
             .replace(STAYED_LINE, &format!("pre-copy: round 1\n{STAYED_LINE}"));
-        assert!(evaluate(&said(&late, "1"), &destination).is_err());
+        assert!(evaluate(&output(&late, "1"), &destination).is_err());
     }
 
     #[test]
     fn what_came_may_go_back() {
-        let there = said(&format!("{ARRIVED_LINE}\n{FIVE}migrated: x\n"), "0");
-        let home = said(&format!("{ARRIVED_LINE}\n{}", FIVE.replace('5', "7")), "0");
+        let there = output(&format!("{ARRIVED_LINE}\n{FIVE}migrated: x\n"), "0");
+        let home = output(&format!("{ARRIVED_LINE}\n{}", FIVE.replace('5', "7")), "0");
         assert!(evaluate(&there.after_arrival(), &home).is_ok());
     }
 }

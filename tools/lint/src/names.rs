@@ -25,20 +25,47 @@ const REJECTED_NAMES: &[&str] = &[
 
 /// Words that are no name of a function or method either.
 const REJECTED_FUNCTIONS: &[&str] = &[
-    "again", "ahead", "asked", "back", "behind", "beside", "came", "come", "did", "going", "hear",
-    "here", "instead", "ours", "patiently", "said", "soon", "there", "told", "tried", "unsaid",
+    "again",
+    "ahead",
+    "asked",
+    "back",
+    "behind",
+    "beside",
+    "came",
+    "come",
+    "did",
+    "going",
+    "hear",
+    "here",
+    "instead",
+    "ours",
+    "patiently",
+    "said",
+    "soon",
+    "there",
+    "told",
+    "tried",
+    "unsaid",
 ];
 
 /// Words that are no name of a field or variant.
 const REJECTED_FIELDS: &[&str] = &[
-    "ahead", "asked", "behind", "beside", "came", "come", "did", "going", "here", "instead", "ours",
-    "said", "says", "soon", "there", "told", "tried",
+    "ahead", "asked", "behind", "beside", "came", "come", "did", "going", "here", "instead",
+    "ours", "said", "says", "soon", "there", "told", "tried",
 ];
 
 /// Parts that no name has.
 const REJECTED_PARTS: &[&str] = &[
-    "goes_on", "went_on", "go_on", "is_told", "way_back", "so_many", "so_far", "foretold",
-    "whereabouts", "has_not_got",
+    "goes_on",
+    "went_on",
+    "go_on",
+    "is_told",
+    "way_back",
+    "so_many",
+    "so_far",
+    "foretold",
+    "whereabouts",
+    "has_not_got",
 ];
 
 /// Finds names of items, fields and variants that are rejected.

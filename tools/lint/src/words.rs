@@ -131,8 +131,7 @@ fn find_phrases(text: &str) -> impl Iterator<Item = &'static str> {
         text.match_indices(phrase).any(|(at, _)| {
             let before = text[..at].chars().next_back();
             let after = text[at + phrase.len()..].chars().next();
-            let is_letter =
-                |character: Option<char>| character.is_some_and(char::is_alphanumeric);
+            let is_letter = |character: Option<char>| character.is_some_and(char::is_alphanumeric);
             !is_letter(before) && !is_letter(after)
         })
     })

@@ -42,7 +42,10 @@ impl GuardProcess {
 fn it_leaves_the_session_and_no_signal_but_the_last_ends_it() {
     let mut guard = GuardProcess::start();
     let refused = guard.request(r#"{"request":"prepare"}"#);
-    assert!(refused.contains("`connect` must be the first request"), "{refused}");
+    assert!(
+        refused.contains("`connect` must be the first request"),
+        "{refused}"
+    );
     let id = i32::try_from(guard.child.id()).expect("a process id");
     let id = Pid::from_raw(id).expect("a process id");
     assert_eq!(getsid(Some(id)).expect("its session"), id);

@@ -15,7 +15,8 @@ pub(crate) struct LoadOutcome {
     pub(crate) destination: String,
     pub(crate) qemu: String,
     pub(crate) loads: bool,
-    pub(crate) says: Vec<String>,
+    #[serde(rename = "says")]
+    pub(crate) messages: Vec<String>,
 }
 
 pub(crate) fn fixture(name: &str) -> String {

@@ -260,7 +260,7 @@ mod tests {
     use crate::tolerance::Tolerances;
     use crate::vm::Registers;
 
-    const KEPT: RegisterId = RegisterId::MPIDR_EL1;
+    const AFFINITY: RegisterId = RegisterId::MPIDR_EL1;
     const TIMER: RegisterId = RegisterId::PTIMER_CTL;
 
     fn vm(registers: &[(RegisterId, u64)]) -> Vm {
@@ -294,9 +294,9 @@ mod tests {
 
     #[test]
     fn only_time_dependent_values_may_change() {
-        let source = vm(&[(KEPT, 7), (TIMER, 1), (RegisterId::PTIMER_CNT, 100)]);
+        let source = vm(&[(AFFINITY, 7), (TIMER, 1), (RegisterId::PTIMER_CNT, 100)]);
         let check = check(&source, &source);
-        let later = vm(&[(KEPT, 7), (TIMER, 5), (RegisterId::PTIMER_CNT, 200)]);
+        let later = vm(&[(AFFINITY, 7), (TIMER, 5), (RegisterId::PTIMER_CNT, 200)]);
         assert_eq!(check.plan.deviations(&later), []);
         assert_eq!(
             check.verdict_after(LoadResult::Loaded(Some(&later))),
@@ -310,7 +310,7 @@ mod tests {
                 actual: Some(Value::U64(0)),
             },
             Deviation::Register {
-                id: KEPT,
+                id: AFFINITY,
                 expected: Value::U64(7),
                 actual: None,
             },
@@ -431,7 +431,7 @@ mod tests {
 
     #[test]
     fn observation_outweighs_inference() {
-        let source = vm(&[(KEPT, 7)]);
+        let source = vm(&[(AFFINITY, 7)]);
         let check_loads = check(&source, &source);
         assert_eq!(check_loads.verdict, Verdict::Loads);
         let failed = |is_reliable| check_loads.verdict_after(LoadResult::Failed { is_reliable });

@@ -127,7 +127,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_that_goes_on() {
+    fn a_guest_that_continues() {
         let log = "{\"QMP\": {}}\r\n{\"event\": \"RESUME\"}\n";
         let serial = "TIMER 0 V\nNOTIMER 0 P\nDIFF 0 CNTPCT_EL0 10 2\nDONE 1\n";
         let outcome = GuestOutcome::from_logs(log, serial);

@@ -1,7 +1,7 @@
-//! [`Contents`]: what a stream, a report, a running QEMU, a profile or a recorded host holds, for
-//! `show` and `diff`.
+//! [`Contents`] of a stream, report, running QEMU, profile or recorded host, for `show` and
+//! `diff`.
 //!
-//! Nothing here says what a value means for a migration.
+//! This module does not judge what a value means for a migration; `check` does.
 
 use cpreg::destination::{Destination, DestinationVcpu, ValueOrigin};
 use cpreg::register::RegisterId;
@@ -9,72 +9,72 @@ use cpreg_hosts::profile::ProfileOrigin;
 
 use crate::show::model::{ReportSummary, Stream};
 
-/// Something that was read, and its CPU state.
+/// An input of `show` or `diff`, and its CPU state.
 #[derive(Clone, Debug)]
 pub struct Contents {
-    /// What it is called.
+    /// Name of the input.
     pub name: String,
-    /// What it was packed with.
+    /// Compression of the file.
     pub compression: Option<&'static str>,
-    /// Where it comes from.
+    /// Kind and origin of the input.
     pub origin: Origin,
-    /// Its CPU state, as that of a destination.
+    /// CPU state, in the form that a destination has it.
     pub destination: Destination,
-    /// Of each vCPU of a stream, what it keeps before its list of registers.
+    /// Core registers of each vCPU of a stream, which QEMU stores before the register list.
     pub vcpu_states: Vec<VcpuState>,
 }
 
-/// Where contents come from.
+/// Kind and origin of an input.
 #[derive(Clone, Debug)]
 pub enum Origin {
     /// A migration stream.
     Stream(Stream),
     /// The stream in a report.
     Report {
-        /// About the stream.
+        /// Properties of the stream.
         stream: Stream,
-        /// About the report.
+        /// Properties of the report.
         report: ReportSummary,
-        /// The verdict of the check in it.
+        /// Verdict of the check that the report contains.
         verdict: Option<String>,
     },
     /// A running QEMU.
     Running {
-        /// About what its devices hold.
+        /// Properties of its device state.
         stream: Stream,
-        /// Its version.
+        /// Version of that QEMU.
         version: String,
     },
     /// A profile.
     Profile(Box<ProfileOrigin>),
-    /// A recorded host, as it is for a guest.
+    /// A recorded host, for guests with one set of features.
     Host(Box<ProfileOrigin>),
 }
 
-/// The core registers of a vCPU, which QEMU keeps before its list.
+/// The core registers of a vCPU, which QEMU stores before the register list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VcpuState {
-    /// Whether it is switched on, in words.
+    /// Power state, in words.
     pub power: &'static str,
-    /// The exception level or mode that it is in, in words.
+    /// Exception level or AArch32 mode, in words.
     pub mode: String,
-    /// The registers.
+    /// Core registers.
     pub registers: Vec<CoreRegister>,
 }
 
 /// One core register.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CoreRegister {
-    /// Its name.
+    /// Name of the register.
     pub name: String,
-    /// KVM's id; none in AArch32 state.
+    /// KVM's id; `None` in AArch32 state.
     pub id: Option<RegisterId>,
-    /// What it holds.
+    /// Value of the register.
     pub value: u64,
 }
 
 impl Contents {
-    /// What kind of file it is, in words.
+    /// Returns the kind of input, in words.
     pub const fn kind(&self) -> &'static str {
         match &self.origin {
             Origin::Stream(_) => "migration stream",
@@ -88,7 +88,7 @@ impl Contents {
         }
     }
 
-    /// About the stream, if it is or has one.
+    /// Returns the properties of the stream, if the input is or contains one.
     pub const fn stream(&self) -> Option<&Stream> {
         match &self.origin {
             Origin::Stream(stream)
@@ -98,12 +98,12 @@ impl Contents {
         }
     }
 
-    /// The machine type.
+    /// Returns the machine type.
     pub fn machine(&self) -> Option<&str> {
         self.destination.shape.as_ref()?.machine.as_deref()
     }
 
-    /// The vCPUs.
+    /// Returns the vCPUs.
     pub fn vcpus(&self) -> &[DestinationVcpu] {
         &self.destination.vcpus
     }

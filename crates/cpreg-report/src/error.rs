@@ -1,12 +1,12 @@
-//! [`Error`]: why there is no report, or a report could not be read.
+//! [`Error`] of making or reading a report.
 
 use std::error;
 use std::io;
 
-/// There is no report, or a report could not be read.
+/// An error of making or reading a report.
 ///
-/// Its display is one line. Advice is no part of that line: see [`Error::hint`]. Programs look at
-/// [`Error::kind`]; the wording may change with any version.
+/// `Display` writes one line without advice; [`Error::hint`] returns the advice. Programs match on
+/// [`Error::kind`], because the wording may change with any version.
 #[derive(Debug, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
@@ -17,21 +17,21 @@ pub struct Error {
     source: Option<Box<dyn error::Error + Send + Sync>>,
 }
 
-/// The kind of an [`Error`].
+/// Kind of an [`Error`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum ErrorKind {
-    /// A host was not recorded for guests with these features.
+    /// A host has no recording for guests with these features.
     GuestNotRecorded,
-    /// Two hosts were recorded for no guests with the same features.
+    /// Two hosts have no recordings for guests with the same features.
     NoCommonGuests,
-    /// The document is not the JSON that a report is.
+    /// The document is not JSON, or not the JSON of a report.
     Json,
     /// The document has another schema.
     Schema,
-    /// A member of the document holds what it cannot hold.
+    /// A member of the document has an invalid value.
     Member,
-    /// A stream could not be packed.
+    /// A stream could not be compressed.
     Encoding,
 }
 
@@ -46,7 +46,7 @@ impl Error {
         }
     }
 
-    /// A recorded host that does not fit, and what to do.
+    /// Creates an error about a recorded host that lacks the recordings for the request.
     pub(crate) fn for_host(kind: ErrorKind, message: String, hint: String) -> Self {
         Self {
             hint: Some(hint),
@@ -54,7 +54,7 @@ impl Error {
         }
     }
 
-    /// A document that is not the JSON that a report is.
+    /// Creates an error about a document that is not the JSON of a report.
     pub(crate) fn invalid_json(error: serde_json::Error) -> Self {
         Self {
             source: Some(Box::new(error)),
@@ -63,35 +63,38 @@ impl Error {
         .with_context("not a report")
     }
 
-    /// A stream that could not be packed.
+    /// Creates an error about a stream that could not be compressed.
     pub(crate) fn encoding(error: io::Error) -> Self {
         Self {
             source: Some(Box::new(error)),
             ..Self::new(ErrorKind::Encoding, "")
         }
-        .with_context("cannot pack the stream")
+        .with_context("cannot compress the stream")
     }
 
-    /// Puts the source behind these words.
-    fn with_context(mut self, words: &str) -> Self {
+    /// Sets the message to the context, followed by the source error.
+    fn with_context(mut self, context: &str) -> Self {
         if let Some(source) = &self.source {
-            self.message = format!("{words}: {source}");
+            self.message = format!("{context}: {source}");
         }
         self
     }
 
-    /// A document of another schema.
-    pub(crate) fn schema_mismatch(schema: &str, own: &str) -> Self {
-        let message = format!(
-            "a report of schema `{schema}`, where this cpreg reads `{own}`: read it with the cpreg that wrote it, or a later one"
-        );
-        Self::new(ErrorKind::Schema, message)
+    /// Creates an error about a document of another schema.
+    pub(crate) fn schema_mismatch(schema: &str, supported: &str) -> Self {
+        let message =
+            format!("the report has schema `{schema}`, and this cpreg reads `{supported}`");
+        let hint = "read the report with the cpreg that wrote it, or with a later one";
+        Self {
+            hint: Some(hint.to_owned()),
+            ..Self::new(ErrorKind::Schema, message)
+        }
     }
 
-    /// A member of a report that is not as it should be.
-    pub(crate) fn invalid_member(path: impl Into<String>, what: impl AsRef<str>) -> Self {
+    /// Creates an error about an invalid member; the message is the path and then the problem.
+    pub(crate) fn invalid_member(path: impl Into<String>, problem: impl AsRef<str>) -> Self {
         let path = path.into();
-        let message = format!("report: {path} {}", what.as_ref());
+        let message = format!("report: {path} {}", problem.as_ref());
         Self {
             path: Some(path),
             ..Self::new(ErrorKind::Member, message)
@@ -103,12 +106,12 @@ impl Error {
         self.kind
     }
 
-    /// Returns the place in the document, such as `redactions.registers[0].id`.
+    /// Returns the path of the member, such as `redactions.registers[0].id`.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
 
-    /// Returns what to do about it.
+    /// Returns advice: the next step.
     pub fn hint(&self) -> Option<&str> {
         self.hint.as_deref()
     }

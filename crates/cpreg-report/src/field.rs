@@ -1,4 +1,4 @@
-//! Fields of registers: which were asked for, what they hold, what a value means.
+//! Fields of registers: selection by the user, values and the meaning of values.
 
 use cpreg::register::{
     Field, FieldDifference, RegisterClass, RegisterField, RegisterId, Value, differing_fields,
@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::printer::Printer;
 use crate::scalar::Hex;
 
-/// A register that was asked for, or one field of it.
+/// A register that the user selected, or one field of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisterSelection {
     /// The register.
@@ -18,12 +18,12 @@ pub struct RegisterSelection {
     pub field: Option<Field>,
 }
 
-/// A field of a value.
+/// A field of a register, and its value.
 #[derive(Debug)]
 pub struct FieldValue {
     /// The field.
     pub field: Field,
-    /// Its value.
+    /// Value of the field.
     pub value: u64,
     /// Name of the value.
     pub meaning: Option<&'static str>,
@@ -40,22 +40,23 @@ impl FieldValue {
     }
 }
 
-/// All fields of a value, and the set bits that belong to none.
+/// Returns all fields of a value, and then its set bits that belong to no field.
 pub fn decode_fields(id: RegisterId, value: u64) -> Vec<FieldValue> {
     let fields = id.fields_for_value(value);
     if fields.is_empty() {
         return Vec::new();
     }
-    let named = fields
+    let known = fields
         .iter()
         .map(|field| FieldValue::new(id, *field, value));
-    let nameless = differing_fields(id, 0, value)
+    let unknown = differing_fields(id, 0, value)
         .filter(|difference| difference.field.name().is_empty())
         .map(|difference| FieldValue::new(id, difference.field, value));
-    named.chain(nameless).collect()
+    known.chain(unknown).collect()
 }
 
-/// What a value means, where that fits beside it: the value's name, or its fields' where it has few.
+/// Returns a short meaning of a value: its name, or the names of the field values of a firmware
+/// register.
 pub fn meaning(id: RegisterId, value: &Value) -> Option<String> {
     let value = value.as_u64()?;
     if let Some(name) = id.value_name(value) {
@@ -78,7 +79,7 @@ pub fn meaning(id: RegisterId, value: &Value) -> Option<String> {
     (!names.is_empty()).then(|| names.join(", "))
 }
 
-/// Prints fields, a line each.
+/// Prints fields, one per line.
 pub fn print_fields(printer: &mut Printer, fields: &[FieldValue]) {
     for FieldValue {
         field,
@@ -103,11 +104,11 @@ pub fn print_fields(printer: &mut Printer, fields: &[FieldValue]) {
     }
 }
 
-/// A field of a register and what it holds, as JSON has it.
+/// A field of a register and its value, as in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct FieldReport {
-    /// The field's name; empty for bits that belong to none.
+    /// The field's name; empty for bits that belong to no field.
     pub name: String,
     /// Its highest bit.
     pub msb: u8,
@@ -120,22 +121,22 @@ pub struct FieldReport {
 }
 
 impl From<&FieldValue> for FieldReport {
-    fn from(it: &FieldValue) -> Self {
+    fn from(field_value: &FieldValue) -> Self {
         Self {
-            name: it.field.name().to_owned(),
-            msb: it.field.msb(),
-            lsb: it.field.lsb(),
-            value: it.value.into(),
-            meaning: it.meaning.map(str::to_owned),
+            name: field_value.field.name().to_owned(),
+            msb: field_value.field.msb(),
+            lsb: field_value.field.lsb(),
+            value: field_value.value.into(),
+            meaning: field_value.meaning.map(str::to_owned),
         }
     }
 }
 
-/// A field of a register that differs between two sides, as JSON has it.
+/// A field of a register that differs between two sides, as in JSON.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct FieldChange {
-    /// The field's name; empty for bits that belong to none.
+    /// The field's name; empty for bits that belong to no field.
     pub name: String,
     /// Its highest bit.
     pub msb: u8,

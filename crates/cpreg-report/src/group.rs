@@ -1,9 +1,9 @@
-//! [`Group`]: registers that are listed together.
+//! [`Group`] of registers that a text lists under one heading.
 
 use cpreg::destination::kernel::RegisterKind;
 use cpreg::register::{RegisterClass, RegisterId};
 
-/// Registers that are listed together, in this order.
+/// Group of registers under one heading; the order of the variants is the order in the text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
     Firmware,
@@ -46,7 +46,7 @@ impl Group {
             Self::PerformanceMonitors => "performance monitors",
             Self::AArch32 => "AArch32 registers",
             Self::Vectors => "SVE",
-            Self::Other => "ids of no known class",
+            Self::Other => "ids of unknown class",
         }
     }
 }

@@ -2,10 +2,10 @@
 
 use serde::Serialize;
 
-/// The document, a line end at its end.
+/// Returns the report as an indented JSON document that ends with a line end.
 ///
 /// # Errors
-/// If JSON cannot hold it, which no report brings about.
+/// Returns an error if a value has no JSON form; the models of this crate always have one.
 pub fn document(report: &impl Serialize) -> serde_json::Result<String> {
     let mut text = serde_json::to_string_pretty(report)?;
     text.push('\n');

@@ -1,41 +1,43 @@
-//! Reports of cpreg: what a command found out, as models (serde), as text, and as Markdown.
+//! Reports of cpreg: the result of each command as a serde model, as text and as Markdown.
 //!
-//! An answer is what a command found out. From it come a model, which is its JSON, and a text. A
-//! program that reads cpreg's JSON reads models:
+//! A command fills a findings or view type of this crate, such as [`check::CheckFindings`].
+//! That type converts into a model, which is the JSON document, and prints as text. A program
+//! that reads cpreg's JSON deserialises the models:
 //!
 //! ```
-//! use cpreg_report::hosts::model::Report;
+//! use cpreg_report::hosts::model::HostsReport;
 //!
 //! # fn main() -> Result<(), serde_json::Error> {
-//! let json = r#"{"schema": "cpreg.hosts/1", "hosts": []}"#;
-//! let report: Report = serde_json::from_str(json)?;
+//! let json = r#"{"schema": "cpreg.hosts/2", "hosts": []}"#;
+//! let report: HostsReport = serde_json::from_str(json)?;
 //! assert!(report.hosts.is_empty());
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! | module | what lives there |
+//! | module | contents |
 //! |---|---|
-//! | [`check`] | the answer of `check`, schema `cpreg.check/2` |
-//! | [`dry_run`] | what came of trying a plan on this machine's KVM |
-//! | [`rehearse`] | the answer of `rehearse`, schema `cpreg.rehearsal/2` |
-//! | [`show`] | the answer of `show`, schema `cpreg.show/2` |
-//! | [`diff`] | the answer of `diff`, schema `cpreg.diff/2` |
-//! | [`host`] | a recorded host, for `show`, schema `cpreg.show-host/2` |
-//! | [`host_diff`] | what differs between two of them, schema `cpreg.diff-hosts/2` |
-//! | [`hosts`] | the answer of `hosts`, schema `cpreg.hosts/2` |
-//! | [`explain`] | the answers of `explain` |
+//! | [`check`] | report of `check`, schema `cpreg.check/2` |
+//! | [`dry_run`] | result of a plan that was tried on this machine's KVM |
+//! | [`rehearse`] | report of `rehearse`, schema `cpreg.rehearsal/2` |
+//! | [`show`] | report of `show`, schema `cpreg.show/2` |
+//! | [`diff`] | report of `diff`, schema `cpreg.diff/2` |
+//! | [`host`] | report of `show` for a recorded host, schema `cpreg.show-host/2` |
+//! | [`host_diff`] | report of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2` |
+//! | [`hosts`] | report of `hosts`, schema `cpreg.hosts/2` |
+//! | [`explain`] | reports of `explain` |
 //! | [`tolerance`] | the table of tolerances, schema `cpreg.tolerances/2` |
-//! | [`export`] | the same for other programs |
-//! | [`vm_report`] | a VM without RAM and secrets, which is sent to somebody; schema `cpreg.report/2` |
-//! | [`markdown`] | the same for an issue tracker |
-//! | [`contents`] | what a file holds, for `show` and `diff` |
-//! | [`mod@field`], `group`, `rows`, [`value`] | registers, fields and values as they are printed; secrets kept |
-//! | [`remedy`] | remedies in words: commands and options that can be typed |
+//! | [`export`] | the table of tolerances in the formats of other programs |
+//! | [`vm_report`] | a VM without RAM and secrets, to be sent, schema `cpreg.report/2` |
+//! | [`markdown`] | a VM report as Markdown for an issue tracker |
+//! | [`contents`] | contents of a file, for `show` and `diff` |
+//! | [`mod@field`], `group` | fields of registers, groups of registers |
+//! | [`rows`], [`value`] | values per vCPU, values as text with secrets hidden |
+//! | [`remedy`] | remedies as commands and options that can be typed |
 //! | [`scalar`], [`names`] | numbers, ids, sets of vCPUs and names in JSON |
-//! | [`json`] | a model as a document |
-//! | [`printer`], `text` | lines, styles, escapes |
-//! | [`error`] | why there is no report |
+//! | [`json`], [`schemas`] | a model as a document, the JSON Schemas of all documents |
+//! | [`printer`], [`text`] | output, styles and escapes, words and wrapped lines |
+//! | [`error`] | errors of making or reading a report |
 #![forbid(unsafe_code)]
 
 pub mod check;

@@ -1,4 +1,6 @@
-//! The text of `report`: Markdown for an issue tracker. Names are few, and none is the input's, the destination's or this machine's.
+//! Text of `report`: Markdown for an issue tracker.
+//!
+//! The text contains no name of the input, of the destination or of this machine.
 
 use cpreg::register::{RegisterId, parse_hexadecimal};
 
@@ -7,21 +9,21 @@ use crate::printer::Printer;
 use crate::text::{format_length, pluralize};
 use crate::vm_report::{VersionRange, VmReport};
 
-/// What the VM's vCPUs have, by the stream in a report.
+/// CPU of the VM, read from the stream in a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuSummary {
-    /// MIDR_EL1 of the first, if it is listed.
+    /// MIDR_EL1 of the first vCPU, if it is listed.
     pub midr: Option<u64>,
-    /// How many registers each lists.
+    /// Number of registers of each vCPU.
     pub register_counts: Vec<usize>,
 }
 
-/// Prints the whole text. `attached`: the name of the file that the report is in.
+/// Prints the whole text. `attached` is the name of the file that contains the report.
 pub fn print(
     printer: &mut Printer,
     report: &VmReport,
     cpus: &CpuSummary,
-    answer: Option<&CheckFindings<'_>>,
+    findings: Option<&CheckFindings<'_>>,
     attached: Option<&str>,
 ) {
     printer.line("### An arm64 VM, without RAM and secrets");
@@ -29,8 +31,8 @@ pub fn print(
     printer.line("| | |");
     printer.line("|---|---|");
     let vm = &report.vm;
-    let machine = vm.machine.as_deref().unwrap_or("machine unknown");
-    let accelerator = vm.accelerator.as_deref().unwrap_or("accelerator unknown");
+    let machine = vm.machine.as_deref().unwrap_or("unknown machine");
+    let accelerator = vm.accelerator.as_deref().unwrap_or("unknown accelerator");
     let guest = vm.run_state.as_deref().unwrap_or("in an unknown state");
     let vcpus = pluralize(vm.vcpus, "vCPU");
     print_row(
@@ -39,7 +41,7 @@ pub fn print(
         &format!("{machine}, {vcpus}, {accelerator}, guest {guest}"),
     );
     print_row(printer, "CPU", &describe_cpu(cpus));
-    print_row(printer, "written by", &versions(&vm.written_by));
+    print_row(printer, "written by", &describe_versions(&vm.written_by));
     let ram = vm.ram.iter().map(|block| {
         let bytes = parse_hexadecimal(&block.length);
         format!(
@@ -49,7 +51,7 @@ pub fn print(
         )
     });
     print_row(printer, "RAM", &ram.collect::<Vec<_>>().join(", "));
-    print_row(printer, "devices", &devices(report));
+    print_row(printer, "devices", &describe_devices(report));
     print_row(
         printer,
         "stream",
@@ -72,16 +74,16 @@ pub fn print(
     );
     print_row(printer, "cpreg", &report.cpreg);
     printer.line("");
-    if let Some(answer) = answer {
+    if let Some(findings) = findings {
         printer.line("~~~text");
-        check::text::print(printer, answer, false);
+        check::text::print(printer, findings, false);
         printer.line("~~~");
         printer.line("");
     }
     match attached {
         Some(name) => printer.line(format_args!(
-            "Attached: `{name}`. `cpreg show`, `check`, `diff` and `rehearse` read it like the \
-             stream."
+            "Attached: `{name}`. `cpreg show`, `check`, `diff` and `rehearse` read it like a \
+            stream."
         )),
         None => printer.line(
             "`cpreg report -o report.json` with the same arguments writes the file to attach.",
@@ -89,12 +91,12 @@ pub fn print(
     }
 }
 
-/// A row of the table. What ends a cell is escaped.
-fn print_row(printer: &mut Printer, what: &str, text: &str) {
-    printer.line(format_args!("| {what} | {} |", text.replace('|', "\\|")));
+/// Prints a row of the table, with `|` escaped.
+fn print_row(printer: &mut Printer, label: &str, text: &str) {
+    printer.line(format_args!("| {label} | {} |", text.replace('|', "\\|")));
 }
 
-/// Which CPU the first vCPU shows, and how many registers each has.
+/// Returns the CPU of the first vCPU, and the number of registers of each vCPU.
 fn describe_cpu(cpus: &CpuSummary) -> String {
     let midr = cpus.midr.map_or_else(
         || "MIDR_EL1 not listed".to_owned(),
@@ -106,21 +108,21 @@ fn describe_cpu(cpus: &CpuSummary) -> String {
     let mut counts = cpus.register_counts.clone();
     counts.dedup();
     let counts: Vec<_> = counts.iter().map(ToString::to_string).collect();
-    format!("{midr}, {} registers each", counts.join(", "))
+    format!("{midr}, {} registers per vCPU", counts.join(", "))
 }
 
-fn versions(versions: &VersionRange) -> String {
+fn describe_versions(versions: &VersionRange) -> String {
     match (&versions.since, &versions.until) {
-        (Some(from), Some(until)) if from == until => format!("QEMU {from}"),
-        (Some(from), Some(until)) => format!("QEMU {from} to {until}"),
-        (Some(from), None) => format!("QEMU {from} or later"),
+        (Some(since), Some(until)) if since == until => format!("QEMU {since}"),
+        (Some(since), Some(until)) => format!("QEMU {since} to {until}"),
+        (Some(since), None) => format!("QEMU {since} or later"),
         (None, Some(until)) => format!("QEMU {until} or earlier"),
         (None, None) => "unknown".to_owned(),
     }
 }
 
-/// Devices but for those of vCPUs, each name once.
-fn devices(report: &VmReport) -> String {
+/// Returns the devices of the report, each name once.
+fn describe_devices(report: &VmReport) -> String {
     let mut names: Vec<(&str, usize)> = Vec::new();
     for device in &report.vm.devices {
         match names.iter_mut().find(|(name, _)| *name == device.name) {
@@ -135,19 +137,19 @@ fn devices(report: &VmReport) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// What is not in the report, in a line: keys by their kind, not one by one.
+/// Returns the redacted parts in one line, with all pointer-authentication keys as one item.
 fn describe_redactions(report: &VmReport) -> String {
-    let blanked = &report.redactions;
+    let redactions = &report.redactions;
     let ids = report.redacted_registers().unwrap_or_default();
     let has_keys = ids.iter().any(|id| id.is_secret());
     let keys = has_keys.then(|| "pointer-authentication keys".to_owned());
-    let registers = ids.iter().zip(&blanked.registers);
+    let registers = ids.iter().zip(&redactions.registers);
     let registers = registers.filter(|(id, _)| !id.is_secret());
     let registers = registers.map(|(_, register)| register.name.clone());
-    let devices = blanked.devices.iter().map(|it| it.name.clone());
-    let uuid = blanked.uuid.then(|| "UUID".to_owned());
+    let devices = redactions.devices.iter().map(|it| it.name.clone());
+    let uuid = redactions.uuid.then(|| "UUID".to_owned());
     let all = ["RAM".to_owned()].into_iter().chain(keys);
-    let all = all.chain(blanked.parts.iter().cloned()).chain(registers);
+    let all = all.chain(redactions.parts.iter().cloned()).chain(registers);
     all.chain(devices)
         .chain(uuid)
         .collect::<Vec<_>>()

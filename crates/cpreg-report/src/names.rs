@@ -1,5 +1,6 @@
-//! Names that reports have for kinds of things: sets that may grow, so a reader must expect names
-//! that it does not know.
+//! Names of kinds of things in reports.
+//!
+//! The sets of names may grow, so a reader must expect unknown names.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -27,7 +28,7 @@ macro_rules! names {
                 pub const $constant: Self = Self(Cow::Borrowed($name));
             )+
 
-            /// Names that this version gives.
+            /// Names that this version writes.
             pub const NAMES: &[&str] = &[$($name),+];
 
             /// Returns the name.
@@ -67,7 +68,7 @@ names! {
         CONVERTS = "converts",
         /// The VM does not load.
         REFUSED = "refused",
-        /// Not enough is known.
+        /// There is not enough information to decide.
         UNKNOWN = "unknown",
     }
 
@@ -77,33 +78,33 @@ names! {
         COPY = "copy",
         /// Another value is loaded.
         SET = "set",
-        /// The VM's value is left out.
+        /// The VM's value is not loaded.
         IGNORE = "ignore",
         /// The destination's reset value stays.
         KEEP_AT_RESET = "keep-at-reset",
-        /// It refuses the VM.
+        /// The VM is refused.
         REFUSE = "refuse",
-        /// Not enough is known.
+        /// There is not enough information to decide.
         UNKNOWN = "unknown",
     }
 
-    /// Knowledge that a statement rests on.
+    /// Confidence in a statement.
     Confidence {
-        /// Seen on that very destination.
+        /// Observed on that very destination.
         PROVEN = "proven",
         /// Concluded from the register's kind.
         INFERRED = "inferred",
-        /// Nobody has seen it.
+        /// Never observed.
         UNKNOWN = "unknown",
     }
 
     /// Severity of a change for the guest.
     Severity {
-        /// A guest that runs will hardly notice.
+        /// A running guest will hardly notice the change.
         LOW = "low",
-        /// Something that a guest may use is gone or differs.
+        /// Something that a guest may use disappears or differs.
         MEDIUM = "medium",
-        /// Something that guests rely on is gone or wrong.
+        /// Something that guests rely on disappears or is wrong.
         HIGH = "high",
     }
 
@@ -121,7 +122,7 @@ names! {
     DryRunOutcome {
         /// KVM did what the plan says.
         CONFIRMED = "confirmed",
-        /// KVM did something else.
+        /// KVM did not do what the plan says.
         CONTRADICTED = "contradicted",
         /// The plan was not tried.
         NOT_TRIED = "not-tried",
@@ -133,11 +134,11 @@ names! {
         LOADED = "loaded",
         /// QEMU refused the VM.
         FAILED = "failed",
-        /// No load was tried.
+        /// No load was attempted.
         NOT_TRIED = "not-tried",
     }
 
-    /// Kind of thing that `show` and `diff` read.
+    /// Kind of input of `show` and `diff`.
     ContentsKind {
         /// A migration stream.
         STREAM = "stream",
@@ -159,43 +160,43 @@ names! {
         EMULATED_HOST = "emulated-host",
     }
 
-    /// Kind of content that a register has at reset.
+    /// Kind of content of a register at reset.
     ResetContent {
         /// A value.
         VALUE = "value",
-        /// KVM's reset poison, which stands for no value.
+        /// KVM's reset poison, which is not a value.
         POISON = "poison",
         /// A counter.
         COUNTER = "counter",
-        /// It cannot be read.
+        /// The register cannot be read.
         UNREADABLE = "unreadable",
     }
 
-    /// Difference that a tolerance or an error line is about.
+    /// Difference that a tolerance or an error line describes.
     Difference {
         /// Only the input has the register.
         ONLY_IN_INPUT = "only-in-input",
         /// Only the destination has the register.
         ONLY_AT_DESTINATION = "only-at-destination",
-        /// The destination does not take the value.
+        /// The destination does not accept the value.
         VALUE_NOT_TAKEN = "value-not-taken",
     }
 
     /// Handling of a tolerated difference.
     ToleranceHandling {
-        /// The VM's value is left out.
+        /// The VM's value is not loaded.
         IGNORE = "ignore",
         /// The destination's reset value stays.
         KEEP_AT_RESET = "keep-at-reset",
         /// Another value is loaded.
         SET = "set",
-        /// The nearest value that the destination takes is loaded.
+        /// The nearest value that the destination accepts is loaded.
         SET_TO_NEAREST = "set-to-nearest",
         /// The VM is refused.
         REFUSE = "refuse",
     }
 
-    /// Class of registers that has no list.
+    /// Class of registers that is defined by a rule, not by a list.
     RegisterClass {
         /// Every slot of CCSIDR_EL1.
         CACHE_SIZES = "cache-sizes",
@@ -213,7 +214,7 @@ names! {
         VCPU = "vcpu",
         /// The VM has one.
         VM = "vm",
-        /// The VM has one, which runs on.
+        /// The VM has one, which keeps counting.
         VM_RUNNING = "vm-running",
     }
 }
@@ -237,8 +238,8 @@ impl From<&ExtensionAction> for Decision {
 }
 
 impl From<destination::Confidence> for Confidence {
-    fn from(knowledge: destination::Confidence) -> Self {
-        Self(knowledge.name().into())
+    fn from(confidence: destination::Confidence) -> Self {
+        Self(confidence.name().into())
     }
 }
 
@@ -255,8 +256,8 @@ impl From<destination::Accelerator> for Accelerator {
 }
 
 impl From<ValueOrigin> for ValueOriginKind {
-    fn from(values: ValueOrigin) -> Self {
-        match values {
+    fn from(origin: ValueOrigin) -> Self {
+        match origin {
             ValueOrigin::Reset => Self::RESET,
             ValueOrigin::Guest => Self::GUEST,
             ValueOrigin::EmulatedHost => Self::EMULATED_HOST,
@@ -288,9 +289,9 @@ impl From<Handling> for ToleranceHandling {
 }
 
 impl RegisterClass {
-    /// Returns the class that an entry is about, unless it lists its registers.
-    pub const fn from_selector(which: &RegisterSelector) -> Option<Self> {
-        match which {
+    /// Returns the class of a selector; `None` if the selector lists its registers.
+    pub const fn from_selector(selector: &RegisterSelector) -> Option<Self> {
+        match selector {
             RegisterSelector::Ids(_) => None,
             RegisterSelector::CacheSizes => Some(Self::CACHE_SIZES),
             RegisterSelector::PerformanceMonitors => Some(Self::PERFORMANCE_MONITORS),
@@ -316,7 +317,7 @@ mod tests {
 
     use super::*;
 
-    /// The core's names are those that the schema lists.
+    /// The schema lists all names of the core.
     #[test]
     fn names_of_the_core_are_listed() {
         let verdicts = [
@@ -348,14 +349,14 @@ mod tests {
         ];
         assert_eq!(actions.each_ref().map(Decision::from), decisions);
 
-        let knowledge = [
+        let confidences = [
             destination::Confidence::Proven,
             destination::Confidence::Inferred,
             destination::Confidence::Unknown,
         ];
-        let knowledge = knowledge.map(Confidence::from);
+        let confidences = confidences.map(Confidence::from);
         assert_eq!(
-            knowledge.each_ref().map(Confidence::name),
+            confidences.each_ref().map(Confidence::name),
             Confidence::NAMES
         );
 

@@ -1,7 +1,10 @@
-//! The only way to standard output (the answer) and standard error (talk). Colour where it is a terminal; NO_COLOR is honoured.
+//! [`Printer`], the only path to standard output (reports) and standard error (notes).
 //!
-//! Names in files come from whoever wrote the file. Nothing in them moves a cursor, begins a line or turns text around: what
-//! is no text is printed as an escape, whichever report it is in.
+//! Output is coloured on a terminal, and `NO_COLOR` is honoured.
+//!
+//! The author of an input file controls the names in it. Control characters and bidirectional
+//! marks of such names are printed as escapes, so that no name moves the cursor, begins a line or
+//! reverses the direction of text.
 
 use std::fmt::Display;
 use std::fmt::Write as _;
@@ -10,25 +13,25 @@ use std::io::{self, Write as _};
 use anstream::{stderr, stdout};
 use anstyle::{AnsiColor, Style};
 
-/// Styles by what they say.
+/// Styles by meaning.
 pub mod style {
     use super::{AnsiColor, Style};
 
-    /// Nothing is wrong.
+    /// A good result.
     pub const GOOD: Style = AnsiColor::Green.on_default().bold();
-    /// Something is wrong.
+    /// An error or a refusal.
     pub const ERROR: Style = AnsiColor::Red.on_default().bold();
-    /// Something is not known, or changes.
+    /// An unknown result, or a change.
     pub const WARNING: Style = AnsiColor::Yellow.on_default().bold();
     /// Advice.
     pub const HINT: Style = AnsiColor::Cyan.on_default().bold();
     /// A name.
     pub const NAME: Style = Style::new().bold();
-    /// Things that matter less.
+    /// Less important text.
     pub const DIM: Style = Style::new().dimmed();
 }
 
-/// All of them; no other sequence reaches a terminal.
+/// All styles; no other escape sequence reaches a terminal.
 const STYLES: [Style; 6] = [
     style::GOOD,
     style::ERROR,
@@ -38,7 +41,7 @@ const STYLES: [Style; 6] = [
     style::DIM,
 ];
 
-/// Whether a terminal would do something else with it than show it in its place.
+/// Returns `true` if a terminal would not simply show the character in its place.
 const fn should_escape(character: char) -> bool {
     matches!(
         character,
@@ -51,9 +54,11 @@ const fn should_escape(character: char) -> bool {
     )
 }
 
-/// The text, with an escape in place of what is no text and none of our own styles.
+/// Returns the text with control characters escaped, except for cpreg's own styles.
+///
+/// Line ends are escaped unless `keeps_lines` is set.
 pub fn escape_control(text: &str, keeps_lines: bool) -> String {
-    let mut harmless = String::with_capacity(text.len());
+    let mut escaped = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(character) = rest.chars().next() {
         let after_style = (character == '\x1b')
@@ -64,21 +69,21 @@ pub fn escape_control(text: &str, keeps_lines: bool) -> String {
             })
             .flatten();
         if let Some(length) = after_style {
-            harmless.push_str(&rest[..length]);
+            escaped.push_str(&rest[..length]);
             rest = &rest[length..];
             continue;
         }
         if should_escape(character) && !(keeps_lines && character == '\n') {
-            harmless.extend(character.escape_default());
+            escaped.extend(character.escape_default());
         } else {
-            harmless.push(character);
+            escaped.push(character);
         }
         rest = &rest[character.len_utf8()..];
     }
-    harmless
+    escaped
 }
 
-/// How long this style's beginning or end is, if the text begins with it.
+/// Returns the length of the style's start or reset sequence, if the text begins with one of them.
 fn style_sequence_len(style: Style, text: &str) -> Option<usize> {
     [style.render().to_string(), style.render_reset().to_string()]
         .into_iter()
@@ -86,83 +91,85 @@ fn style_sequence_len(style: Style, text: &str) -> Option<usize> {
         .map(|sequence| sequence.len())
 }
 
-/// JSON with escapes in place of what is no text; it stands in strings only, line ends aside.
+/// Returns JSON with control characters escaped.
+///
+/// Except for line ends, such characters occur only inside strings of a JSON document.
 fn escape_control_json(text: &str) -> String {
-    let mut harmless = String::with_capacity(text.len());
+    let mut escaped = String::with_capacity(text.len());
     for character in text.chars() {
         if should_escape(character) && character != '\n' {
-            // Writing to a string cannot fail; all of them have four digits.
-            let _ = write!(harmless, "\\u{:04x}", u32::from(character));
+            // Writing to a string cannot fail; all escaped characters have four digits.
+            let _ = write!(escaped, "\\u{:04x}", u32::from(character));
         } else {
-            harmless.push(character);
+            escaped.push(character);
         }
     }
-    harmless
+    escaped
 }
 
-/// Text in a style.
+/// Returns text in a style.
 pub fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Holds the answer until it is whole: a command that fails half way answers nothing.
+/// Buffer of a report until it is complete: a command that fails half way prints no report.
 #[derive(Debug, Default)]
 pub struct Printer {
     text: String,
-    /// The answer goes to standard error: standard output is taken by something else.
+    /// The report goes to standard error, because standard output carries a stream.
     writes_to_stderr: bool,
 }
 
 impl Printer {
-    /// A line of the answer.
+    /// Adds a line to the report.
     pub fn line(&mut self, text: impl Display) {
         self.text
             .push_str(&escape_control(&text.to_string(), false));
         self.text.push('\n');
     }
 
-    /// The answer of another printer.
+    /// Adds the report of another printer.
     pub fn append(&mut self, other: &str) {
         self.text.push_str(other);
     }
 
-    /// The answer so far, which is not given then.
+    /// Returns the report, which is then not printed.
     pub fn into_text(self) -> String {
         self.text
     }
 
-    /// The answer as JSON, ending included.
+    /// Adds a JSON document, which includes its line end.
     pub fn json(&mut self, text: &str) {
         self.text.push_str(&escape_control_json(text));
     }
 
-    /// From now on the answer goes to standard error, because standard output is a stream.
+    /// Sends the report to standard error, because standard output carries a stream.
     pub fn report_to_stderr(&mut self) {
         self.writes_to_stderr = true;
     }
 
-    /// A line beside the answer.
+    /// Prints a note to standard error at once.
     pub fn note(&self, text: impl Display) {
-        // Nobody is left to be told if this fails.
+        // An error of standard error cannot be reported anywhere.
         let text = escape_control(&text.to_string(), false);
         let _ = writeln!(stderr(), "{}: {text}", styled(style::DIM, "note"));
     }
 
-    /// Gives the answer.
+    /// Prints the report.
     ///
     /// # Errors
-    /// If it could not be written whole.
+    /// Returns an error if the report could not be written completely.
     pub fn finish(&mut self) -> io::Result<()> {
-        let answer = std::mem::take(&mut self.text);
+        let report = std::mem::take(&mut self.text);
         if self.writes_to_stderr {
-            return stderr().write_all(answer.as_bytes());
+            return stderr().write_all(report.as_bytes());
         }
         let mut stdout = stdout().lock();
-        stdout.write_all(answer.as_bytes())?;
+        stdout.write_all(report.as_bytes())?;
         stdout.flush()
     }
 
-    /// Where [`Self::finish`] writes: `standard output`, or `standard error`.
+    /// Returns the target of [`Self::finish`]: `standard output` or `standard error`.
     pub const fn target(&self) -> &'static str {
         if self.writes_to_stderr {
             "standard error"
@@ -177,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_our_own_styles_pass() {
+    fn only_styles_of_cpreg_are_kept() {
         let name = styled(style::NAME, "PC\x1b[2J");
         let expected = format!("{}PC\\u{{1b}}[2J{:#}", style::NAME, style::NAME);
         assert_eq!(escape_control(&name, false), expected);
@@ -189,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn json_means_the_same() {
+    fn escaped_json_has_the_same_value() {
         let text = "a\u{7f}\u{9b}\u{202e}z".to_owned();
         let json = escape_control_json(&serde_json::to_string_pretty(&[&text]).expect("text"));
         assert!(

@@ -1,4 +1,4 @@
-//! Remedies in the words of the command `cpreg` and of QEMU: command lines and options that can be typed.
+//! Remedies as command lines and options of `cpreg` and QEMU that can be typed.
 
 use std::borrow::Cow;
 
@@ -7,12 +7,12 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::remedy::Remedy;
 use cpreg::tolerance::Tolerances;
 
-/// Stands in an entry's text for the destination's value.
+/// Placeholder of an entry's text for the destination's value.
 pub const DESTINATION_PLACEHOLDER: &str = "{destination}";
-/// Stands for the destination's value where that is not known.
+/// Placeholder for the destination's value where that value is not known.
 pub const UNKNOWN_VALUE_PLACEHOLDER: &str = "VALUE";
 
-/// Returns the command line, capitals for what is to be filled in.
+/// Returns the command line, with arguments to fill in as capitals.
 pub fn command(remedy: &Remedy) -> String {
     match remedy {
         Remedy::Check { accept: None } => "cpreg check SOURCE DESTINATION".to_owned(),
@@ -33,109 +33,110 @@ pub fn command(remedy: &Remedy) -> String {
     }
 }
 
-/// Returns what the command tells; nothing for what is no command.
+/// Returns the purpose of the command; empty if the remedy is not a command.
 pub const fn purpose(remedy: &Remedy) -> &'static str {
     match remedy {
         Remedy::Check { accept: None } => {
-            "names every register that stands in the way, whether it is harmless, and what each QEMU would do. SOURCE: the VM as a stream. \
-             DESTINATION: a stream that a VM of this kind saved there, or a profile"
+            "lists every register that blocks the load, whether the difference is harmless, and the \
+             result with each QEMU. SOURCE: the VM as a stream. DESTINATION: a profile, or a stream \
+             that such a VM saved on the destination"
         }
         Remedy::Check {
             accept: Some(RegisterId::PSCI_VERSION),
-        } => {
-            "tells what a lower version would take from the guest, and whether the VM would load \
-             with it"
-        }
+        } => "shows what the guest loses with a lower version, and whether the VM then loads",
         Remedy::Check { accept: Some(_) } => {
-            "tells what another value would take from the guest, and whether the VM would load \
-             with it"
+            "shows what the guest loses with another value, and whether the VM then loads"
         }
         Remedy::Compare => {
-            "compares two hosts by a stream or profile of each, register by register (of QEMU; \
-             cpreg reads no other program's snapshots)"
+            "compares two hosts register by register, by a QEMU stream or profile of each (cpreg \
+             reads no snapshots of other programs)"
         }
-        Remedy::Convert => "writes the VM so that it loads there, if check says that it converts",
-        Remedy::Probe => "records the destination, there, without a guest",
+        Remedy::Convert => {
+            "writes the VM so that it loads at the destination, if the verdict of check is `converts`"
+        }
+        Remedy::Probe => "records the destination without a guest; run it on the destination",
         Remedy::Rehearse => {
-            "has the QEMU there load the VM without its RAM, and says what it makes of it, devices included; run it on the destination, \
-             with the VM's command line. --converted tries what convert would write"
+            "loads the VM without its RAM into the destination's QEMU and reports the result, devices \
+             included; run it on the destination with the VM's command line. With --converted it \
+             loads what convert would write"
         }
-        Remedy::Report => "writes the VM without RAM and secrets, as a small file for who can help",
+        Remedy::Report => "writes the VM without RAM and secrets to a small file for a bug report",
         Remedy::Show { register: None } => {
-            "shows what the VM holds: machine type, RAM blocks, devices, registers"
+            "shows the VM: machine type, RAM blocks, devices, registers"
         }
         Remedy::Show {
             register: Some(RegisterId::PSCI_VERSION),
-        } => "shows which version the VM was given",
-        Remedy::Show { register: Some(_) } => "shows what the VM holds in this register",
-        Remedy::Tolerances => "prints why and when a difference in this register is harmless",
+        } => "shows the PSCI version of the VM",
+        Remedy::Show { register: Some(_) } => "shows the value of this register in the VM",
+        Remedy::Tolerances => "shows when and why a difference in this register is harmless",
         _ => "",
     }
 }
 
-/// Returns what to do, with this word for the destination's value.
-pub fn advice(remedy: &Remedy, host: &str) -> String {
+/// Returns the advice, with this text for the destination's value.
+pub fn advice(remedy: &Remedy, destination_value: &str) -> String {
     let text = match remedy {
         Remedy::MatchPmu => {
-            "give the VM at the destination a PMU (-cpu host,pmu=on), or take it away on the \
-             source (pmu=off)"
+            "start the VM at the destination with a PMU (-cpu host,pmu=on), or on the source without \
+             one (pmu=off)"
         }
         Remedy::StopOrIgnore => {
-            "the guest uses what the older QEMU has not got: let it stop doing so, or say \
-             --ignore if it can do without"
+            "the guest uses something that the older QEMU lacks: make the guest stop using it, or \
+             use --ignore if the guest can do without it"
         }
         Remedy::DestinationWithRegister => {
-            "choose a destination that has it; or, if the guest can do without, --ignore REG \
-             leaves it out and loses what it holds"
+            "choose a destination that has the register; or, if the guest can do without it, \
+             --ignore REG drops it and loses its value"
         }
         Remedy::DestinationForValue => {
-            "choose a destination that takes it (the same CPU model, a newer kernel or QEMU); \
-             --ignore REG leaves the destination's own value to the guest"
+            "choose a destination that accepts the value (the same CPU model, a newer kernel or \
+             QEMU); --ignore REG gives the guest the destination's value"
         }
         Remedy::SetAcceptedValue => {
-            "set one that it takes, or leave --set out; cpreg explain REG tells what the values \
-             mean"
+            "set an accepted value, or omit --set; cpreg explain REG shows the meaning of values"
         }
         Remedy::AlignVcpus => {
-            "save the VM again; if they still disagree, --set REG=VALUE makes them agree"
+            "save the VM again; if its vCPUs still disagree, --set REG=VALUE makes them agree"
         }
         Remedy::IgnoreAny => {
-            "see whether what it holds may be lost; --ignore REG without a value loses it"
+            "check whether the value may be lost; --ignore REG without a value drops it"
         }
         Remedy::StartWithCommonPsciVersion => {
-            return format!("{remedy}: -cpu host,kvm-psci-version={host} (QEMU 11.0 and later)");
+            return format!(
+                "{remedy}: -cpu host,kvm-psci-version={destination_value} (QEMU 11.0 and later)"
+            );
         }
         Remedy::SetField {
             register,
             field,
             value,
         } => return format!("--set {register}.{field}={value}"),
-        Remedy::Text(text) => return text.replace(DESTINATION_PLACEHOLDER, host),
+        Remedy::Text(text) => return text.replace(DESTINATION_PLACEHOLDER, destination_value),
         other => return command(other),
     };
     text.to_owned()
 }
 
-/// Returns what to do about a decision that stands in the way.
+/// Returns the advice on a decision that blocks the load.
 pub fn decision_advice(decision: &Decision, tolerances: &Tolerances) -> Option<String> {
     let remedy = decision.remedy(tolerances)?;
-    let host = decision.destination.as_ref().and_then(Value::as_u64);
-    let host = host.map_or_else(
+    let value = decision.destination.as_ref().and_then(Value::as_u64);
+    let value = value.map_or_else(
         || UNKNOWN_VALUE_PLACEHOLDER.to_owned(),
         |value| {
             let name = decision.register.value_name(value);
             name.map_or_else(|| format!("{value:#x}"), str::to_owned)
         },
     );
-    Some(advice(&remedy, &host))
+    Some(advice(&remedy, &value))
 }
 
-/// Returns what a change means for the guest, and what spares it that.
+/// Returns the meaning of a change for the guest, and the remedy that avoids it.
 pub fn describe_change(change: &VisibleChange) -> Cow<'_, str> {
     match &change.remedy {
         None => Cow::Borrowed(&change.description),
         Some(remedy) => Cow::Owned(format!(
-            "{}; {} keeps them",
+            "{}; {} avoids that",
             change.description,
             advice(remedy, UNKNOWN_VALUE_PLACEHOLDER)
         )),

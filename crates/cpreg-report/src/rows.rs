@@ -1,4 +1,4 @@
-//! [`Row`]: registers and extensions with the values they have, and on which vCPUs.
+//! [`Row`] of a register or extension: its values, each with the vCPUs that have it.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,16 +8,16 @@ use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Content;
 
-/// Something by which vCPUs have values: vCPUs with one value stand together, the lowest first.
+/// A register or extension with its values; vCPUs with the same value are merged.
 #[derive(Debug)]
 pub struct Row<K, V> {
     /// The register or extension.
     pub key: K,
-    /// Each value, and the vCPUs that have it.
+    /// Values with the vCPUs that have them, ordered by the lowest vCPU.
     pub values: Vec<(VcpuSet, V)>,
 }
 
-/// The rows of what is given vCPU by vCPU, ascending by key.
+/// Merges items given per vCPU into rows, in ascending order of the keys.
 pub fn rows<K: Ord, V: Ord>(items: impl IntoIterator<Item = (usize, K, V)>) -> Vec<Row<K, V>> {
     let mut by_key: BTreeMap<K, BTreeMap<V, VcpuSet>> = BTreeMap::new();
     for (vcpu, key, value) in items {
@@ -38,10 +38,10 @@ pub fn rows<K: Ord, V: Ord>(items: impl IntoIterator<Item = (usize, K, V)>) -> V
         .collect()
 }
 
-/// A register's row; a value is `None` where a profile does not have it.
+/// Row of a register; a value is `None` if a profile lacks it.
 pub type RegisterRow = Row<RegisterId, Option<Value>>;
 
-/// The registers of these vCPUs.
+/// Returns the rows of the registers of these vCPUs.
 pub fn registers<'a>(
     vcpus: impl IntoIterator<Item = (usize, &'a DestinationVcpu)>,
 ) -> Vec<RegisterRow> {
@@ -51,10 +51,10 @@ pub fn registers<'a>(
     }))
 }
 
-/// An extension's row.
+/// Row of an extension.
 pub type ExtensionRow = Row<Cow<'static, str>, Content>;
 
-/// The extensions of these vCPUs.
+/// Returns the rows of the extensions of these vCPUs.
 pub fn extensions<'a>(
     vcpus: impl IntoIterator<Item = (usize, &'a DestinationVcpu)>,
 ) -> Vec<ExtensionRow> {

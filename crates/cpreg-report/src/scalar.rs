@@ -1,8 +1,8 @@
-//! Numbers, ids and sets of vCPUs as JSON has them.
+//! Numbers, ids and sets of vCPUs as strings of JSON.
 //!
 //! | type | in JSON |
 //! |---|---|
-//! | [`Hex`] | `"0x10003"`: 64 bits do not fit a number of JSON |
+//! | [`Hex`] | `"0x10003"`, because a JSON number does not hold 64 bits |
 //! | [`Id`] | `"0x6030000000140000"`, all 16 digits |
 //! | [`Vcpus`] | `"0-3,5"` |
 
@@ -15,7 +15,7 @@ use cpreg::register::{RegisterId, parse_hexadecimal};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Declares a newtype that stands in JSON as the text that it displays, and that it is parsed from.
+/// Implements the JSON form of a newtype with its `Display` and `FromStr`.
 macro_rules! as_text {
     ($type:ident, $pattern:literal) => {
         impl JsonSchema for $type {
@@ -41,15 +41,15 @@ macro_rules! as_text {
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
                 let text = String::deserialize(deserializer)?;
-                text.parse().map_err(|InvalidScalar(what)| {
-                    de::Error::custom(format_args!("`{text}` is not {what}"))
+                text.parse().map_err(|InvalidScalar(expected)| {
+                    de::Error::custom(format_args!("`{text}` is not {expected}"))
                 })
             }
         }
     };
 }
 
-/// Text that is not what it should be; what it should be.
+/// Error of parsing a scalar, with a description of the expected form.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidScalar(&'static str);
 
@@ -109,7 +109,7 @@ impl From<RegisterId> for Id {
 
 as_text!(Id, "^0x[0-9a-f]{16}$");
 
-/// The vCPUs that something is about.
+/// A set of vCPUs.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Vcpus(pub VcpuSet);
 
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn scalars_come_back_as_they_were_written() {
+    fn scalars_round_trip() {
         let json = r#"["0-3,5","0x6030000000140000","0x10003",""]"#;
         let read: (Vcpus, Id, Hex, Vcpus) = serde_json::from_str(json).expect("scalars");
         assert_eq!(serde_json::to_string(&read).expect("JSON"), json);
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_scalar_is_named() {
+    fn invalid_scalars_are_rejected() {
         let error = |json| serde_json::from_str::<Hex>(json).expect_err("no number");
         assert!(error(r#""10003""#).to_string().contains("`10003` is not"));
         for json in [r#""3-0""#, r#""0,""#, r#""0-99999999""#, r#""-1""#] {

@@ -1,7 +1,7 @@
 //! JSON Schemas of all documents that cpreg writes.
 //!
-//! They describe what this version writes. A later version may add members without another schema's
-//! name, so no schema forbids members that it does not know.
+//! They describe the documents of this version. A later version may add members without a new
+//! schema version, so no schema forbids unknown members.
 
 use cpreg_hosts::{profile, record};
 use schemars::generate::SchemaSettings;
@@ -15,7 +15,7 @@ use crate::{check, diff, explain, host, host_diff, hosts, rehearse, show, tolera
 pub struct Document {
     /// Name and version: `cpreg.check/2`.
     pub name: &'static str,
-    /// Its JSON Schema.
+    /// JSON Schema of the document.
     pub schema: Schema,
 }
 
@@ -30,7 +30,7 @@ impl Document {
     }
 }
 
-/// A generator of schemas for what is written.
+/// Returns a generator of schemas for serialised documents.
 fn generator() -> SchemaGenerator {
     SchemaSettings::draft2020_12()
         .for_serialize()

@@ -1,27 +1,27 @@
-//! Registers and values as they are printed. Pointer-authentication keys are the guest's secrets.
+//! [`ValueFormat`] of register names and values; pointer-authentication keys are secrets.
 
 use cpreg::destination::Accelerator;
 use cpreg::register::{FieldDifference, Naming, REDACTED, RegisterId, Value, differing_fields};
 
-/// How registers and values are to be printed.
+/// Format of register names and values.
 #[derive(Clone, Copy, Debug)]
 pub struct ValueFormat {
-    /// Names of registers.
+    /// Naming of registers.
     pub naming: Naming,
-    /// Values of keys are printed.
+    /// `true` if the values of pointer-authentication keys are printed.
     pub show_secrets: bool,
 }
 
 impl ValueFormat {
-    /// Makes the style that fits an accelerator.
-    pub fn new(accelerator: Option<Accelerator>, secrets: bool) -> Self {
+    /// Creates the format for a VM under this accelerator.
+    pub fn new(accelerator: Option<Accelerator>, show_secrets: bool) -> Self {
         let naming = match accelerator {
             Some(Accelerator::Tcg | Accelerator::Hvf) => Naming::Architectural,
             Some(Accelerator::Kvm) | None => Naming::Kvm,
         };
         Self {
             naming,
-            show_secrets: secrets,
+            show_secrets,
         }
     }
 
@@ -30,12 +30,12 @@ impl ValueFormat {
         id.display_in(self.naming).to_string()
     }
 
-    /// A value, or `None` if it is secret.
+    /// Returns a value as text, or `None` if it is secret.
     pub fn value(self, id: RegisterId, value: &Value) -> Option<String> {
         (self.show_secrets || !id.is_secret()).then(|| value.to_string())
     }
 
-    /// A value with what it means, for people. What a report does not tell has a mark in its place.
+    /// Returns a value with its name, or `(secret)` or `(redacted)` in its place.
     pub fn describe(self, id: RegisterId, value: &Value) -> String {
         let Some(number) = self.value(id, value) else {
             return "(secret)".to_owned();
@@ -50,12 +50,12 @@ impl ValueFormat {
     }
 }
 
-/// An id as reports write it: all 16 digits.
+/// Returns an id with all 16 digits, as in reports.
 pub fn id_digits(id: RegisterId) -> String {
     format!("{:#018x}", id.raw())
 }
 
-/// The fields that differ between two values, `TCRX 0x0 -> 0x1`.
+/// Returns the fields that differ between two values: `TCRX 0x0 -> 0x1`.
 pub fn field_changes(id: RegisterId, from: u64, to: u64) -> Vec<String> {
     if id.fields().is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! The answer of `check` as its model.
+//! Conversion of the findings of `check` to their model.
 
 use std::borrow::Cow;
 
@@ -15,10 +15,10 @@ use crate::remedy;
 use crate::value::ValueFormat;
 
 impl From<&CheckFindings<'_>> for CheckReport {
-    fn from(answer: &CheckFindings<'_>) -> Self {
-        let printing = answer.value_format;
-        let plan = &answer.check.plan;
-        let shape = answer.shape.iter().map(|difference| ShapeDifference {
+    fn from(findings: &CheckFindings<'_>) -> Self {
+        let value_format = findings.value_format;
+        let plan = &findings.check.plan;
+        let shape = findings.shape.iter().map(|difference| ShapeDifference {
             kind: difference.subject.clone(),
             source: difference.source.clone(),
             destination: difference.destination.clone(),
@@ -29,33 +29,33 @@ impl From<&CheckFindings<'_>> for CheckReport {
         let extensions = plan.extensions();
         let extensions = extensions.iter();
         let visible = plan.visible_changes.iter();
-        let attempt = answer.dry_run.as_ref();
+        let dry_run = findings.dry_run.as_ref();
         Self {
             schema: SCHEMA.to_owned(),
-            verdict: answer.verdict().into(),
+            verdict: findings.verdict().into(),
             scope: SCOPE.to_owned(),
-            source: source(answer),
-            destination: destination(answer),
+            source: source(findings),
+            destination: destination(findings),
             shape: shape.collect(),
             decisions: decisions
-                .map(|(vcpus, decision)| register(answer, vcpus, decision))
+                .map(|(vcpus, decision)| register(findings, vcpus, decision))
                 .collect(),
             extensions: extensions
-                .map(|(vcpus, decision)| extension(answer, vcpus, decision))
+                .map(|(vcpus, decision)| extension(findings, vcpus, decision))
                 .collect(),
             visible_changes: visible
-                .map(|change| visible_change(printing, change))
+                .map(|change| visible_change(value_format, change))
                 .collect(),
-            adjustments: adjustments(answer),
-            next_steps: answer.next_steps(),
-            loaders: loaders(answer),
-            dry_run: attempt.map(|attempt| attempt.to_model(printing)),
+            adjustments: adjustments(findings),
+            next_steps: findings.next_steps(),
+            loaders: loaders(findings),
+            dry_run: dry_run.map(|dry_run| dry_run.to_model(value_format)),
         }
     }
 }
 
-fn source(answer: &CheckFindings<'_>) -> Source {
-    let source = &answer.source;
+fn source(findings: &CheckFindings<'_>) -> Source {
+    let source = &findings.source;
     Source {
         name: source.name.clone(),
         machine: source.machine.clone(),
@@ -66,43 +66,51 @@ fn source(answer: &CheckFindings<'_>) -> Source {
     }
 }
 
-fn destination(answer: &CheckFindings<'_>) -> Destination {
-    let destination = answer.destination;
+fn destination(findings: &CheckFindings<'_>) -> Destination {
+    let destination = findings.destination;
     Destination {
         name: destination.name.clone(),
-        provenance: answer.provenance.to_owned(),
+        provenance: findings.provenance.to_owned(),
         accelerator: destination.accelerator.map(Into::into),
         loader: destination.loader.map(|loader| loader.to_string()),
         vcpus: destination.vcpus.len(),
     }
 }
 
-fn register(answer: &CheckFindings<'_>, vcpus: &VcpuSet, decision: &Decision) -> RegisterDecision {
-    let printing = answer.value_format;
+fn register(
+    findings: &CheckFindings<'_>,
+    vcpus: &VcpuSet,
+    decision: &Decision,
+) -> RegisterDecision {
+    let value_format = findings.value_format;
     let id = decision.register;
-    let value = |value: &Option<Value>| value.as_ref().and_then(|value| printing.value(id, value));
+    let value = |value: &Option<Value>| {
+        value
+            .as_ref()
+            .and_then(|value| value_format.value(id, value))
+    };
     RegisterDecision {
         vcpus: vcpus.into(),
         id: id.into(),
-        name: printing.name(id),
+        name: value_format.name(id),
         source: value(&decision.source),
         destination: value(&decision.destination),
         listed: decision.is_listed,
-        secret: (id.is_secret() && !printing.show_secrets).then_some(true),
+        secret: (id.is_secret() && !value_format.show_secrets).then_some(true),
         decision: (&decision.action).into(),
         written_value: match &decision.action {
-            Action::Set(value) | Action::WriteReset(value) => printing.value(id, value),
+            Action::Set(value) | Action::WriteReset(value) => value_format.value(id, value),
             _ => None,
         },
         confidence: decision.confidence.into(),
         tolerance: decision.reason.tolerance(),
-        reason: decision.reason.display(answer.tolerances).to_string(),
-        advice: remedy::decision_advice(decision, answer.tolerances),
+        reason: decision.reason.display(findings.tolerances).to_string(),
+        advice: remedy::decision_advice(decision, findings.tolerances),
     }
 }
 
 fn extension(
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
     vcpus: &VcpuSet,
     decision: &plan::ExtensionDecision,
 ) -> ExtensionDecision {
@@ -113,7 +121,7 @@ fn extension(
         destination: decision.destination.as_ref().map(content),
         decision: (&decision.action).into(),
         confidence: decision.confidence.into(),
-        reason: decision.reason.display(answer.tolerances).to_string(),
+        reason: decision.reason.display(findings.tolerances).to_string(),
     }
 }
 
@@ -124,13 +132,13 @@ fn content(content: &Content) -> String {
     }
 }
 
-fn visible_change(printing: ValueFormat, change: &plan::VisibleChange) -> VisibleChange {
+fn visible_change(value_format: ValueFormat, change: &plan::VisibleChange) -> VisibleChange {
     let is_secret = change.register.is_some_and(RegisterId::is_secret);
-    let value = |value: Option<u64>| value.filter(|_| printing.show_secrets || !is_secret);
+    let value = |value: Option<u64>| value.filter(|_| value_format.show_secrets || !is_secret);
     VisibleChange {
         vcpus: (&change.vcpus).into(),
         id: change.register.map(Into::into),
-        name: change.register.map(|id| printing.name(id)),
+        name: change.register.map(|id| value_format.name(id)),
         field: change.field.clone().map(Cow::into_owned),
         from: value(change.from).map(Into::into),
         to: value(change.to).map(Into::into),
@@ -139,25 +147,25 @@ fn visible_change(printing: ValueFormat, change: &plan::VisibleChange) -> Visibl
     }
 }
 
-fn adjustments(answer: &CheckFindings<'_>) -> Adjustments {
-    let plan = &answer.check.plan;
+fn adjustments(findings: &CheckFindings<'_>) -> Adjustments {
+    let plan = &findings.check.plan;
     let all = |adjustments: &[plan::Adjustment]| {
         let adjustments = adjustments.iter();
         adjustments
-            .map(|it| adjustment(answer.value_format, it))
+            .map(|it| adjustment(findings.value_format, it))
             .collect()
     };
     Adjustments {
         accepted: all(&plan.accepted_adjustments),
         proposed: all(&plan.proposed_adjustments),
-        verdict_with_all: answer.verdict_with_all().into(),
+        verdict_with_all: findings.verdict_with_all().into(),
     }
 }
 
-fn adjustment(printing: ValueFormat, adjustment: &plan::Adjustment) -> Adjustment {
+fn adjustment(value_format: ValueFormat, adjustment: &plan::Adjustment) -> Adjustment {
     let id = adjustment.register;
-    let name = printing.name(id);
-    let is_visible = printing.show_secrets || !id.is_secret();
+    let name = value_format.name(id);
+    let is_visible = value_format.show_secrets || !id.is_secret();
     let value = |value: u64| is_visible.then_some(value.into());
     Adjustment {
         vcpus: (&adjustment.vcpus).into(),
@@ -170,27 +178,27 @@ fn adjustment(printing: ValueFormat, adjustment: &plan::Adjustment) -> Adjustmen
     }
 }
 
-fn loaders(answer: &CheckFindings<'_>) -> Vec<LoaderReport> {
-    let foretold = answer.check.loaders.iter();
-    foretold
-        .map(|foretold| {
-            let lost = foretold
+fn loaders(findings: &CheckFindings<'_>) -> Vec<LoaderReport> {
+    let predictions = findings.check.loaders.iter();
+    predictions
+        .map(|prediction| {
+            let lost = prediction
                 .load
                 .lost_registers
                 .iter()
                 .map(|(vcpu, id)| LostRegister {
                     vcpu: *vcpu,
                     id: (*id).into(),
-                    name: answer.value_format.name(*id),
+                    name: findings.value_format.name(*id),
                 });
             LoaderReport {
-                name: foretold.loader.program.name().to_owned(),
-                version: foretold.loader.version.to_string(),
-                is_destination_loader: foretold.is_destination_loader,
-                loads: foretold.load.loads,
-                confidence: foretold.load.confidence.into(),
-                messages: answer.predicted_messages(foretold.loader, &foretold.load),
-                messages_complete: foretold.load.is_complete,
+                name: prediction.loader.program.name().to_owned(),
+                version: prediction.loader.version.to_string(),
+                is_destination_loader: prediction.is_destination_loader,
+                loads: prediction.load.loads,
+                confidence: prediction.load.confidence.into(),
+                messages: findings.predicted_messages(prediction.loader, &prediction.load),
+                messages_complete: prediction.load.is_complete,
                 lost_registers: lost.collect(),
             }
         })

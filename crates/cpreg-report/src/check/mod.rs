@@ -1,18 +1,20 @@
-//! The answer of `check`: everything that either form of the report says.
+//! Report of `check`: its findings, its model and its text.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the answer, once, for both forms |
+//! | `mod.rs` | the findings, for both forms |
 //! | [`model`] | its model, schema `cpreg.check/2` |
-//! | `json` | the answer as its model |
-//! | [`text`] | its text |
+//! | `json` | conversion of the findings to the model |
+//! | [`text`] | text of the findings |
 
 mod json;
 pub mod model;
 pub mod text;
 
+use std::collections::BTreeSet;
+
 use cpreg::destination::{Accelerator, Destination, Loader, ValueOrigin};
-use cpreg::plan::{Check, Decision, PlanOutcome, SetConsent, Verdict};
+use cpreg::plan::{Action, Check, Decision, ExtensionAction, PlanOutcome, SetConsent, Verdict};
 use cpreg::severity::Severity;
 use cpreg::shape::ShapeDifference;
 use cpreg::tolerance::Tolerances;
@@ -20,38 +22,39 @@ use cpreg::vm::Vm;
 use cpreg_explain::qemu::predict;
 
 use crate::dry_run::DryRunFindings;
+use crate::text::pluralize;
 use crate::value::ValueFormat;
 
-/// What the answer covers.
-pub const SCOPE: &str = "CPU state: registers and the parts of QEMU's cpu section; of devices \
-                         only which there are and their versions, not what they hold";
+/// Scope of the verdict.
+pub const SCOPE: &str = "CPU state: registers and the subsections of QEMU's cpu section; \
+                         devices only by name and version, not by their state";
 
-/// An answer with what it was asked about.
+/// Result of `check`, with the VM and the destination that were checked.
 #[derive(Debug)]
 pub struct CheckFindings<'a> {
-    /// The VM.
+    /// Summary of the VM.
     pub source: SourceSummary,
-    /// The VM's state.
+    /// State of the VM.
     pub vm: Vm,
-    /// The place where it goes.
+    /// Destination of the VM.
     pub destination: &'a Destination,
-    /// What the destination is known from.
+    /// Source of the knowledge about the destination.
     pub provenance: &'a str,
-    /// The table of tolerances.
+    /// Table of tolerances.
     pub tolerances: &'a Tolerances,
-    /// Differences of the outlines.
+    /// Differences of the machine shapes.
     pub shape: Vec<ShapeDifference>,
-    /// The plan, and what each loader would do.
+    /// The plan, and a prediction for each loader.
     pub check: Check,
-    /// What the user sets.
+    /// Values that the user sets.
     pub sets: Vec<SetConsent>,
-    /// Style of names and values.
+    /// Format of names and values.
     pub value_format: ValueFormat,
-    /// What this machine's KVM did with the plan, if that was asked.
+    /// Result of the plan on this machine's KVM, if it was tried.
     pub dry_run: Option<DryRunFindings>,
 }
 
-/// Where the VM comes from.
+/// Summary of the VM.
 #[derive(Debug)]
 pub struct SourceSummary {
     /// Name of the file.
@@ -60,7 +63,7 @@ pub struct SourceSummary {
     pub machine: Option<String>,
     /// Number of vCPUs.
     pub vcpus: usize,
-    /// Accelerator that it ran under.
+    /// Accelerator that the VM ran under.
     pub accelerator: Option<Accelerator>,
     /// Run state of the guest.
     pub run_state: Option<String>,
@@ -69,28 +72,56 @@ pub struct SourceSummary {
 }
 
 impl SourceSummary {
-    /// Its name and outline.
+    /// Returns name, machine, number of vCPUs and accelerator.
     pub fn summary(&self) -> String {
-        let machine = self.machine.as_deref().unwrap_or("machine unknown");
-        let plural = if self.vcpus == 1 { "" } else { "s" };
+        let machine = self.machine.as_deref().unwrap_or("unknown machine");
         let accelerator = self.accelerator;
         let accelerator = accelerator.map(|accelerator| format!(", {accelerator}"));
         let accelerator = accelerator.unwrap_or_default();
         format!(
-            "{} ({machine}, {} vCPU{plural}{accelerator})",
-            self.name, self.vcpus
+            "{} ({machine}, {}{accelerator})",
+            self.name,
+            pluralize(self.vcpus, "vCPU")
         )
     }
 }
 
+/// Numbers of differences that block the load, or that are not decided.
+struct Blockers {
+    shape: usize,
+    registers: usize,
+    extensions: usize,
+}
+
+impl Blockers {
+    const fn count(&self) -> usize {
+        self.shape + self.registers + self.extensions
+    }
+
+    /// Returns the differences in words: `2 differences of the machine and 1 register`.
+    fn describe(&self) -> String {
+        let machine = match self.shape {
+            1 => "1 difference of the machine".to_owned(),
+            count => format!("{count} differences of the machine"),
+        };
+        let all = [
+            (self.shape, machine),
+            (self.registers, pluralize(self.registers, "register")),
+            (self.extensions, pluralize(self.extensions, "extension")),
+        ];
+        let all = all.into_iter().filter(|(count, _)| *count != 0);
+        all.map(|(_, text)| text).collect::<Vec<_>>().join(" and ")
+    }
+}
+
 impl CheckFindings<'_> {
-    /// The verdict, shapes included.
+    /// Returns the verdict on registers, machine shape and dry run.
     pub fn verdict(&self) -> Verdict {
         match (&self.dry_run, self.check.verdict) {
             _ if self.is_blocked_by_shape() => Verdict::Refused,
-            // What KVM does counts for more than what is known of it.
-            (Some(attempt), Verdict::Loads | Verdict::Converts)
-                if !attempt.is_consistent_with_plan() =>
+            // The observed behaviour of KVM outweighs the prediction.
+            (Some(dry_run), Verdict::Loads | Verdict::Converts)
+                if !dry_run.is_consistent_with_plan() =>
             {
                 Verdict::Unknown
             }
@@ -98,7 +129,9 @@ impl CheckFindings<'_> {
         }
     }
 
-    /// The verdict if everything that is proposed were taken; an outline that refuses goes on refusing.
+    /// Returns the verdict if all proposed adjustments were accepted.
+    ///
+    /// A machine shape that blocks the load still blocks it.
     pub fn verdict_with_all(&self) -> Verdict {
         match self.check.plan.outcome_with_proposed {
             _ if self.is_blocked_by_shape() => Verdict::Refused,
@@ -108,58 +141,103 @@ impl CheckFindings<'_> {
         }
     }
 
-    /// Whether the outline alone refuses.
+    /// Returns `true` if a difference of the machine shapes blocks the load.
     pub fn is_blocked_by_shape(&self) -> bool {
         self.shape.iter().any(|difference| difference.blocks)
     }
 
-    /// What the register shall hold, if the user sets it to something else than it holds.
+    /// Returns the value that the user sets, if it differs from the VM's value.
     pub fn requested_value(&self, decision: &Decision) -> Option<u64> {
         let source = decision.source.as_ref()?.as_u64()?;
         let sets = self.sets.iter();
-        let wanted = sets
+        let requested = sets
             .filter(|set| set.register == decision.register)
             .fold(source, |value, set| set.apply(value));
-        (wanted != source).then_some(wanted)
+        (requested != source).then_some(requested)
     }
 
-    /// The verdict's meaning in a sentence, with the way out where one option is all it takes.
+    /// Returns the meaning of the verdict in a sentence, with the option that resolves everything,
+    /// if there is one.
     pub fn meaning(&self) -> String {
-        let meaning = match self.verdict() {
-            Verdict::Loads if self.is_loaded_by_plan() => "by this plan, which cpreg carries out",
-            Verdict::Loads => "as it is",
-            Verdict::Converts => "after `cpreg convert`",
-            Verdict::Refused => "something stands in the way",
-            Verdict::Unknown
-                if self
-                    .dry_run
-                    .as_ref()
-                    .is_some_and(|it| !it.is_consistent_with_plan()) =>
-            {
-                "this machine's KVM does something else than planned"
+        let is_contradicted = self
+            .dry_run
+            .as_ref()
+            .is_some_and(|dry_run| !dry_run.is_consistent_with_plan());
+        let verdict = self.verdict();
+        let blockers = match verdict {
+            Verdict::Unknown => self.undecided(),
+            _ => self.blockers(),
+        };
+        let is_single = blockers.count() == 1;
+        let meaning = match verdict {
+            Verdict::Loads if self.is_loaded_by_plan() => {
+                "by this plan, which cpreg executes".to_owned()
             }
-            Verdict::Unknown => "what is known does not tell",
+            Verdict::Loads => "as it is".to_owned(),
+            Verdict::Converts => "after `cpreg convert`".to_owned(),
+            Verdict::Refused => {
+                let verb = if is_single { "blocks" } else { "block" };
+                format!("{} {verb} the load", blockers.describe())
+            }
+            Verdict::Unknown if is_contradicted => {
+                "this machine's KVM contradicts the plan".to_owned()
+            }
+            Verdict::Unknown if blockers.count() == 0 => {
+                "not enough information to decide: what the destination's loader does".to_owned()
+            }
+            Verdict::Unknown => format!(
+                "not enough information to decide: whether the destination accepts {}",
+                blockers.describe()
+            ),
         };
         match self.severity_to_accept() {
             Some(severity) => {
-                let does = if self.is_loaded_by_plan() {
-                    "loads"
-                } else {
-                    "converts"
-                };
-                format!("{meaning}; it {does} with --accept {}", severity.name())
+                let object = if is_single { "it" } else { "them" };
+                format!(
+                    "{meaning}; `--accept {}` resolves {object}",
+                    severity.name()
+                )
             }
-            None => meaning.to_owned(),
+            None => meaning,
         }
     }
 
-    /// Whether the destination's loader does what the plan says.
+    /// Counts what blocks the load.
+    fn blockers(&self) -> Blockers {
+        Blockers {
+            shape: self.shape.iter().filter(|it| it.blocks).count(),
+            ..self.count_decisions(&Action::Refuse, &ExtensionAction::Refuse)
+        }
+    }
+
+    /// Counts what is not known to load.
+    fn undecided(&self) -> Blockers {
+        self.count_decisions(&Action::Undecided, &ExtensionAction::Undecided)
+    }
+
+    fn count_decisions(&self, action: &Action, extension_action: &ExtensionAction) -> Blockers {
+        let decisions = self.check.plan.decisions();
+        let registers = decisions.iter().filter(|(_, it)| it.action == *action);
+        let registers: BTreeSet<_> = registers.map(|(_, it)| it.register).collect();
+        let decisions = self.check.plan.extensions();
+        let extensions = decisions
+            .iter()
+            .filter(|(_, it)| it.action == *extension_action);
+        let extensions: BTreeSet<_> = extensions.map(|(_, it)| &it.name).collect();
+        Blockers {
+            shape: 0,
+            registers: registers.len(),
+            extensions: extensions.len(),
+        }
+    }
+
+    /// Returns `true` if the destination's loader executes the plan.
     pub fn is_loaded_by_plan(&self) -> bool {
         let loader = self.destination.loader;
         loader.is_some_and(Loader::can_execute_plans)
     }
 
-    /// Up to which severity changes have to be accepted for the VM to convert, where that is all it takes.
+    /// Returns the severity that `--accept` needs for the VM to convert, if that is enough.
     fn severity_to_accept(&self) -> Option<Severity> {
         let plan = &self.check.plan;
         if self.is_blocked_by_shape() || plan.outcome_with_proposed != PlanOutcome::Ready {
@@ -169,40 +247,40 @@ impl CheckFindings<'_> {
         proposed.map(|adjustment| adjustment.severity).max()
     }
 
-    /// What finds out what is not known: commands, best first. Empty unless that is what the verdict hangs on.
+    /// Returns the next steps, best first, if the verdict is unknown; else nothing.
     pub fn next_steps(&self) -> Vec<String> {
         if self.verdict() != Verdict::Unknown {
             return Vec::new();
         }
-        let mut ways = Vec::new();
+        let mut steps = Vec::new();
         if self.destination.value_origin != ValueOrigin::Reset {
-            ways.push(format!(
-                "on the destination, `cpreg probe qemu -o destination.json -- COMMAND`, COMMAND being \
-                 the QEMU command line that is to load the VM; then `cpreg check {} destination.json`",
+            steps.push(format!(
+                "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, where COMMAND \
+                 is the QEMU command line that will load the VM; then `cpreg check {} destination.json`",
                 self.source.name
             ));
         }
         if self.destination.loader.is_none() {
-            ways.push(
-                "say which QEMU will load it, if you know: --loader qemu-MAJOR.MINOR".to_owned(),
+            steps.push(
+                "name the QEMU version that will load the VM: --loader qemu-MAJOR.MINOR".to_owned(),
             );
         }
         if let Some(severity) = self.severity_to_accept() {
-            ways.push(format!(
-                "do without knowing: --accept {} changes what is in doubt to what the \
-                 destination is known to take",
+            steps.push(format!(
+                "--accept {} changes the values in doubt to values that the destination is known to \
+                 accept",
                 severity.name()
             ));
         }
-        ways.push(format!(
-            "let the destination try, there: `cpreg rehearse {} -- COMMAND` has its QEMU load \
-             the VM without RAM, and touches nothing",
+        steps.push(format!(
+            "on the destination, run `cpreg rehearse {} -- COMMAND`: its QEMU loads the VM without \
+             RAM, and nothing is changed",
             self.source.name
         ));
-        ways
+        steps
     }
 
-    /// What a loader would say, in its own words.
+    /// Returns the messages that a loader would print.
     pub fn predicted_messages(
         &self,
         loader: Loader,

@@ -1,9 +1,9 @@
-//! Words, numbers and lines as several reports print them.
+//! Words, numbers and lines that several reports share.
 //!
 //! | file | contents |
 //! |---|---|
-//! | `mod.rs` | words, numbers, lines about one thing |
-//! | [`wrap`] | prose and lists in lines of a given width |
+//! | `mod.rs` | words, numbers, labelled lines |
+//! | `wrap` | prose and lists in lines of a given width |
 
 pub(crate) mod wrap;
 
@@ -12,26 +12,28 @@ use cpreg::vm::{Content, Extension};
 use crate::printer::Printer;
 use wrap::{Item, list};
 
-/// A line about one thing.
-pub fn print_line(printer: &mut Printer, what: &str, text: &str) {
-    printer.line(format_args!("  {what:<10} {text}"));
+/// Prints a line with a label.
+pub fn print_line(printer: &mut Printer, label: &str, text: &str) {
+    printer.line(format_args!("  {label:<10} {text}"));
 }
 
-/// Words with commas between, on as many lines as it takes.
-pub fn print_list(printer: &mut Printer, what: &str, words: impl Iterator<Item = String>) {
+/// Prints a list with commas, wrapped; the label is on the first line.
+pub fn print_list(printer: &mut Printer, label: &str, words: impl Iterator<Item = String>) {
     const LINE_WIDTH: usize = 86;
     let items = words.map(|text| Item {
         width: text.len(),
         text,
     });
-    let mut what = what;
+    let mut label = label;
     for text in list(&items.collect::<Vec<_>>(), LINE_WIDTH) {
-        print_line(printer, what, &text);
-        what = "";
+        print_line(printer, label, &text);
+        label = "";
     }
 }
 
-/// What an extension holds, for people: the number, or how many bytes; what they say only QEMU knows.
+/// Returns the content of an extension for people: the number, or the number of bytes.
+///
+/// Only QEMU knows the meaning of the bytes.
 pub fn describe_extension(name: &str, content: &Content) -> String {
     match content {
         Content::Number(u64::MAX) if name == Extension::WFXT_TIMER => "idle".to_owned(),
@@ -41,7 +43,7 @@ pub fn describe_extension(name: &str, content: &Content) -> String {
     }
 }
 
-/// The number as `0x…`, or the bytes as they stand, two digits each.
+/// Returns the number as `0x…`, or the bytes in their order with two digits each.
 pub fn hexadecimal(content: &Content) -> String {
     match content {
         Content::Number(number) => format!("{number:#x}"),
@@ -49,18 +51,18 @@ pub fn hexadecimal(content: &Content) -> String {
     }
 }
 
-/// A UUID as it is written.
+/// Returns a UUID in its usual form.
 pub fn format_uuid(bytes: [u8; 16]) -> String {
     let parts = [0..4, 4..6, 6..8, 8..10, 10..16];
     parts.map(|range| hex::encode(&bytes[range])).join("-")
 }
 
-/// `1 vCPU`, `4 vCPUs`.
+/// Returns a count with its noun: `1 vCPU`, `4 vCPUs`.
 pub fn pluralize(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
-/// A length in the largest unit that gives a whole number.
+/// Returns a length in the largest unit that gives a whole number.
 pub fn format_length(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];
     match units

@@ -6,9 +6,9 @@ use textwrap::core::Fragment;
 use textwrap::wrap_algorithms::wrap_first_fit;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
-/// Breaks prose at spaces; a word longer than a line has a line to itself.
+/// Wraps prose at spaces; a word that is longer than a line gets a line of its own.
 ///
-/// Line ends of the text become spaces, so that no part of it leaves the comment it is put into.
+/// Line ends of the text become spaces, so that no part of it leaves the comment that contains it.
 pub(crate) fn prose(text: &str, width: usize) -> Vec<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.is_empty() {
@@ -27,7 +27,7 @@ pub(crate) fn prose(text: &str, width: usize) -> Vec<String> {
 /// An item of a list.
 #[derive(Debug)]
 pub(crate) struct Item {
-    /// Item as it is printed.
+    /// Text of the item, with its styles.
     pub(crate) text: String,
     /// Columns of the item, without its styles.
     pub(crate) width: usize,
@@ -52,8 +52,10 @@ impl Fragment for Item {
     }
 }
 
-/// Puts items into lines, commas between them. A line has at most `width` columns, without the
-/// comma at its end, unless one item is longer.
+/// Wraps items with commas between them.
+///
+/// A line has at most `width` columns, not counting the comma at its end, unless one item is
+/// longer.
 pub(crate) fn list(items: &[Item], width: usize) -> Vec<String> {
     if items.is_empty() {
         return Vec::new();

@@ -1,4 +1,4 @@
-//! What is done about each register and extension: what stands in the way first, what goes without saying only counted.
+//! Decisions about registers and extensions: blocking ones first, routine ones only counted.
 
 use cpreg::destination::Confidence;
 use cpreg::plan::{Action, Decision, ExtensionAction, ExtensionDecision, VcpuSet};
@@ -11,15 +11,15 @@ use crate::printer::{Printer, style, styled};
 use crate::remedy;
 use crate::value::{field_changes, id_digits};
 
-/// Whether a decision goes without saying.
+/// Returns `true` if a decision is routine and only counted.
 fn is_routine(decision: &Decision) -> bool {
     matches!(decision.action, Action::Copy)
         || matches!(decision.action, Action::KeepAtReset | Action::WriteReset(_))
             && decision.source.is_none()
 }
 
-pub(super) fn print(printer: &mut Printer, answer: &CheckFindings<'_>, all: bool) {
-    let decisions = answer.check.plan.decisions();
+pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
+    let decisions = findings.check.plan.decisions();
     let mut rows: Vec<&(VcpuSet, &Decision)> = decisions
         .iter()
         .filter(|(_, decision)| all || !is_routine(decision))
@@ -28,16 +28,16 @@ pub(super) fn print(printer: &mut Printer, answer: &CheckFindings<'_>, all: bool
     let (ignored, others): (Vec<_>, Vec<_>) = rows
         .into_iter()
         .partition(|(_, decision)| decision.action == Action::Ignore);
-    print_decisions(printer, answer, &others);
-    print_ignored(printer, answer, &ignored);
-    let extensions = answer.check.plan.extensions();
+    print_decisions(printer, findings, &others);
+    print_ignored(printer, findings, &ignored);
+    let extensions = findings.check.plan.extensions();
     for (vcpus, decision) in &extensions {
         let silent = matches!(
             decision.action,
             ExtensionAction::Copy | ExtensionAction::KeepAtReset
         );
         if all || !silent {
-            print_extension(printer, answer, vcpus, decision);
+            print_extension(printer, findings, vcpus, decision);
         }
     }
     if !all {
@@ -49,7 +49,7 @@ pub(super) fn print(printer: &mut Printer, answer: &CheckFindings<'_>, all: bool
             .iter()
             .filter(|(_, decision)| is_routine(decision) && decision.action != Action::Copy)
             .count();
-        let knowledge = decisions
+        let confidence = decisions
             .iter()
             .filter(|(_, decision)| decision.action == Action::Copy)
             .map(|(_, decision)| decision.confidence)
@@ -57,17 +57,17 @@ pub(super) fn print(printer: &mut Printer, answer: &CheckFindings<'_>, all: bool
             .unwrap_or(Confidence::Proven);
         let kept = match kept {
             0 => String::new(),
-            kept => format!("; {kept} that only the destination has stay at reset"),
+            kept => format!("; {kept} destination-only ones stay at reset"),
         };
         printer.line(styled(
             style::DIM,
-            format_args!("  {copied} registers are copied ({knowledge}){kept}; --all lists them"),
+            format_args!("  {copied} registers are copied ({confidence}){kept}; --all lists them"),
         ));
     }
     printer.line("");
 }
 
-/// What stands in the way comes first.
+/// Returns the rank of a decision in the text; blocking decisions are first.
 const fn sort_rank(action: &Action) -> u8 {
     match action {
         Action::Refuse => 0,
@@ -90,10 +90,11 @@ fn action_word(action: &Action) -> String {
     }
 }
 
-/// What is decided alike for one reason stands together: a line for each register, then why and what to do.
+/// Prints decisions in groups of the same action and reason: a line per register, then reason and
+/// fix.
 fn print_decisions(
     printer: &mut Printer,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
     rows: &[&(VcpuSet, &Decision)],
 ) {
     struct DecisionGroup<'a> {
@@ -109,12 +110,15 @@ fn print_decisions(
             Confidence::Inferred => " (inferred)",
             Confidence::Proven | Confidence::Unknown => "",
         };
-        let stands_in_the_way = matches!(decision.action, Action::Refuse | Action::Undecided);
+        let is_blocking = matches!(decision.action, Action::Refuse | Action::Undecided);
         let group = DecisionGroup {
             weight: sort_rank(&decision.action),
-            reason: format!("{}{certainty}", decision.reason.display(answer.tolerances)),
-            advice: stands_in_the_way
-                .then(|| remedy::decision_advice(decision, answer.tolerances))
+            reason: format!(
+                "{}{certainty}",
+                decision.reason.display(findings.tolerances)
+            ),
+            advice: is_blocking
+                .then(|| remedy::decision_advice(decision, findings.tolerances))
                 .flatten(),
             rows: vec![row],
         };
@@ -129,22 +133,22 @@ fn print_decisions(
     }
     for group in groups {
         for (vcpus, decision) in group.rows {
-            print_decision(printer, answer, vcpus, decision);
+            print_decision(printer, findings, vcpus, decision);
         }
         printer.line(format_args!("           {}", group.reason));
         if let Some(advice) = group.advice {
             printer.line(format_args!(
                 "           {}: {advice}",
-                styled(style::HINT, "do")
+                styled(style::HINT, "fix")
             ));
         }
     }
 }
 
-/// A decision's line, and which fields stand in the way.
+/// Prints the line of a decision, and the fields that block the load.
 fn print_decision(
     printer: &mut Printer,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
     vcpus: &VcpuSet,
     decision: &Decision,
 ) {
@@ -152,7 +156,7 @@ fn print_decision(
     let show = |value: &Option<Value>| {
         value
             .as_ref()
-            .map(|value| answer.value_format.describe(id, value))
+            .map(|value| findings.value_format.describe(id, value))
     };
     let values = match (
         &decision.action,
@@ -160,54 +164,56 @@ fn print_decision(
         show(&decision.destination),
     ) {
         (Action::Set(to), Some(from), _) => {
-            format!("{from} -> {}", answer.value_format.describe(id, to))
+            format!("{from} -> {}", findings.value_format.describe(id, to))
         }
-        (Action::Refuse | Action::Undecided, Some(source), host)
-            if answer.requested_value(decision).is_some() =>
+        (Action::Refuse | Action::Undecided, Some(source), destination)
+            if findings.requested_value(decision).is_some() =>
         {
-            let wanted = answer.requested_value(decision).map(Value::U64);
-            let wanted = show(&wanted).unwrap_or_default();
-            let host = host
-                .map(|host| format!(", there {host}"))
+            let requested = findings.requested_value(decision).map(Value::U64);
+            let requested = show(&requested).unwrap_or_default();
+            let destination = destination
+                .map(|destination| format!(", destination: {destination}"))
                 .unwrap_or_default();
-            format!("{source}, to be set to {wanted}{host}")
+            format!("{source}, to be set to {requested}{destination}")
         }
-        (_, Some(source), Some(host)) if source != host => format!("{source}, there {host}"),
+        (_, Some(source), Some(destination)) if source != destination => {
+            format!("{source}, destination: {destination}")
+        }
         (_, Some(source), _) => source,
-        (_, None, Some(host)) => format!("there {host}"),
+        (_, None, Some(destination)) => format!("destination: {destination}"),
         (_, None, None) => String::new(),
     };
     printer.line(format_args!(
         "  {}  {}  {values}{}  {}",
         action_word(&decision.action),
-        styled(style::NAME, answer.value_format.name(id)),
-        vcpu_suffix(answer, vcpus),
+        styled(style::NAME, findings.value_format.name(id)),
+        vcpu_suffix(findings, vcpus),
         styled(style::DIM, format_args!("[{}]", id_digits(id))),
     ));
     let differing = match (&decision.action, &decision.source, &decision.destination) {
-        (Action::Refuse | Action::Undecided, Some(source), Some(host)) => source
+        (Action::Refuse | Action::Undecided, Some(source), Some(destination)) => source
             .as_u64()
-            .zip(host.as_u64())
-            .map(|(source, host)| field_changes(id, source, host)),
+            .zip(destination.as_u64())
+            .map(|(source, destination)| field_changes(id, source, destination)),
         _ => None,
     };
-    let proposed = answer
+    let proposed = findings
         .check
         .plan
         .proposed_adjustments
         .iter()
         .any(|adjustment| adjustment.register == id);
-    let secret = id.is_secret() && !answer.value_format.show_secrets;
-    // A proposal shows the fields.
+    let secret = id.is_secret() && !findings.value_format.show_secrets;
+    // The line of a proposed adjustment shows the fields.
     if let Some(fields) = differing.filter(|fields| !fields.is_empty() && !proposed && !secret) {
         printer.line(format_args!("             {}", fields.join(", ")));
     }
 }
 
-/// What is ignored for one reason stands together.
+/// Prints ignored registers, grouped by reason.
 fn print_ignored(
     printer: &mut Printer,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
     rows: &[&(VcpuSet, &Decision)],
 ) {
     let mut reasons: Vec<(String, Vec<(String, String)>)> = Vec::new();
@@ -216,13 +222,13 @@ fn print_ignored(
         let value = decision
             .source
             .as_ref()
-            .map(|value| answer.value_format.describe(id, value))
+            .map(|value| findings.value_format.describe(id, value))
             .unwrap_or_default();
         let text = (
-            answer.value_format.name(id),
-            format!(" {value}{}", vcpu_suffix(answer, vcpus)),
+            findings.value_format.name(id),
+            format!(" {value}{}", vcpu_suffix(findings, vcpus)),
         );
-        let reason = decision.reason.display(answer.tolerances).to_string();
+        let reason = decision.reason.display(findings.tolerances).to_string();
         match reasons.iter_mut().find(|(other, _)| *other == reason) {
             Some((_, texts)) => texts.push(text),
             None => reasons.push((reason, vec![text])),
@@ -240,7 +246,7 @@ fn print_ignored(
 
 fn print_extension(
     printer: &mut Printer,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
     vcpus: &VcpuSet,
     decision: &ExtensionDecision,
 ) {
@@ -266,11 +272,11 @@ fn print_extension(
     printer.line(format_args!(
         "  {word}  {}  {values}{}",
         styled(style::NAME, &decision.name),
-        vcpu_suffix(answer, vcpus)
+        vcpu_suffix(findings, vcpus)
     ));
     printer.line(format_args!(
         "           {}",
-        decision.reason.display(answer.tolerances)
+        decision.reason.display(findings.tolerances)
     ));
     if matches!(
         decision.action,
@@ -278,9 +284,8 @@ fn print_extension(
     ) && decision.source.is_some()
     {
         printer.line(format_args!(
-            "           {}: if the guest can do without, --drop {} leaves it out and loses what \
-             it holds",
-            styled(style::HINT, "do"),
+            "           {}: if the guest can do without it, --drop {} drops it and loses its content",
+            styled(style::HINT, "fix"),
             decision.name
         ));
     }

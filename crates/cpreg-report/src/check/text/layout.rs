@@ -1,4 +1,4 @@
-//! Parts of lines that the parts of the report share.
+//! Parts of lines that the sections of the report share.
 
 use cpreg::plan::VcpuSet;
 
@@ -6,9 +6,9 @@ use crate::check::CheckFindings;
 use crate::printer::{style, styled};
 use crate::text::wrap::{Item, list};
 
-/// Returns ` (vCPU 0-3)`, or nothing if all vCPUs are meant.
-pub(crate) fn vcpu_suffix(answer: &CheckFindings<'_>, vcpus: &VcpuSet) -> String {
-    let all = vcpus.iter().count() == answer.source.vcpus;
+/// Returns ` (vCPU 0-3)`, or nothing for all vCPUs.
+pub(crate) fn vcpu_suffix(findings: &CheckFindings<'_>, vcpus: &VcpuSet) -> String {
+    let all = vcpus.iter().count() == findings.source.vcpus;
     if all {
         String::new()
     } else {
@@ -16,13 +16,13 @@ pub(crate) fn vcpu_suffix(answer: &CheckFindings<'_>, vcpus: &VcpuSet) -> String
     }
 }
 
-/// Returns lines of names, each with the text about it, commas between them.
+/// Returns lines of names, each followed by its text, with commas between them.
 pub(super) fn wrap_names(texts: &[(String, String)]) -> Vec<String> {
     /// Columns of a line, without a comma and a space at its end.
     const COLUMNS: usize = 100 - ", ".len();
-    let items = texts.iter().map(|(name, said)| Item {
-        text: format!("{}{said}", styled(style::NAME, name)),
-        width: name.len() + said.len(),
+    let items = texts.iter().map(|(name, text)| Item {
+        text: format!("{}{text}", styled(style::NAME, name)),
+        width: name.len() + text.len(),
     });
     list(&items.collect::<Vec<_>>(), COLUMNS)
 }

@@ -1,4 +1,4 @@
-//! What each loader would do on its own, in its own words.
+//! Predictions for each loader without cpreg, with the loader's messages.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,41 +10,41 @@ use cpreg::register::RegisterId;
 use crate::check::CheckFindings;
 use crate::printer::{Printer, style, styled};
 
-/// More of a loader's own words than this are cut; JSON has them all.
+/// Maximum number of messages per loader; JSON has them all.
 const MAX_MESSAGES: usize = 6;
 
-pub(super) fn print(printer: &mut Printer, answer: &CheckFindings<'_>) {
-    if answer.check.loaders.is_empty() {
+pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
+    if findings.check.loaders.is_empty() {
         return;
     }
-    printer.line("on its own, without cpreg");
-    // Generations behave alike: what several would do stands once.
+    printer.line("without cpreg:");
+    // Neighbouring versions often behave the same and are printed once.
     let mut groups: Vec<(Vec<&LoaderPrediction>, Vec<String>)> = Vec::new();
-    for foretold in &answer.check.loaders {
-        let words = answer.predicted_messages(foretold.loader, &foretold.load);
+    for prediction in &findings.check.loaders {
+        let messages = findings.predicted_messages(prediction.loader, &prediction.load);
         match groups.last_mut() {
-            Some((alike, same_words))
-                if *same_words == words
-                    && alike[0].load.loads == foretold.load.loads
-                    && alike[0].load.confidence == foretold.load.confidence
-                    && alike[0].load.lost_registers == foretold.load.lost_registers =>
+            Some((alike, same_messages))
+                if *same_messages == messages
+                    && alike[0].load.loads == prediction.load.loads
+                    && alike[0].load.confidence == prediction.load.confidence
+                    && alike[0].load.lost_registers == prediction.load.lost_registers =>
             {
-                alike.push(foretold);
+                alike.push(prediction);
             }
-            _ => groups.push((vec![foretold], words)),
+            _ => groups.push((vec![prediction], messages)),
         }
     }
-    for (alike, words) in &groups {
-        print_loaders(printer, answer, alike, words);
+    for (alike, messages) in &groups {
+        print_loaders(printer, findings, alike, messages);
     }
     printer.line("");
 }
 
 fn print_loaders(
     printer: &mut Printer,
-    answer: &CheckFindings<'_>,
+    findings: &CheckFindings<'_>,
     alike: &[&LoaderPrediction],
-    words: &[String],
+    messages: &[String],
 ) {
     let load = &alike[0].load;
     let outcome = match load.loads {
@@ -54,59 +54,64 @@ fn print_loaders(
     };
     let versions: Vec<_> = alike
         .iter()
-        .map(|foretold| {
-            let own = if foretold.is_destination_loader {
-                " (the destination's)"
+        .map(|prediction| {
+            let suffix = if prediction.is_destination_loader {
+                " (at the destination)"
             } else {
                 ""
             };
-            format!("{}{own}", foretold.loader.version)
+            format!("{}{suffix}", prediction.loader.version)
         })
         .collect();
-    let lost = describe_lost_registers(answer, load);
-    let knowledge = match load.loads {
+    let lost = describe_lost_registers(findings, load);
+    let confidence = match load.loads {
         Some(_) => format!(" ({})", load.confidence),
         None => String::new(),
     };
     printer.line(format_args!(
-        "  {} {}: {outcome}{knowledge}{lost}",
+        "  {} {}: {outcome}{confidence}{lost}",
         alike[0].loader.program.name().to_uppercase(),
         versions.join(", "),
     ));
-    for line in words.iter().take(MAX_MESSAGES) {
+    for line in messages.iter().take(MAX_MESSAGES) {
         printer.line(styled(style::DIM, format_args!("    {line}")));
     }
-    if words.len() > MAX_MESSAGES {
+    if messages.len() > MAX_MESSAGES {
         printer.line(styled(
             style::DIM,
-            format_args!("    … and {} lines more", words.len() - MAX_MESSAGES),
+            format_args!("    … and {} more lines", messages.len() - MAX_MESSAGES),
         ));
     }
 }
 
-/// What a loader loses though it goes on: silently, or with a failure that it names and then forgets.
-fn describe_lost_registers(answer: &CheckFindings<'_>, load: &SimulatedLoad) -> String {
-    let is_named = |lost: &(usize, RegisterId)| {
+/// Returns the registers that a loader loses although it continues.
+///
+/// It loses them silently, or after a message about a failure that it then forgets.
+fn describe_lost_registers(findings: &CheckFindings<'_>, load: &SimulatedLoad) -> String {
+    let is_reported = |lost: &(usize, RegisterId)| {
         load.events.iter().any(
             |event| matches!(event, LoadEvent::OnlyInInput { vcpu, id } if (*vcpu, *id) == *lost),
         )
     };
-    let names = |named: bool| {
+    let names = |reported: bool| {
         let lost = load
             .lost_registers
             .iter()
-            .filter(|lost| is_named(lost) == named);
+            .filter(|lost| is_reported(lost) == reported);
         let ids: BTreeSet<RegisterId> = lost.map(|(_, id)| *id).collect();
-        let names: Vec<_> = ids.iter().map(|id| answer.value_format.name(*id)).collect();
+        let names: Vec<_> = ids
+            .iter()
+            .map(|id| findings.value_format.name(*id))
+            .collect();
         names.join(", ")
     };
-    let (silently, named) = (names(false), names(true));
+    let (silent, reported) = (names(false), names(true));
     let mut text = String::new();
-    if !silently.is_empty() {
-        let _ = write!(text, "; drops {silently} without a word");
+    if !silent.is_empty() {
+        let _ = write!(text, "; silently drops {silent}");
     }
-    if !named.is_empty() {
-        let _ = write!(text, "; drops {named} although it says that it fails");
+    if !reported.is_empty() {
+        let _ = write!(text, "; drops {reported} although it reports a failure");
     }
     text
 }

@@ -1,12 +1,12 @@
-//! The text of `check`: names first, ids behind, one line per decision that matters, why, what to do.
+//! Text of `check`: one line per decision that matters, its reason and its remedy.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the verdict, the outline, which command finds out |
-//! | [`layout`] | lines of names, and of vCPUs, which the parts share |
-//! | [`decisions`] | what is done about each register and extension |
-//! | [`visible_changes`] | what the guest could notice, and changes that only the user can take |
-//! | [`loaders`] | what each loader would do on its own |
+//! | `mod.rs` | the verdict, the machine shape, the next steps |
+//! | `layout` | parts of lines that the sections share |
+//! | `decisions` | decisions about registers and extensions |
+//! | `visible_changes` | visible changes, and adjustments that need consent |
+//! | `loaders` | predictions for each loader without cpreg |
 
 mod decisions;
 mod layout;
@@ -19,27 +19,27 @@ use super::{CheckFindings, SCOPE};
 use crate::printer::{Printer, style, styled};
 pub(crate) use layout::vcpu_suffix;
 
-/// Prints the whole report. `all`: also what is simply copied.
-pub fn print(printer: &mut Printer, answer: &CheckFindings<'_>, all: bool) {
-    head(printer, answer);
-    print_plan(printer, answer, all);
-    if let Some(attempt) = &answer.dry_run {
-        attempt.print(printer);
+/// Prints the whole report. `all` includes registers that are copied unchanged.
+pub fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
+    print_head(printer, findings);
+    print_plan(printer, findings, all);
+    if let Some(dry_run) = &findings.dry_run {
+        dry_run.print(printer);
     }
-    loaders::print(printer, answer);
+    loaders::print(printer, findings);
     printer.line(format_args!("{}: {SCOPE}", styled(style::DIM, "scope")));
 }
 
-/// Prints what is decided and why, without the verdict and what loaders would do.
-pub fn print_plan(printer: &mut Printer, answer: &CheckFindings<'_>, all: bool) {
-    print_shape(printer, answer);
-    decisions::print(printer, answer, all);
-    to_find_out(printer, answer);
-    visible_changes::print(printer, answer);
-    visible_changes::print_adjustments(printer, answer);
+/// Prints the decisions and their reasons, without the verdict and the loaders.
+pub fn print_plan(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
+    print_shape(printer, findings);
+    decisions::print(printer, findings, all);
+    print_next_steps(printer, findings);
+    visible_changes::print(printer, findings);
+    visible_changes::print_adjustments(printer, findings);
 }
 
-/// The word for a verdict, in its colour.
+/// Returns the verdict in its colour.
 pub fn verdict_word(verdict: Verdict) -> String {
     let colour = match verdict {
         Verdict::Loads | Verdict::Converts => style::GOOD,
@@ -49,26 +49,26 @@ pub fn verdict_word(verdict: Verdict) -> String {
     styled(colour, verdict.name())
 }
 
-fn head(printer: &mut Printer, answer: &CheckFindings<'_>) {
-    let verdict = answer.verdict();
+fn print_head(printer: &mut Printer, findings: &CheckFindings<'_>) {
+    let verdict = findings.verdict();
     printer.line(format_args!(
         "{}: {}",
         verdict_word(verdict),
-        answer.meaning()
+        findings.meaning()
     ));
-    printer.line(format_args!("  from {}", answer.source.summary()));
-    let destination = answer.destination;
+    printer.line(format_args!("  from {}", findings.source.summary()));
+    let destination = findings.destination;
     printer.line(format_args!(
         "  to   {} ({})",
-        destination.name, answer.provenance
+        destination.name, findings.provenance
     ));
     printer.line("");
 }
 
-/// Prints how the outlines of the two VMs differ.
-pub fn print_shape(printer: &mut Printer, answer: &CheckFindings<'_>) {
+/// Prints the differences of the machine shapes.
+pub fn print_shape(printer: &mut Printer, findings: &CheckFindings<'_>) {
     let none = || "none".to_owned();
-    for difference in &answer.shape {
+    for difference in &findings.shape {
         let word = if difference.blocks {
             styled(style::ERROR, "refused")
         } else {
@@ -81,29 +81,29 @@ pub fn print_shape(printer: &mut Printer, answer: &CheckFindings<'_>) {
             difference.destination.clone().unwrap_or_else(none)
         ));
     }
-    if answer.shape.iter().any(|difference| difference.blocks) {
+    if findings.shape.iter().any(|difference| difference.blocks) {
         printer.line(format_args!(
             "           {}: start the destination with the machine type, vCPUs, RAM and devices \
              of the source",
-            styled(style::HINT, "do")
+            styled(style::HINT, "fix")
         ));
     }
-    if !answer.shape.is_empty() {
+    if !findings.shape.is_empty() {
         printer.line("");
     }
 }
 
-/// Which command finds out what is not known.
-fn to_find_out(printer: &mut Printer, answer: &CheckFindings<'_>) {
-    let ways = answer.next_steps();
-    if ways.is_empty() {
+/// Prints the steps that give the missing information.
+fn print_next_steps(printer: &mut Printer, findings: &CheckFindings<'_>) {
+    let steps = findings.next_steps();
+    if steps.is_empty() {
         return;
     }
-    printer.line("to find out");
-    let mut word = "do";
-    for way in ways {
-        printer.line(format_args!("  {}: {way}", styled(style::HINT, word)));
-        word = "or";
+    printer.line("next steps");
+    let mut label = "fix";
+    for step in steps {
+        printer.line(format_args!("  {}: {step}", styled(style::HINT, label)));
+        label = "alternatively";
     }
     printer.line("");
 }

@@ -1,4 +1,4 @@
-//! What the guest could notice though the load succeeds, and the changes of value that only the user can take.
+//! Visible changes, and adjustments that need the user's consent.
 
 use cpreg::plan::{Adjustment, PlanOutcome, VisibleChange};
 use cpreg::register::Value;
@@ -10,13 +10,13 @@ use crate::printer::{Printer, style, styled};
 use crate::remedy;
 use crate::value::field_changes;
 
-pub(super) fn print(printer: &mut Printer, answer: &CheckFindings<'_>) {
-    let changes = &answer.check.plan.visible_changes;
+pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
+    let changes = &findings.check.plan.visible_changes;
     if changes.is_empty() {
         return;
     }
-    printer.line("what the guest could notice");
-    // What is said of several registers alike stands once.
+    printer.line("the guest could notice:");
+    // Registers with the same description share one entry.
     let mut groups: Vec<Vec<&VisibleChange>> = Vec::new();
     for change in changes {
         let alike = |other: &&mut Vec<&VisibleChange>| {
@@ -42,7 +42,7 @@ pub(super) fn print(printer: &mut Printer, answer: &CheckFindings<'_>) {
         }
     }
     for group in &groups {
-        print_visible(printer, answer, group);
+        print_visible(printer, findings, group);
     }
     printer.line("");
 }
@@ -56,27 +56,28 @@ fn severity_word(severity: Severity) -> String {
     styled(colour, format_args!("{:<6}", severity.name()))
 }
 
-/// One line, or, where many registers share what is said, several with that below.
-fn print_visible(printer: &mut Printer, answer: &CheckFindings<'_>, group: &[&VisibleChange]) {
+/// Prints one line; or, if many registers share a description, several lines and the description
+/// after them.
+fn print_visible(printer: &mut Printer, findings: &CheckFindings<'_>, group: &[&VisibleChange]) {
     let Some(change) = group.first() else {
         return;
     };
     let texts: Vec<_> = group
         .iter()
-        .map(|change| visible_change(answer, change))
+        .map(|change| visible_change(findings, change))
         .collect();
     let mut lines = wrap_names(&texts);
-    let said = format!("{}{}", vcpu_suffix(answer, &change.vcpus), {
-        let what = remedy::describe_change(change);
-        if what.is_empty() {
+    let suffix = format!("{}{}", vcpu_suffix(findings, &change.vcpus), {
+        let description = remedy::describe_change(change);
+        if description.is_empty() {
             String::new()
         } else {
-            format!(": {what}")
+            format!(": {description}")
         }
     });
     match &mut lines[..] {
-        [line] => line.push_str(&said),
-        _ => lines.push(said.trim_start_matches(": ").trim_start().to_owned()),
+        [line] => line.push_str(&suffix),
+        _ => lines.push(suffix.trim_start_matches(": ").trim_start().to_owned()),
     }
     let mut begin = format!("  {}  ", severity_word(change.severity));
     for line in lines {
@@ -85,11 +86,11 @@ fn print_visible(printer: &mut Printer, answer: &CheckFindings<'_>, group: &[&Vi
     }
 }
 
-/// The name, and what becomes of its value.
-fn visible_change(answer: &CheckFindings<'_>, change: &VisibleChange) -> (String, String) {
+/// Returns the name, and the change of its value.
+fn visible_change(findings: &CheckFindings<'_>, change: &VisibleChange) -> (String, String) {
     let mut name = change
         .register
-        .map(|id| answer.value_format.name(id))
+        .map(|id| findings.value_format.name(id))
         .unwrap_or_default();
     if let Some(field) = &change.field {
         if !name.is_empty() {
@@ -105,7 +106,7 @@ fn visible_change(answer: &CheckFindings<'_>, change: &VisibleChange) -> (String
             .register
             .filter(|_| change.field.is_none())
             .and_then(|id| id.value_name(value));
-        if secret && !answer.value_format.show_secrets {
+        if secret && !findings.value_format.show_secrets {
             "(secret)".to_owned()
         } else {
             meaning.map_or_else(|| format!("{value:#x}"), str::to_owned)
@@ -119,25 +120,23 @@ fn visible_change(answer: &CheckFindings<'_>, change: &VisibleChange) -> (String
     }
 }
 
-pub(super) fn print_adjustments(printer: &mut Printer, answer: &CheckFindings<'_>) {
-    let plan = &answer.check.plan;
+pub(super) fn print_adjustments(printer: &mut Printer, findings: &CheckFindings<'_>) {
+    let plan = &findings.check.plan;
     if plan.proposed_adjustments.is_empty() {
         return;
     }
-    printer.line(
-        "changes of value that would take away what stands in the way; only you can take them",
-    );
+    printer.line("value changes that would unblock the load (they need your consent):");
     for adjustment in &plan.proposed_adjustments {
-        printer.line(format_args!("  {}", adjustment_line(answer, adjustment)));
+        printer.line(format_args!("  {}", adjustment_line(findings, adjustment)));
     }
-    let then = match plan.outcome_with_proposed {
-        PlanOutcome::Ready if answer.is_blocked_by_shape() => {
-            "with all of them only what is refused above the registers stands in the way"
+    let result = match plan.outcome_with_proposed {
+        PlanOutcome::Ready if findings.is_blocked_by_shape() => {
+            "; the differences of the machine still block the load"
         }
-        PlanOutcome::Ready if answer.is_loaded_by_plan() => "with all of them the VM loads",
-        PlanOutcome::Ready => "with all of them the VM converts",
-        PlanOutcome::Refused => "even with all of them something stands in the way",
-        PlanOutcome::Unknown => "even with all of them something is not known",
+        PlanOutcome::Ready if findings.is_loaded_by_plan() => ", and the VM loads",
+        PlanOutcome::Ready => ", and the VM converts",
+        PlanOutcome::Refused => "; other registers still block the load",
+        PlanOutcome::Unknown => "; the verdict is then unknown",
     };
     let most = plan
         .proposed_adjustments
@@ -145,17 +144,17 @@ pub(super) fn print_adjustments(printer: &mut Printer, answer: &CheckFindings<'_
         .map(|adjustment| adjustment.severity)
         .max();
     printer.line(format_args!(
-        "  {}: {then}; --accept REG takes one, --accept {} all",
-        styled(style::HINT, "do"),
+        "  {}: `--accept {}` makes all of these changes{result}; `--accept REG` makes one of them",
+        styled(style::HINT, "fix"),
         most.map_or("low", Severity::name)
     ));
     printer.line("");
 }
 
-fn adjustment_line(answer: &CheckFindings<'_>, adjustment: &Adjustment) -> String {
+fn adjustment_line(findings: &CheckFindings<'_>, adjustment: &Adjustment) -> String {
     let id = adjustment.register;
     let fields = field_changes(id, adjustment.from, adjustment.to);
-    let describe = |value: u64| answer.value_format.describe(id, &Value::U64(value));
+    let describe = |value: u64| findings.value_format.describe(id, &Value::U64(value));
     let fields = if fields.is_empty() || id.value_name(adjustment.to).is_some() {
         String::new()
     } else {
@@ -164,9 +163,9 @@ fn adjustment_line(answer: &CheckFindings<'_>, adjustment: &Adjustment) -> Strin
     format!(
         "{}  {}  {} -> {}{}{fields}",
         severity_word(adjustment.severity),
-        styled(style::NAME, answer.value_format.name(id)),
+        styled(style::NAME, findings.value_format.name(id)),
         describe(adjustment.from),
         describe(adjustment.to),
-        vcpu_suffix(answer, &adjustment.vcpus),
+        vcpu_suffix(findings, &adjustment.vcpus),
     )
 }

@@ -1,4 +1,4 @@
-//! The model of `check`, schema `cpreg.check/2`.
+//! Model of `check`, schema `cpreg.check/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::scalar::{Hex, Id, Vcpus};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.check/2";
 
-/// Answer of `cpreg check` and `cpreg convert`; and of `cpreg filter`, on standard error.
+/// Report of `cpreg check` and `cpreg convert`, and of `cpreg filter` on standard error.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct CheckReport {
@@ -19,27 +19,27 @@ pub struct CheckReport {
     pub schema: String,
     /// `"loads"`, `"converts"`, `"refused"` or `"unknown"`.
     pub verdict: Verdict,
-    /// Subject of the verdict, in words.
+    /// Scope of the verdict, in words.
     pub scope: String,
     /// The VM.
     pub source: Source,
-    /// The place where the VM goes.
+    /// The destination.
     pub destination: Destination,
-    /// Differences of the outlines, which are looked at before registers.
+    /// Differences of the machine shapes, which a loader compares before registers.
     pub shape: Vec<ShapeDifference>,
-    /// One decision for every register that either side has.
+    /// One decision for every register of the VM or the destination.
     pub decisions: Vec<RegisterDecision>,
-    /// Decisions about parts of the CPU state that are no registers.
+    /// Decisions about extensions: CPU state that is not a register.
     pub extensions: Vec<ExtensionDecision>,
     /// Changes that the guest could notice although the load succeeds.
     pub visible_changes: Vec<VisibleChange>,
-    /// Changes of value that only the user can take.
+    /// Value changes that need the user's consent.
     pub adjustments: Adjustments,
-    /// Where the verdict is unknown, ways to find out, best first.
+    /// Steps that give the missing information, best first; empty unless the verdict is unknown.
     pub next_steps: Vec<String>,
-    /// Each modelled program, and what it would do with the VM on its own.
+    /// Prediction for each modelled loader without cpreg.
     pub loaders: Vec<LoaderReport>,
-    /// What this machine's KVM did with the plan, if DESTINATION is `kvm` and the plan is ready
+    /// Result of the plan on this machine's KVM, if DESTINATION is `kvm` and the plan is ready
     /// ([below](#dry_run-of-cpregcheck2)); else null.
     pub dry_run: Option<DryRunReport>,
 }
@@ -63,31 +63,31 @@ pub struct Source {
     pub open_method: String,
 }
 
-/// The place where the VM goes.
+/// The destination.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Destination {
     /// Name of the profile, or of the stream's file.
     pub name: String,
-    /// What it is known from, in words.
+    /// Source of the knowledge about the destination, in words.
     pub provenance: String,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,
-    /// The program that loads there (`"qemu 10.0"`), or null if that is not known.
+    /// The program that loads the VM (`"qemu 10.0"`), or null if it is not known.
     pub loader: Option<String>,
     /// Number of vCPUs.
     pub vcpus: usize,
 }
 
-/// A difference of the outlines.
+/// A difference of the machine shapes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ShapeDifference {
     /// `"machine type"`, `"number of vCPUs"`, `"RAM block …"`, `"device …"`.
     pub kind: String,
-    /// Property of the VM, or null.
+    /// Value of the VM, or null.
     pub source: Option<String>,
-    /// Property of the destination, or null.
+    /// Value of the destination, or null.
     pub destination: Option<String>,
     /// `true` if a loader fails on it.
     pub blocks: bool,
@@ -103,32 +103,33 @@ pub struct RegisterDecision {
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// Its value in the VM; null if the VM lacks it.
+    /// Value in the VM; null if the VM lacks the register.
     pub source: Option<String>,
-    /// Its value at the destination; null if it is not listed there or the value is not known.
+    /// Value at the destination; null if the destination does not list the register or the value is
+    /// not known.
     pub destination: Option<String>,
     /// `true` if the destination lists it.
     pub listed: bool,
-    /// `true` if the values are kept back; else absent.
+    /// `true` if the values are hidden; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
     /// `"copy"`, `"set"`, `"ignore"`, `"keep-at-reset"`, `"refuse"` or `"unknown"`.
     pub decision: Decision,
-    /// The value that is written instead of the VM's own: for `"set"`, and for `"keep-at-reset"`
-    /// where the loader would leave something else there; else absent.
+    /// Value that is written instead of the VM's value: for `"set"`, and for `"keep-at-reset"`
+    /// where the loader would not keep the reset value; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub written_value: Option<String>,
-    /// Knowledge behind the decision: `"proven"`, `"new_inferred"` or `"unknown"`.
+    /// Confidence in the decision: `"proven"`, `"inferred"` or `"unknown"`.
     pub confidence: Confidence,
-    /// `number` of the entry of [`cpreg.tolerances/2`](#cpregtolerances2) behind it, or null.
+    /// `number` of the entry of [`cpreg.tolerances/2`](#cpregtolerances2) that decides, or null.
     pub tolerance: Option<usize>,
-    /// The reason, in words.
+    /// Reason, in words.
     pub reason: String,
     /// Advice, in words, or null.
     pub advice: Option<String>,
 }
 
-/// A decision about a part of the CPU state that is no register.
+/// A decision about an extension: CPU state that is not a register.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ExtensionDecision {
@@ -138,13 +139,13 @@ pub struct ExtensionDecision {
     pub name: String,
     /// Content in the VM: a number, or the number of bytes; or null.
     pub source: Option<String>,
-    /// Content at the destination, likewise.
+    /// Content at the destination, in the same form.
     pub destination: Option<String>,
-    /// As for registers.
+    /// Same as for registers.
     pub decision: Decision,
-    /// As for registers.
+    /// Same as for registers.
     pub confidence: Confidence,
-    /// As for registers.
+    /// Same as for registers.
     pub reason: String,
 }
 
@@ -154,15 +155,15 @@ pub struct ExtensionDecision {
 pub struct VisibleChange {
     /// The vCPUs.
     pub vcpus: Vcpus,
-    /// The register's id; null if it is about an extension.
+    /// The register's id; null for an extension.
     pub id: Option<Id>,
-    /// The register's name, likewise.
+    /// The register's name; null for an extension.
     pub name: Option<String>,
-    /// The field, or the extension's name; null if it is about the whole register.
+    /// The field, or the extension's name; null for the whole register.
     pub field: Option<String>,
-    /// The value that the guest had, or null.
+    /// Value before the load, or null.
     pub from: Option<Hex>,
-    /// The value that it gets, or null.
+    /// Value after the load, or null.
     pub to: Option<Hex>,
     /// `"low"`, `"medium"` or `"high"`.
     pub severity: Severity,
@@ -170,19 +171,19 @@ pub struct VisibleChange {
     pub description: String,
 }
 
-/// Changes of value that only the user can take.
+/// Value changes that need the user's consent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Adjustments {
-    /// Those that were taken.
+    /// Changes that the user accepted.
     pub accepted: Vec<Adjustment>,
-    /// Those that would take away what blocks the load.
+    /// Changes that would unblock the load.
     pub proposed: Vec<Adjustment>,
-    /// The verdict with all of them: `"converts"`, `"refused"` or `"unknown"`.
+    /// Verdict with all proposed changes: `"converts"`, `"refused"` or `"unknown"`.
     pub verdict_with_all: Verdict,
 }
 
-/// A change of value that only the user can take.
+/// A value change that needs the user's consent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Adjustment {
@@ -192,17 +193,17 @@ pub struct Adjustment {
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// Its value; null if secret.
+    /// Value in the VM; null if secret.
     pub from: Option<Hex>,
-    /// The value that it gets; null if secret.
+    /// Value after the change; null if secret.
     pub to: Option<Hex>,
     /// Severity of the change for the guest.
     pub severity: Severity,
-    /// The option that takes it.
+    /// The option that accepts the change.
     pub consent: String,
 }
 
-/// A modelled program, and what it would do with the VM on its own.
+/// Prediction for a modelled loader without cpreg.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct LoaderReport {
@@ -210,21 +211,21 @@ pub struct LoaderReport {
     pub name: String,
     /// `"10.0"`.
     pub version: String,
-    /// `true` if it is the one at the destination.
+    /// `true` if it is the destination's loader.
     pub is_destination_loader: bool,
-    /// `true`, `false`, or null where nothing tells.
+    /// `true` if it loads the VM, `false` if it fails, null if that is not known.
     pub loads: Option<bool>,
-    /// Knowledge behind that.
+    /// Confidence in `loads`.
     pub confidence: Confidence,
-    /// Lines that it would print, in its own words.
+    /// Lines that it would print.
     pub messages: Vec<String>,
-    /// `true` if these are all.
+    /// `true` if `messages` is complete.
     pub messages_complete: bool,
-    /// Registers whose values it loses although it goes on.
+    /// Registers whose values it loses although it continues.
     pub lost_registers: Vec<LostRegister>,
 }
 
-/// A register whose value a program loses.
+/// A register whose value a loader loses.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct LostRegister {

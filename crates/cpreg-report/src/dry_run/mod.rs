@@ -1,6 +1,8 @@
-//! What came of trying a plan on this machine's KVM, for `check`: as text, and as the member `dry_run` of `cpreg.check/2`.
+//! Result of a plan on this machine's KVM, for `check`: text, and member `dry_run` of
+//! `cpreg.check/2`.
 //!
-//! It proves what KVM takes in cpreg's own order, from a VM made as cpreg makes one, and says nothing about another VMM.
+//! A dry run proves that KVM accepts the plan in cpreg's order, in a VM that cpreg created. It
+//! proves nothing about another VMM.
 
 pub mod model;
 
@@ -11,27 +13,27 @@ use crate::names::DryRunOutcome;
 use crate::printer::{Printer, style, styled};
 use crate::value::ValueFormat;
 
-/// What it covers.
+/// Scope of the proof.
 const SCOPE: &str =
-    "which registers KVM takes in cpreg's own order; not what another VMM would do with its own";
+    "KVM accepts these registers in cpreg's order; another VMM may write them in another order";
 
-/// A plan that was ready, and what KVM did with it.
+/// A ready plan, and the result of its dry run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DryRunFindings {
-    /// The features of the VM that was made for it.
+    /// vCPU features of the temporary VM.
     pub features: Features,
-    /// What KVM did, or why it was not tried.
+    /// Result, or the reason why the plan was not tried.
     pub result: Result<DryRun, String>,
 }
 
-/// What KVM did.
+/// Result of a dry run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DryRun {
-    /// How many registers were written.
+    /// Number of written registers.
     pub written_registers: usize,
-    /// The writes that it refused.
+    /// Writes that KVM refused.
     pub refused_writes: Vec<RefusedWrite>,
-    /// Registers that took a value without an error and hold another.
+    /// Registers that accepted a value without an error and hold another value.
     pub mismatches: Vec<ReadBackMismatch>,
 }
 
@@ -42,62 +44,62 @@ pub struct RefusedWrite {
     pub vcpu: usize,
     /// The register.
     pub register: RegisterId,
-    /// What was written.
+    /// Written value.
     pub written_value: Value,
-    /// What it holds, if that can be read.
+    /// Value of the register after the write, if it can be read.
     pub actual_value: Option<Value>,
-    /// What the kernel answered.
+    /// Errno of the write.
     pub errno: u16,
-    /// What that means, in words.
+    /// Meaning of the errno, in words.
     pub meaning: &'static str,
-    /// All of that in words; without the value of a key.
+    /// Description of the refusal, without the value of a key.
     pub text: String,
 }
 
-/// A register that holds something else than was written.
+/// A register that does not hold the written value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadBackMismatch {
-    /// The vCPU; none for what belongs to the VM.
+    /// The vCPU; `None` for a register of the VM.
     pub vcpu: Option<usize>,
     /// The register.
     pub register: RegisterId,
-    /// What was written.
+    /// Written value.
     pub written_value: Value,
-    /// What it holds.
+    /// Value of the register after the write.
     pub actual_value: Value,
-    /// All of that in words.
+    /// Description of the mismatch.
     pub text: String,
 }
 
 impl DryRunFindings {
-    /// Whether KVM did what the plan says.
+    /// Returns `true` unless KVM contradicted the plan; also if the plan was not tried.
     pub fn is_consistent_with_plan(&self) -> bool {
         match &self.result {
-            Ok(attempt) => attempt.refused_writes.is_empty() && attempt.mismatches.is_empty(),
-            // It was not tried.
+            Ok(dry_run) => dry_run.refused_writes.is_empty() && dry_run.mismatches.is_empty(),
+            // The plan was not tried.
             Err(_) => true,
         }
     }
 
-    /// Whether it was tried, and KVM did what the plan says.
+    /// Returns `true` if the plan was tried and KVM did what the plan says.
     pub fn is_confirmed(&self) -> bool {
         self.result.is_ok() && self.is_consistent_with_plan()
     }
 
-    /// What KVM did against the plan, in words; values of keys are never in them.
+    /// Returns descriptions of all contradictions to the plan, without values of keys.
     pub fn contradictions(&self) -> Vec<&str> {
-        let Ok(attempt) = &self.result else {
+        let Ok(dry_run) = &self.result else {
             return Vec::new();
         };
-        let refused = attempt.refused_writes.iter().map(|refused| &*refused.text);
-        let differences = attempt.mismatches.iter();
-        let differences = differences.filter(|it| !it.register.is_secret());
-        refused.chain(differences.map(|it| &*it.text)).collect()
+        let refused = dry_run.refused_writes.iter().map(|refused| &*refused.text);
+        let mismatches = dry_run.mismatches.iter();
+        let mismatches = mismatches.filter(|it| !it.register.is_secret());
+        refused.chain(mismatches.map(|it| &*it.text)).collect()
     }
 
-    /// Prints it.
+    /// Prints the section of the report.
     pub fn print(&self, printer: &mut Printer) {
-        printer.line("tried on this machine's KVM, in a VM that was thrown away");
+        printer.line("dry run on this machine's KVM, in a temporary VM:");
         match &self.result {
             Err(error) => {
                 printer.line(format_args!(
@@ -105,48 +107,48 @@ impl DryRunFindings {
                     styled(style::WARNING, "not tried")
                 ));
             }
-            Ok(attempt) if self.is_consistent_with_plan() => {
+            Ok(dry_run) if self.is_consistent_with_plan() => {
                 printer.line(format_args!(
-                    "  {}: all {} writes were taken, and what was read again is as planned",
-                    styled(style::GOOD, "agrees with the plan"),
-                    attempt.written_registers
+                    "  {}: KVM accepted all {} writes, and the values read back are as planned",
+                    styled(style::GOOD, "confirmed"),
+                    dry_run.written_registers
                 ));
             }
             Ok(_) => {
                 printer.line(format_args!(
-                    "  {}: please report it, with this host's record (`cpreg probe kvm`)",
-                    styled(style::ERROR, "disagrees with the plan")
+                    "  {}: please report this, with this host's record (`cpreg probe kvm`)",
+                    styled(style::ERROR, "contradicted")
                 ));
-                for disagreement in self.contradictions() {
-                    printer.line(format_args!("    {disagreement}"));
+                for contradiction in self.contradictions() {
+                    printer.line(format_args!("    {contradiction}"));
                 }
             }
         }
-        printer.line(format_args!("  {}: {SCOPE}", styled(style::DIM, "proves")));
+        printer.line(format_args!("  {}: {SCOPE}", styled(style::DIM, "scope")));
         printer.line("");
     }
 
-    /// Makes the model, a member of the one of `check`.
-    pub fn to_model(&self, printing: ValueFormat) -> model::DryRunReport {
-        let attempt = self.result.as_ref().ok();
-        let refused = attempt.map_or(&[][..], |attempt| &attempt.refused_writes);
+    /// Returns the model, a member of the model of `check`.
+    pub fn to_model(&self, value_format: ValueFormat) -> model::DryRunReport {
+        let dry_run = self.result.as_ref().ok();
+        let refused = dry_run.map_or(&[][..], |dry_run| &dry_run.refused_writes);
         let refused = refused.iter().map(|it| model::RefusedWrite {
             vcpu: it.vcpu,
             id: it.register.into(),
-            name: printing.name(it.register),
-            written_value: printing.value(it.register, &it.written_value),
+            name: value_format.name(it.register),
+            written_value: value_format.value(it.register, &it.written_value),
             actual_value: (it.actual_value.as_ref())
-                .and_then(|value| printing.value(it.register, value)),
+                .and_then(|value| value_format.value(it.register, value)),
             errno: it.errno,
             meaning: it.meaning.to_owned(),
         });
-        let differences = attempt.map_or(&[][..], |attempt| &attempt.mismatches);
-        let differences = differences.iter().map(|it| model::ReadBackMismatch {
+        let mismatches = dry_run.map_or(&[][..], |dry_run| &dry_run.mismatches);
+        let mismatches = mismatches.iter().map(|it| model::ReadBackMismatch {
             vcpu: it.vcpu,
             id: it.register.into(),
-            name: printing.name(it.register),
-            written_value: printing.value(it.register, &it.written_value),
-            actual_value: printing.value(it.register, &it.actual_value),
+            name: value_format.name(it.register),
+            written_value: value_format.value(it.register, &it.written_value),
+            actual_value: value_format.value(it.register, &it.actual_value),
         });
         model::DryRunReport {
             scope: SCOPE.to_owned(),
@@ -157,9 +159,9 @@ impl DryRunFindings {
                 Ok(_) => DryRunOutcome::CONTRADICTED,
             },
             error: self.result.as_ref().err().cloned(),
-            written_registers: attempt.map_or(0, |attempt| attempt.written_registers),
+            written_registers: dry_run.map_or(0, |dry_run| dry_run.written_registers),
             refused_writes: refused.collect(),
-            mismatches: differences.collect(),
+            mismatches: mismatches.collect(),
         }
     }
 }
@@ -168,7 +170,7 @@ impl DryRunFindings {
 mod tests {
     use super::*;
 
-    fn attempted() -> DryRunFindings {
+    fn contradicted() -> DryRunFindings {
         let refused = RefusedWrite {
             vcpu: 1,
             register: RegisterId::PSCI_VERSION,
@@ -178,36 +180,36 @@ mod tests {
             meaning: "invalid",
             text: "PSCI_VERSION was refused".to_owned(),
         };
-        let difference = |register: RegisterId| ReadBackMismatch {
+        let mismatch = |register: RegisterId| ReadBackMismatch {
             vcpu: None,
             register,
             written_value: Value::U64(0x5ec2),
             actual_value: Value::U64(2),
-            text: format!("{register} holds something else"),
+            text: format!("{register} holds another value"),
         };
-        let attempt = DryRun {
+        let dry_run = DryRun {
             written_registers: 255,
             refused_writes: vec![refused],
             mismatches: vec![
-                difference(RegisterId::ID_AA64PFR0_EL1),
-                difference(RegisterId::APIAKEYLO_EL1),
+                mismatch(RegisterId::ID_AA64PFR0_EL1),
+                mismatch(RegisterId::APIAKEYLO_EL1),
             ],
         };
         DryRunFindings {
             features: Features::PMU,
-            result: Ok(attempt),
+            result: Ok(dry_run),
         }
     }
 
     #[test]
-    fn what_differs_is_said_without_secrets() {
-        let attempted = attempted();
-        assert!(!attempted.is_consistent_with_plan());
-        let said = attempted.contradictions();
-        assert_eq!(said.len(), 2);
-        assert!(said[0].contains("PSCI_VERSION") && said[1].contains("ID_AA64PFR0_EL1"));
-        let printing = ValueFormat::new(None, false);
-        let json = serde_json::to_value(attempted.to_model(printing)).expect("JSON");
+    fn contradictions_contain_no_secrets() {
+        let findings = contradicted();
+        assert!(!findings.is_consistent_with_plan());
+        let texts = findings.contradictions();
+        assert_eq!(texts.len(), 2);
+        assert!(texts[0].contains("PSCI_VERSION") && texts[1].contains("ID_AA64PFR0_EL1"));
+        let value_format = ValueFormat::new(None, false);
+        let json = serde_json::to_value(findings.to_model(value_format)).expect("JSON");
         assert_eq!(json["outcome"], "contradicted");
         assert_eq!(json["mismatches"][0]["written_value"], "0x5ec2");
         assert_eq!(
@@ -216,10 +218,11 @@ mod tests {
         );
     }
 
-    /// No machine that runs the tests need have KVM, so no whole run shows it.
+    /// The machine that runs the tests may lack KVM, so no test of the whole command covers the
+    /// model.
     #[test]
-    fn the_model_comes_back() {
-        let model = attempted().to_model(ValueFormat::new(None, false));
+    fn model_round_trips() {
+        let model = contradicted().to_model(ValueFormat::new(None, false));
         let json = serde_json::to_string(&model).expect("JSON");
         let again: model::DryRunReport = serde_json::from_str(&json).expect("the model");
         assert_eq!(again, model);

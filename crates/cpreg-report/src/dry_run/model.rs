@@ -1,4 +1,4 @@
-//! The model of an attempt: member `dry_run` of `cpreg.check/2`.
+//! Model of a dry run: member `dry_run` of `cpreg.check/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,23 +6,23 @@ use serde::{Deserialize, Serialize};
 use crate::names::DryRunOutcome;
 use crate::scalar::Id;
 
-/// An attempt to load a plan into a VM of this machine's KVM that is thrown away.
+/// A load of a plan into a temporary VM of this machine's KVM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct DryRunReport {
-    /// Statement that it proves, in words.
+    /// Scope of the proof, in words.
     pub scope: String,
-    /// vCPU features of the VM that was made for it.
+    /// vCPU features of the temporary VM.
     pub features: Vec<String>,
-    /// `"is_consistent_with_plan"`, `"contradicted"` (the verdict is then `"unknown"`) or `"not-tried"`.
+    /// `"confirmed"`, `"contradicted"` (the verdict is then `"unknown"`) or `"not-tried"`.
     pub outcome: DryRunOutcome,
-    /// Reason why it was not tried, or null.
+    /// Reason why the plan was not tried, or null.
     pub error: Option<String>,
-    /// Number of registers that were written.
+    /// Number of written registers.
     pub written_registers: usize,
-    /// Writes that KVM refused, against the plan.
+    /// Writes that KVM refused, contrary to the plan.
     pub refused_writes: Vec<RefusedWrite>,
-    /// Registers that took a value without an error and hold another.
+    /// Registers that accepted a value without an error and hold another value.
     pub mismatches: Vec<ReadBackMismatch>,
 }
 
@@ -36,28 +36,28 @@ pub struct RefusedWrite {
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// The value that was written; null if secret.
+    /// Written value; null if secret.
     pub written_value: Option<String>,
-    /// The value that the register holds; null if secret or unreadable.
+    /// Value of the register after the write; null if secret or unreadable.
     pub actual_value: Option<String>,
-    /// Errno of the kernel.
+    /// Errno of the write.
     pub errno: u16,
-    /// Meaning of that, in words.
+    /// Meaning of the errno, in words.
     pub meaning: String,
 }
 
-/// A register that took a value without an error and holds another.
+/// A register that accepted a value without an error and holds another value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ReadBackMismatch {
-    /// The vCPU; null for what belongs to the VM.
+    /// The vCPU; null for a register of the VM.
     pub vcpu: Option<usize>,
     /// The register's id.
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// The value that was written; null if secret.
+    /// Written value; null if secret.
     pub written_value: Option<String>,
-    /// The value that the register holds; null if secret.
+    /// Value of the register after the write; null if secret.
     pub actual_value: Option<String>,
 }

@@ -1,4 +1,4 @@
-//! The answer of `rehearse` as its model.
+//! Conversion of the findings of `rehearse` to their model.
 
 use cpreg::plan;
 
@@ -10,9 +10,9 @@ use crate::scalar::Vcpus;
 use crate::value::ValueFormat;
 
 impl From<&RehearsalFindings<'_>> for RehearsalReport {
-    fn from(tried: &RehearsalFindings<'_>) -> Self {
-        let printing = tried.prediction.value_format;
-        let explained = tried
+    fn from(findings: &RehearsalFindings<'_>) -> Self {
+        let value_format = findings.prediction.value_format;
+        let explanations = findings
             .explanations()
             .into_iter()
             .map(|it| FailureExplanation {
@@ -24,63 +24,61 @@ impl From<&RehearsalFindings<'_>> for RehearsalReport {
                     .map(|cause| cause.description)
                     .collect(),
             });
-        let deviations = tried.deviations.iter();
-        let deviations = deviations.map(|(vcpus, it)| deviation(printing, vcpus.into(), it));
-        let check = match &tried.initial_state_error {
+        let deviations = findings.deviations.iter();
+        let deviations = deviations.map(|(vcpus, it)| deviation(value_format, vcpus.into(), it));
+        let check = match &findings.initial_state_error {
             Some(_) => None,
-            None => Some(check::model::CheckReport::from(tried.prediction)),
+            None => Some(check::model::CheckReport::from(findings.prediction)),
         };
         Self {
             schema: SCHEMA.to_owned(),
-            verdict: tried.verdict.into(),
-            meaning: tried.meaning(),
+            verdict: findings.verdict.into(),
+            meaning: findings.meaning(),
             scope: SCOPE.to_owned(),
-            qemu: tried.version.clone(),
-            package: tried.package.clone(),
-            converted: tried.converted,
-            outcome: match &tried.outcome {
+            qemu: findings.version.clone(),
+            package: findings.package.clone(),
+            converted: findings.converted,
+            outcome: match &findings.outcome {
                 Some(LoadOutcome::Loaded) => RehearsalOutcome::LOADED,
                 Some(LoadOutcome::Failed { .. }) => RehearsalOutcome::FAILED,
                 None => RehearsalOutcome::NOT_TRIED,
             },
-            stderr: tried.stderr.clone(),
-            explanations: explained.collect(),
+            stderr: findings.stderr.clone(),
+            explanations: explanations.collect(),
             deviations: deviations.collect(),
-            not_verified: tried.not_verified.clone(),
-            replacements: tried.replacements.clone(),
-            command: tried.command.clone(),
-            initial_state_error: tried.initial_state_error.clone(),
-            final_state_error: tried.final_state_error.clone(),
+            not_verified: findings.not_verified.clone(),
+            replacements: findings.replacements.clone(),
+            command: findings.command.clone(),
+            initial_state_error: findings.initial_state_error.clone(),
+            final_state_error: findings.final_state_error.clone(),
             check,
         }
     }
 }
 
-fn deviation(printing: ValueFormat, vcpus: Vcpus, deviation: &plan::Deviation) -> Deviation {
+fn deviation(value_format: ValueFormat, vcpus: Vcpus, deviation: &plan::Deviation) -> Deviation {
     match deviation {
         plan::Deviation::Register {
             id,
             expected,
-            actual: found,
+            actual,
         } => Deviation {
             vcpus,
             id: Some((*id).into()),
-            name: printing.name(*id),
-            expected: printing.value(*id, expected),
-            actual: found.as_ref().and_then(|found| printing.value(*id, found)),
-            present: found.is_some(),
+            name: value_format.name(*id),
+            expected: value_format.value(*id, expected),
+            actual: actual
+                .as_ref()
+                .and_then(|actual| value_format.value(*id, actual)),
+            present: actual.is_some(),
         },
-        plan::Deviation::Extension {
-            name,
-            actual: found,
-            ..
-        } => Deviation {
+        plan::Deviation::Extension { name, actual, .. } => Deviation {
             vcpus,
             id: None,
             name: name.clone().into_owned(),
             expected: None,
             actual: None,
-            present: found.is_some(),
+            present: actual.is_some(),
         },
         _ => Deviation {
             vcpus,

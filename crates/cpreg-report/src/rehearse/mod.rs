@@ -1,12 +1,13 @@
-//! The answer of `rehearse`: everything that either form of the report says.
+//! Report of `rehearse`: its findings, its model and its text.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | [`text`] | its text |
-//! | [`model`] | its model, schema `cpreg.rehearsal/2` |
-//! | `json` | the answer as its model |
+//! | `mod.rs` | the findings, for both forms |
+//! | [`text`] | text of the findings |
+//! | [`model`] | their model, schema `cpreg.rehearsal/2` |
+//! | `json` | conversion of the findings to the model |
 //!
-//! What cpreg plans for that QEMU is reported as `check` reports it.
+//! cpreg's plan for that QEMU is reported in the form of `check`.
 
 mod json;
 pub mod model;
@@ -20,62 +21,63 @@ use cpreg_explain::{Explanation, FailureKind, LoadFailures, Symptom, explain, qe
 use crate::check::CheckFindings;
 use model::{Replacement, UnverifiedPart};
 
-/// Subject of the verdict.
-const SCOPE: &str = "all device state and the layout of RAM; what RAM holds was not sent, and \
-                     disks and networks were stand-ins";
+/// Scope of the verdict.
+const SCOPE: &str = "all device state and the layout of RAM; the contents of RAM were not sent, and \
+                     disks and networks were replaced";
 
-/// What was tried and what came of it.
+/// A rehearsal and its result.
 #[derive(Debug)]
 pub struct RehearsalFindings<'a> {
-    /// What cpreg plans for that QEMU.
+    /// cpreg's plan for that QEMU.
     pub prediction: &'a CheckFindings<'a>,
-    /// Whether the VM was to be tried as the plan writes it.
+    /// `true` if the stream that `convert` would write was requested.
     pub converted: bool,
-    /// Whether SOURCE is a report or a running QEMU, which `convert` does not take.
+    /// `true` if SOURCE is a report or a running QEMU, which `convert` does not accept.
     pub lacks_ram: bool,
-    /// Whether the plan changes anything in it.
+    /// `true` if the plan changes the stream.
     pub has_changes: bool,
-    /// The command line that was run, without passwords.
+    /// Command line that was run, without passwords.
     pub command: Vec<String>,
-    /// What in it is not as the user gave it.
+    /// Changes to the user's command line.
     pub replacements: Vec<Replacement>,
-    /// Parts of the VM that are not judged.
+    /// Parts of the VM that the rehearsal does not verify.
     pub not_verified: Vec<UnverifiedPart>,
-    /// QEMU's version, `10.0.13`.
+    /// Version of QEMU, `10.0.13`.
     pub version: String,
-    /// What its builder calls it.
+    /// Package version of QEMU.
     pub package: String,
-    /// How the load ended; `None` if none was tried, because the plan stands in the way.
+    /// Outcome of the load; `None` if the plan cannot be converted and nothing was loaded.
     pub outcome: Option<LoadOutcome>,
-    /// The verdict.
+    /// Verdict on the load.
     pub verdict: Verdict,
-    /// What does not hold what the plan would leave there.
+    /// Registers and extensions whose content after the load differs from the plan.
     pub deviations: Vec<(VcpuSet, Deviation)>,
-    /// Why it is not known what that QEMU has, and nothing is planned therefore.
+    /// Reason why the CPU state of that QEMU before the load is not known, so that there is no
+    /// plan.
     pub initial_state_error: Option<String>,
-    /// Why it is not known what the VM holds after the load.
+    /// Reason why the CPU state after the load is not known.
     pub final_state_error: Option<String>,
-    /// QEMU's words; with the guest's keys only if the user asked for those.
+    /// QEMU's messages, with the guest's keys only if the user requested secrets.
     pub stderr: Vec<String>,
 }
 
-/// How a load ended.
+/// Outcome of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadOutcome {
     /// QEMU would run the VM.
     Loaded,
-    /// QEMU refused it and ended.
+    /// QEMU refused the VM and exited.
     Failed {
-        /// The signal that ended QEMU, in words, if one did.
+        /// Signal that killed QEMU, in words, if one did.
         signal: Option<String>,
     },
 }
 
 impl RehearsalFindings<'_> {
-    /// Whether the section that failed is one that a rehearsal cannot judge.
+    /// Returns `true` if the section that failed is one that a rehearsal cannot verify.
     pub fn has_unverifiable_failure(&self) -> bool {
-        let mut said = self.stderr.iter().flat_map(|line| qemu::parse(line));
-        said.any(|said| match said.symptom {
+        let mut statements = self.stderr.iter().flat_map(|line| qemu::parse(line));
+        statements.any(|statement| match statement.symptom {
             Symptom::SectionFailed { device, .. } => self
                 .not_verified
                 .iter()
@@ -84,7 +86,7 @@ impl RehearsalFindings<'_> {
         })
     }
 
-    /// What QEMU's words mean.
+    /// Explains QEMU's messages.
     pub fn explanations(&self) -> Vec<Explanation> {
         let mut failures = LoadFailures::default();
         for line in &self.stderr {
@@ -94,7 +96,7 @@ impl RehearsalFindings<'_> {
         failures.iter().map(explain).collect()
     }
 
-    /// Of these, what the plan does not tell by register already: devices, RAM, the machine.
+    /// Explains the messages that the plan does not cover by register: devices, RAM, the machine.
     pub fn non_register_explanations(&self) -> Vec<Explanation> {
         const REGISTER_KINDS: [FailureKind; 8] = [
             FailureKind::REGISTER_COUNT,
@@ -106,73 +108,79 @@ impl RehearsalFindings<'_> {
             FailureKind::WARNINGS,
             FailureKind::NO_REASON,
         ];
-        let mut explained = self.explanations();
-        explained.retain(|it| !REGISTER_KINDS.contains(&it.kind));
-        explained
+        let mut explanations = self.explanations();
+        explanations.retain(|it| !REGISTER_KINDS.contains(&it.kind));
+        explanations
     }
 
-    /// The verdict's meaning in a sentence.
+    /// Returns the meaning of the verdict in a sentence.
     pub fn meaning(&self) -> String {
         let qemu = format!("QEMU {}", self.version);
         match (&self.outcome, self.verdict) {
             (None, verdict) => {
-                let why = match verdict {
-                    _ if self.initial_state_error.is_some() => "this QEMU does not say what it has",
-                    Verdict::Unknown => "what is known does not tell what to repair",
-                    _ => "something stands in the way of a repair",
+                let reason = match verdict {
+                    _ if self.initial_state_error.is_some() => {
+                        "the CPU state of this QEMU is not known"
+                    }
+                    Verdict::Unknown => "there is not enough information to convert the VM",
+                    _ => "the VM cannot be converted",
                 };
-                format!("not tried, because {why}")
+                format!("not tried, because {reason}")
             }
             (Some(LoadOutcome::Loaded), Verdict::Loads) if self.final_state_error.is_some() => {
                 format!(
-                    "{qemu} takes it as it is; what the guest finds is foretold, and was not seen"
+                    "{qemu} loads it as it is; its registers after the load are predicted, not verified"
                 )
             }
             (Some(LoadOutcome::Loaded), Verdict::Loads) => {
-                format!("{qemu} takes it as it is; the guest finds its registers as they were")
+                format!("{qemu} loads it as it is, and the guest's registers are unchanged")
             }
             (Some(LoadOutcome::Loaded), Verdict::Converts) => {
                 format!(
-                    "{qemu} takes it as `cpreg convert` writes it; the guest finds its registers \
-                     as planned"
+                    "{qemu} loads it as `cpreg convert` writes it, and the guest's registers are as planned"
                 )
             }
             (Some(LoadOutcome::Loaded), Verdict::Unknown) => {
-                format!("{qemu} takes it, but cannot say what the guest would find")
-            }
-            (Some(LoadOutcome::Loaded), Verdict::Refused) => {
-                let count = self.deviations.len();
-                let what = if count == 1 { "one thing" } else { "things" };
                 format!(
-                    "{qemu} takes it, but the guest would find {what} lost or changed{}",
-                    self.recovery_hint()
+                    "not enough information to decide: {qemu} loads it, and its registers after the load are \
+                     not known"
                 )
             }
+            (Some(LoadOutcome::Loaded), Verdict::Refused) => {
+                let lost = match self.deviations.len() {
+                    1 => "1 register or extension is".to_owned(),
+                    count => format!("{count} registers or extensions are"),
+                };
+                let hint = self.recovery_hint();
+                format!("{qemu} loads it, but {lost} lost or changed{hint}")
+            }
             (Some(LoadOutcome::Failed { .. }), Verdict::Unknown) => {
-                format!("{qemu} refuses it, perhaps only for want of the guest's memory")
+                format!(
+                    "not enough information to decide: {qemu} refuses it, perhaps only because the guest's \
+                     memory is missing"
+                )
             }
             (Some(LoadOutcome::Failed { signal }), _) => {
-                // A failed assertion, or worse.
-                let how = match signal {
-                    Some(signal) => format!("dies of it ({signal})"),
+                let result = match signal {
+                    Some(signal) => format!("crashes ({signal})"),
                     None => "refuses it".to_owned(),
                 };
-                format!("{qemu} {how}{}", self.recovery_hint())
+                format!("{qemu} {result}{}", self.recovery_hint())
             }
         }
     }
 
     fn recovery_hint(&self) -> &'static str {
         if self.can_convert() {
-            "; `cpreg convert` can mend that"
+            "; `cpreg convert` resolves that"
         } else if self.outcome == Some(LoadOutcome::Loaded) && self.is_unpredicted() {
-            "; cpreg knows no way to mend that"
+            "; cpreg cannot repair that"
         } else {
             ""
         }
     }
 
-    /// Whether it came otherwise than the plan has it, for reasons that no register tells.
+    /// Returns `true` if the result contradicts the plan for a reason outside the registers.
     pub fn is_unpredicted(&self) -> bool {
         self.verdict == Verdict::Refused
             && self.outcome.is_some()
@@ -181,7 +189,7 @@ impl RehearsalFindings<'_> {
             && (self.converted || self.prediction.check.verdict == Verdict::Loads)
     }
 
-    /// Whether the VM was refused as it is, and the plan would make another of it.
+    /// Returns `true` if the unconverted VM was refused and the plan converts it.
     fn can_convert(&self) -> bool {
         !self.converted
             && self.initial_state_error.is_none()
@@ -190,21 +198,21 @@ impl RehearsalFindings<'_> {
             && self.prediction.check.verdict == Verdict::Converts
     }
 
-    /// What to do next, where a repair is the way.
+    /// Returns the next steps, if the VM can be repaired.
     pub fn next_steps(&self) -> Vec<String> {
         let source = &self.prediction.source.name;
-        let command = "the same COMMAND";
+
         if self.can_convert() {
             return vec![format!(
-                "see that it loads then: `cpreg rehearse --converted {source} -- COMMAND`, with \
-                 {command}"
+                "verify the converted VM: `cpreg rehearse --converted {source} -- COMMAND`, with the \
+                 same COMMAND"
             )];
         }
         if self.verdict == Verdict::Converts {
             return vec![
-                format!(
-                    "on the destination, `cpreg probe qemu -o destination.json -- COMMAND`, with {command}"
-                ),
+                "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, with the same \
+                 COMMAND"
+                    .to_owned(),
                 if self.lacks_ram {
                     "save the VM to a file (QEMU's monitor: `migrate file:vm.stream`), then \
                      `cpreg convert vm.stream --to destination.json -o converted.stream`"
@@ -216,8 +224,8 @@ impl RehearsalFindings<'_> {
         }
         if self.converted && !self.non_register_explanations().is_empty() {
             return vec![
-                "start that QEMU with the devices of the source, with the same properties; cpreg \
-                 repairs registers, not devices"
+                "start that QEMU with the source's devices and the same properties; cpreg repairs \
+                 registers, not devices"
                     .to_owned(),
             ];
         }
@@ -225,18 +233,18 @@ impl RehearsalFindings<'_> {
     }
 }
 
-/// Words of the user's command line as they are printed: without passwords.
-pub fn redact_command_line(words: &[OsString]) -> Vec<String> {
-    let words = words
+/// Returns the arguments of the user's command line without passwords.
+pub fn redact_command_line(arguments: &[OsString]) -> Vec<String> {
+    let arguments = arguments
         .iter()
-        .map(|word| redact_passwords(&word.to_string_lossy()));
-    words.collect()
+        .map(|argument| redact_passwords(&argument.to_string_lossy()));
+    arguments.collect()
 }
 
-/// Takes out what stands behind `data=` and `password=` up to the next comma, and the same in JSON (`-object secret`,
-/// `-spice`, `-iscsi`).
-fn redact_passwords(word: &str) -> String {
-    let mut text = word.to_owned();
+/// Replaces the values of `data=` and `password=`, up to the next comma, and of the same JSON
+/// members (`-object secret`, `-spice`, `-iscsi`).
+fn redact_passwords(argument: &str) -> String {
+    let mut text = argument.to_owned();
     for (start, end) in [
         ("data=", ','),
         ("password=", ','),
@@ -247,7 +255,7 @@ fn redact_passwords(word: &str) -> String {
         while let Some(at) = text[from..].find(start) {
             let value = from + at + start.len();
             let length = text[value..].find(end).unwrap_or(text.len() - value);
-            // What is only the end of another key (`metadata=`) is blotted out as well: better too much.
+            // The end of another key (`metadata=`) matches too: rather redact too much.
             text.replace_range(value..value + length, "(secret)");
             from = value;
         }
@@ -260,7 +268,7 @@ mod tests {
     use super::redact_passwords;
 
     #[test]
-    fn passwords_are_not_printed() {
+    fn passwords_are_redacted() {
         for (given, expected) in [
             (
                 "secret,id=s0,data=hunter2,format=raw",

@@ -1,4 +1,4 @@
-//! The model of `rehearse`, schema `cpreg.rehearsal/2`.
+//! Model of `rehearse`, schema `cpreg.rehearsal/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer, ser};
@@ -10,53 +10,54 @@ use crate::scalar::{Id, Vcpus};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.rehearsal/2";
 
-/// Answer of `cpreg rehearse SOURCE -- COMMAND --format json` (before the `--`).
+/// Report of `cpreg rehearse SOURCE --format json -- COMMAND`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct RehearsalReport {
     /// `"cpreg.rehearsal/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
-    /// `"loads"`, `"converts"`, `"refused"` or `"unknown"`; of what was tried.
+    /// Verdict on the stream that was loaded: `"loads"`, `"converts"`, `"refused"` or `"unknown"`.
     pub verdict: Verdict,
-    /// The verdict in a sentence.
+    /// Meaning of the verdict, in a sentence.
     pub meaning: String,
-    /// Subject of the verdict, in words.
+    /// Scope of the verdict, in words.
     pub scope: String,
-    /// Version of the QEMU that was asked, `"10.0.13"`.
+    /// Version of the QEMU that loaded the stream, `"10.0.13"`.
     pub qemu: String,
-    /// Name that its builder gives it; may be empty.
+    /// Package version of that QEMU; may be empty.
     pub package: String,
-    /// `true` if the stream that `convert` would write was to be tried (`--converted`).
+    /// `true` if the stream that `convert` would write was requested (`--converted`).
     pub converted: bool,
-    /// `"loaded"`, `"failed"`; `"not-tried"` if the plan stands in the way of a repair.
+    /// `"loaded"`, `"failed"`, or `"not-tried"` if the plan cannot be converted.
     pub outcome: RehearsalOutcome,
-    /// Lines that QEMU wrote to its standard error while it loaded, in its words; `(secret)` in
-    /// place of a key's value.
+    /// Lines that QEMU wrote to standard error during the load, with `(secret)` in place of a key's
+    /// value.
     pub stderr: Vec<String>,
-    /// Meaning of these lines, as [`cpreg explain`](commands/explain.md) says it.
+    /// Explanations of these lines, the same as those of [`cpreg explain`](commands/explain.md).
     pub explanations: Vec<FailureExplanation>,
-    /// Registers and extensions that after the load do not hold what the plan would leave there.
+    /// Registers and extensions whose content after the load differs from the plan.
     pub deviations: Vec<Deviation>,
-    /// Parts of the VM of which the rehearsal tells nothing.
+    /// Parts of the VM that the rehearsal does not verify.
     pub not_verified: Vec<UnverifiedPart>,
-    /// Words of the command line that are not as they were given.
+    /// Changes to the user's command line.
     pub replacements: Vec<Replacement>,
-    /// The command line that was run, the program first; cpreg's own monitor and `-incoming defer`
-    /// came behind it.
+    /// Command line that was run, beginning with the program; cpreg appended its own monitor and
+    /// `-incoming defer`.
     pub command: Vec<String>,
-    /// Reason why that QEMU could not say what it has, in words; null if it could.
+    /// Reason why the CPU state of that QEMU before the load is not known, in words; null if it is
+    /// known.
     pub initial_state_error: Option<String>,
-    /// Reason why it could not say what it holds after the load, in words; null if it could, or if
+    /// Reason why the CPU state after the load is not known, in words; null if it is known, or if
     /// there was no load.
     pub final_state_error: Option<String>,
-    /// The plan of cpreg for that QEMU: a whole [`cpreg.check/2`](#cpregcheck2), in whose terms
-    /// `verdict` is a prediction; null if `initial_state_error` is not.
+    /// cpreg's plan for that QEMU as a whole [`cpreg.check/2`](#cpregcheck2), whose `verdict` is a
+    /// prediction; null if `initial_state_error` is set.
     #[serde(serialize_with = "serialize_sorted")]
     pub check: Option<check::model::CheckReport>,
 }
 
-/// A failure that QEMU's lines are about.
+/// A failure that QEMU's lines report.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct FailureExplanation {
@@ -68,7 +69,7 @@ pub struct FailureExplanation {
     pub causes: Vec<String>,
 }
 
-/// A register or extension that does not hold what the plan would leave there.
+/// A register or extension whose content differs from the plan.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Deviation {
@@ -76,43 +77,43 @@ pub struct Deviation {
     pub vcpus: Vcpus,
     /// The register's id; null for an extension.
     pub id: Option<Id>,
-    /// The name.
+    /// Name of the register or extension.
     pub name: String,
-    /// The value that the plan would leave there; null if secret, or for an extension.
+    /// Value according to the plan; null if secret, or for an extension.
     pub expected: Option<String>,
-    /// The value that is there; null if nothing, if secret, or for an extension.
+    /// Value after the load; null if missing, if secret, or for an extension.
     pub actual: Option<String>,
-    /// `true` if it is there at all.
+    /// `true` if the register or extension is present after the load.
     pub present: bool,
 }
 
-/// A part of the VM of which the rehearsal tells nothing.
+/// A part of the VM that the rehearsal does not verify.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnverifiedPart {
-    /// The part.
+    /// Name of the part.
     pub part: String,
-    /// The reason.
+    /// Reason, in words.
     pub reason: String,
-    /// `true` if it was loaded all the same, so that a failure of it is not believed; else its
-    /// sections were left out.
+    /// `true` if the part was loaded, so that its failure proves nothing; `false` if its sections
+    /// were omitted.
     pub loaded: bool,
-    /// Sections of the stream that this is about.
+    /// Sections of the stream that belong to the part.
     pub sections: Vec<String>,
 }
 
-/// Words of the command line that are not as they were given.
+/// A change to the user's command line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Replacement {
-    /// The words as they were given, without passwords; none if something was added.
+    /// Arguments of the user, without passwords; empty for an addition.
     pub before: Vec<String>,
-    /// The words that were run, without passwords; none if they are left out.
+    /// Arguments that were run, without passwords; empty for an omission.
     pub after: Vec<String>,
-    /// The reason.
+    /// Reason, in words.
     pub reason: String,
 }
 
-/// Writes the members of the plan's document in the order of their names, as a document inside
-/// another always had them.
+/// Serialises the members of the plan's document in the order of their names, as in every nested
+/// document.
 #[expect(clippy::ref_option, reason = "serde hands the member over")]
 fn serialize_sorted<S: Serializer>(
     check: &Option<check::model::CheckReport>,

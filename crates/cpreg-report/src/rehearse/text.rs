@@ -1,4 +1,4 @@
-//! The text of `rehearse`.
+//! Text of `rehearse`.
 
 use cpreg::plan::{Deviation, Verdict};
 
@@ -7,145 +7,145 @@ use super::{LoadOutcome, RehearsalFindings, SCOPE};
 use crate::check::text::{print_plan, print_shape, vcpu_suffix, verdict_word};
 use crate::printer::{Printer, style, styled};
 
-/// More of QEMU's words than this are cut; JSON has them all.
+/// Maximum number of QEMU's messages in the text; JSON has them all.
 const MAX_STDERR_LINES: usize = 8;
 
-/// Prints the whole report. `all`: also what is simply copied.
-pub fn print(printer: &mut Printer, tried: &RehearsalFindings<'_>, all: bool) {
-    let answer = tried.prediction;
+/// Prints the whole report. `all` includes registers that are copied unchanged.
+pub fn print(printer: &mut Printer, findings: &RehearsalFindings<'_>, all: bool) {
+    let prediction = findings.prediction;
     printer.line(format_args!(
         "{}: {}",
-        verdict_word(tried.verdict),
-        tried.meaning()
+        verdict_word(findings.verdict),
+        findings.meaning()
     ));
-    let source = &answer.source;
+    let source = &prediction.source;
     printer.line(format_args!(
         "  from {}, without its RAM{}",
         source.summary(),
-        if tried.converted && tried.outcome.is_some() {
+        if findings.converted && findings.outcome.is_some() {
             ", converted"
         } else {
             ""
         }
     ));
-    printer.line(format_args!("  to   {}", answer.destination.name));
+    printer.line(format_args!("  to   {}", prediction.destination.name));
     printer.line("");
-    print_stderr(printer, tried);
-    print_deviations(printer, tried);
-    // A VM that needs no change leaves nothing to decide; of a QEMU that is not known nothing is planned.
-    let changes_nothing = tried.verdict == Verdict::Loads || answer.verdict() == Verdict::Loads;
-    if tried.initial_state_error.is_none() && changes_nothing && tried.is_unpredicted() {
+    print_stderr(printer, findings);
+    print_deviations(printer, findings);
+    // A VM that loads as it is needs no decisions, and there is no plan for an unknown QEMU.
+    let changes_nothing =
+        findings.verdict == Verdict::Loads || prediction.verdict() == Verdict::Loads;
+    if findings.initial_state_error.is_none() && changes_nothing && findings.is_unpredicted() {
         let text =
-            "as far as cpreg knows this QEMU has all its registers, and takes what they hold";
+            "as far as cpreg knows, this QEMU has all registers of the VM and accepts their values";
         printer.line(styled(style::DIM, text));
         printer.line("");
     }
     match () {
-        () if tried.initial_state_error.is_some() => {}
-        () if all || !changes_nothing => print_plan(printer, answer, all),
-        () => print_shape(printer, answer),
+        () if findings.initial_state_error.is_some() => {}
+        () if all || !changes_nothing => print_plan(printer, prediction, all),
+        () => print_shape(printer, prediction),
     }
-    print_next_steps(printer, tried);
-    print_not_verified(printer, &tried.not_verified);
-    print_replacements(printer, tried);
+    print_next_steps(printer, findings);
+    print_not_verified(printer, &findings.not_verified);
+    print_replacements(printer, findings);
     printer.line(format_args!("{}: {SCOPE}", styled(style::DIM, "scope")));
 }
 
-/// What to do next, where a repair is the way.
-fn print_next_steps(printer: &mut Printer, tried: &RehearsalFindings<'_>) {
-    let lines = tried.next_steps();
+/// Prints the next steps, if the VM can be repaired.
+fn print_next_steps(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
+    let lines = findings.next_steps();
     for (at, line) in lines.iter().enumerate() {
-        let word = if at == 0 { "do" } else { "then" };
-        printer.line(format_args!("{}: {line}", styled(style::HINT, word)));
+        let label = if at == 0 { "fix" } else { "then" };
+        printer.line(format_args!("{}: {line}", styled(style::HINT, label)));
     }
     if !lines.is_empty() {
         printer.line("");
     }
 }
 
-fn print_stderr(printer: &mut Printer, tried: &RehearsalFindings<'_>) {
-    let after = tried.final_state_error.as_ref();
-    if let Some(error) = &tried.initial_state_error {
-        printer.line("QEMU could not say what it has, so cpreg plans nothing for it");
+fn print_stderr(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
+    let after = findings.final_state_error.as_ref();
+    if let Some(error) = &findings.initial_state_error {
+        printer.line("no plan, because the CPU state of this QEMU is not known:");
         printer.line(format_args!("  {error}"));
         printer.line("");
     }
-    // The same twice helps nobody.
-    if let Some(error) = after.filter(|_| tried.initial_state_error.is_none()) {
-        printer.line("QEMU could not say what it holds after the load");
+    // The same error is not printed twice.
+    if let Some(error) = after.filter(|_| findings.initial_state_error.is_none()) {
+        printer.line("the CPU state after the load is not known:");
         printer.line(format_args!("  {error}"));
         printer.line("");
     }
-    if matches!(tried.outcome, Some(LoadOutcome::Failed { .. })) && tried.stderr.is_empty() {
-        printer.line("QEMU said nothing");
+    if matches!(findings.outcome, Some(LoadOutcome::Failed { .. })) && findings.stderr.is_empty() {
+        printer.line("QEMU printed no messages");
         printer.line("");
     }
-    if tried.stderr.is_empty() {
+    if findings.stderr.is_empty() {
         return;
     }
-    printer.line("QEMU said");
-    // What it only warns of comes last: there can be a line for every register.
-    let warns = |line: &&String| line.contains(": warning: ");
-    let failures = tried.stderr.iter().filter(|line| !warns(line));
-    let lines = failures.chain(tried.stderr.iter().filter(warns));
+    printer.line("messages of QEMU:");
+    // Warnings come last, because there can be one for every register.
+    let is_warning = |line: &&String| line.contains(": warning: ");
+    let failures = findings.stderr.iter().filter(|line| !is_warning(line));
+    let lines = failures.chain(findings.stderr.iter().filter(is_warning));
     for line in lines.take(MAX_STDERR_LINES) {
         printer.line(styled(style::DIM, format_args!("  {line}")));
     }
-    if tried.stderr.len() > MAX_STDERR_LINES {
-        let more = tried.stderr.len() - MAX_STDERR_LINES;
+    if findings.stderr.len() > MAX_STDERR_LINES {
+        let more = findings.stderr.len() - MAX_STDERR_LINES;
         let text = format_args!("  … and {more} more, warnings last; --format json has them all");
         printer.line(styled(style::DIM, text));
     }
-    for explanation in tried.non_register_explanations() {
-        printer.line(format_args!("  means: {}", explanation.meaning));
+    for explanation in findings.non_register_explanations() {
+        printer.line(format_args!("  meaning: {}", explanation.meaning));
         for cause in explanation.causes {
-            printer.line(format_args!("  usually: {}", cause.description));
+            printer.line(format_args!("  usual cause: {}", cause.description));
         }
     }
     printer.line("");
 }
 
-fn print_deviations(printer: &mut Printer, tried: &RehearsalFindings<'_>) {
-    if tried.deviations.is_empty() {
+fn print_deviations(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
+    if findings.deviations.is_empty() {
         return;
     }
-    printer.line("lost or changed by this load");
-    for (vcpus, deviation) in &tried.deviations {
-        let text = describe_deviation(tried, deviation);
+    printer.line("lost or changed by this load:");
+    for (vcpus, deviation) in &findings.deviations {
+        let text = describe_deviation(findings, deviation);
         printer.line(format_args!(
             "  {text}{}",
-            vcpu_suffix(tried.prediction, vcpus)
+            vcpu_suffix(findings.prediction, vcpus)
         ));
     }
     printer.line("");
 }
 
-fn describe_deviation(tried: &RehearsalFindings<'_>, deviation: &Deviation) -> String {
-    let printing = tried.prediction.value_format;
+fn describe_deviation(findings: &RehearsalFindings<'_>, deviation: &Deviation) -> String {
+    let value_format = findings.prediction.value_format;
     match deviation {
         Deviation::Register {
             id,
             expected,
-            actual: found,
+            actual,
         } => {
-            let name = styled(style::NAME, printing.name(*id));
-            let expected = printing.describe(*id, expected);
-            match found {
-                Some(found) => format!("{name}  {expected} -> {}", printing.describe(*id, found)),
-                None => format!("{name}  {expected}, and it is not there"),
+            let name = styled(style::NAME, value_format.name(*id));
+            let expected = value_format.describe(*id, expected);
+            match actual {
+                Some(actual) => format!(
+                    "{name}  {expected} -> {}",
+                    value_format.describe(*id, actual)
+                ),
+                None => format!("{name}  {expected} -> missing"),
             }
         }
-        Deviation::Extension {
-            name,
-            actual: found,
-            ..
-        } => {
-            let what = if found.is_some() {
-                "holds something else"
+        Deviation::Extension { name, actual, .. } => {
+            let change = if actual.is_some() {
+                "changed"
             } else {
-                "is not there"
+                "missing"
             };
-            format!("{}  {what}", styled(style::NAME, name))
+            format!("{}  {change}", styled(style::NAME, name))
         }
         _ => String::new(),
     }
@@ -155,7 +155,7 @@ fn print_not_verified(printer: &mut Printer, parts: &[UnverifiedPart]) {
     if parts.is_empty() {
         return;
     }
-    printer.line("not verified");
+    printer.line("not verified:");
     for part in parts {
         printer.line(format_args!(
             "  {}: {}",
@@ -166,18 +166,18 @@ fn print_not_verified(printer: &mut Printer, parts: &[UnverifiedPart]) {
     printer.line("");
 }
 
-fn print_replacements(printer: &mut Printer, tried: &RehearsalFindings<'_>) {
-    printer.line("not as in your command line, so that nothing of yours is touched");
-    let (added, others): (Vec<_>, Vec<_>) = tried
+fn print_replacements(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
+    printer.line("changes to your command line, which protect your files and networks:");
+    let (added, others): (Vec<_>, Vec<_>) = findings
         .replacements
         .iter()
         .partition(|change| change.before.is_empty());
     for change in others {
-        let was = change.before.join(" ");
+        let before = change.before.join(" ");
         let text = if change.after.is_empty() {
-            format!("{was} left out")
+            format!("{before} omitted")
         } else {
-            format!("{was} -> {}", change.after.join(" "))
+            format!("{before} -> {}", change.after.join(" "))
         };
         let reason = styled(style::DIM, &change.reason);
         printer.line(format_args!("  {text}: {reason}"));

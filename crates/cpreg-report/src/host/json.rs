@@ -1,4 +1,4 @@
-//! The answer of `show` about a recorded host as its model.
+//! Conversion of the view of a recorded host to its model.
 
 use cpreg::destination::Features;
 use cpreg::register::Value;
@@ -15,15 +15,15 @@ use crate::field::{FieldReport, decode_fields, meaning};
 use crate::value::ValueFormat;
 
 impl From<&HostView<'_>> for HostReport {
-    fn from(shown: &HostView<'_>) -> Self {
-        let record = shown.record;
+    fn from(view: &HostView<'_>) -> Self {
+        let record = view.record;
         let capabilities = record.capabilities.iter();
         let capabilities = capabilities.map(|(name, number)| Capability {
             name: name.clone(),
             number: *number,
         });
         let guests = record.guests.iter();
-        let guest = shown.guest.as_ref();
+        let guest = view.guest.as_ref();
         Self {
             schema: SCHEMA.to_owned(),
             host: record.into(),
@@ -31,7 +31,7 @@ impl From<&HostView<'_>> for HostReport {
             guests: guests
                 .map(|(features, guest)| guest_summary(*features, GuestCounts::from_guest(guest)))
                 .collect(),
-            guest: guest.map(|guest| guest_registers(guest, shown.value_format)),
+            guest: guest.map(|guest| guest_registers(guest, view.value_format)),
         }
     }
 }
@@ -52,7 +52,7 @@ impl From<&HostRecord> for HostIdentity {
     }
 }
 
-/// Names of features.
+/// Returns the names of features.
 pub(crate) fn feature_names(features: Features) -> Vec<String> {
     features.names().map(str::to_owned).collect()
 }
@@ -70,15 +70,17 @@ fn guest_summary(features: Features, counts: GuestCounts) -> GuestSummary {
     }
 }
 
-fn guest_registers(guest: &GuestView<'_>, printing: ValueFormat) -> GuestRegisters {
+fn guest_registers(guest: &GuestView<'_>, value_format: ValueFormat) -> GuestRegisters {
     let registers = guest.registers();
     let missing = guest.missing_registers().map(|id| MissingRegister {
         id: id.into(),
-        name: printing.name(id),
+        name: value_format.name(id),
     });
     GuestRegisters {
         features: feature_names(guest.features),
-        registers: registers.map(|it| register(guest, it, printing)).collect(),
+        registers: registers
+            .map(|it| register(guest, it, value_format))
+            .collect(),
         missing_registers: missing.collect(),
     }
 }
@@ -86,7 +88,7 @@ fn guest_registers(guest: &GuestView<'_>, printing: ValueFormat) -> GuestRegiste
 fn register(
     guest: &GuestView<'_>,
     register: &record::RegisterRecord,
-    printing: ValueFormat,
+    value_format: ValueFormat,
 ) -> Register {
     let id = register.id;
     let value = match &register.at_reset {
@@ -104,8 +106,8 @@ fn register(
     });
     Register {
         id: id.into(),
-        name: printing.name(id),
-        at_reset: at_reset(register, printing),
+        name: value_format.name(id),
+        at_reset: at_reset(register, value_format),
         differs_by_vcpu: register.differs_by_vcpu,
         write_back_errno: register.write_back,
         writable: guest.writable(id).map(Into::into),
@@ -115,7 +117,7 @@ fn register(
     }
 }
 
-fn at_reset(register: &record::RegisterRecord, printing: ValueFormat) -> model::AtReset {
+fn at_reset(register: &record::RegisterRecord, value_format: ValueFormat) -> model::AtReset {
     let mut at_reset = model::AtReset {
         kind: (&register.at_reset).into(),
         value: None,
@@ -125,7 +127,7 @@ fn at_reset(register: &record::RegisterRecord, printing: ValueFormat) -> model::
     };
     match &register.at_reset {
         AtReset::Value(value) => {
-            at_reset.value = printing.value(register.id, value);
+            at_reset.value = value_format.value(register.id, value);
             at_reset.secret = at_reset.value.is_none().then_some(true);
             at_reset.meaning = meaning(register.id, value).filter(|_| at_reset.value.is_some());
         }

@@ -1,13 +1,14 @@
-//! What a recorded host is, for `show`: the host, and one of its guests if that is asked for.
+//! Report of `show` for a recorded host: the host, and one of its guests if the user selects it.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the answer, once, for both forms; what is counted of a guest |
-//! | [`text`] | its text |
+//! | `mod.rs` | the view, for both forms, and the counts of a guest |
+//! | [`text`] | text of the view |
 //! | [`model`] | its model, schema `cpreg.show-host/2` |
-//! | `json` | the answer as its model |
+//! | `json` | conversion of the view to the model |
 //!
-//! A guest is shown with all that KVM lists for it, core registers and vectors included, which QEMU keeps elsewhere.
+//! A guest is shown with all registers that KVM lists for it. That includes core and vector
+//! registers, which QEMU stores elsewhere.
 
 pub(crate) mod json;
 pub mod model;
@@ -22,88 +23,88 @@ use crate::error::{Error, ErrorKind};
 use crate::field::RegisterSelection;
 use crate::value::ValueFormat;
 
-/// Capabilities' names begin with it.
+/// Prefix of the names of capabilities.
 const CAPABILITY_PREFIX: &str = "KVM_CAP_";
 
-/// What is shown.
+/// A recorded host, as `show` presents it.
 #[derive(Debug)]
 pub struct HostView<'a> {
-    /// How the host is written, features aside.
+    /// Argument that names the host, without features.
     pub argument: &'a str,
     /// The host.
     pub record: &'a HostRecord,
-    /// The guest that is shown.
+    /// The guest to show.
     pub guest: Option<GuestView<'a>>,
-    /// Style of names and values.
+    /// Format of names and values.
     pub value_format: ValueFormat,
 }
 
-/// One of its guests.
+/// One of the host's guests.
 #[derive(Debug)]
 pub struct GuestView<'a> {
-    /// Its features.
+    /// vCPU features of the guest.
     pub features: Features,
     guest: &'a GuestRecord,
-    /// The same as a destination has it: what its trials tell of the values that are taken.
+    /// The guest's vCPU in the form of a destination, which has the accepted values.
     vcpu: DestinationVcpu,
-    /// Only these, if there are any.
+    /// Selected registers; empty for all.
     pub selection: Vec<RegisterSelection>,
-    /// Decode fields.
+    /// `true` if fields are decoded.
     pub show_fields: bool,
 }
 
 impl<'a> GuestView<'a> {
-    /// The guest with these features.
+    /// Creates the view of the guest with these features.
     ///
     /// # Errors
-    /// If it was not recorded.
+    /// Returns an error if the host has no recording for such a guest.
     pub fn new(
-        written: &str,
+        argument: &str,
         record: &'a HostRecord,
         features: Features,
-        wanted: Vec<RegisterSelection>,
-        fields: bool,
+        selection: Vec<RegisterSelection>,
+        show_fields: bool,
     ) -> Result<Self, Error> {
         let guest = record.guests.get(&features).ok_or_else(|| {
             let recorded = record.guests.keys().map(ToString::to_string);
             let recorded: Vec<_> = recorded.collect();
             Error::for_host(
                 ErrorKind::GuestNotRecorded,
-                format!("{written} was not recorded for guests with the features {features}"),
-                format!("recorded are {}", recorded.join("; ")),
+                format!("{argument} has no recording for guests with the features {features}"),
+                format!("recorded features: {}", recorded.join("; ")),
             )
         })?;
         Ok(Self {
             features,
             guest,
             vcpu: guest.to_destination_vcpu(),
-            selection: wanted,
-            show_fields: fields,
+            selection,
+            show_fields,
         })
     }
 
-    /// The registers that are shown.
+    /// Returns the registers to show.
     pub fn registers(&self) -> impl Iterator<Item = &'a RegisterRecord> {
-        let is_wanted =
+        let is_selected =
             |id| self.selection.is_empty() || self.selection.iter().any(|it| it.id == id);
         let registers = self.guest.registers.iter();
-        registers.filter(move |register| is_wanted(register.id))
+        registers.filter(move |register| is_selected(register.id))
     }
 
-    /// Those that were asked for and are not listed.
+    /// Returns the selected registers that are not listed.
     pub fn missing_registers(&self) -> impl Iterator<Item = RegisterId> {
         let registers = &self.guest.registers;
-        let is_there = |id| registers.iter().any(|register| register.id == id);
-        let ids = self.selection.iter().map(|wanted| wanted.id);
-        ids.filter(move |id| !is_there(*id))
+        let is_listed = |id| registers.iter().any(|register| register.id == id);
+        let ids = self.selection.iter().map(|selected| selected.id);
+        ids.filter(move |id| !is_listed(*id))
     }
 
-    /// The bits that user space may change, where the kernel tells.
+    /// Returns the bits that user space may change, if the kernel reports them.
     pub fn writable(&self, id: RegisterId) -> Option<u64> {
         self.guest.writable.as_ref()?.get(&id).copied()
     }
 
-    /// The values that are taken, where all that count were tried.
+    /// Returns the accepted values, if all relevant values were tried.
     pub fn accepted_values(&self, id: RegisterId) -> Option<TestedValues> {
         match &self.vcpu.get(id)?.accepted_values {
             AcceptedValues::OneOf(values) => Some(TestedValues::OneOf(values.clone())),
@@ -113,17 +114,17 @@ impl<'a> GuestView<'a> {
     }
 }
 
-/// The values that are taken.
+/// Accepted values of a register.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TestedValues {
-    /// Just these.
+    /// Exactly these values.
     OneOf(Vec<u64>),
-    /// Any of these bits.
+    /// Any combination of these bits.
     Bits(u64),
 }
 
 impl TestedValues {
-    /// In words; `id`: of which register.
+    /// Returns the values of this register in words.
     pub fn describe(&self, id: RegisterId) -> String {
         match self {
             Self::OneOf(values) => {
@@ -136,7 +137,7 @@ impl TestedValues {
     }
 }
 
-/// A value with its name, if it has one.
+/// Returns a value with its name, if it has one.
 fn format_named_value(id: RegisterId, value: u64) -> String {
     match id.value_name(value) {
         Some(name) => format!("{name} ({value:#x})"),
@@ -144,21 +145,21 @@ fn format_named_value(id: RegisterId, value: u64) -> String {
     }
 }
 
-/// The names of the fields that have bits in a mask, and the bits that are in none.
+/// Returns the names of the fields that have bits in a mask, and the bits outside all fields.
 pub fn describe_mask(id: RegisterId, mask: u64) -> Vec<String> {
     let mut rest = mask;
     let mut names = Vec::new();
     for field in id.fields() {
-        let own = field.mask() & mask;
-        if own == 0 {
+        let bits = field.mask() & mask;
+        if bits == 0 {
             continue;
         }
-        rest &= !own;
-        let is_whole = own == field.mask();
+        rest &= !bits;
+        let is_whole = bits == field.mask();
         names.push(if is_whole {
             field.name().to_owned()
         } else {
-            format!("{}={:#x}", field.name(), Field::extract(*field, own))
+            format!("{}={:#x}", field.name(), Field::extract(*field, bits))
         });
     }
     if rest != 0 {
@@ -167,7 +168,7 @@ pub fn describe_mask(id: RegisterId, mask: u64) -> Vec<String> {
     names
 }
 
-/// What is counted of a guest.
+/// Counts of a guest's registers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GuestCounts {
     /// Registers.
@@ -180,9 +181,9 @@ pub struct GuestCounts {
     pub counters: usize,
     /// Registers that cannot be read.
     pub unreadable: usize,
-    /// Registers with writable bits; `None` if the kernel does not tell.
+    /// Registers with writable bits; `None` if the kernel does not report them.
     pub writable: Option<usize>,
-    /// Registers of which other values were tried.
+    /// Registers for which other values were tried.
     pub tried_registers: usize,
 }
 
@@ -208,7 +209,8 @@ impl GuestCounts {
     }
 }
 
-/// An errno of Linux on arm64 (`include/uapi/asm-generic/errno-base.h`): the names of those that KVM answers with.
+/// Returns the name of an errno that KVM returns on arm64
+/// (`include/uapi/asm-generic/errno-base.h`), or its number.
 pub fn errno_name(number: u16) -> String {
     match number {
         1 => "EPERM".to_owned(),
@@ -219,11 +221,12 @@ pub fn errno_name(number: u16) -> String {
     }
 }
 
-/// What came of a trial, in words: of one that did not end as its errno lets expect, also what was read then.
+/// Returns the result of a trial in words, with the value read back if it differs from an accepted
+/// value.
 pub fn trial_outcome(trial: &WriteTrial) -> String {
     match trial.errno {
-        0 if trial.read_back == trial.value => "taken".to_owned(),
-        0 => format!("taken, and reads {:#x}", trial.read_back),
+        0 if trial.read_back == trial.value => "accepted".to_owned(),
+        0 => format!("accepted, reads back {:#x}", trial.read_back),
         number => format!("refused ({})", errno_name(number)),
     }
 }

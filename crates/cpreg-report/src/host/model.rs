@@ -1,4 +1,4 @@
-//! The model of `show` for a recorded host, schema `cpreg.show-host/2`.
+//! Model of `show` for a recorded host, schema `cpreg.show-host/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::scalar::{Hex, Id};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.show-host/2";
 
-/// Answer of `cpreg show` about a recorded host.
+/// Report of `cpreg show` for a recorded host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HostReport {
@@ -19,12 +19,11 @@ pub struct HostReport {
     pub schema: String,
     /// The host.
     pub host: HostIdentity,
-    /// Capabilities as the host reports them (`KVM_CHECK_EXTENSION`); those that are 0 are left
-    /// out.
+    /// Capabilities that the host reports (`KVM_CHECK_EXTENSION`), without those that are 0.
     pub capabilities: Vec<Capability>,
-    /// The guests that were recorded.
+    /// The recorded guests.
     pub guests: Vec<GuestSummary>,
-    /// The guest whose features are named, or null.
+    /// The guest with the features in the argument, or null.
     pub guest: Option<GuestRegisters>,
 }
 
@@ -32,11 +31,11 @@ pub struct HostReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HostIdentity {
-    /// Name of the host; DESTINATION, if it is one of the hosts that come with cpreg.
+    /// Name of the host, which is its DESTINATION if the host comes with cpreg.
     pub name: String,
-    /// The kernel, as `uname -r` says it.
+    /// Release of the kernel (`uname -r`).
     pub release: String,
-    /// The same, as `uname -v`.
+    /// Version of the kernel (`uname -v`).
     pub version: String,
     /// The CPU model.
     pub cpu: String,
@@ -44,7 +43,7 @@ pub struct HostIdentity {
     pub mode: Option<String>,
     /// MIDR_EL1 of its first CPU.
     pub midr: Hex,
-    /// `true` if the CPU was an emulator's.
+    /// `true` if the CPU was emulated.
     pub emulated: bool,
 }
 
@@ -54,11 +53,11 @@ pub struct HostIdentity {
 pub struct Capability {
     /// Name as in `linux/kvm.h`.
     pub name: String,
-    /// The kernel's answer.
+    /// Value that the kernel returns.
     pub number: i32,
 }
 
-/// A guest that was recorded.
+/// A recorded guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct GuestSummary {
@@ -74,21 +73,21 @@ pub struct GuestSummary {
     pub counters: usize,
     /// Number of them that cannot be read.
     pub unreadable: usize,
-    /// Number of ID registers of which some bits may be changed; null if the kernel does not tell.
+    /// Number of ID registers with writable bits; null if the kernel does not report them.
     pub writable: Option<usize>,
-    /// Number of registers of which other values were tried.
+    /// Number of registers for which other values were tried.
     pub tried_registers: usize,
 }
 
-/// A guest, and its registers.
+/// A guest and its registers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct GuestRegisters {
-    /// Its features.
+    /// Features of the guest.
     pub features: Vec<String>,
-    /// Its registers, or those of `--register`.
+    /// Registers of the guest, or those of `--register`.
     pub registers: Vec<Register>,
-    /// Registers that were asked for and are not listed for such a guest.
+    /// Registers of `--register` that are not listed for such a guest.
     pub missing_registers: Vec<MissingRegister>,
 }
 
@@ -102,13 +101,13 @@ pub struct Register {
     pub name: String,
     /// Content in a fresh vCPU.
     pub at_reset: AtReset,
-    /// `true` if another vCPU of the VM held something else.
+    /// `true` if another vCPU of the VM held another value.
     pub differs_by_vcpu: bool,
-    /// Errno of writing back what was read; 0 if that worked.
+    /// Errno of writing back the value that was read; 0 on success.
     pub write_back_errno: u16,
-    /// Bits that may be changed, or null if the kernel does not tell.
+    /// Writable bits, or null if the kernel does not report them.
     pub writable: Option<Hex>,
-    /// Values that are taken, where all that count were tried; else null.
+    /// Accepted values, if all relevant values were tried; else null.
     pub accepted_values: Option<AcceptedValues>,
     /// Other values that were tried.
     pub trials: Vec<Trial>,
@@ -123,24 +122,24 @@ pub struct Register {
 pub struct AtReset {
     /// `"value"`, `"poison"`, `"counter"` or `"unreadable"`.
     pub kind: ResetContent,
-    /// The value; else null.
+    /// Value; null for another kind.
     pub value: Option<String>,
-    /// `true` if the value is kept back; else absent.
+    /// `true` if the value is hidden; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
     /// Meaning of the value, in words, or null.
     pub meaning: Option<String>,
-    /// Errno of reading it, or null.
+    /// Errno of reading the register, or null.
     pub errno: Option<u16>,
 }
 
-/// Values that are taken.
+/// Accepted values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct AcceptedValues {
-    /// All of them, or null.
+    /// All accepted values, or null.
     pub one_of: Option<Vec<Hex>>,
-    /// The bits that may be set, in any combination, or null.
+    /// Bits that may be set in any combination, or null.
     pub subset_of: Option<Hex>,
 }
 
@@ -150,13 +149,13 @@ pub struct AcceptedValues {
 pub struct Trial {
     /// The value.
     pub value: Hex,
-    /// 0 if it was taken.
+    /// Errno of the write; 0 if KVM accepted the value.
     pub errno: u16,
-    /// The value that was read then.
+    /// Value that was read back.
     pub read_back: Hex,
 }
 
-/// A register that was asked for and is not listed.
+/// A selected register that is not listed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct MissingRegister {

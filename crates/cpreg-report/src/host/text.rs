@@ -1,4 +1,4 @@
-//! The text of `show` for a recorded host: about the host, then its guests, or the registers of one.
+//! Text of `show` for a recorded host: the host, then its guests or the registers of one guest.
 
 use std::collections::BTreeMap;
 
@@ -14,26 +14,26 @@ use crate::printer::{Printer, style, styled};
 use crate::text::{pluralize, print_line, print_list};
 use crate::value::id_digits;
 
-/// The most trials that are listed one by one.
+/// Maximum number of trials that are listed one by one.
 const MAX_LISTED_TRIALS: usize = 8;
 
-/// Prints the whole answer.
-pub fn print(printer: &mut Printer, shown: &HostView<'_>) {
-    match &shown.guest {
+/// Prints the whole report.
+pub fn print(printer: &mut Printer, view: &HostView<'_>) {
+    match &view.guest {
         None => {
-            print_summary(printer, shown);
-            print_guests(printer, shown);
+            print_summary(printer, view);
+            print_guests(printer, view);
         }
         Some(guest) if guest.selection.is_empty() => {
-            print_summary(printer, shown);
-            print_all_registers(printer, shown, guest);
+            print_summary(printer, view);
+            print_all_registers(printer, view, guest);
         }
-        Some(guest) => print_selected_registers(printer, shown, guest),
+        Some(guest) => print_selected_registers(printer, view, guest),
     }
 }
 
-fn print_summary(printer: &mut Printer, shown: &HostView<'_>) {
-    let identity = &shown.record.identity;
+fn print_summary(printer: &mut Printer, view: &HostView<'_>) {
+    let identity = &view.record.identity;
     let cpu = if identity.emulated {
         " with an emulated CPU"
     } else {
@@ -41,7 +41,7 @@ fn print_summary(printer: &mut Printer, shown: &HostView<'_>) {
     };
     printer.line(format_args!(
         "{}: a recorded host{cpu}",
-        styled(style::NAME, shown.argument)
+        styled(style::NAME, view.argument)
     ));
     print_line(printer, "name", &identity.name());
     let kernel = format!("{} {}", identity.release, identity.version);
@@ -51,7 +51,7 @@ fn print_summary(printer: &mut Printer, shown: &HostView<'_>) {
     if !identity.mode.is_empty() {
         print_line(printer, "mode", &identity.mode);
     }
-    let capabilities = shown.record.capabilities.iter();
+    let capabilities = view.record.capabilities.iter();
     let capabilities = capabilities.filter(|(_, number)| **number != 0);
     let capabilities = capabilities.map(|(name, number)| {
         let name = name.strip_prefix(CAPABILITY_PREFIX).unwrap_or(name);
@@ -60,15 +60,15 @@ fn print_summary(printer: &mut Printer, shown: &HostView<'_>) {
             number => format!("{name} {number}"),
         }
     });
-    print_list(printer, "can", capabilities);
+    print_list(printer, "supports", capabilities);
     if identity.emulated {
-        let values = "right about the kernel, no proof of a real machine's values";
+        let values = "valid for the kernel, not for the values of a real machine";
         print_line(printer, "scope", values);
     }
 }
 
-fn print_guests(printer: &mut Printer, shown: &HostView<'_>) {
-    let guests = &shown.record.guests;
+fn print_guests(printer: &mut Printer, view: &HostView<'_>) {
+    let guests = &view.record.guests;
     let widths = guests.keys().map(|features| features.to_string().len());
     let column = widths.max().unwrap_or(0).max("features".len());
     printer.line("");
@@ -84,7 +84,7 @@ fn print_guests(printer: &mut Printer, shown: &HostView<'_>) {
         let counts = GuestCounts::from_guest(guest);
         let writable = counts
             .writable
-            .map_or("not told".to_owned(), |count| count.to_string());
+            .map_or("unknown".to_owned(), |count| count.to_string());
         let unreadable = match counts.unreadable {
             0 => String::new(),
             count => format!("  {count} cannot be read"),
@@ -105,21 +105,21 @@ fn print_guests(printer: &mut Printer, shown: &HostView<'_>) {
     printer.line("");
     printer.line(styled(
         style::DIM,
-        "poison: KVM's reset poison, which stands for no value; writable: ID registers of which \
-         some bits may be changed; tried: registers with other values tried",
+        "poison: registers with KVM's reset poison, which is not a value; writable: ID registers with \
+         writable bits; tried: registers for which other values were tried",
     ));
     if let Some(features) = guests.keys().max_by_key(|features| features.len()) {
         printer.line(styled(
             style::DIM,
             format_args!(
-                "`cpreg show {}/{features}` lists what such a guest has",
-                shown.argument
+                "`cpreg show {}/{features}` lists the registers of such a guest",
+                view.argument
             ),
         ));
     }
 }
 
-/// What a guest's registers are listed under.
+/// Section of the text that lists a register of a guest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum RegisterSection {
     Core,
@@ -142,10 +142,10 @@ impl RegisterSection {
     }
 }
 
-fn print_all_registers(printer: &mut Printer, shown: &HostView<'_>, guest: &GuestView<'_>) {
-    let mut parts: BTreeMap<RegisterSection, Vec<&RegisterRecord>> = BTreeMap::new();
+fn print_all_registers(printer: &mut Printer, view: &HostView<'_>, guest: &GuestView<'_>) {
+    let mut sections: BTreeMap<RegisterSection, Vec<&RegisterRecord>> = BTreeMap::new();
     for register in guest.registers() {
-        parts
+        sections
             .entry(RegisterSection::from_register(register))
             .or_default()
             .push(register);
@@ -157,20 +157,20 @@ fn print_all_registers(printer: &mut Printer, shown: &HostView<'_>, guest: &Gues
         styled(style::NAME, guest.features),
         pluralize(count, "register")
     ));
-    for (part, all) in parts {
+    for (section, all) in sections {
         printer.line("");
-        printer.line(format_args!("{} ({})", part.title(), all.len()));
-        print_registers(printer, shown, guest, &all);
+        printer.line(format_args!("{} ({})", section.title(), all.len()));
+        print_registers(printer, view, guest, &all);
     }
 }
 
-fn print_selected_registers(printer: &mut Printer, shown: &HostView<'_>, guest: &GuestView<'_>) {
+fn print_selected_registers(printer: &mut Printer, view: &HostView<'_>, guest: &GuestView<'_>) {
     let all: Vec<_> = guest.registers().collect();
-    print_registers(printer, shown, guest, &all);
+    print_registers(printer, view, guest, &all);
     for id in guest.missing_registers() {
         printer.line(format_args!(
             "  {}  not listed for such a guest  {}",
-            styled(style::NAME, shown.value_format.name(id)),
+            styled(style::NAME, view.value_format.name(id)),
             styled(style::DIM, format_args!("[{}]", id_digits(id)))
         ));
     }
@@ -178,21 +178,21 @@ fn print_selected_registers(printer: &mut Printer, shown: &HostView<'_>, guest: 
 
 fn print_registers(
     printer: &mut Printer,
-    shown: &HostView<'_>,
+    view: &HostView<'_>,
     guest: &GuestView<'_>,
     all: &[&RegisterRecord],
 ) {
-    let names = all.iter().map(|it| shown.value_format.name(it.id).len());
+    let names = all.iter().map(|it| view.value_format.name(it.id).len());
     let column = names.max().unwrap_or(0);
-    let values = all.iter().map(|it| describe_content(shown, it).len());
+    let values = all.iter().map(|it| describe_content(view, it).len());
     let value_column = values.filter(|width| *width <= 24).max().unwrap_or(0);
     for register in all {
         let id = register.id;
-        let name = shown.value_format.name(id);
+        let name = view.value_format.name(id);
         printer.line(format_args!(
             "  {}  {:<value_column$}  {}{}",
             styled(style::NAME, format_args!("{name:<column$}")),
-            describe_content(shown, register),
+            describe_content(view, register),
             styled(style::DIM, format_args!("[{}]", id_digits(id))),
             describe_peculiarities(register),
         ));
@@ -201,17 +201,17 @@ fn print_registers(
     }
 }
 
-/// What a register held.
-fn describe_content(shown: &HostView<'_>, register: &RegisterRecord) -> String {
+/// Returns the content of a register at reset.
+fn describe_content(view: &HostView<'_>, register: &RegisterRecord) -> String {
     match &register.at_reset {
-        AtReset::Value(value) => shown.value_format.describe(register.id, value),
+        AtReset::Value(value) => view.value_format.describe(register.id, value),
         AtReset::Poison => "poison".to_owned(),
         AtReset::Counter => "counter".to_owned(),
         AtReset::Unreadable(number) => format!("cannot be read: {}", errno_name(*number)),
     }
 }
 
-/// What else is to be said of it, where it is not as usual.
+/// Returns remarks about an unusual register, and the meaning of its value.
 fn describe_peculiarities(register: &RegisterRecord) -> String {
     let mut text = String::new();
     if let AtReset::Value(value) = &register.at_reset
@@ -224,7 +224,7 @@ fn describe_peculiarities(register: &RegisterRecord) -> String {
         text = format!("  {meaning}");
     }
     if register.differs_by_vcpu {
-        text += "  another on each vCPU";
+        text += "  differs by vCPU";
     }
     if register.write_back != 0 {
         text += "  cannot be written back: ";
@@ -240,15 +240,15 @@ fn print_fields(printer: &mut Printer, guest: &GuestView<'_>, register: &Registe
     let Some(value) = value.as_u64() else {
         return;
     };
-    let wanted: Vec<&RegisterSelection> = guest
+    let selected: Vec<&RegisterSelection> = guest
         .selection
         .iter()
-        .filter(|wanted| wanted.id == register.id)
+        .filter(|selected| selected.id == register.id)
         .collect();
-    if wanted.is_empty() && !guest.show_fields {
+    if selected.is_empty() && !guest.show_fields {
         return;
     }
-    let only: Option<Vec<_>> = wanted.iter().map(|wanted| wanted.field).collect();
+    let only: Option<Vec<_>> = selected.iter().map(|selected| selected.field).collect();
     for field in decode_fields(register.id, value) {
         let is_shown = match &only {
             Some(only) if !only.is_empty() => only.contains(&field.field),
@@ -270,7 +270,7 @@ fn print_fields(printer: &mut Printer, guest: &GuestView<'_>, register: &Registe
     }
 }
 
-/// What may be written.
+/// Prints writable bits, accepted values and trials.
 fn print_accepted_values(printer: &mut Printer, guest: &GuestView<'_>, register: &RegisterRecord) {
     let id = register.id;
     if let Some(mask) = guest.writable(id).filter(|mask| *mask != 0) {
@@ -279,18 +279,20 @@ fn print_accepted_values(printer: &mut Printer, guest: &GuestView<'_>, register:
             describe_mask(id, mask).join(", ")
         ));
     }
-    if let Some(takes) = guest.accepted_values(id) {
-        printer.line(format_args!("      takes {}", takes.describe(id)));
+    if let Some(values) = guest.accepted_values(id) {
+        printer.line(format_args!("      accepts {}", values.describe(id)));
         return;
     }
-    // Of all registers at once they would hide the rest.
+    // The trials of all registers would be too much text.
     if guest.selection.is_empty() || register.trials.is_empty() {
         return;
     }
     if register.trials.len() > MAX_LISTED_TRIALS {
-        let taken = register.trials.iter().filter(|trial| trial.is_accepted());
-        let (taken, all) = (taken.count(), register.trials.len());
-        printer.line(format_args!("      tried {all} values: {taken} were taken"));
+        let accepted = register.trials.iter().filter(|trial| trial.is_accepted());
+        let (accepted, all) = (accepted.count(), register.trials.len());
+        printer.line(format_args!(
+            "      tried {all} values: {accepted} accepted"
+        ));
         return;
     }
     for trial in &register.trials {

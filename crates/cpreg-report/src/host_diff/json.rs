@@ -1,4 +1,4 @@
-//! The answer of `diff` about two recorded hosts as its model.
+//! Conversion of the comparison of two recorded hosts to its model.
 
 use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value, differing_fields};
@@ -25,11 +25,11 @@ impl From<&HostDiff<'_>> for HostDiffReport {
             b: *b,
         });
         let values = diff.values.iter();
-        let named = |id: &RegisterId| RegisterName {
+        let register_name = |id: &RegisterId| RegisterName {
             id: (*id).into(),
             name: diff.value_format.name(*id),
         };
-        let left_out = &diff.omissions;
+        let omissions = &diff.omissions;
         Self {
             schema: SCHEMA.to_owned(),
             equal: diff.is_equal(),
@@ -80,17 +80,21 @@ impl From<&HostDiff<'_>> for HostDiffReport {
                 }
             }),
             omissions: Omissions {
-                registers_without_value: left_out
+                registers_without_value: omissions
                     .registers_without_value
                     .iter()
-                    .map(named)
+                    .map(register_name)
                     .collect(),
-                guests_without_writable_masks: left_out
+                guests_without_writable_masks: omissions
                     .guests_without_writable_masks
                     .iter()
                     .map(|it| feature_names(*it))
                     .collect(),
-                one_sided_trials: left_out.one_sided_trials.iter().map(named).collect(),
+                one_sided_trials: omissions
+                    .one_sided_trials
+                    .iter()
+                    .map(register_name)
+                    .collect(),
             },
         }
     }
@@ -103,7 +107,7 @@ fn feature_sets(features: &[Features]) -> FeatureSets {
         .collect()
 }
 
-/// The rows, each made of its guests, its register's id and name, and what differs.
+/// Converts rows: guests, id and name of the register, and the difference.
 fn rows<T, R>(
     diff: &HostDiff<'_>,
     rows: &[HostDifference<T>],

@@ -1,22 +1,26 @@
-//! What differs between two recorded hosts, for `diff`: guest by guest, for each set of features that both were recorded with.
+//! Report of `diff` for two recorded hosts: a comparison for each set of features that both have.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the comparison, once, for both forms |
-//! | [`text`] | its text |
+//! | `mod.rs` | the comparison, for both forms |
+//! | [`text`] | text of the comparison |
 //! | [`model`] | its model, schema `cpreg.diff-hosts/2` |
-//! | `json` | the comparison as its model |
+//! | `json` | conversion of the comparison to the model |
 //!
-//! | compared | not compared, and counted |
+//! | compared | counted but not compared |
 //! |---|---|
-//! | which registers are listed | |
-//! | values at reset | where one side has no value: KVM's reset poison, counters, what cannot be read or differs by vCPU |
-//! | whether what was read may be written back | |
-//! | writable bits | where one kernel does not tell |
-//! | the PSCI versions and bitmap bits that are taken | where one side has not tried them all |
-//! | other values that both have tried | those that only one side has tried |
+//! | listed registers | |
+//! | values at reset | registers without a value on one side |
+//! | errnos of writing back the value that was read | |
+//! | writable bits | guests for which one kernel does not report them |
+//! | accepted PSCI versions and bitmap bits | registers that one side did not try completely |
+//! | other values that both sides tried | values that only one side tried |
 //!
-//! A difference that is the same for several guests stands there once. What one means for a migration is `check`'s to say.
+//! A register has no value if it holds KVM's reset poison, is a counter, cannot be read or differs
+//! by vCPU.
+//!
+//! Several guests with the same difference share one entry. `check` decides what a difference means
+//! for a migration.
 
 mod json;
 pub mod model;
@@ -33,18 +37,18 @@ use crate::error::{Error, ErrorKind};
 use crate::host::{GuestView, TestedValues};
 use crate::value::ValueFormat;
 
-/// A recorded host that is compared.
+/// A recorded host in a comparison.
 #[derive(Clone, Copy, Debug)]
 pub struct ComparedHost<'a> {
-    /// How it is written, features aside.
+    /// Argument that names the host, without features.
     pub argument: &'a str,
     /// The host.
     pub record: &'a HostRecord,
-    /// The features of the only guest that is meant, if one is.
+    /// Features of the only guest to compare, if one is selected.
     pub features: Option<Features>,
 }
 
-/// A difference in a register, and the guests that have it.
+/// A difference in a register, and the guests with it.
 #[derive(Debug)]
 pub struct HostDifference<T> {
     /// The register.
@@ -55,22 +59,22 @@ pub struct HostDifference<T> {
     pub guests: Vec<Features>,
 }
 
-/// What differs between A and B.
+/// Differences between A and B.
 #[derive(Debug)]
 pub struct HostDiff<'a> {
-    /// One host.
+    /// The first host.
     pub a: ComparedHost<'a>,
-    /// The other.
+    /// The second host.
     pub b: ComparedHost<'a>,
-    /// Style of names and values.
+    /// Format of names and values.
     pub value_format: ValueFormat,
-    /// The sets of features that both have, of which the rest is said.
+    /// Sets of features that both hosts have and that are compared.
     pub guests: Vec<Features>,
     /// Sets of features that only A has.
     pub guests_only_in_a: Vec<Features>,
     /// Sets of features that only B has.
     pub guests_only_in_b: Vec<Features>,
-    /// What each can do, by the capability's name, where that differs.
+    /// Capabilities that differ: name, value of A, value of B.
     pub capabilities: Vec<(&'a str, i32, i32)>,
     /// Registers that only A lists.
     pub only_in_a: Vec<HostDifference<AtReset>>,
@@ -78,30 +82,30 @@ pub struct HostDiff<'a> {
     pub only_in_b: Vec<HostDifference<AtReset>>,
     /// Values at reset that differ.
     pub values: Vec<HostDifference<(Value, Value)>>,
-    /// Errnos of writing back what was read, where they differ.
+    /// Errnos of writing back the value that was read, where they differ.
     pub write_back: Vec<HostDifference<(u16, u16)>>,
     /// Writable bits that differ.
     pub writable: Vec<HostDifference<(u64, u64)>>,
-    /// Values that are taken, where they differ.
+    /// Accepted values that differ.
     pub accepted_values: Vec<HostDifference<(TestedValues, TestedValues)>>,
-    /// Trials that came out differently.
+    /// Trials with different results.
     pub trials: Vec<HostDifference<(WriteTrial, WriteTrial)>>,
-    /// Things that were not compared.
+    /// Registers and guests that were not compared.
     pub omissions: HostDiffOmissions,
 }
 
-/// What could not be compared: registers, of any guest.
+/// Registers of any guest, and guests, that could not be compared.
 #[derive(Debug, Default)]
 pub struct HostDiffOmissions {
-    /// Values that are none on one side at least.
+    /// Registers without a value on at least one side.
     pub registers_without_value: BTreeSet<RegisterId>,
-    /// Guests of which only one kernel tells what may be written.
+    /// Guests for which only one kernel reports the writable bits.
     pub guests_without_writable_masks: BTreeSet<Features>,
     /// Registers with values that only one side tried.
     pub one_sided_trials: BTreeSet<RegisterId>,
 }
 
-/// Differences, and the guests that have each.
+/// Differences, each with its guests.
 struct DifferenceMap<T>(BTreeMap<(RegisterId, T), Vec<Features>>);
 
 impl<T: Ord> DifferenceMap<T> {
@@ -109,22 +113,22 @@ impl<T: Ord> DifferenceMap<T> {
         Self(BTreeMap::new())
     }
 
-    fn add(&mut self, id: RegisterId, what: T, features: Features) {
-        self.0.entry((id, what)).or_default().push(features);
+    fn add(&mut self, id: RegisterId, difference: T, features: Features) {
+        self.0.entry((id, difference)).or_default().push(features);
     }
 
     fn into_differences(self) -> Vec<HostDifference<T>> {
         let rows = self.0.into_iter();
-        rows.map(|((id, what), guests)| HostDifference {
+        rows.map(|((id, difference), guests)| HostDifference {
             id,
-            difference: what,
+            difference,
             guests,
         })
         .collect()
     }
 }
 
-/// All that is found while guests are compared.
+/// Differences that are found while guests are compared.
 struct Comparison {
     only_in_a: DifferenceMap<AtReset>,
     only_in_b: DifferenceMap<AtReset>,
@@ -137,19 +141,20 @@ struct Comparison {
 }
 
 impl<'a> HostDiff<'a> {
-    /// Compares them.
+    /// Compares two hosts.
     ///
     /// # Errors
-    /// If they were recorded for no guests with the same features.
+    /// Returns an error if no guests with the same features were recorded on both hosts.
     pub fn new(
         a: ComparedHost<'a>,
         b: ComparedHost<'a>,
-        printing: ValueFormat,
+        value_format: ValueFormat,
     ) -> Result<Self, Error> {
-        let sets = |named: ComparedHost<'_>| -> BTreeSet<Features> {
-            let all = named.record.guests.keys().copied();
-            let asked = |features: &Features| named.features.is_none_or(|only| only == *features);
-            all.filter(asked).collect()
+        let sets = |host: ComparedHost<'_>| -> BTreeSet<Features> {
+            let all = host.record.guests.keys().copied();
+            let is_selected =
+                |features: &Features| host.features.is_none_or(|only| only == *features);
+            all.filter(is_selected).collect()
         };
         let (sets_a, sets_b) = (sets(a), sets(b));
         let guests: Vec<Features> = sets_a.intersection(&sets_b).copied().collect();
@@ -157,16 +162,16 @@ impl<'a> HostDiff<'a> {
             return Err(Error::for_host(
                 ErrorKind::NoCommonGuests,
                 format!(
-                    "{} and {} were recorded for no guests with the same features",
+                    "{} and {} have no recordings for guests with the same features",
                     a.argument, b.argument
                 ),
                 format!(
-                    "`cpreg show {}` and `cpreg show {}` list them",
+                    "`cpreg show {}` and `cpreg show {}` list the recorded features",
                     a.argument, b.argument
                 ),
             ));
         }
-        let mut comparing = Comparison {
+        let mut comparison = Comparison {
             only_in_a: DifferenceMap::new(),
             only_in_b: DifferenceMap::new(),
             values: DifferenceMap::new(),
@@ -177,33 +182,33 @@ impl<'a> HostDiff<'a> {
             omissions: HostDiffOmissions::default(),
         };
         for features in &guests {
-            comparing.compare_guests(a, b, *features)?;
+            comparison.compare_guests(a, b, *features)?;
         }
         Ok(Self {
             a,
             b,
-            value_format: printing,
+            value_format,
             guests_only_in_a: sets_a.difference(&sets_b).copied().collect(),
             guests_only_in_b: sets_b.difference(&sets_a).copied().collect(),
             guests,
             capabilities: capabilities(a.record, b.record),
-            only_in_a: comparing.only_in_a.into_differences(),
-            only_in_b: comparing.only_in_b.into_differences(),
-            values: comparing.values.into_differences(),
-            write_back: comparing.write_back.into_differences(),
-            writable: comparing.writable.into_differences(),
-            accepted_values: comparing.accepted_values.into_differences(),
-            trials: comparing.trials.into_differences(),
-            omissions: comparing.omissions,
+            only_in_a: comparison.only_in_a.into_differences(),
+            only_in_b: comparison.only_in_b.into_differences(),
+            values: comparison.values.into_differences(),
+            write_back: comparison.write_back.into_differences(),
+            writable: comparison.writable.into_differences(),
+            accepted_values: comparison.accepted_values.into_differences(),
+            trials: comparison.trials.into_differences(),
+            omissions: comparison.omissions,
         })
     }
 
-    /// Whether guests find the same on both.
+    /// Returns `true` if nothing that was compared differs.
     pub fn is_equal(&self) -> bool {
         self.counts().iter().all(|(_, count)| *count == 0)
     }
 
-    /// How much differs, by what.
+    /// Returns the numbers of differences by kind.
     pub fn counts(&self) -> [(&'static str, usize); 7] {
         let distinct = |ids: Vec<RegisterId>| ids.into_iter().collect::<BTreeSet<_>>().len();
         let registers = [&self.only_in_a, &self.only_in_b].into_iter().flatten();
@@ -211,9 +216,9 @@ impl<'a> HostDiff<'a> {
             ("capabilities", self.capabilities.len()),
             ("registers", distinct(registers.map(|row| row.id).collect())),
             ("values at reset", distinct(ids(&self.values))),
-            ("written back", distinct(ids(&self.write_back))),
+            ("write back", distinct(ids(&self.write_back))),
             ("writable bits", distinct(ids(&self.writable))),
-            ("values taken", distinct(ids(&self.accepted_values))),
+            ("accepted values", distinct(ids(&self.accepted_values))),
             ("trials", distinct(ids(&self.trials))),
         ]
     }
@@ -230,30 +235,29 @@ impl Comparison {
         b: ComparedHost<'_>,
         features: Features,
     ) -> Result<(), Error> {
-        let of = |named: ComparedHost<'_>| named.record.guests.get(&features).cloned();
-        let (Some(guest_a), Some(guest_b)) = (of(a), of(b)) else {
+        let guest = |host: ComparedHost<'_>| host.record.guests.get(&features).cloned();
+        let (Some(guest_a), Some(guest_b)) = (guest(a), guest(b)) else {
             return Ok(());
         };
-        let shown_a = GuestView::new(a.argument, a.record, features, Vec::new(), false)?;
-        let shown_b = GuestView::new(b.argument, b.record, features, Vec::new(), false)?;
+        let view_a = GuestView::new(a.argument, a.record, features, Vec::new(), false)?;
+        let view_b = GuestView::new(b.argument, b.record, features, Vec::new(), false)?;
         let by_id = |guest: &GuestRecord| -> BTreeMap<RegisterId, RegisterRecord> {
             let registers = guest.registers.iter().cloned();
             registers.map(|register| (register.id, register)).collect()
         };
-        let (own_a, own_b) = (by_id(&guest_a), by_id(&guest_b));
-        for (id, register) in &own_a {
-            if !own_b.contains_key(id) {
+        let (registers_a, registers_b) = (by_id(&guest_a), by_id(&guest_b));
+        for (id, register) in &registers_a {
+            if !registers_b.contains_key(id) {
                 self.only_in_a.add(*id, register.at_reset.clone(), features);
             }
         }
-        for (id, register) in &own_b {
-            let Some(other) = own_a.get(id) else {
+        for (id, register) in &registers_b {
+            let Some(other) = registers_a.get(id) else {
                 self.only_in_b.add(*id, register.at_reset.clone(), features);
                 continue;
             };
             self.compare_register(other, register, features);
-            let takes = (shown_a.accepted_values(*id), shown_b.accepted_values(*id));
-            match takes {
+            match (view_a.accepted_values(*id), view_b.accepted_values(*id)) {
                 (Some(a), Some(b)) if a != b => self.accepted_values.add(*id, (a, b), features),
                 (Some(_), Some(_)) => {}
                 _ => self.compare_trials(other, register, features),
@@ -294,7 +298,7 @@ impl Comparison {
         };
         let ids: BTreeSet<_> = masks_a.keys().chain(masks_b.keys()).collect();
         for id in ids {
-            // Of a register without a mask no bits may be changed.
+            // A register without a mask has no writable bits.
             let mask = |masks: &BTreeMap<RegisterId, u64>| masks.get(id).copied().unwrap_or(0);
             let both = (mask(masks_a), mask(masks_b));
             if both.0 != both.1 {
@@ -303,12 +307,12 @@ impl Comparison {
         }
     }
 
-    /// What is read after a refusal is what was there before, and so says nothing more.
+    /// Compares trials; a value read back after a refusal is the old value and is not compared.
     fn compare_trials(&mut self, a: &RegisterRecord, b: &RegisterRecord, features: Features) {
         if a.at_reset == AtReset::Counter || b.at_reset == AtReset::Counter {
             return;
         }
-        let same = |a: &WriteTrial, b: &WriteTrial| {
+        let is_same = |a: &WriteTrial, b: &WriteTrial| {
             a.errno == b.errno && (a.errno != 0 || a.read_back == b.read_back)
         };
         let find = |register: &RegisterRecord, value| {
@@ -317,7 +321,7 @@ impl Comparison {
         };
         for trial in &a.trials {
             match find(b, trial.value) {
-                Some(other) if !same(trial, &other) => {
+                Some(other) if !is_same(trial, &other) => {
                     self.trials.add(a.id, (*trial, other), features);
                 }
                 Some(_) => {}

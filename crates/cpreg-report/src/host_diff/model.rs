@@ -1,4 +1,4 @@
-//! The model of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2`.
+//! Model of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,9 @@ pub const SCHEMA: &str = "cpreg.diff-hosts/2";
 /// Sets of vCPU features, each by its names.
 pub type FeatureSets = Vec<Vec<String>>;
 
-/// Answer of `cpreg diff` about two recorded hosts. `guests` beside a register: the feature sets of
-/// which that is said.
+/// Report of `cpreg diff` for two recorded hosts.
+///
+/// `guests` of an entry lists the feature sets that have the difference.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HostDiffReport {
@@ -24,15 +25,15 @@ pub struct HostDiffReport {
     pub schema: String,
     /// `true` if nothing that was compared differs.
     pub equal: bool,
-    /// One host.
+    /// The first host.
     pub a: HostIdentity,
-    /// The other.
+    /// The second host.
     pub b: HostIdentity,
-    /// The feature sets that were compared: those that both have.
+    /// Feature sets that both hosts have and that were compared.
     pub guests: FeatureSets,
-    /// Those that only A was recorded with.
+    /// Feature sets that only A has.
     pub guests_only_in_a: FeatureSets,
-    /// Those that only B was recorded with.
+    /// Feature sets that only B has.
     pub guests_only_in_b: FeatureSets,
     /// Capabilities that differ.
     pub capabilities: Vec<CapabilityDifference>,
@@ -42,16 +43,15 @@ pub struct HostDiffReport {
     pub only_in_b: Vec<OneSidedRegister>,
     /// Values at reset that differ.
     pub values: Vec<ResetValueDifference>,
-    /// Registers of which only one side takes back what was read.
+    /// Registers where writing back the value that was read has another errno.
     pub write_back: Vec<WriteBackDifference>,
-    /// Bits of ID registers that may be changed, where they differ.
+    /// Writable bits of ID registers, where they differ.
     pub writable: Vec<WritableDifference>,
-    /// PSCI versions and bits of bitmaps that are taken, where they differ and both sides were
-    /// tried.
+    /// Accepted PSCI versions and bitmap bits, where they differ and both sides were tried.
     pub accepted_values: Vec<AcceptedValuesDifference>,
-    /// Other values that both were tried with, and that came out differently.
+    /// Other values that both sides tried with different results.
     pub trials: Vec<TrialDifference>,
-    /// Things that were not compared.
+    /// Registers and guests that were not compared.
     pub omissions: Omissions,
 }
 
@@ -61,9 +61,9 @@ pub struct HostDiffReport {
 pub struct CapabilityDifference {
     /// The capability.
     pub name: String,
-    /// A's answer; 0 if it lacks the capability.
+    /// Value of A; 0 if it lacks the capability.
     pub a: i32,
-    /// B's answer, likewise.
+    /// Value of B; 0 if it lacks the capability.
     pub b: i32,
 }
 
@@ -77,7 +77,7 @@ pub struct OneSidedRegister {
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// The value that it held, or null if that is no value.
+    /// Value at reset, or null for another kind.
     pub at_reset: Option<String>,
     /// `"value"`, `"poison"`, `"counter"` or `"unreadable"`.
     pub kind: ResetContent,
@@ -93,18 +93,18 @@ pub struct ResetValueDifference {
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// The value in A.
+    /// Value in A.
     pub a: Option<String>,
-    /// The value in B.
+    /// Value in B.
     pub b: Option<String>,
-    /// `true` if the values are kept back; else absent.
+    /// `true` if the values are hidden; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
-    /// The fields that differ.
+    /// Fields that differ.
     pub fields: Vec<FieldChange>,
 }
 
-/// A register of which only one side takes back what was read.
+/// A register where writing back the value that was read has another errno.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct WriteBackDifference {
@@ -114,13 +114,13 @@ pub struct WriteBackDifference {
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// Errno of A; 0 if it takes it.
+    /// Errno of A; 0 on success.
     pub a: u16,
-    /// Errno of B, likewise.
+    /// Errno of B; 0 on success.
     pub b: u16,
 }
 
-/// An ID register other bits of which may be changed.
+/// An ID register with different writable bits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct WritableDifference {
@@ -130,13 +130,13 @@ pub struct WritableDifference {
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// The bits in A.
+    /// Writable bits in A.
     pub a: Hex,
-    /// The bits in B.
+    /// Writable bits in B.
     pub b: Hex,
 }
 
-/// A register of which other values are taken.
+/// A register with different accepted values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct AcceptedValuesDifference {
@@ -146,13 +146,13 @@ pub struct AcceptedValuesDifference {
     pub id: Id,
     /// The register's name.
     pub name: String,
-    /// Values that A takes.
+    /// Values that A accepts.
     pub a: AcceptedValues,
-    /// Values that B takes.
+    /// Values that B accepts.
     pub b: AcceptedValues,
 }
 
-/// A value that came out differently.
+/// A value whose trials have different results.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct TrialDifference {
@@ -164,9 +164,9 @@ pub struct TrialDifference {
     pub name: String,
     /// The value.
     pub value: Hex,
-    /// Its fate in A.
+    /// Result in A.
     pub a: TrialResult,
-    /// Its fate in B.
+    /// Result in B.
     pub b: TrialResult,
 }
 
@@ -174,21 +174,21 @@ pub struct TrialDifference {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct TrialResult {
-    /// 0 if it was taken.
+    /// Errno of the write; 0 if KVM accepted the value.
     pub errno: u16,
-    /// The value that was read then.
+    /// Value that was read back.
     pub read_back: Hex,
 }
 
-/// Things that were not compared.
+/// Registers and guests that were not compared.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Omissions {
-    /// Registers that held no value on one side at least: poison, counters, another value on each
-    /// vCPU.
+    /// Registers without a value on at least one side: poison, counters, unreadable, or different
+    /// by vCPU.
     pub registers_without_value: Vec<RegisterName>,
-    /// Feature sets of which only one kernel tells what may be written.
+    /// Feature sets for which only one kernel reports the writable bits.
     pub guests_without_writable_masks: FeatureSets,
-    /// Registers with values that were tried on one side only.
+    /// Registers with values that only one side tried.
     pub one_sided_trials: Vec<RegisterName>,
 }

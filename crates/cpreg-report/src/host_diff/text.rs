@@ -1,4 +1,4 @@
-//! The text of `diff` for two recorded hosts: A's, then B's; names first, ids behind.
+//! Text of `diff` for two recorded hosts: name, value of A, value of B, id.
 
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
@@ -10,7 +10,7 @@ use crate::printer::{Printer, style, styled};
 use crate::text::pluralize;
 use crate::value::{field_changes, id_digits};
 
-/// Prints the whole answer.
+/// Prints the whole report.
 pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
     print_header(printer, diff);
     print_capabilities(printer, diff);
@@ -36,14 +36,14 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
     print_section(
         printer,
         diff,
-        "writing back what was read",
+        "writing back the value that was read",
         &diff.write_back,
         |_, (a, b)| {
-            let says = |number: &u16| match number {
-                0 => "taken".to_owned(),
-                number => format!("refused ({})", errno_name(*number)),
+            let describe = |errno: &u16| match errno {
+                0 => "accepted".to_owned(),
+                errno => format!("refused ({})", errno_name(*errno)),
             };
-            (format!("{} -> {}", says(a), says(b)), Vec::new())
+            (format!("{} -> {}", describe(a), describe(b)), Vec::new())
         },
     );
     print_section(
@@ -52,11 +52,11 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
         "writable bits",
         &diff.writable,
         |id, (a, b)| {
-            let (gone, new) = (describe_mask(id, a & !b), describe_mask(id, b & !a));
-            let list = |what: &str, fields: Vec<String>| {
-                (!fields.is_empty()).then(|| format!("{what}: {}", fields.join(", ")))
+            let (removed, added) = (describe_mask(id, a & !b), describe_mask(id, b & !a));
+            let list = |label: &str, fields: Vec<String>| {
+                (!fields.is_empty()).then(|| format!("{label}: {}", fields.join(", ")))
             };
-            let fields = [list("no longer", gone), list("also", new)];
+            let fields = [list("only in A", removed), list("only in B", added)];
             (
                 format!("{a:#x} -> {b:#x}"),
                 fields.into_iter().flatten().collect(),
@@ -66,7 +66,7 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
     print_section(
         printer,
         diff,
-        "values that are taken",
+        "accepted values",
         &diff.accepted_values,
         |id, (a, b)| {
             (
@@ -85,30 +85,30 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
     print_omissions(printer, diff);
 }
 
-/// Trials of a register that came out alike, in one row: the values and what became of them.
+/// Merges trials of a register with the same results into one row: the values and the results.
 fn group_trials(
     rows: &[HostDifference<(WriteTrial, WriteTrial)>],
 ) -> Vec<HostDifference<(Vec<String>, String)>> {
-    let mut together: Vec<HostDifference<(Vec<String>, String)>> = Vec::new();
+    let mut merged: Vec<HostDifference<(Vec<String>, String)>> = Vec::new();
     for row in rows {
         let (a, b) = &row.difference;
         let (value, change) = (
             format!("{:#x}", a.value),
             format!("{} -> {}", trial_outcome(a), trial_outcome(b)),
         );
-        let alike = together.iter_mut().find(|other| {
+        let alike = merged.iter_mut().find(|other| {
             other.id == row.id && other.difference.1 == change && other.guests == row.guests
         });
         match alike {
             Some(alike) => alike.difference.0.push(value),
-            None => together.push(HostDifference {
+            None => merged.push(HostDifference {
                 id: row.id,
                 difference: (vec![value], change),
                 guests: row.guests.clone(),
             }),
         }
     }
-    together
+    merged
 }
 
 fn print_header(printer: &mut Printer, diff: &HostDiff<'_>) {
@@ -122,7 +122,7 @@ fn print_header(printer: &mut Printer, diff: &HostDiff<'_>) {
         let counts = diff.counts().into_iter();
         let counts = counts.filter(|(_, count)| *count != 0);
         let counts: Vec<_> = counts
-            .map(|(what, count)| format!("{what} ({count})"))
+            .map(|(kind, count)| format!("{kind} ({count})"))
             .collect();
         printer.line(format_args!(
             "{}: {}",
@@ -145,12 +145,12 @@ fn print_header(printer: &mut Printer, diff: &HostDiff<'_>) {
     }
 }
 
-fn print_side(printer: &mut Printer, label: &str, named: ComparedHost<'_>) {
-    let identity = &named.record.identity;
+fn print_side(printer: &mut Printer, label: &str, host: ComparedHost<'_>) {
+    let identity = &host.record.identity;
     let emulated = if identity.emulated { ", emulated" } else { "" };
     printer.line(format_args!(
         "  {label}  {} (Linux {}, {}, MIDR_EL1 {:#x}{emulated})",
-        named.argument,
+        host.argument,
         identity.release,
         identity.cpu_and_mode(),
         identity.midr,
@@ -179,13 +179,13 @@ fn print_one_sided(
 ) {
     let title = format!("registers only in {label}");
     print_rows(printer, diff, &title, rows, |id, at_reset| {
-        let held = match at_reset {
+        let content = match at_reset {
             AtReset::Value(value) => diff.value_format.describe(id, value),
             AtReset::Poison => "poison".to_owned(),
             AtReset::Counter => "counter".to_owned(),
             AtReset::Unreadable(number) => format!("cannot be read: {}", errno_name(*number)),
         };
-        (held, Vec::new())
+        (content, Vec::new())
     });
 }
 
@@ -194,18 +194,18 @@ fn print_section<T>(
     diff: &HostDiff<'_>,
     title: &str,
     rows: &[HostDifference<T>],
-    says: impl Fn(RegisterId, &T) -> (String, Vec<String>),
+    describe: impl Fn(RegisterId, &T) -> (String, Vec<String>),
 ) {
-    print_rows(printer, diff, &format!("{title}, A -> B"), rows, says);
+    print_rows(printer, diff, &format!("{title}, A -> B"), rows, describe);
 }
 
-/// A line for each row, and what `says` gives of its fields below it.
+/// Prints a line for each row, followed by its fields; `describe` returns both.
 fn print_rows<T>(
     printer: &mut Printer,
     diff: &HostDiff<'_>,
     title: &str,
     rows: &[HostDifference<T>],
-    says: impl Fn(RegisterId, &T) -> (String, Vec<String>),
+    describe: impl Fn(RegisterId, &T) -> (String, Vec<String>),
 ) {
     if rows.is_empty() {
         return;
@@ -216,7 +216,7 @@ fn print_rows<T>(
     let column = names.max().unwrap_or(0);
     for row in rows {
         let name = diff.value_format.name(row.id);
-        let (change, fields) = says(row.id, &row.difference);
+        let (change, fields) = describe(row.id, &row.difference);
         printer.line(format_args!(
             "  {}  {change}  {}{}",
             styled(style::NAME, format_args!("{name:<column$}")),
@@ -229,7 +229,7 @@ fn print_rows<T>(
     }
 }
 
-/// The guests that a difference is about, where it is not all.
+/// Returns the guests that have a difference, or nothing for all guests.
 fn guests_suffix(diff: &HostDiff<'_>, guests: &[Features]) -> String {
     if guests.len() == diff.guests.len() {
         return String::new();
@@ -239,25 +239,25 @@ fn guests_suffix(diff: &HostDiff<'_>, guests: &[Features]) -> String {
 }
 
 fn print_omissions(printer: &mut Printer, diff: &HostDiff<'_>) {
-    let left_out = &diff.omissions;
+    let omissions = &diff.omissions;
     let mut lines = Vec::new();
-    if !left_out.registers_without_value.is_empty() {
+    if !omissions.registers_without_value.is_empty() {
         lines.push(format!(
-            "not compared: what {} held, as it is no value: KVM's reset poison, counters, \
-             another on each vCPU",
-            pluralize(left_out.registers_without_value.len(), "register")
+            "not compared: {} without a value on one side (KVM's reset poison, a counter, unreadable, \
+             or different by vCPU)",
+            pluralize(omissions.registers_without_value.len(), "register")
         ));
     }
-    if !left_out.guests_without_writable_masks.is_empty() {
+    if !omissions.guests_without_writable_masks.is_empty() {
         lines.push(
-            "not compared: writable bits, of which only one of the kernels tells (since Linux 6.7)"
+            "not compared: writable bits, which only one of the kernels reports (since Linux 6.7)"
                 .to_owned(),
         );
     }
-    if !left_out.one_sided_trials.is_empty() {
+    if !omissions.one_sided_trials.is_empty() {
         lines.push(format!(
-            "not compared: values of {} that were tried on one side only",
-            pluralize(left_out.one_sided_trials.len(), "register")
+            "not compared: values of {} that only one side tried",
+            pluralize(omissions.one_sided_trials.len(), "register")
         ));
     }
     if !lines.is_empty() {

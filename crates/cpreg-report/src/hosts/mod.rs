@@ -1,10 +1,10 @@
-//! The answer of `hosts`.
+//! Report of `hosts`.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | recorded hosts as the model |
+//! | `mod.rs` | conversion of recorded hosts to the model |
 //! | [`model`] | the model, schema `cpreg.hosts/2` |
-//! | [`text`] | its text |
+//! | [`text`] | text of the report |
 
 pub mod model;
 pub mod text;
@@ -14,7 +14,7 @@ use cpreg_hosts::IndexedHost;
 use model::{HostsReport, KernelIdentity, Recording, SCHEMA};
 
 impl HostsReport {
-    /// Makes a report of recorded hosts.
+    /// Creates a report of recorded hosts.
     pub fn new(hosts: &[IndexedHost<'_>]) -> Self {
         Self {
             schema: SCHEMA.to_owned(),

@@ -1,4 +1,4 @@
-//! The model of `hosts`, schema `cpreg.hosts/2`.
+//! Model of `hosts`, schema `cpreg.hosts/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,14 +8,14 @@ use crate::scalar::Hex;
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.hosts/2";
 
-/// Answer of `cpreg hosts`.
+/// Report of `cpreg hosts`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HostsReport {
     /// `"cpreg.hosts/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
-    /// The recorded hosts, by kernel, oldest first.
+    /// Recorded hosts by kernel, oldest first.
     pub hosts: Vec<HostSummary>,
 }
 
@@ -34,9 +34,9 @@ pub struct HostSummary {
     pub mode: Option<String>,
     /// MIDR_EL1 of its first CPU.
     pub midr: Hex,
-    /// `true` if the CPU was an emulator's.
+    /// `true` if the CPU was emulated.
     pub emulated: bool,
-    /// The guests that were recorded.
+    /// The recorded guests.
     pub recordings: Vec<Recording>,
 }
 
@@ -44,17 +44,17 @@ pub struct HostSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct KernelIdentity {
-    /// Its upstream version.
+    /// Upstream version.
     pub version: String,
-    /// Its answer to `uname -r`.
+    /// Release (`uname -r`).
     pub release: String,
-    /// Its answer to `uname -v`.
+    /// Build (`uname -v`).
     pub build: String,
-    /// Version of the distribution's package, or null if the kernel does not say it.
+    /// Version of the distribution's package, or null if the kernel does not contain it.
     pub package: Option<String>,
 }
 
-/// A guest that was recorded.
+/// A recorded guest.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Recording {

@@ -1,4 +1,4 @@
-//! The text of `hosts`.
+//! Text of `hosts`.
 
 use cpreg_hosts::host_index;
 
@@ -6,21 +6,21 @@ use super::model::{HostSummary, HostsReport, KernelIdentity, Recording};
 use crate::printer::{Printer, style, styled};
 use crate::text::pluralize;
 
-/// Prints the hosts under their kernels. `in_detail`: also how many registers each lists.
+/// Prints the hosts under their kernels. `in_detail` adds the number of registers of each guest.
 pub fn print(printer: &mut Printer, report: &HostsReport, in_detail: bool) {
     let mut kernel = None;
     for host in &report.hosts {
-        let own = &host.kernel;
-        if kernel != Some(own) {
+        let host_kernel = &host.kernel;
+        if kernel != Some(host_kernel) {
             if kernel.is_some() {
                 printer.line("");
             }
-            kernel = Some(own);
+            kernel = Some(host_kernel);
             printer.line(format_args!(
                 "{}  {}{}",
-                styled(style::NAME, format_args!("linux-{}", own.version)),
-                own.release,
-                package(own)
+                styled(style::NAME, format_args!("linux-{}", host_kernel.version)),
+                host_kernel.release,
+                package_suffix(host_kernel)
             ));
         }
         let recorded = host.recordings.iter().map(|recording| {
@@ -33,42 +33,42 @@ pub fn print(printer: &mut Printer, report: &HostsReport, in_detail: bool) {
         let recorded: Vec<_> = recorded.collect();
         printer.line(format_args!(
             "  {}  {}",
-            styled(style::NAME, format_args!("{:<16}", cpu(host))),
+            styled(style::NAME, format_args!("{:<16}", cpu_and_mode(host))),
             recorded.join("  ")
         ));
     }
     printer.line("");
     let registers = if in_detail {
-        " and, in brackets, how many registers KVM lists for it"
+        " and, in parentheses, the number of registers that KVM lists"
     } else {
         ""
     };
     printer.line(format_args!(
-        "{}; beside each the vCPU features of the guests that were recorded{registers}",
+        "{}, each with the vCPU features of its recorded guests{registers}",
         pluralize(report.hosts.len(), "host")
     ));
     printer.line(format_args!(
-        "{}: {}: right about the kernels, no proof of a real machine's values",
+        "{}: {}: valid for the kernels, not for the values of a real machine",
         styled(style::DIM, "scope"),
         host_index::SOURCE
     ));
 }
 
-/// The distribution's package, if the kernel says it.
-fn package(kernel: &KernelIdentity) -> String {
+/// Returns the version of the distribution's package, if the kernel contains it.
+fn package_suffix(kernel: &KernelIdentity) -> String {
     let package = kernel.package.as_ref();
     package.map_or_else(String::new, |package| format!(" (package {package})"))
 }
 
-/// The CPU model, and the host's mode: `max+nested`.
-fn cpu(host: &HostSummary) -> String {
+/// Returns the CPU model and the host's mode: `max+nested`.
+fn cpu_and_mode(host: &HostSummary) -> String {
     match &host.mode {
         Some(mode) => format!("{}+{mode}", host.cpu),
         None => host.cpu.clone(),
     }
 }
 
-/// The features as they are written behind a host's name: `pmu,sve`.
+/// Returns the features as in the name of a destination: `pmu,sve`.
 fn features(recording: &Recording) -> String {
     if recording.features.is_empty() {
         "none".to_owned()

@@ -1,4 +1,4 @@
-//! The answer of `diff` as its model.
+//! Conversion of the comparison of `diff` to its model.
 
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value, differing_fields};

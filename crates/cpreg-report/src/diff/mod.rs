@@ -1,13 +1,13 @@
-//! The answer of `diff`: what differs between two files.
+//! Report of `diff`: the differences between two files.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the comparison, once, for both forms |
+//! | `mod.rs` | the comparison, for both forms |
 //! | [`model`] | its model, schema `cpreg.diff/2` |
-//! | `json` | the comparison as its model |
-//! | [`text`] | its text |
+//! | `json` | conversion of the comparison to the model |
+//! | [`text`] | text of the comparison |
 //!
-//! What a difference means for a migration is `check`'s to say.
+//! `check` decides what a difference means for a migration.
 
 mod json;
 pub mod model;
@@ -28,53 +28,53 @@ use crate::contents::{Contents, VcpuState};
 use crate::rows::{ExtensionRow, RegisterRow, Row, extensions, registers, rows};
 use crate::value::ValueFormat;
 
-/// What differs between A and B.
+/// Differences between A and B.
 #[derive(Debug)]
 pub struct Diff<'a> {
     /// The first file.
     pub a: &'a Contents,
     /// The second file.
     pub b: &'a Contents,
-    /// Style of names and values.
+    /// Format of names and values.
     pub value_format: ValueFormat,
-    /// Whether values that guests change are compared too.
+    /// `true` if values that guests change are compared too.
     pub all: bool,
-    /// Differences of the outlines.
+    /// Differences of the machine shapes.
     pub shape: Vec<shape::ShapeDifference>,
     /// Registers that only A lists.
     pub only_in_a: Vec<RegisterRow>,
     /// Registers that only B lists.
     pub only_in_b: Vec<RegisterRow>,
-    /// Registers that both list with different values.
+    /// Registers that both list, with different values.
     pub values: Vec<Row<RegisterId, (Value, Value)>>,
-    /// Core registers; only compared with `all`, and where both are streams.
+    /// Core registers that differ; compared only with `all`, and if both files are streams.
     pub core_registers: Vec<Row<CoreRegisterKey, CoreRegisterPair>>,
     /// Extensions that only A has.
     pub extensions_only_in_a: Vec<ExtensionRow>,
     /// Extensions that only B has.
     pub extensions_only_in_b: Vec<ExtensionRow>,
-    /// Extensions that both have with different contents.
+    /// Extensions that both have, with different contents.
     pub extensions: Vec<Row<Cow<'static, str>, (Content, Content)>>,
-    /// Differences that are left out, and what could not be compared.
+    /// Counts of omitted differences, and of things that could not be compared.
     pub omissions: DiffOmissions,
-    /// How many registers both have, with values that were compared.
+    /// Number of registers that both have and whose values were compared.
     pub compared_registers: usize,
 }
 
-/// A core register: its place among them, its name and id.
+/// A core register: its position, name and id.
 pub type CoreRegisterKey = (usize, String, Option<RegisterId>);
 
-/// A core register's value in A and in B; none where the vCPU is in another execution state.
+/// Value of a core register in A and in B; `None` if the vCPU is in another execution state.
 pub type CoreRegisterPair = (Option<u64>, Option<u64>);
 
-/// What differs and was left out, or could not be compared.
+/// Counts of omitted differences, and of things that could not be compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiffOmissions {
-    /// Registers that guests change as they run, core registers included.
+    /// Registers that running guests change, including core registers.
     pub registers: usize,
-    /// Extensions that guests change as they run.
+    /// Extensions that running guests change.
     pub extensions: usize,
-    /// Registers whose value a profile does not have.
+    /// Registers whose value a profile lacks.
     pub registers_without_value: usize,
     /// vCPUs that only one side has.
     pub vcpus: usize,
@@ -82,15 +82,15 @@ pub struct DiffOmissions {
 
 impl<'a> Diff<'a> {
     /// Compares two files.
-    pub fn new(a: &'a Contents, b: &'a Contents, all: bool, secrets: bool) -> Self {
+    pub fn new(a: &'a Contents, b: &'a Contents, all: bool, show_secrets: bool) -> Self {
         let accelerators = [a.destination.accelerator, b.destination.accelerator];
-        let printing = ValueFormat::new(accelerators[0].or(accelerators[1]), secrets);
+        let value_format = ValueFormat::new(accelerators[0].or(accelerators[1]), show_secrets);
         let mut diff = Self {
             a,
             b,
-            value_format: printing,
+            value_format,
             all,
-            shape: shape(a, b),
+            shape: shape_differences(a, b),
             only_in_a: Vec::new(),
             only_in_b: Vec::new(),
             values: Vec::new(),
@@ -108,22 +108,22 @@ impl<'a> Diff<'a> {
         diff
     }
 
-    /// Whether nothing that was compared differs.
+    /// Returns `true` if nothing that was compared differs.
     pub fn is_equal(&self) -> bool {
         self.shape.is_empty() && self.differing_registers() == 0 && self.differing_extensions() == 0
     }
 
-    /// How many registers differ.
+    /// Returns the number of registers that differ.
     pub fn differing_registers(&self) -> usize {
         self.only_in_a.len() + self.only_in_b.len() + self.values.len() + self.core_registers.len()
     }
 
-    /// How many extensions differ.
+    /// Returns the number of extensions that differ.
     pub fn differing_extensions(&self) -> usize {
         self.extensions_only_in_a.len() + self.extensions_only_in_b.len() + self.extensions.len()
     }
 
-    /// The vCPUs that both have, by number.
+    /// Returns the vCPUs that both files have, by number.
     fn pairs(
         &self,
     ) -> impl Iterator<Item = (usize, (&'a DestinationVcpu, &'a DestinationVcpu))> + use<'a> {
@@ -131,8 +131,8 @@ impl<'a> Diff<'a> {
     }
 
     fn compare_registers(&mut self, accelerators: [Option<Accelerator>; 2]) {
-        let only = |mine: &'a DestinationVcpu, other: &'a DestinationVcpu| {
-            let registers = mine.registers().iter().cloned();
+        let only = |one: &'a DestinationVcpu, other: &'a DestinationVcpu| {
+            let registers = one.registers().iter().cloned();
             let registers = registers.filter(|register| other.get(register.id).is_none());
             DestinationVcpu::new(registers, Vec::new())
         };
@@ -143,7 +143,7 @@ impl<'a> Diff<'a> {
 
         let mut in_both = BTreeSet::new();
         let mut unknown = BTreeSet::new();
-        let mut left_out = BTreeSet::new();
+        let mut omitted = BTreeSet::new();
         let mut differing = Vec::new();
         for (number, (a, b)) in self.pairs() {
             for register in a.registers() {
@@ -152,13 +152,13 @@ impl<'a> Diff<'a> {
                     continue;
                 };
                 in_both.insert(id);
-                let changes = accelerators
+                let is_changed = accelerators
                     .into_iter()
                     .any(|accelerator| is_changed_by_guests(accelerator, id));
                 match (&register.value, &other.value) {
                     (Some(a), Some(b)) if a == b => {}
-                    (Some(_), Some(_)) if changes && !self.all => {
-                        left_out.insert(id);
+                    (Some(_), Some(_)) if is_changed && !self.all => {
+                        omitted.insert(id);
                     }
                     (Some(a), Some(b)) => differing.push((number, id, (a.clone(), b.clone()))),
                     _ => {
@@ -169,16 +169,16 @@ impl<'a> Diff<'a> {
         }
         self.values = rows(differing);
         self.compared_registers = in_both
-            .difference(&left_out)
+            .difference(&omitted)
             .filter(|id| !unknown.contains(id))
             .count();
-        self.omissions.registers += left_out.len();
+        self.omissions.registers += omitted.len();
         self.omissions.registers_without_value = unknown.len();
     }
 
     fn compare_extensions(&mut self) {
-        let only = |mine: &'a DestinationVcpu, other: &'a DestinationVcpu| {
-            let extensions = mine.extensions.iter().cloned();
+        let only = |one: &'a DestinationVcpu, other: &'a DestinationVcpu| {
+            let extensions = one.extensions.iter().cloned();
             let extensions = extensions.filter(|it| other.extension(&it.name).is_none());
             DestinationVcpu::new([], extensions.collect())
         };
@@ -187,7 +187,7 @@ impl<'a> Diff<'a> {
         self.extensions_only_in_a = extensions(only_a.iter().map(|(number, vcpu)| (*number, vcpu)));
         self.extensions_only_in_b = extensions(only_b.iter().map(|(number, vcpu)| (*number, vcpu)));
 
-        let mut left_out = BTreeSet::new();
+        let mut omitted = BTreeSet::new();
         let mut differing = Vec::new();
         for (number, (a, b)) in self.pairs() {
             for extension in &a.extensions {
@@ -197,22 +197,23 @@ impl<'a> Diff<'a> {
                 if extension.content == other.content {
                     continue;
                 }
-                // QEMU's feature bits say what the CPU is; all others hold what the guest did.
+                // QEMU's feature bits describe the CPU; all other extensions hold state of the
+                // guest.
                 if self.all || extension.name == Extension::FEATURES {
                     let contents = (extension.content.clone(), other.content.clone());
                     differing.push((number, extension.name.clone(), contents));
                 } else {
-                    left_out.insert(extension.name.clone());
+                    omitted.insert(extension.name.clone());
                 }
             }
         }
         self.extensions = rows(differing);
-        self.omissions.extensions = left_out.len();
+        self.omissions.extensions = omitted.len();
     }
 
     fn compare_cores(&mut self) {
         let mut differing = Vec::new();
-        let registers = |core: &VcpuState| core.registers.clone();
+        let registers = |state: &VcpuState| state.registers.clone();
         let pairs = self.a.vcpu_states.iter().map(registers);
         let pairs = pairs.zip(self.b.vcpu_states.iter().map(registers));
         for (number, (a, b)) in pairs.enumerate() {
@@ -236,38 +237,39 @@ impl<'a> Diff<'a> {
         }
     }
 
-    /// How many vCPUs were compared.
+    /// Returns the number of vCPUs that were compared.
     pub fn compared_vcpus(&self) -> usize {
         self.a.vcpus().len().min(self.b.vcpus().len())
     }
 
-    /// Whether these are all that were compared.
+    /// Returns `true` if the set contains all compared vCPUs.
     pub fn is_all_vcpus(&self, vcpus: &VcpuSet) -> bool {
         vcpus.iter().count() == self.compared_vcpus()
     }
 }
 
-/// How the outlines differ, what executes the guest included.
-fn shape(a: &Contents, b: &Contents) -> Vec<shape::ShapeDifference> {
+/// Returns the differences of the machine shapes, including the accelerator.
+fn shape_differences(a: &Contents, b: &Contents) -> Vec<shape::ShapeDifference> {
     let mut differences = Vec::new();
-    let (ours, theirs) = (a.destination.accelerator, b.destination.accelerator);
-    if let (Some(ours), Some(theirs)) = (ours, theirs)
-        && ours != theirs
+    let accelerators = (a.destination.accelerator, b.destination.accelerator);
+    if let (Some(source), Some(destination)) = accelerators
+        && source != destination
     {
         differences.push(shape::ShapeDifference {
             subject: "accelerator".to_owned(),
-            source: Some(ours.name().to_owned()),
-            destination: Some(theirs.name().to_owned()),
+            source: Some(source.name().to_owned()),
+            destination: Some(destination.name().to_owned()),
             blocks: true,
         });
     }
-    if let (Some(ours), Some(theirs)) = (&a.destination.shape, &b.destination.shape) {
-        differences.extend(ours.differences(theirs));
+    if let (Some(source), Some(destination)) = (&a.destination.shape, &b.destination.shape) {
+        differences.extend(source.differences(destination));
     }
     differences
 }
 
-/// Whether a guest changes a register's value as it runs, so that another value says nothing about the host.
+/// Returns `true` if a running guest changes the register, so that a different value is not a
+/// property of the host.
 fn is_changed_by_guests(accelerator: Option<Accelerator>, id: RegisterId) -> bool {
     match accelerator {
         Some(Accelerator::Tcg) => !tcg::is_constant(id),

@@ -1,4 +1,4 @@
-//! The model of `diff`, schema `cpreg.diff/2`.
+//! Model of `diff`, schema `cpreg.diff/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use crate::scalar::{Hex, Id, Vcpus};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.diff/2";
 
-/// Answer of `cpreg diff A B`.
+/// Report of `cpreg diff A B`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct DiffReport {
@@ -19,13 +19,13 @@ pub struct DiffReport {
     pub schema: String,
     /// `true` if nothing that was compared differs.
     pub equal: bool,
-    /// `true` if values that guests change as they run were compared (`--all`).
+    /// `true` if values that running guests change were compared (`--all`).
     pub all: bool,
     /// The first file.
     pub a: ComparedFile,
     /// The second file.
     pub b: ComparedFile,
-    /// Differences of the outlines.
+    /// Differences of the machine shapes.
     pub shape: Vec<ShapeDifference>,
     /// Registers that only A lists, ascending by id.
     pub only_in_a: Vec<OneSidedRegister>,
@@ -33,12 +33,12 @@ pub struct DiffReport {
     pub only_in_b: Vec<OneSidedRegister>,
     /// Registers that both list with different values, ascending by id.
     pub values: Vec<ValueDifference>,
-    /// With `--all`, where both are streams: the registers that QEMU keeps before its list and that
-    /// differ.
+    /// Core registers that differ, which QEMU stores before the register list; with `--all`, if
+    /// both files are streams.
     pub core_registers: Vec<CoreRegisterDifference>,
-    /// Parts of the CPU state that are no registers and differ.
+    /// Extensions that differ: CPU state that is not a register.
     pub extensions: Vec<ExtensionDifference>,
-    /// Differences that are left out, and things that could not be compared.
+    /// Counts of omitted differences, and of things that could not be compared.
     pub omissions: OmissionCounts,
 }
 
@@ -56,19 +56,19 @@ pub struct ComparedFile {
     pub vcpus: usize,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,
-    /// Of a stream, the run state of the guest, or null; not compared.
+    /// Run state of the guest of a stream, or null; not compared.
     pub run_state: Option<String>,
 }
 
-/// A difference of the outlines.
+/// A difference of the machine shapes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ShapeDifference {
-    /// `"accelerator"`, or as in `cpreg.check/2`.
+    /// `"accelerator"`, or a kind of `cpreg.check/2`.
     pub kind: String,
-    /// Property of A, or null.
+    /// Value of A, or null.
     pub a: Option<String>,
-    /// Property of B, or null.
+    /// Value of B, or null.
     pub b: Option<String>,
 }
 
@@ -82,9 +82,9 @@ pub struct OneSidedRegister {
     pub id: Id,
     /// Its name.
     pub name: String,
-    /// Its value; null if a profile does not have it.
+    /// Value; null if a profile lacks it.
     pub value: Option<String>,
-    /// True if the value is kept back; else absent.
+    /// `true` if the value is hidden; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
 }
@@ -103,11 +103,11 @@ pub struct ValueDifference {
     pub a: Option<String>,
     /// Its value in B.
     pub b: Option<String>,
-    /// True if the values are kept back; else absent.
+    /// `true` if the values are hidden; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
-    /// The fields that differ, then bits that belong to none; empty if the register's fields are
-    /// not known.
+    /// Fields that differ, then bits that belong to no field; empty if the fields of the register
+    /// are not known.
     pub fields: Vec<FieldChange>,
 }
 
@@ -121,13 +121,13 @@ pub struct CoreRegisterDifference {
     pub id: Option<Id>,
     /// Its name.
     pub name: String,
-    /// Its value in A; null if the vCPU is in another execution state there.
+    /// Value in A; null if the vCPU is in another execution state.
     pub a: Option<Hex>,
-    /// Its value in B, likewise.
+    /// Value in B; null if the vCPU is in another execution state.
     pub b: Option<Hex>,
 }
 
-/// A part of the CPU state that is no register and differs.
+/// An extension that differs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ExtensionDifference {
@@ -135,19 +135,19 @@ pub struct ExtensionDifference {
     pub vcpus: Vcpus,
     /// QEMU's name of the subsection, or `"env.features"`.
     pub name: String,
-    /// Content in A: a number `"0x…"`, or its bytes, two digits each; null if A lacks it.
+    /// Content in A: a number `"0x…"`, or its bytes with two digits each; null if A lacks it.
     pub a: Option<String>,
-    /// Content in B, likewise.
+    /// Content in B, in the same form.
     pub b: Option<String>,
 }
 
-/// Differences that are left out, and things that could not be compared.
+/// Counts of omitted differences, and of things that could not be compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct OmissionCounts {
-    /// Number of registers with other values, as guests change them.
+    /// Number of registers that differ and that running guests change.
     pub registers: usize,
-    /// Number of extensions, likewise.
+    /// Number of extensions that differ and that running guests change.
     pub extensions: usize,
     /// Number of registers without a recorded value on one side.
     pub registers_without_value: usize,

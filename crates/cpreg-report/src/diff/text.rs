@@ -1,4 +1,4 @@
-//! The text of `diff`: A's value, then B's; names first, ids behind.
+//! Text of `diff`: name, value of A, value of B, id.
 
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value};
@@ -10,7 +10,7 @@ use crate::rows::{ExtensionRow, RegisterRow};
 use crate::text::{describe_extension, pluralize};
 use crate::value::{field_changes, id_digits};
 
-/// Prints the whole answer.
+/// Prints the whole report.
 pub fn print(printer: &mut Printer, diff: &Diff<'_>) {
     print_header(printer, diff);
     print_shape(printer, diff);
@@ -34,12 +34,12 @@ fn print_header(printer: &mut Printer, diff: &Diff<'_>) {
         let counts = [
             (diff.shape.len(), "machine and devices"),
             (diff.differing_registers(), "registers"),
-            (diff.differing_extensions(), "parts of the cpu sections"),
+            (diff.differing_extensions(), "extensions"),
         ];
         let counts: Vec<_> = counts
             .into_iter()
             .filter(|(count, _)| *count != 0)
-            .map(|(count, what)| format!("{what} ({count})"))
+            .map(|(count, kind)| format!("{kind} ({count})"))
             .collect();
         printer.line(format_args!(
             "{}: {}",
@@ -60,7 +60,7 @@ fn print_side(printer: &mut Printer, label: &str, contents: &Contents) {
         "  {label}  {} ({}, {}, {}{}{})",
         contents.name,
         contents.kind(),
-        contents.machine().unwrap_or("machine unknown"),
+        contents.machine().unwrap_or("unknown machine"),
         pluralize(contents.vcpus().len(), "vCPU"),
         accelerator.unwrap_or_default(),
         state.map(|state| format!(", {state}")).unwrap_or_default(),
@@ -132,7 +132,7 @@ fn print_values(printer: &mut Printer, diff: &Diff<'_>) {
     }
 }
 
-/// How wide the names' column is.
+/// Returns the width of the column of names.
 fn column(diff: &Diff<'_>, ids: impl Iterator<Item = RegisterId>) -> usize {
     let widths = ids.map(|id| diff.value_format.name(id).len());
     widths.max().unwrap_or(0)
@@ -190,10 +190,7 @@ fn print_extensions(printer: &mut Printer, diff: &Diff<'_>) {
         return;
     }
     printer.line("");
-    printer.line(format_args!(
-        "parts of the cpu sections ({})",
-        diff.differing_extensions()
-    ));
+    printer.line(format_args!("extensions ({})", diff.differing_extensions()));
     let only = |printer: &mut Printer, label: &str, rows: &[ExtensionRow]| {
         for row in rows {
             for (vcpus, content) in &row.values {
@@ -229,35 +226,31 @@ fn print_extensions(printer: &mut Printer, diff: &Diff<'_>) {
 }
 
 fn print_omissions(printer: &mut Printer, diff: &Diff<'_>) {
-    let left_out = diff.omissions;
+    let omissions = diff.omissions;
     let mut lines = Vec::new();
-    if left_out.registers + left_out.extensions != 0 {
-        let mut what = Vec::new();
-        if left_out.registers != 0 {
-            what.push(pluralize(left_out.registers, "register"));
+    if omissions.registers + omissions.extensions != 0 {
+        let mut omitted = Vec::new();
+        if omissions.registers != 0 {
+            omitted.push(pluralize(omissions.registers, "register"));
         }
-        if left_out.extensions != 0 {
-            let noun = "part";
-            what.push(format!(
-                "{} of the cpu sections",
-                pluralize(left_out.extensions, noun)
-            ));
+        if omissions.extensions != 0 {
+            omitted.push(pluralize(omissions.extensions, "extension"));
         }
         lines.push(format!(
-            "left out: {} that differ, as guests change them; --all lists them",
-            what.join(" and ")
+            "omitted: differences in {} that running guests change; --all lists them",
+            omitted.join(" and ")
         ));
     }
-    if left_out.registers_without_value != 0 {
+    if omissions.registers_without_value != 0 {
         lines.push(format!(
             "not compared: {} without a recorded value",
-            pluralize(left_out.registers_without_value, "register")
+            pluralize(omissions.registers_without_value, "register")
         ));
     }
-    if left_out.vcpus != 0 {
+    if omissions.vcpus != 0 {
         lines.push(format!(
             "not compared: {} that only one side has",
-            pluralize(left_out.vcpus, "vCPU")
+            pluralize(omissions.vcpus, "vCPU")
         ));
     }
     if !lines.is_empty() {

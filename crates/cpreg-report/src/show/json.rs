@@ -1,4 +1,4 @@
-//! The answer of `show` as its model.
+//! Conversion of the view of `show` to its model.
 
 use cpreg::register::Value;
 use cpreg::vm::Content;
@@ -13,11 +13,11 @@ use crate::field::{FieldReport, FieldValue, meaning};
 use crate::names::ContentsKind;
 
 impl From<&ContentsView<'_>> for ShowReport {
-    fn from(shown: &ContentsView<'_>) -> Self {
-        let contents = shown.contents;
+    fn from(view: &ContentsView<'_>) -> Self {
+        let contents = view.contents;
         let shape = contents.destination.shape.clone().unwrap_or_default();
-        let recorded = match &contents.origin {
-            Origin::Profile(recorded) | Origin::Host(recorded) => Some((**recorded).clone()),
+        let origin = match &contents.origin {
+            Origin::Profile(origin) | Origin::Host(origin) => Some((**origin).clone()),
             _ => None,
         };
         let report = match &contents.origin {
@@ -39,12 +39,12 @@ impl From<&ContentsView<'_>> for ShowReport {
             instance: device.instance,
             version: device.version,
         });
-        let not_listed = shown
+        let missing = view
             .missing_registers()
             .into_iter()
             .map(|id| MissingRegister {
                 id: id.into(),
-                name: shown.value_format.name(id),
+                name: view.value_format.name(id),
             });
         Self {
             schema: SCHEMA.to_owned(),
@@ -58,63 +58,63 @@ impl From<&ContentsView<'_>> for ShowReport {
             ram: ram.collect(),
             devices: devices.collect(),
             stream: contents.stream().cloned(),
-            origin: recorded,
+            origin,
             report,
-            vcpu_states: vcpu_states(shown),
-            registers: registers(shown),
-            missing_registers: not_listed.collect(),
-            extensions: extensions(shown),
+            vcpu_states: vcpu_states(view),
+            registers: registers(view),
+            missing_registers: missing.collect(),
+            extensions: extensions(view),
         }
     }
 }
 
-fn vcpu_states(shown: &ContentsView<'_>) -> Vec<VcpuState> {
-    let mut cores = Vec::new();
-    for (number, core) in &shown.vcpu_states {
-        let chosen: Vec<_> = core
+fn vcpu_states(view: &ContentsView<'_>) -> Vec<VcpuState> {
+    let mut states = Vec::new();
+    for (number, state) in &view.vcpu_states {
+        let selected: Vec<_> = state
             .registers
             .iter()
-            .filter(|register| shown.selection.is_empty() || shown.is_selected(register))
+            .filter(|register| view.selection.is_empty() || view.is_selected(register))
             .map(|register| CoreRegister {
                 name: register.name.clone(),
                 id: register.id.map(Into::into),
                 value: register.value.into(),
                 fields: register
                     .id
-                    .map(|id| fields(&shown.selected_fields(id, register.value)))
+                    .map(|id| fields(&view.selected_fields(id, register.value)))
                     .unwrap_or_default(),
             })
             .collect();
-        if chosen.is_empty() {
+        if selected.is_empty() {
             continue;
         }
-        cores.push(VcpuState {
+        states.push(VcpuState {
             vcpu: *number,
-            power: core.power.to_owned(),
-            mode: core.mode.clone(),
-            registers: chosen,
+            power: state.power.to_owned(),
+            mode: state.mode.clone(),
+            registers: selected,
         });
     }
-    cores
+    states
 }
 
-fn registers(shown: &ContentsView<'_>) -> Vec<Register> {
+fn registers(view: &ContentsView<'_>) -> Vec<Register> {
     let mut registers = Vec::new();
-    for row in &shown.registers {
+    for row in &view.registers {
         let id = row.key;
-        let hidden = id.is_secret() && !shown.value_format.show_secrets;
+        let is_hidden = id.is_secret() && !view.value_format.show_secrets;
         for (vcpus, value) in &row.values {
-            let visible = value.as_ref().filter(|_| !hidden);
+            let visible = value.as_ref().filter(|_| !is_hidden);
             registers.push(Register {
                 vcpus: vcpus.into(),
                 id: id.into(),
-                name: shown.value_format.name(id),
+                name: view.value_format.name(id),
                 value: visible.map(ToString::to_string),
-                secret: hidden.then_some(true),
+                secret: is_hidden.then_some(true),
                 meaning: visible.and_then(|value| meaning(id, value)),
                 fields: visible
                     .and_then(Value::as_u64)
-                    .map(|value| fields(&shown.selected_fields(id, value)))
+                    .map(|value| fields(&view.selected_fields(id, value)))
                     .unwrap_or_default(),
             });
         }
@@ -126,9 +126,9 @@ fn fields(fields: &[FieldValue]) -> Vec<FieldReport> {
     fields.iter().map(FieldReport::from).collect()
 }
 
-fn extensions(shown: &ContentsView<'_>) -> Vec<Extension> {
+fn extensions(view: &ContentsView<'_>) -> Vec<Extension> {
     let mut extensions = Vec::new();
-    for row in &shown.extensions {
+    for row in &view.extensions {
         for (vcpus, content) in &row.values {
             let (number, bytes) = match content {
                 Content::Number(number) => (Some((*number).into()), None),

@@ -1,11 +1,11 @@
-//! The answer of `show`: what a file holds, or the part of it that was asked for.
+//! Report of `show`: the contents of a file, or the registers that the user selects.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the answer, once, for both forms |
+//! | `mod.rs` | the view, for both forms |
 //! | [`model`] | its model, schema `cpreg.show/2` |
-//! | `json` | the answer as its model |
-//! | [`text`] | its text |
+//! | `json` | conversion of the view to the model |
+//! | [`text`] | text of the view |
 
 mod json;
 pub mod model;
@@ -18,67 +18,71 @@ use crate::field::{FieldValue, RegisterSelection, decode_fields};
 use crate::rows::{ExtensionRow, RegisterRow};
 use crate::value::ValueFormat;
 
-/// What is shown.
+/// Contents of a file, as `show` presents them.
 #[derive(Debug)]
 pub struct ContentsView<'a> {
-    /// The file.
+    /// Contents of the file.
     pub contents: &'a Contents,
-    /// Style of names and values.
+    /// Format of names and values.
     pub value_format: ValueFormat,
-    /// Only these, if there are any.
+    /// Selected registers; empty for all.
     pub selection: Vec<RegisterSelection>,
-    /// Decode fields.
+    /// `true` if fields are decoded.
     pub show_fields: bool,
-    /// How many vCPUs are shown.
+    /// Number of vCPUs in the view.
     pub vcpu_count: usize,
-    /// The core registers by vCPU.
+    /// Core registers by vCPU.
     pub vcpu_states: Vec<(usize, &'a VcpuState)>,
-    /// The registers.
+    /// Listed registers.
     pub registers: Vec<RegisterRow>,
-    /// The extensions.
+    /// Extensions.
     pub extensions: Vec<ExtensionRow>,
 }
 
 impl ContentsView<'_> {
-    /// Whether a core register was asked for.
+    /// Returns `true` if a core register is selected.
     ///
-    /// By name too: under TCG `SP_EL1` is a system register's name, but no list has that register.
-    pub fn is_selected(&self, general: &CoreRegister) -> bool {
-        self.selection.iter().any(|wanted| {
-            general.id == Some(wanted.id) || general.name == self.value_format.name(wanted.id)
+    /// Names match too: under TCG `SP_EL1` is the name of a system register, but no list contains
+    /// it.
+    pub fn is_selected(&self, register: &CoreRegister) -> bool {
+        self.selection.iter().any(|selected| {
+            register.id == Some(selected.id) || register.name == self.value_format.name(selected.id)
         })
     }
 
-    /// The registers that were asked for and are nowhere.
+    /// Returns the selected registers that the file lacks.
     pub fn missing_registers(&self) -> Vec<RegisterId> {
-        let is_there = |wanted: &&RegisterSelection| {
-            let listed = self.registers.iter().any(|row| row.key == wanted.id);
-            let mut general = self
+        let is_present = |selected: &&RegisterSelection| {
+            let is_listed = self.registers.iter().any(|row| row.key == selected.id);
+            let mut core_registers = self
                 .vcpu_states
                 .iter()
                 .flat_map(|(_, core)| &core.registers);
-            listed
-                || general.any(|register| {
-                    register.id == Some(wanted.id)
-                        || register.name == self.value_format.name(wanted.id)
+            is_listed
+                || core_registers.any(|register| {
+                    register.id == Some(selected.id)
+                        || register.name == self.value_format.name(selected.id)
                 })
         };
-        let missing = self.selection.iter().filter(|wanted| !is_there(wanted));
-        missing.map(|wanted| wanted.id).collect()
-    }
-
-    /// The fields to show of a register: those asked for, or all.
-    pub fn selected_fields(&self, id: RegisterId, value: u64) -> Vec<FieldValue> {
-        let mut chosen = self
+        let missing = self
             .selection
             .iter()
-            .filter(|wanted| wanted.id == id)
+            .filter(|selected| !is_present(selected));
+        missing.map(|selected| selected.id).collect()
+    }
+
+    /// Returns the fields of a register to show: the selected ones, or all.
+    pub fn selected_fields(&self, id: RegisterId, value: u64) -> Vec<FieldValue> {
+        let mut selected = self
+            .selection
+            .iter()
+            .filter(|selected| selected.id == id)
             .peekable();
-        if chosen.peek().is_none() && !self.show_fields {
+        if selected.peek().is_none() && !self.show_fields {
             return Vec::new();
         }
-        let chosen: Option<Vec<Field>> = chosen.map(|wanted| wanted.field).collect();
-        match chosen {
+        let fields: Option<Vec<Field>> = selected.map(|selected| selected.field).collect();
+        match fields {
             Some(fields) if !fields.is_empty() => fields
                 .into_iter()
                 .map(|field| FieldValue::new(id, field, value))

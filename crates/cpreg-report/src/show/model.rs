@@ -1,4 +1,4 @@
-//! The model of `show`, schema `cpreg.show/2`.
+//! Model of `show`, schema `cpreg.show/2`.
 
 use cpreg_hosts::profile::ProfileOrigin;
 use schemars::JsonSchema;
@@ -12,7 +12,7 @@ use crate::vm_report::{HostPlatform, Redactions};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.show/2";
 
-/// Answer of `cpreg show`.
+/// Report of `cpreg show`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ShowReport {
@@ -31,8 +31,8 @@ pub struct ShowReport {
     pub accelerator: Option<Accelerator>,
     /// Number of vCPUs.
     pub vcpus: usize,
-    /// `"reset"` if no guest had run, `"emulated-host"` for a recorded host, else
-    /// `"guest"`.
+    /// Origin of the values: `"reset"` if no guest had run, `"emulated-host"` for a recorded host,
+    /// else `"guest"`.
     pub values: ValueOriginKind,
     /// Blocks of RAM, in the order of the file.
     pub ram: Vec<RamBlock>,
@@ -44,21 +44,21 @@ pub struct ShowReport {
     pub origin: Option<ProfileOrigin>,
     /// The report that the stream was in, or null.
     pub report: Option<ReportSummary>,
-    /// Of each vCPU of a stream, the registers that QEMU keeps before its list.
+    /// Core registers of each vCPU of a stream, which QEMU stores before the register list.
     pub vcpu_states: Vec<VcpuState>,
-    /// The listed registers, or those that were asked for; one for each value that vCPUs have,
-    /// ascending by id.
+    /// Listed registers, or those of `--register`, in ascending order of ids; one entry for each
+    /// value.
     pub registers: Vec<Register>,
-    /// Registers that were asked for and are not in the file.
+    /// Registers of `--register` that are not in the file.
     pub missing_registers: Vec<MissingRegister>,
-    /// Parts of the CPU state that are no registers; empty if registers were asked for.
+    /// Extensions: CPU state that is not a register; empty with `--register`.
     pub extensions: Vec<Extension>,
 }
 
 /// A block of RAM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RamBlock {
-    /// QEMU's name for it.
+    /// QEMU's name of the block.
     pub name: String,
     /// Length in bytes.
     pub length: Hex,
@@ -69,51 +69,51 @@ pub struct RamBlock {
 pub struct Device {
     /// QEMU's id string.
     pub name: String,
-    /// Number among several with that name.
+    /// Instance number among the sections with this name.
     pub instance: u32,
-    /// The version of its format.
+    /// Version of the section's format.
     pub version: u32,
 }
 
 /// Properties of a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Stream {
-    /// Way in which it was read, in words.
+    /// Way in which the stream was read, in words.
     pub open_method: String,
     /// Length when unpacked, in bytes.
     pub length: Hex,
     /// Run state of the guest when the stream was written, or null.
     pub run_state: Option<String>,
-    /// log2 of the page size of RAM records; null if the stream does not say.
+    /// log2 of the page size of RAM records; null if the stream does not contain it.
     pub target_page_bits: Option<u32>,
-    /// Migration capabilities that the loader must have too.
+    /// Migration capabilities that the loader must also have.
     pub capabilities: Vec<String>,
     /// The VM's UUID, or null.
     pub uuid: Option<String>,
-    /// Live sections; when RAM was not read only those that begin where RAM begins.
+    /// Live sections; without `--verify` only those that begin where RAM begins.
     pub live_sections: Vec<Device>,
-    /// Place of the device state of a postcopy migration, or null.
+    /// Location of the device state of a postcopy migration, or null.
     pub package: Option<ByteRange>,
-    /// Place of the description at the end, or null.
+    /// Location of the description at the end, or null.
     pub description: Option<ByteRange>,
-    /// `true` if the description has the right length for every section.
+    /// `true` if the description has the correct length of every section.
     pub is_description_exact: bool,
     /// RAM records by kind; null unless RAM was read (`--verify`).
     pub ram_records: Option<RamRecordCounts>,
 }
 
-/// The report that a stream was in.
+/// The report that contains a stream.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportSummary {
-    /// The cpreg that wrote it.
+    /// Version of the cpreg that wrote the report.
     pub cpreg: String,
-    /// The machine that it was made on, or null.
+    /// The machine that wrote the report, or null.
     pub host: Option<HostPlatform>,
-    /// Things that are not in it.
+    /// Things that are redacted.
     pub redactions: Redactions,
 }
 
-/// Place in a stream.
+/// Location in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ByteRange {
     /// Offset in bytes from the beginning.
@@ -129,7 +129,7 @@ pub struct RamRecordCounts {
     pub zero: u64,
     /// Whole pages.
     pub page: u64,
-    /// Changes to pages sent before.
+    /// Changes to pages that were sent before.
     pub xbzrle: u64,
     /// Compressed pages.
     pub compressed: u64,
@@ -158,14 +158,14 @@ pub struct CoreRegister {
     pub name: String,
     /// KVM's id; null in AArch32 state.
     pub id: Option<Id>,
-    /// Its value.
+    /// Value of the register.
     pub value: Hex,
-    /// As for `registers`.
+    /// Same as in `registers`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldReport>,
 }
 
-/// A listed register, with one of the values that vCPUs have.
+/// A listed register, with one of its values.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Register {
@@ -175,19 +175,20 @@ pub struct Register {
     pub id: Id,
     /// Its name.
     pub name: String,
-    /// Its value; null if a profile does not have it.
+    /// Value; null if a profile lacks it.
     pub value: Option<String>,
-    /// True if the value is kept back; else absent.
+    /// `true` if the value is hidden; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub secret: Option<bool>,
     /// Meaning of the value, where it has a name, or null.
     pub meaning: Option<String>,
-    /// The fields that were asked for, most significant first, then set bits that belong to none.
+    /// Fields, with `--fields` or `--register`, most significant first, then set bits that belong
+    /// to no field.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<FieldReport>,
 }
 
-/// A register that was asked for and is not in the file.
+/// A selected register that is not in the file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct MissingRegister {
@@ -197,7 +198,7 @@ pub struct MissingRegister {
     pub name: String,
 }
 
-/// A part of the CPU state that is no register.
+/// An extension: CPU state that is not a register.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Extension {

@@ -1,4 +1,4 @@
-//! The text of `show`: about the file, its vCPUs, then the registers by name, ids behind.
+//! Text of `show`: properties of the file, then vCPUs, then registers with their ids.
 
 use std::collections::BTreeMap;
 
@@ -17,37 +17,37 @@ use crate::rows::{RegisterRow, rows};
 use crate::text::{describe_extension, format_length, pluralize, print_line, print_list};
 use crate::value::id_digits;
 
-/// Names are put into a column of at most this width: that of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
+/// Maximum width of the column of names: that of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
 const NAME_COLUMN: usize = 36;
-/// `0x` and 16 digits.
+/// Width of a value: `0x` and 16 digits.
 const VALUE_COLUMN: usize = 18;
-/// An id in brackets.
+/// Width of an id in brackets.
 const ID_COLUMN: usize = 20;
 
-/// Prints the whole answer.
-pub fn print(printer: &mut Printer, shown: &ContentsView<'_>) {
-    if shown.selection.is_empty() {
-        print_summary(printer, shown.contents);
-        print_vcpus(printer, shown);
-        print_extensions(printer, shown);
+/// Prints the whole report.
+pub fn print(printer: &mut Printer, view: &ContentsView<'_>) {
+    if view.selection.is_empty() {
+        print_summary(printer, view.contents);
+        print_vcpus(printer, view);
+        print_extensions(printer, view);
         let mut groups: BTreeMap<Group, Vec<&RegisterRow>> = BTreeMap::new();
-        for row in &shown.registers {
+        for row in &view.registers {
             groups.entry(Group::from_id(row.key)).or_default().push(row);
         }
         for (group, rows) in groups {
             printer.line("");
             printer.line(format_args!("{} ({})", group.title(), rows.len()));
-            print_registers(printer, shown, rows);
+            print_registers(printer, view, rows);
         }
         return;
     }
-    print_selected_core_registers(printer, shown);
-    print_registers(printer, shown, shown.registers.iter().collect());
-    for id in shown.missing_registers() {
+    print_selected_core_registers(printer, view);
+    print_registers(printer, view, view.registers.iter().collect());
+    for id in view.missing_registers() {
         printer.line(format_args!(
             "  {}  not in this {}  {}",
-            styled(style::NAME, shown.value_format.name(id)),
-            shown.contents.kind(),
+            styled(style::NAME, view.value_format.name(id)),
+            view.contents.kind(),
             format_id(id)
         ));
     }
@@ -59,13 +59,13 @@ fn print_summary(printer: &mut Printer, contents: &Contents) {
         styled(style::NAME, &contents.name),
         contents.kind()
     ));
-    let unpacked = contents
+    let compression = contents
         .compression
-        .map(|packed| format!(", unpacked from {packed}"))
+        .map(|compression| format!(", compressed with {compression}"))
         .unwrap_or_default();
     match &contents.origin {
         Origin::Running { version, .. } => {
-            let text = format!("device state without RAM, from QEMU {version} through its monitor");
+            let text = format!("device state without RAM, from the monitor of QEMU {version}");
             print_line(printer, "read", &text);
         }
         Origin::Stream(stream) | Origin::Report { stream, .. } => {
@@ -73,15 +73,15 @@ fn print_summary(printer: &mut Printer, contents: &Contents) {
                 printer,
                 "read",
                 &format!(
-                    "{}; {} bytes{unpacked}",
+                    "{}; {} bytes{compression}",
                     stream.open_method, stream.length.0
                 ),
             );
         }
-        Origin::Profile(recorded) | Origin::Host(recorded) => {
+        Origin::Profile(origin) | Origin::Host(origin) => {
             let name = &contents.destination.name;
-            print_line(printer, "name", &format!("{name}{unpacked}"));
-            print_profile_origin(printer, recorded);
+            print_line(printer, "name", &format!("{name}{compression}"));
+            print_profile_origin(printer, origin);
         }
     }
     if let Origin::Report {
@@ -96,9 +96,9 @@ fn print_summary(printer: &mut Printer, contents: &Contents) {
         "machine",
         &format!(
             "{}, {}, {}",
-            contents.machine().unwrap_or("of unknown type"),
+            contents.machine().unwrap_or("unknown type"),
             pluralize(contents.vcpus().len(), "vCPU"),
-            accelerator.map_or("accelerator unknown", |accelerator| accelerator.name())
+            accelerator.map_or("unknown accelerator", |accelerator| accelerator.name())
         ),
     );
     if let Some(stream) = contents.stream() {
@@ -106,9 +106,9 @@ fn print_summary(printer: &mut Printer, contents: &Contents) {
     } else {
         let values = match contents.destination.value_origin {
             ValueOrigin::Reset => "at reset, before a guest ran",
-            ValueOrigin::Guest => "left there by a guest: taken, but no reset values",
+            ValueOrigin::Guest => "left by a guest: accepted, but not reset values",
             ValueOrigin::EmulatedHost => {
-                "at reset, of a vCPU that nobody had configured; on an emulated CPU: no proof of a real machine's"
+                "at reset, of an unconfigured vCPU on an emulated CPU: not valid for a real machine"
             }
         };
         print_line(printer, "values", values);
@@ -138,12 +138,12 @@ fn print_report_summary(printer: &mut Printer, report: &ReportSummary, verdict: 
         "report",
         &format!("written by cpreg {}, without RAM", report.cpreg),
     );
-    let blanked = &report.redactions;
-    let registers = blanked.registers.iter().map(|it| it.name.clone());
-    let parts = blanked.parts.iter().cloned();
-    let devices = blanked.devices.iter();
+    let redactions = &report.redactions;
+    let registers = redactions.registers.iter().map(|it| it.name.clone());
+    let parts = redactions.parts.iter().cloned();
+    let devices = redactions.devices.iter();
     let devices = devices.map(|it| format!("{} ({})", it.name, format_bytes(it.bytes)));
-    let uuid = blanked.uuid.then(|| "UUID".to_owned());
+    let uuid = redactions.uuid.then(|| "UUID".to_owned());
     let all = parts.chain(devices).chain(uuid).chain(registers);
     print_list(printer, "redacted", all);
     if let Some(host) = &report.host {
@@ -155,7 +155,7 @@ fn print_report_summary(printer: &mut Printer, report: &ReportSummary, verdict: 
         print_line(
             printer,
             "checked",
-            &format!("{verdict}, when it was written"),
+            &format!("{verdict}, when the report was written"),
         );
     }
 }
@@ -164,25 +164,25 @@ fn format_bytes(bytes: u64) -> String {
     format!("{bytes} byte{}", if bytes == 1 { "" } else { "s" })
 }
 
-fn print_profile_origin(printer: &mut Printer, recorded: &ProfileOrigin) {
-    let package = if recorded.package.is_empty() {
+fn print_profile_origin(printer: &mut Printer, origin: &ProfileOrigin) {
+    let package = if origin.package.is_empty() {
         String::new()
     } else {
-        format!(" ({})", recorded.package)
+        format!(" ({})", origin.package)
     };
     print_line(
         printer,
         "recorded",
-        &format!("{} {}{package}", recorded.program, recorded.version),
+        &format!("{} {}{package}", origin.program, origin.version),
     );
-    if !recorded.kernel.is_empty() {
-        print_line(printer, "kernel", &recorded.kernel);
+    if !origin.kernel.is_empty() {
+        print_line(printer, "kernel", &origin.kernel);
     }
-    if !recorded.cpu.is_empty() {
-        print_line(printer, "CPU", &recorded.cpu);
+    if !origin.cpu.is_empty() {
+        print_line(printer, "CPU", &origin.cpu);
     }
-    if !recorded.command.is_empty() {
-        print_line(printer, "command", &recorded.command.join(" "));
+    if !origin.command.is_empty() {
+        print_line(printer, "command", &origin.command.join(" "));
     }
 }
 
@@ -216,19 +216,19 @@ fn print_stream(printer: &mut Printer, stream: &Stream) {
     if !live.is_empty() {
         print_line(printer, "live", &live.join(", "));
     }
-    // `{}` is what cpreg writes where there is none.
+    // cpreg writes `{}` into a stream that has no description.
     let description = stream.description.as_ref();
     if description.is_none_or(|description| description.length.0 <= 2) {
         print_line(
             printer,
             "note",
-            "it has no description of its devices at the end",
+            "the stream has no description of its devices at the end",
         );
     } else if !stream.is_description_exact {
         print_line(
             printer,
             "note",
-            "its description does not fit: it has been edited; QEMU does not mind",
+            "the description does not match the stream, which was edited; QEMU accepts that",
         );
     }
     if let Some(counts) = stream.ram_records {
@@ -249,12 +249,15 @@ fn print_stream(printer: &mut Printer, stream: &Stream) {
     }
 }
 
-/// Each vCPU's core registers; zeros go without saying.
-fn print_vcpus(printer: &mut Printer, shown: &ContentsView<'_>) {
-    for (number, core) in &shown.vcpu_states {
+/// Prints the core registers of each vCPU; registers that are zero are only counted.
+fn print_vcpus(printer: &mut Printer, view: &ContentsView<'_>) {
+    for (number, state) in &view.vcpu_states {
         printer.line("");
-        printer.line(format_args!("vCPU {number}: {}; {}", core.power, core.mode));
-        let (zero, others): (Vec<_>, Vec<_>) = core.registers.iter().partition(|it| it.value == 0);
+        printer.line(format_args!(
+            "vCPU {number}: {}; {}",
+            state.power, state.mode
+        ));
+        let (zero, others): (Vec<_>, Vec<_>) = state.registers.iter().partition(|it| it.value == 0);
         for row in others.chunks(3) {
             let row: Vec<_> = row
                 .iter()
@@ -274,15 +277,15 @@ fn print_vcpus(printer: &mut Printer, shown: &ContentsView<'_>) {
     }
 }
 
-/// The core registers that were asked for.
-fn print_selected_core_registers(printer: &mut Printer, shown: &ContentsView<'_>) {
-    let chosen = shown.vcpu_states.iter().flat_map(|(number, core)| {
-        let registers = core.registers.iter().enumerate();
+/// Prints the selected core registers.
+fn print_selected_core_registers(printer: &mut Printer, view: &ContentsView<'_>) {
+    let selected = view.vcpu_states.iter().flat_map(|(number, state)| {
+        let registers = state.registers.iter().enumerate();
         registers
-            .filter(|(_, register)| shown.is_selected(register))
+            .filter(|(_, register)| view.is_selected(register))
             .map(|(at, it)| (*number, (at, it.name.as_str(), it.id), it.value))
     });
-    for row in rows(chosen) {
+    for row in rows(selected) {
         let (_, name, id) = row.key;
         for (vcpus, value) in row.values {
             let line = format!(
@@ -290,79 +293,78 @@ fn print_selected_core_registers(printer: &mut Printer, shown: &ContentsView<'_>
                 styled(style::NAME, name),
                 format!("{value:#x}"),
                 id.map(format_id).unwrap_or_default(),
-                vcpu_suffix(shown, &vcpus),
+                vcpu_suffix(view, &vcpus),
             );
             printer.line(line.trim_end());
             if let Some(id) = id {
-                field::print_fields(printer, &shown.selected_fields(id, value));
+                field::print_fields(printer, &view.selected_fields(id, value));
             }
         }
     }
 }
 
-fn print_extensions(printer: &mut Printer, shown: &ContentsView<'_>) {
-    if shown.extensions.is_empty() {
+fn print_extensions(printer: &mut Printer, view: &ContentsView<'_>) {
+    if view.extensions.is_empty() {
         return;
     }
     printer.line("");
-    printer.line(format_args!(
-        "parts of the cpu sections ({})",
-        shown.extensions.len()
-    ));
-    let widest = shown.extensions.iter().map(|row| row.key.len()).max();
+    printer.line(format_args!("extensions ({})", view.extensions.len()));
+    let widest = view.extensions.iter().map(|row| row.key.len()).max();
     let column = widest.unwrap_or(0).min(NAME_COLUMN);
-    for row in &shown.extensions {
+    for row in &view.extensions {
         for (number, (vcpus, content)) in row.values.iter().enumerate() {
             let name = if number == 0 { &*row.key } else { "" };
             let text = format!(
                 "  {}  {:<VALUE_COLUMN$}{}",
                 styled(style::NAME, format_args!("{name:<column$}")),
                 describe_extension(&row.key, content),
-                vcpu_suffix(shown, vcpus)
+                vcpu_suffix(view, vcpus)
             );
             printer.line(text.trim_end());
         }
     }
 }
 
-fn print_registers(printer: &mut Printer, shown: &ContentsView<'_>, rows: Vec<&RegisterRow>) {
+fn print_registers(printer: &mut Printer, view: &ContentsView<'_>, rows: Vec<&RegisterRow>) {
     let widest = rows
         .iter()
-        .map(|row| shown.value_format.name(row.key).len())
+        .map(|row| view.value_format.name(row.key).len())
         .max();
     let column = widest.unwrap_or(0).min(NAME_COLUMN);
     for row in rows {
-        print_register(printer, shown, row, column);
+        print_register(printer, view, row, column);
     }
 }
 
 fn print_register(
     printer: &mut Printer,
-    shown: &ContentsView<'_>,
+    view: &ContentsView<'_>,
     row: &RegisterRow,
     column: usize,
 ) {
     let id = row.key;
-    let mut follows = false;
+    let mut repeats = false;
     for (vcpus, value) in &row.values {
         let known = value.as_ref().and_then(Value::as_u64);
         let decoded = known
-            .filter(|_| shown.value_format.show_secrets || !id.is_secret())
-            .map(|value| shown.selected_fields(id, value))
+            .filter(|_| view.value_format.show_secrets || !id.is_secret())
+            .map(|value| view.selected_fields(id, value))
             .unwrap_or_default();
-        // Below its first value a register need not be named again, unless fields stand between.
-        let (name, behind) = if follows {
+        // Further values of a register are printed without its name, unless fields are in between.
+        let (name, id_text) = if repeats {
             (String::new(), " ".repeat(ID_COLUMN))
         } else {
-            (shown.value_format.name(id), format_id(id))
+            (view.value_format.name(id), format_id(id))
         };
-        follows = decoded.is_empty();
-        let (text, means) = value_and_meaning(shown, id, value.as_ref());
-        let means = means.map(|means| format!("  {means}")).unwrap_or_default();
+        repeats = decoded.is_empty();
+        let (text, meaning) = value_and_meaning(view, id, value.as_ref());
+        let meaning = meaning
+            .map(|meaning| format!("  {meaning}"))
+            .unwrap_or_default();
         let line = format!(
-            "  {}  {text:<VALUE_COLUMN$}  {behind}{}{means}",
+            "  {}  {text:<VALUE_COLUMN$}  {id_text}{}{meaning}",
             styled(style::NAME, format_args!("{name:<column$}")),
-            vcpu_suffix(shown, vcpus),
+            vcpu_suffix(view, vcpus),
         );
         printer.line(line.trim_end());
         field::print_fields(printer, &decoded);
@@ -370,16 +372,16 @@ fn print_register(
 }
 
 fn value_and_meaning(
-    shown: &ContentsView<'_>,
+    view: &ContentsView<'_>,
     id: RegisterId,
     value: Option<&Value>,
 ) -> (String, Option<String>) {
     match value {
-        None if matches!(shown.contents.origin, Origin::Report { .. }) => {
+        None if matches!(view.contents.origin, Origin::Report { .. }) => {
             ("redacted".to_owned(), None)
         }
         None => ("not recorded".to_owned(), None),
-        Some(value) => match shown.value_format.value(id, value) {
+        Some(value) => match view.value_format.value(id, value) {
             Some(text) => (text, meaning(id, value)),
             None => (
                 "(secret)".to_owned(),
@@ -389,8 +391,8 @@ fn value_and_meaning(
     }
 }
 
-fn vcpu_suffix(shown: &ContentsView<'_>, vcpus: &VcpuSet) -> String {
-    if vcpus.iter().count() == shown.vcpu_count {
+fn vcpu_suffix(view: &ContentsView<'_>, vcpus: &VcpuSet) -> String {
+    if vcpus.iter().count() == view.vcpu_count {
         String::new()
     } else {
         format!("  vCPU {vcpus}")

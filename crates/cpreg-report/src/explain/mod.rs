@@ -1,9 +1,9 @@
-//! The answers of `explain`, and their forms.
+//! Reports of `explain`.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | [`register`] | what is known about one register |
-//! | [`lines`] | what error lines mean |
+//! | [`register`] | explanation of one register |
+//! | [`lines`] | explanation of error lines |
 
 pub mod lines;
 pub mod register;

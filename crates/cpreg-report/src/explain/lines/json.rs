@@ -1,4 +1,4 @@
-//! The answer about error lines as its model.
+//! Conversion of the explanation of error lines to its model.
 
 use cpreg::register::RegisterId;
 use cpreg_explain::explain::AffectedRegister;
@@ -11,18 +11,18 @@ use super::{LinesExplanation, emitters};
 use crate::remedy;
 
 impl From<&LinesExplanation> for ExplainLinesReport {
-    fn from(explained: &LinesExplanation) -> Self {
-        let failures = explained.failures.iter();
+    fn from(lines: &LinesExplanation) -> Self {
+        let failures = lines.failures.iter();
         Self {
             schema: SCHEMA.to_owned(),
             failures: failures
                 .map(|(explanation, it)| failure(explanation, it))
                 .collect(),
-            omitted_failures: explained.omitted_failures,
-            unknown_lines: explained.unknown_lines.clone(),
-            omitted_unknown_lines: explained.omitted_unknown_lines,
-            skipped_lines: explained.skipped_lines,
-            truncated_lines: explained.truncated_lines,
+            omitted_failures: lines.omitted_failures,
+            unknown_lines: lines.unknown_lines.clone(),
+            omitted_unknown_lines: lines.omitted_unknown_lines,
+            skipped_lines: lines.skipped_lines,
+            truncated_lines: lines.truncated_lines,
         }
     }
 }
@@ -32,7 +32,7 @@ fn failure(explanation: &Explanation, failure: &cpreg_explain::LoadFailure) -> F
         description: cause.description.clone(),
         source: cause.source.to_string(),
     });
-    let settle = explanation.next_steps.iter().map(|step| NextStep {
+    let next_steps = explanation.next_steps.iter().map(|step| NextStep {
         command: remedy::command(step),
         result: remedy::purpose(step).to_owned(),
     });
@@ -49,20 +49,20 @@ fn failure(explanation: &Explanation, failure: &cpreg_explain::LoadFailure) -> F
         meaning: explanation.meaning.clone(),
         registers: explanation.registers.iter().map(register).collect(),
         causes: causes.collect(),
-        next_steps: settle.collect(),
+        next_steps: next_steps.collect(),
     }
 }
 
-fn program_versions((speaker, versions): (Emitter, VersionRange)) -> ProgramVersions {
+fn program_versions((emitter, versions): (Emitter, VersionRange)) -> ProgramVersions {
     ProgramVersions {
-        program: speaker.name().to_owned(),
+        program: emitter.name().to_owned(),
         since: versions.first.map(|version| version.to_string()),
         until: versions.last.map(|version| version.to_string()),
     }
 }
 
-fn register(concerned: &AffectedRegister) -> Register {
-    let register = &concerned.register;
+fn register(affected: &AffectedRegister) -> Register {
+    let register = &affected.register;
     let is_secret = register.id.is_some_and(RegisterId::is_secret);
     let value = |value: Option<u64>| value.filter(|_| !is_secret).map(Into::into);
     let name = |id: RegisterId| id.display_in(register.naming()).to_string();
@@ -70,10 +70,10 @@ fn register(concerned: &AffectedRegister) -> Register {
         text: register.text.clone(),
         id: register.id.map(Into::into),
         name: register.id.map(name),
-        difference: concerned.difference.map(Into::into),
-        value: value(concerned.value),
-        destination_value: value(concerned.destination_value),
-        hidden: concerned.hidden,
-        tolerance: concerned.tolerance,
+        difference: affected.difference.map(Into::into),
+        value: value(affected.value),
+        destination_value: value(affected.destination_value),
+        hidden: affected.hidden,
+        tolerance: affected.tolerance,
     }
 }

@@ -1,11 +1,11 @@
-//! What error lines mean: the answer, for both forms.
+//! Report of `explain` for error lines.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the answer |
+//! | `mod.rs` | the explanation, for both forms |
 //! | [`model`] | its model, schema `cpreg.explained-lines/2` |
-//! | `json` | the answer as its model |
-//! | [`text`] | its text |
+//! | `json` | conversion of the explanation to the model |
+//! | [`text`] | text of the explanation |
 
 mod json;
 pub mod model;
@@ -15,41 +15,42 @@ use cpreg::tolerance::RegisterDifference;
 use cpreg_explain::explain::AffectedRegister;
 use cpreg_explain::{Emitter, Explanation, LoadFailure, VersionRange};
 
+use crate::tolerance::text as tolerance_text;
 use model::UnknownLine;
 
-/// The answer about some lines.
+/// Explanation of error lines.
 #[derive(Debug)]
 pub struct LinesExplanation {
-    /// Each failure once, in the order in which they first happened.
+    /// Each failure once, ordered by its first occurrence.
     pub failures: Vec<(Explanation, LoadFailure)>,
-    /// How many failures are not among them because there are too many different ones.
+    /// Number of failures that are omitted, because there are too many different ones.
     pub omitted_failures: usize,
-    /// Lines that are not understood.
+    /// Unknown lines.
     pub unknown_lines: Vec<UnknownLine>,
-    /// Number of further ones.
+    /// Number of unknown lines that are omitted.
     pub omitted_unknown_lines: usize,
-    /// Whether the lines come from a log, most of which is about other things.
+    /// `true` if the lines come from a log, most of which is unrelated.
     pub is_log: bool,
-    /// Lines of the log that are about other things.
+    /// Number of unrelated lines of the log.
     pub skipped_lines: usize,
-    /// Lines whose end was not looked at.
+    /// Number of lines that were truncated before they were parsed.
     pub truncated_lines: usize,
 }
 
-/// Who speaks in a failure, and which versions put it so.
+/// Returns the programs that printed a failure, each with its possible versions.
 pub(super) fn emitters(failure: &LoadFailure) -> Vec<(Emitter, VersionRange)> {
-    let mut speakers: Vec<(Emitter, VersionRange)> = Vec::new();
-    for said in &failure.statements {
-        match speakers
+    let mut emitters: Vec<(Emitter, VersionRange)> = Vec::new();
+    for statement in &failure.statements {
+        match emitters
             .iter_mut()
-            .find(|(speaker, _)| *speaker == said.emitter)
+            .find(|(emitter, _)| *emitter == statement.emitter)
         {
-            Some((_, versions)) => *versions = versions.intersection(said.versions),
-            None => speakers.push((said.emitter, said.versions)),
+            Some((_, versions)) => *versions = versions.intersection(statement.versions),
+            None => emitters.push((statement.emitter, statement.versions)),
         }
     }
-    // Lines of two programs that were taken for one: no version says both.
-    for (_, versions) in &mut speakers {
+    // An empty range means that lines of two versions were merged: no version prints both.
+    for (_, versions) in &mut emitters {
         if versions
             .first
             .zip(versions.last)
@@ -58,18 +59,16 @@ pub(super) fn emitters(failure: &LoadFailure) -> Vec<(Emitter, VersionRange)> {
             *versions = VersionRange::ANY;
         }
     }
-    speakers
+    emitters
 }
 
-/// What is wrong with a register, in words.
+/// Returns the difference of a register in words.
 pub(super) fn describe_difference(register: &AffectedRegister) -> &'static str {
     match register.difference {
-        Some(RegisterDifference::OnlyInInput) => "only in the input",
-        Some(RegisterDifference::OnlyAtDestination) => "only at the destination",
         Some(RegisterDifference::ValueNotTaken) if register.hidden => {
-            "hidden there by an ID register"
+            "hidden at the destination by an ID register"
         }
-        Some(RegisterDifference::ValueNotTaken) => "value not taken",
+        Some(difference) => tolerance_text::difference(difference),
         None => "",
     }
 }

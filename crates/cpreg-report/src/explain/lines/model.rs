@@ -1,4 +1,4 @@
-//! The model of `explain` for error lines, schema `cpreg.explained-lines/2`.
+//! Model of `explain` for error lines, schema `cpreg.explained-lines/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,24 +9,24 @@ use crate::scalar::{Hex, Id};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.explained-lines/2";
 
-/// Answer of `cpreg explain LINE…`.
+/// Report of `cpreg explain LINE…`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ExplainLinesReport {
     /// `"cpreg.explained-lines/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
-    /// Each failure once, in the order in which they first happened.
+    /// Each failure once, ordered by its first occurrence.
     pub failures: Vec<Failure>,
-    /// Number of failures that are not listed: too many different ones.
+    /// Number of failures that are omitted, because there are too many different ones.
     pub omitted_failures: usize,
-    /// Lines that are not understood; of a log, those that look like an error of a VMM.
+    /// Unknown lines; of a log, only those that look like an error of a VMM.
     pub unknown_lines: Vec<UnknownLine>,
-    /// Number of further ones.
+    /// Number of unknown lines that are omitted.
     pub omitted_unknown_lines: usize,
-    /// Number of lines of a log that are about other things.
+    /// Number of unrelated lines of a log.
     pub skipped_lines: usize,
-    /// Number of lines of which only the beginning was looked at.
+    /// Number of lines of which only the beginning was parsed.
     pub truncated_lines: usize,
 }
 
@@ -37,41 +37,41 @@ pub struct Failure {
     /// Kind of failure: `"register-count"`, `"register-only-in-input"`, `"value-not-taken"`,
     /// `"cpu-section"`, `"cpu-subsection"`, `"guest-cpu"`, `"psci-version"`, `"vcpu-init"`,
     /// `"abort"`, `"ram"`, `"machine-type"`, `"device"`, `"interrupt-controller"`, `"stream"`,
-    /// `"not-saved"`, `"explain_warnings"`, `"no-reason"`.
+    /// `"not-saved"`, `"warnings"`, `"no-reason"`.
     pub kind: String,
-    /// The same in a few words.
+    /// Title of the kind.
     pub title: String,
-    /// Number of times that it happened.
+    /// Number of occurrences.
     pub times: usize,
-    /// Its lines, each once.
+    /// Lines of the failure, each once.
     pub lines: Vec<String>,
-    /// Number of further lines, which are not kept.
+    /// Number of further lines, which are omitted.
     pub omitted_lines: usize,
-    /// The programs.
+    /// Programs that printed the lines.
     pub emitters: Vec<ProgramVersions>,
     /// Meaning, in words.
     pub meaning: String,
-    /// Registers that are named, warnings included.
+    /// Registers that the lines name, including those of warnings.
     pub registers: Vec<Register>,
-    /// Causes that were seen behind these words elsewhere.
+    /// Known causes of such lines.
     pub causes: Vec<Cause>,
-    /// Commands that settle it; empty where cpreg cannot.
+    /// Commands that narrow down or repair the failure; empty if cpreg has none.
     pub next_steps: Vec<NextStep>,
 }
 
-/// A program that puts it so.
+/// A program that printed the lines.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ProgramVersions {
     /// `"QEMU"`, `"libvirt"`, `"Firecracker"` or `"Cloud Hypervisor"`.
     pub program: String,
-    /// The first version that puts it so, or null.
+    /// The first version that prints them, or null.
     pub since: Option<String>,
-    /// The last one, or null.
+    /// The last version that prints them, or null.
     pub until: Option<String>,
 }
 
-/// A register that is named.
+/// A register that the lines name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Register {
@@ -79,17 +79,17 @@ pub struct Register {
     pub text: String,
     /// The register's id, or null if the name is not known.
     pub id: Option<Id>,
-    /// The register's name, likewise.
+    /// The register's name, or null if the name in the line is not known.
     pub name: Option<String>,
     /// `"only-in-input"`, `"only-at-destination"` or `"value-not-taken"`.
     pub difference: Option<Difference>,
-    /// The value that was written, or null if the line does not say or it is secret.
+    /// Written value, or null if the line does not contain it or it is secret.
     pub value: Option<Hex>,
-    /// The value of the destination, likewise.
+    /// Value of the destination, or null if the line does not contain it or it is secret.
     pub destination_value: Option<Hex>,
-    /// `true` if an ID register of the VM hides it there.
+    /// `true` if an ID register of the VM hides the register at the destination.
     pub hidden: bool,
-    /// Number of the entry about it in `cpreg.tolerances/2`, or null.
+    /// Number of the register's entry in `cpreg.tolerances/2`, or null.
     pub tolerance: Option<usize>,
 }
 
@@ -99,25 +99,25 @@ pub struct Register {
 pub struct Cause {
     /// The cause, in words.
     pub description: String,
-    /// Source of that knowledge.
+    /// Source of the knowledge.
     pub source: String,
 }
 
-/// A command that settles it.
+/// A command that narrows down or repairs the failure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct NextStep {
-    /// A command, capitals for what is to be filled in.
+    /// Command line, with arguments to fill in as capitals.
     pub command: String,
-    /// The result of it, in words.
+    /// Result of the command, in words.
     pub result: String,
 }
 
-/// A line that is not understood.
+/// An unknown line.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct UnknownLine {
     /// The line.
     pub line: String,
-    /// Number of times that it stands there, numbers in it aside.
+    /// Number of occurrences; lines that differ only in numbers count as the same.
     pub times: usize,
 }

@@ -1,4 +1,4 @@
-//! The text about error lines.
+//! Text of the explanation of error lines.
 
 use cpreg::register::Value;
 use cpreg::tolerance::Tolerances;
@@ -11,47 +11,44 @@ use crate::remedy;
 use crate::tolerance::text::{condition, handling};
 use crate::value::{ValueFormat, field_changes, id_digits};
 
-/// Prints the whole answer.
-pub fn print(printer: &mut Printer, explained: &LinesExplanation) {
+/// Prints the whole report.
+pub fn print(printer: &mut Printer, lines: &LinesExplanation) {
     let tolerances = Tolerances::default();
-    for (explanation, failure) in &explained.failures {
+    for (explanation, failure) in &lines.failures {
         print_failure(printer, explanation, failure, &tolerances);
         printer.line("");
     }
-    if explained.omitted_failures > 0 {
+    if lines.omitted_failures > 0 {
         printer.line(format_args!(
-            "{} more failures are not listed: too many different ones",
-            explained.omitted_failures
+            "{} more failures are omitted: too many different ones",
+            lines.omitted_failures
         ));
     }
-    if !explained.unknown_lines.is_empty() {
-        printer.line(styled(style::WARNING, "not understood"));
-        for line in &explained.unknown_lines {
+    if !lines.unknown_lines.is_empty() {
+        printer.line(styled(style::WARNING, "unknown lines"));
+        for line in &lines.unknown_lines {
             let times = match line.times {
                 1 => String::new(),
                 times => format!(" ({times} times)"),
             };
             printer.line(format_args!("  {}{times}", line.line));
         }
-        if explained.omitted_unknown_lines > 0 {
-            printer.line(format_args!(
-                "  and {} more",
-                explained.omitted_unknown_lines
-            ));
+        if lines.omitted_unknown_lines > 0 {
+            printer.line(format_args!("  and {} more", lines.omitted_unknown_lines));
         }
     }
-    if explained.is_log {
-        if explained.failures.is_empty() && explained.unknown_lines.is_empty() {
+    if lines.is_log {
+        if lines.failures.is_empty() && lines.unknown_lines.is_empty() {
             printer.line("no line is an error of QEMU, libvirt, Firecracker or Cloud Hypervisor");
         }
-        printer.line(match explained.skipped_lines {
-            1 => "1 line of the log is about other things".to_owned(),
-            lines => format!("{lines} lines of the log are about other things"),
+        printer.line(match lines.skipped_lines {
+            1 => "1 unrelated line of the log was skipped".to_owned(),
+            count => format!("{count} unrelated lines of the log were skipped"),
         });
-        if explained.truncated_lines > 0 {
+        if lines.truncated_lines > 0 {
             printer.line(format_args!(
-                "of {} lines only the first 64 KiB were looked at",
-                explained.truncated_lines
+                "{} lines were truncated to 64 KiB",
+                lines.truncated_lines
             ));
         }
     }
@@ -73,15 +70,18 @@ fn print_failure(
         styled(title_style, explanation.kind.name()),
         explanation.kind.title()
     ));
-    let said_by: Vec<String> = emitters(failure)
+    let printed_by: Vec<String> = emitters(failure)
         .iter()
-        .map(|(speaker, versions)| format!("{} ({versions})", speaker.name()))
+        .map(|(emitter, versions)| format!("{} ({versions})", emitter.name()))
         .collect();
     let times = match failure.times {
         1 => String::new(),
         times => format!(", {times} times"),
     };
-    printer.line(format_args!("  said by {}{times}", said_by.join(", ")));
+    printer.line(format_args!(
+        "  printed by {}{times}",
+        printed_by.join(", ")
+    ));
     for line in &failure.lines {
         printer.line(styled(style::DIM, format_args!("    {line}")));
     }
@@ -91,22 +91,22 @@ fn print_failure(
             format_args!("    and {} more lines", failure.further_lines),
         ));
     }
-    printer.line(format_args!("  means: {}", explanation.meaning));
+    printer.line(format_args!("  meaning: {}", explanation.meaning));
     if !explanation.registers.is_empty() {
         printer.line("  registers");
         print_registers(printer, &explanation.registers, tolerances);
     }
     if !explanation.causes.is_empty() {
-        printer.line("  usually behind it");
+        printer.line("  usual causes");
         for cause in &explanation.causes {
             let source = styled(style::DIM, format_args!("[{}]", cause.source));
             printer.line(format_args!("    {} {source}", cause.description));
         }
     }
     if explanation.next_steps.is_empty() {
-        printer.line("  what settles it: nothing that cpreg looks at");
+        printer.line("  next steps: none with cpreg");
     } else {
-        printer.line("  what settles it");
+        printer.line("  next steps");
     }
     for step in &explanation.next_steps {
         printer.line(format_args!(
@@ -117,7 +117,7 @@ fn print_failure(
     }
 }
 
-/// Registers about which the same is known stand together.
+/// Prints registers, grouped by difference and tolerance.
 fn print_registers(printer: &mut Printer, registers: &[AffectedRegister], tolerances: &Tolerances) {
     let mut rest: Vec<&AffectedRegister> = registers.iter().collect();
     while let Some(first) = rest.first().copied() {
@@ -134,30 +134,30 @@ fn print_registers(printer: &mut Printer, registers: &[AffectedRegister], tolera
             .and_then(|entry| tolerances.entries().get(entry));
         if let Some(entry) = entry {
             printer.line(format_args!(
-                "      the table: {}{}",
+                "      tolerance: {}{}",
                 handling(entry.handling),
                 condition(&entry.condition)
             ));
             printer.line(format_args!("      why: {}", entry.reason));
             if let Some(remedy) = &entry.remedy {
-                let host = first.destination_value.map_or_else(
+                let value = first.destination_value.map_or_else(
                     || remedy::UNKNOWN_VALUE_PLACEHOLDER.to_owned(),
-                    |is| {
-                        let name = first.register.id.and_then(|id| id.value_name(is));
-                        name.map_or_else(|| format!("{is:#x}"), str::to_owned)
+                    |value| {
+                        let name = first.register.id.and_then(|id| id.value_name(value));
+                        name.map_or_else(|| format!("{value:#x}"), str::to_owned)
                     },
                 );
-                let advice = remedy::advice(remedy, &host);
-                printer.line(format_args!("      otherwise: {advice}"));
+                let advice = remedy::advice(remedy, &value);
+                printer.line(format_args!("      fix: {advice}"));
             }
         } else if first.difference == Some(cpreg::tolerance::RegisterDifference::OnlyInInput) {
-            printer.line("      the table: no entry, so that it refuses the VM");
+            printer.line("      tolerance: none, so the VM is refused");
         }
     }
 }
 
 fn print_register(printer: &mut Printer, register: &AffectedRegister) {
-    let printing = ValueFormat {
+    let value_format = ValueFormat {
         naming: register.register.naming(),
         show_secrets: false,
     };
@@ -169,24 +169,24 @@ fn print_register(printer: &mut Printer, register: &AffectedRegister) {
         ));
         return;
     };
-    let describe = |value: u64| printing.describe(id, &Value::from(value));
+    let describe = |value: u64| value_format.describe(id, &Value::from(value));
     let mut line = format!(
         "    {} {}, {}",
-        styled(style::NAME, printing.name(id)),
+        styled(style::NAME, value_format.name(id)),
         styled(style::DIM, format_args!("({})", id_digits(id))),
         describe_difference(register)
     );
     if let Some(value) = register.value {
         line = format!("{line}: {}", describe(value));
     }
-    if let Some(is) = register.destination_value {
-        line = format!("{line}, there {}", describe(is));
+    if let Some(value) = register.destination_value {
+        line = format!("{line}, destination: {}", describe(value));
     }
     printer.line(line);
-    if let (Some(value), Some(is)) = (register.value, register.destination_value)
+    if let (Some(value), Some(destination)) = (register.value, register.destination_value)
         && !id.is_secret()
     {
-        let changes = field_changes(id, value, is);
+        let changes = field_changes(id, value, destination);
         if !changes.is_empty() {
             printer.line(format_args!("      differs in {}", changes.join(", ")));
         }

@@ -1,4 +1,4 @@
-//! The answer about a register as its model.
+//! Conversion of the explanation of a register to its model.
 
 use cpreg::destination::Accelerator;
 use cpreg::register::Field;
@@ -16,79 +16,79 @@ use crate::field::FieldReport;
 use crate::tolerance::json::entry;
 
 impl From<&RegisterExplanation<'_>> for ExplainRegisterReport {
-    fn from(explained: &RegisterExplanation<'_>) -> Self {
+    fn from(explanation: &RegisterExplanation<'_>) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
-            register: register(explained),
+            register: register(explanation),
         }
     }
 }
 
-fn register(explained: &RegisterExplanation<'_>) -> Register {
-    let id = explained.id;
+fn register(explanation: &RegisterExplanation<'_>) -> Register {
+    let id = explanation.id;
     let names = id.implementation_defined_names();
     let names = names.map(|(name, cpus)| ImplementationDefinedName {
         name: name.to_owned(),
         cpus: cpus.split(',').map(str::to_owned).collect(),
     });
-    let fields = explained.fields().into_iter().map(|field| FieldPosition {
+    let fields = explanation.fields().into_iter().map(|field| FieldPosition {
         name: field.name().to_owned(),
         msb: field.msb(),
         lsb: field.lsb(),
     });
-    let values = explained.named_values().into_iter();
+    let values = explanation.named_values().into_iter();
     let values = values.map(|(field, value, name)| NamedValue {
         field: field.map(Field::name).map(str::to_owned),
         value: value.into(),
         name: name.to_owned(),
     });
-    let hides = explained.hidden_by().map(|hides| FeatureGate {
-        register: hides.id_register.to_string(),
-        field: hides.field.to_owned(),
-        since: hides.first_version.to_owned(),
+    let hidden_by = explanation.hidden_by().map(|gate| FeatureGate {
+        register: gate.id_register.to_string(),
+        field: gate.field.to_owned(),
+        since: gate.first_version.to_owned(),
     });
-    let is_kvms = explained.is_kvm_register();
-    let entries = explained.tolerances.iter();
+    let is_kvm_register = explanation.is_kvm_register();
+    let entries = explanation.tolerances.iter();
     Register {
         id: id.into(),
-        name: explained.name(),
-        known: explained.is_named(),
-        name_under_tcg: explained.name_under_tcg(),
+        name: explanation.name(),
+        known: explanation.is_named(),
+        name_under_tcg: explanation.name_under_tcg(),
         implementation_defined_names: names.collect(),
-        encoding: explained.encoding(),
+        encoding: explanation.encoding(),
         qemu: QemuNames {
-            kvm: explained.qemu_name(Accelerator::Kvm),
-            tcg: explained.qemu_name(Accelerator::Tcg),
+            kvm: explanation.qemu_name(Accelerator::Kvm),
+            tcg: explanation.qemu_name(Accelerator::Tcg),
         },
-        purpose: explained.purpose().map(str::to_owned),
-        categories: categories(explained),
-        scope: is_kvms.then(|| explained.scope().into()),
-        accepted_values: is_kvms.then(|| explained.accepted_values().to_owned()),
-        hidden_by: hides,
+        purpose: explanation.purpose().map(str::to_owned),
+        categories: categories(explanation),
+        scope: is_kvm_register.then(|| explanation.scope().into()),
+        accepted_values: is_kvm_register.then(|| explanation.accepted_values().to_owned()),
+        hidden_by,
         secret: id.is_secret(),
-        field: explained.field.map(|field| field.to_string()),
+        field: explanation.field.map(|field| field.to_string()),
         fields: fields.collect(),
         named_values: values.collect(),
-        value: value(explained),
+        value: value(explanation),
         recordings: Recordings {
             source: host_index::SOURCE.to_owned(),
-            kernels: explained.kernels.iter().map(kernel).collect(),
+            kernels: explanation.kernels.iter().map(kernel).collect(),
         },
         tolerances: entries.map(|(number, it)| entry(*number, it)).collect(),
     }
 }
 
-fn value(explained: &RegisterExplanation<'_>) -> Option<ExplainedValue> {
-    let holding = explained.kernels_with_value()?.into_iter();
+fn value(explanation: &RegisterExplanation<'_>) -> Option<ExplainedValue> {
+    let kernels = explanation.kernels_with_value()?.into_iter();
     Some(ExplainedValue {
-        value: explained.value?.into(),
-        meaning: explained.meaning().map(str::to_owned),
-        fields: explained
+        value: explanation.value?.into(),
+        meaning: explanation.meaning().map(str::to_owned),
+        fields: explanation
             .decoded_fields()
             .iter()
             .map(FieldReport::from)
             .collect(),
-        kernels_with_reset_value: holding.map(str::to_owned).collect(),
+        kernels_with_reset_value: kernels.map(str::to_owned).collect(),
     })
 }
 
@@ -111,7 +111,7 @@ fn kernel(row: &KernelSummary<'_>) -> KernelReport {
 }
 
 fn reset_value(kernels::ResetGroup { at_reset, guests }: &kernels::ResetGroup) -> ResetValue {
-    let (value, without_value) = match at_reset {
+    let (value, no_value_reason) = match at_reset {
         AtReset::Value(value) => (Some(value.to_string()), None),
         AtReset::Poison => (None, Some("poison".to_owned())),
         AtReset::Counter => (None, Some("counter".to_owned())),
@@ -119,7 +119,7 @@ fn reset_value(kernels::ResetGroup { at_reset, guests }: &kernels::ResetGroup) -
     };
     ResetValue {
         value,
-        no_value_reason: without_value,
+        no_value_reason,
         guests: guests.clone(),
     }
 }

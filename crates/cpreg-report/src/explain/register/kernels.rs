@@ -1,17 +1,18 @@
-//! Which recorded kernels list a register, for which guests, and with what: said in as few words as the recordings allow.
+//! Short summary of the recorded kernels that list a register: guests, reset values and writable
+//! bits.
 //!
-//! A set of recordings is described by the first of these that fits exactly:
+//! A set of recordings has the first of these descriptions that matches exactly:
 //!
-//! | description | fits if the set is |
+//! | description | set of recordings |
 //! |---|---|
-//! | every guest | all that are asked about |
-//! | guests whose ID_….FIELD is not 0 | just those, where that field is known to hide the register |
-//! | guests with FEATURE, guests without FEATURE | just those |
-//! | guests on CPU… | just those of these CPU models |
-//! | guests with FEATURE on CPU… | just those |
-//! | guests on CPU+MODE… | just those of these hosts |
-//! | every other guest | of the sets that hold different values the largest that nothing above fits |
-//! | guests on HOST with FEATURES; … | anything |
+//! | every guest | all recordings in question |
+//! | guests whose ID_….FIELD is not 0 | these, if that field hides the register |
+//! | guests with FEATURE, guests without FEATURE | these |
+//! | guests on CPU… | those of these CPU models |
+//! | guests with FEATURE on CPU… | these |
+//! | guests on CPU+MODE… | those of these hosts |
+//! | every other guest | the largest of the sets by value that has no description above |
+//! | guests on HOST with FEATURES; … | any other set |
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,27 +22,27 @@ use cpreg_hosts::HostIndex;
 use cpreg_hosts::host_index::{KernelRecord, Recording, RegisterEntry};
 use cpreg_hosts::record::AtReset;
 
-/// One kernel.
+/// Summary of one kernel.
 #[derive(Debug)]
 pub struct KernelSummary<'a> {
     pub kernel: &'a KernelRecord,
-    /// How many recordings there are of it.
+    /// Number of recordings of the kernel.
     pub recordings: usize,
-    /// How many of them list the register.
+    /// Number of recordings that list the register.
     pub listed_recordings: usize,
     pub observations: KernelObservations,
 }
 
-/// What a kernel's recordings say.
+/// Observations in the recordings of a kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KernelObservations {
-    /// Which guests it lists the register for; `None` for no guest.
+    /// Guests that have the register, in words; `None` if there are none.
     pub guests: Option<String>,
-    /// What it holds in a fresh vCPU.
+    /// Contents of the register in fresh vCPUs.
     pub values: Vec<ResetGroup>,
-    /// Which bits may be changed; empty where the kernel does not tell or it is no ID register.
+    /// Writable bits; empty if the kernel does not report them or it is not an ID register.
     pub writable: Vec<WritableBits>,
-    /// The errno of writing back what was read, where that fails.
+    /// Errnos of writing back the value that was read, where that fails.
     pub write_back_errnos: Vec<u16>,
 }
 
@@ -57,23 +58,23 @@ pub struct WritableBits {
     pub guests: String,
 }
 
-/// What is said of all guests.
+/// Description of all guests.
 pub(super) const EVERY_GUEST: &str = "every guest";
 
-/// Every recorded kernel, oldest first; with what the whole register holds, or this field of it.
+/// Returns a summary of every recorded kernel, oldest first, for the whole register or one field.
 pub(super) fn kernel_summaries(
     history: &HostIndex,
     id: RegisterId,
     field: Option<Field>,
 ) -> Vec<KernelSummary<'_>> {
     let entries: Vec<RegisterEntry<'_>> = history.entries_for_register(id).collect();
-    // Kernels tell of ID registers only.
-    let is_told = entries.iter().any(|entry| entry.writable.is_some());
+    // Kernels report writable bits of ID registers only.
+    let has_masks = entries.iter().any(|entry| entry.writable.is_some());
     let kernels = history.kernels().iter().enumerate();
     kernels
         .map(|(number, kernel)| {
-            let of_kernel = |(_, it): &(usize, &Recording)| it.kernel == number;
-            let all = history.recordings().iter().enumerate().filter(of_kernel);
+            let is_of_kernel = |(_, it): &(usize, &Recording)| it.kernel == number;
+            let all = history.recordings().iter().enumerate().filter(is_of_kernel);
             let all: RecordingNumbers = all.map(|(number, _)| number).collect();
             let own = entries.iter().filter(|it| it.recording.kernel == number);
             let own: Vec<RegisterEntry<'_>> = own.copied().collect();
@@ -85,7 +86,7 @@ pub(super) fn kernel_summaries(
                     &HistoryQuery { history, id, field },
                     &all,
                     &own,
-                    is_told,
+                    has_masks,
                 ),
             }
         })
@@ -93,31 +94,31 @@ pub(super) fn kernel_summaries(
 }
 
 fn kernel_observations(
-    asked: &HistoryQuery<'_>,
+    query: &HistoryQuery<'_>,
     all: &RecordingNumbers,
     own: &[RegisterEntry<'_>],
-    is_told: bool,
+    has_masks: bool,
 ) -> KernelObservations {
     let listed: RecordingNumbers = own.iter().map(|entry| entry.number).collect();
     let mut values: BTreeMap<AtReset, RecordingNumbers> = BTreeMap::new();
     let mut writable: BTreeMap<u64, RecordingNumbers> = BTreeMap::new();
     for entry in own {
-        let at_reset = asked.select_field(entry.at_reset);
+        let at_reset = query.select_field(entry.at_reset);
         values.entry(at_reset).or_default().insert(entry.number);
-        if is_told && entry.recording.has_writable_masks {
-            let mask = entry.writable.unwrap_or(0) & asked.field.map_or(u64::MAX, Field::mask);
+        if has_masks && entry.recording.has_writable_masks {
+            let mask = entry.writable.unwrap_or(0) & query.field.map_or(u64::MAX, Field::mask);
             writable.entry(mask).or_default().insert(entry.number);
         }
     }
     let write_back: BTreeSet<u16> = own.iter().map(|entry| entry.write_back).collect();
     KernelObservations {
-        guests: (!listed.is_empty()).then(|| asked.describe(&listed, all)),
-        values: asked
+        guests: (!listed.is_empty()).then(|| query.describe(&listed, all)),
+        values: query
             .describe_each(values, &listed)
             .into_iter()
             .map(|(at_reset, guests)| ResetGroup { at_reset, guests })
             .collect(),
-        writable: asked
+        writable: query
             .describe_each(writable, &listed)
             .into_iter()
             .map(|(mask, guests)| WritableBits { mask, guests })
@@ -126,10 +127,10 @@ fn kernel_observations(
     }
 }
 
-/// Recordings by number.
+/// Set of recordings, by number.
 type RecordingNumbers = BTreeSet<usize>;
 
-/// What is asked of whom.
+/// A register or field, and the recordings to search.
 struct HistoryQuery<'a> {
     history: &'a HostIndex,
     id: RegisterId,
@@ -137,7 +138,7 @@ struct HistoryQuery<'a> {
 }
 
 impl<'a> HistoryQuery<'a> {
-    /// The part of what the register holds that is asked for.
+    /// Returns the content of the selected field, or of the whole register.
     fn select_field(&self, at_reset: &AtReset) -> AtReset {
         match (self.field, at_reset) {
             (Some(field), AtReset::Value(Value::U64(value))) => {
@@ -152,7 +153,7 @@ impl<'a> HistoryQuery<'a> {
             .unwrap_or_else(|| self.describe_by_host(some, all))
     }
 
-    /// Describes sets that together are `all`, the largest first.
+    /// Describes sets whose union is `all`, the largest first.
     fn describe_each<K: Ord>(
         &self,
         sets: BTreeMap<K, RecordingNumbers>,
@@ -160,23 +161,23 @@ impl<'a> HistoryQuery<'a> {
     ) -> Vec<(K, String)> {
         let mut sets: Vec<(K, RecordingNumbers)> = sets.into_iter().collect();
         sets.sort_by_key(|(_, set)| usize::MAX - set.len());
-        let words: Vec<_> = sets
+        let descriptions: Vec<_> = sets
             .iter()
             .map(|(_, set)| self.describe_briefly(set, all))
             .collect();
         let mut is_largest = true;
-        let named = sets.into_iter().zip(words);
-        named
-            .map(|((key, set), words)| {
-                let words = words.unwrap_or_else(|| {
-                    // All others have a description, so the largest without needs none.
+        let described = sets.into_iter().zip(descriptions);
+        described
+            .map(|((key, set), description)| {
+                let description = description.unwrap_or_else(|| {
+                    // The largest set without a short description becomes "every other guest".
                     if std::mem::take(&mut is_largest) {
                         "every other guest".to_owned()
                     } else {
                         self.describe_by_host(&set, all)
                     }
                 });
-                (key, words)
+                (key, description)
             })
             .collect()
     }
@@ -185,21 +186,21 @@ impl<'a> HistoryQuery<'a> {
         if some == all {
             return Some(EVERY_GUEST.to_owned());
         }
-        let is = |fits: &dyn Fn(usize, &Recording) -> bool| {
+        let matches = |is_member: &dyn Fn(usize, &Recording) -> bool| {
             let numbers = all.iter().copied();
             numbers
                 .filter_map(|number| Some((number, self.recording(number)?)))
-                .all(|(number, recording)| fits(number, recording) == some.contains(&number))
+                .all(|(number, recording)| is_member(number, recording) == some.contains(&number))
         };
-        if let Some(hides) = kernel::find_feature_gate(self.id)
-            && is(&|number, _| {
-                let value = self.history.value(hides.id_register, number);
-                value.is_some_and(|value| hides.extract(value) != 0)
+        if let Some(gate) = kernel::find_feature_gate(self.id)
+            && matches(&|number, _| {
+                let value = self.history.value(gate.id_register, number);
+                value.is_some_and(|value| gate.extract(value) != 0)
             })
         {
             return Some(format!(
                 "guests whose {}.{} is not 0",
-                hides.id_register, hides.field
+                gate.id_register, gate.field
             ));
         }
         let features: BTreeSet<&str> = all
@@ -208,46 +209,49 @@ impl<'a> HistoryQuery<'a> {
             .flat_map(|recording| recording.features.names())
             .collect();
         for feature in &features {
-            if is(&|_, recording| recording.has_feature(feature)) {
+            if matches(&|_, recording| recording.has_feature(feature)) {
                 return Some(format!("guests with {}", feature_name(feature)));
             }
-            if is(&|_, recording| !recording.has_feature(feature)) {
+            if matches(&|_, recording| !recording.has_feature(feature)) {
                 return Some(format!("guests without {}", feature_name(feature)));
             }
         }
         let cpus = self.distinct(some, |recording| recording.cpu.clone());
         let on_cpus = || cpus.iter().cloned().collect::<Vec<_>>().join(", ");
-        if is(&|_, recording| cpus.contains(&recording.cpu)) {
+        if matches(&|_, recording| cpus.contains(&recording.cpu)) {
             return Some(format!("guests on {}", on_cpus()));
         }
         for feature in &features {
-            if is(&|_, recording| cpus.contains(&recording.cpu) && recording.has_feature(feature)) {
+            if matches(&|_, recording| {
+                cpus.contains(&recording.cpu) && recording.has_feature(feature)
+            }) {
                 let feature = feature_name(feature);
                 return Some(format!("guests with {feature} on {}", on_cpus()));
             }
-            if is(&|_, recording| cpus.contains(&recording.cpu) && !recording.has_feature(feature))
-            {
+            if matches(&|_, recording| {
+                cpus.contains(&recording.cpu) && !recording.has_feature(feature)
+            }) {
                 let feature = feature_name(feature);
                 return Some(format!("guests without {feature} on {}", on_cpus()));
             }
         }
         let hosts = self.distinct(some, host_name);
-        is(&|_, recording| hosts.contains(&host_name(recording))).then(|| {
+        matches(&|_, recording| hosts.contains(&host_name(recording))).then(|| {
             let hosts: Vec<_> = hosts.iter().cloned().collect();
             format!("guests on {}", hosts.join(", "))
         })
     }
 
-    /// Host by host; hosts of which the same is to be said stand together.
+    /// Describes a set by host; hosts with the same features are merged.
     fn describe_by_host(&self, some: &RecordingNumbers, all: &RecordingNumbers) -> String {
-        let with = |set: &RecordingNumbers, wanted: &String| -> BTreeSet<String> {
+        let features_on = |set: &RecordingNumbers, host: &String| -> BTreeSet<String> {
             set.iter()
                 .filter_map(|number| self.recording(*number))
-                .filter(|recording| host_name(recording) == *wanted)
+                .filter(|recording| host_name(recording) == *host)
                 .map(|recording| {
                     let names: Vec<_> = recording.features.names().collect();
                     if names.is_empty() {
-                        "nothing else".to_owned()
+                        "no features".to_owned()
                     } else {
                         names.join("+")
                     }
@@ -256,18 +260,18 @@ impl<'a> HistoryQuery<'a> {
         };
         let mut hosts: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for host in self.distinct(some, host_name) {
-            let (own, possible) = (with(some, &host), with(all, &host));
-            let with = if own == possible {
+            let (own, possible) = (features_on(some, &host), features_on(all, &host));
+            let features = if own == possible {
                 String::new()
             } else {
                 let own: Vec<_> = own.into_iter().collect();
                 format!(" with {}", own.join(", "))
             };
-            hosts.entry(with).or_default().push(host);
+            hosts.entry(features).or_default().push(host);
         }
         let parts: Vec<_> = hosts
             .into_iter()
-            .map(|(with, hosts)| format!("guests on {}{with}", hosts.join(", ")))
+            .map(|(features, hosts)| format!("guests on {}{features}", hosts.join(", ")))
             .collect();
         parts.join("; ")
     }
@@ -279,16 +283,16 @@ impl<'a> HistoryQuery<'a> {
     fn distinct(
         &self,
         some: &RecordingNumbers,
-        what: impl Fn(&Recording) -> String,
+        key: impl Fn(&Recording) -> String,
     ) -> BTreeSet<String> {
         some.iter()
             .filter_map(|number| self.recording(*number))
-            .map(what)
+            .map(key)
             .collect()
     }
 }
 
-/// A host as the recordings name it: `max+nested`.
+/// Returns the name of a host in the recordings: `max+nested`.
 fn host_name(recording: &Recording) -> String {
     if recording.mode.is_empty() {
         recording.cpu.clone()
@@ -309,7 +313,7 @@ fn feature_name(feature: &str) -> &str {
     }
 }
 
-/// Rows of neighbouring kernels that say the same, with the versions of the first and the last.
+/// Merges neighbouring kernels with the same observations; the label is the range of versions.
 pub(super) fn spans<'a, 'b>(rows: &'b [KernelSummary<'a>]) -> Vec<(String, &'b KernelSummary<'a>)> {
     rows.chunk_by(|one, next| one.observations == next.observations)
         .filter_map(|chunk| {
@@ -324,13 +328,13 @@ pub(super) fn spans<'a, 'b>(rows: &'b [KernelSummary<'a>]) -> Vec<(String, &'b K
         .collect()
 }
 
-/// Versions with neighbours joined: `6.12.43 to 6.12.107, 7.2.12`.
+/// Returns versions with neighbours joined: `6.12.43 to 6.12.107, 7.2.12`.
 pub(super) fn join_versions(rows: &[KernelSummary<'_>], versions: &[&str]) -> String {
-    let is_in = |row: &&KernelSummary<'_>| versions.contains(&&*row.kernel.version);
+    let is_included = |row: &&KernelSummary<'_>| versions.contains(&&*row.kernel.version);
     let rows: Vec<_> = rows.iter().collect();
-    let runs = rows.chunk_by(|one, next| is_in(one) == is_in(next));
+    let runs = rows.chunk_by(|one, next| is_included(one) == is_included(next));
     let runs: Vec<_> = runs
-        .filter(|run| run.first().is_some_and(is_in))
+        .filter(|run| run.first().is_some_and(is_included))
         .filter_map(|run| {
             let (first, last) = (&run.first()?.kernel.version, &run.last()?.kernel.version);
             Some(if first == last {
@@ -351,18 +355,18 @@ mod tests {
 
     use super::*;
 
-    /// CPU, mode, features, and what the register holds there.
+    /// CPU, mode, features, and the value of the register, if it is listed.
     type Guest<'a> = (&'a str, &'a str, &'a [&'a str], Option<u64>);
 
     const ID: RegisterId = RegisterId::SCTLR_EL1;
 
-    /// One kernel for each list of guests; those of one host stand together.
+    /// Creates one kernel for each list of guests; guests of one host must be neighbours.
     fn history(kernels: &[&[Guest<'_>]]) -> HostIndex {
         let mut history = HostIndex::default();
         for (number, guests) in kernels.iter().enumerate() {
             for host in guests.chunk_by(|one, next| one.0 == next.0 && one.1 == next.1) {
                 let (cpu, mode, ..) = host[0];
-                let of = |(_, _, names, value): &Guest<'_>| {
+                let record = |(_, _, names, value): &Guest<'_>| {
                     let register = value.map(|value| RegisterRecord {
                         id: ID,
                         at_reset: AtReset::from_value(ID, Value::U64(value)),
@@ -385,7 +389,7 @@ mod tests {
                         ..Identity::default()
                     },
                     capabilities: Capabilities::new(),
-                    guests: host.iter().map(of).collect(),
+                    guests: host.iter().map(record).collect(),
                 });
             }
         }
@@ -399,11 +403,11 @@ mod tests {
             .and_then(|row| row.observations.guests)
     }
 
-    const HAS: Option<u64> = Some(0);
+    const LISTED: Option<u64> = Some(0);
 
     #[test]
-    fn guests_are_told_apart_by_the_first_that_fits() {
-        let of = |lists: [Option<u64>; 6]| {
+    fn first_matching_description_is_used() {
+        let describe = |lists: [Option<u64>; 6]| {
             guests(&[
                 ("n1", "", &[], lists[0]),
                 ("n1", "", &["pmu"], lists[1]),
@@ -414,30 +418,36 @@ mod tests {
             ])
             .unwrap_or_default()
         };
-        assert_eq!(of([None; 6]), "");
-        assert_eq!(of([HAS; 6]), "every guest");
-        assert_eq!(of([None, HAS, None, HAS, None, HAS]), "guests with a PMU");
+        assert_eq!(describe([None; 6]), "");
+        assert_eq!(describe([LISTED; 6]), "every guest");
         assert_eq!(
-            of([HAS, None, HAS, None, HAS, None]),
+            describe([None, LISTED, None, LISTED, None, LISTED]),
+            "guests with a PMU"
+        );
+        assert_eq!(
+            describe([LISTED, None, LISTED, None, LISTED, None]),
             "guests without a PMU"
         );
-        assert_eq!(of([None, None, HAS, HAS, HAS, HAS]), "guests on max");
         assert_eq!(
-            of([None, None, None, HAS, None, HAS]),
+            describe([None, None, LISTED, LISTED, LISTED, LISTED]),
+            "guests on max"
+        );
+        assert_eq!(
+            describe([None, None, None, LISTED, None, LISTED]),
             "guests with a PMU on max"
         );
         assert_eq!(
-            of([None, None, None, None, HAS, HAS]),
+            describe([None, None, None, None, LISTED, LISTED]),
             "guests on max+nested"
         );
         assert_eq!(
-            of([HAS, HAS, HAS, None, None, HAS]),
-            "guests on n1; guests on max with nothing else; guests on max+nested with pmu"
+            describe([LISTED, LISTED, LISTED, None, None, LISTED]),
+            "guests on n1; guests on max with no features; guests on max+nested with pmu"
         );
     }
 
     #[test]
-    fn neighbours_that_say_the_same_stand_together() {
+    fn neighbours_with_the_same_observations_are_merged() {
         let one: &[Guest<'_>] = &[("n1", "", &[], Some(1))];
         let two: &[Guest<'_>] = &[("n1", "", &[], Some(2))];
         let history = history(&[one, one, two, one]);
@@ -451,7 +461,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_told_largest_set_first() {
+    fn largest_set_of_values_is_first() {
         let history = history(&[&[
             ("n1", "", &[], Some(7)),
             ("n1", "", &["pmu"], Some(8)),
@@ -464,7 +474,7 @@ mod tests {
             .observations
             .values
             .iter()
-            .map(|held| (&held.at_reset, &*held.guests))
+            .map(|value| (&value.at_reset, &*value.guests))
             .collect();
         assert_eq!(
             values,

@@ -1,14 +1,14 @@
-//! What is known about one register: the answer of `explain REG [VALUE]`, once, for both forms.
+//! Report of `explain REG [VALUE]`: one register.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the answer |
-//! | [`kernels`] | which recorded kernels list it, in few words |
-//! | [`text`] | its text |
+//! | `mod.rs` | the explanation, for both forms |
+//! | `kernels` | summary of the recorded kernels that list the register |
+//! | [`text`] | text of the explanation |
 //! | [`model`] | its model, schema `cpreg.explain/2` |
-//! | `json` | the answer as its model |
+//! | `json` | conversion of the explanation to the model |
 //!
-//! Nothing is decided here: kinds, hidden registers and tolerances are those of the crate `cpreg`.
+//! This module decides nothing: kinds, hidden registers and tolerances come from the crate `cpreg`.
 
 mod json;
 mod kernels;
@@ -26,56 +26,56 @@ use cpreg_hosts::record::AtReset;
 use crate::field::{FieldValue, RegisterSelection, decode_fields};
 use kernels::KernelSummary;
 
-/// What is known about a register.
+/// Explanation of a register.
 #[derive(Debug)]
 pub struct RegisterExplanation<'a> {
     /// The register.
     pub id: RegisterId,
-    /// The one field that was asked for.
+    /// The selected field.
     pub field: Option<Field>,
-    /// The value that was given, of the register or of that field.
+    /// The given value of the register or of the selected field.
     pub value: Option<u64>,
-    /// Each recorded kernel, oldest first; of its values only the field, if one was asked for.
+    /// Recorded kernels, oldest first, with values of the selected field only.
     pub kernels: Vec<KernelSummary<'a>>,
-    /// The table's entries about it, with their numbers.
+    /// Tolerances of the register, with their numbers in the table.
     pub tolerances: Vec<(usize, &'a Tolerance)>,
 }
 
 impl<'a> RegisterExplanation<'a> {
-    /// Looks a register up.
+    /// Looks up a register.
     pub fn new(
-        wanted: RegisterSelection,
+        selection: RegisterSelection,
         value: Option<u64>,
         history: &'a HostIndex,
         tolerances: &'a Tolerances,
     ) -> Self {
         let entries = tolerances.entries().iter().enumerate();
         Self {
-            id: wanted.id,
-            field: wanted.field,
+            id: selection.id,
+            field: selection.field,
             value,
-            kernels: kernels::kernel_summaries(history, wanted.id, wanted.field),
+            kernels: kernels::kernel_summaries(history, selection.id, selection.field),
             tolerances: entries
-                .filter(|(_, entry)| entry.registers.contains(wanted.id))
+                .filter(|(_, entry)| entry.registers.contains(selection.id))
                 .collect(),
         }
     }
 
-    /// Its name under KVM, or the spelling that stands for one.
+    /// Returns the name under KVM, or the spelling of a register without a name.
     pub fn name(&self) -> String {
         self.id.to_string()
     }
 
-    /// Its name where ids mean what they encode, if that is another one.
+    /// Returns the name under TCG, where the id has its architectural meaning, if it differs.
     pub fn name_under_tcg(&self) -> Option<String> {
         self.id.system_register()?;
         let name = self.id.display_in(Naming::Architectural).to_string();
         (name != self.name()).then_some(name)
     }
 
-    /// Whether the tables have a name for it.
+    /// Returns `true` if the tables have a name for the register.
     pub fn is_named(&self) -> bool {
-        // An AArch32 register of the Secure bank, a slot, a slice are named after the register that they are part of.
+        // Secure AArch32 registers, slots and slices have the name of the register they belong to.
         let is_part = matches!(
             self.id.decode(),
             DecodedId::Demux { index: 0, .. }
@@ -87,23 +87,23 @@ impl<'a> RegisterExplanation<'a> {
         is_part || naming.iter().any(|it| self.id.name_in(*it).is_some())
     }
 
-    /// `S3_0_C2_C0_3` of a system register.
+    /// Returns the encoding of a system register: `S3_0_C2_C0_3`.
     pub fn encoding(&self) -> Option<String> {
         let it = self.id.system_register()?;
         let (op0, op1, crn, crm, op2) = (it.op0, it.op1, it.crn, it.crm, it.op2);
         Some(format!("S{op0}_{op1}_C{crn}_C{crm}_{op2}"))
     }
 
-    /// What QEMU 11 calls it in messages; `None` where it cannot be met.
+    /// Returns the name in QEMU 11's messages; `None` if the register cannot occur there.
     pub fn qemu_name(&self, accelerator: Accelerator) -> Option<String> {
-        let is_met = match accelerator {
+        let can_occur = match accelerator {
             Accelerator::Kvm => !matches!(
                 self.id.decode(),
                 DecodedId::Coprocessor(_) | DecodedId::Unknown
             ),
             Accelerator::Tcg | Accelerator::Hvf => self.id.qemu_key().is_some(),
         };
-        is_met.then(|| predict::register_name(self.id, accelerator))
+        can_occur.then(|| predict::register_name(self.id, accelerator))
     }
 
     /// Returns the purpose in a sentence.
@@ -117,64 +117,69 @@ impl<'a> RegisterExplanation<'a> {
         RegisterKind::from_id(self.id)
     }
 
-    /// Whether KVM is known to have it: a recorded kernel lists it, or lists it for guests that were not recorded.
+    /// Returns `true` if KVM is known to have the register: a recorded kernel lists it, or an ID
+    /// field is known to hide it.
     pub fn is_kvm_register(&self) -> bool {
         self.kernels.iter().any(|row| row.listed_recordings != 0) || self.hidden_by().is_some()
     }
 
-    /// Whether the id is of a form that lists of registers have.
+    /// Returns `true` if the id has a form that register lists contain.
     pub fn has_known_form(&self) -> bool {
         self.id.decode() != DecodedId::Unknown
     }
 
-    /// Whether it is one of those that only QEMU under TCG has, by its id.
+    /// Returns `true` if the id is that of an AArch32 register, which only QEMU under TCG has.
     pub fn is_aarch32(&self) -> bool {
         matches!(self.id.decode(), DecodedId::Coprocessor(_))
     }
 
-    /// What KVM does with values, by the register's kind.
+    /// Returns the values that KVM accepts for registers of this kind.
     pub fn accepted_values(&self) -> &'static str {
         match self.kind() {
-            RegisterKind::Storage => "holds what it is given, perhaps with some bits masked",
+            RegisterKind::Storage => "accepts any value, perhaps with some bits masked",
             RegisterKind::Counter => {
-                "time itself: what is written becomes an offset for the whole VM"
+                "a counter: a written value becomes an offset for the whole VM"
             }
             RegisterKind::Identification | RegisterKind::CacheType => {
-                "takes its own value, and lower values of the fields that the kernel lets the VMM change"
+                "accepts its own value, and lower values of the fields that the VMM may change"
             }
             RegisterKind::Implementation => {
-                "takes only its own value, unless the VMM asks for writable implementation registers (v6.15)"
+                "accepts only its own value, unless the VMM enables writable implementation registers (v6.15)"
             }
             RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => {
-                "takes only its own value before v6.3; since then the kernel makes cache geometry up and takes another"
+                "accepts only its own value before v6.3; since then the cache geometry is synthetic, and \
+                 another one is accepted"
             }
             RegisterKind::LockStatus => "only the lock itself (OSLK) may differ",
-            RegisterKind::PmuModel => "takes 0 or its own value",
-            RegisterKind::PsciVersion => "takes every version that the kernel knows, up to its own",
+            RegisterKind::PmuModel => "accepts 0 or its own value",
+            RegisterKind::PsciVersion => {
+                "accepts every version that the kernel implements, up to its own"
+            }
             RegisterKind::Workaround(_) => {
-                "compared with what the host needs and offers, not stored: takes a level that promises no more"
+                "compared with the host's level, not stored: accepts a level that promises no more"
             }
             RegisterKind::FirmwareBitmap(_) => {
-                "takes any of the services that the kernel has, not others"
+                "accepts any of the services that the kernel has, and no others"
             }
             RegisterKind::VectorLengths => {
-                "takes lengths that the host has, once, before the vCPU is finalized"
+                "accepts lengths that the host has, once, before the vCPU is finalized"
             }
-            _ => "nothing tells which values it takes",
+            _ => "the accepted values are not known",
         }
     }
 
-    /// Whose it is.
+    /// Returns the scope of the register.
     pub fn scope(&self) -> Scope {
         self.kind().scope()
     }
 
-    /// The ID field that hides it when it is 0.
+    /// Returns the ID field that hides the register when it is 0.
     pub fn hidden_by(&self) -> Option<&'static FeatureGate> {
         kernel::find_feature_gate(self.id)
     }
 
-    /// The fields that it has where a value says nothing else.
+    /// Returns the selected field, or all fields; those of the given value if fields depend on the
+    /// value.
     pub fn fields(&self) -> Vec<Field> {
         match (self.field, self.value) {
             (Some(field), _) => vec![field],
@@ -183,7 +188,7 @@ impl<'a> RegisterExplanation<'a> {
         }
     }
 
-    /// The fields of the value that was given, and its set bits that belong to none.
+    /// Returns the fields of the given value, and its set bits that belong to no field.
     pub fn decoded_fields(&self) -> Vec<FieldValue> {
         let Some(value) = self.value else {
             return Vec::new();
@@ -198,33 +203,33 @@ impl<'a> RegisterExplanation<'a> {
         }
     }
 
-    /// What the value that was given means, where it has a name.
+    /// Returns the meaning of the given value, if it has a name.
     pub fn meaning(&self) -> Option<&'static str> {
         let (id, value) = (self.id, self.value?);
         match self.field {
             Some(field) => RegisterField { id, field }.value_name(value),
             None => id.value_name(value).or_else(|| {
                 let read = AtReset::from_value(id, Value::U64(value));
-                (read == AtReset::Poison).then_some("KVM's reset poison: nothing has been written")
+                (read == AtReset::Poison).then_some("KVM's reset poison: not written yet")
             }),
         }
     }
 
-    /// Values that have names: of the register, or of its fields.
+    /// Returns the named values of the register and of its fields.
     pub fn named_values(&self) -> Vec<(Option<Field>, u64, &'static str)> {
         let id = self.id;
-        let of_fields = self.fields().into_iter().flat_map(|field| {
+        let field_values = self.fields().into_iter().flat_map(|field| {
             let values = RegisterField { id, field }.named_values();
             values.map(move |(value, name)| (Some(field), value, name))
         });
         let whole = id.named_values().map(|(value, name)| (None, value, name));
         whole
             .filter(|_| self.field.is_none())
-            .chain(of_fields)
+            .chain(field_values)
             .collect()
     }
 
-    /// The recorded kernels of which a fresh vCPU held the value that was given.
+    /// Returns the recorded kernels of which a fresh vCPU held the given value.
     pub fn kernels_with_value(&self) -> Option<Vec<&'a str>> {
         let given = self.value?;
         let given = match self.field {
@@ -236,7 +241,7 @@ impl<'a> RegisterExplanation<'a> {
             row.observations
                 .values
                 .iter()
-                .any(|held| held.at_reset == given)
+                .any(|value| value.at_reset == given)
         });
         Some(holding.map(|row| &*row.kernel.version).collect())
     }

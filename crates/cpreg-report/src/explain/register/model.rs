@@ -1,4 +1,4 @@
-//! The model of `explain` for a register, schema `cpreg.explain/2`.
+//! Model of `explain` for a register, schema `cpreg.explain/2`.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use crate::tolerance::model::ToleranceEntry;
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.explain/2";
 
-/// Answer of `cpreg explain REG [VALUE]`.
+/// Report of `cpreg explain REG [VALUE]`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ExplainRegisterReport {
@@ -28,47 +28,47 @@ pub struct ExplainRegisterReport {
 pub struct Register {
     /// Its id.
     pub id: Id,
-    /// Its name, or the spelling that stands for one.
+    /// Name, or the spelling of a register without a name.
     pub name: String,
-    /// `true` if cpreg knows a name for it.
+    /// `true` if the register has a name.
     pub known: bool,
-    /// Name of the register that the same id means under TCG, where that is another one; else null.
+    /// Name of the register with this id under TCG, if it differs; else null.
     pub name_under_tcg: Option<String>,
-    /// Names that it has on some CPUs.
+    /// Names of the register on some CPUs.
     pub implementation_defined_names: Vec<ImplementationDefinedName>,
-    /// `"S3_0_C2_C0_3"` of a system register, or null.
+    /// Encoding of a system register, `"S3_0_C2_C0_3"`, or null.
     pub encoding: Option<String>,
     /// Names in QEMU 11's messages.
     pub qemu: QemuNames,
     /// Purpose, in words, or null.
     pub purpose: Option<String>,
-    /// Kinds of difference that the table of tolerances knows, with the accelerator, in words.
+    /// Categories of the register's tolerances, with the accelerator, in words.
     pub categories: Vec<String>,
-    /// Of a register that KVM is known to have: `"vcpu"`: each vCPU has its own; `"vm"`: one for
-    /// the VM; `"vm-running"`: one for the VM that runs on. Else null.
+    /// Scope of a register that KVM is known to have, else null: `"vcpu"` (one per vCPU), `"vm"`
+    /// (one per VM) or `"vm-running"` (one per VM, which keeps counting).
     pub scope: Option<Scope>,
-    /// Values that KVM takes, in words, or null.
+    /// Values that KVM accepts, in words, or null.
     pub accepted_values: Option<String>,
-    /// The ID field that hides it when it is 0, or null.
+    /// The ID field that hides the register when it is 0, or null.
     pub hidden_by: Option<FeatureGate>,
-    /// `true` if guests' values of it are secrets.
+    /// `true` if the values of guests are secret.
     pub secret: bool,
-    /// The field that was asked for, or null.
+    /// The selected field, or null.
     pub field: Option<String>,
-    /// The fields, or the one that was asked for.
+    /// Fields of the register, or the selected field.
     pub fields: Vec<FieldPosition>,
     /// Values that have names.
     pub named_values: Vec<NamedValue>,
-    /// The value that was given, or null.
+    /// The given value, or null.
     pub value: Option<ExplainedValue>,
     /// Behaviour of recorded kernels.
     pub recordings: Recordings,
-    /// The table's entries about it, each as in `tolerances` of
+    /// Tolerances of the register, each as in `tolerances` of
     /// [`cpreg.tolerances/2`](#cpregtolerances2).
     pub tolerances: Vec<ToleranceEntry>,
 }
 
-/// A name that a register has on some CPUs.
+/// A name of a register on some CPUs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ImplementationDefinedName {
@@ -82,9 +82,9 @@ pub struct ImplementationDefinedName {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct QemuNames {
-    /// Name under KVM; null if it does not exist there.
+    /// Name under KVM; null if KVM lacks the register.
     pub kvm: Option<String>,
-    /// Name under TCG; likewise.
+    /// Name under TCG; null if TCG lacks the register.
     pub tcg: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub struct FeatureGate {
     pub register: String,
     /// The field's name.
     pub field: String,
-    /// The first release that does so, with the commit.
+    /// The first release that hides the register, with the commit.
     pub since: String,
 }
 
@@ -116,7 +116,7 @@ pub struct FieldPosition {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct NamedValue {
-    /// The field that may hold it; null: the whole register.
+    /// The field that may have the value; null for the whole register.
     pub field: Option<String>,
     /// The value.
     pub value: Hex,
@@ -124,17 +124,17 @@ pub struct NamedValue {
     pub name: String,
 }
 
-/// The value that was given.
+/// The given value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ExplainedValue {
     /// The value.
     pub value: Hex,
-    /// Meaning, where it has a name, or null.
+    /// Meaning, if the value has a name; else null.
     pub meaning: Option<String>,
-    /// Its fields, most significant first, then set bits that belong to none.
+    /// Fields, most significant first, then set bits that belong to no field.
     pub fields: Vec<FieldReport>,
-    /// Versions of the recorded kernels of which some fresh vCPU held it.
+    /// Versions of the recorded kernels of which a fresh vCPU held the value.
     pub kernels_with_reset_value: Vec<String>,
 }
 
@@ -152,23 +152,23 @@ pub struct Recordings {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct KernelReport {
-    /// Its upstream version.
+    /// Upstream version.
     pub version: String,
-    /// Its answer to `uname -r`.
+    /// Release (`uname -r`).
     pub release: String,
     /// Version of the distribution's package.
     pub package: String,
-    /// Number of fresh vCPUs that were asked: CPU models and sets of features.
+    /// Number of recorded fresh vCPUs: combinations of CPU model and features.
     pub recordings: usize,
-    /// Number of them that list the register.
+    /// Number of recordings that list the register.
     pub listed_recordings: usize,
-    /// Guests of those, in words; null if none.
+    /// Guests with the register, in words; null if there are none.
     pub guests: Option<String>,
-    /// Contents, the most frequent first; if a field was asked for, of that.
+    /// Values of the register or of the selected field, the most frequent first.
     pub values: Vec<ResetValue>,
-    /// Of an ID register, bits that the VMM may change; empty if the kernel does not tell.
+    /// Writable bits of an ID register; empty if the kernel does not report them.
     pub writable: Vec<WritableBits>,
-    /// Errnos of writing back what was read, where that fails.
+    /// Errnos of writing back the value that was read, where that fails.
     pub write_back_errnos: Vec<u16>,
 }
 
@@ -178,10 +178,10 @@ pub struct KernelReport {
 pub struct ResetValue {
     /// The value, or null.
     pub value: Option<String>,
-    /// Reason why there is none: `"poison"` (KVM's reset poison), `"counter"`, `"errno N"`; else
-    /// null.
+    /// Reason why there is no value: `"poison"` (KVM's reset poison), `"counter"`, `"errno N"`;
+    /// else null.
     pub no_value_reason: Option<String>,
-    /// Guests that hold it, in words.
+    /// Guests with the value, in words.
     pub guests: String,
 }
 

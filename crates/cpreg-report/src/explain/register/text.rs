@@ -1,4 +1,4 @@
-//! What is known about a register, for people.
+//! Text of the explanation of a register.
 
 use cpreg::destination::Accelerator;
 use cpreg::destination::kernel::Scope;
@@ -17,27 +17,27 @@ use crate::tolerance::print_entry;
 use crate::tolerance::text::{kind_label, register_names as registers_of};
 use crate::value::{ValueFormat, id_digits};
 
-/// Prints the whole answer.
-pub fn print(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
-    let name = match explained.field {
-        Some(field) => format!("{}.{field}", explained.name()),
-        None => explained.name(),
+/// Prints the whole report.
+pub fn print(printer: &mut Printer, explanation: &RegisterExplanation<'_>) {
+    let name = match explanation.field {
+        Some(field) => format!("{}.{field}", explanation.name()),
+        None => explanation.name(),
     };
     printer.line(styled(style::NAME, name));
-    print_names(printer, explained);
-    print_description(printer, explained);
-    print_fields(printer, explained);
-    print_value(printer, explained);
-    print_recordings(printer, explained);
-    print_tolerances(printer, explained);
+    print_names(printer, explanation);
+    print_description(printer, explanation);
+    print_fields(printer, explanation);
+    print_value(printer, explanation);
+    print_recordings(printer, explanation);
+    print_tolerances(printer, explanation);
 }
 
-fn print_names(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
-    let id = explained.id;
-    if !explained.is_named() {
+fn print_names(printer: &mut Printer, explanation: &RegisterExplanation<'_>) {
+    let id = explanation.id;
+    if !explanation.is_named() {
         let unknown = match id.decode() {
-            DecodedId::Unknown => "the id is of no form that KVM or QEMU use",
-            _ => "it has no name that cpreg knows; what follows comes from its encoding",
+            DecodedId::Unknown => "the id has no form that KVM or QEMU use",
+            _ => "cpreg knows no name; the following comes from the encoding",
         };
         print_line(printer, "unknown", unknown);
     }
@@ -49,13 +49,13 @@ fn print_names(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
         );
     }
     print_line(printer, "id", &id_digits(id));
-    if let Some(name) = explained.name_under_tcg() {
+    if let Some(name) = explanation.name_under_tcg() {
         print_line(printer, "under TCG", &format!("the same id means {name}"));
     }
     if let Some(it) = id.system_register() {
         let (op0, op1, crn, crm, op2) = (it.op0, it.op1, it.crn, it.crm, it.op2);
         let parts = format!("op0={op0},op1={op1},crn={crn},crm={crm},op2={op2}");
-        let short = explained.encoding().unwrap_or_default();
+        let short = explanation.encoding().unwrap_or_default();
         print_line(printer, "encoding", &format!("{parts}, {short}"));
     }
     if let DecodedId::Coprocessor(it) = id.decode() {
@@ -69,66 +69,70 @@ fn print_names(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
         let bank = if it.secure { ", the Secure bank" } else { "" };
         print_line(printer, "encoding", &format!("AArch32 {parts}{bank}"));
     }
-    let said = [Accelerator::Kvm, Accelerator::Tcg]
+    let names = [Accelerator::Kvm, Accelerator::Tcg]
         .into_iter()
-        .filter_map(|accelerator| Some((accelerator, explained.qemu_name(accelerator)?)));
-    for (number, (accelerator, words)) in said.enumerate() {
-        let what = if number == 0 { "QEMU 11" } else { "" };
+        .filter_map(|accelerator| Some((accelerator, explanation.qemu_name(accelerator)?)));
+    for (number, (accelerator, name)) in names.enumerate() {
+        let label = if number == 0 { "QEMU 11" } else { "" };
         let under = if accelerator == Accelerator::Kvm {
             "KVM"
         } else {
             "TCG"
         };
-        print_line(printer, what, &format!("`{words}` under {under}"));
+        print_line(printer, label, &format!("`{name}` under {under}"));
     }
 }
 
-fn print_description(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
-    if let Some(purpose) = explained.purpose() {
-        print_line(printer, "is", purpose);
+fn print_description(printer: &mut Printer, explanation: &RegisterExplanation<'_>) {
+    if let Some(purpose) = explanation.purpose() {
+        print_line(printer, "purpose", purpose);
     }
-    let categories = categories(explained);
+    let categories = categories(explanation);
     if !categories.is_empty() {
         print_line(printer, "kind", &categories.join(", "));
     }
-    if explained.is_kvm_register() {
-        let scope = match explained.scope() {
-            Scope::Vcpu => "each vCPU has its own",
-            Scope::Vm => "one value for the whole VM: its vCPUs must agree",
-            Scope::VmCounter => "one for the whole VM, which runs on",
+    if explanation.is_kvm_register() {
+        let scope = match explanation.scope() {
+            Scope::Vcpu => "one value per vCPU",
+            Scope::Vm => "one value per VM: its vCPUs must agree",
+            Scope::VmCounter => "one value per VM, which keeps counting",
         };
         print_line(
             printer,
             "KVM",
-            &format!("{scope}; {}", explained.accepted_values()),
+            &format!("{scope}; {}", explanation.accepted_values()),
         );
-    } else if explained.is_aarch32() {
-        print_line(printer, "KVM", "does not have it; QEMU under TCG does");
-        if let Some(counterpart) = explained.id.counterpart() {
+    } else if explanation.is_aarch32() {
+        print_line(
+            printer,
+            "KVM",
+            "does not have the register; QEMU under TCG does",
+        );
+        if let Some(counterpart) = explanation.id.counterpart() {
             let text = format!("shows the same state as {}", counterpart.id);
             print_line(printer, "", &text);
         }
     }
-    if let Some(hides) = explained.hidden_by() {
+    if let Some(gate) = explanation.hidden_by() {
         let text = format!(
-            "where the guest's {}.{} is 0, on kernels since {}",
-            hides.id_register, hides.field, hides.first_version
+            "if the guest's {}.{} is 0, on kernels since {}",
+            gate.id_register, gate.field, gate.first_version
         );
         print_line(printer, "hidden", &text);
     }
-    if explained.id.is_secret() {
+    if explanation.id.is_secret() {
         print_line(
             printer,
             "secret",
-            "cpreg shows no guest's value of it without --show-secrets",
+            "cpreg shows the values of guests only with --show-secrets",
         );
     }
 }
 
-/// What kind of register it is in the sense of the table of tolerances: `control (kvm)`.
-pub(super) fn categories(explained: &RegisterExplanation<'_>) -> Vec<String> {
+/// Returns the categories of the register's tolerances: `control (under kvm)`.
+pub(super) fn categories(explanation: &RegisterExplanation<'_>) -> Vec<String> {
     let mut categories = Vec::new();
-    for (_, entry) in &explained.tolerances {
+    for (_, entry) in &explanation.tolerances {
         let under = entry.accelerator.map(|it| format!(" (under {it})"));
         let category = format!("{}{}", entry.category, under.unwrap_or_default());
         if !categories.contains(&category) {
@@ -138,24 +142,24 @@ pub(super) fn categories(explained: &RegisterExplanation<'_>) -> Vec<String> {
     categories
 }
 
-fn print_fields(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
-    // With a value they are listed with what they hold.
-    if explained.value.is_none() {
-        let fields = explained.fields();
+fn print_fields(printer: &mut Printer, explanation: &RegisterExplanation<'_>) {
+    // With a given value, the fields are listed with their values instead.
+    if explanation.value.is_none() {
+        let fields = explanation.fields();
         let fields = fields.iter().filter(|field| !field.is_alternative());
-        let words = fields.map(|field| format!("{field} {}", bits(*field)));
-        print_list(printer, "fields", words);
+        let texts = fields.map(|field| format!("{field} {}", bits(*field)));
+        print_list(printer, "fields", texts);
     }
-    let named = explained.named_values();
-    let mut what = "values";
+    let named = explanation.named_values();
+    let mut label = "values";
     for (field, values) in group_by_field(&named) {
-        let of = field.map(|field| format!("{field}: ")).unwrap_or_default();
-        print_line(printer, what, &format!("{of}{}", values.join(", ")));
-        what = "";
+        let prefix = field.map(|field| format!("{field}: ")).unwrap_or_default();
+        print_line(printer, label, &format!("{prefix}{}", values.join(", ")));
+        label = "";
     }
 }
 
-/// Named values, field by field: `1.0 (0x10000)`.
+/// Returns the named values by field: `1.0 (0x10000)`.
 fn group_by_field(named: &[(Option<Field>, u64, &str)]) -> Vec<(Option<Field>, Vec<String>)> {
     named
         .chunk_by(|one, next| one.0 == next.0)
@@ -175,29 +179,31 @@ fn bits(field: Field) -> String {
     }
 }
 
-fn print_value(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
-    let Some(value) = explained.value else {
+fn print_value(printer: &mut Printer, explanation: &RegisterExplanation<'_>) {
+    let Some(value) = explanation.value else {
         return;
     };
     printer.line("");
-    let meaning = explained.meaning().map(|meaning| format!("  {meaning}"));
+    let meaning = explanation.meaning().map(|meaning| format!("  {meaning}"));
     let meaning = meaning.unwrap_or_default();
     printer.line(format_args!("value {value:#x}{meaning}"));
-    if explained.field.is_none() {
-        field::print_fields(printer, &explained.decoded_fields());
-        if explained.id.fields_for_value(value).is_empty() && meaning.is_empty() {
-            printer.line("  no fields of it are known");
+    if explanation.field.is_none() {
+        field::print_fields(printer, &explanation.decoded_fields());
+        if explanation.id.fields_for_value(value).is_empty() && meaning.is_empty() {
+            printer.line("  no known fields");
         }
     }
-    let held_by = explained.kernels_with_value().unwrap_or_default();
-    if !held_by.is_empty() {
-        let versions = kernels::join_versions(&explained.kernels, &held_by);
-        printer.line(format_args!("  at reset on recorded kernels: {versions}"));
+    let kernels = explanation.kernels_with_value().unwrap_or_default();
+    if !kernels.is_empty() {
+        let versions = kernels::join_versions(&explanation.kernels, &kernels);
+        printer.line(format_args!(
+            "  reset value on recorded kernels: {versions}"
+        ));
     }
 }
 
-fn print_recordings(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
-    if explained.is_aarch32() || !explained.has_known_form() {
+fn print_recordings(printer: &mut Printer, explanation: &RegisterExplanation<'_>) {
+    if explanation.is_aarch32() || !explanation.has_known_form() {
         return;
     }
     printer.line("");
@@ -205,44 +211,44 @@ fn print_recordings(printer: &mut Printer, explained: &RegisterExplanation<'_>) 
         "recorded kernels (fresh vCPUs, each {})",
         host_index::SOURCE
     ));
-    if explained
+    if explanation
         .kernels
         .iter()
         .all(|row| row.listed_recordings == 0)
     {
-        printer.line("  none lists it");
+        printer.line("  none lists the register");
         return;
     }
-    let spans = kernels::spans(&explained.kernels);
+    let spans = kernels::spans(&explanation.kernels);
     let widest = spans.iter().map(|(label, _)| label.len()).max();
     let column = widest.unwrap_or(0);
     for (label, row) in spans {
-        let mut what = label.as_str();
-        for text in describe_observations(explained, &row.observations) {
-            printer.line(format_args!("  {what:<column$}  {text}"));
-            what = "";
+        let mut column_text = label.as_str();
+        for text in describe_observations(explanation, &row.observations) {
+            printer.line(format_args!("  {column_text:<column$}  {text}"));
+            column_text = "";
         }
     }
 }
 
-/// What kernels say, line by line.
+/// Returns lines about the observations on kernels.
 fn describe_observations(
-    explained: &RegisterExplanation<'_>,
-    says: &KernelObservations,
+    explanation: &RegisterExplanation<'_>,
+    observations: &KernelObservations,
 ) -> Vec<String> {
-    let id = explained.id;
-    let Some(guests) = &says.guests else {
+    let id = explanation.id;
+    let Some(guests) = &observations.guests else {
         return vec!["not listed".to_owned()];
     };
-    let mut lines = match &*says.values {
+    let mut lines = match &*observations.values {
         [ResetGroup { at_reset, .. }] => vec![format!(
             "{guests}: {}",
-            describe_reset_content(explained, at_reset)
+            describe_reset_content(explanation, at_reset)
         )],
         several => {
             let values: Vec<String> = several
                 .iter()
-                .map(|it| describe_reset_content(explained, &it.at_reset))
+                .map(|it| describe_reset_content(explanation, &it.at_reset))
                 .collect();
             let column = values.iter().map(|text| text.chars().count()).max();
             let column = column.unwrap_or(0);
@@ -251,47 +257,46 @@ fn describe_observations(
             [guests.clone()].into_iter().chain(lines).collect()
         }
     };
-    for WritableBits { mask, guests } in &says.writable {
-        let whose = if guests == EVERY_GUEST {
+    for WritableBits { mask, guests } in &observations.writable {
+        let suffix = if guests == EVERY_GUEST {
             String::new()
         } else {
-            format!(" of {guests}")
+            format!(" for {guests}")
         };
         lines.push(match mask {
-            0 => format!("  not to be changed{whose}"),
-            mask => format!(
-                "  the VMM may change {}{whose}",
-                describe_writable_bits(id, *mask)
-            ),
+            0 => format!("  no writable bits{suffix}"),
+            mask => format!("  writable: {}{suffix}", describe_writable_bits(id, *mask)),
         });
     }
-    for errno in &says.write_back_errnos {
-        lines.push(format!("  writing back what was read fails: errno {errno}"));
+    for errno in &observations.write_back_errnos {
+        lines.push(format!(
+            "  writing back the value that was read fails: errno {errno}"
+        ));
     }
     lines
 }
 
-/// The bits of a mask, as fields where these are few.
+/// Returns the bits of a mask, as fields if there are few.
 fn describe_writable_bits(id: RegisterId, mask: u64) -> String {
     const MAX_FIELDS: usize = 8;
-    let mut left = mask;
+    let mut rest = mask;
     let mut names = Vec::new();
     for field in id.fields().iter().filter(|field| !field.is_alternative()) {
         if mask & field.mask() == field.mask() {
-            left &= !field.mask();
+            rest &= !field.mask();
             names.push(field.name());
         }
     }
-    if left == 0 && names.len() <= MAX_FIELDS {
+    if rest == 0 && names.len() <= MAX_FIELDS {
         names.join(", ")
     } else {
-        format!("the bits {mask:#x}")
+        format!("bits {mask:#x}")
     }
 }
 
-fn describe_reset_content(explained: &RegisterExplanation<'_>, at_reset: &AtReset) -> String {
-    let id = explained.id;
-    match (at_reset, explained.field) {
+fn describe_reset_content(explanation: &RegisterExplanation<'_>, at_reset: &AtReset) -> String {
+    let id = explanation.id;
+    match (at_reset, explanation.field) {
         (AtReset::Value(Value::U64(value)), Some(field)) => {
             match (RegisterField { id, field }).value_name(*value) {
                 Some(name) => format!("{name} ({value:#x})"),
@@ -299,12 +304,12 @@ fn describe_reset_content(explained: &RegisterExplanation<'_>, at_reset: &AtRese
             }
         }
         (AtReset::Value(value), _) => {
-            // What is recorded here is nobody's secret: no guest has run.
-            let printing = ValueFormat::new(None, true);
-            let named = printing.describe(id, value);
+            // Recorded reset values are not secret, because no guest has run.
+            let value_format = ValueFormat::new(None, true);
+            let text = value_format.describe(id, value);
             match field::meaning(id, value) {
-                Some(meaning) if !named.contains(&meaning) => format!("{named} {meaning}"),
-                _ => named,
+                Some(meaning) if !text.contains(&meaning) => format!("{text} {meaning}"),
+                _ => text,
             }
         }
         (AtReset::Poison, _) => "no value (KVM's reset poison)".to_owned(),
@@ -313,25 +318,25 @@ fn describe_reset_content(explained: &RegisterExplanation<'_>, at_reset: &AtRese
     }
 }
 
-fn print_tolerances(printer: &mut Printer, explained: &RegisterExplanation<'_>) {
-    for (_, entry) in &explained.tolerances {
+fn print_tolerances(printer: &mut Printer, explanation: &RegisterExplanation<'_>) {
+    for (_, entry) in &explanation.tolerances {
         printer.line("");
         let kind = kind_label(entry);
-        let others = other_registers(entry, explained.id);
+        let others = other_registers(entry, explanation.id);
         let heading = styled(style::NAME, "tolerance");
         let heading = format!("{heading}  ({kind}{others})");
         print_entry(printer, entry, &heading, remedy::UNKNOWN_VALUE_PLACEHOLDER);
     }
-    if explained.tolerances.is_empty() && explained.has_known_form() {
+    if explanation.tolerances.is_empty() && explanation.has_known_form() {
         printer.line("");
         printer.line(
-            "no tolerance: if only the input has it, or its value is not taken, that refuses; if \
-             only the destination has it, it stays at reset",
+            "no tolerance: source only refuses the VM; value not accepted refuses the VM; destination \
+             only keeps the reset value",
         );
     }
 }
 
-/// Which other registers an entry is about.
+/// Returns the other registers of an entry.
 fn other_registers(entry: &Tolerance, id: RegisterId) -> String {
     const MAX_NAMES: usize = 4;
     let names = match &entry.registers {
@@ -346,5 +351,5 @@ fn other_registers(entry: &Tolerance, id: RegisterId) -> String {
         }
         _ => registers_of(&entry.registers),
     };
-    format!("; also about {}", names.join(", "))
+    format!("; also for {}", names.join(", "))
 }

@@ -1,6 +1,6 @@
-//! docs/json.md and docs/schemas are made of the models: the tables of members, and the JSON Schemas.
+//! Tests that docs/json.md (tables of members) and docs/schemas (JSON Schemas) match the models.
 //!
-//! `cargo xtask bless` writes them anew. What stands between the tables is written by hand.
+//! `cargo xtask bless` rewrites both. The text between the tables is written by hand.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use cpreg_report::schemas::{self, Document};
 use serde_json::Value;
 
-/// Members whose own members have a table elsewhere.
+/// Members whose members have a table elsewhere.
 const DOCUMENTED_ELSEWHERE: [(&str, &str); 5] = [
     ("cpreg.check/2", "dry_run"),
     ("cpreg.rehearsal/2", "check"),
@@ -19,33 +19,33 @@ const DOCUMENTED_ELSEWHERE: [(&str, &str); 5] = [
     ("cpreg.report/2", "destination.profile"),
 ];
 
-/// Members whose table is a section of its own: the heading, the document, and the member.
+/// Members with a section of their own: heading, document and member.
 const SEPARATE_SECTIONS: [(&str, &str, &str); 1] =
-    [("`dry_run` of `cpreg.check/2`", "cpreg.check/1", "dry_run")];
+    [("`dry_run` of `cpreg.check/2`", "cpreg.check/2", "dry_run")];
 
-const TABLE: &str = "| member | what it holds |\n|---|---|\n";
+const TABLE_HEAD: &str = "| member | contents |\n|---|---|\n";
 
 fn docs_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
 }
 
-/// Compares a file with what it should be, or writes it.
+/// Compares a file with the expected text, or writes it with `BLESS`.
 fn assert_current(path: &Path, text: &str) {
     if std::env::var_os("BLESS").is_some() {
         fs::write(path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         return;
     }
-    let there = fs::read_to_string(path).unwrap_or_default();
-    let line = there.lines().zip(text.lines()).position(|(a, b)| a != b);
+    let actual = fs::read_to_string(path).unwrap_or_default();
+    let line = actual.lines().zip(text.lines()).position(|(a, b)| a != b);
     assert!(
-        there == text,
-        "{} is not what the models say, from line {} on; run cargo xtask bless",
+        actual == text,
+        "{} does not match the models from line {} on; run cargo xtask bless",
         path.display(),
-        line.unwrap_or_else(|| there.lines().count().min(text.lines().count())) + 1
+        line.unwrap_or_else(|| actual.lines().count().min(text.lines().count())) + 1
     );
 }
 
-/// The file of a document's schema.
+/// Returns the file of a document's schema.
 fn schema_path(document: &Document) -> PathBuf {
     let name = document.name.trim_start_matches("cpreg.");
     let name = name.split('/').next().unwrap_or(name);
@@ -67,7 +67,7 @@ fn schemas_are_current() {
 fn tables_are_current() {
     let path = docs_dir().join("json.md");
     let text = fs::read_to_string(&path).expect("the documentation");
-    let mut made = String::new();
+    let mut expected = String::new();
     let mut headings = BTreeSet::new();
     for section in text
         .split_inclusive('\n')
@@ -78,17 +78,17 @@ fn tables_are_current() {
         match table_rows(heading) {
             Some(rows) => {
                 headings.insert(heading.to_owned());
-                made.push_str(&with_table(&section, &rows));
+                expected.push_str(&with_table(&section, &rows));
             }
-            None => made.push_str(&section),
+            None => expected.push_str(&section),
         }
     }
-    let expected = schemas::all().len() + SEPARATE_SECTIONS.len();
-    assert_eq!(headings.len(), expected, "sections: {headings:#?}");
-    assert_current(&path, &made);
+    let count = schemas::all().len() + SEPARATE_SECTIONS.len();
+    assert_eq!(headings.len(), count, "sections: {headings:#?}");
+    assert_current(&path, &expected);
 }
 
-/// Puts a line into a section of its document.
+/// Appends a line to the current section, or begins a new one.
 fn append_to_section(mut sections: Vec<String>, line: &str) -> Vec<String> {
     match sections.last_mut() {
         Some(section) if !line.starts_with("## ") => section.push_str(line),
@@ -97,20 +97,20 @@ fn append_to_section(mut sections: Vec<String>, line: &str) -> Vec<String> {
     sections
 }
 
-/// The section with these rows in its table of members.
+/// Returns the section with these rows in its table of members.
 fn with_table(section: &str, rows: &str) -> String {
     let start = section.find("\n| member |").expect("a table of members") + 1;
     let table = &section[start..];
     let end = table.find("\n\n").map_or(table.len(), |at| at + 1);
-    format!("{}{TABLE}{rows}{}", &section[..start], &table[end..])
+    format!("{}{TABLE_HEAD}{rows}{}", &section[..start], &table[end..])
 }
 
-/// The rows of a section's table, if its heading is a document's.
+/// Returns the rows of a section's table, if its heading names a document.
 fn table_rows(heading: &str) -> Option<String> {
-    let apart = SEPARATE_SECTIONS
+    let separate = SEPARATE_SECTIONS
         .iter()
         .find(|(title, ..)| *title == heading);
-    let (name, member) = match apart {
+    let (name, member) = match separate {
         Some((_, name, member)) => (*name, Some(*member)),
         None => (heading.trim_matches('`'), None),
     };
@@ -130,17 +130,17 @@ fn table_rows(heading: &str) -> Option<String> {
     Some(table.rows)
 }
 
-/// A table of a document's members.
+/// Table of the members of a document.
 struct Table<'a> {
     name: &'a str,
     root: &'a Value,
-    /// Definitions that the current member is inside of: a condition may hold conditions.
+    /// Definitions around the current member, because a condition may contain conditions.
     open_definitions: Vec<String>,
     rows: String,
 }
 
 impl Table<'_> {
-    /// Adds a row for each member of an object, and for theirs.
+    /// Adds a row for each member of an object, and for nested members.
     fn add_members(&mut self, schema: &Value, path: &str) {
         for (name, member) in members(schema) {
             let path = if path.is_empty() {
@@ -148,8 +148,8 @@ impl Table<'_> {
             } else {
                 format!("{path}.{name}")
             };
-            let what = member["description"].as_str().unwrap_or_default();
-            let words: Vec<&str> = what.split_whitespace().collect();
+            let description = member["description"].as_str().unwrap_or_default();
+            let words: Vec<&str> = description.split_whitespace().collect();
             assert!(
                 !words.is_empty(),
                 "{}: {path} has no description",
@@ -163,7 +163,7 @@ impl Table<'_> {
         }
     }
 
-    /// Adds the rows of what is inside a member.
+    /// Adds the rows of the members inside a member.
     fn add_nested_members(&mut self, schema: &Value, path: &str) {
         if let Some(name) = schema["$ref"].as_str() {
             if self.open_definitions.iter().any(|outer| outer == name) {
@@ -186,7 +186,7 @@ impl Table<'_> {
     }
 }
 
-/// The members of an object: those that are always there in their order, then those that may be absent.
+/// Returns the members of an object: the required ones in their order, then the optional ones.
 fn members(schema: &Value) -> Vec<(String, Value)> {
     if let Some(forms) = schema["oneOf"].as_array() {
         return members_of_forms(forms);
@@ -208,12 +208,12 @@ fn members(schema: &Value) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// The members of an object that has one of several forms, told apart by `kind`.
+/// Returns the members of an object with several forms, which `kind` distinguishes.
 fn members_of_forms(forms: &[Value]) -> Vec<(String, Value)> {
     let kinds = forms.iter().map(|form| {
-        let what = form["description"].as_str().unwrap_or_default();
-        let what = what.trim_end_matches('.');
-        format!("`{}`: {what}", form["properties"]["kind"]["const"])
+        let description = form["description"].as_str().unwrap_or_default();
+        let description = description.trim_end_matches('.');
+        format!("`{}`: {description}", form["properties"]["kind"]["const"])
     });
     let kinds: Vec<String> = kinds.collect();
     let kind = serde_json::json!({ "description": kinds.join("; ") + "." });

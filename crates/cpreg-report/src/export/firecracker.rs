@@ -1,9 +1,11 @@
 //! The table as a shell script that runs Firecracker's `snapshot-editor`.
 //!
-//! `snapshot-editor edit-vmstate remove-regs ID... --vmstate-path FILE --output-path FILE` (Firecracker 1.5 and later, arm64) takes registers out of a
-//! snapshot, whatever they hold and whether or not the destination has them. So only what the table always ignores
-//! is a line that runs. What it ignores under a condition is such a line as a comment, with the condition; the rest cannot be
-//! had by taking a register away and is listed at the end. Entries of other accelerators are left out: Firecracker has KVM only.
+//! `snapshot-editor edit-vmstate remove-regs ID... --vmstate-path FILE --output-path FILE`
+//! (Firecracker 1.5 and later, arm64) removes registers from a snapshot, whatever their value and
+//! whether or not the destination has them. So only entries that always ignore a register become
+//! active lines. Entries with a condition become comments with the condition. Entries that cannot
+//! be expressed as the removal of a register are listed at the end. Entries of other accelerators
+//! are omitted, because Firecracker has only KVM.
 
 use std::fmt::Write as _;
 
@@ -19,31 +21,31 @@ use crate::text::wrap::prose;
 use crate::tolerance::text::register_names;
 use crate::value::id_digits;
 
-/// Columns of a line of comment.
+/// Maximum width of a comment line.
 const LINE_WIDTH: usize = 80;
 
-/// What the script says of itself, a paragraph each.
+/// Paragraphs of the comment at the head of the script.
 const HEADER: &[&str] = &[
-    "Takes registers out of a Firecracker snapshot of an arm64 VM, so that a host without them \
-     restores it. Made by `cpreg tolerances --export firecracker`.",
+    "Removes registers from a Firecracker snapshot of an arm64 VM, so that a host without them \
+     restores it. Written by `cpreg tolerances --export firecracker`.",
     "Usage: sh SCRIPT VMSTATE OUTPUT",
-    "Before you run it: snapshot-editor removes a register whatever it holds, and also where the \
-     destination has it, which then starts with its reset value. So delete the lines of \
-     registers that the destination has: `cpreg show PROFILE --register REG` tells, if PROFILE \
-     was recorded there by `cpreg probe qemu`. Lines that begin with `#set` have a condition: \
-     look the value up (`snapshot-editor info-vmstate vcpu-states --vmstate-path VMSTATE`, for \
-     every vCPU), and take the `#` away where it holds. `cpreg tolerances REG` has all about a \
-     register.",
+    "Before you run it: snapshot-editor removes a register whatever its value, and also if the \
+     destination has the register, which then starts with its reset value. So delete the lines of \
+     registers that the destination has: `cpreg show PROFILE --register REG` shows whether it has \
+     one, if `cpreg probe qemu` recorded PROFILE on the destination. Lines that begin with `#set` \
+     have a condition: look up the value for every vCPU (`snapshot-editor info-vmstate \
+     vcpu-states --vmstate-path VMSTATE`), and remove the `#` if the condition is true. \
+     `cpreg tolerances REG` shows everything about a register.",
 ];
 
-/// How an entry comes out.
+/// Form of an entry in the script.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LineKind {
-    /// A line that runs.
+    /// An active line.
     Active,
-    /// A line that runs if somebody takes the `#` away.
+    /// A line that is inactive until the user removes its `#`.
     Conditional,
-    /// Removing would not do what the entry does.
+    /// A comment without a line, because the removal of the register is not what the entry does.
     Omitted,
 }
 
@@ -55,17 +57,17 @@ impl Exporter for Firecracker {
     fn export(
         &self,
         tolerances: &Tolerances,
-        wanted: &[RegisterId],
+        selection: &[RegisterId],
         printer: &mut Printer,
     ) -> serde_json::Result<()> {
-        for line in script(tolerances, wanted).lines() {
+        for line in script(tolerances, selection).lines() {
             printer.line(line);
         }
         Ok(())
     }
 }
 
-fn script(tolerances: &Tolerances, wanted: &[RegisterId]) -> String {
+fn script(tolerances: &Tolerances, selection: &[RegisterId]) -> String {
     let mut text = String::from("#!/bin/sh\n");
     for paragraph in HEADER {
         text.push_str("#\n");
@@ -74,7 +76,7 @@ fn script(tolerances: &Tolerances, wanted: &[RegisterId]) -> String {
     text.push_str(
         "\nset -eu\nvmstate=${1:?the VMSTATE to read}\noutput=${2:?the OUTPUT to write}\nset --\n",
     );
-    let rows = effective_entries(tolerances, wanted, Accelerator::Kvm);
+    let rows = effective_entries(tolerances, selection, Accelerator::Kvm);
     for kind in [LineKind::Active, LineKind::Conditional, LineKind::Omitted] {
         let rows: Vec<&EffectiveEntry<'_>> =
             rows.iter().filter(|row| line_kind(row) == kind).collect();
@@ -82,14 +84,12 @@ fn script(tolerances: &Tolerances, wanted: &[RegisterId]) -> String {
             continue;
         }
         text.push_str(match kind {
-            LineKind::Active => "\n# ---- always ignored where the destination has not got them\n",
+            LineKind::Active => "\n# ---- always ignored if the destination lacks them\n",
             LineKind::Conditional => {
-                "\n# ---- ignored under a condition, or with consequences for the guest: look \
+                "\n# ---- ignored under a condition, or with consequences for the guest: check \
                  first\n"
             }
-            LineKind::Omitted => {
-                "\n# ---- left out: taking the register away is not what cpreg does\n"
-            }
+            LineKind::Omitted => "\n# ---- omitted: cpreg does not remove the register\n",
         });
         for row in rows {
             text.push('\n');
@@ -110,18 +110,19 @@ fn line_kind(row: &EffectiveEntry<'_>) -> LineKind {
         return LineKind::Omitted;
     }
     match entry.condition {
-        // An entry before it decides about all of them.
+        // An earlier entry decides all its registers.
         _ if row.registers.is_empty() && !row.shadowed_registers.is_empty() => LineKind::Omitted,
-        // A class of registers that has no list.
+        // A class of registers without a list.
         _ if row.registers.is_empty() => LineKind::Conditional,
-        // Harmless for who knows it; not for who runs a script.
+        // An informed user may accept this, but a script must not do it silently.
         Condition::Always if is_severe(entry) => LineKind::Conditional,
         Condition::Always => LineKind::Active,
         _ => LineKind::Conditional,
     }
 }
 
-/// Whether a guest could come to harm although the difference is ignored. An operator's own entry is the operator's decision.
+/// Returns `true` if ignoring the difference can harm the guest; an operator's entry is the
+/// operator's decision.
 fn is_severe(entry: &Tolerance) -> bool {
     let severity = entry
         .visible_effect
@@ -131,14 +132,14 @@ fn is_severe(entry: &Tolerance) -> bool {
 }
 
 fn write_entry(text: &mut String, row: &EffectiveEntry<'_>, kind: LineKind) {
-    let listed = |ids: &[RegisterId]| {
+    let list_names = |ids: &[RegisterId]| {
         let names = ids.iter().map(ToString::to_string);
         names.collect::<Vec<_>>().join(", ")
     };
     let subject = if row.registers.is_empty() {
         register_names(&row.entry.registers).join(", ")
     } else {
-        listed(&row.registers)
+        list_names(&row.registers)
     };
     write_comment(text, &subject);
     write_comment(text, &rule(row.entry));
@@ -146,24 +147,22 @@ fn write_entry(text: &mut String, row: &EffectiveEntry<'_>, kind: LineKind) {
         write_comment(text, &paragraph);
     }
     if !row.shadowed_registers.is_empty() {
-        let before = listed(&row.shadowed_registers);
-        write_comment(
-            text,
-            &format!("An entry before this one decides about {before}."),
-        );
+        let shadowed = list_names(&row.shadowed_registers);
+        write_comment(text, &format!("An earlier entry decides {shadowed}."));
     }
-    let mark = match kind {
+    let prefix = match kind {
         LineKind::Active => "",
         LineKind::Conditional => "#",
         LineKind::Omitted => return,
     };
     for id in &row.registers {
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "{mark}set -- \"$@\" {}", id_digits(*id));
+        let _ = writeln!(text, "{prefix}set -- \"$@\" {}", id_digits(*id));
     }
 }
 
-/// Adds lines of comment. No line end of the text is kept, so nothing in it becomes a command.
+/// Adds comment lines; line ends of the paragraph become spaces, so no part of it becomes a
+/// command.
 fn write_comment(text: &mut String, paragraph: &str) {
     for line in prose(paragraph, LINE_WIDTH - 2) {
         let _ = writeln!(text, "# {line}");

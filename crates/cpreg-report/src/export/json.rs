@@ -1,4 +1,4 @@
-//! The table as JSON, schema `cpreg.tolerances/1`.
+//! The table as JSON, schema `cpreg.tolerances/2`.
 
 use cpreg::register::RegisterId;
 use cpreg::tolerance::Tolerances;
@@ -17,10 +17,10 @@ impl Exporter for Json {
     fn export(
         &self,
         tolerances: &Tolerances,
-        wanted: &[RegisterId],
+        selection: &[RegisterId],
         printer: &mut Printer,
     ) -> serde_json::Result<()> {
-        let report = TolerancesReport::new(&entries(tolerances, wanted));
+        let report = TolerancesReport::new(&entries(tolerances, selection));
         printer.json(&json::document(&report)?);
         Ok(())
     }

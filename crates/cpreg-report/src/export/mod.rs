@@ -1,14 +1,14 @@
-//! The table of tolerances for programs that keep such a table themselves: `cpreg tolerances --export`.
+//! Exports of the table of tolerances for other programs: `cpreg tolerances --export`.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `qemu.rs` | C for `target/arm` of QEMU 11.1 and later |
 //! | `firecracker.rs` | a shell script for Firecracker's `snapshot-editor` |
-//! | `json.rs` | JSON for any other program, with all that an entry says |
-//! | `table.rs` | the entries as the first two formats share them |
+//! | `json.rs` | JSON for any other program, with complete entries |
+//! | `table.rs` | entries in the form that the first two formats share |
 //!
-//! The programs' own tables can say less than ours. An entry that one cannot express becomes a
-//! comment that says what cpreg does and why the entry is left out.
+//! The tables of other programs are less expressive than cpreg's. An entry that a format cannot
+//! express becomes a comment with cpreg's rule and the reason for the omission.
 
 mod firecracker;
 mod json;
@@ -26,14 +26,14 @@ use crate::printer::Printer;
 
 /// A format that the table of tolerances is exported in.
 pub trait Exporter {
-    /// Prints the entries about these registers; all entries, if no register is named.
+    /// Prints the entries of these registers, or all entries if no register is given.
     ///
     /// # Errors
-    /// If the entries cannot be serialised.
+    /// Returns an error if the entries cannot be serialised.
     fn export(
         &self,
         tolerances: &Tolerances,
-        wanted: &[RegisterId],
+        selection: &[RegisterId],
         printer: &mut Printer,
     ) -> serde_json::Result<()>;
 }

@@ -1,15 +1,19 @@
-//! The table as C for `target/arm` of QEMU 11.1 and later: calls like those that it makes for its own tolerances.
+//! The table as C for `target/arm` of QEMU 11.1 and later: calls like those for QEMU's tolerances.
 //!
-//! What QEMU's tolerances can say (commits bb36be6fd7, 5e65e7aa4a and 9d2e717da4, and the calls that 11.1 makes for `-cpu host`):
+//! QEMU's tolerances can express the following (commits bb36be6fd7, 5e65e7aa4a and 9d2e717da4, and
+//! the calls of 11.1 for `-cpu host`):
 //!
-//! | kind | register only in the stream | register only at the destination |
+//! | kind | source only | destination only |
 //! |---|---|---|
-//! | none | fails the load | left alone, with a warning |
-//! | `ToleranceOnlySrcTestValue`, mask, value | dropped if `register & mask == value`, else fails | left alone, with a warning |
-//! | `ToleranceNotOnBothEnds` | dropped whatever it holds | left alone, no warning |
+//! | none | fails the load | kept, with a warning |
+//! | `ToleranceOnlySrcTestValue`, mask, value | dropped or fails (1) | kept, with a warning |
+//! | `ToleranceNotOnBothEnds` | dropped, whatever its value | kept, no warning |
 //!
-//! So an entry that always ignores is a test of no bits, and both ends only where the table says so of both. Conditions on other registers, on
-//! the destination, and values to be set have no form there: they stand as comments.
+//! (1) dropped if `register & mask == value`, else the load fails
+//!
+//! So an entry that always ignores a register becomes a test of no bits. It becomes
+//! `ToleranceNotOnBothEnds` only if the table ignores both differences. Conditions on other
+//! registers or on the destination, and values to set, cannot be expressed and become comments.
 
 use std::fmt::Write as _;
 
@@ -24,28 +28,32 @@ use crate::text::wrap::prose;
 use crate::tolerance::text::register_names;
 use crate::value::id_digits;
 
-/// Columns of a line, as QEMU's style wants it.
+/// Maximum width of a line in QEMU's style.
 const LINE_WIDTH: usize = 80;
 
-/// What the file says of itself.
+/// Paragraphs of the comment at the head of the file.
 const HEADER: &[&str] = &[
-    "Migration tolerances for target/arm of QEMU 11.1 and later, made by `cpreg tolerances --export qemu`. \
-     The reasons are cpreg's; the conditions are those that QEMU's tolerances can express. What they cannot express is a comment that \
-     begins with \"Left out\", and no call.",
+    "Migration tolerances for target/arm of QEMU 11.1 and later, written by `cpreg tolerances \
+     --export qemu`. The reasons are cpreg's; the conditions are those that QEMU's tolerances can \
+     express. An entry that they cannot express becomes a comment that begins with \"Omitted\", \
+     without a call.",
     "",
-    "QEMU makes its own calls when it makes a CPU of -cpu host. Call the function of the accelerator there.",
+    "QEMU makes its own calls when it creates a CPU of -cpu host. Call the function of the \
+     accelerator at that point.",
     "",
-    "QEMU 11.1.3 forgets that a register failed the load when a tolerated one follows in the list. Each further tolerance makes \
-     that likelier, so see that yours does not.",
+    "QEMU 11.1.3 forgets that a register failed the load if a tolerated register follows in the \
+     list. Each further tolerance makes that more likely, so check that your QEMU does not have \
+     this bug.",
 ];
 
-/// What is particular to an accelerator.
+/// Returns remarks about an accelerator.
 const fn accelerator_note(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "Under KVM.",
         Accelerator::Tcg => {
-            "Under TCG. That QEMU 11.1 asks for tolerances there was never seen: its own are those of -cpu host. Nor do they \
-             help with registers that only the destination has: TCG loads an undefined value into those."
+            "Under TCG. QEMU 11.1 has never been observed to use tolerances under TCG: its own calls \
+             are for -cpu host. Tolerances do not help with destination-only registers either: TCG loads \
+             an undefined value into them."
         }
         Accelerator::Hvf => "Under HVF.",
     }
@@ -59,13 +67,13 @@ impl Exporter for Qemu {
     fn export(
         &self,
         tolerances: &Tolerances,
-        wanted: &[RegisterId],
+        selection: &[RegisterId],
         printer: &mut Printer,
     ) -> serde_json::Result<()> {
         let mut text = format_comment("", HEADER.iter().copied());
         let mut functions = 0;
         for accelerator in [Accelerator::Kvm, Accelerator::Tcg, Accelerator::Hvf] {
-            let rows = effective_entries(tolerances, wanted, accelerator);
+            let rows = effective_entries(tolerances, selection, accelerator);
             if rows.is_empty() {
                 continue;
             }
@@ -103,38 +111,38 @@ fn format_entry(
         Accelerator::Tcg => Naming::Architectural,
         Accelerator::Kvm | Accelerator::Hvf => Naming::Kvm,
     };
-    let named = |ids: &[RegisterId]| {
+    let list_names = |ids: &[RegisterId]| {
         let names = ids.iter().map(|id| id.display_in(naming).to_string());
         names.collect::<Vec<_>>().join(", ")
     };
     let test = value_test(entry);
     let mut paragraphs = Vec::new();
-    let left_out = match test {
+    let omission_reason = match test {
         Ok(_) if row.registers.is_empty() && row.shadowed_registers.is_empty() => {
-            Some("QEMU's tolerances are about single registers, and this is a class of them")
+            Some("QEMU's tolerances name single registers, and this is a class of registers")
         }
         Ok(_) => None,
-        Err(why) => Some(why),
+        Err(reason) => Some(reason),
     };
     let subject = if row.registers.is_empty() {
         register_names(&entry.registers).join(", ")
     } else {
-        named(&row.registers)
+        list_names(&row.registers)
     };
-    match left_out {
-        Some(why) => {
-            paragraphs.push(format!("Left out: {subject}"));
-            paragraphs.push(format!("Because {why}. What cpreg does:"));
+    match omission_reason {
+        Some(reason) => {
+            paragraphs.push(format!("Omitted: {subject}"));
+            paragraphs.push(format!("Because {reason}. cpreg's rule:"));
         }
-        None if row.registers.is_empty() => paragraphs.push(format!("Left out: {subject}")),
+        None if row.registers.is_empty() => paragraphs.push(format!("Omitted: {subject}")),
         None => paragraphs.push(subject),
     }
     paragraphs.push(rule(entry));
     paragraphs.extend(grounds(entry));
     if !row.shadowed_registers.is_empty() {
         paragraphs.push(format!(
-            "An entry before this one decides about {}.",
-            named(&row.shadowed_registers)
+            "An earlier entry decides {}.",
+            list_names(&row.shadowed_registers)
         ));
     }
     let mut text = format_comment("    ", paragraphs.iter().map(String::as_str));
@@ -154,45 +162,45 @@ fn format_entry(
     text
 }
 
-/// The bits that QEMU would test and what they must be, or why it cannot.
+/// Returns the mask and value that QEMU would test, or the reason why QEMU cannot express the
+/// entry.
 fn value_test(entry: &Tolerance) -> Result<(u64, u64), &'static str> {
     match (entry.difference, entry.handling) {
         (RegisterDifference::OnlyInInput, Handling::Ignore) => match entry.condition {
             Condition::Always => Ok((0, 0)),
             Condition::Value { mask, expected } => Ok((mask, expected)),
-            _ => Err("QEMU's tolerances look at the register's own value and at nothing else"),
+            _ => Err("QEMU's tolerances test only the register's own value"),
         },
         (RegisterDifference::OnlyInInput, Handling::Refuse) => {
-            Err("QEMU refuses it without a tolerance, and cannot do so under a condition")
+            Err("QEMU refuses the register without a tolerance, and cannot do so conditionally")
         }
-        (RegisterDifference::OnlyInInput, _) => {
-            Err("QEMU's tolerances drop a register and do no more")
+        (RegisterDifference::OnlyInInput, _) => Err("QEMU's tolerances can only drop a register"),
+        (RegisterDifference::OnlyAtDestination, Handling::Ignore | Handling::KeepAtReset) => {
+            Err("no call is needed: QEMU continues without a register that the stream lacks")
         }
-        (RegisterDifference::OnlyAtDestination, Handling::Ignore | Handling::KeepAtReset) => Err(
-            "no call of its own is needed for it: QEMU goes on without a register that the stream lacks",
-        ),
         (RegisterDifference::OnlyAtDestination, _) => Err(
-            "QEMU goes on without a register that the stream lacks, and no tolerance changes that",
+            "QEMU continues without a register that the stream lacks, and no tolerance changes that",
         ),
         (RegisterDifference::ValueNotTaken, _) => {
-            Err("QEMU's tolerances are about registers that only one side has")
+            Err("QEMU's tolerances cover only registers that one side lacks")
         }
     }
 }
 
-/// Both ends only where the table says of both that nothing is looked at.
+/// Returns the kind of tolerance: `ToleranceNotOnBothEnds` only if both differences are
+/// unconditional.
 fn tolerance_kind(
     tolerances: &Tolerances,
     entry: &Tolerance,
     id: RegisterId,
     accelerator: Accelerator,
 ) -> &'static str {
-    let there = tolerances
+    let destination_only = tolerances
         .find(id, RegisterDifference::OnlyAtDestination, Some(accelerator))
         .and_then(|number| tolerances.entries().get(number));
     let is_both = entry.condition == Condition::Always
-        && there.is_some_and(|there| {
-            there.condition == Condition::Always && there.handling == Handling::KeepAtReset
+        && destination_only.is_some_and(|entry| {
+            entry.condition == Condition::Always && entry.handling == Handling::KeepAtReset
         });
     if is_both {
         "ToleranceNotOnBothEnds"
@@ -201,7 +209,9 @@ fn tolerance_kind(
     }
 }
 
-/// The id in C: by the macros of Linux's `asm/kvm.h`, which QEMU has only where it is built with KVM, or as the number.
+/// Returns the id in C: with the macros of Linux's `asm/kvm.h`, or as a number.
+///
+/// QEMU has the macros only in builds with KVM.
 fn id_expression(id: RegisterId, accelerator: Accelerator) -> String {
     match id.decode() {
         _ if accelerator != Accelerator::Kvm => id_digits(id),
@@ -232,7 +242,7 @@ fn format_call(id: &str, mask: u64, expected: u64, kind: &str) -> String {
     format!("{FUNCTION}cpu, {id},\n{test}{between}{kind});\n")
 }
 
-/// A comment of these paragraphs in QEMU's form. Nothing in them ends it, or begins another.
+/// Returns the paragraphs as a comment in QEMU's style; no text in them ends or begins a comment.
 fn format_comment<'a>(indent: &str, paragraphs: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = format!("{indent}/*\n");
     for paragraph in paragraphs {
@@ -253,15 +263,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_gets_out_of_a_comment() {
-        let text = format_comment("", ["ours */ evil(); /*/ and\nmore **/"]);
+    fn paragraphs_cannot_end_a_comment() {
+        let text = format_comment("", ["text */ evil(); /*/ and\nmore **/"]);
         assert_eq!(text.matches("*/").count(), 1, "{text}");
         assert_eq!(text.matches("/*").count(), 1, "{text}");
         assert!(text.lines().skip(1).all(|line| line.starts_with(" *")));
     }
 
     #[test]
-    fn long_calls_are_broken() {
+    fn long_calls_are_wrapped() {
         let call = format_call("0x1", !1, 0, "ToleranceOnlySrcTestValue");
         assert!(call.lines().all(|line| line.len() <= LINE_WIDTH), "{call}");
         assert_eq!(call.lines().count(), 3);

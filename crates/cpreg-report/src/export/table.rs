@@ -1,5 +1,4 @@
-//! The table for the languages of other programs: the registers that an entry decides, and its
-//! words.
+//! Entries for the formats of other programs: the registers that an entry decides, and its text.
 
 use cpreg::destination::Accelerator;
 use cpreg::register::RegisterId;
@@ -12,20 +11,20 @@ use crate::tolerance::text::{condition, difference, handling};
 /// CSSELR_EL1).
 const CACHE_SIZE_SLOTS: u8 = 14;
 
-/// An entry, and the registers for which it is the first that counts.
+/// An entry, and the registers that it decides because no earlier entry does.
 pub(super) struct EffectiveEntry<'a> {
     pub(super) entry: &'a Tolerance,
-    /// Registers that it decides; empty for a class of registers that has no list.
+    /// Registers that the entry decides; empty for a class of registers without a list.
     pub(super) registers: Vec<RegisterId>,
-    /// Registers that it is about and that an earlier entry decides.
+    /// Registers of the entry that an earlier entry decides.
     pub(super) shadowed_registers: Vec<RegisterId>,
 }
 
-/// Returns the entries that count under this accelerator, with those of their registers that are
-/// wanted (all, if no register is named).
+/// Returns the entries for this accelerator with the selected registers, or all registers if none
+/// is selected.
 pub(super) fn effective_entries<'a>(
     tolerances: &'a Tolerances,
-    wanted: &[RegisterId],
+    selection: &[RegisterId],
     accelerator: Accelerator,
 ) -> Vec<EffectiveEntry<'a>> {
     let entries = tolerances.entries().iter().enumerate();
@@ -33,11 +32,11 @@ pub(super) fn effective_entries<'a>(
         if entry.accelerator.is_some_and(|it| it != accelerator) {
             return None;
         }
-        let is_wanted = |id: &RegisterId| wanted.is_empty() || wanted.contains(id);
-        let (registers, decided_before): (Vec<_>, Vec<_>) =
+        let is_selected = |id: &RegisterId| selection.is_empty() || selection.contains(id);
+        let (registers, shadowed_registers): (Vec<_>, Vec<_>) =
             match listed_registers(&entry.registers) {
-                Some(ids) => ids.into_iter().filter(is_wanted).collect(),
-                None => wanted
+                Some(ids) => ids.into_iter().filter(is_selected).collect(),
+                None => selection
                     .iter()
                     .copied()
                     .filter(|id| entry.registers.contains(*id))
@@ -47,20 +46,20 @@ pub(super) fn effective_entries<'a>(
             .partition(|id| {
                 tolerances.find(*id, entry.difference, Some(accelerator)) == Some(number)
             });
-        let is_class = listed_registers(&entry.registers).is_none() && wanted.is_empty();
-        let counts = is_class || !registers.is_empty() || !decided_before.is_empty();
-        counts.then_some(EffectiveEntry {
+        let is_class = listed_registers(&entry.registers).is_none() && selection.is_empty();
+        let is_relevant = is_class || !registers.is_empty() || !shadowed_registers.is_empty();
+        is_relevant.then_some(EffectiveEntry {
             entry,
             registers,
-            shadowed_registers: decided_before,
+            shadowed_registers,
         })
     });
     rows.collect()
 }
 
-/// Returns the registers, if there is a list of them.
-fn listed_registers(which: &RegisterSelector) -> Option<Vec<RegisterId>> {
-    match which {
+/// Returns the registers of a selector, if it has a list.
+fn listed_registers(selector: &RegisterSelector) -> Option<Vec<RegisterId>> {
+    match selector {
         RegisterSelector::Ids(ids) => Some(ids.to_vec()),
         RegisterSelector::CacheSizes => {
             Some((0..CACHE_SIZE_SLOTS).map(RegisterId::ccsidr).collect())
@@ -71,8 +70,7 @@ fn listed_registers(which: &RegisterSelector) -> Option<Vec<RegisterId>> {
     }
 }
 
-/// Returns what an entry is about and does as a sentence: `Only in the input: ignore, if it holds
-/// 0x0.`
+/// Returns the rule of an entry as a sentence: `Source only: ignore, if it holds 0x0.`
 pub(super) fn rule(entry: &Tolerance) -> String {
     let mut letters = difference(entry.difference).chars();
     let first = letters.next().map(char::to_uppercase);
@@ -85,7 +83,7 @@ pub(super) fn rule(entry: &Tolerance) -> String {
     )
 }
 
-/// Returns the rest of an entry, a paragraph each: reason, visible change, remedy and history.
+/// Returns the other parts of an entry as paragraphs: reason, visible change, remedy and history.
 pub(super) fn grounds(entry: &Tolerance) -> Vec<String> {
     let mut grounds = vec![format!("Why: {}.", entry.reason)];
     if let Some(visible) = &entry.visible_effect {
@@ -96,10 +94,10 @@ pub(super) fn grounds(entry: &Tolerance) -> Vec<String> {
     }
     if let Some(remedy) = &entry.remedy {
         let advice = remedy::advice(remedy, "<the destination's>");
-        grounds.push(format!("Otherwise: {advice}."));
+        grounds.push(format!("Fix: {advice}."));
     }
     if entry.is_operator_entry {
-        grounds.push("An operator's own entry, not one of cpreg's.".to_owned());
+        grounds.push("An operator's entry, not one of cpreg's.".to_owned());
     }
     grounds.extend(entry.history.iter().map(|change| {
         let commit = if change.commit.is_empty() {
@@ -119,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_entry_that_another_comes_before_decides_nothing() {
+    fn shadowed_entry_decides_nothing() {
         let mut tolerances = Tolerances::default();
         tolerances.add_operator_entries([Tolerance {
             registers: RegisterSelector::Ids(vec![RegisterId::OSLSR_EL1].into()),
@@ -129,7 +127,7 @@ mod tests {
             handling: Handling::Refuse,
             visible_effect: None,
             category: Category::Operator,
-            reason: "ours".into(),
+            reason: "a test".into(),
             remedy: None,
             history: Vec::new(),
             is_operator_entry: true,

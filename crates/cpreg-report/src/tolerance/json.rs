@@ -1,4 +1,4 @@
-//! Entries of the table of tolerances as their model.
+//! Conversion of entries of the table of tolerances to their model.
 
 use cpreg::destination::Accelerator;
 use cpreg::register::{Naming, RegisterId};
@@ -10,7 +10,7 @@ use crate::names::RegisterClass;
 use crate::remedy;
 
 impl TolerancesReport {
-    /// Makes a report of entries, each with its number in the table.
+    /// Creates a report of entries, each with its number in the table.
     pub fn new(entries: &[(usize, &Tolerance)]) -> Self {
         let entries = entries.iter();
         Self {
@@ -20,7 +20,7 @@ impl TolerancesReport {
     }
 }
 
-/// How an entry's registers are named: as those mean them who run under its accelerator.
+/// Returns the naming of an entry's registers, which depends on its accelerator.
 fn naming(entry: &Tolerance) -> Naming {
     match entry.accelerator {
         Some(Accelerator::Tcg) => Naming::Architectural,
@@ -28,13 +28,13 @@ fn naming(entry: &Tolerance) -> Naming {
     }
 }
 
-/// An entry and its number in the table.
+/// Returns the model of an entry with its number in the table.
 pub(crate) fn entry(number: usize, entry: &Tolerance) -> ToleranceEntry {
     let ids: &[RegisterId] = match &entry.registers {
         RegisterSelector::Ids(ids) => ids,
         _ => &[],
     };
-    let words = condition(&entry.condition);
+    let condition = condition(&entry.condition);
     let remedy = entry.remedy.as_ref();
     let visible = entry.visible_effect.as_ref();
     let history = entry.history.iter().map(|change| HistoryEntry {
@@ -55,7 +55,7 @@ pub(crate) fn entry(number: usize, entry: &Tolerance) -> ToleranceEntry {
             Handling::Set(value) => Some(value.into()),
             _ => None,
         },
-        condition: words.trim_start_matches(", if ").to_owned(),
+        condition: condition.trim_start_matches(", if ").to_owned(),
         when: typed_condition(&entry.condition, naming(entry)),
         reason: entry.reason.clone().into_owned(),
         advice: remedy.map(|it| remedy::advice(it, remedy::DESTINATION_PLACEHOLDER)),

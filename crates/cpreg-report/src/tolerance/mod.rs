@@ -1,11 +1,11 @@
-//! The table of tolerances, for people and as JSON. For other programs: [`crate::export`].
+//! Report of `tolerances`: the table as text and JSON. [`crate::export`] has other formats.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the table for people |
-//! | [`text`] | the parts of an entry in words |
-//! | [`model`] | its model, schema `cpreg.tolerances/2` |
-//! | `json` | entries as their model |
+//! | `mod.rs` | text of the table |
+//! | [`text`] | parts of an entry in words |
+//! | [`model`] | model of the table, schema `cpreg.tolerances/2` |
+//! | `json` | conversion of entries to the model |
 
 pub(crate) mod json;
 pub mod model;
@@ -18,20 +18,20 @@ use crate::printer::{Printer, style, styled};
 use crate::remedy;
 use text::{condition, difference, handling, kind_label, register_names};
 
-/// Returns the entries about these registers with their numbers in the table; all entries, if no
-/// register is named.
+/// Returns the entries of these registers with their numbers in the table, or all entries if no
+/// register is given.
 pub fn entries<'a>(
     tolerances: &'a Tolerances,
-    wanted: &[RegisterId],
+    selection: &[RegisterId],
 ) -> Vec<(usize, &'a Tolerance)> {
-    let is_wanted = |entry: &Tolerance| {
-        wanted.is_empty() || wanted.iter().any(|id| entry.registers.contains(*id))
+    let is_selected = |entry: &Tolerance| {
+        selection.is_empty() || selection.iter().any(|id| entry.registers.contains(*id))
     };
     let entries = tolerances.entries().iter().enumerate();
-    entries.filter(|(_, entry)| is_wanted(entry)).collect()
+    entries.filter(|(_, entry)| is_selected(entry)).collect()
 }
 
-/// Prints these entries.
+/// Prints entries.
 pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
     for (_, entry) in entries {
         let names = register_names(&entry.registers).join(", ");
@@ -41,12 +41,18 @@ pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
         printer.line("");
     }
     if entries.is_empty() {
-        printer.line("no entry: a register only in the input refuses; one only at the destination stays at reset");
+        printer
+            .line("no entry: source only refuses the VM; destination only keeps the reset value");
     }
 }
 
-/// An entry under its heading, with this word for the destination's value.
-pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str, host: &str) {
+/// Prints an entry under its heading, with this text for the destination's value.
+pub fn print_entry(
+    printer: &mut Printer,
+    entry: &Tolerance,
+    heading: &str,
+    destination_value: &str,
+) {
     printer.line(heading);
     printer.line(format_args!(
         "  {}: {}{}",
@@ -63,8 +69,8 @@ pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str, host
     }
     if let Some(remedy) = &entry.remedy {
         printer.line(format_args!(
-            "  otherwise: {}",
-            remedy::advice(remedy, host)
+            "  fix: {}",
+            remedy::advice(remedy, destination_value)
         ));
     }
     for change in &entry.history {

@@ -1,7 +1,7 @@
-//! The model of `tolerances`, schema `cpreg.tolerances/2`: all that an entry says, so that a
-//! program can read it back.
+//! Model of `tolerances`, schema `cpreg.tolerances/2`: complete entries, which a program can read
+//! back.
 //!
-//! `handling` and `condition` in words stand beside what is a program's to read.
+//! `condition` is the condition in words, and `when` the same condition for programs.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -12,14 +12,14 @@ use crate::scalar::{Hex, Id};
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.tolerances/2";
 
-/// Answer of `cpreg tolerances`, and of `cpreg tolerances --export json`, which is the same.
+/// Report of `cpreg tolerances`, and of `cpreg tolerances --export json`, which is the same.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct TolerancesReport {
     /// `"cpreg.tolerances/2"`.
     #[schemars(extend("const" = SCHEMA))]
     pub schema: String,
-    /// The entries, in the order in which they are asked.
+    /// Entries; the first entry for a register and difference decides.
     pub tolerances: Vec<ToleranceEntry>,
 }
 
@@ -27,44 +27,44 @@ pub struct TolerancesReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ToleranceEntry {
-    /// Place in the table, operators' entries first; `decisions[].tolerance` of `cpreg.check/2`
+    /// Number in the table, operators' entries first; `decisions[].tolerance` of `cpreg.check/2`
     /// refers to it.
     pub number: usize,
-    /// The registers, by name; for a class of registers the name of the class.
+    /// Names of the registers, or the name of the class of registers.
     pub registers: Vec<String>,
     /// Ids of the registers; empty for a class.
     pub ids: Vec<Id>,
-    /// Null, or the class: `"cache-sizes"` (every slot of CCSIDR_EL1), `"performance-monitors"` (of
-    /// FEAT_PMUv3), `"implementation-defined"` (system registers with CRn 15; AArch32 ones with CRn
-    /// 15, or 64 bits wide with CRm 15), `"reserved-aarch32"` (nameless AArch32 registers of cp15
-    /// with CRn 0, 32 bits wide).
+    /// Class of registers, or null: `"cache-sizes"` (every slot of CCSIDR_EL1),
+    /// `"performance-monitors"` (of FEAT_PMUv3), `"implementation-defined"` (system registers with
+    /// CRn 15; AArch32 ones with CRn 15, or 64 bits wide with CRm 15), `"reserved-aarch32"`
+    /// (nameless AArch32 registers of cp15 with CRn 0, 32 bits wide).
     pub class: Option<RegisterClass>,
-    /// The accelerator under which it holds; null: any.
+    /// Accelerator of the entry; null for any.
     pub accelerator: Option<Accelerator>,
-    /// Kind of register.
+    /// Category of the entry.
     pub category: String,
     /// `"only-in-input"`, `"only-at-destination"` or `"value-not-taken"`.
     pub difference: Difference,
     /// `"ignore"`, `"keep-at-reset"`, `"set"`, `"set-to-nearest"` (the nearest value that the
-    /// destination takes) or `"refuse"`.
+    /// destination accepts) or `"refuse"`.
     pub handling: ToleranceHandling,
-    /// For `"set"` the value that is written instead, else null.
+    /// Value that is written for `"set"`, else null.
     pub value: Option<Hex>,
-    /// The condition, in words; empty: always. If it does not hold the VM is refused.
+    /// Condition, in words; empty for always. If the condition is false, the VM is refused.
     pub condition: String,
-    /// The same for programs; an object whose other members depend on its kind.
+    /// Condition for programs: an object whose other members depend on its kind.
     pub when: TypedCondition,
-    /// The reason, in words.
+    /// Reason, in words.
     pub reason: String,
-    /// Advice where it does not hold, or null.
+    /// Advice for a refused VM, or null.
     pub advice: Option<String>,
     /// Change that the guest could notice, or null.
     pub visible_effect: Option<String>,
     /// Severity of that change, or null.
     pub severity: Option<Severity>,
-    /// Kernels and QEMUs that made it so.
+    /// Changes of kernels and QEMU that the entry is based on.
     pub history: Vec<HistoryEntry>,
-    /// `true` if it comes from a file of the user's.
+    /// `true` if the entry comes from a file of the user.
     pub is_operator_entry: bool,
 }
 
@@ -77,60 +77,60 @@ pub enum TypedCondition {
     Always,
     /// the register's value in the bits of `mask` is `expected`.
     Value {
-        /// The bits that are looked at.
+        /// Bits that are compared.
         mask: Hex,
-        /// Their value.
+        /// Value of these bits.
         expected: Hex,
     },
-    /// another register of the same vCPU has that value, or is not there.
+    /// another register of the same vCPU has that value, or does not exist.
     OtherRegister {
-        /// The other register, by name.
+        /// Name of the other register.
         register: String,
         /// Id of that register.
         id: Id,
-        /// The bits that are looked at.
+        /// Bits that are compared.
         mask: Hex,
-        /// Their value.
+        /// Value of these bits.
         expected: Hex,
     },
-    /// a four-bit field of an ID register of the VM's own is 0.
+    /// a four-bit field of an ID register of the VM is 0.
     WithoutFeature {
-        /// The ID register, by name.
+        /// Name of the ID register.
         register: String,
         /// Id of that register.
         id: Id,
-        /// The ID register's field.
+        /// Field of the ID register.
         field: String,
-        /// The field's lowest bit.
+        /// Lowest bit of the field.
         lsb: u8,
-        /// The condition that is looked at besides, where the VM had the feature and the user's own
-        /// changes take it away; an object like `when`.
+        /// Additional condition for a VM that had the feature before the user's changes removed it;
+        /// an object like `when`.
         unused: Box<Self>,
     },
     /// CLIDR_EL1 lacks the cache of the slot.
     NoSuchCache,
-    /// the destination has no performance monitors, and all of the VM hold what they held at reset.
+    /// the destination has no performance monitors, and those of the VM have their reset values.
     MonitorsUnused,
-    /// the two values differ in the bits of `mask` at most.
+    /// the two values differ only in the bits of `mask`.
     DiffersIn {
-        /// The bits that are looked at.
+        /// Bits that are compared.
         mask: Hex,
     },
-    /// two conditions.
+    /// both conditions are true.
     Both {
-        /// The two, objects like `when`.
+        /// The two conditions, objects like `when`.
         conditions: [Box<Self>; 2],
     },
 }
 
-/// A change of a kernel or a QEMU.
+/// A change of the kernel or of QEMU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HistoryEntry {
-    /// The first release with it: `"v6.13"` of Linux, `"QEMU 11.1"`.
+    /// The first release with the change: `"v6.13"` of Linux, `"QEMU 11.1"`.
     pub release: String,
-    /// The commit; may be empty.
+    /// Commit; may be empty.
     pub commit: String,
-    /// The change, in words.
+    /// Change, in words.
     pub description: String,
 }

@@ -1,24 +1,24 @@
-//! The parts of a tolerance in words.
+//! Parts of a tolerance in words.
 
 use cpreg::tolerance::{Condition, Handling, RegisterDifference, RegisterSelector, Tolerance};
 
-/// What kind of difference it is about: `new, under tcg`.
+/// Returns the category and the scope of an entry: `new, under tcg`.
 pub fn kind_label(entry: &Tolerance) -> String {
-    let where_ = entry
+    let accelerator = entry
         .accelerator
         .map(|accelerator| format!(", under {accelerator}"))
         .unwrap_or_default();
-    let whose = if entry.is_operator_entry {
-        ", an operator's"
+    let origin = if entry.is_operator_entry {
+        ", operator's entry"
     } else {
         ""
     };
-    format!("{}{where_}{whose}", entry.category)
+    format!("{}{accelerator}{origin}", entry.category)
 }
 
-/// The registers it is about, by name; for a class of registers what it is called.
-pub fn register_names(which: &RegisterSelector) -> Vec<String> {
-    match which {
+/// Returns the names of the selected registers, or the name of the class of registers.
+pub fn register_names(selector: &RegisterSelector) -> Vec<String> {
+    match selector {
         RegisterSelector::Ids(ids) => ids.iter().map(ToString::to_string).collect(),
         RegisterSelector::CacheSizes => vec!["CCSIDR_EL1[0] to CCSIDR_EL1[13]".to_owned()],
         RegisterSelector::ImplementationDefined => {
@@ -29,29 +29,29 @@ pub fn register_names(which: &RegisterSelector) -> Vec<String> {
     }
 }
 
-/// Between which lists or values it is, in words.
+/// Returns a difference in words.
 pub const fn difference(difference: RegisterDifference) -> &'static str {
     match difference {
-        RegisterDifference::OnlyInInput => "only in the input",
-        RegisterDifference::OnlyAtDestination => "only at the destination",
-        RegisterDifference::ValueNotTaken => "value not taken",
+        RegisterDifference::OnlyInInput => "source only",
+        RegisterDifference::OnlyAtDestination => "destination only",
+        RegisterDifference::ValueNotTaken => "value not accepted",
     }
 }
 
-/// What is done, in words.
+/// Returns a handling in words.
 pub fn handling(handling: Handling) -> String {
     match handling {
         Handling::Ignore => "ignore".to_owned(),
         Handling::KeepAtReset => "keep at reset".to_owned(),
         Handling::Set(value) => format!("set to {value:#x}"),
-        Handling::SetToNearest => "set to the nearest value that is taken".to_owned(),
+        Handling::SetToNearest => "set to the nearest accepted value".to_owned(),
         Handling::Refuse => "refuse".to_owned(),
     }
 }
 
-/// When, in words: `, if …`, or nothing.
-pub fn condition(of: &Condition) -> String {
-    match of {
+/// Returns a condition in words: `, if …`, or nothing for always.
+pub fn condition(it: &Condition) -> String {
+    match it {
         Condition::Always => String::new(),
         Condition::And(one, other) => {
             let other = condition(other);
@@ -80,7 +80,7 @@ pub fn condition(of: &Condition) -> String {
         }
         Condition::NoSuchCache => ", if CLIDR_EL1 has no such cache".to_owned(),
         Condition::PmuUnused => {
-            ", if the VM there has none and all hold what they held at reset".to_owned()
+            ", if the destination's VM has none and all have their reset values".to_owned()
         }
     }
 }

@@ -1,4 +1,4 @@
-//! [`ReportDestination`]: a destination as a report may tell of it.
+//! [`ReportDestination`], a destination without private data.
 
 use cpreg::destination::{Destination, DestinationRegister, DestinationVcpu};
 use cpreg::register::{RegisterClass, RegisterId, Value};
@@ -10,28 +10,31 @@ use cpreg_hosts::profile::{self, ProfileOrigin};
 use super::model::ReportDestination;
 
 impl ReportDestination {
-    /// What a destination is called in a report: its own name may be a machine's.
+    /// Name of every destination in a report, because the real name may be that of a machine.
     const PLACEHOLDER_NAME: &str = "DESTINATION";
 
-    /// A destination as a report may tell of it: without its name and command line, and without what a guest left in its
-    /// registers. `keep_general` keeps what [`RegisterId::is_guest_pointer`] and general registers hold.
+    /// Creates a destination without its name and command line, and without data of a guest in its
+    /// registers.
+    ///
+    /// `keep_general` keeps the values of core and vector registers, and of those for which
+    /// [`RegisterId::is_guest_pointer`] returns `true`.
     pub fn new(
-        evidence: &str,
-        recorded: ProfileOrigin,
+        provenance: &str,
+        origin: ProfileOrigin,
         destination: &Destination,
         keep_general: bool,
     ) -> Self {
         let vcpu = |vcpu: &DestinationVcpu| {
             let registers = vcpu.registers().iter().map(|register| {
-                let tells = is_guest_data(register, keep_general);
+                let is_private = is_guest_data(register, keep_general);
                 DestinationRegister {
-                    value: register.value.clone().filter(|_| !tells),
+                    value: register.value.clone().filter(|_| !is_private),
                     ..register.clone()
                 }
             });
             let mut extensions = vcpu.extensions.clone();
             for extension in &mut extensions {
-                // How long they are is all that is looked at.
+                // Only the length of the content is used.
                 if let Content::Bytes(bytes) = &mut extension.content {
                     bytes.fill(0);
                 }
@@ -43,21 +46,21 @@ impl ReportDestination {
             vcpus: destination.vcpus.iter().map(vcpu).collect(),
             ..destination.clone()
         };
-        let recorded = ProfileOrigin {
+        let origin = ProfileOrigin {
             command: Vec::new(),
-            ..recorded
+            ..origin
         };
         Self {
-            provenance: evidence.to_owned(),
+            provenance: provenance.to_owned(),
             profile: profile::Document::from(&Profile {
-                origin: recorded,
+                origin,
                 destination,
             }),
         }
     }
 }
 
-/// Whether a register holds something of a guest, and not what it held at reset.
+/// Returns `true` if a register may contain data of a guest.
 fn is_guest_data(register: &DestinationRegister, keep_general: bool) -> bool {
     let id = register.id;
     let is_general = matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)

@@ -1,4 +1,4 @@
-//! [`EncodedStream`]: a stream as text, gzip in base64.
+//! [`EncodedStream`]: a stream as gzip in base64.
 
 use std::io::{self, Read, Write as _};
 
@@ -12,22 +12,22 @@ use flate2::write::GzEncoder;
 use super::model::EncodedStream;
 use crate::error::Error;
 
-/// Packing of the stream.
+/// Encoding of the stream.
 const STREAM_ENCODING: &str = "gzip, base64";
-/// More than any stream without RAM has; 4 vCPUs take 60 KB.
+/// Maximum length of a stream without RAM; 4 vCPUs need 60 KB.
 pub(super) const MAX_STREAM_LEN: u64 = 256 << 20;
 /// Characters of a line of base64.
 const BASE64_LINE_LEN: usize = 96;
 
 impl EncodedStream {
-    /// Packs a stream.
+    /// Compresses a stream.
     pub(super) fn new(stream: &[u8]) -> Result<Self, Error> {
         let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
-        let packed = encoder
+        let compressed = encoder
             .write_all(stream)
             .and_then(|()| encoder.finish())
             .map_err(Error::encoding)?;
-        let text = STANDARD.encode(&packed);
+        let text = STANDARD.encode(&compressed);
         let lines = text.as_bytes().chunks(BASE64_LINE_LEN);
         let lines = lines.map(|line| String::from_utf8_lossy(line).into_owned());
         Ok(Self {
@@ -37,37 +37,38 @@ impl EncodedStream {
         })
     }
 
-    /// Unpacks the stream while it is read. Reading fails if it is not as long as it says.
+    /// Returns a reader that decompresses the stream; reading fails if the length differs from
+    /// `length`.
     pub(super) fn stream(&self) -> Result<impl Read + use<>, Error> {
         if self.encoding != STREAM_ENCODING {
-            let what = format!(
-                "holds `{}`, where this cpreg reads `{STREAM_ENCODING}`",
+            let problem = format!(
+                "is `{}`, and this cpreg reads `{STREAM_ENCODING}`",
                 self.encoding
             );
-            return Err(Error::invalid_member("stream.encoding", what));
+            return Err(Error::invalid_member("stream.encoding", problem));
         }
         let length = parse_hexadecimal(&self.length).ok_or_else(|| {
-            let what = format!("holds `{}`, which is no length", self.length);
-            Error::invalid_member("stream.length", what)
+            let problem = format!("is `{}`, which is not a length", self.length);
+            Error::invalid_member("stream.length", problem)
         })?;
         if length > MAX_STREAM_LEN {
-            let what = format!("holds {length:#x}, and {MAX_STREAM_LEN:#x} is the most");
-            return Err(Error::invalid_member("stream.length", what));
+            let problem = format!("is {length:#x}, and the maximum is {MAX_STREAM_LEN:#x}");
+            return Err(Error::invalid_member("stream.length", problem));
         }
-        let packed = STANDARD.decode(self.data.concat()).map_err(|_| {
+        let compressed = STANDARD.decode(self.data.concat()).map_err(|_| {
             Error::invalid_member(
                 "stream.data",
-                "is no base64: it is damaged or not all there",
+                "is not base64: the report is damaged or truncated",
             )
         })?;
         Ok(ExactReader {
-            inner: GzDecoder::new(io::Cursor::new(packed)),
+            inner: GzDecoder::new(io::Cursor::new(compressed)),
             remaining: length,
         })
     }
 }
 
-/// Reads so many bytes, and fails if there are fewer or more.
+/// Reader that fails if the inner reader has fewer or more bytes than `remaining`.
 struct ExactReader<R> {
     inner: R,
     remaining: u64,
@@ -79,14 +80,14 @@ impl<R: Read> Read for ExactReader<R> {
             return Ok(0);
         }
         let count = self.inner.read(buffer)?;
-        let wrong = |what| Err(io::Error::new(io::ErrorKind::InvalidData, what));
+        let fail = |problem| Err(io::Error::new(io::ErrorKind::InvalidData, problem));
         match self.remaining.checked_sub(count as u64) {
-            None => wrong("the stream in the report is longer than it says"),
-            Some(left) if count == 0 && left != 0 => {
-                wrong("the stream in the report is shorter than it says")
+            None => fail("the stream in the report is longer than its `length`"),
+            Some(remaining) if count == 0 && remaining != 0 => {
+                fail("the stream in the report is shorter than its `length`")
             }
-            Some(left) => {
-                self.remaining = left;
+            Some(remaining) => {
+                self.remaining = remaining;
                 Ok(count)
             }
         }

@@ -1,25 +1,26 @@
-//! The report: a VM without RAM and secrets as a JSON file, for whoever shall find out what is wrong with it.
+//! [`VmReport`]: a VM without RAM and secrets as a JSON file, for a bug report.
 //!
-//! | member | what it holds |
+//! | member | contents |
 //! |---|---|
 //! | `schema` | `"cpreg.report/2"` |
-//! | `cpreg` | the version that wrote it |
-//! | `vm` | about the stream it was made from: machine, vCPUs, RAM blocks, devices, who may have written it |
-//! | `host` | the machine that the report was made on, if that was asked for |
-//! | `redactions` | what was taken out beside RAM |
-//! | `destination` | where the VM was to go, as a profile; what it is known from |
-//! | `check` | what `check` answers of the two |
-//! | `stream` | the stream itself: without RAM, secrets blanked; packed with gzip, as base64 |
+//! | `cpreg` | version of the cpreg that wrote the report |
+//! | `vm` | summary of the stream: machine, vCPUs, RAM, devices, possible writers |
+//! | `host` | the machine that wrote the report, if the user requests it |
+//! | `redactions` | things that are redacted in addition to RAM |
+//! | `destination` | the destination as a profile, and the source of the knowledge about it |
+//! | `check` | report of `check` for the VM and the destination |
+//! | `stream` | the stream without RAM, secrets redacted; gzip in base64 |
 //!
-//! Everything but `stream` and `redactions.registers` is for people and programs that look at reports; a report is read back as
-//! its stream. The time is not in it: made twice it is the same. What is blanked and how does not live here.
+//! Only `stream` and `redactions.registers` are read back; all other members are for people and
+//! for programs that inspect reports. A report contains no time, so that reports of the same VM are
+//! identical. Other crates redact the stream.
 //!
-//! | file | what lives there |
+//! | file | contents |
 //! |---|---|
-//! | `mod.rs` | a report, written and read |
-//! | `model.rs` | its members |
+//! | `mod.rs` | writing and reading a report |
+//! | `model.rs` | members of a report |
 //! | `encoding.rs` | the stream as text |
-//! | `destination.rs` | the destination, without what is a guest's |
+//! | `destination.rs` | the destination without data of a guest |
 
 mod destination;
 mod encoding;
@@ -38,20 +39,22 @@ pub use model::{
 use crate::error::Error;
 use model::EncodedStream;
 
-/// Returns `true` if a JSON document says that it is a report, of whichever version; also one that is cut off, if it is as we write it.
+/// Returns `true` if a JSON document is a report of any version.
+///
+/// A truncated document counts too, if it begins in the form that cpreg writes.
 pub fn is_report(json: &[u8]) -> bool {
     schema::has_prefix(json, "cpreg.report/")
 }
 
 impl VmReport {
-    /// Makes a report of a stream, which must have been made fit for strangers.
+    /// Creates a report of a stream, which the caller must have redacted.
     ///
     /// # Errors
-    /// If it cannot be packed, which memory does not bring about.
+    /// Returns an error if the stream cannot be compressed, which does not happen in memory.
     pub fn new(
         cpreg: &str,
         vm: StreamSummary,
-        blanked: Redactions,
+        redactions: Redactions,
         stream: &[u8],
     ) -> Result<Self, Error> {
         Ok(Self {
@@ -59,22 +62,22 @@ impl VmReport {
             cpreg: cpreg.to_owned(),
             vm,
             host: None,
-            redactions: blanked,
+            redactions,
             destination: None,
             check: None,
             stream: EncodedStream::new(stream)?,
         })
     }
 
-    /// Reads one.
+    /// Parses a report, without decompressing its stream.
     ///
     /// # Errors
-    /// If it is not JSON, of another schema, or a member is malformed. The stream is not unpacked.
+    /// Returns an error if the document is not JSON, has another schema, or a member is invalid.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         let report: Self = match serde_json::from_slice(bytes) {
             Ok(report) => report,
             Err(error) => {
-                // Of another version nothing more is known than that.
+                // A report of another version can have any other members.
                 return Err(match schema::parse_name(bytes) {
                     Some(schema) if schema != SCHEMA => Error::schema_mismatch(&schema, SCHEMA),
                     _ => Error::invalid_json(error),
@@ -88,20 +91,20 @@ impl VmReport {
         Ok(report)
     }
 
-    /// Writes it, for people as well.
+    /// Returns the report as an indented JSON document.
     ///
     /// # Errors
-    /// If JSON cannot hold it, which no report brings about.
+    /// Returns an error if a value has no JSON form; a report always has one.
     pub fn to_json(&self) -> Result<String, Error> {
         let mut text = serde_json::to_string_pretty(self).map_err(Error::invalid_json)?;
         text.push('\n');
         Ok(text)
     }
 
-    /// The registers whose values in the stream are not the VM's.
+    /// Returns the registers whose values are redacted in the stream.
     ///
     /// # Errors
-    /// If one is no id.
+    /// Returns an error if an id is invalid.
     pub fn redacted_registers(&self) -> Result<Vec<RegisterId>, Error> {
         let registers = self.redactions.registers.iter().enumerate();
         registers
@@ -109,17 +112,19 @@ impl VmReport {
                 parse_hexadecimal(&register.id)
                     .map(RegisterId::from_raw)
                     .ok_or_else(|| {
-                        let what = format!("holds `{}`, which is no id", register.id);
-                        Error::invalid_member(format!("redactions.registers[{at}].id"), what)
+                        let problem = format!("is `{}`, which is not a register id", register.id);
+                        Error::invalid_member(format!("redactions.registers[{at}].id"), problem)
                     })
             })
             .collect()
     }
 
-    /// The stream, unpacked while it is read. Reading fails if it is not as long as it says.
+    /// Returns a reader that decompresses the stream; reading fails if the length differs from
+    /// `stream.length`.
     ///
     /// # Errors
-    /// If it is packed in another way, too long, or no base64.
+    /// Returns an error if the encoding is unknown, the stream is too long, or the data is not
+    /// base64.
     pub fn stream(&self) -> Result<impl Read + use<>, Error> {
         self.stream.stream()
     }
@@ -140,14 +145,14 @@ mod tests {
     use crate::error::ErrorKind;
 
     fn report(stream: &[u8]) -> VmReport {
-        let blanked = Redactions {
+        let redactions = Redactions {
             registers: vec![RedactedRegister {
                 id: "0x603000000013c108".to_owned(),
                 name: "APIAKEYLO_EL1".to_owned(),
             }],
             ..Redactions::default()
         };
-        VmReport::new("0.1.0", StreamSummary::default(), blanked, stream).expect("it packs")
+        VmReport::new("0.1.0", StreamSummary::default(), redactions, stream).expect("compressed")
     }
 
     fn read(report: &VmReport) -> io::Result<Vec<u8>> {
@@ -158,23 +163,23 @@ mod tests {
     }
 
     #[test]
-    fn what_is_packed_comes_back() {
+    fn stream_round_trips() {
         let stream: Vec<u8> = (0..20_000_u32)
             .map(|it| ((it * it) >> 7).to_le_bytes()[0])
             .collect();
         let json = report(&stream).to_json().expect("JSON");
         assert!(is_report(json.as_bytes()));
         assert!(json.lines().all(|line| line.len() < 120));
-        let back = VmReport::from_json(json.as_bytes()).expect("a report");
-        assert_eq!(read(&back).expect("whole"), stream);
-        let ids = back.redacted_registers().expect("ids");
+        let parsed = VmReport::from_json(json.as_bytes()).expect("a report");
+        assert_eq!(read(&parsed).expect("the stream"), stream);
+        let ids = parsed.redacted_registers().expect("ids");
         assert_eq!(ids, [RegisterId::APIAKEYLO_EL1]);
-        // Made twice it is the same.
+        // Reports of the same VM are identical.
         assert_eq!(report(&stream).to_json().expect("JSON"), json);
     }
 
     #[test]
-    fn a_destination_is_told_of_without_what_a_guest_left_there() {
+    fn destination_contains_no_data_of_a_guest() {
         let register = |id, value| DestinationRegister {
             id,
             value: Some(Value::U64(value)),
@@ -199,21 +204,22 @@ mod tests {
             vcpus: vec![DestinationVcpu::new(values, vec![extension])],
             shape: None,
         };
-        let recorded = ProfileOrigin {
+        let origin = ProfileOrigin {
             program: "qemu".to_owned(),
             command: vec!["-name".to_owned(), "web-17".to_owned()],
             ..ProfileOrigin::default()
         };
-        let json = |keep| {
-            let going = ReportDestination::new("seen", recorded.clone(), &destination, keep);
-            serde_json::to_string(&going).expect("JSON")
+        let json = |keep_general| {
+            let destination =
+                ReportDestination::new("a test", origin.clone(), &destination, keep_general);
+            serde_json::to_string(&destination).expect("JSON")
         };
-        let told = json(false);
+        let redacted = json(false);
         for kept in ["0x1de7ec7edbadc0de", "0x30d00980", "\"000000\"", "qemu"] {
-            assert!(told.contains(kept), "{kept} in {told}");
+            assert!(redacted.contains(kept), "{kept} in {redacted}");
         }
-        for gone in ["5ec2e7", "5e5e5e", "web-17"] {
-            assert!(!told.contains(gone), "{gone} in {told}");
+        for secret in ["5ec2e7", "5e5e5e", "web-17"] {
+            assert!(!redacted.contains(secret), "{secret} in {redacted}");
         }
         let kept = json(true);
         assert!(kept.contains("0x5ec2e701") && kept.contains("0x5ec2e702"));
@@ -221,44 +227,44 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_of_another_length_is_not_read() {
-        let mut short = report(&[7; 100]);
-        short.stream.length = "0x63".to_owned();
+    fn stream_of_another_length_is_rejected() {
+        let mut report_of_100 = report(&[7; 100]);
+        report_of_100.stream.length = "0x63".to_owned();
         assert!(
-            read(&short)
+            read(&report_of_100)
                 .expect_err("longer")
                 .to_string()
                 .contains("longer")
         );
-        short.stream.length = "0x65".to_owned();
+        report_of_100.stream.length = "0x65".to_owned();
         assert!(
-            read(&short)
+            read(&report_of_100)
                 .expect_err("shorter")
                 .to_string()
                 .contains("shorter")
         );
         for length in [format!("{:#x}", MAX_STREAM_LEN + 1), "64".to_owned()] {
-            short.stream.length = length;
-            assert!(short.stream().is_err());
+            report_of_100.stream.length = length;
+            assert!(report_of_100.stream().is_err());
         }
         let mut damaged = report(&[7; 100]);
         damaged.stream.data.push("A".to_owned());
-        let error = damaged.stream().map(|_| ()).expect_err("no base64");
+        let error = damaged.stream().map(|_| ()).expect_err("not base64");
         assert!(
             error
                 .to_string()
-                .starts_with("report: stream.data is no base64")
+                .starts_with("report: stream.data is not base64")
         );
     }
 
     #[test]
-    fn what_is_malformed_is_named() {
+    fn invalid_members_are_named() {
         let json = report(b"QEVM").to_json().expect("JSON");
         let bad = json.replace("0x603000000013c108", "c108");
-        let error = VmReport::from_json(bad.as_bytes()).expect_err("malformed");
+        let error = VmReport::from_json(bad.as_bytes()).expect_err("invalid");
         assert_eq!(
             error.to_string(),
-            "report: redactions.registers[0].id holds `c108`, which is no id"
+            "report: redactions.registers[0].id is `c108`, which is not a register id"
         );
         let later = br#"{"schema": "cpreg.report/9", "all": "else"}"#;
         assert!(is_report(later));

@@ -1,4 +1,4 @@
-//! The model of what is sent to somebody who helps, schema `cpreg.report/2`.
+//! Model of a VM report, schema `cpreg.report/2`.
 
 use cpreg_hosts::profile;
 use schemars::JsonSchema;
@@ -15,26 +15,26 @@ pub struct VmReport {
     pub(super) schema: String,
     /// Version of the cpreg that wrote it.
     pub cpreg: String,
-    /// The stream that it was made from.
+    /// Summary of the stream.
     pub vm: StreamSummary,
-    /// The machine that the report was made on: with `--host`, else null.
+    /// The machine that wrote the report, with `--host`; else null.
     #[serde(default)]
     pub host: Option<HostPlatform>,
-    /// Things that were taken out beside RAM.
+    /// Things that are redacted in addition to RAM.
     pub redactions: Redactions,
-    /// The place where the VM was to go: with `--to`, else null.
+    /// The destination, with `--to`; else null.
     #[serde(default)]
     pub destination: Option<ReportDestination>,
-    /// The [`cpreg.check/2`](#cpregcheck2) of the two, made with what is in the report; null
-    /// without `--to`.
+    /// The [`cpreg.check/2`](#cpregcheck2) of the VM and the destination, with the redacted data;
+    /// null without `--to`.
     #[serde(default)]
     #[schemars(with = "Option<crate::check::model::CheckReport>")]
     pub check: Option<serde_json::Value>,
-    /// The stream itself; read back.
+    /// The stream, which is read back.
     pub(super) stream: EncodedStream,
 }
 
-/// A stream.
+/// Summary of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct StreamSummary {
     /// Machine type, or null.
@@ -47,9 +47,9 @@ pub struct StreamSummary {
     pub run_state: Option<String>,
     /// Way in which the stream was read, in words.
     pub open_method: String,
-    /// Its length with RAM, unpacked, in bytes.
+    /// Length of the original stream with RAM, uncompressed, in bytes.
     pub length: String,
-    /// Versions of QEMU that can have written it, by its machine type and the parts of its CPU
+    /// Versions of QEMU that can have written the stream, according to its machine type and CPU
     /// state.
     pub written_by: VersionRange,
     /// Blocks of RAM, in the order of the stream.
@@ -61,16 +61,16 @@ pub struct StreamSummary {
 /// A range of versions, `major.minor`.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct VersionRange {
-    /// The first, `"10.0"`, or null if nothing tells.
+    /// The first version, `"10.0"`, or null if it is not known.
     pub since: Option<String>,
-    /// The last, likewise.
+    /// The last version, or null if it is not known.
     pub until: Option<String>,
 }
 
 /// A block of RAM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RamBlock {
-    /// QEMU's name for it.
+    /// QEMU's name of the block.
     pub name: String,
     /// Length in bytes.
     pub length: String,
@@ -81,7 +81,7 @@ pub struct RamBlock {
 pub struct Device {
     /// QEMU's id string.
     pub name: String,
-    /// Number among several with that name.
+    /// Instance number among the sections with this name.
     pub instance: u32,
     /// Version of its format.
     pub version: u32,
@@ -92,65 +92,63 @@ pub struct Device {
 /// A machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HostPlatform {
-    /// Its operating system: `"linux"`.
+    /// Operating system: `"linux"`.
     pub system: String,
-    /// Its architecture: `"aarch64"`.
+    /// Architecture: `"aarch64"`.
     pub architecture: String,
-    /// Its kernel's release, or null if it does not tell.
+    /// Release of the kernel, or null if it is not known.
     pub kernel: Option<String>,
 }
 
-/// Things that were taken out beside RAM.
+/// Things that are redacted in addition to RAM.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Redactions {
-    /// Registers of the list whose values are not the VM's, on at least one vCPU: `0xb1a40000`
-    /// stands there.
+    /// Listed registers whose value is replaced with `0xb1a40000` on at least one vCPU.
     pub registers: Vec<RedactedRegister>,
-    /// Other parts of the CPU state that are zero: `"core registers"`, `"cpu/sve"` …
+    /// Other parts of the CPU state that are replaced with zeros: `"core registers"`, `"cpu/sve"` …
     pub parts: Vec<String>,
-    /// Devices some of whose bytes are zero instead.
+    /// Devices with bytes that are replaced with zeros.
     pub devices: Vec<RedactedDevice>,
-    /// `true` if there was a UUID.
+    /// `true` if a UUID was removed.
     pub uuid: bool,
 }
 
-/// A register whose value is not the VM's.
+/// A register whose value is redacted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RedactedRegister {
-    /// The register's id; read back.
+    /// The register's id, which is read back.
     pub id: String,
     /// Its name.
     pub name: String,
 }
 
-/// A device some of whose bytes are zero instead.
+/// A device with bytes that are replaced with zeros.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RedactedDevice {
     /// QEMU's id string.
     pub name: String,
-    /// Number among several with that name.
+    /// Instance number among the sections with this name.
     pub instance: u32,
     /// Number of bytes that were not zero before.
     pub bytes: u64,
 }
 
-/// The place where a VM was to go.
+/// The destination of the VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportDestination {
-    /// Evidence for what is known of it, in words.
+    /// Source of the knowledge about the destination, in words.
     pub provenance: String,
-    /// A [`cpreg.profile/2`](#cpregprofile2), without name, command line and what a guest left
-    /// there.
+    /// A [`cpreg.profile/1`](#cpregprofile1) without name, command line and data of a guest.
     pub profile: profile::Document,
 }
 
-/// A stream, packed.
+/// A compressed stream as text.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub(super) struct EncodedStream {
     /// `"gzip, base64"`.
     pub(super) encoding: String,
-    /// Length of the stream when unpacked, in bytes.
+    /// Uncompressed length of the stream, in bytes.
     pub(super) length: String,
-    /// The packed stream, in lines.
+    /// The compressed stream, in lines.
     pub(super) data: Vec<String>,
 }

@@ -138,7 +138,7 @@ pub struct RedactedDevice {
 pub struct ReportDestination {
     /// Source of the knowledge about the destination, in words.
     pub provenance: String,
-    /// A [`cpreg.profile/1`](#cpregprofile1) without name, command line and data of a guest.
+    /// A [`cpreg.profile/2`](#cpregprofile2) without name, command line and data of a guest.
     pub profile: profile::Document,
 }
 

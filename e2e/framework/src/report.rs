@@ -1,4 +1,4 @@
-//! Reports of cpreg, held against what happened.
+//! Reports of cpreg, compared with the observed results.
 
 use cpreg_report::check::model as check;
 use cpreg_report::names::{Decision, RehearsalOutcome, Verdict};
@@ -11,18 +11,18 @@ use serde_json::Value;
 use crate::Result;
 use crate::serial::Difference;
 
-/// Reads a report, which must have the members of its model and no others.
+/// Parses a report, which must have exactly the members of its model.
 ///
 /// # Errors
-/// If it is none, or has others.
+/// Returns an error if the bytes are not such a report.
 pub fn parse<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
-    let document: Value =
-        serde_json::from_slice(bytes).map_err(|error| format!("the report is no JSON: {error}"))?;
+    let document: Value = serde_json::from_slice(bytes)
+        .map_err(|error| format!("the report is not JSON: {error}"))?;
     let report: R = serde_json::from_value(document.clone())
         .map_err(|error| format!("{error} in the report {document:#}"))?;
-    let again = serde_json::to_value(&report)?;
-    if again != document {
-        return Err(format!("the report is {document:#}, its model {again:#}").into());
+    let model = serde_json::to_value(&report)?;
+    if model != document {
+        return Err(format!("the report is {document:#}, its model {model:#}").into());
     }
     Ok(report)
 }
@@ -41,15 +41,15 @@ pub struct RehearseOutput {
 }
 
 impl RehearseOutput {
-    /// Takes a report.
+    /// Wraps a report.
     pub fn new(report: rehearse::RehearsalReport, status: i32) -> Self {
         Self { report, status }
     }
 
-    /// Sees that a register or an extension is named among what does not hold what the plan would leave there.
+    /// Asserts that the report lists a register or extension as a deviation from the plan.
     ///
     /// # Errors
-    /// If not, with all that do not.
+    /// Returns an error with all deviations if it does not.
     pub fn assert_deviation(&self, name: &str) -> Result<()> {
         let deviations = &self.report.deviations;
         if deviations.iter().any(|deviation| deviation.name == name) {
@@ -58,23 +58,26 @@ impl RehearseOutput {
         Err(format!("{name} is not among the deviations: {deviations:#?}").into())
     }
 
-    /// Sees that a part of the VM is named among those of which the rehearsal tells nothing.
+    /// Asserts that the report lists a part of the VM as not verified.
     ///
     /// # Errors
-    /// If not, with all of them.
+    /// Returns an error with all such parts if it does not.
     pub fn assert_not_verified(&self, part: &str) -> Result<()> {
-        let not_judged = &self.report.not_verified;
-        if not_judged.iter().any(|it| it.part == part) {
+        let not_verified = &self.report.not_verified;
+        if not_verified.iter().any(|it| it.part == part) {
             return Ok(());
         }
-        Err(format!("{part} is not among what is not judged: {not_judged:#?}").into())
+        Err(
+            format!("{part} is not among the parts that are not verified: {not_verified:#?}")
+                .into(),
+        )
     }
 
-    /// Compares it with a load of the whole stream: whether it loaded, and QEMU's words.
+    /// Compares the rehearsal with a load of the whole stream: its success and QEMU's messages.
     ///
     /// # Errors
-    /// What differs.
-    pub fn compare(&self, loads: bool, said: &str, verdict: &Verdict) -> Result<()> {
+    /// Returns an error with both results if they differ.
+    pub fn compare(&self, loads: bool, stderr: &str, verdict: &Verdict) -> Result<()> {
         let expected = if loads {
             RehearsalOutcome::LOADED
         } else {
@@ -87,24 +90,24 @@ impl RehearseOutput {
         } else {
             3
         };
-        let words = lines(&self.report.stderr);
-        // What QEMU says at its start, before anything arrives, is not about the VM.
-        let is_early = |line: &&str| line.contains("warning: Machine type");
-        let real: Vec<_> = said.lines().skip_while(is_early).collect();
+        let predicted = lines(&self.report.stderr);
+        // QEMU's warning at its start is not about the VM.
+        let is_startup = |line: &&str| line.contains("warning: Machine type");
+        let actual: Vec<_> = stderr.lines().skip_while(is_startup).collect();
         if self.report.outcome == expected
             && self.report.verdict == *verdict
             && self.status == status
-            && words == real
+            && predicted == actual
         {
             return Ok(());
         }
         Err(format!(
-            "the whole stream: {expected}, so {verdict} (status {status})\n{said}\n\
+            "the whole stream: {expected}, so {verdict} (status {status})\n{stderr}\n\
              rehearsed: {}, {} (status {})\n{}\ndeviations: {:#?}",
             self.report.outcome,
             self.report.verdict,
             self.status,
-            words.join("\n"),
+            predicted.join("\n"),
             self.report.deviations,
         )
         .into())
@@ -112,40 +115,40 @@ impl RehearseOutput {
 }
 
 impl CheckOutput {
-    /// Takes a report.
+    /// Wraps a report.
     pub fn new(report: check::CheckReport) -> Self {
         Self { report }
     }
 
-    /// The verdict.
+    /// Returns the verdict.
     pub fn verdict(&self) -> &Verdict {
         &self.report.verdict
     }
 
-    /// Compares the prediction for the loader of this series with what happened.
+    /// Compares the prediction for the loader of this series with the observed load.
     ///
     /// # Errors
-    /// If nothing is predicted, or something else, or in other words.
-    pub fn compare_loader(&self, series: &str, loads: bool, said: &str) -> Result<()> {
+    /// Returns an error if there is no prediction, or if its result or messages differ.
+    pub fn compare_loader(&self, series: &str, loads: bool, stderr: &str) -> Result<()> {
         let mut loaders = self.report.loaders.iter();
         let loader = loaders
             .find(|loader| loader.is_destination_loader)
             .ok_or("no prediction for the destination's own loader")?;
         let version = &loader.version;
         if version != series && !version.starts_with(&format!("{series}.")) {
-            return Err(format!("probed QEMU {series}, check takes it for {version}").into());
+            return Err(format!("probed QEMU {series}, but check reports {version}").into());
         }
         if loader.loads != Some(loads) {
             return Err(format!(
-                "predicted for QEMU {series}: loads {:?}; it really is {loads}. It said:\n{said}",
+                "predicted for QEMU {series}: loads {:?}; observed: {loads}. Messages:\n{stderr}",
                 loader.loads
             )
             .into());
         }
         for line in lines(&loader.messages) {
-            if !said.contains(line) {
+            if !stderr.contains(line) {
                 return Err(format!(
-                    "predicted for QEMU {series}: {line:?}; it really said:\n{said}"
+                    "predicted for QEMU {series}: {line:?}; actual messages:\n{stderr}"
                 )
                 .into());
             }
@@ -153,13 +156,15 @@ impl CheckOutput {
         Ok(())
     }
 
-    /// Whether the decisions are about registers.
+    /// Returns `true` if the report has decisions about registers.
     pub fn has_register_decisions(&self) -> bool {
         !self.report.decisions.is_empty()
     }
 
-    /// What the user can say to have it converted all the same: the proposed changes of values, `--ignore` for each other
-    /// register where the advice says that, `--drop` for each extension that stands in the way.
+    /// Returns the options that make the VM convert.
+    ///
+    /// These are the proposed adjustments, `--ignore` for each other register whose advice has that
+    /// option, and `--drop` for each extension that blocks the load.
     pub fn consents(&self) -> Vec<String> {
         let mut options: Vec<[&str; 2]> = Vec::new();
         for adjustment in &self.report.adjustments.proposed {
@@ -170,8 +175,11 @@ impl CheckOutput {
         for decision in &self.report.decisions {
             let name = decision.name.as_str();
             let advice = decision.advice.as_deref().unwrap_or_default();
-            let adjustable = options.contains(&["--accept", name]);
-            if decision.decision == Decision::REFUSE && advice.contains("--ignore") && !adjustable {
+            let is_adjustable = options.contains(&["--accept", name]);
+            if decision.decision == Decision::REFUSE
+                && advice.contains("--ignore")
+                && !is_adjustable
+            {
                 options.push(["--ignore", name]);
             }
         }
@@ -185,7 +193,7 @@ impl CheckOutput {
         options.into_iter().flatten().map(str::to_owned).collect()
     }
 
-    /// The differences that no visible change announced.
+    /// Returns the differences that no visible change announced.
     pub fn unannounced_differences<'a>(
         &self,
         differences: &'a [Difference],
@@ -195,18 +203,18 @@ impl CheckOutput {
             .iter()
             .filter(|difference| {
                 let decisions = || {
-                    let about = |it: &&check::RegisterDecision| {
+                    let is_about_it = |it: &&check::RegisterDecision| {
                         is_about(Some(&it.name), &it.vcpus, difference)
                     };
-                    report.decisions.iter().filter(about)
+                    report.decisions.iter().filter(is_about_it)
                 };
-                // A register that the guest had not got is none of its state: that it is there now is told as a decision.
+                // A new register is not state of the guest; a decision announces it.
                 let gained = difference.expected.is_none()
                     && decisions().any(|decision| decision.source.is_none());
-                // What is announced field by field has its whole value among the decisions.
+                // A change that is announced by field has its whole value in a decision.
                 let other_value = decisions().any(|decision| {
-                    let becomes = decision.written_value.as_deref().and_then(number);
-                    becomes.is_some() && becomes != difference.found
+                    let written = decision.written_value.as_deref().and_then(number);
+                    written.is_some() && written != difference.found
                 });
                 let mut changes = report.visible_changes.iter();
                 let announced = changes.any(|change| is_announcement_of(change, difference));
@@ -216,20 +224,23 @@ impl CheckOutput {
     }
 }
 
-/// Whether a visible change is about what the guest found.
+/// Returns `true` if a visible change announces the difference that the guest found.
 fn is_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
-    // A change of one field says nothing about the others; one of the whole register must have the value right.
-    let whole = change.field.is_none();
+    // A change of one field does not cover other fields; a change of a register must have the
+    // value.
+    let is_whole = change.field.is_none();
     let same_value = match (change.to, difference.found) {
-        (Some(to), Some(found)) if whole => to.0 == found,
+        (Some(to), Some(found)) if is_whole => to.0 == found,
         _ => true,
     };
     let is_about_it = is_about(change.name.as_deref(), &change.vcpus, difference);
     is_about_it && same_value || is_feature_announcement_of(change, difference)
 }
 
-/// The fields of PSTATE that guests look at, and the register that says whether the vCPU has them. They are no registers
-/// of any list: their values are in PSTATE itself, and where a CPU has not got one its instruction is undefined.
+/// Fields of PSTATE that guests read, with the ID register of their feature.
+///
+/// They are not listed registers. Their values are in PSTATE, and their instruction is undefined on
+/// a CPU without the feature.
 const PSTATE_FIELDS: [(&str, &str); 4] = [
     ("PAN", "ID_AA64MMFR1_EL1"),
     ("UAO", "ID_AA64MMFR2_EL1"),
@@ -237,27 +248,28 @@ const PSTATE_FIELDS: [(&str, &str); 4] = [
     ("SSBS", "ID_AA64PFR1_EL1"),
 ];
 
-/// Whether a visible change is about the feature that a field of PSTATE came or went with.
+/// Returns `true` if a visible change announces the feature of a field of PSTATE that appeared or
+/// disappeared.
 fn is_feature_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
-    let came_or_went = difference.expected.is_none() != difference.found.is_none();
+    let presence_differs = difference.expected.is_none() != difference.found.is_none();
     let feature = PSTATE_FIELDS
         .iter()
         .find(|(field, _)| *field == difference.register);
-    came_or_went
+    presence_differs
         && feature.is_some_and(|(_, register)| change.name.as_deref() == Some(register))
         && has_vcpu(&change.vcpus, difference.vcpu)
 }
 
-/// Whether an entry of a report is about the register and the vCPU of a difference.
+/// Returns `true` if an entry of a report is about the register and the vCPU of a difference.
 fn is_about(name: Option<&str>, vcpus: &Vcpus, difference: &Difference) -> bool {
     let name = name.unwrap_or_default();
-    // An AArch32 register and its AArch64 view are one and the same: PMCR and PMCR_EL0.
+    // An AArch32 register is the same register as its AArch64 view: PMCR and PMCR_EL0.
     let register = &difference.register;
-    let same = name == register
+    let is_same = name == register
         || name
             .strip_prefix(register.as_str())
             .is_some_and(|suffix| ["_EL0", "_EL1"].contains(&suffix));
-    same && has_vcpu(vcpus, difference.vcpu)
+    is_same && has_vcpu(vcpus, difference.vcpu)
 }
 
 fn has_vcpu(vcpus: &Vcpus, vcpu: u32) -> bool {
@@ -268,7 +280,7 @@ fn number(text: &str) -> Option<u64> {
     u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
-/// The lines of several texts.
+/// Returns the lines of several texts, without empty lines.
 fn lines(texts: &[String]) -> Vec<&str> {
     texts
         .iter()
@@ -283,7 +295,7 @@ mod tests {
 
     use super::*;
 
-    /// An entry of a list: what differs from the usual.
+    /// Returns the usual entry of a list with other members.
     fn with(usual: &Value, other: Value) -> Value {
         let mut entry = usual.clone();
         if let (Value::Object(entry), Value::Object(other)) = (&mut entry, other) {
@@ -366,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_report_has_the_members_of_its_model_and_no_others() {
+    fn report_must_have_exactly_the_members_of_its_model() {
         let whole = serde_json::to_value(check().report).unwrap();
         let more = with(&whole, json!({"more": 1}));
         let Value::Object(mut fewer) = whole else {
@@ -379,21 +391,21 @@ mod tests {
     }
 
     #[test]
-    fn predictions_are_compared_with_what_happened() {
+    fn predictions_are_compared_with_the_observed_load() {
         let check = check();
-        let said = "qemu-system-aarch64: load of migration failed: Operation not permitted";
-        check.compare_loader("10.0", false, said).unwrap();
-        assert!(check.compare_loader("10.0", true, said).is_err());
+        let stderr = "qemu-system-aarch64: load of migration failed: Operation not permitted";
+        check.compare_loader("10.0", false, stderr).unwrap();
+        assert!(check.compare_loader("10.0", true, stderr).is_err());
         assert!(
             check
-                .compare_loader("10.0", false, "something else")
+                .compare_loader("10.0", false, "another message")
                 .is_err()
         );
-        assert!(check.compare_loader("1.1", false, said).is_err());
+        assert!(check.compare_loader("1.1", false, stderr).is_err());
     }
 
     #[test]
-    fn each_consent_is_given_once() {
+    fn consents_are_unique() {
         let options = check().consents();
         let expected = [
             ["--accept", "ID_AA64MMFR3_EL1"],
@@ -406,7 +418,7 @@ mod tests {
     }
 
     #[test]
-    fn only_announced_differences_are_in_order() {
+    fn unannounced_differences_are_returned() {
         let difference = |vcpu, register: &str, found| Difference {
             vcpu,
             register: register.to_owned(),

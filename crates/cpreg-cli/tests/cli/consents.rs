@@ -17,7 +17,7 @@ fn check(consents: &[&str]) -> Run {
 /// Returns everything but the behaviour of loaders without cpreg, which consents do not change.
 fn plan(run: &Run) -> String {
     let text = run.to_string();
-    let end = text.find("on its own").expect("loaders");
+    let end = text.find("without cpreg").expect("loaders");
     text[..end].to_owned()
 }
 

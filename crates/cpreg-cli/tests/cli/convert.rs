@@ -28,7 +28,7 @@ const ORIGINAL_FILES: [&str; 4] = ["5.10.xz", "6.12.xz", "6.16.xz", "vm"];
 /// Returns everything but the behaviour of loaders without cpreg.
 fn without_loaders(run: &Run) -> String {
     let text = run.to_string();
-    let (begin, rest) = text.split_once("on its own").expect("loaders");
+    let (begin, rest) = text.split_once("without cpreg").expect("loaders");
     let (_, end) = rest.split_once("\nscope: ").expect("the scope");
     format!("{begin}[…]\nscope: {end}")
 }

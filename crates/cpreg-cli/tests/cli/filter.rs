@@ -90,7 +90,7 @@ fn split_output(arguments: &[&str], output: Output) -> (Run, Vec<u8>) {
 /// Returns everything but the behaviour of loaders without cpreg.
 fn report(run: &Run) -> String {
     let text = run.to_string();
-    let (begin, rest) = text.split_once("on its own").expect("loaders");
+    let (begin, rest) = text.split_once("without cpreg").expect("loaders");
     let (_, end) = rest.split_once("\nscope: ").expect("the scope");
     format!("{begin}[…]\nscope: {end}")
 }

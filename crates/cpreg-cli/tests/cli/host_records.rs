@@ -143,7 +143,7 @@ fn write_trials_decide() {
     let taken = diff
         .stdout
         .split("\n\n")
-        .find(|it| it.starts_with("values that are taken"));
+        .find(|it| it.starts_with("accepted values"));
     assert_snapshot!(
         "host_takes",
         format!("{}\n\n{show}", taken.unwrap_or_default())

@@ -96,7 +96,7 @@ fn many_words() {
     let line = run
         .stdout
         .split("\n\n")
-        .find(|it| it.starts_with("QEMU said"));
+        .find(|it| it.starts_with("messages of QEMU"));
     assert_snapshot!("rehearse_many_words", line.expect("a line"));
 }
 

@@ -131,22 +131,22 @@ pub(super) fn print_adjustments(printer: &mut Printer, findings: &CheckFindings<
     }
     let result = match plan.outcome_with_proposed {
         PlanOutcome::Ready if findings.is_blocked_by_shape() => {
-            "; the differences of the machine still block the load"
+            "the differences of the machine still block the load"
         }
-        PlanOutcome::Ready if findings.is_loaded_by_plan() => ", and the VM loads",
-        PlanOutcome::Ready => ", and the VM converts",
-        PlanOutcome::Refused => "; other registers still block the load",
-        PlanOutcome::Unknown => "; the verdict is then unknown",
+        PlanOutcome::Ready if findings.is_loaded_by_plan() => "the VM then loads",
+        PlanOutcome::Ready => "the VM then converts",
+        PlanOutcome::Refused => "other differences still block the load",
+        PlanOutcome::Unknown => "the verdict is then unknown",
     };
-    let most = plan
+    let highest = plan
         .proposed_adjustments
         .iter()
         .map(|adjustment| adjustment.severity)
         .max();
     printer.line(format_args!(
-        "  {}: `--accept {}` makes all of these changes{result}; `--accept REG` makes one of them",
+        "  {}: `--accept {}` makes all of these changes ({result}), `--accept REG` makes one",
         styled(style::HINT, "fix"),
-        most.map_or("low", Severity::name)
+        highest.map_or("low", Severity::name)
     ));
     printer.line("");
 }

@@ -81,8 +81,8 @@ pub fn advice(remedy: &Remedy, destination_value: &str) -> String {
              one (pmu=off)"
         }
         Remedy::StopOrIgnore => {
-            "the guest uses something that the older QEMU lacks: make the guest stop using it, or \
-             use --ignore if the guest can do without it"
+            "make the guest stop using what the older QEMU lacks, or use --ignore if the guest can do \
+             without it"
         }
         Remedy::DestinationWithRegister => {
             "choose a destination that has the register; or, if the guest can do without it, \

@@ -110,7 +110,13 @@ impl Blockers {
             (self.extensions, pluralize(self.extensions, "extension")),
         ];
         let all = all.into_iter().filter(|(count, _)| *count != 0);
-        all.map(|(_, text)| text).collect::<Vec<_>>().join(" and ")
+        let all: Vec<_> = all.map(|(_, text)| text).collect();
+        match &all[..] {
+            [others @ .., last] if !others.is_empty() => {
+                format!("{} and {last}", others.join(", "))
+            }
+            _ => all.concat(),
+        }
     }
 }
 
@@ -290,5 +296,31 @@ impl CheckFindings<'_> {
             .accelerator
             .map(|accelerator| predict::predicted_lines(loader, accelerator, load))
             .unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blockers_are_listed_in_words() {
+        let describe = |shape, registers, extensions| {
+            let blockers = Blockers {
+                shape,
+                registers,
+                extensions,
+            };
+            blockers.describe()
+        };
+        assert_eq!(describe(0, 1, 0), "1 register");
+        assert_eq!(
+            describe(2, 0, 1),
+            "2 differences of the machine and 1 extension"
+        );
+        assert_eq!(
+            describe(1, 5, 2),
+            "1 difference of the machine, 5 registers and 2 extensions"
+        );
     }
 }

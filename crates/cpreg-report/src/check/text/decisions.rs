@@ -9,6 +9,7 @@ use super::layout::{vcpu_suffix, wrap_names};
 use crate::check::CheckFindings;
 use crate::printer::{Printer, style, styled};
 use crate::remedy;
+use crate::text::pluralize;
 use crate::value::{field_changes, id_digits};
 
 /// Returns `true` if a decision is routine and only counted.
@@ -55,13 +56,17 @@ pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bo
             .map(|(_, decision)| decision.confidence)
             .min()
             .unwrap_or(Confidence::Proven);
+        let copied = pluralize(copied, "register");
         let kept = match kept {
             0 => String::new(),
-            kept => format!("; {kept} destination-only ones stay at reset"),
+            kept => format!(
+                "; {} kept at reset",
+                pluralize(kept, "destination-only register")
+            ),
         };
         printer.line(styled(
             style::DIM,
-            format_args!("  {copied} registers are copied ({confidence}){kept}; --all lists them"),
+            format_args!("  {copied} copied ({confidence}){kept}; --all lists them"),
         ));
     }
     printer.line("");

@@ -105,7 +105,8 @@ pub struct HostPlatform {
 pub struct Redactions {
     /// Listed registers whose value is replaced with `0xb1a40000` on at least one vCPU.
     pub registers: Vec<RedactedRegister>,
-    /// Other parts of the CPU state that are replaced with zeros: `"general registers"`, `"cpu/sve"` …
+    /// Other parts of the CPU state that are replaced with zeros: `"general registers"`,
+    /// `"cpu/sve"` …
     pub parts: Vec<String>,
     /// Devices with bytes that are replaced with zeros.
     pub devices: Vec<RedactedDevice>,

@@ -99,7 +99,7 @@ fn print_next_steps(printer: &mut Printer, findings: &CheckFindings<'_>) {
     if steps.is_empty() {
         return;
     }
-    printer.line("next steps");
+    printer.line("next steps:");
     let mut label = "fix";
     for step in steps {
         printer.line(format_args!("  {}: {step}", styled(style::HINT, label)));

@@ -20,7 +20,7 @@ pub(crate) enum Command {
     Run {
         #[command(flatten)]
         guest: Guest,
-        /// For so many seconds
+        /// Run for this number of seconds
         #[arg(long, default_value_t = 5)]
         seconds: u64,
     },
@@ -30,70 +30,71 @@ pub(crate) enum Command {
         address: String,
         #[command(flatten)]
         guest: Guest,
-        /// Let it run here for so many seconds first
+        /// Run the guest here for this number of seconds first
         #[arg(long, default_value_t = 2)]
         seconds_before: u64,
-        /// If it stays, let it run for so many seconds more
+        /// Run a guest that stays for this number of seconds more
         #[arg(long, default_value_t = 3)]
         seconds_after: u64,
-        /// Wait so many seconds for the other end at each step
+        /// Timeout for the other end at each step, in seconds
         #[arg(long, default_value_t = 30)]
         timeout: u64,
-        /// Send no more than so many KiB in a second
+        /// Limit for the bandwidth, in KiB per second
         #[arg(long, value_name = "KIB")]
         bandwidth: Option<u32>,
     },
-    /// Take a guest from the other end and run it here
+    /// Receive a guest from the other end and run it here
     Receive {
         /// `host:port` to listen on, or the path of a serial line
         address: String,
         /// Accept an adjustment: a register, or a severity (low, medium, high)
         #[arg(long, value_name = "REG|SEVERITY", value_parser = accept)]
         accept: Vec<AcceptArg>,
-        /// Give a register this value
+        /// Set a register to this value
         #[arg(long, value_name = "REG=VALUE", value_parser = set)]
         set: Vec<SetConsent>,
-        /// Run it for so many seconds
+        /// Run the guest for this number of seconds
         #[arg(long, default_value_t = 5)]
         seconds: u64,
-        /// Then move it on to there
+        /// Then move the guest on to this address
         #[arg(long, value_name = "ADDRESS")]
         then_send: Option<String>,
-        /// Wait so many seconds for the other end at each step
+        /// Timeout for the other end at each step, in seconds
         #[arg(long, default_value_t = 30)]
         timeout: u64,
     },
-    /// Measure how long loading the registers of so many vCPUs takes
+    /// Measure the time to load the registers of a VM
     BenchLoad {
         #[command(flatten)]
         guest: Guest,
-        /// Take the median of so many loads
+        /// Number of loads, of which the median is printed
         #[arg(long, default_value_t = 5)]
         times: usize,
     },
 }
 
-/// What the guest is like.
+/// Properties of the guest.
 #[derive(Clone, Copy, Debug, Args)]
 pub(crate) struct Guest {
-    /// How many vCPUs it has
+    /// Number of vCPUs
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=512))]
     pub(crate) vcpus: u16,
-    /// vCPU features: pmu, sve, ptrauth with commas between, or none; all that the host has if not said
+    /// vCPU features: pmu, sve, ptrauth with commas between, or none (default: all that the host
+    /// has)
     #[arg(long, value_parser = features)]
     pub(crate) features: Option<Features>,
-    /// MiB of memory
+    /// Memory in MiB
     #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u64).range(4..=1024))]
     pub(crate) memory: u64,
-    /// The revision of KVM's GIC, for older destinations; the newest that the kernel plays if not said
+    /// Revision of KVM's GIC, for older destinations (default: the newest that the kernel emulates)
     #[arg(long)]
     pub(crate) gic_revision: Option<u8>,
-    /// Leave the physical timer alone, which kernels before 6.4 do not save
+    /// Do not use the physical timer, which kernels before 6.4 do not save
     #[arg(long)]
     pub(crate) no_physical_timer: bool,
 }
 
-/// An adjustment that is accepted.
+/// Argument of `--accept`.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum AcceptArg {
     Register(RegisterId),
@@ -104,7 +105,7 @@ fn features(text: &str) -> Result<Features, String> {
     let known = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
     Features::from_names(text)
         .filter(|features| known.contains(*features))
-        .ok_or_else(|| "features are pmu, sve, ptrauth, or none".to_owned())
+        .ok_or_else(|| "expected pmu, sve, ptrauth with commas between, or none".to_owned())
 }
 
 fn register(text: &str) -> Result<RegisterId, String> {
@@ -119,7 +120,7 @@ fn accept(text: &str) -> Result<AcceptArg, String> {
 }
 
 fn set(text: &str) -> Result<SetConsent, String> {
-    let (name, value) = text.split_once('=').ok_or("it is written REG=VALUE")?;
+    let (name, value) = text.split_once('=').ok_or("expected REG=VALUE")?;
     let register = register(name)?;
     let value = register
         .value_by_name(value)
@@ -127,14 +128,14 @@ fn set(text: &str) -> Result<SetConsent, String> {
     Ok(SetConsent {
         register,
         mask: u64::MAX,
-        value: value.ok_or("the value is no number")?,
+        value: value.ok_or("the value is not a number")?,
     })
 }
 
-/// What the user decided.
+/// Returns the consents of the user.
 #[cfg_attr(
     not(all(target_os = "linux", target_arch = "aarch64")),
-    expect(dead_code, reason = "only looked at where there is a KVM")
+    expect(dead_code, reason = "used only on hosts with KVM")
 )]
 pub(crate) fn consents(accept: &[AcceptArg], set: Vec<SetConsent>) -> Consents {
     let mut consents = Consents {

@@ -1,12 +1,13 @@
-//! [`decide`] and [`load`]: whether a VM's registers can be loaded on this host, and how: the calls into cpreg on the way in.
+//! [`decide`] and [`load`]: the calls into cpreg on the way into this host.
 //!
-//! 1. [`cpreg_kvm::probe::destination`]: what this host has for a VM with these features;
-//! 2. [`cpreg_kvm::ask::decide_unknown`]: what that does not tell, whether the host takes a value, is tried;
-//! 3. [`Plan::new`]: a decision for every register;
-//! 4. [`cpreg_kvm::attempt()`]: the plan loaded into a VM that is thrown away, since only the kernel knows what it takes;
-//! 5. [`cpreg_kvm::load()`]: the plan, made again for the final registers, loaded into the VM itself.
+//! 1. [`probe_destination`] reads the facts of this host for a VM with these features.
+//! 2. [`decide_unknown`] tries the values that these facts leave undecided.
+//! 3. [`Plan::new`] decides on every register.
+//! 4. [`cpreg_kvm::dry_run()`] loads the plan into a throwaway VM, since only the kernel knows what
+//!    it accepts.
+//! 5. [`cpreg_kvm::load()`] loads a plan for the final registers into the VM itself.
 //!
-//! Works with a recorded host as it does with KVM.
+//! A recorded host works as KVM does.
 
 use std::fmt::Write as _;
 
@@ -22,35 +23,36 @@ use cpreg_kvm::{Host, Vcpu};
 
 use crate::migrate::{Failure, Refusal};
 
-/// What this host is called in what is said about it.
+/// Name of this host in reports.
 const HOST_NAME: &str = "this host";
 
-/// What was found out about a VM before it comes.
+/// Result of the checks before a VM arrives.
 #[derive(Clone, Debug)]
 pub struct LoadDecision {
-    /// What this host has, and what was tried on it. It does not change while the VM is on its way.
+    /// Facts of this host, and the values tried on it. They do not change during the migration.
     pub destination: Destination,
-    /// What the guest could notice, for people.
+    /// Changes that the guest could notice, as text.
     pub notes: Vec<String>,
-    /// What KVM takes without an error and does not hold as it was; it is in the notes.
+    /// Bits that KVM accepts without an error and does not keep. The notes list them too.
     pub changed_bits: Vec<LostBits>,
 }
 
-/// Bits of a register that KVM does not hold as they were written: of which vCPU (`None`: of the VM), which register, which bits.
+/// Bits of a register that KVM does not keep: the vCPU (`None` for the VM), the register, the bits.
 pub type LostBits = (Option<usize>, RegisterId, Option<u64>);
 
 fn lost_bits(difference: &Mismatch) -> LostBits {
     let bits = match (&difference.written_value, &difference.current_value) {
-        (Value::U64(wrote), Value::U64(holds)) => Some(wrote ^ holds),
+        (Value::U64(written), Value::U64(current)) => Some(written ^ current),
         _ => None,
     };
     (difference.vcpu, difference.register, bits)
 }
 
-/// Plans the load of these registers into a VM with these features, and tries it. Nothing that is to stay is touched.
+/// Plans the load of these registers into a VM with these features, and makes a dry run. Touches
+/// only throwaway VMs.
 ///
 /// # Errors
-/// Every reason why it cannot be done.
+/// Fails with every reason against the load.
 pub fn decide(
     host: &impl Host,
     features: Features,
@@ -58,20 +60,24 @@ pub fn decide(
     consents: &Consents,
 ) -> Result<LoadDecision, Refusal> {
     let mut destination = probe_destination(host, features, vm.vcpus.len(), HOST_NAME)
-        .map_err(|error| Failure::new("cannot tell what this host has", error))?;
+        .map_err(|error| Failure::new("cannot read the facts of this host", error))?;
     let tolerances = Tolerances::default();
     decide_unknown(host, features, vm, &mut destination, &tolerances, consents)
         .map_err(|error| Failure::new("cannot try values on this host", error))?;
     let plan = Plan::new(vm, &destination, &tolerances, consents);
     let plan = require_ready(plan, &tolerances)?;
-    let attempt = cpreg_kvm::dry_run(host, features, &plan)
-        .map_err(|error| Failure::new("cannot try the load", error.to_string_with_hint()))?;
-    if !attempt.is_success() {
-        let refused = attempt.refused_writes.iter();
+    let dry_run = cpreg_kvm::dry_run(host, features, &plan).map_err(|error| {
+        Failure::new(
+            "cannot make a dry run of the load",
+            error.to_string_with_hint(),
+        )
+    })?;
+    if !dry_run.is_success() {
+        let refused = dry_run.refused_writes.iter();
         return Err(Refusal(refused.map(ToString::to_string).collect()));
     }
     let mut notes = notes(&plan);
-    let differences = attempt.summary.mismatches;
+    let differences = dry_run.summary.mismatches;
     notes.extend(differences.iter().map(ToString::to_string));
     Ok(LoadDecision {
         destination,
@@ -80,29 +86,31 @@ pub fn decide(
     })
 }
 
-/// Plans again, for the final registers, and carries that out on the VM's own vCPUs. Whatever goes wrong, none of them may run.
+/// Plans the load of the final registers, and carries it out on the VM's own vCPUs. After an error,
+/// none of them may run.
 ///
 /// # Errors
-/// What stands in the way now, what KVM refused, and what it took and does not hold of which [`decide`] had not said so.
+/// Fails with every blocking register, every write that KVM refused, and every bit that it does not
+/// keep and [`decide`] did not report.
 pub fn load(
-    decided: &LoadDecision,
+    decision: &LoadDecision,
     vm: &Vm,
     consents: &Consents,
     vcpus: &[impl Vcpu],
 ) -> Result<(), Refusal> {
     let tolerances = Tolerances::default();
-    let plan = Plan::new(vm, &decided.destination, &tolerances, consents);
+    let plan = Plan::new(vm, &decision.destination, &tolerances, consents);
     let plan = require_ready(plan, &tolerances)?;
     let loaded = cpreg_kvm::load(&plan, vcpus).map_err(Failure::from)?;
     let differences = loaded.mismatches.iter();
-    let news: Vec<_> = differences
-        .filter(|it| !decided.changed_bits.contains(&lost_bits(it)))
+    let unreported: Vec<_> = differences
+        .filter(|mismatch| !decision.changed_bits.contains(&lost_bits(mismatch)))
         .map(ToString::to_string)
         .collect();
-    if news.is_empty() {
+    if unreported.is_empty() {
         Ok(())
     } else {
-        Err(Refusal(news))
+        Err(Refusal(unreported))
     }
 }
 
@@ -113,7 +121,7 @@ fn require_ready(plan: Plan, tolerances: &Tolerances) -> Result<Plan, Refusal> {
     }
 }
 
-/// Every register that stands in the way, and what could be done.
+/// Returns every blocking register, with its remedy.
 fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
     let mut reasons = Vec::new();
     for (vcpus, decision) in plan.decisions() {
@@ -129,7 +137,7 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
         if let Some(value) = &decision.destination
             && !decision.register.is_secret()
         {
-            let _ = write!(reason, ", here {value}");
+            let _ = write!(reason, ", this host has {value}");
         }
         let _ = write!(reason, ": {}", decision.reason.display(tolerances));
         if let Some(remedy) = decision.remedy(tolerances) {
@@ -139,18 +147,17 @@ fn reasons(plan: &Plan, tolerances: &Tolerances) -> Vec<String> {
     }
     for proposed in &plan.proposed_adjustments {
         reasons.push(format!(
-            "with --accept {} on the receiver {:#x} would become {:#x}, which the guest can see \
-             ({})",
+            "`--accept {}` on the receiver changes {:#x} to {:#x}, which the guest can see ({})",
             proposed.register, proposed.from, proposed.to, proposed.severity
         ));
     }
     if !plan.proposed_adjustments.is_empty() && plan.outcome_with_proposed != PlanOutcome::Ready {
-        reasons.push("even with all of that it could not be loaded".to_owned());
+        reasons.push("all of these changes together do not unblock the load".to_owned());
     }
     reasons
 }
 
-/// What the guest could notice.
+/// Returns the changes that the guest could notice.
 fn notes(plan: &Plan) -> Vec<String> {
     let visible = plan.visible_changes.iter();
     visible

@@ -1,4 +1,4 @@
-//! What the commands do.
+//! Implementation of the commands.
 
 use std::collections::hash_map::RandomState;
 use std::hash::{BuildHasher, Hasher};
@@ -20,26 +20,26 @@ use cpreg_vmm::transport::FdTransport;
 use crate::arguments::{Arguments, Command, Guest, consents};
 use crate::output::{PhysicalTimer, print_line, watch};
 
-/// How it ended, for scripts.
+/// Exit status, for scripts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Status(u8);
 
 impl Status {
-    /// What was asked for was done, and the guest is well.
+    /// The command is complete, and the guest is well.
     const SUCCESS: Self = Self(0);
-    /// The other end, or this one, refused the guest.
+    /// The destination refused the guest.
     const REFUSED: Self = Self(1);
-    /// Something failed.
+    /// A step failed.
     const FAILED: Self = Self(2);
-    /// Nobody knows where the guest runs.
+    /// Not known at which end the guest runs.
     const UNKNOWN: Self = Self(3);
-    /// The guest lost something, or stands still.
+    /// The guest lost something, or makes no progress.
     const GUEST_BROKEN: Self = Self(4);
 }
 
-/// Does what was asked for.
+/// Runs the command of `arguments`.
 pub(crate) fn run(arguments: Arguments) -> ExitCode {
-    let done = match arguments.command {
+    let result = match arguments.command {
         Command::Run { guest, seconds } => run_guest(guest, seconds),
         Command::Send {
             address,
@@ -49,12 +49,12 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
             timeout,
             bandwidth,
         } => {
-            let how = SendOptions {
+            let options = SendOptions {
                 watch_duration: Duration::from_secs(after),
                 timeout: Duration::from_secs(timeout),
                 bandwidth: bandwidth.and_then(|kib| NonZeroU32::new(kib.saturating_mul(1024))),
             };
-            send_guest(&address, guest, Duration::from_secs(before), how)
+            send_guest(&address, guest, Duration::from_secs(before), options)
         }
         Command::Receive {
             address,
@@ -70,14 +70,14 @@ pub(crate) fn run(arguments: Arguments) -> ExitCode {
         }
         Command::BenchLoad { guest, times } => bench_load(guest, times),
     };
-    let status = done.unwrap_or_else(|failure| {
+    let status = result.unwrap_or_else(|failure| {
         print_line(format_args!("error: {failure}"));
         Status::FAILED
     });
     ExitCode::from(status.0)
 }
 
-/// A guest that has begun to run.
+/// Starts a guest on this host.
 fn boot(guest: Guest) -> Result<Machine, Failure> {
     let features = match guest.features {
         Some(features) => features,
@@ -124,13 +124,13 @@ const fn physical_timer(guest: Guest) -> PhysicalTimer {
     }
 }
 
-/// How a guest is moved.
+/// Options of a move.
 #[derive(Clone, Copy)]
 struct SendOptions {
-    /// How long it is watched if it stays.
+    /// Time to observe the guest if it stays.
     watch_duration: Duration,
     timeout: Duration,
-    /// Bytes in a second.
+    /// Limit in bytes per second.
     bandwidth: Option<NonZeroU32>,
 }
 
@@ -138,32 +138,32 @@ fn send_guest(
     address: &str,
     guest: Guest,
     before: Duration,
-    how: SendOptions,
+    options: SendOptions,
 ) -> Result<Status, Failure> {
     let machine = boot(guest)?;
     let timer = physical_timer(guest);
     if !watch(&machine.report, before, timer) {
         return Ok(Status::GUEST_BROKEN);
     }
-    Ok(move_guest(machine, address, timer, how))
+    Ok(move_guest(machine, address, timer, options))
 }
 
-/// Moves a guest that runs here; if it stays it is watched.
+/// Moves a guest that runs here. If it stays, observes it.
 fn move_guest(
     mut machine: Machine,
     address: &str,
     timer: PhysicalTimer,
-    how: SendOptions,
+    options: SendOptions,
 ) -> Status {
-    let opened = FdTransport::connect(address, how.timeout)
+    let opened = FdTransport::connect(address, options.timeout)
         .map_err(|error| Failure::new(address, error))
         .and_then(|wire| {
             let session = session();
-            Link::open(wire, session, how.timeout).map_err(Failure::from)
+            Link::open(wire, session, options.timeout).map_err(Failure::from)
         });
     let sent = match opened {
         Ok(mut link) => {
-            if let Some(bandwidth) = how.bandwidth {
+            if let Some(bandwidth) = options.bandwidth {
                 link.set_bandwidth(bandwidth);
             }
             send(&mut machine, &mut link, print_step)
@@ -183,15 +183,17 @@ fn move_guest(
         }
         SendOutcome::Unknown(failure) => {
             print_line(format_args!(
-                "unknown: the guest was given up, and then: {failure}"
+                "unknown: after the source handed the guest over: {failure}"
             ));
-            print_line("it may run at the other end, and is not run here again; look there");
+            print_line(
+                "the guest may run at the destination, so the source does not run it again; check the destination",
+            );
             return Status::UNKNOWN;
         }
         SendOutcome::Lost(failure, second) => {
             print_line(format_args!("failed: {failure}"));
             print_line(format_args!(
-                "lost: the guest cannot go on at the source: {second}"
+                "lost: the guest cannot continue at the source: {second}"
             ));
             return Status::FAILED;
         }
@@ -206,8 +208,8 @@ fn move_guest(
             Status::FAILED
         }
     };
-    print_line("the guest goes on at the source");
-    if !watch(&machine.report, how.watch_duration, timer) {
+    print_line("the guest continues at the source");
+    if !watch(&machine.report, options.watch_duration, timer) {
         return Status::GUEST_BROKEN;
     }
     status
@@ -225,15 +227,15 @@ fn print_step(step: Step<'_>) {
         }
         Step::Stopped { pages } => {
             print_line(format_args!(
-                "the guest stands still: {pages} pages and its registers are left"
+                "the guest is stopped: {pages} pages and its registers are left"
             ));
         }
     }
 }
 
-/// A number that an earlier migration over the same line is not likely to have had.
+/// Returns a number that an earlier migration over the same line is unlikely to have used.
 fn session() -> u32 {
-    // A fresh state of this kind is random.
+    // A new `RandomState` is random.
     let random = RandomState::new().build_hasher().finish();
     u32::try_from(random >> 32).unwrap_or_default()
 }
@@ -245,11 +247,11 @@ fn receive_guest(
     then_send: Option<&str>,
     timeout: Duration,
 ) -> Result<Status, Failure> {
-    let mut here = KvmTarget::new(consents)?;
+    let mut target = KvmTarget::new(consents)?;
     let wire =
         FdTransport::listen(address, timeout).map_err(|error| Failure::new(address, error))?;
     let mut link = Link::accept(wire, timeout, timeout)?;
-    match receive(&mut here, &mut link) {
+    match receive(&mut target, &mut link) {
         ReceiveOutcome::Running => print_line("the guest runs here"),
         ReceiveOutcome::Refused(reasons) => {
             for reason in reasons {
@@ -263,19 +265,19 @@ fn receive_guest(
             return Ok(Status::FAILED);
         }
     }
-    let Some(mut machine) = here.into_machine() else {
+    let Some(mut machine) = target.into_machine() else {
         return Ok(Status::FAILED);
     };
     let timer = PhysicalTimer::Unknown;
     let is_well = watch(&machine.report, seconds, timer);
     match then_send {
         Some(address) if is_well => {
-            let how = SendOptions {
+            let options = SendOptions {
                 watch_duration: seconds,
                 timeout,
                 bandwidth: None,
             };
-            Ok(move_guest(machine, address, timer, how))
+            Ok(move_guest(machine, address, timer, options))
         }
         _ => {
             machine.stop()?;

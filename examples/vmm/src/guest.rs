@@ -1,16 +1,16 @@
-//! The guest program, in assembler (`guest/*.s`), and where things are in its memory.
+//! Guest program, in assembler (`guest/*.s`), and the layout of its memory.
 //!
-//! It is a part of this binary that is never called: `image` is what lies between two symbols, and is copied into the guest's
-//! memory. What it does is told in `guest/main.s`.
+//! The program is a part of this binary that is never called. `image` is the range between two
+//! symbols, which is copied into the guest's memory. `guest/main.s` describes the program.
 
-/// Where the guest's memory begins.
+/// Physical address of the guest's memory.
 pub const RAM_BASE: u64 = 0x4000_0000;
-/// Where its areas begin, one for each vCPU, as an offset into its memory.
+/// Offset of the vCPUs' areas in the guest's memory.
 pub const AREAS: u64 = 2 << 20;
-/// How large an area is (`guest/main.s`).
+/// Size of the area of a vCPU (`guest/main.s`).
 pub const AREA_SIZE: u64 = 1 << 20;
 
-/// How much memory the guest needs at least, in bytes.
+/// Returns the minimum memory of the guest, in bytes.
 pub const fn memory_needed(vcpus: usize) -> u64 {
     AREAS + vcpus as u64 * AREA_SIZE
 }
@@ -21,7 +21,8 @@ pub use code::image;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 #[allow(unsafe_code)]
 mod code {
-    // SAFETY: it defines data in a section of its own and two symbols around it, and runs nothing.
+    // SAFETY: the block defines data in a section of its own and two symbols around it. It runs
+    // nothing.
     core::arch::global_asm!(
         "	.pushsection .rodata.cpreg_guest, \"a\"",
         include_str!("guest/main.s"),
@@ -38,11 +39,12 @@ mod code {
         safe static cpreg_guest_end: u8;
     }
 
-    /// The guest's code and data, to be entered at its first byte.
+    /// Returns the guest's code and data, with its entry point at the first byte.
     pub fn image() -> &'static [u8] {
         let start = &raw const cpreg_guest_start;
         let length = (&raw const cpreg_guest_end).addr() - start.addr();
-        // SAFETY: what lies between the two symbols is one piece of read-only data of this binary, there for as long as it runs.
+        // SAFETY: the range between the two symbols is one piece of read-only data of this binary,
+        // with static lifetime.
         unsafe { core::slice::from_raw_parts(start, length) }
     }
 }

@@ -1,21 +1,22 @@
-//! A small VMM whose guest moves live between hosts that do not have the same registers: the example of `cpreg-kvm`, and with
-//! `docs/vmm-tutorial.md` the tutorial for those who write VMMs.
+//! A small VMM whose guest moves live between hosts that do not have the same registers.
 //!
-//! | file | what lives there |
+//! Example of `cpreg-kvm` and, with `docs/vmm-tutorial.md`, a tutorial for authors of VMMs.
+//!
+//! | file | content |
 //! |---|---|
-//! | [`guest`] | the guest program, which knows what every register should hold |
-//! | [`report`] | the device by which it tells |
+//! | [`guest`] | guest program, which knows the expected value of every register |
+//! | [`report`] | device through which the guest reports |
 //! | `kvm` | a VM, and its two ends of a migration; Linux on arm64 only |
-//! | [`migrate`] | what the two ends need of a VM and of a host |
+//! | [`migrate`] | requirements of both ends on a VM and on a host |
 //! | [`send`], [`receive`] | the two ends of a migration, step by step |
-//! | [`arrival`] | whether registers can be loaded here: cpreg's part |
-//! | [`protocol`] | what they say to each other |
+//! | [`arrival`] | decision on whether registers can be loaded on this host: cpreg's part |
+//! | [`protocol`] | messages between the two ends |
 //! | [`wire`] | numbers and registers as bytes |
 //! | [`link`] | messages over a line that may lose or damage bytes |
-//! | [`transport`] | TCP and serial lines |
+//! | [`transport`] | TCP connections and serial lines |
 //!
-//! Not here: any decision about a register ([`cpreg::plan`]), and how registers get out of KVM and into it ([`cpreg_kvm`]). It is an example:
-//! one machine, no disks, no network, no authentication of who connects.
+//! Decisions about a register live in [`cpreg::plan`]; reading and writing the registers of KVM in
+//! [`cpreg_kvm`]. The example has one machine, no disks, no network and no authentication of peers.
 
 #![deny(unsafe_code)]
 

@@ -1,21 +1,22 @@
-//! [`Link`]: messages, whole and undamaged, over a line of bytes that may lose, damage or delay them.
+//! [`Link`]: whole and undamaged messages over a byte stream that may lose, damage or delay bytes.
 //!
-//! A message is sent in packets. What is damaged is not sent again: it ends the migration, which costs nothing but the time so far. Both
-//! ends speak in turn, except that a receiver of packets acknowledges each eighth, and the sender waits for that: a serial line
-//! without flow control loses what the far end has no room for.
+//! A message is sent in packets. A damaged packet is not sent again: it ends the migration, which
+//! costs only the time so far. Both ends send in turn, except for acknowledgements. The receiver
+//! acknowledges every eighth packet and the sender waits for it, because a serial line without flow
+//! control drops bytes for which the far end has no room.
 //!
-//! | bytes | of a packet; integers are little-endian |
+//! | bytes | field of a packet; integers are little-endian |
 //! |---|---|
 //! | 4 | `cpvm` |
-//! | 4 | the session, chosen by the end that opens it: what is left on a serial line from an earlier one is told by it |
-//! | 4 | the packet's number in its direction, from 0; acknowledgements are not counted |
-//! | 1 | its kind: open, opened, part of a message, the last part, acknowledgement |
+//! | 4 | session, chosen by the opening end, which identifies leftovers on a serial line |
+//! | 4 | number of the packet in its direction, from 0, not counting acknowledgements |
+//! | 1 | kind: open, opened, part of a message, last part, acknowledgement |
 //! | 1 | 0 |
-//! | 2 | how many bytes follow, at most 4096 |
-//! | … | these bytes |
-//! | 4 | CRC-32 (IEEE) of all of it |
+//! | 2 | number of payload bytes, at most 4096 |
+//! | … | payload |
+//! | 4 | CRC-32 (IEEE) of all fields above |
 //!
-//! What a message says lives in [`crate::protocol`]; lines, in [`crate::transport`].
+//! The content of messages lives in [`crate::protocol`]; byte streams live in [`crate::transport`].
 
 use std::fmt;
 use std::io;
@@ -23,35 +24,35 @@ use std::num::NonZeroU32;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// A line of bytes, both ways.
+/// A byte stream in both directions.
 pub trait Transport {
-    /// Reads at least one byte; none only at the end of the line.
+    /// Reads at least one byte. Returns 0 only at the end of the stream.
     ///
     /// # Errors
-    /// [`io::ErrorKind::TimedOut`] if none came in time, and whatever else may go wrong.
+    /// [`io::ErrorKind::TimedOut`] if no byte arrived before the deadline, and any other I/O error.
     fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> io::Result<usize>;
 
-    /// Writes all of them.
+    /// Writes all bytes.
     ///
     /// # Errors
     /// As for [`Self::read`].
     fn write(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()>;
 }
 
-/// The other end could not be understood or reached.
+/// Failure to reach or understand the other end.
 #[derive(Debug)]
 pub enum LinkError {
-    /// Nothing came, or nothing could be sent, for so long.
+    /// Nothing was received, or nothing could be sent, for this time.
     TimedOut(Duration),
-    /// The line was closed.
+    /// The other end closed the stream.
     Closed,
-    /// What came is damaged, or not of this protocol.
+    /// Received bytes are damaged, or do not belong to this protocol.
     Corrupt(&'static str),
-    /// A message is longer than the most that is taken.
+    /// A message exceeds this limit.
     TooLong(usize),
-    /// The other end has something to say instead: receive it.
+    /// The other end sent a message itself, which can be received now.
     Interrupted,
-    /// The line failed.
+    /// The stream failed.
     Io(io::Error),
 }
 
@@ -60,16 +61,13 @@ impl fmt::Display for LinkError {
         match self {
             Self::TimedOut(timeout) => write!(
                 f,
-                "the other end was silent for {} seconds",
+                "the other end did not answer for {} seconds",
                 timeout.as_secs()
             ),
             Self::Closed => f.write_str("the other end closed the connection"),
-            Self::Corrupt(what) => write!(f, "what came over the connection is damaged: {what}"),
-            Self::TooLong(length) => write!(
-                f,
-                "a message has more than {length} bytes, the most that is taken"
-            ),
-            Self::Interrupted => f.write_str("the other end did not wait for the end of a message"),
+            Self::Corrupt(cause) => write!(f, "received damaged data: {cause}"),
+            Self::TooLong(length) => write!(f, "a message exceeds the limit of {length} bytes"),
+            Self::Interrupted => f.write_str("the other end sent a message out of turn"),
             Self::Io(error) => write!(f, "the connection failed: {error}"),
         }
     }
@@ -87,13 +85,14 @@ impl std::error::Error for LinkError {
 const MAGIC: [u8; 4] = *b"cpvm";
 const HEADER_LEN: usize = 16;
 const CHECKSUM_LEN: usize = 4;
-/// The most bytes of a message in one packet.
+/// Maximum number of payload bytes in one packet.
 const MAX_PAYLOAD: usize = 4096;
-/// Packets until an acknowledgement is waited for: together they fit in what Linux keeps for a serial line that nobody reads, 64 KiB.
+/// Number of packets per acknowledgement. Together they fit into the 64 KiB that Linux buffers for
+/// a serial line that nobody reads.
 const WINDOW: u32 = 8;
-/// How often an end that waits for the other one calls.
+/// Interval at which an opening end repeats its request.
 const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(500);
-/// The most bytes that a message may have: the registers of 512 vCPUs with the longest vectors.
+/// Maximum length of a message: the registers of 512 vCPUs with the longest vectors.
 pub const MAX_MESSAGE: usize = 16 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -114,27 +113,28 @@ struct Packet {
     payload: Vec<u8>,
 }
 
-/// One end of it.
+/// One end of a connection.
 #[derive(Debug)]
 pub struct Link<L> {
     transport: L,
     session: u32,
     timeout: Duration,
-    /// Bytes in a second, if it is not to be faster.
+    /// Limit in bytes per second.
     bandwidth: Option<NonZeroU32>,
     packets_sent: u32,
     packets_received: u32,
-    /// What was read and not taken apart yet.
+    /// Received bytes that are not parsed yet.
     read_buffer: Vec<u8>,
 }
 
 impl<L: Transport> Link<L> {
-    /// Opens a session, calling until the other end answers.
+    /// Opens a session. Repeats the request until the other end answers.
     ///
     /// # Errors
-    /// If it does not within `timeout`, which is also what is waited for each packet from then on.
-    pub fn open(line: L, session: u32, timeout: Duration) -> Result<Self, LinkError> {
-        let mut link = Self::new(line, session, timeout);
+    /// If the other end does not answer within `timeout`, which is also the timeout for each later
+    /// packet.
+    pub fn open(transport: L, session: u32, timeout: Duration) -> Result<Self, LinkError> {
+        let mut link = Self::new(transport, session, timeout);
         let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {
             link.write(PacketKind::OPEN, 0, &[])?;
@@ -148,19 +148,23 @@ impl<L: Transport> Link<L> {
         Err(LinkError::TimedOut(timeout))
     }
 
-    /// Waits for the other end to open a session; passes over whatever else comes.
+    /// Waits for the other end to open a session. Skips all other bytes.
     ///
     /// # Errors
-    /// If none is opened within `patience`.
-    pub fn accept(line: L, patience: Duration, timeout: Duration) -> Result<Self, LinkError> {
-        let mut link = Self::new(line, 0, patience);
+    /// If no session is opened within `open_timeout`.
+    pub fn accept(
+        transport: L,
+        open_timeout: Duration,
+        timeout: Duration,
+    ) -> Result<Self, LinkError> {
+        let mut link = Self::new(transport, 0, open_timeout);
         let mut session = None;
         let is_open = |packet: &Packet| {
             session = Some(packet.session);
             packet.kind == PacketKind::OPEN
         };
-        if !link.wait_for_packet(Instant::now() + patience, is_open)? {
-            return Err(LinkError::TimedOut(patience));
+        if !link.wait_for_packet(Instant::now() + open_timeout, is_open)? {
+            return Err(LinkError::TimedOut(open_timeout));
         }
         link.session = session.unwrap_or_default();
         link.timeout = timeout;
@@ -168,9 +172,9 @@ impl<L: Transport> Link<L> {
         Ok(link)
     }
 
-    fn new(line: L, session: u32, timeout: Duration) -> Self {
+    fn new(transport: L, session: u32, timeout: Duration) -> Self {
         Self {
-            transport: line,
+            transport,
             session,
             timeout,
             bandwidth: None,
@@ -180,12 +184,12 @@ impl<L: Transport> Link<L> {
         }
     }
 
-    /// How long it waits for each packet.
+    /// Returns the timeout for each packet.
     pub const fn timeout(&self) -> Duration {
         self.timeout
     }
 
-    /// From now on it sends at most so many bytes in a second, and leaves the rest of the line to others.
+    /// Limits the bytes sent per second from now on.
     pub const fn set_bandwidth(&mut self, bandwidth: NonZeroU32) {
         self.bandwidth = Some(bandwidth);
     }
@@ -193,7 +197,7 @@ impl<L: Transport> Link<L> {
     /// Sends a message.
     ///
     /// # Errors
-    /// If it did not get through, as far as that is known.
+    /// If a failure to send it is detected.
     pub fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
         if message.len() > MAX_MESSAGE {
             return Err(LinkError::TooLong(MAX_MESSAGE));
@@ -227,14 +231,14 @@ impl<L: Transport> Link<L> {
                 self.read_buffer.splice(0..0, bytes);
                 Err(LinkError::Interrupted)
             }
-            _ => Err(LinkError::Corrupt("an acknowledgement of something else")),
+            _ => Err(LinkError::Corrupt("an unexpected acknowledgement")),
         }
     }
 
     /// Receives a message.
     ///
     /// # Errors
-    /// If none came in time, or what came is not whole.
+    /// If no packet arrived in time, or the message is not whole.
     pub fn receive(&mut self) -> Result<Vec<u8>, LinkError> {
         let mut message = Vec::new();
         loop {
@@ -253,7 +257,7 @@ impl<L: Transport> Link<L> {
             match packet.kind {
                 PacketKind::LAST => return Ok(message),
                 PacketKind::PART => {}
-                _ => return Err(LinkError::Corrupt("an acknowledgement of nothing")),
+                _ => return Err(LinkError::Corrupt("an unexpected acknowledgement")),
             }
         }
     }
@@ -261,7 +265,7 @@ impl<L: Transport> Link<L> {
     fn write(&mut self, kind: PacketKind, number: u32, payload: &[u8]) -> Result<(), LinkError> {
         let bytes = encode(self.session, number, kind, payload);
         if let Some(bandwidth) = self.bandwidth {
-            // A packet is a few KiB.
+            // A packet has a few KiB.
             let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
             thread::sleep(Duration::from_secs(1) * length / bandwidth.get());
         }
@@ -271,17 +275,17 @@ impl<L: Transport> Link<L> {
             .map_err(|error| self.link_error(error))
     }
 
-    /// Reads what comes, whatever it is, until a packet is the right one; false if none was in time.
+    /// Reads packets until one matches, skipping all else. Returns `false` at the deadline.
     fn wait_for_packet(
         &mut self,
         deadline: Instant,
-        mut is_right: impl FnMut(&Packet) -> bool,
+        mut is_match: impl FnMut(&Packet) -> bool,
     ) -> Result<bool, LinkError> {
         loop {
             match decode(&self.read_buffer) {
                 Ok(Some((packet, length))) => {
                     self.read_buffer.drain(..length);
-                    if is_right(&packet) {
+                    if is_match(&packet) {
                         return Ok(true);
                     }
                 }
@@ -297,14 +301,14 @@ impl<L: Transport> Link<L> {
         }
     }
 
-    /// The next packet of this session that is no echo of its opening.
+    /// Returns the next packet of this session, except repeats of its opening.
     fn next(&mut self, deadline: Instant) -> Result<Packet, LinkError> {
         loop {
             match decode(&self.read_buffer).map_err(LinkError::Corrupt)? {
                 Some((packet, length)) => {
                     self.read_buffer.drain(..length);
                     if packet.session != self.session {
-                        return Err(LinkError::Corrupt("it is of another session"));
+                        return Err(LinkError::Corrupt("a packet of another session"));
                     }
                     if packet.kind != PacketKind::OPEN && packet.kind != PacketKind::OPENED {
                         return Ok(packet);
@@ -319,7 +323,7 @@ impl<L: Transport> Link<L> {
         }
     }
 
-    /// Reads more; false if nothing came in time.
+    /// Reads more bytes. Returns `false` at the deadline.
     fn fill(&mut self, deadline: Instant) -> Result<bool, LinkError> {
         let mut bytes = [0; HEADER_LEN + MAX_PAYLOAD + CHECKSUM_LEN];
         match self.transport.read(&mut bytes, deadline) {
@@ -355,22 +359,24 @@ fn encode(session: u32, number: u32, kind: PacketKind, payload: &[u8]) -> Vec<u8
     bytes.extend_from_slice(&[kind.0, 0]);
     bytes.extend_from_slice(&length.to_le_bytes());
     bytes.extend_from_slice(payload);
-    let check = crc32fast::hash(&bytes);
-    bytes.extend_from_slice(&check.to_le_bytes());
+    let checksum = crc32fast::hash(&bytes);
+    bytes.extend_from_slice(&checksum.to_le_bytes());
     bytes
 }
 
-/// Takes the packet at the beginning and how long it is; `None` if there is more to come.
+/// Parses the packet at the beginning and returns its length. Returns `None` if it is incomplete.
 fn decode(bytes: &[u8]) -> Result<Option<(Packet, usize)>, &'static str> {
     let magic = bytes.get(..MAGIC.len().min(bytes.len()));
     if magic != MAGIC.get(..MAGIC.len().min(bytes.len())) {
-        return Err("it is no packet of this protocol");
+        return Err("not a packet of this protocol");
     }
     let Some(header) = bytes.first_chunk::<HEADER_LEN>() else {
         return Ok(None);
     };
-    let word = |at: usize| {
-        let bytes = header.get(at..at + 4).and_then(|word| word.first_chunk());
+    let word = |offset: usize| {
+        let bytes = header
+            .get(offset..offset + 4)
+            .and_then(|word| word.first_chunk());
         bytes.map_or(0, |word| u32::from_le_bytes(*word))
     };
     let length = usize::from(u16::from_le_bytes([header[14], header[15]]));
@@ -378,12 +384,12 @@ fn decode(bytes: &[u8]) -> Result<Option<(Packet, usize)>, &'static str> {
         return Err("a packet is too long");
     }
     let end = HEADER_LEN + length;
-    let (Some(checked), Some(check)) = (bytes.get(..end), bytes.get(end..end + CHECKSUM_LEN))
+    let (Some(checked), Some(checksum)) = (bytes.get(..end), bytes.get(end..end + CHECKSUM_LEN))
     else {
         return Ok(None);
     };
-    if check != crc32fast::hash(checked).to_le_bytes() {
-        return Err("its check sum is wrong");
+    if checksum != crc32fast::hash(checked).to_le_bytes() {
+        return Err("wrong checksum");
     }
     let packet = Packet {
         session: word(4),

@@ -1,4 +1,5 @@
-//! The command `cpreg-vmm`: arguments in, lines that a script can read out. What it does lives in the library.
+//! Command `cpreg-vmm`: reads arguments, prints lines that a script can parse. The library does the
+//! work.
 
 mod arguments;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
@@ -25,7 +26,7 @@ fn run(_: arguments::Arguments) -> ExitCode {
     let mut stderr = std::io::stderr().lock();
     let _ = writeln!(
         stderr,
-        "failed: cpreg-vmm needs KVM on Linux on arm64, and this is another machine; `cargo xtask lab migrate` runs it in emulated hosts"
+        "failed: cpreg-vmm needs KVM on arm64 Linux, which this machine lacks; `cargo xtask lab migrate` runs it in emulated hosts"
     );
     ExitCode::from(2)
 }

@@ -1,5 +1,7 @@
-//! [`Source`] and [`Target`]: what the two ends of a migration need of a VM and of a host, so that the order of steps
-//! ([`crate::send`], [`crate::receive`]) is the same for a real KVM and in tests on any machine.
+//! [`Source`] and [`Target`]: the requirements of both ends of a migration on a VM and on a host.
+//!
+//! The order of steps ([`crate::send`], [`crate::receive`]) is the same for a real KVM and in tests
+//! on any machine.
 
 use std::fmt;
 
@@ -9,14 +11,14 @@ use crate::link::{Link, LinkError, Transport};
 use crate::protocol::{DeviceState, Message, PAGE, VmShape};
 use crate::wire::MalformedMessage;
 
-/// Something that was tried with a VM did not work: what, and why.
+/// Failure of a step, with its cause.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure(pub String);
 
 impl Failure {
-    /// That this did not work, for that reason.
-    pub fn new(what: impl fmt::Display, why: impl fmt::Display) -> Self {
-        Self(format!("{what}: {why}"))
+    /// Creates the failure of `step`, with its cause.
+    pub fn new(step: impl fmt::Display, cause: impl fmt::Display) -> Self {
+        Self(format!("{step}: {cause}"))
     }
 }
 
@@ -46,48 +48,49 @@ impl From<MalformedMessage> for Failure {
     }
 }
 
-/// A VM that runs, and is to run elsewhere.
+/// A running VM that is to run on another host.
 pub trait Source {
-    /// What it is like.
+    /// Returns the shape of the VM.
     fn shape(&self) -> VmShape;
 
-    /// Stops it.
+    /// Stops the VM.
     ///
     /// # Errors
-    /// Of all of these: what did not work. A VM that could not be stopped runs.
+    /// Every method of this trait fails with the step that did not work. A VM that could not be
+    /// stopped runs.
     fn stop(&mut self) -> Result<(), Failure>;
 
-    /// Lets it go on, if it is stopped.
+    /// Resumes the VM if it is stopped.
     ///
     /// # Errors
     /// See [`Self::stop`].
     fn resume(&mut self) -> Result<(), Failure>;
 
-    /// Its registers. It is stopped.
+    /// Reads the registers of the stopped VM.
     ///
     /// # Errors
     /// See [`Self::stop`].
     fn registers(&mut self) -> Result<Vm, Failure>;
 
-    /// The rest of its state but for memory. It is stopped.
+    /// Reads the rest of the state of the stopped VM, except memory.
     ///
     /// # Errors
     /// See [`Self::stop`].
     fn devices(&mut self) -> Result<DeviceState, Failure>;
 
-    /// Begins to keep account of which pages are written.
+    /// Starts dirty page tracking.
     ///
     /// # Errors
     /// See [`Self::stop`].
     fn start_dirty_tracking(&mut self) -> Result<(), Failure>;
 
-    /// Ends that.
+    /// Stops dirty page tracking.
     ///
     /// # Errors
     /// See [`Self::stop`].
     fn stop_dirty_tracking(&mut self) -> Result<(), Failure>;
 
-    /// The numbers of the pages that were written since it was asked last, ascending.
+    /// Returns the numbers of the pages written since the last call, ascending.
     ///
     /// # Errors
     /// See [`Self::stop`].
@@ -100,7 +103,7 @@ pub trait Source {
     fn page(&self, number: u32, content: &mut [u8; PAGE]) -> Result<(), Failure>;
 }
 
-/// Why a VM is not taken: every reason.
+/// Refusal of a VM, with every reason.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal(pub Vec<String>);
 
@@ -110,65 +113,66 @@ impl From<Failure> for Refusal {
     }
 }
 
-/// A host that a VM could come to.
+/// A host that could run the VM.
 pub trait Target {
-    /// Makes a VM like that, all of whose memory is zero, and which is not run.
+    /// Creates a VM of this shape, with all memory zero, that does not run.
     ///
     /// # Errors
-    /// Why there can be none.
-    fn create(&mut self, outline: &VmShape) -> Result<(), Refusal>;
+    /// Fails with every reason against such a VM.
+    fn create(&mut self, shape: &VmShape) -> Result<(), Refusal>;
 
-    /// Finds out whether such registers and devices could be loaded into it, and tries it on another one. What the guest could notice.
+    /// Checks whether these registers and devices could be loaded, and loads them into another VM
+    /// as a dry run. Returns the changes that the guest could notice.
     ///
     /// # Errors
-    /// Every reason why not.
+    /// Fails with every reason against the load.
     fn preflight(&mut self, vm: &Vm, devices: &DeviceState) -> Result<Vec<String>, Refusal>;
 
-    /// Writes a page; without content it becomes zero.
+    /// Writes a page. Without content, zeroes it.
     ///
     /// # Errors
-    /// What did not work.
+    /// Fails with the step that did not work.
     fn write(&mut self, number: u32, content: Option<&[u8; PAGE]>) -> Result<(), Failure>;
 
-    /// Loads all of this state. If that fails the VM is never run.
+    /// Loads the whole state. After an error, the VM is never run.
     ///
     /// # Errors
-    /// Every reason why not.
+    /// Fails with every reason against the load.
     fn load(&mut self, vm: &Vm, devices: &DeviceState) -> Result<(), Refusal>;
 
-    /// Runs it.
+    /// Runs the VM.
     ///
     /// # Errors
-    /// What did not work; then it does not run, and never will.
+    /// Fails with the step that did not work. The VM does not run then, and never will.
     fn run(&mut self) -> Result<(), Failure>;
 }
 
-/// Says something. If the other end has something else to say, it is heard instead.
+/// Sends a message. If the other end sent one itself, receives that one and fails with it.
 pub(crate) fn send_message<L: Transport>(
     link: &mut Link<L>,
     message: &Message,
 ) -> Result<(), Failure> {
     match link.send(&message.encode()) {
         Err(LinkError::Interrupted) => {
-            let answer = receive_message(link)?;
-            Err(unexpected_message(&answer))
+            let reply = receive_message(link)?;
+            Err(unexpected_message(&reply))
         }
         result => Ok(result?),
     }
 }
 
-/// Hears what the other end says.
+/// Receives the next message of the other end.
 pub(crate) fn receive_message<L: Transport>(link: &mut Link<L>) -> Result<Message, Failure> {
     Ok(Message::decode(&link.receive()?)?)
 }
 
-/// The other end said what it should not have said now, or that it failed.
+/// Describes a message that was not expected at this step, or the failure that it reports.
 pub(crate) fn unexpected_message(message: &Message) -> Failure {
     match message {
-        Message::Failed(why) => Failure::new("the other end gave up", why),
+        Message::Failed(cause) => Failure::new("the other end failed", cause),
         Message::Refused(reasons) => Failure::new("the other end refuses", reasons.join("; ")),
         other => Failure(format!(
-            "the other end said {:?}, which was not its turn",
+            "the other end sent {:?}, which is not expected at this step",
             other.name()
         )),
     }

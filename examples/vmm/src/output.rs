@@ -1,4 +1,4 @@
-//! Lines for people and scripts, and what is seen of a guest for a while.
+//! Output lines for people and scripts, and observation of a guest.
 
 use std::fmt;
 use std::io::{self, Write};
@@ -7,45 +7,51 @@ use std::time::{Duration, Instant};
 
 use cpreg_vmm::report::{Progress, ReportDevice};
 
-/// Says a line on standard output.
+/// Prints a line on standard output.
 pub(crate) fn print_line(line: impl fmt::Display) {
     let mut stdout = io::stdout().lock();
-    // Nobody may be listening any more; the guest's fate must not hang on that.
+    // The reader may have closed the pipe. The guest must not depend on it.
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
 }
 
-/// Whether the guest uses the physical timer.
+/// Use of the physical timer by the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum PhysicalTimer {
-    /// It does, so that it must get interrupts of it.
+    /// The guest uses it, so it must take the timer's interrupts.
     Used,
-    /// It was told to leave it alone.
+    /// The guest does not touch it.
     Unused,
-    /// It came from elsewhere: it does if it ever got an interrupt of it.
+    /// The guest arrived from another host. It uses the timer if it ever took one of its
+    /// interrupts.
     Unknown,
 }
 
-/// How often it is looked whether the guest goes on, and how it is is said.
+/// Time between two status lines of a guest.
 const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// For how long beyond its time a guest of so many vCPUs is waited for that does not go on. On a busy or emulated machine vCPUs take turns of which each
-/// may take seconds; one that is stuck is stuck for ever.
+/// Returns the time beyond `time` that a guest of `vcpus` vCPUs gets to make progress.
+///
+/// On a busy or emulated machine vCPUs take turns, of which each may take seconds. A vCPU that is
+/// stuck stays stuck.
 fn stall_timeout(time: Duration, vcpus: usize) -> Duration {
     let turns = u32::try_from(vcpus).unwrap_or(u32::MAX);
     time.saturating_mul(5)
         .saturating_add(Duration::from_secs(10).saturating_mul(turns))
 }
 
-/// Watches the guest for so long, and for longer while it has not shown yet that it goes on, and says each second how it is: the vCPU that is behind all
-/// others. Whether it is well: nothing lost, and each vCPU made rounds and took interrupts of its timers.
+/// Observes the guest for `time`, and longer until it has made progress. Prints a status line each
+/// second, with the figures of the slowest vCPU.
+///
+/// Returns `true` if the guest lost nothing, and each vCPU made rounds and took interrupts of its
+/// timers.
 pub(crate) fn watch(report: &ReportDevice, time: Duration, timer: PhysicalTimer) -> bool {
-    // A guest that came has not said anything here yet: what it says first is what it goes on from.
+    // A guest that arrived has not reported here yet. Its first report is the baseline.
     let mut before = report.progress();
     let mut is_well = true;
-    let began = Instant::now();
-    let most = time.saturating_add(stall_timeout(time, before.len()));
+    let start = Instant::now();
+    let deadline = time.saturating_add(stall_timeout(time, before.len()));
     loop {
-        let left = time.saturating_sub(began.elapsed());
+        let left = time.saturating_sub(start.elapsed());
         thread::sleep(if left.is_zero() {
             REPORT_INTERVAL
         } else {
@@ -56,26 +62,26 @@ pub(crate) fn watch(report: &ReportDevice, time: Duration, timer: PhysicalTimer)
             is_well &= !finding.is_broken;
         }
         let vcpus = report.progress();
-        let least = |of: fn(&Progress) -> u64| vcpus.iter().map(of).min().unwrap_or_default();
+        let min = |of: fn(&Progress) -> u64| vcpus.iter().map(of).min().unwrap_or_default();
         print_line(format_args!(
             "guest: {} rounds, timers v {} p {}, registers {}",
-            least(|it| it.rounds),
-            least(|it| it.virtual_ticks),
-            least(|it| it.physical_ticks),
+            min(|progress| progress.rounds),
+            min(|progress| progress.virtual_ticks),
+            min(|progress| progress.physical_ticks),
             if is_well { "intact" } else { "lost" }
         ));
-        let elapsed = began.elapsed();
+        let elapsed = start.elapsed();
         let pairs = before.iter().zip(&vcpus);
-        let stuck = pairs.enumerate().flat_map(|(number, (before, now))| {
-            let stuck = stall_reasons(*before, *now, timer);
-            stuck.map(move |what| format!("guest: vCPU {number} {what}"))
+        let stalls = pairs.enumerate().flat_map(|(number, (before, now))| {
+            let reasons = stall_reasons(*before, *now, timer);
+            reasons.map(move |reason| format!("guest: vCPU {number} {reason}"))
         });
-        let stuck: Vec<_> = stuck.collect();
-        if elapsed >= time && (!is_well || stuck.is_empty() || elapsed >= most) {
-            for line in &stuck {
+        let stalls: Vec<_> = stalls.collect();
+        if elapsed >= time && (!is_well || stalls.is_empty() || elapsed >= deadline) {
+            for line in &stalls {
                 print_line(line);
             }
-            return is_well && stuck.is_empty();
+            return is_well && stalls.is_empty();
         }
         for (before, now) in before.iter_mut().zip(&vcpus) {
             if before.rounds == 0 {
@@ -85,7 +91,7 @@ pub(crate) fn watch(report: &ReportDevice, time: Duration, timer: PhysicalTimer)
     }
 }
 
-/// What a vCPU did not do since.
+/// Returns the kinds of progress that a vCPU did not make since `before`.
 fn stall_reasons(
     before: Progress,
     now: Progress,
@@ -96,8 +102,8 @@ fn stall_reasons(
         PhysicalTimer::Unused => false,
         PhysicalTimer::Unknown => now.physical_ticks != 0,
     };
-    let stands = [
-        // Its first word alone does not show that it goes on.
+    let checks = [
+        // The first report alone does not show progress.
         (
             before.rounds == 0 || before.rounds == now.rounds,
             "makes no rounds",
@@ -111,6 +117,6 @@ fn stall_reasons(
             "takes no interrupts of CNTP",
         ),
     ];
-    let stands = stands.into_iter().filter(|(stands, _)| *stands);
-    stands.map(|(_, what)| what)
+    let stalls = checks.into_iter().filter(|(is_stalled, _)| *is_stalled);
+    stalls.map(|(_, reason)| reason)
 }

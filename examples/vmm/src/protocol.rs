@@ -1,98 +1,100 @@
-//! [`Message`]: what the two ends of a migration say to each other, and in which order.
+//! [`Message`]: the messages of the two ends of a migration, and their order.
 //!
-//! | sender | receiver | afterwards the guest runs |
+//! | sender | receiver | guest runs afterwards |
 //! |---|---|---|
-//! | hello: version, outline | | at the source |
+//! | hello: version, shape | | at the source |
 //! | | accepted, or refused with reasons | |
-//! | look: registers and the outline of the devices, of a guest that runs on | | |
+//! | preflight: registers and devices, of a guest that still runs | | |
 //! | | ready, or refused with every reason | |
-//! | pages, again and again; the guest runs on | | |
-//! | the guest is stopped; pages, state | | |
+//! | pages, repeatedly, while the guest runs | | |
+//! | stops the guest; pages, state | | |
 //! | | loaded, or refused | |
-//! | run | | nobody knows, to the sender |
+//! | run | | unknown to the sender |
 //! | | running | at the destination |
 //!
-//! Either end may say in its turn that it failed; then, and when the connection ends before *run*, the sender's guest goes on and the receiver
-//! runs nothing. The receiver may answer *run* with a failure as well: then it did not run the guest, and never will.
+//! Either end may report a failure instead of its next message. After a failure, and if the
+//! connection ends before *run*, the guest continues at the source and the receiver runs nothing.
+//! The receiver may also answer *run* with a failure. It has not run the guest then, and never
+//! will.
 //!
-//! How messages travel lives in [`crate::link`]; who says what when, in [`crate::send`] and [`crate::receive`].
+//! [`crate::link`] transports messages; [`crate::send`] and [`crate::receive`] are the two ends.
 
 use cpreg::destination::Features;
 use cpreg::vm::Vm;
 
 use crate::wire::{MAX_VCPUS, MalformedMessage, Reader, Writer};
 
-/// The version of all that follows; both ends must speak the same.
+/// Version of the protocol. Both ends must use the same.
 pub const VERSION: u16 = 1;
-/// The unit of memory, whatever the hosts' own page size is.
+/// Unit of memory, independent of the page size of the hosts.
 pub const PAGE: usize = 4096;
-/// The most memory that a guest may have, in bytes.
+/// Maximum memory of a guest, in bytes.
 pub const MAX_MEMORY: u64 = 1 << 30;
-/// The most pages in one message.
+/// Maximum number of pages in one message.
 pub const MAX_PAGES_PER_MESSAGE: usize = 64;
 
-/// What a VM is like; both ends must have the same.
+/// Shape of a VM, which must be the same at both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VmShape {
-    /// How many vCPUs.
+    /// Number of vCPUs.
     pub vcpus: u16,
-    /// What they were initialised with.
+    /// Features with which the vCPUs are initialised.
     pub features: Features,
-    /// Bytes of memory.
+    /// Memory in bytes.
     pub memory: u64,
 }
 
-/// The state that is neither memory nor registers of KVM's lists. What the numbers mean is the VMM's own, in the module `kvm`; here they are
-/// carried.
+/// State that is neither memory nor a register of KVM's lists. The module `kvm` gives the numbers
+/// their meaning; this module only transports them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeviceState {
-    /// Of the interrupt controller: which register (group and attribute of KVM's device), and what it holds.
+    /// Registers of the interrupt controller: group and attribute of KVM's device, and value.
     pub gic: Vec<(u32, u64, u64)>,
-    /// For each vCPU whether it is stopped (`KVM_GET_MP_STATE`), and its pending events (`KVM_GET_VCPU_EVENTS`).
+    /// State of each vCPU: power (`KVM_GET_MP_STATE`) and pending events (`KVM_GET_VCPU_EVENTS`).
     pub vcpus: Vec<VcpuState>,
 }
 
-/// The state of a vCPU that is no register.
+/// State of a vCPU that is not a register.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VcpuState {
-    /// `kvm_mp_state`: 0 runs, 5 is off.
+    /// `kvm_mp_state`: 0 is runnable, 5 is off.
     pub mp_state: u32,
-    /// An SError that is pending, and its syndrome where it has one.
+    /// Pending SError, and its syndrome if it has one.
     pub serror: Option<Option<u64>>,
 }
 
-/// A page of memory: its number, and what is in it if it is not all zero.
+/// A page of memory: its number, and its content unless all of it is zero.
 pub type Page = (u32, Option<Box<[u8; PAGE]>>);
 
-/// What is said.
+/// A message of either end.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// What is to come.
+    /// Shape of the VM to be sent.
     Hello(VmShape),
-    /// It could come here.
+    /// The receiver created a VM of this shape.
     Accepted,
-    /// It cannot, for these reasons.
+    /// The receiver refuses the VM, for these reasons.
     Refused(Vec<String>),
-    /// The registers as they are while the guest still runs, and the devices.
+    /// Registers and devices, read while the guest still runs.
     Preflight(Vm, DeviceState),
-    /// They can be loaded; and what the guest could notice.
+    /// The state can be loaded. Lists the changes that the guest could notice.
     Ready(Vec<String>),
-    /// Some of its memory.
+    /// Part of the memory.
     Pages(Vec<Page>),
-    /// The final registers and devices.
+    /// Final registers and devices.
     State(Vm, DeviceState),
-    /// All is loaded.
+    /// The receiver loaded everything.
     Loaded,
-    /// The sender gives the VM up.
+    /// The sender hands the VM over.
     Run,
     /// The guest runs at the receiver.
     Running,
-    /// This end gave up, and why.
+    /// The sending end failed, with the cause.
     Failed(String),
 }
 
 impl Message {
-    /// What it is called.
+    /// Returns the name of the message.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Hello(_) => "hello",
@@ -109,16 +111,16 @@ impl Message {
         }
     }
 
-    /// As bytes: one that says which, then what it holds.
+    /// Encodes the message: a byte for the kind, then its content.
     pub fn encode(&self) -> Vec<u8> {
         let mut writer = Writer::default();
         match self {
-            Self::Hello(outline) => {
+            Self::Hello(shape) => {
                 writer.u8(0);
                 writer.u16(VERSION);
-                writer.u16(outline.vcpus);
-                writer.text(&outline.features.to_string());
-                writer.u64(outline.memory);
+                writer.u16(shape.vcpus);
+                writer.text(&shape.features.to_string());
+                writer.u64(shape.memory);
             }
             Self::Accepted => writer.u8(1),
             Self::Refused(reasons) => {
@@ -153,18 +155,18 @@ impl Message {
             Self::Loaded => writer.u8(7),
             Self::Run => writer.u8(8),
             Self::Running => writer.u8(9),
-            Self::Failed(why) => {
+            Self::Failed(cause) => {
                 writer.u8(10);
-                writer.text(why);
+                writer.text(cause);
             }
         }
         writer.into_bytes()
     }
 
-    /// Reads one.
+    /// Decodes a message.
     ///
     /// # Errors
-    /// If it is none.
+    /// If the bytes are not a message.
     pub fn decode(bytes: &[u8]) -> Result<Self, MalformedMessage> {
         let mut reader = Reader::new(bytes);
         let message = match reader.u8()? {
@@ -179,7 +181,7 @@ impl Message {
             8 => Self::Run,
             9 => Self::Running,
             10 => Self::Failed(reader.text()?),
-            _ => return Err(MalformedMessage("a message of no known kind")),
+            _ => return Err(MalformedMessage("a message of unknown kind")),
         };
         reader.expect_end()?;
         Ok(message)
@@ -189,18 +191,18 @@ impl Message {
 fn read_hello(reader: &mut Reader<'_>) -> Result<VmShape, MalformedMessage> {
     if reader.u16()? != VERSION {
         return Err(MalformedMessage(
-            "it speaks another version of this protocol; use the same cpreg-vmm on both hosts",
+            "it uses another version of this protocol; use the same cpreg-vmm on both hosts",
         ));
     }
     let vcpus = reader.u16()?;
     if vcpus == 0 || vcpus > MAX_VCPUS {
-        return Err(MalformedMessage("a number of vCPUs that cannot be"));
+        return Err(MalformedMessage("a number of vCPUs out of range"));
     }
-    let features = Features::from_names(&reader.text()?)
-        .ok_or(MalformedMessage("vCPU features that are not known here"))?;
+    let features =
+        Features::from_names(&reader.text()?).ok_or(MalformedMessage("unknown vCPU features"))?;
     let memory = reader.u64()?;
     if memory == 0 || memory > MAX_MEMORY || !memory.is_multiple_of(PAGE as u64) {
-        return Err(MalformedMessage("an amount of memory that cannot be"));
+        return Err(MalformedMessage("an amount of memory out of range"));
     }
     Ok(VmShape {
         vcpus,
@@ -212,7 +214,7 @@ fn read_hello(reader: &mut Reader<'_>) -> Result<VmShape, MalformedMessage> {
 fn read_pages(reader: &mut Reader<'_>) -> Result<Vec<Page>, MalformedMessage> {
     let count = reader.count(5)?;
     if count > MAX_PAGES_PER_MESSAGE {
-        return Err(MalformedMessage("too many pages at once"));
+        return Err(MalformedMessage("too many pages in one message"));
     }
     let mut pages = Vec::with_capacity(count);
     for _ in 0..count {
@@ -224,7 +226,7 @@ fn read_pages(reader: &mut Reader<'_>) -> Result<Vec<Page>, MalformedMessage> {
                 page.copy_from_slice(reader.bytes(PAGE)?);
                 Some(page)
             }
-            _ => return Err(MalformedMessage("a page that is neither zero nor not")),
+            _ => return Err(MalformedMessage("a page of unknown kind")),
         };
         pages.push((number, content));
     }
@@ -259,22 +261,17 @@ fn read_devices(reader: &mut Reader<'_>) -> Result<DeviceState, MalformedMessage
     let count = reader.count(13)?;
     let mut vcpus = Vec::with_capacity(count);
     for _ in 0..count {
-        let power = reader.u32()?;
+        let mp_state = reader.u32()?;
         let (kind, syndrome) = (reader.u8()?, reader.u64()?);
         let serror = match kind {
             0 => None,
             1 => Some(None),
             2 => Some(Some(syndrome)),
             _ => {
-                return Err(MalformedMessage(
-                    "an SError that is neither pending nor not",
-                ));
+                return Err(MalformedMessage("an SError of unknown kind"));
             }
         };
-        vcpus.push(VcpuState {
-            mp_state: power,
-            serror,
-        });
+        vcpus.push(VcpuState { mp_state, serror });
     }
     Ok(DeviceState { gic, vcpus })
 }
@@ -324,14 +321,14 @@ mod tests {
     }
 
     #[test]
-    fn messages_go_both_ways() {
+    fn messages_round_trip() {
         for message in messages() {
             assert_eq!(Message::decode(&message.encode()), Ok(message));
         }
     }
 
     #[test]
-    fn truncated_messages_and_ones_with_more_are_malformed() {
+    fn truncated_and_extended_messages_are_malformed() {
         for message in messages() {
             let bytes = message.encode();
             for length in 0..bytes.len() {
@@ -351,7 +348,7 @@ mod tests {
                 for value in [0, 1, 0x7f, 0xff] {
                     let mut damaged = bytes.clone();
                     damaged[at] = value;
-                    // Whatever it is then, it is not more than came.
+                    // A damaged message may decode, but never to more than the bytes received.
                     if let Ok(message) = Message::decode(&damaged) {
                         assert!(message.encode().len() <= damaged.len() + 4, "{at}");
                     }

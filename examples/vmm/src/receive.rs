@@ -1,27 +1,29 @@
-//! [`receive`]: takes a VM from the other end, step by step. Nothing is run before *run* is heard, and nothing that is not loaded as a whole.
+//! [`receive`]: receives a VM from the other end, step by step. Runs nothing before *run* arrives,
+//! and nothing that is not completely loaded.
 
 use crate::link::{Link, Transport};
 use crate::migrate::{Failure, Refusal, Target, receive_message, send_message, unexpected_message};
 use crate::protocol::{DeviceState, Message, VmShape};
 use cpreg::vm::Vm;
 
-/// How it ended.
+/// Result of receiving a VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceiveOutcome {
-    /// The guest runs here. Whether the sender heard of it is another matter: it does not run there in any case.
+    /// The guest runs here. It does not run at the source, even if the source did not receive
+    /// *running*.
     Running,
-    /// This host refused it, for these reasons. It does not run here, and never will.
+    /// The host refused the VM, for these reasons. It does not run here, and never will.
     Refused(Vec<String>),
-    /// It failed. It does not run here, and never will.
+    /// A step failed. The VM does not run here, and never will.
     Failed(Failure),
 }
 
-/// Takes a VM.
+/// Receives a VM and runs it.
 pub fn receive<L: Transport>(target: &mut impl Target, link: &mut Link<L>) -> ReceiveOutcome {
     match steps(target, link) {
         Ok(()) => ReceiveOutcome::Running,
         Err(ReceiveError::Refused(Refusal(reasons))) => {
-            // If that does not get through the sender finds out by itself.
+            // If the message is lost, the sender's timeout ends the migration.
             let _ = link.send(&Message::Refused(reasons.clone()).encode());
             ReceiveOutcome::Refused(reasons)
         }
@@ -50,16 +52,16 @@ impl From<Refusal> for ReceiveError {
 }
 
 fn steps<L: Transport>(target: &mut impl Target, link: &mut Link<L>) -> Result<(), ReceiveError> {
-    let outline = match receive_message(link)? {
-        Message::Hello(outline) => outline,
+    let shape = match receive_message(link)? {
+        Message::Hello(shape) => shape,
         other => return Err(unexpected_message(&other).into()),
     };
-    target.create(&outline)?;
+    target.create(&shape)?;
     send_message(link, &Message::Accepted)?;
 
     let notes = match receive_message(link)? {
         Message::Preflight(vm, devices) => {
-            check_complete(&outline, &vm, &devices)?;
+            check_complete(&shape, &vm, &devices)?;
             target.preflight(&vm, &devices)?
         }
         other => return Err(unexpected_message(&other).into()),
@@ -77,7 +79,7 @@ fn steps<L: Transport>(target: &mut impl Target, link: &mut Link<L>) -> Result<(
             other => return Err(unexpected_message(&other).into()),
         }
     };
-    check_complete(&outline, &vm, &devices)?;
+    check_complete(&shape, &vm, &devices)?;
     target.load(&vm, &devices)?;
     send_message(link, &Message::Loaded)?;
 
@@ -86,13 +88,13 @@ fn steps<L: Transport>(target: &mut impl Target, link: &mut Link<L>) -> Result<(
         other => return Err(unexpected_message(&other).into()),
     }
     target.run()?;
-    // It runs; the sender may be gone.
+    // The guest runs; the sender may have exited.
     let _ = send_message(link, &Message::Running);
     Ok(())
 }
 
-fn check_complete(outline: &VmShape, vm: &Vm, devices: &DeviceState) -> Result<(), Failure> {
-    let vcpus = usize::from(outline.vcpus);
+fn check_complete(shape: &VmShape, vm: &Vm, devices: &DeviceState) -> Result<(), Failure> {
+    let vcpus = usize::from(shape.vcpus);
     if vm.vcpus.len() == vcpus && devices.vcpus.len() == vcpus {
         return Ok(());
     }

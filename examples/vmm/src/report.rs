@@ -1,46 +1,46 @@
-//! [`ReportDevice`]: the device that the guest tells how it is, and what was told.
+//! [`ReportDevice`]: the device to which the guest reports.
 //!
-//! It holds no state that would have to be moved: the guest says everything anew.
+//! The device holds no state to migrate. The guest reports everything again.
 //!
-//! | at | the guest writes, 64 bits |
+//! | offset | value that the guest writes, 64 bits |
 //! |---|---|
-//! | 0x00 | how many rounds it made |
-//! | 0x08, 0x10 | how many interrupts of CNTV and of CNTP it took |
-//! | 0x18 | the address of a name, for the next three |
-//! | 0x20, 0x28 | what was expected, and found |
-//! | 0x30 | what that means: 1 broken, 2 noticed, 3 an exception (ESR_EL1, ELR_EL1) |
+//! | 0x00 | number of rounds |
+//! | 0x08, 0x10 | number of interrupts of CNTV, and of CNTP |
+//! | 0x18 | address of a name, for the next three |
+//! | 0x20, 0x28 | expected value, and found value |
+//! | 0x30 | meaning: 1 broken, 2 noticed, 3 an exception (ESR_EL1, ELR_EL1) |
 
 use std::fmt;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// Where the device is in the guest's physical memory; one page.
+/// Guest physical address of the device, which occupies one page.
 pub const REPORT_BASE: u64 = 0x0900_0000;
-/// How large it is.
+/// Size of the device.
 pub const REPORT_SIZE: u64 = 0x1000;
 
-/// How far a vCPU is.
+/// Progress of a vCPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Rounds.
+    /// Number of rounds.
     pub rounds: u64,
-    /// Interrupts of the virtual timer.
+    /// Number of interrupts of the virtual timer.
     pub virtual_ticks: u64,
-    /// Interrupts of the physical timer.
+    /// Number of interrupts of the physical timer.
     pub physical_ticks: u64,
 }
 
-/// Something that a vCPU found.
+/// A difference or exception that a vCPU reports.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// Which vCPU.
+    /// Number of the vCPU.
     pub vcpu: usize,
-    /// Whether that must not be: the guest lost something.
+    /// `true` if the guest lost something.
     pub is_broken: bool,
-    /// What it is about.
+    /// Name of the register or event.
     pub name: String,
-    /// What it expected; for an exception ESR_EL1.
+    /// Expected value, or ESR_EL1 of an exception.
     pub expected: u64,
-    /// What it found; for an exception ELR_EL1.
+    /// Found value, or ELR_EL1 of an exception.
     pub found: u64,
 }
 
@@ -86,15 +86,15 @@ struct State {
     findings: Vec<Finding>,
 }
 
-/// The most findings that are kept: a guest may say as many as it likes.
+/// Maximum number of findings kept. The guest may report without limit.
 const MAX_FINDINGS: usize = 1024;
 
-/// The device; vCPU threads write to it.
+/// Device to which vCPU threads write.
 #[derive(Debug)]
 pub struct ReportDevice(Mutex<State>);
 
 impl ReportDevice {
-    /// The device of a VM with so many vCPUs.
+    /// Creates the device of a VM with `vcpus` vCPUs.
     pub fn new(vcpus: usize) -> Self {
         Self(Mutex::new(State {
             vcpus: vec![Registers::default(); vcpus],
@@ -106,7 +106,7 @@ impl ReportDevice {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A vCPU writes; `name` reads a name out of its memory.
+    /// Handles a write of a vCPU. `name` reads a name from the guest's memory.
     pub fn write(
         &self,
         vcpu: usize,
@@ -139,13 +139,13 @@ impl ReportDevice {
         }
     }
 
-    /// How far each vCPU is.
+    /// Returns the progress of each vCPU.
     pub fn progress(&self) -> Vec<Progress> {
         let state = self.state();
         state.vcpus.iter().map(|vcpu| vcpu.progress).collect()
     }
 
-    /// What was found since it was asked last.
+    /// Returns the findings since the last call.
     pub fn take_findings(&self) -> Vec<Finding> {
         std::mem::take(&mut self.state().findings)
     }
@@ -156,14 +156,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_guest_reports() {
+    fn findings_and_progress_are_recorded() {
         let report = ReportDevice::new(2);
         report.write(1, 0x08, 7, |_| None);
         report.write(1, 0x18, 0x1000, |_| None);
         report.write(1, 0x20, 1, |_| None);
         report.write(1, 0x28, 2, |_| None);
-        report.write(1, 0x30, 1, |at| {
-            (at == 0x1000).then(|| "TPIDR_EL1".to_owned())
+        report.write(1, 0x30, 1, |address| {
+            (address == 0x1000).then(|| "TPIDR_EL1".to_owned())
         });
         report.write(9, 0x30, 1, |_| None);
         assert_eq!(report.progress()[1].virtual_ticks, 7);
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_never_stops_talking_fills_no_memory() {
+    fn number_of_findings_is_limited() {
         let report = ReportDevice::new(1);
         for _ in 0..2 * MAX_FINDINGS {
             report.write(0, 0x30, 2, |_| None);

@@ -1,5 +1,7 @@
-//! [`send`]: moves a VM to the other end, step by step. Until *run* is said its guest goes on here whatever happens; afterwards it never
-//! does, unless the other end says that it did not and will not run it.
+//! [`send`]: moves a VM to the other end, step by step.
+//!
+//! Until *run* is sent, the guest continues at the source after any failure. Afterwards it
+//! continues only if the other end reports that it did not and will not run it.
 
 use std::time::{Duration, Instant};
 
@@ -7,72 +9,74 @@ use crate::link::{Link, LinkError, Transport};
 use crate::migrate::{Failure, Source, receive_message, send_message, unexpected_message};
 use crate::protocol::{MAX_PAGES_PER_MESSAGE, Message, PAGE, Page};
 
-/// How a migration ended.
+/// Result of a migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SendOutcome {
     /// The guest runs at the other end.
     Moved(MigrationStatistics),
-    /// The other end refused, before anything was touched. The guest goes on here.
+    /// The other end refused, before anything was touched. The guest continues at the source.
     Refused(Vec<String>),
-    /// It failed. The guest goes on here.
+    /// A step failed. The guest continues at the source.
     Failed(Failure),
-    /// It failed, and the guest could not be made to go on either.
+    /// A step failed, and the guest could not be resumed.
     Lost(Failure, Failure),
-    /// The VM was given up and the other end did not say what became of it: it may run there, and must not run here.
+    /// The VM was handed over and the other end did not report its state. The guest may run there,
+    /// so it must not run here.
     Unknown(Failure),
 }
 
-/// What it took.
+/// Figures of a migration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MigrationStatistics {
-    /// Pages that were sent while the guest ran, those sent again included.
+    /// Number of pages sent while the guest ran, including pages sent again.
     pub pages: usize,
-    /// In how many rounds.
+    /// Number of pre-copy rounds.
     pub rounds: usize,
-    /// Pages that were sent while it was stopped.
+    /// Number of pages sent while the guest was stopped.
     pub final_pages: usize,
-    /// How long the guest stood still: from its stop to the other end's word that it runs.
+    /// Time from the stop of the guest to the report that it runs at the other end.
     pub downtime: Duration,
 }
 
-/// When to stop the guest: so few pages are left, or that many rounds did not get there.
+/// Number of dirty pages at which the guest is stopped.
 const MAX_FINAL_PAGES: usize = 16;
+/// Number of pre-copy rounds after which the guest is stopped in any case.
 const MAX_ROUNDS: usize = 5;
 
-/// How far it is.
+/// Progress of a migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step<'a> {
-    /// The other end would take the guest, which could notice this.
+    /// The other end can run the guest. Lists the changes that the guest could notice.
     Ready(&'a [String]),
-    /// The guest runs on while pages go over: the round, from 1, and of how many pages. Of the first round those that are zero are not sent.
+    /// A pre-copy round starts, while the guest runs. The first round skips zero pages.
     PreCopy {
-        /// Which round.
+        /// Number of the round, from 1.
         round: usize,
-        /// How many pages.
+        /// Number of pages.
         pages: usize,
     },
-    /// The guest stands still while so many pages and all registers go over.
+    /// The guest is stopped while the remaining pages and all registers are sent.
     Stopped {
-        /// How many pages.
+        /// Number of pages.
         pages: usize,
     },
 }
 
-/// Moves the VM, and tells how far it is before each step.
+/// Moves the VM, and reports each step before it starts.
 pub fn send<L: Transport>(
     source: &mut impl Source,
     link: &mut Link<L>,
-    mut tell: impl FnMut(Step<'_>),
+    mut on_step: impl FnMut(Step<'_>),
 ) -> SendOutcome {
-    match steps(source, link, &mut tell) {
-        Ok(figures) => SendOutcome::Moved(figures),
+    match steps(source, link, &mut on_step) {
+        Ok(statistics) => SendOutcome::Moved(statistics),
         Err(SendError::Unknown(failure)) => SendOutcome::Unknown(failure),
         Err(SendError::Refused(reasons)) => match resume(source) {
             Ok(()) => SendOutcome::Refused(reasons),
             Err(second) => SendOutcome::Lost(Failure(reasons.join("; ")), second),
         },
         Err(SendError::Failed(failure)) => {
-            // The other end waits for us, and should not have to wait for long. It may be gone.
+            // The other end waits for the next message. It may have exited.
             let _ = link.send(&Message::Failed(failure.0.clone()).encode());
             match resume(source) {
                 Ok(()) => SendOutcome::Failed(failure),
@@ -82,18 +86,18 @@ pub fn send<L: Transport>(
     }
 }
 
-/// Lets the guest go on here.
+/// Resumes the guest at the source.
 fn resume(source: &mut impl Source) -> Result<(), Failure> {
-    // A guest that is watched on is slower, and no worse.
+    // A guest with dirty page tracking is slower, but not wrong.
     let _ = source.stop_dirty_tracking();
     source.resume()
 }
 
-/// Why it did not come to the end.
+/// Reason for an incomplete migration.
 enum SendError {
     Refused(Vec<String>),
     Failed(Failure),
-    /// After *run*.
+    /// A failure after *run*.
     Unknown(Failure),
 }
 
@@ -106,7 +110,7 @@ impl From<Failure> for SendError {
 fn steps<L: Transport>(
     source: &mut impl Source,
     link: &mut Link<L>,
-    tell: &mut impl FnMut(Step<'_>),
+    on_step: &mut impl FnMut(Step<'_>),
 ) -> Result<MigrationStatistics, SendError> {
     send_message(link, &Message::Hello(source.shape()))?;
     match receive_message(link)? {
@@ -115,51 +119,49 @@ fn steps<L: Transport>(
         other => return Err(unexpected_message(&other).into()),
     }
 
-    // The guest stands still for as long as it takes to read its registers, and goes on while the other end makes up its mind.
+    // The guest is stopped only while its registers are read. It runs while the other end decides.
     source.stop()?;
-    let look = source
+    let preflight = source
         .registers()
         .and_then(|vm| Ok(Message::Preflight(vm, source.devices()?)));
     source.resume()?;
-    send_message(link, &look?)?;
+    send_message(link, &preflight?)?;
     match receive_message(link)? {
-        Message::Ready(noticeable) => tell(Step::Ready(&noticeable)),
+        Message::Ready(noticeable) => on_step(Step::Ready(&noticeable)),
         Message::Refused(reasons) => return Err(SendError::Refused(reasons)),
         other => return Err(unexpected_message(&other).into()),
     }
 
-    let mut figures = MigrationStatistics::default();
+    let mut statistics = MigrationStatistics::default();
     source.start_dirty_tracking()?;
     let count = u32::try_from(source.shape().memory / PAGE as u64);
     let count = count.map_err(|_| Failure("too much memory".into()))?;
-    figures.rounds = 1;
+    statistics.rounds = 1;
     let pages = usize::try_from(count).unwrap_or(usize::MAX);
-    tell(Step::PreCopy { round: 1, pages });
-    // What is zero is zero over there, too.
-    figures.pages += send_pages(source, link, 0..count, ZeroPages::Skip)?;
-    let mut written = source.dirty_pages()?;
-    while written.len() > MAX_FINAL_PAGES && figures.rounds < MAX_ROUNDS {
-        figures.rounds += 1;
-        tell(Step::PreCopy {
-            round: figures.rounds,
-            pages: written.len(),
+    on_step(Step::PreCopy { round: 1, pages });
+    // The memory of the other end is zero, so zero pages are skipped.
+    statistics.pages += send_pages(source, link, 0..count, ZeroPages::Skip)?;
+    let mut dirty = source.dirty_pages()?;
+    while dirty.len() > MAX_FINAL_PAGES && statistics.rounds < MAX_ROUNDS {
+        statistics.rounds += 1;
+        on_step(Step::PreCopy {
+            round: statistics.rounds,
+            pages: dirty.len(),
         });
-        figures.pages += send_pages(source, link, written.iter().copied(), ZeroPages::Send)?;
-        written = source.dirty_pages()?;
+        statistics.pages += send_pages(source, link, dirty.iter().copied(), ZeroPages::Send)?;
+        dirty = source.dirty_pages()?;
     }
 
     source.stop()?;
     let stopped = Instant::now();
-    // At once: a stopped guest's counters run on until they are read.
+    // The state is read at once, because the counters of a stopped guest continue until read.
     let state = Message::State(source.registers()?, source.devices()?);
-    // What was written after the last look at it, and up to the stop.
-    written.extend(source.dirty_pages()?);
-    written.sort_unstable();
-    written.dedup();
-    tell(Step::Stopped {
-        pages: written.len(),
-    });
-    figures.final_pages = send_pages(source, link, written.iter().copied(), ZeroPages::Send)?;
+    // Pages written after the last query and before the stop.
+    dirty.extend(source.dirty_pages()?);
+    dirty.sort_unstable();
+    dirty.dedup();
+    on_step(Step::Stopped { pages: dirty.len() });
+    statistics.final_pages = send_pages(source, link, dirty.iter().copied(), ZeroPages::Send)?;
     send_message(link, &state)?;
     match receive_message(link)? {
         Message::Loaded => {}
@@ -167,15 +169,16 @@ fn steps<L: Transport>(
         other => return Err(unexpected_message(&other).into()),
     }
 
-    // From here on it is the other end's, even if saying so seems to fail: part of it may have got there.
+    // From here on the other end owns the guest, even if sending seems to fail. Part of the message
+    // may have arrived.
     match link.send(&Message::Run.encode()) {
         Ok(()) | Err(LinkError::Interrupted) => {}
         Err(error) => return Err(SendError::Unknown(error.into())),
     }
     match receive_message(link) {
         Ok(Message::Running) => {
-            figures.downtime = stopped.elapsed();
-            Ok(figures)
+            statistics.downtime = stopped.elapsed();
+            Ok(statistics)
         }
         Ok(failed @ Message::Failed(_)) => Err(unexpected_message(&failed).into()),
         Ok(other) => Err(SendError::Unknown(unexpected_message(&other))),
@@ -189,7 +192,7 @@ enum ZeroPages {
     Send,
 }
 
-/// Sends these pages; how many were sent.
+/// Sends these pages and returns their number.
 fn send_pages<L: Transport>(
     source: &impl Source,
     link: &mut Link<L>,

@@ -1,6 +1,7 @@
-//! [`FdTransport`]: the lines that a migration can go over: TCP, and a serial line between two machines that have no network.
+//! [`FdTransport`]: byte streams for a migration. TCP, and a serial line between two machines that
+//! have no network.
 //!
-//! Both are a file descriptor that is polled, so that nothing waits longer than it should.
+//! Both are a file descriptor that is polled, so that every wait ends at its deadline.
 
 use std::fs::OpenOptions;
 use std::io;
@@ -14,25 +15,25 @@ use rustix::io::Errno;
 
 use crate::link::Transport;
 
-/// An open line.
+/// An open byte stream.
 #[derive(Debug)]
 pub struct FdTransport(OwnedFd);
 
 impl FdTransport {
-    /// Takes a descriptor over, whatever it is, if it can be polled.
+    /// Takes over a descriptor that can be polled.
     ///
     /// # Errors
-    /// If it cannot be told not to block.
+    /// If it cannot be set to non-blocking mode.
     pub fn new(descriptor: impl Into<OwnedFd>) -> io::Result<Self> {
         let descriptor = descriptor.into();
         rustix::io::ioctl_fionbio(&descriptor, true)?;
         Ok(Self(descriptor))
     }
 
-    /// Connects: to `host:port`, or to the serial line with that path.
+    /// Connects to `host:port`, or opens the serial line at that path.
     ///
     /// # Errors
-    /// If that fails; a host that does not listen yet is tried again until `timeout`.
+    /// If that fails. Retries a host that does not listen yet until `timeout`.
     pub fn connect(address: &str, timeout: Duration) -> io::Result<Self> {
         if is_path(address) {
             return Self::serial(Path::new(address));
@@ -50,22 +51,23 @@ impl FdTransport {
         }
     }
 
-    /// Listens on `host:port` and takes the first who connects, or opens the serial line with that path.
+    /// Listens on `host:port` and accepts the first connection, or opens the serial line at that
+    /// path.
     ///
     /// # Errors
-    /// If that fails, or nobody connects in time.
-    pub fn listen(address: &str, patience: Duration) -> io::Result<Self> {
+    /// If that fails, or no peer connects in time.
+    pub fn listen(address: &str, timeout: Duration) -> io::Result<Self> {
         if is_path(address) {
             return Self::serial(Path::new(address));
         }
         let listener = TcpListener::bind(address)?;
-        wait(&listener, PollFlags::IN, Instant::now() + patience)?;
+        wait(&listener, PollFlags::IN, Instant::now() + timeout)?;
         let (stream, _) = listener.accept()?;
         stream.set_nodelay(true)?;
         Self::new(stream)
     }
 
-    /// Opens a serial line: raw, 8 bits, at the highest speed that all UARTs have.
+    /// Opens a serial line: raw, 8 bits, at the highest speed that all UARTs support.
     fn serial(path: &Path) -> io::Result<Self> {
         use rustix::termios::{OptionalActions, QueueSelector};
         let file = OpenOptions::new().read(true).write(true).open(path)?;
@@ -84,7 +86,7 @@ fn is_path(address: &str) -> bool {
     address.contains('/')
 }
 
-/// Waits until it can be read or written.
+/// Waits until the descriptor can be read or written.
 fn wait(descriptor: impl AsFd, flags: PollFlags, deadline: Instant) -> io::Result<()> {
     loop {
         let left = deadline.saturating_duration_since(Instant::now());

@@ -1,74 +1,71 @@
-//! Numbers, texts and lists as bytes: what [`crate::protocol`] is made of. Integers are little-endian.
+//! Numbers, texts and lists as bytes, from which [`crate::protocol`] builds messages. Integers are
+//! little-endian.
 //!
-//! The input is hostile: nothing is reserved that the input's own length does not bound.
+//! The input is hostile. No allocation exceeds the bound that the input's own length gives.
 
 use std::fmt;
 
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Registers, Vcpu, Vm};
 
-/// A message could not be understood.
+/// Error of a message that cannot be parsed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MalformedMessage(
-    /// Where, or what.
+    /// Position or cause.
     pub &'static str,
 );
 
 impl fmt::Display for MalformedMessage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a message of the other end cannot be understood: {}",
-            self.0
-        )
+        write!(f, "cannot parse a message of the other end: {}", self.0)
     }
 }
 
 impl std::error::Error for MalformedMessage {}
 
-/// The most vCPUs that a VM may have.
+/// Maximum number of vCPUs of a VM.
 pub const MAX_VCPUS: u16 = 512;
-/// The most bytes of a text.
+/// Maximum length of a text, in bytes.
 const MAX_TEXT: usize = 4096;
-/// The widest register: 2048 bits, a vector of SVE.
+/// Length of the widest register: 2048 bits, a vector of SVE.
 const MAX_REGISTER_LEN: usize = 256;
 
-/// Writes.
+/// Writer of a message.
 #[derive(Debug, Default)]
 pub struct Writer(Vec<u8>);
 
 impl Writer {
-    /// A byte.
+    /// Appends a byte.
     pub fn u8(&mut self, value: u8) {
         self.0.push(value);
     }
 
-    /// Two bytes.
+    /// Appends two bytes.
     pub fn u16(&mut self, value: u16) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Four bytes.
+    /// Appends four bytes.
     pub fn u32(&mut self, value: u32) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Eight bytes.
+    /// Appends eight bytes.
     pub fn u64(&mut self, value: u64) {
         self.0.extend_from_slice(&value.to_le_bytes());
     }
 
-    /// Bytes as they are.
+    /// Appends bytes as they are.
     pub fn bytes(&mut self, bytes: &[u8]) {
         self.0.extend_from_slice(bytes);
     }
 
-    /// How many elements follow.
+    /// Appends the number of elements that follow.
     pub fn count(&mut self, count: usize) {
         self.u32(u32::try_from(count).unwrap_or(u32::MAX));
     }
 
-    /// A text: its length in four bytes, then UTF-8; cut off where it is too long.
+    /// Appends a text: its length in four bytes, then UTF-8. Truncates it at the limit.
     pub fn text(&mut self, text: &str) {
         let mut end = text.len().min(MAX_TEXT);
         while !text.is_char_boundary(end) {
@@ -79,7 +76,7 @@ impl Writer {
         self.bytes(text.as_bytes());
     }
 
-    /// Texts.
+    /// Appends texts.
     pub fn texts(&mut self, texts: &[String]) {
         self.count(texts.len());
         for text in texts {
@@ -87,7 +84,8 @@ impl Writer {
         }
     }
 
-    /// A VM's registers: for each vCPU how many, then for each its id in eight bytes and as many bytes as the id says.
+    /// Appends the registers of a VM. Each vCPU is a number of registers. Each register is its id
+    /// in eight bytes, then its value in the size that the id gives.
     pub fn vm(&mut self, vm: &Vm) {
         self.count(vm.vcpus.len());
         for vcpu in &vm.vcpus {
@@ -106,41 +104,41 @@ impl Writer {
         }
     }
 
-    /// What was written.
+    /// Returns the bytes written.
     pub fn into_bytes(self) -> Vec<u8> {
         self.0
     }
 }
 
-/// Reads.
+/// Reader of a message.
 #[derive(Debug)]
 pub struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
-    /// Reads these bytes.
+    /// Creates a reader of these bytes.
     pub const fn new(bytes: &'a [u8]) -> Self {
         Self(bytes)
     }
 
-    /// So many bytes.
+    /// Reads `count` bytes.
     ///
     /// # Errors
-    /// If there are fewer; of all that read: if what is there is not what is asked for.
+    /// If fewer bytes are left. Every other method also fails if the bytes do not encode its type.
     pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], MalformedMessage> {
         let (bytes, rest) = self
             .0
             .split_at_checked(count)
-            .ok_or(MalformedMessage("it ends too early"))?;
+            .ok_or(MalformedMessage("it is truncated"))?;
         self.0 = rest;
         Ok(bytes)
     }
 
     fn array<const N: usize>(&mut self) -> Result<[u8; N], MalformedMessage> {
         let bytes = self.bytes(N)?.first_chunk();
-        bytes.copied().ok_or(MalformedMessage("it ends too early"))
+        bytes.copied().ok_or(MalformedMessage("it is truncated"))
     }
 
-    /// A byte.
+    /// Reads a byte.
     ///
     /// # Errors
     /// As for [`Self::bytes`].
@@ -148,7 +146,7 @@ impl<'a> Reader<'a> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
-    /// Two bytes.
+    /// Reads two bytes.
     ///
     /// # Errors
     /// As for [`Self::bytes`].
@@ -156,7 +154,7 @@ impl<'a> Reader<'a> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    /// Four bytes.
+    /// Reads four bytes.
     ///
     /// # Errors
     /// As for [`Self::bytes`].
@@ -164,7 +162,7 @@ impl<'a> Reader<'a> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    /// Eight bytes.
+    /// Reads eight bytes.
     ///
     /// # Errors
     /// As for [`Self::bytes`].
@@ -172,19 +170,19 @@ impl<'a> Reader<'a> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// How many elements follow, each of at least so many bytes.
+    /// Reads the number of elements that follow, each of at least `element` bytes.
     ///
     /// # Errors
-    /// As for [`Self::bytes`], and if so many cannot follow.
+    /// As for [`Self::bytes`], and if that many elements cannot follow.
     pub fn count(&mut self, element: usize) -> Result<usize, MalformedMessage> {
         let count = self.u32()? as usize;
         if count > self.0.len() / element.max(1) {
-            return Err(MalformedMessage("it says that more follows than does"));
+            return Err(MalformedMessage("a count exceeds the bytes that follow"));
         }
         Ok(count)
     }
 
-    /// A text.
+    /// Reads a text.
     ///
     /// # Errors
     /// As for [`Self::bytes`].
@@ -195,11 +193,11 @@ impl<'a> Reader<'a> {
         }
         let bytes = self.bytes(length)?.to_vec();
         let text = String::from_utf8(bytes).map_err(|_| MalformedMessage("a text is not UTF-8"))?;
-        // It is printed: no control characters of a terminal.
+        // Texts are printed, so control characters of a terminal are replaced.
         Ok(text.replace(|char: char| char.is_control() && char != '\n', "?"))
     }
 
-    /// Texts.
+    /// Reads texts.
     ///
     /// # Errors
     /// As for [`Self::bytes`].
@@ -208,7 +206,7 @@ impl<'a> Reader<'a> {
         (0..count).map(|_| self.text()).collect()
     }
 
-    /// A VM's registers.
+    /// Reads the registers of a VM.
     ///
     /// # Errors
     /// As for [`Self::bytes`].
@@ -225,7 +223,7 @@ impl<'a> Reader<'a> {
                 pairs.push(self.register()?);
             }
             let registers = Registers::from_pairs(pairs)
-                .map_err(|_| MalformedMessage("a register is there twice"))?;
+                .map_err(|_| MalformedMessage("a register occurs twice"))?;
             vm.vcpus.push(Vcpu {
                 registers,
                 extensions: Vec::new(),
@@ -250,15 +248,15 @@ impl<'a> Reader<'a> {
         Ok((id, value))
     }
 
-    /// Makes sure that nothing follows.
+    /// Checks that no bytes follow.
     ///
     /// # Errors
-    /// If something does.
+    /// If bytes follow.
     pub const fn expect_end(&self) -> Result<(), MalformedMessage> {
         if self.0.is_empty() {
             Ok(())
         } else {
-            Err(MalformedMessage("more follows than should"))
+            Err(MalformedMessage("unexpected bytes follow"))
         }
     }
 }

@@ -1,7 +1,8 @@
-//! Both ends of a migration on any machine: a guest that is played, recorded hosts, and a line that fails wherever it can.
+//! Both ends of a migration on any machine: a mock guest, recorded hosts, and a line that fails at
+//! every possible place.
 //!
-//! What must hold whatever happens: the guest never runs on both sides; if the sender does not say that it does not know, it runs on exactly one; and
-//! what runs at the receiver is whole.
+//! Invariants: the guest never runs on both sides. Unless the sender reports *unknown*, it runs on
+//! exactly one. A guest that runs at the receiver is complete.
 
 #![allow(
     clippy::cast_possible_truncation,
@@ -37,7 +38,7 @@ const PAGES: usize = 64;
 const PSCI_1_1: u64 = 0x1_0001;
 const PSCI_1_3: u64 = 0x1_0003;
 
-/// A host that knows PSCI up to this version.
+/// Returns a host that knows PSCI up to this version.
 fn host(psci: u64) -> RecordedHost {
     let register = |id, value| RegisterRecord {
         id,
@@ -46,9 +47,9 @@ fn host(psci: u64) -> RecordedHost {
         write_back: 0,
         trials: Vec::new(),
     };
-    let tried = [0x2, 0x1_0000, PSCI_1_1, 0x1_0002, PSCI_1_3];
-    let tried = tried.into_iter().filter(|version| *version != psci);
-    let trials = tried.map(|value| WriteTrial {
+    let versions = [0x2, 0x1_0000, PSCI_1_1, 0x1_0002, PSCI_1_3];
+    let versions = versions.into_iter().filter(|version| *version != psci);
+    let trials = versions.map(|value| WriteTrial {
         value,
         errno: if value < psci { 0 } else { Errno::EINVAL.0 },
         read_back: value.min(psci),
@@ -57,7 +58,7 @@ fn host(psci: u64) -> RecordedHost {
         trials: trials.collect(),
         ..register(RegisterId::PSCI_VERSION, psci)
     };
-    // One that a kernel which tells no masks may take another value of: only trying tells.
+    // A kernel that reports no writable masks may accept another value. Only a trial decides.
     let identification = RegisterRecord {
         trials: vec![WriteTrial {
             value: 0x11,
@@ -85,7 +86,7 @@ fn host(psci: u64) -> RecordedHost {
     })
 }
 
-/// A guest that is played: while it runs, it writes a page whenever it is looked at.
+/// A mock guest. While it runs, it writes pages at every query.
 struct MockSource {
     vm: RecordedVm,
     memory: Vec<[u8; PAGE]>,
@@ -126,7 +127,7 @@ impl MockSource {
         assert!(self.is_running);
         self.turn += 1;
         for number in [0, 3, usize::from(self.turn) % PAGES] {
-            // One of them becomes zero again.
+            // Page 0 becomes zero again.
             self.memory[number].fill(if number == 0 { 0 } else { self.turn });
             self.dirty_pages.push(number as u32);
         }
@@ -190,10 +191,10 @@ impl Source for MockSource {
     }
 }
 
-/// A recorded host that a guest comes to.
+/// A recorded host at which a guest arrives.
 struct MockTarget {
     host: RecordedHost,
-    /// Where the real VM is made: it may fail where the throwaway one did not.
+    /// Host of the real VM, which may fail where the throwaway VM did not.
     load_host: RecordedHost,
     consents: Consents,
     vm: Option<RecordedVm>,
@@ -221,19 +222,19 @@ impl MockTarget {
 }
 
 impl Target for MockTarget {
-    fn create(&mut self, outline: &VmShape) -> Result<(), Refusal> {
+    fn create(&mut self, shape: &VmShape) -> Result<(), Refusal> {
         let vm = self
             .load_host
-            .create_vm(outline.features, usize::from(outline.vcpus));
+            .create_vm(shape.features, usize::from(shape.vcpus));
         self.vm = Some(vm.map_err(Failure::from)?);
-        self.memory = vec![[0; PAGE]; (outline.memory / PAGE as u64) as usize];
+        self.memory = vec![[0; PAGE]; (shape.memory / PAGE as u64) as usize];
         Ok(())
     }
 
     fn preflight(&mut self, vm: &Vm, _: &DeviceState) -> Result<Vec<String>, Refusal> {
-        let decided = decide(&self.host, Features::NONE, vm, &self.consents)?;
-        let notes = decided.notes.clone();
-        self.decision = Some(decided);
+        let decision = decide(&self.host, Features::NONE, vm, &self.consents)?;
+        let notes = decision.notes.clone();
+        self.decision = Some(decision);
         Ok(notes)
     }
 
@@ -246,14 +247,14 @@ impl Target for MockTarget {
 
     fn load(&mut self, vm: &Vm, _: &DeviceState) -> Result<(), Refusal> {
         let target = self.vm.as_ref().expect("it was made");
-        let decided = self.decision.as_ref().expect("it was looked at");
-        load(decided, vm, &self.consents, target.vcpus())?;
+        let decision = self.decision.as_ref().expect("a preflight");
+        load(decision, vm, &self.consents, target.vcpus())?;
         self.is_loaded = true;
         Ok(())
     }
 
     fn run(&mut self) -> Result<(), Failure> {
-        assert!(self.is_loaded, "it would run half loaded");
+        assert!(self.is_loaded, "the VM is not loaded completely");
         if !self.can_run {
             return Err(Failure("no threads".into()));
         }
@@ -262,15 +263,15 @@ impl Target for MockTarget {
     }
 }
 
-/// What a line does to what is written to it.
+/// Fault of a line.
 #[derive(Clone, Copy, Debug)]
 enum TransportFault {
     None,
-    /// It is cut instead of the write of that number.
+    /// Cuts the line at the write with this number.
     Cut(usize),
-    /// The write of that number is lost.
+    /// Loses the write with this number.
     Lose(usize),
-    /// In the write of that number a bit is turned over.
+    /// Flips a bit in the write with this number.
     Damage(usize),
 }
 
@@ -282,19 +283,19 @@ struct FaultyTransport {
 }
 
 impl FaultyTransport {
-    fn new(stream: UnixStream, trouble: TransportFault) -> Self {
+    fn new(stream: UnixStream, fault: TransportFault) -> Self {
         let wire = FdTransport::new(stream.try_clone().expect("a descriptor"));
         Self {
             wire: wire.expect("a socket"),
             stream,
-            fault: trouble,
+            fault,
             writes: 0,
         }
     }
 }
 
 impl Drop for FaultyTransport {
-    /// As when the process dies: the line ends.
+    /// Closes the line, as the death of the process does.
     fn drop(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Both);
     }
@@ -330,7 +331,7 @@ struct MigrationEnds {
     received: ReceiveOutcome,
     source: MockSource,
     target: MockTarget,
-    /// How many writes either end made.
+    /// Number of writes of each end.
     writes: [usize; 2],
 }
 
@@ -341,10 +342,10 @@ fn migrate(
     at_source: TransportFault,
     at_target: TransportFault,
 ) -> MigrationEnds {
-    // What is lost on the way is waited for, in vain. Nothing else takes long, but on a busy machine.
-    let is_waited_for =
-        |trouble| matches!(trouble, TransportFault::Lose(_) | TransportFault::Damage(_));
-    let timeout = if is_waited_for(at_source) || is_waited_for(at_target) {
+    // Both ends wait in vain for lost bytes. Nothing else takes long, except on a busy machine.
+    let causes_timeout =
+        |fault| matches!(fault, TransportFault::Lose(_) | TransportFault::Damage(_));
+    let timeout = if causes_timeout(at_source) || causes_timeout(at_target) {
         Duration::from_millis(300)
     } else {
         Duration::from_secs(60)
@@ -395,18 +396,22 @@ impl Transport for BorrowedTransport<'_> {
     }
 }
 
-/// What must hold whatever happened.
+/// Checks the invariants.
 fn check(end: &MigrationEnds) {
-    let (here, there) = (end.source.is_running, end.target.is_running);
-    assert!(!(here && there), "it runs on both sides: {:?}", end.sent);
+    let (at_source, at_target) = (end.source.is_running, end.target.is_running);
+    assert!(
+        !(at_source && at_target),
+        "the guest runs on both sides: {:?}",
+        end.sent
+    );
     match &end.sent {
-        SendOutcome::Moved(_) => assert!(there),
-        SendOutcome::Refused(_) | SendOutcome::Failed(_) => assert!(here, "{:?}", end.sent),
+        SendOutcome::Moved(_) => assert!(at_target),
+        SendOutcome::Refused(_) | SendOutcome::Failed(_) => assert!(at_source, "{:?}", end.sent),
         SendOutcome::Lost(..) => panic!("{:?}", end.sent),
-        SendOutcome::Unknown(_) => assert!(!here),
+        SendOutcome::Unknown(_) => assert!(!at_source),
     }
-    assert_eq!(there, end.received == ReceiveOutcome::Running);
-    if there {
+    assert_eq!(at_target, end.received == ReceiveOutcome::Running);
+    if at_target {
         assert!(end.target.is_loaded);
         assert!(end.target.memory == end.source.memory, "memory differs");
         let saved = |vm: &RecordedVm| cpreg_kvm::save(vm.vcpus()).expect("it can be read");
@@ -416,17 +421,17 @@ fn check(end: &MigrationEnds) {
 }
 
 #[test]
-fn a_guest_moves_whole() {
+fn a_guest_moves_completely() {
     let (source, target) = (
         MockSource::new(&host(PSCI_1_3)),
         MockTarget::new(host(PSCI_1_3)),
     );
     let end = migrate(source, target, TransportFault::None, TransportFault::None);
-    let SendOutcome::Moved(figures) = end.sent else {
+    let SendOutcome::Moved(statistics) = end.sent else {
         panic!("{:?}", end.sent);
     };
-    assert!(figures.pages >= PAGES / 2 - 1, "{figures:?}");
-    assert!(figures.final_pages > 0, "{figures:?}");
+    assert!(statistics.pages >= PAGES / 2 - 1, "{statistics:?}");
+    assert!(statistics.final_pages > 0, "{statistics:?}");
 }
 
 #[test]
@@ -449,12 +454,12 @@ fn a_line_that_is_cut_anywhere_leaves_one_guest() {
         let end = run(TransportFault::None, TransportFault::Cut(number));
         unknown += usize::from(matches!(end.sent, SendOutcome::Unknown(_)));
     }
-    // The cut instead of `run`, and the one instead of `running`.
+    // The cut at `run`, and the one at `running`.
     assert_eq!(unknown, 2);
 }
 
 #[test]
-fn what_is_lost_or_damaged_on_the_way_leaves_one_guest() {
+fn lost_and_damaged_packets_leave_one_guest() {
     let run = |at_source, at_target| {
         let (source, target) = (
             MockSource::new(&host(PSCI_1_3)),
@@ -463,17 +468,17 @@ fn what_is_lost_or_damaged_on_the_way_leaves_one_guest() {
         migrate(source, target, at_source, at_target)
     };
     let [source_writes, target_writes] = run(TransportFault::None, TransportFault::None).writes;
-    for trouble in [TransportFault::Lose, TransportFault::Damage] {
+    for fault in [TransportFault::Lose, TransportFault::Damage] {
         thread::scope(|scope| {
             for number in 1..source_writes {
                 scope.spawn(move || {
-                    let end = run(trouble(number), TransportFault::None);
+                    let end = run(fault(number), TransportFault::None);
                     assert!(!matches!(end.sent, SendOutcome::Moved(_)), "{number}");
                 });
             }
             for number in 1..target_writes {
                 scope.spawn(move || {
-                    let end = run(TransportFault::None, trouble(number));
+                    let end = run(TransportFault::None, fault(number));
                     assert!(!matches!(end.sent, SendOutcome::Moved(_)), "{number}");
                 });
             }
@@ -482,7 +487,7 @@ fn what_is_lost_or_damaged_on_the_way_leaves_one_guest() {
 }
 
 #[test]
-fn a_host_that_cannot_take_it_says_so_before_anything_is_touched() {
+fn a_refusal_precedes_every_write() {
     let (source, target) = (
         MockSource::new(&host(PSCI_1_3)),
         MockTarget::new(host(PSCI_1_1)),
@@ -500,7 +505,7 @@ fn a_host_that_cannot_take_it_says_so_before_anything_is_touched() {
 }
 
 #[test]
-fn what_the_user_accepts_lets_it_come() {
+fn an_accepted_adjustment_unblocks_the_move() {
     let mut target = MockTarget::new(host(PSCI_1_1));
     target.consents.accept.push(RegisterId::PSCI_VERSION);
     let source = MockSource::new(&host(PSCI_1_3));
@@ -527,7 +532,7 @@ fn what_the_user_accepts_lets_it_come() {
 }
 
 #[test]
-fn what_only_the_kernel_knows_is_tried() {
+fn values_known_only_to_the_kernel_are_tried() {
     let mut before = host(PSCI_1_1).record().clone();
     for register in &mut before
         .guests
@@ -544,7 +549,7 @@ fn what_only_the_kernel_knows_is_tried() {
     let (source, target) = (MockSource::new(&before), MockTarget::new(host(PSCI_1_3)));
     let end = migrate(source, target, TransportFault::None, TransportFault::None);
     assert!(matches!(end.sent, SendOutcome::Moved(_)), "{:?}", end.sent);
-    // This one does not take it.
+    // This host does not accept the value.
     let (source, target) = (MockSource::new(&before), MockTarget::new(host(PSCI_1_1)));
     let end = migrate(source, target, TransportFault::None, TransportFault::None);
     let SendOutcome::Refused(reasons) = &end.sent else {
@@ -556,13 +561,13 @@ fn what_only_the_kernel_knows_is_tried() {
 }
 
 #[test]
-fn a_kernel_that_refuses_half_way_runs_nothing() {
+fn a_kernel_that_refuses_halfway_runs_nothing() {
     for fault in [
         Fault::Register(RegisterId::VBAR_EL1, Errno::EINVAL),
         Fault::Write(0, Errno::EBUSY),
         Fault::Write(40, Errno::EPERM),
     ] {
-        // The throwaway VM took it, and the real one does not.
+        // The throwaway VM accepts the write; the real VM does not.
         let mut target = MockTarget::new(host(PSCI_1_3));
         target.load_host = host(PSCI_1_3).with_fault(fault);
         let source = MockSource::new(&host(PSCI_1_3));
@@ -572,7 +577,7 @@ fn a_kernel_that_refuses_half_way_runs_nothing() {
             "{:?}",
             end.sent
         );
-        // The throwaway VM did not take it either.
+        // The throwaway VM does not accept the write either.
         let target = MockTarget::new(host(PSCI_1_3).with_fault(fault));
         let source = MockSource::new(&host(PSCI_1_3));
         let end = migrate(source, target, TransportFault::None, TransportFault::None);
@@ -586,7 +591,7 @@ fn a_kernel_that_refuses_half_way_runs_nothing() {
 }
 
 #[test]
-fn a_receiver_that_could_not_run_it_gives_it_back() {
+fn a_receiver_that_cannot_run_the_guest_returns_it() {
     let mut target = MockTarget::new(host(PSCI_1_3));
     target.can_run = false;
     let source = MockSource::new(&host(PSCI_1_3));
@@ -596,7 +601,7 @@ fn a_receiver_that_could_not_run_it_gives_it_back() {
 }
 
 #[test]
-fn garbage_opens_nothing_and_what_follows_it_does() {
+fn garbage_before_a_session_is_skipped() {
     let (near, far) = UnixStream::pair().expect("a pair of sockets");
     let timeout = Duration::from_secs(60);
     let sender = thread::spawn(move || {

@@ -1,15 +1,16 @@
-//! docs/vmm-tutorial.md shows pieces of this crate: each must be in its source, but for where lines break.
+//! Checks that the pieces of code in docs/vmm-tutorial.md occur in the source of this crate, except
+//! for line breaks.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).expect("a folder") {
         let path = entry.expect("an entry").path();
         if path.is_dir() {
-            sources(&path, found);
+            sources(&path, files);
         } else if path.extension().is_some_and(|suffix| suffix == "rs") {
-            found.push(path);
+            files.push(path);
         }
     }
 }
@@ -19,7 +20,7 @@ fn strip_whitespace(text: &str) -> String {
 }
 
 #[test]
-fn the_tutorial_shows_what_is_there() {
+fn tutorial_quotes_the_source() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = Vec::new();
     sources(&root.join("src"), &mut files);
@@ -33,9 +34,9 @@ fn the_tutorial_shows_what_is_there() {
     let mut pieces = 0;
     for piece in text.split("```rust\n").skip(1) {
         let (piece, _) = piece.split_once("```").expect("its end");
-        let squeezed = strip_whitespace(piece);
-        let is_there = sources.iter().any(|source| source.contains(&squeezed));
-        assert!(is_there, "not in any source:\n{piece}");
+        let normalized = strip_whitespace(piece);
+        let is_quoted = sources.iter().any(|source| source.contains(&normalized));
+        assert!(is_quoted, "no source contains:\n{piece}");
         pieces += 1;
     }
     assert!(pieces >= 6, "{pieces} pieces");

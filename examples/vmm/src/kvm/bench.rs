@@ -1,5 +1,7 @@
-//! How long it takes to load the registers of many vCPUs: planned and loaded by cpreg, and beside it the least that could be done, a bare
-//! loop of `KVM_SET_ONE_REG` over the same registers and values.
+//! Benchmark of loading the registers of many vCPUs.
+//!
+//! Compares planning and loading by cpreg with the minimum, a bare loop of `KVM_SET_ONE_REG` over
+//! the same registers and values.
 
 use std::cell::Cell;
 use std::time::{Duration, Instant};
@@ -14,22 +16,22 @@ use kvm_ioctls::VcpuFd;
 
 use crate::migrate::Failure;
 
-/// What was measured; times are medians.
+/// Results of the benchmark. Times are medians.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct LoadStatistics {
-    /// Registers that are written, of all vCPUs.
+    /// Number of registers written, of all vCPUs.
     pub registers: usize,
-    /// System calls of a load by cpreg.
+    /// Number of system calls of a load by cpreg.
     pub calls: usize,
-    /// To plan it.
+    /// Time to plan the load.
     pub plan: Duration,
-    /// To carry the plan out.
+    /// Time to carry the plan out.
     pub load: Duration,
-    /// To write the same registers, in the same order, and nothing else.
+    /// Time to write the same registers, in the same order, and nothing else.
     pub bare_load: Duration,
 }
 
-/// A vCPU that counts what is asked of it.
+/// A vCPU that counts its system calls.
 struct CountingVcpu<'a> {
     vcpu: &'a VcpuFd,
     calls: &'a Cell<usize>,
@@ -63,10 +65,10 @@ impl Vcpu for CountingVcpu<'_> {
     }
 }
 
-/// Measures, with as many VMs as it is repeated for either.
+/// Runs the benchmark `times` times, with new VMs for each load.
 ///
 /// # Errors
-/// What did not work.
+/// Fails with the step that did not work.
 pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<LoadStatistics, Failure> {
     let kvm = Kvm::open()?;
     let make = || kvm.create_vm(features, vcpus);
@@ -82,12 +84,12 @@ pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<LoadStati
     drop(source);
 
     let (tolerances, consents) = (Tolerances::default(), Consents::default());
-    let (mut plans, mut loads, mut bares) = (Vec::new(), Vec::new(), Vec::new());
-    let mut figures = LoadStatistics::default();
+    let (mut plans, mut loads, mut bare_loads) = (Vec::new(), Vec::new(), Vec::new());
+    let mut statistics = LoadStatistics::default();
     for _ in 0..times.max(1) {
-        let begin = Instant::now();
+        let start = Instant::now();
         let plan = Plan::new(&vm, &destination, &tolerances, &consents);
-        plans.push(begin.elapsed());
+        plans.push(start.elapsed());
 
         let target = make()?;
         let calls = Cell::new(0);
@@ -99,27 +101,27 @@ pub fn bench(features: Features, vcpus: usize, times: usize) -> Result<LoadStati
                 calls: &calls,
             })
             .collect();
-        let begin = Instant::now();
+        let start = Instant::now();
         let loaded = cpreg_kvm::load(&plan, &counted)?;
-        loads.push(begin.elapsed());
-        figures.registers = loaded.written_registers;
-        figures.calls = calls.get();
+        loads.push(start.elapsed());
+        statistics.registers = loaded.written_registers;
+        statistics.calls = calls.get();
         drop(target);
 
         let target = make()?;
-        bares.push(load_bare(&plan, target.vcpus())?);
+        bare_loads.push(load_bare(&plan, target.vcpus())?);
     }
-    figures.plan = median(plans);
-    figures.load = median(loads);
-    figures.bare_load = median(bares);
-    Ok(figures)
+    statistics.plan = median(plans);
+    statistics.load = median(loads);
+    statistics.bare_load = median(bare_loads);
+    Ok(statistics)
 }
 
-/// Writes what the plan writes, without another look.
+/// Writes the registers of the plan without any check.
 fn load_bare(plan: &Plan, vcpus: &[VcpuFd]) -> Result<Duration, Failure> {
     let mut writes = Vec::new();
     for (vcpu, plan) in vcpus.iter().zip(&plan.vcpus) {
-        let own: Vec<_> = plan
+        let vcpu_writes: Vec<_> = plan
             .writes()
             .into_iter()
             .map(|(id, value)| match value {
@@ -131,9 +133,9 @@ fn load_bare(plan: &Plan, vcpus: &[VcpuFd]) -> Result<Duration, Failure> {
                 cpreg::register::Value::Bytes(bytes) => (id, bytes.to_vec()),
             })
             .collect();
-        writes.push((vcpu, own));
+        writes.push((vcpu, vcpu_writes));
     }
-    let begin = Instant::now();
+    let start = Instant::now();
     for (vcpu, writes) in &writes {
         let mut must_finalize = writes.iter().any(|(id, _)| *id == RegisterId::SVE_VLS);
         for (id, bytes) in writes {
@@ -146,7 +148,7 @@ fn load_bare(plan: &Plan, vcpus: &[VcpuFd]) -> Result<Duration, Failure> {
                 .map_err(|errno| Failure::new(format!("cannot write {id}"), to_io_error(errno)))?;
         }
     }
-    Ok(begin.elapsed())
+    Ok(start.elapsed())
 }
 
 fn median(mut times: Vec<Duration>) -> Duration {

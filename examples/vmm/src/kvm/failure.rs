@@ -2,7 +2,7 @@
 
 use crate::migrate::Failure;
 
-/// Names the step that failed.
+/// Returns a function that names the failed step of an ioctl error.
 pub(super) fn step_failure(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> Failure {
     move |error| Failure::new(step, error)
 }

@@ -1,10 +1,12 @@
-//! [`Gic`]: KVM's GICv3, and its state out of the kernel and into it.
+//! [`Gic`]: KVM's GICv3, with saving and loading of its state.
 //!
-//! The order is that of the kernel's documentation (Linux `Documentation/virt/kvm/devices/arm-vgic-v3.rst`): GICD_IIDR before all else, which
-//! tells whether the two kernels' GICs are of a kind; then the distributor, the redistributors and the CPU interfaces. No vCPU
-//! may run meanwhile. It goes in after the vCPUs' registers: PPIs of the timers follow those.
+//! The order is that of the kernel's documentation (Linux
+//! `Documentation/virt/kvm/devices/arm-vgic-v3.rst`). GICD_IIDR comes first, because it identifies
+//! the revision of the GIC. The distributor, the redistributors and the CPU interfaces follow. No
+//! vCPU may run meanwhile. The GIC is loaded after the vCPUs' registers, because the PPIs of the
+//! timers follow those.
 //!
-//! What is pending is two things: what an ISPENDR says is what was latched, and the lines' levels are apart from it.
+//! Pending state has two parts: ISPENDR holds the latched state, and the line levels are separate.
 
 use std::collections::BTreeMap;
 
@@ -20,19 +22,20 @@ use kvm_ioctls::{DeviceFd, VmFd};
 use super::failure::step_failure;
 use crate::migrate::Failure;
 
-/// Where the distributor is in the guest's physical memory.
+/// Guest physical address of the distributor.
 const DISTRIBUTOR: u64 = 0x0800_0000;
-/// Where the redistributors are, 128 KiB for each vCPU: those of 512 end below the guest's memory, and clear of the device by which it reports.
+/// Guest physical address of the redistributors, 128 KiB for each vCPU. Those of 512 vCPUs end
+/// below the guest's memory, and do not overlap the report device.
 const REDISTRIBUTORS: u64 = 0x1000_0000;
-/// Interrupts: 32 private ones and 32 shared ones, the fewest that there can be.
+/// Number of interrupts: 32 private and 32 shared ones, the minimum.
 const INTERRUPTS: u32 = 64;
-/// GICD_IIDR, which says which revision of its GIC the kernel plays.
+/// GICD_IIDR, with the revision of the GIC that the kernel emulates.
 const IIDR: u64 = 0x0008;
 
-/// A register of the device: its group and its attribute.
+/// Group and attribute of a register of the device.
 type Key = (u32, u64);
 
-/// The device.
+/// KVM's GICv3 device of a VM.
 #[derive(Debug)]
 pub struct Gic {
     device: DeviceFd,
@@ -40,10 +43,10 @@ pub struct Gic {
 }
 
 impl Gic {
-    /// Gives the VM a GICv3. All its vCPUs exist.
+    /// Creates the GICv3 of a VM whose vCPUs all exist.
     ///
     /// # Errors
-    /// Which step failed, and how.
+    /// Fails with the step that did not work.
     pub fn new(vm: &VmFd, vcpus: usize) -> Result<Self, Failure> {
         let mut device = kvm_create_device {
             type_: kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
@@ -86,29 +89,29 @@ impl Gic {
             .map_err(step_failure("KVM_SET_DEVICE_ATTR (GICv3)"))
     }
 
-    /// Its state. No vCPU runs.
+    /// Reads the state. No vCPU runs.
     ///
     /// # Errors
-    /// Which register cannot be read.
+    /// Fails with the register that cannot be read.
     pub fn save(&self) -> Result<Vec<(u32, u64, u64)>, Failure> {
         let keys = self.keys()?.into_iter();
         keys.map(|key| Ok((key.0, key.1, self.read(key)?)))
             .collect()
     }
 
-    /// Whether a GIC with this state could be loaded here: it has the same registers, and is of a revision that this kernel plays. That one is
-    /// written, so that all that follows is of it.
+    /// Checks that this state could be loaded: the same registers, and a revision that this kernel
+    /// emulates. Writes that revision, on which all later registers depend.
     ///
     /// # Errors
-    /// Why not.
+    /// Fails with the difference.
     pub fn preflight(&self, state: &[(u32, u64, u64)]) -> Result<(), Failure> {
         let keys = self.keys()?;
-        let theirs = state
+        let state_keys = state
             .iter()
             .map(|(group, attribute, _)| (*group, *attribute));
-        if !theirs.eq(keys.iter().copied()) {
+        if !state_keys.eq(keys.iter().copied()) {
             return Err(Failure(format!(
-                "the GIC of the VM has {} registers, or others than the {} that it would have here",
+                "the GIC of the VM has {} registers, which are not the {} registers of this host's GIC",
                 state.len(),
                 keys.len()
             )));
@@ -120,53 +123,55 @@ impl Gic {
         self.write(key, *iidr).map_err(|_| {
             Failure(format!(
                 "the GIC of the VM is of revision {} (GICD_IIDR {iidr:#x}), which this kernel \
-                 does not play; start the guest with --gic-revision {} on the source",
+                 does not emulate; start the guest with --gic-revision {} on the source",
                 iidr >> 12 & 0xf,
                 self.read(key).unwrap_or_default() >> 12 & 0xf
             ))
         })?;
-        // Some kernels (seen: 6.16.12, 6.17.13) take an older revision without an error and go on with their own.
-        let holds = self.read(key)?;
-        if holds == *iidr {
+        // Some kernels (6.16.12 and 6.17.13 at least) accept an older revision without an error and
+        // keep their own.
+        let current = self.read(key)?;
+        if current == *iidr {
             return Ok(());
         }
         Err(Failure(format!(
-            "the GIC of the VM is of revision {} (GICD_IIDR {iidr:#x}), which this kernel takes \
-             without an error and does not play: it holds {holds:#x}",
+            "the GIC of the VM is of revision {} (GICD_IIDR {iidr:#x}), which this kernel \
+             accepts without an error and does not emulate: it keeps {current:#x}",
             iidr >> 12 & 0xf
         )))
     }
 
-    /// Has the GIC be of an older revision, before anything else is done with it.
+    /// Selects an older revision of the GIC, before any other access to it.
     ///
     /// # Errors
-    /// If this kernel does not play that one.
+    /// If this kernel does not emulate that revision.
     pub fn set_revision(&self, revision: u8) -> Result<(), Failure> {
         let key = (KVM_DEV_ARM_VGIC_GRP_DIST_REGS, IIDR);
-        let own = self.read(key)?;
-        self.write(key, own & !0xf000 | u64::from(revision & 0xf) << 12)
+        let iidr = self.read(key)?;
+        self.write(key, iidr & !0xf000 | u64::from(revision & 0xf) << 12)
     }
 
-    /// Loads its state, which [`Self::preflight`] found to fit. No vCPU runs.
+    /// Loads state that [`Self::preflight`] accepts. No vCPU runs.
     ///
     /// # Errors
-    /// Which register was refused.
+    /// Fails with the register that was refused.
     pub fn load(&self, state: &[(u32, u64, u64)]) -> Result<(), Failure> {
         self.preflight(state)?;
         for (group, attribute, value) in state {
             self.write((*group, *attribute), *value)?;
         }
-        // What was taken, and is not held: a GIC that is not the guest's is worse than none. Levels of timers' lines follow the clock.
+        // Check that KVM kept all values: a wrong GIC is worse than none. Line levels of timers
+        // follow the clock.
         let expected: BTreeMap<_, _> = state
             .iter()
             .map(|(group, attribute, value)| ((*group, *attribute), *value))
             .collect();
         for key in self.keys()? {
-            let holds = self.read(key)?;
+            let current = self.read(key)?;
             match expected.get(&key) {
-                Some(value) if *value != holds && key.0 != KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO => {
+                Some(value) if *value != current && key.0 != KVM_DEV_ARM_VGIC_GRP_LEVEL_INFO => {
                     return Err(Failure(format!(
-                        "the GIC took {value:#x} for {} and holds {holds:#x}",
+                        "the GIC accepted {value:#x} for {} and keeps {current:#x}",
                         name(key)
                     )));
                 }
@@ -176,14 +181,14 @@ impl Gic {
         Ok(())
     }
 
-    /// All registers that are state, in the order in which to load them.
+    /// Returns all registers of the state, in the order of loading.
     fn keys(&self) -> Result<Vec<Key>, Failure> {
         let mut keys = Vec::new();
         let mut distributor = |offset: u64| keys.push((KVM_DEV_ARM_VGIC_GRP_DIST_REGS, offset));
         distributor(IIDR);
-        distributor(0x0000); // GICD_CTLR: affinity routing, on which the meaning of others hangs
+        distributor(0x0000); // GICD_CTLR: affinity routing, on which other registers depend
         let words = |first: u64, bits: u64| {
-            // The first 32 interrupts are the redistributors'.
+            // The redistributors have the first 32 interrupts.
             (32 * bits / 32..u64::from(INTERRUPTS) * bits / 32).map(move |word| first + 4 * word)
         };
         words(0x0080, 1).for_each(&mut distributor); // GICD_IGROUPR
@@ -222,7 +227,7 @@ impl Gic {
             interface(sysreg_attribute(4, 6, 0)); // ICC_PMR_EL1
             interface(sysreg_attribute(12, 8, 3)); // ICC_BPR0_EL1
             interface(sysreg_attribute(12, 12, 3)); // ICC_BPR1_EL1
-            // How many there are of these hangs on how many bits a priority has.
+            // The number of these registers depends on the number of priority bits.
             let active =
                 match (self.read((KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, affinity(vcpu) | CTLR))? >> 8
                     & 7)
@@ -246,7 +251,7 @@ impl Gic {
 
     #[allow(unsafe_code)]
     fn read(&self, key: Key) -> Result<u64, Failure> {
-        // Large enough for either width; the kernel writes the low half of it where the register has 32 bits.
+        // 8 bytes hold either width. The kernel writes the low half for a 32-bit register.
         let mut value = 0_u64;
         let mut attribute = kvm_device_attr {
             group: key.0,
@@ -254,7 +259,8 @@ impl Gic {
             addr: (&raw mut value).expose_provenance() as u64,
             flags: 0,
         };
-        // SAFETY: for these groups the kernel writes 4 or 8 bytes to `addr`, which is 8 bytes that live until after the call.
+        // SAFETY: for these groups the kernel writes 4 or 8 bytes to `addr`, which is 8 bytes that
+        // live until after the call.
         unsafe { self.device.get_device_attr(&mut attribute) }
             .map_err(|error| Failure::new(format!("cannot read the GIC's {}", name(key)), error))?;
         Ok(value)
@@ -269,27 +275,27 @@ impl Gic {
         };
         self.device.set_device_attr(&attribute).map_err(|error| {
             Failure::new(
-                format!("the GIC's {} does not take {value:#x}", name(key)),
+                format!("the GIC's {} does not accept {value:#x}", name(key)),
                 error,
             )
         })
     }
 }
 
-/// ICC_CTLR_EL1.
+/// Attribute of ICC_CTLR_EL1.
 const CTLR: u64 = sysreg_attribute(12, 12, 4);
 
-/// A system register of the CPU interface, op0 3 and op1 0, as the device wants it.
+/// Returns the attribute of a system register of the CPU interface with op0 3 and op1 0.
 const fn sysreg_attribute(crn: u64, crm: u64, op2: u64) -> u64 {
     3 << 14 | crn << 7 | crm << 3 | op2
 }
 
-/// A vCPU's affinity, as KVM gives it by the vCPU's number, as the device wants it.
+/// Returns the attribute of the affinity that KVM gives to the vCPU with this number.
 const fn affinity(vcpu: usize) -> u64 {
     ((vcpu as u64 >> 4) << 8 | vcpu as u64 & 0xf) << 32
 }
 
-/// A register for people.
+/// Returns the name of a register for messages.
 fn name((group, attribute): Key) -> String {
     let (vcpu, low) = (attribute >> 32, attribute & 0xffff_ffff);
     let vcpu = (vcpu >> 8) << 4 | vcpu & 0xf;

@@ -1,10 +1,11 @@
-//! [`Machine`]: a VM with its memory, vCPUs, GICv3 and PMU, made in the order in which KVM wants it.
+//! [`Machine`]: a VM with its memory, vCPUs, GICv3 and PMU, created in the order that KVM requires.
 //!
 //! 1. the VM and its memory;
 //! 2. all vCPUs, initialised;
 //! 3. the GIC, which must know all vCPUs;
 //! 4. the PMU, which must know the GIC;
-//! 5. for a guest that starts here: SVE finalized, and where it begins. For one that arrives, [`cpreg_kvm::load()`] does what is left.
+//! 5. for a guest that starts here, SVE is finalized and the entry point set; for one that arrives,
+//!    [`cpreg_kvm::load()`] does the rest.
 
 use std::sync::Arc;
 
@@ -30,23 +31,23 @@ use crate::report::ReportDevice;
 /// The PMU's interrupt, a private one.
 const PMU_INTERRUPT: u32 = 23;
 
-/// A VM. Its vCPUs are here while it is stopped, and with their threads while it runs.
+/// A VM. It owns its vCPUs while it is stopped; their threads own them while it runs.
 #[derive(Debug)]
 pub struct Machine {
-    // In the order in which to drop them: the VM last.
+    // In the order of dropping, with the VM last.
     pub(super) threads: Option<VcpuThreads>,
-    /// Its vCPUs, in order of their numbers; none while it runs, and none once one of them failed.
+    /// The vCPUs, in order of their numbers. Empty while the VM runs, and after one of them failed.
     pub vcpus: Vec<VcpuFd>,
     pub(super) gic: Gic,
-    /// Its memory.
+    /// Memory of the guest.
     pub memory: Arc<Memory>,
     pub(super) vm: VmFd,
     shape: VmShape,
-    /// What the guest tells.
+    /// Device to which the guest reports.
     pub report: Arc<ReportDevice>,
 }
 
-/// Which of the features that this VMM knows the host has.
+/// Returns the host's features, among those that this VMM knows.
 ///
 /// # Errors
 /// If there is no KVM.
@@ -68,24 +69,24 @@ fn open() -> Result<Kvm, Failure> {
 }
 
 impl Machine {
-    /// Makes one, with memory of zeros, that is not run yet.
+    /// Creates a VM that does not run yet, with all memory zero.
     ///
     /// # Errors
-    /// Which step failed, and how.
-    pub fn new(outline: VmShape) -> Result<Self, Failure> {
+    /// Fails with the step that did not work.
+    pub fn new(shape: VmShape) -> Result<Self, Failure> {
         let kvm = open()?;
-        let known = features()?;
-        let missing = outline.features.difference(known);
+        let host = features()?;
+        let missing = shape.features.difference(host);
         if !missing.is_empty() {
             return Err(Failure(format!(
-                "this host gives its guests no {missing}; it has {known}"
+                "this host does not have {missing}; it has {host}"
             )));
         }
         let vm = kvm.create_vm().map_err(step_failure("KVM_CREATE_VM"))?;
-        let memory = Arc::new(Memory::new(&vm, outline.memory)?);
-        let vcpus = vcpus(&vm, &outline)?;
+        let memory = Arc::new(Memory::new(&vm, shape.memory)?);
+        let vcpus = vcpus(&vm, &shape)?;
         let gic = Gic::new(&vm, vcpus.len())?;
-        if outline.features.contains(Features::PMU) {
+        if shape.features.contains(Features::PMU) {
             for vcpu in &vcpus {
                 pmu(vcpu)?;
             }
@@ -97,14 +98,15 @@ impl Machine {
             gic,
             memory,
             vm,
-            shape: outline,
+            shape,
         })
     }
 
-    /// Puts the guest program into it, to begin on vCPU 0, with or without use of the physical timer.
+    /// Loads the guest program, with its entry point on vCPU 0, with or without use of the physical
+    /// timer.
     ///
     /// # Errors
-    /// Which step failed, and how.
+    /// Fails with the step that did not work.
     pub fn boot(&mut self, uses_physical_timer: bool) -> Result<(), Failure> {
         let needed = guest::memory_needed(self.vcpus.len());
         if self.shape.memory < needed {
@@ -121,7 +123,7 @@ impl Machine {
             }
         }
         self.memory.write(0, guest::image())?;
-        // `guest/main.s`: what it is told when it is entered.
+        // `guest/main.s` documents these parameters.
         let registers = [
             (PC, guest::RAM_BASE),
             (RegisterId::x(0), self.vcpus.len() as u64),
@@ -137,20 +139,21 @@ impl Machine {
         Ok(())
     }
 
-    /// What it is like.
+    /// Returns the shape of the VM.
     pub const fn shape(&self) -> VmShape {
         self.shape
     }
 
-    /// Lets its vCPUs run, if they do not.
+    /// Runs the vCPUs, unless they run already.
     ///
     /// # Errors
-    /// If threads cannot be had, or a vCPU had failed before; then none runs.
+    /// If a thread cannot be created, or a vCPU failed before. No vCPU runs then.
     pub fn start(&mut self) -> Result<(), Failure> {
         if self.threads.is_none() {
-            // They went with the threads that failed. To start none would look like a guest that goes on.
+            // The failed threads took the vCPUs with them. To start none would look like a running
+            // guest.
             if self.vcpus.is_empty() {
-                return Err(Failure("its vCPUs cannot run any more".into()));
+                return Err(Failure("a vCPU of the VM failed before".into()));
             }
             let vcpus = std::mem::take(&mut self.vcpus);
             self.threads = Some(VcpuThreads::start(vcpus, &self.report, &self.memory)?);
@@ -158,21 +161,21 @@ impl Machine {
         Ok(())
     }
 
-    /// Stops them all. They can be read and written, and started again.
+    /// Stops all vCPUs. They can be read, written and started again.
     ///
     /// # Errors
-    /// If a vCPU had failed before.
+    /// If a vCPU failed before.
     pub fn stop(&mut self) -> Result<(), Failure> {
         match self.threads.take() {
             None => Ok(()),
-            Some(running) => {
-                self.vcpus = running.stop()?;
+            Some(threads) => {
+                self.vcpus = threads.stop()?;
                 Ok(())
             }
         }
     }
 
-    /// The GIC's device.
+    /// Returns the GIC of the VM.
     pub const fn gic(&self) -> &Gic {
         &self.gic
     }
@@ -180,15 +183,15 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        // A guest does not outlive its machine. What its vCPUs failed of no longer matters.
+        // A guest does not outlive its machine. Failures of its vCPUs no longer matter.
         let _ = self.stop();
     }
 }
 
-/// The program counter: `kvm_regs.regs.pc`, in 32-bit words.
+/// Program counter: `kvm_regs.regs.pc`, in 32-bit words.
 const PC: RegisterId = RegisterId::core_u64(0x40);
 
-fn vcpus(vm: &VmFd, outline: &VmShape) -> Result<Vec<VcpuFd>, Failure> {
+fn vcpus(vm: &VmFd, shape: &VmShape) -> Result<Vec<VcpuFd>, Failure> {
     let mut init = kvm_vcpu_init::default();
     vm.get_preferred_target(&mut init)
         .map_err(step_failure("KVM_ARM_PREFERRED_TARGET"))?;
@@ -202,14 +205,14 @@ fn vcpus(vm: &VmFd, outline: &VmShape) -> Result<Vec<VcpuFd>, Failure> {
     ];
     let bits = bits.into_iter();
     let features = bits
-        .filter(|(feature, _)| outline.features.contains(*feature))
+        .filter(|(feature, _)| shape.features.contains(*feature))
         .fold(1 << KVM_ARM_VCPU_PSCI_0_2, |all, (_, bit)| all | bit);
-    let mut vcpus = Vec::with_capacity(usize::from(outline.vcpus));
-    for number in 0..outline.vcpus {
+    let mut vcpus = Vec::with_capacity(usize::from(shape.vcpus));
+    for number in 0..shape.vcpus {
         let vcpu = vm
             .create_vcpu(u64::from(number))
             .map_err(step_failure("KVM_CREATE_VCPU"))?;
-        // All but the first wait until the guest calls them by PSCI.
+        // Secondary vCPUs wait until the guest turns them on through PSCI.
         let off = if number == 0 {
             0
         } else {

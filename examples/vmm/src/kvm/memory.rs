@@ -1,4 +1,4 @@
-//! [`Memory`]: the guest's memory in one piece, and which of it was written.
+//! [`Memory`]: the guest's memory in one piece, with dirty page tracking.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -11,25 +11,25 @@ use crate::guest::RAM_BASE;
 use crate::migrate::Failure;
 use crate::protocol::PAGE;
 
-/// The memory slot of KVM's that it is.
+/// Memory slot of KVM.
 const SLOT: u32 = 0;
-/// The longest name that is read for a guest.
+/// Maximum length of a name read for a guest.
 const MAX_NAME_LEN: usize = 32;
 
-/// The guest's memory. Addresses are offsets into it, but where it is said otherwise.
+/// Memory of the guest. Addresses are offsets into it, unless stated otherwise.
 #[derive(Debug)]
 pub struct Memory {
     map: GuestMemoryMmap,
     size: u64,
-    /// One flag at a time may be set in KVM.
+    /// `true` while KVM tracks dirty pages. The lock serialises changes.
     is_dirty_tracking: Mutex<bool>,
 }
 
 impl Memory {
-    /// Gives the VM so many bytes of zeros.
+    /// Creates `size` bytes of zeros and gives them to the VM.
     ///
     /// # Errors
-    /// If there are not as many, or KVM does not take them.
+    /// If the memory cannot be allocated, or KVM does not accept it.
     pub fn new(vm: &VmFd, size: u64) -> Result<Self, Failure> {
         let bytes = usize::try_from(size).map_err(|error| Failure::new("memory", error))?;
         let map = GuestMemoryMmap::from_ranges(&[(GuestAddress(RAM_BASE), bytes)])
@@ -57,13 +57,14 @@ impl Memory {
             memory_size: self.size,
             userspace_addr: host.expose_provenance() as u64,
         };
-        // SAFETY: the range is the whole mapping, which only the guest and `vm_memory`, by volatile accesses, touch; it is
-        // mapped for as long as the `Machine`, which drops the VM's descriptors first.
+        // SAFETY: the range is the whole mapping, which only the guest and `vm_memory`, by volatile
+        // accesses, touch. The mapping lives as long as the `Machine`, which drops the VM's
+        // descriptors first.
         unsafe { vm.set_user_memory_region(region) }
             .map_err(step_failure("KVM_SET_USER_MEMORY_REGION"))
     }
 
-    /// Writes bytes.
+    /// Writes bytes at an offset.
     ///
     /// # Errors
     /// If they do not fit.
@@ -78,7 +79,7 @@ impl Memory {
     /// Reads a page.
     ///
     /// # Errors
-    /// If there is none.
+    /// If the page does not exist.
     pub fn page(&self, number: u32, content: &mut [u8; PAGE]) -> Result<(), Failure> {
         let address = GuestAddress(RAM_BASE + u64::from(number) * PAGE as u64);
         self.map
@@ -86,7 +87,7 @@ impl Memory {
             .map_err(|error| Failure::new("cannot read the guest's memory", error))
     }
 
-    /// The name at a guest's physical address: up to a zero, not too long, nothing but ASCII that can be printed.
+    /// Reads a name at a guest physical address: printable ASCII up to a zero, of limited length.
     pub fn text(&self, address: u64) -> Option<String> {
         let mut bytes = [0; MAX_NAME_LEN];
         let read = self.map.read(&mut bytes, GuestAddress(address)).ok()?;
@@ -95,38 +96,39 @@ impl Memory {
         (is_text && !text.is_empty()).then(|| text.iter().map(|byte| char::from(*byte)).collect())
     }
 
-    /// Tells KVM whether to keep account of what is written.
+    /// Switches dirty page tracking on or off.
     ///
     /// # Errors
-    /// If it does not.
-    pub fn set_dirty_tracking(&self, vm: &VmFd, watch: bool) -> Result<(), Failure> {
-        let mut watched = self
+    /// If KVM fails to switch it.
+    pub fn set_dirty_tracking(&self, vm: &VmFd, enable: bool) -> Result<(), Failure> {
+        let mut is_enabled = self
             .is_dirty_tracking
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        if *watched != watch {
-            self.register(vm, if watch { KVM_MEM_LOG_DIRTY_PAGES } else { 0 })?;
-            *watched = watch;
+        if *is_enabled != enable {
+            self.register(vm, if enable { KVM_MEM_LOG_DIRTY_PAGES } else { 0 })?;
+            *is_enabled = enable;
         }
         Ok(())
     }
 
-    /// Pages that were written since it was asked last, ascending; in units of [`PAGE`], whatever the host's are.
+    /// Returns the pages written since the last call, ascending, in units of [`PAGE`] on every
+    /// host.
     ///
     /// # Errors
-    /// If KVM does not tell.
+    /// If KVM does not return its log.
     pub fn dirty_pages(&self, vm: &VmFd) -> Result<Vec<u32>, Failure> {
         let size = usize::try_from(self.size).map_err(|error| Failure::new("memory", error))?;
         let bitmap = vm
             .get_dirty_log(SLOT, size)
             .map_err(step_failure("KVM_GET_DIRTY_LOG"))?;
-        let each = (rustix::param::page_size() / PAGE).max(1);
+        let pages_per_bit = (rustix::param::page_size() / PAGE).max(1);
         let mut pages = Vec::new();
         for (word, bits) in bitmap.iter().enumerate() {
             for bit in (0..64).filter(|bit| bits >> bit & 1 != 0) {
-                let first = (word * 64 + bit) * each;
-                let here = first..(first + each).min(size / PAGE);
-                pages.extend(here.filter_map(|page| u32::try_from(page).ok()));
+                let first = (word * 64 + bit) * pages_per_bit;
+                let range = first..(first + pages_per_bit).min(size / PAGE);
+                pages.extend(range.filter_map(|page| u32::try_from(page).ok()));
             }
         }
         Ok(pages)

@@ -1,16 +1,16 @@
-//! The part that needs KVM on Linux on arm64: a VM that runs, and its two ends of a migration.
+//! Part that needs KVM on arm64 Linux: a running VM, and its two ends of a migration.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | [`machine`] | the VM: memory, vCPUs, GICv3, PMU, in the order in which KVM wants them made |
-//! | [`run`] | threads that run vCPUs, and how they are stopped |
-//! | [`memory`] | the guest's memory, and which of it was written |
-//! | [`gic`] | the GIC's state, out of KVM and into it |
-//! | [`vcpu_state`] | a vCPU's state that is no register |
-//! | [`source`] | the VM as one that goes |
-//! | [`target`] | a VM as one that comes: cpreg decides, tries and loads |
-//! | `failure` | failures of ioctls |
-//! | [`mod@bench`] | how long a load takes |
+//! | [`machine`] | VM: memory, vCPUs, GICv3, PMU, in the order that KVM requires |
+//! | [`run`] | threads that run vCPUs, and their stop |
+//! | [`memory`] | memory of the guest, with dirty page tracking |
+//! | [`gic`] | saving and loading of the GIC's state |
+//! | [`vcpu_state`] | state of a vCPU that is not a register |
+//! | [`source`] | the VM as a migration source |
+//! | [`target`] | the VM as a migration target: cpreg decides, tries and loads |
+//! | `failure` | failures of ioctls, by step |
+//! | [`mod@bench`] | benchmark of a load |
 
 pub mod bench;
 mod failure;

@@ -1,6 +1,7 @@
-//! [`VcpuThreads`]: a thread for each vCPU, and how they are stopped.
+//! [`VcpuThreads`]: a thread for each vCPU.
 //!
-//! Whoever stops a vCPU gets its [`VcpuFd`] back from the thread, so that nobody can read or write registers of one that runs.
+//! The thread returns its [`VcpuFd`] when it stops. So no code can read or write registers of a
+//! running vCPU.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +15,7 @@ use super::memory::Memory;
 use crate::migrate::Failure;
 use crate::report::{REPORT_BASE, REPORT_SIZE, ReportDevice};
 
-/// The threads.
+/// Threads of the running vCPUs.
 #[derive(Debug)]
 pub struct VcpuThreads {
     threads: Vec<JoinHandle<(VcpuFd, Result<(), Failure>)>>,
@@ -22,14 +23,14 @@ pub struct VcpuThreads {
     start_flag: Arc<AtomicBool>,
 }
 
-/// Its only purpose is to interrupt KVM_RUN.
+/// Does nothing. The signal only interrupts KVM_RUN.
 extern "C" fn on_kick(_: std::ffi::c_int, _: *mut libc::siginfo_t, _: *mut std::ffi::c_void) {}
 
 impl VcpuThreads {
-    /// Starts a thread for each, and lets none run its vCPU before all are there.
+    /// Starts a thread for each vCPU. No vCPU runs before all threads exist.
     ///
     /// # Errors
-    /// If a thread cannot be had; then no vCPU has run.
+    /// If a thread cannot be created. No vCPU has run then.
     pub fn start(
         vcpus: Vec<VcpuFd>,
         report: &Arc<ReportDevice>,
@@ -37,15 +38,15 @@ impl VcpuThreads {
     ) -> Result<Self, Failure> {
         register_signal_handler(SIGRTMIN(), on_kick)
             .map_err(|error| Failure::new("cannot handle a signal", error))?;
-        let mut running = Self {
+        let mut threads = Self {
             threads: Vec::with_capacity(vcpus.len()),
             stop_flag: Arc::default(),
             start_flag: Arc::default(),
         };
         for (number, mut vcpu) in vcpus.into_iter().enumerate() {
             let (stop, go) = (
-                Arc::clone(&running.stop_flag),
-                Arc::clone(&running.start_flag),
+                Arc::clone(&threads.stop_flag),
+                Arc::clone(&threads.start_flag),
             );
             let (report, memory) = (Arc::clone(report), Arc::clone(memory));
             let thread = thread::Builder::new().name(format!("vcpu{number}"));
@@ -60,18 +61,18 @@ impl VcpuThreads {
                 (vcpu, result)
             });
             match started {
-                Ok(thread) => running.threads.push(thread),
+                Ok(thread) => threads.threads.push(thread),
                 Err(error) => {
-                    running.stop()?;
+                    threads.stop()?;
                     return Err(Failure::new("cannot start a thread", error));
                 }
             }
         }
-        running.start_flag.store(true, Ordering::Release);
-        for thread in &running.threads {
+        threads.start_flag.store(true, Ordering::Release);
+        for thread in &threads.threads {
             thread.thread().unpark();
         }
-        Ok(running)
+        Ok(threads)
     }
 
     /// Stops all threads and takes the vCPUs back.
@@ -80,11 +81,11 @@ impl VcpuThreads {
     /// If a vCPU failed while it ran.
     pub fn stop(self) -> Result<Vec<VcpuFd>, Failure> {
         self.stop_flag.store(true, Ordering::Release);
-        // A signal that comes before the thread is in KVM_RUN is lost: it is sent again until the thread has ended.
+        // A signal before the thread enters KVM_RUN is lost, so it is sent until the thread ends.
         while self.threads.iter().any(|thread| !thread.is_finished()) {
-            for thread in self.threads.iter().filter(|it| !it.is_finished()) {
+            for thread in self.threads.iter().filter(|thread| !thread.is_finished()) {
                 thread.thread().unpark();
-                // The thread may just have ended: then there is nobody to be interrupted.
+                // The thread may have ended just now.
                 let _ = thread.kill(SIGRTMIN());
             }
             thread::sleep(Duration::from_micros(200));
@@ -94,7 +95,7 @@ impl VcpuThreads {
         for thread in self.threads {
             let (vcpu, result) = thread
                 .join()
-                .map_err(|_| Failure("the thread of a vCPU ended in disorder".into()))?;
+                .map_err(|_| Failure("the thread of a vCPU panicked".into()))?;
             vcpus.push(vcpu);
             failed = failed.and(result);
         }
@@ -102,7 +103,7 @@ impl VcpuThreads {
     }
 }
 
-/// Runs a vCPU until it is to stop.
+/// Runs a vCPU until the stop flag is set.
 fn run(
     vcpu: &mut VcpuFd,
     number: usize,
@@ -120,7 +121,7 @@ fn run(
                         *to = *from;
                     }
                     let value = u64::from_le_bytes(value);
-                    report.write(number, offset, value, |at| memory.text(at));
+                    report.write(number, offset, value, |address| memory.text(address));
                 }
             }
             // No device of this VMM can be read.
@@ -132,18 +133,19 @@ fn run(
             Err(error) => return Err(Failure::new(format!("vCPU {number}: KVM_RUN"), error)),
         }
     }
-    // KVM ends an access to a device only when the vCPU runs again: without this the instruction would be lost, or run twice, elsewhere.
+    // KVM completes a device access only in the next KVM_RUN. Without it the instruction would be
+    // lost, or run twice at the destination.
     vcpu.set_kvm_immediate_exit(1);
-    let ended = vcpu.run().map(|exit| format!("{exit:?}"));
+    let result = vcpu.run().map(|exit| format!("{exit:?}"));
     vcpu.set_kvm_immediate_exit(0);
-    match ended {
+    match result {
         Err(error) if is_interruption(error) => Ok(()),
         Err(error) => Err(Failure::new(format!("vCPU {number}: KVM_RUN"), error)),
         Ok(exit) => Err(Failure(format!("vCPU {number} did not stop: {exit}"))),
     }
 }
 
-/// EINTR: a signal came. EAGAIN: the vCPU was told to wait a little.
+/// Returns `true` for EINTR, a signal, and for EAGAIN, a request to wait.
 fn is_interruption(error: kvm_ioctls::Error) -> bool {
     matches!(error.errno(), 4 | 11)
 }

@@ -1,4 +1,4 @@
-//! [`Machine`] as a VM that goes elsewhere.
+//! [`Machine`] as a migration source.
 
 use cpreg::vm::Vm;
 

@@ -1,4 +1,5 @@
-//! [`KvmTarget`]: a VM that comes to this host. What is decided, tried and loaded of its registers is cpreg's ([`crate::arrival`]).
+//! [`KvmTarget`]: a VM that arrives at this host. cpreg decides on its registers, tries and loads
+//! them ([`crate::arrival`]).
 
 use cpreg::plan::Consents;
 use cpreg::vm::Vm;
@@ -10,21 +11,21 @@ use crate::arrival::{LoadDecision, decide, load};
 use crate::migrate::{Failure, Refusal, Target};
 use crate::protocol::{DeviceState, PAGE, VmShape};
 
-/// This host, and the VM that is to be.
+/// Receiving host and the VM that arrives.
 #[derive(Debug)]
 pub struct KvmTarget {
     kvm: Kvm,
     consents: Consents,
-    /// Made when it is known what it is like.
+    /// VM, once its shape is known.
     machine: Option<Machine>,
-    /// What was found out beforehand.
+    /// Result of the preflight.
     decision: Option<LoadDecision>,
-    /// Whether all of its state is in it.
+    /// `true` once the VM has its complete state.
     is_loaded: bool,
 }
 
 impl KvmTarget {
-    /// Nothing yet.
+    /// Creates a target without a VM.
     ///
     /// # Errors
     /// If there is no KVM.
@@ -40,29 +41,29 @@ impl KvmTarget {
 
     fn machine(&mut self) -> Result<&mut Machine, Failure> {
         let machine = self.machine.as_mut();
-        machine.ok_or_else(|| Failure("there is no VM yet".into()))
+        machine.ok_or_else(|| Failure("the VM is not created yet".into()))
     }
 
-    /// The VM, when it came.
+    /// Returns the VM if one was created.
     pub fn into_machine(self) -> Option<Machine> {
         self.machine
     }
 }
 
 impl Target for KvmTarget {
-    fn create(&mut self, outline: &VmShape) -> Result<(), Refusal> {
-        self.machine = Some(Machine::new(*outline)?);
+    fn create(&mut self, shape: &VmShape) -> Result<(), Refusal> {
+        self.machine = Some(Machine::new(*shape)?);
         Ok(())
     }
 
     fn preflight(&mut self, vm: &Vm, devices: &DeviceState) -> Result<Vec<String>, Refusal> {
         let features = self.machine()?.shape().features;
-        let decided = decide(&self.kvm, features, vm, &self.consents);
+        let decision = decide(&self.kvm, features, vm, &self.consents);
         let gic = self.machine()?.gic().preflight(&devices.gic);
-        match (decided, gic) {
-            (Ok(decided), Ok(())) => {
-                let notes = decided.notes.clone();
-                self.decision = Some(decided);
+        match (decision, gic) {
+            (Ok(decision), Ok(())) => {
+                let notes = decision.notes.clone();
+                self.decision = Some(decision);
                 Ok(notes)
             }
             (Ok(_), Err(Failure(gic))) => Err(Refusal(vec![gic])),
@@ -81,11 +82,12 @@ impl Target for KvmTarget {
     }
 
     fn load(&mut self, vm: &Vm, devices: &DeviceState) -> Result<(), Refusal> {
-        let decided = self.decision.take();
-        let decided = decided.ok_or_else(|| Failure("it was not looked at before".into()))?;
+        let decision = self.decision.take();
+        let decision =
+            decision.ok_or_else(|| Failure("the VM was loaded without a preflight".into()))?;
         let consents = self.consents.clone();
         let machine = self.machine()?;
-        load(&decided, vm, &consents, &machine.vcpus)?;
+        load(&decision, vm, &consents, &machine.vcpus)?;
         machine.gic().load(&devices.gic)?;
         for (vcpu, state) in machine.vcpus.iter().zip(&devices.vcpus) {
             vcpu_state::load(vcpu, *state)?;

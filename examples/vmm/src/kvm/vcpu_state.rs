@@ -1,4 +1,4 @@
-//! A vCPU's state that is no register: whether PSCI has it off, and an SError that waits.
+//! State of a vCPU that is not a register: its power state in PSCI, and a pending SError.
 
 use kvm_bindings::{kvm_mp_state, kvm_vcpu_events};
 use kvm_ioctls::VcpuFd;
@@ -7,12 +7,12 @@ use super::failure::step_failure;
 use crate::migrate::Failure;
 use crate::protocol::VcpuState;
 
-/// Reads it. The vCPU does not run.
+/// Reads the state of a vCPU that does not run.
 ///
 /// # Errors
-/// Which part KVM does not tell.
+/// Fails with the part that KVM does not return.
 pub fn save(vcpu: &VcpuFd) -> Result<VcpuState, Failure> {
-    let power = vcpu
+    let mp_state = vcpu
         .get_mp_state()
         .map_err(step_failure("KVM_GET_MP_STATE"))?;
     let events = vcpu
@@ -21,20 +21,20 @@ pub fn save(vcpu: &VcpuFd) -> Result<VcpuState, Failure> {
         .exception;
     let syndrome = (events.serror_has_esr != 0).then_some(events.serror_esr);
     Ok(VcpuState {
-        mp_state: power.mp_state,
+        mp_state: mp_state.mp_state,
         serror: (events.serror_pending != 0).then_some(syndrome),
     })
 }
 
-/// Writes it.
+/// Writes the state of a vCPU that does not run.
 ///
 /// # Errors
-/// Which part KVM does not take.
+/// Fails with the part that KVM does not accept.
 pub fn load(vcpu: &VcpuFd, state: VcpuState) -> Result<(), Failure> {
-    let power = kvm_mp_state {
+    let mp_state = kvm_mp_state {
         mp_state: state.mp_state,
     };
-    vcpu.set_mp_state(power)
+    vcpu.set_mp_state(mp_state)
         .map_err(step_failure("KVM_SET_MP_STATE"))?;
     let mut events = kvm_vcpu_events::default();
     if let Some(syndrome) = state.serror {

@@ -1,6 +1,7 @@
-//! The command under test, as a user runs it: `probe qemu`, `check --format json`, `rehearse --format json`, `convert`.
+//! The command under test, run as a user runs it: `probe qemu`, `check --format json`, `rehearse
+//! --format json`, `convert`.
 //!
-//! What it reports is in [`report`](crate::report).
+//! [`report`](crate::report) has the models of its reports.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ pub struct Cpreg {
 }
 
 impl Cpreg {
-    /// Builds it, unless `CPREG_PROGRAM` says where it is.
+    /// Builds the command, unless `CPREG_PROGRAM` has its path.
     ///
     /// # Errors
     /// If it does not build.
@@ -30,7 +31,7 @@ impl Cpreg {
             return Ok(Self { program });
         }
         let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let told = tool::output_of(
+        let messages = tool::output_of(
             Command::new(cargo)
                 .current_dir(repository())
                 .args([
@@ -43,19 +44,19 @@ impl Cpreg {
                 ])
                 .args(["--message-format", "json"]),
         )?;
-        // Cargo tells where it put the program: the target folder may be anywhere.
-        let program = told
+        // Cargo prints the path of the program, since the target folder may be anywhere.
+        let program = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .find_map(|message| {
                 let name = &message["target"]["name"];
                 (name == "cpreg").then(|| message["executable"].as_str().map(PathBuf::from))?
             })
-            .ok_or("cargo did not tell where the program cpreg is")?;
+            .ok_or("cargo did not print the path of the program cpreg")?;
         Ok(Self { program })
     }
 
-    /// The program, for who runs it with words of their own.
+    /// Returns the path of the program, for callers with their own arguments.
     pub fn program(&self) -> &Path {
         &self.program
     }
@@ -79,10 +80,10 @@ impl Cpreg {
         }
     }
 
-    /// `cpreg probe qemu -o PROFILE -- COMMAND…`.
+    /// Runs `cpreg probe qemu -o PROFILE -- COMMAND…`.
     ///
     /// # Errors
-    /// If it does not succeed.
+    /// If the command fails.
     pub fn probe(&self, command: &[OsString], profile: &Path) -> Result<()> {
         let mut arguments: Vec<&OsStr> = ["probe", "qemu", "-o"].map(OsStr::new).to_vec();
         arguments.push(profile.as_os_str());
@@ -92,10 +93,10 @@ impl Cpreg {
         Ok(())
     }
 
-    /// `cpreg check SOURCE PROFILE --format json [OPTIONS]`.
+    /// Runs `cpreg check SOURCE PROFILE --format json [OPTIONS]`.
     ///
     /// # Errors
-    /// If it gives no report.
+    /// If the command prints no report.
     pub fn check(&self, source: &Path, profile: &Path, options: &[String]) -> Result<CheckOutput> {
         let mut arguments = vec![OsStr::new("check"), source.as_os_str(), profile.as_os_str()];
         arguments.extend(["--format", "json"].map(OsStr::new));
@@ -107,7 +108,7 @@ impl Cpreg {
     /// Rehearses `source` at the QEMU of this command line.
     ///
     /// # Errors
-    /// If the command fails, or its report is none.
+    /// If the command fails, or prints no report.
     pub fn rehearse(
         &self,
         source: &Path,
@@ -123,7 +124,8 @@ impl Cpreg {
         Ok(RehearseOutput::new(report::parse(&output.stdout)?, status))
     }
 
-    /// `cpreg filter --to PROFILE`, as words of a shell, its report in a file. No path in it needs quoting.
+    /// Returns the shell command `cpreg filter --to PROFILE`, with its report in a file. No path
+    /// needs quoting.
     pub fn filter_command(&self, profile: &Path, report: &Path) -> String {
         format!(
             "{} filter --to {} 2> {}",
@@ -133,10 +135,11 @@ impl Cpreg {
         )
     }
 
-    /// `cpreg convert SOURCE --to PROFILE -o OUTPUT [OPTIONS]`. Gives whether it did, or refused, and what it said then.
+    /// Runs `cpreg convert SOURCE --to PROFILE -o OUTPUT [OPTIONS]`. Returns the output of a
+    /// refusal as the inner error.
     ///
     /// # Errors
-    /// If it neither succeeds nor refuses, or leaves an output although it refuses.
+    /// If the command neither succeeds nor refuses, or leaves an output although it refuses.
     pub fn convert(
         &self,
         source: &Path,
@@ -148,15 +151,15 @@ impl Cpreg {
         arguments.extend([OsStr::new("--to"), profile.as_os_str()]);
         arguments.extend([OsStr::new("-o"), output.as_os_str()]);
         arguments.extend(options.iter().map(OsStr::new));
-        let (code, told) = self.run(&arguments, &[0, 1])?;
+        let (code, process) = self.run(&arguments, &[0, 1])?;
         match (code, output.exists()) {
             (0, true) => Ok(Ok(())),
             (0, false) => Err("convert succeeded without an output".into()),
             (_, true) => Err("convert refused, and left an output".into()),
             (_, false) => {
-                let mut said = String::from_utf8_lossy(&told.stdout).into_owned();
-                said += &String::from_utf8_lossy(&told.stderr);
-                Ok(Err(said))
+                let mut output = String::from_utf8_lossy(&process.stdout).into_owned();
+                output += &String::from_utf8_lossy(&process.stderr);
+                Ok(Err(output))
             }
         }
     }

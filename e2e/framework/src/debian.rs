@@ -1,10 +1,11 @@
-//! Debian's packages: fetched for any suite and architecture, and unpacked into a folder; nothing is installed, root is not needed.
+//! Debian's packages, fetched for any suite and architecture, and unpacked into a folder. Nothing
+//! is installed, and root is not needed.
 //!
-//! An [`Archive`] is one suite for one architecture, with package lists and downloads of its own in `apt-SUITE-ARCHITECTURE-…` in
-//! the lab folder, which is removed when it is dropped.
+//! An [`Archive`] is one suite for one architecture. Its package lists and downloads are in
+//! `apt-SUITE-ARCHITECTURE-…` in the lab folder, which is removed when the archive is dropped.
 //!
-//! The mirror is the one this machine's own apt uses (`CPREG_DEBIAN_MIRROR` overrides), with its proxies and passwords; signatures
-//! are checked with the machine's Debian keyring.
+//! The mirror is that of this machine's apt (`CPREG_DEBIAN_MIRROR` overrides), with its proxies and
+//! passwords. Signatures are checked with the machine's Debian keyring.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -39,10 +40,10 @@ pub const TOOLS: [Tool; 4] = [
     },
 ];
 
-/// Sees to it that packages can be fetched, and says from where.
+/// Checks that packages can be fetched, and returns the mirror.
 ///
 /// # Errors
-/// If a program or the keyring is missing, or this machine's apt has no mirror of Debian.
+/// If a program or the keyring is missing, or this machine's apt has no Debian mirror.
 pub fn ensure_mirror() -> Result<String> {
     tool::ensure_installed(&TOOLS)?;
     if !Path::new(KEYRING).exists() {
@@ -60,10 +61,11 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Fetches the package lists of `suite` from `mirror` (what [`ensure_mirror`] gave) for `architecture` (Debian's name), into `lab`, a full path.
+    /// Fetches the package lists of `suite` for `architecture` (Debian's name) into `lab`, an
+    /// absolute path. `mirror` is the result of [`ensure_mirror`].
     ///
     /// # Errors
-    /// If they cannot be fetched, or are not signed by Debian.
+    /// If the lists cannot be fetched, or are not signed by Debian.
     pub fn open(lab: &Path, mirror: &str, suite: &str, architecture: &str) -> Result<Self> {
         let owner = tempfile::Builder::new()
             .prefix(&format!("apt-{suite}-{architecture}-"))
@@ -78,7 +80,7 @@ impl Archive {
         ] {
             fs::create_dir_all(folder.join(inner))?;
         }
-        // An empty machine: all that a program needs, down to the C library, is downloaded.
+        // On an empty machine, apt downloads all dependencies, down to the C library.
         fs::write(folder.join("dpkg/status"), "")?;
 
         let mut sources = String::new();
@@ -88,7 +90,7 @@ impl Archive {
         }
         fs::write(folder.join("etc/sources.list"), sources)?;
 
-        let at = folder.display();
+        let root = folder.display();
         let mut text = format!(
             "APT::Architecture \"{architecture}\";\n\
              APT::Architectures {{ \"{architecture}\"; }};\n\
@@ -97,13 +99,13 @@ impl Archive {
              Binary::apt-get::APT::Keep-Downloaded-Packages \"true\";\n\
              Acquire::Languages \"none\";\n\
              Acquire::Retries \"3\";\n\
-             Dir::Etc \"{at}/etc\";\n\
-             Dir::Etc::sourcelist \"{at}/etc/sources.list\";\n\
+             Dir::Etc \"{root}/etc\";\n\
+             Dir::Etc::sourcelist \"{root}/etc/sources.list\";\n\
              Dir::Etc::sourceparts \"-\";\n\
-             Dir::Etc::parts \"{at}/etc/apt.conf.d\";\n\
-             Dir::State \"{at}/state\";\n\
-             Dir::State::status \"{at}/dpkg/status\";\n\
-             Dir::Cache \"{at}/cache\";\n"
+             Dir::Etc::parts \"{root}/etc/apt.conf.d\";\n\
+             Dir::State \"{root}/state\";\n\
+             Dir::State::status \"{root}/dpkg/status\";\n\
+             Dir::Cache \"{root}/cache\";\n"
         );
         text += &machine_settings()?;
         let archive = Self {
@@ -125,12 +127,13 @@ impl Archive {
         command
     }
 
-    /// The versions of a package that the suite (or the one it is an addition to) has; the newest first.
+    /// Returns the versions of a package in the suite (or the base of a backports suite), newest
+    /// first.
     ///
     /// # Errors
-    /// If apt cannot be asked.
+    /// If apt fails.
     pub fn versions(&self, package: &str) -> Result<Vec<String>> {
-        // Lines of `package | version | where`.
+        // Lines of `package | version | source`.
         let listed = tool::output_of(self.apt("apt-cache").args(["madison", package]))?;
         Ok(listed
             .lines()
@@ -138,10 +141,10 @@ impl Archive {
             .collect())
     }
 
-    /// The packages whose names match a regular expression.
+    /// Returns the packages whose names match a regular expression.
     ///
     /// # Errors
-    /// If apt cannot be asked.
+    /// If apt fails.
     pub fn names(&self, expression: &str) -> Result<Vec<String>> {
         let mut search = self.apt("apt-cache");
         let listed = tool::output_of(search.args(["search", "--names-only", expression]))?;
@@ -149,10 +152,10 @@ impl Archive {
         Ok(listed.lines().filter_map(first).collect())
     }
 
-    /// Downloads these packages (`name` or `name=version`) and nothing that they depend on.
+    /// Downloads these packages (`name` or `name=version`) without dependencies.
     ///
     /// # Errors
-    /// If one is not there.
+    /// If a package does not exist.
     pub fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         let folder = tempfile::Builder::new()
             .prefix("alone-")
@@ -163,10 +166,10 @@ impl Archive {
         package_files(&folder)
     }
 
-    /// Downloads these packages with all that they depend on.
+    /// Downloads these packages with all dependencies.
     ///
     /// # Errors
-    /// If that does not work.
+    /// If apt fails.
     pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         tool::run(
             self.apt("apt-get")
@@ -178,7 +181,7 @@ impl Archive {
     }
 }
 
-/// The package files in a folder, in the order of their names.
+/// Returns the package files in a folder, ordered by name.
 fn package_files(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut packages = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -191,20 +194,21 @@ fn package_files(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(packages)
 }
 
-/// The architecture of this machine, in Debian's words: `amd64`.
+/// Returns the architecture of this machine, with Debian's name: `amd64`.
 ///
 /// # Errors
-/// If dpkg cannot be asked.
+/// If dpkg fails.
 pub fn native_architecture() -> Result<String> {
     tool::output_of(Command::new("dpkg").arg("--print-architecture"))
 }
 
-/// The address that this machine's apt gets Debian from.
+/// Returns the address from which this machine's apt gets Debian.
 fn mirror() -> Result<String> {
     if let Ok(mirror) = std::env::var("CPREG_DEBIAN_MIRROR") {
         return Ok(mirror);
     }
-    // Origin and label are known only for lists that have been fetched before; then the addresses must do.
+    // Origin and label are known only for lists that were fetched before. Otherwise the address
+    // decides.
     let mut targets = String::new();
     for release_info in ["--release-info", "--no-release-info"] {
         let format = "$(REPO_URI)|$(RELEASE)|$(COMPONENT)|$(ORIGIN)|$(LABEL)";
@@ -223,7 +227,7 @@ fn mirror() -> Result<String> {
     })
 }
 
-/// Chooses among lines of `ADDRESS|SUITE|COMPONENT|ORIGIN|LABEL`.
+/// Chooses the mirror among lines of `ADDRESS|SUITE|COMPONENT|ORIGIN|LABEL`.
 fn choose_mirror(targets: &str) -> Option<String> {
     let mut candidates = Vec::new();
     for line in targets.lines() {
@@ -231,15 +235,15 @@ fn choose_mirror(targets: &str) -> Option<String> {
         let [address, suite, "main", origin, label] = fields[..] else {
             continue;
         };
-        // The security archive has the same packages' updates only.
+        // The security archive has only updates.
         if suite.contains("security") || address.contains("security") {
             continue;
         }
-        let known = origin == "Debian" && label == "Debian";
-        let debian =
-            known || (!origin.starts_with(char::is_alphabetic) && address.contains("debian"));
-        if debian {
-            candidates.push((!known, suite.contains('-'), address));
+        let is_known = origin == "Debian" && label == "Debian";
+        let is_debian =
+            is_known || (!origin.starts_with(char::is_alphabetic) && address.contains("debian"));
+        if is_debian {
+            candidates.push((!is_known, suite.contains('-'), address));
         }
     }
     candidates.sort_unstable();
@@ -248,28 +252,29 @@ fn choose_mirror(targets: &str) -> Option<String> {
         .map(|(_, _, address)| address.trim_end_matches('/').to_owned())
 }
 
-/// How this machine's apt reaches its mirrors (proxies, passwords, lists that need not be fresh), as configuration lines.
+/// Returns the settings with which this machine's apt reaches its mirrors (proxies, passwords,
+/// lists that need not be fresh).
 fn machine_settings() -> Result<String> {
     let mut settings = String::new();
-    let ours = [
+    let overridden = [
         "Acquire::Languages",
         "Acquire::Retries",
         "Acquire::IndexTargets",
     ];
     for line in tool::output_of(Command::new("apt-config").arg("dump"))?.lines() {
-        if line.starts_with("Acquire::") && !ours.iter().any(|name| line.starts_with(name)) {
+        if line.starts_with("Acquire::") && !overridden.iter().any(|name| line.starts_with(name)) {
             settings += line;
             settings.push('\n');
         }
     }
-    let places = ["netrc/f", "netrcparts/d"].map(|name| format!("Dir::Etc::{name}"));
-    for place in &places {
-        let [name, _] = place.split('/').collect::<Vec<_>>()[..] else {
+    let settings_paths = ["netrc/f", "netrcparts/d"].map(|name| format!("Dir::Etc::{name}"));
+    for setting in &settings_paths {
+        let [name, _] = setting.split('/').collect::<Vec<_>>()[..] else {
             continue;
         };
-        // Prints X='/etc/apt/auth.conf'
-        let found = tool::output_of(Command::new("apt-config").args(["shell", "X", place]))?;
-        if let Some(path) = found
+        // Prints X='/etc/apt/auth.conf'.
+        let line = tool::output_of(Command::new("apt-config").args(["shell", "X", setting]))?;
+        if let Some(path) = line
             .strip_prefix("X='")
             .and_then(|rest| rest.strip_suffix('\''))
         {
@@ -279,12 +284,12 @@ fn machine_settings() -> Result<String> {
     Ok(settings)
 }
 
-/// Unpacks packages over one another into `root`, without running anything of theirs.
+/// Unpacks packages over one another into `root`, without running their scripts.
 ///
 /// # Errors
-/// If one cannot be read.
+/// If a package cannot be read.
 pub fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
-    // Debian's merged /usr: packages of either habit end up in the same place.
+    // With Debian's merged /usr, packages of either layout end up in the same folders.
     for folder in ["bin", "sbin", "lib", "lib64"] {
         fs::create_dir_all(root.join("usr").join(folder))?;
         symlink(Path::new("usr").join(folder), root.join(folder))?;
@@ -296,7 +301,7 @@ pub fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
             .stdout(Stdio::piped())
             .spawn()?;
         let archive = contents.stdout.take().ok_or("dpkg-deb without output")?;
-        // Not the `tar` crate: it refuses a folder where a symbolic link of merged /usr stands.
+        // The `tar` crate refuses a folder at the place of a symbolic link of merged /usr.
         let unpacked = tool::run(
             Command::new("tar")
                 .arg("-xC")
@@ -317,10 +322,10 @@ pub fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a folder with all that is in it, if it is there.
+/// Removes a folder with its content, if it exists.
 ///
 /// # Errors
-/// If it is there and stays.
+/// If it exists and cannot be removed.
 pub fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -330,10 +335,10 @@ pub fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// The architecture's folder of libraries below `usr/lib`: the one that has the C library.
+/// Returns the architecture's folder of libraries below `usr/lib`: the one with the C library.
 ///
 /// # Errors
-/// If none has it.
+/// If no folder has it.
 pub fn find_triplet(root: &Path) -> Result<String> {
     for entry in fs::read_dir(root.join("usr/lib"))? {
         let entry = entry?;

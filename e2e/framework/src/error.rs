@@ -1,7 +1,7 @@
-//! The error of everything here: text for the person who started a task.
+//! Error type of the framework: text for the user of a task.
 
-/// An error, in words for the person who started the task.
+/// An error with a message for the user of the task.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The result of a task or of a part of one.
+/// Result of a task or of a part of one.
 pub type Result<T> = std::result::Result<T, Failure>;

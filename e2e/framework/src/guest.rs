@@ -1,4 +1,4 @@
-//! The guests of the live tests: assembled from `e2e/lab/guest` with Debian's binutils, a raw image each.
+//! Guests of the live tests, assembled from `e2e/lab/guest` with Debian's binutils as raw images.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,34 +10,35 @@ use crate::Result;
 use crate::paths::{artifacts_dir, repository};
 use crate::tool::{self, Tool};
 
-/// Which guest.
+/// A guest program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guest {
     /// `e2e/lab/guest/aarch64.s`.
     Aarch64,
-    /// The same, counting in its RAM while it is moved.
+    /// The same, incrementing a counter in its RAM while it is moved.
     Live,
     /// `e2e/lab/guest/aarch32.s`.
     Aarch32,
 }
 
-/// How many seconds ahead guests can set their timers, the usual number first.
+/// Timer delays of the guests in seconds, the default first.
 ///
-/// The timers must not fire before the guest was moved, and it waits for them then. The longer ones are for machines that
-/// are too busy to save and load a VM within the usual time. The live guest's are an hour ahead, and not waited for.
+/// The timers must not fire before the guest is moved. Afterwards the guest waits for them. The
+/// longer delays are for machines that are too busy to save and load a VM within the default delay.
+/// The live guest's timers are set an hour ahead, and it does not wait for them.
 pub const TIMER_SECONDS: [u32; 3] = [3, 15, 60];
 
-/// How one guest is made.
+/// Build inputs of one guest.
 struct Recipe {
     guest: Guest,
     source: &'static str,
-    /// What the image is called.
+    /// Base name of the image.
     name: &'static str,
-    /// What the assembler is told besides.
+    /// Additional options of the assembler.
     options: &'static [&'static str],
-    /// What the names of its binutils begin with.
+    /// Prefix of the names of its binutils.
     prefix: &'static str,
-    /// Where QEMU puts a raw kernel image on the virt machine.
+    /// Address at which QEMU places a raw kernel image on the virt machine.
     address: &'static str,
 }
 
@@ -80,7 +81,7 @@ pub const TOOLS: [Tool; 2] = [
     },
 ];
 
-/// The assembled guests. Their images are gone when this is dropped.
+/// The assembled guests. The images are removed on drop.
 #[derive(Debug)]
 pub struct Guests {
     images: Vec<Image>,
@@ -95,20 +96,20 @@ struct Image {
 }
 
 impl Guests {
-    /// Returns the image of one guest, for `-kernel`. Its timers are so many seconds ahead.
+    /// Returns the image of a guest whose timers have this delay, for `-kernel`.
     pub fn image(&self, guest: Guest, timer_seconds: u32) -> &Path {
-        let is_it = |image: &&Image| {
-            let fits = guest == Guest::Live || image.timer_seconds == timer_seconds;
-            image.guest == guest && fits
+        let is_match = |image: &&Image| {
+            let has_delay = guest == Guest::Live || image.timer_seconds == timer_seconds;
+            image.guest == guest && has_delay
         };
-        let found = self.images.iter().find(is_it);
-        found.map_or(Path::new(""), |image| &image.path)
+        let image = self.images.iter().find(is_match);
+        image.map_or(Path::new(""), |image| &image.path)
     }
 }
 
-/// Assembles the guests, in a folder of this task's own: another task may have other guests.
+/// Assembles the guests in a folder of this task, because another task may have other guests.
 ///
-/// The usual ones are also put into `guest` in the lab folder, for people.
+/// Images with the default delay are also copied to `guest` in the lab folder, for manual use.
 ///
 /// # Errors
 /// If the binutils are missing and cannot be installed, or a source has an error.
@@ -123,13 +124,13 @@ pub fn assemble() -> Result<Guests> {
     let mut images = Vec::new();
     for recipe in &RECIPES {
         for timer_seconds in TIMER_SECONDS {
-            let is_usual = timer_seconds == TIMER_SECONDS[0];
-            if recipe.guest == Guest::Live && !is_usual {
+            let is_default = timer_seconds == TIMER_SECONDS[0];
+            if recipe.guest == Guest::Live && !is_default {
                 continue;
             }
             let path = recipe.make(folder.path(), timer_seconds)?;
-            if is_usual {
-                // Somebody may be starting the one that is there.
+            if is_default {
+                // The rename is atomic, because the existing image may be in use.
                 let name = format!("{}.bin", recipe.name);
                 let copy = folder.path().join("copy");
                 fs::copy(&path, &copy)?;
@@ -149,11 +150,11 @@ pub fn assemble() -> Result<Guests> {
 }
 
 impl Recipe {
-    /// Assembles a raw image, and says where it is.
+    /// Assembles a raw image and returns its path.
     fn make(&self, folder: &Path, timer_seconds: u32) -> Result<PathBuf> {
         let sources = repository().join("e2e/lab/guest");
-        let place = |suffix: &str| folder.join(format!("{}-{timer_seconds}.{suffix}", self.name));
-        let (object, linked, image) = (place("o"), place("elf"), place("bin"));
+        let path = |suffix: &str| folder.join(format!("{}-{timer_seconds}.{suffix}", self.name));
+        let (object, linked, image) = (path("o"), path("elf"), path("bin"));
         let tool = |name: &str| Command::new(format!("{}-{name}", self.prefix));
         let mut assembler = tool("as");
         assembler.args(self.options);

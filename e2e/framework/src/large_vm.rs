@@ -1,7 +1,7 @@
-//! A rehearsal of a VM of 8 GiB with a disk: no RAM is read, and the disk is not touched.
+//! A rehearsal of a VM of 8 GiB with a disk, which reads no RAM and does not touch the disk.
 //!
-//! The pages in the stream are overwritten with garbage before it is rehearsed: who reads them, fails. The disk is a
-//! file; its content, its inode and its times stay.
+//! The pages in the stream are overwritten with garbage before the rehearsal, so a reader of pages
+//! fails. The disk is a file whose content, inode and times must stay.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -19,21 +19,22 @@ use serde_json::json;
 
 use crate::Result;
 
-/// How long one step may take.
+/// Timeout for one step.
 const STEP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(120));
 
-/// Around its RAM a stream of one vCPU has some ten KiB; all of it may be read a few times.
+/// Limit for the bytes read. Without RAM a stream of one vCPU has about ten KiB, which may be read
+/// a few times.
 const MAX_READ_LEN: u64 = 1 << 20;
 
-/// The size of the disk, in bytes.
+/// Size of the disk, in bytes.
 const DISK_LEN: usize = 8 << 20;
 
-/// A VM and what it consists of.
+/// A VM with its stream and disk.
 #[derive(Debug)]
 pub struct LargeVm {
-    /// QEMU's command line.
+    /// Command line of QEMU.
     pub command: Vec<OsString>,
-    /// The saved VM, with its pages spoilt.
+    /// Path of the saved VM, with overwritten pages.
     pub stream: PathBuf,
     disk: PathBuf,
     content: Vec<u8>,
@@ -41,13 +42,16 @@ pub struct LargeVm {
 }
 
 impl LargeVm {
-    /// Makes the VM from the command line of a small one without disk, saves it, and spoils its pages.
+    /// Creates the VM from the command line of a small one without disk, saves it, and overwrites
+    /// its pages.
     ///
     /// # Errors
-    /// What does not work.
+    /// Fails with the step that did not work.
     pub fn make(small: Vec<OsString>, folder: &Path) -> Result<Self> {
         let disk = folder.join("disk.raw");
-        let content: Vec<u8> = (0..DISK_LEN).map(|at| (at * 31).to_le_bytes()[1]).collect();
+        let content: Vec<u8> = (0..DISK_LEN)
+            .map(|index| (index * 31).to_le_bytes()[1])
+            .collect();
         fs::write(&disk, &content)?;
         let mut command = small;
         let memory = command.iter().position(|word| word == "-m");
@@ -81,10 +85,10 @@ impl LargeVm {
         })
     }
 
-    /// How many bytes of the stream have to be read to know what a rehearsal needs.
+    /// Returns the number of bytes of the stream that a rehearsal reads.
     ///
     /// # Errors
-    /// If that is more than it may be.
+    /// If the number exceeds the limit.
     pub fn measure_read_bytes(&self) -> Result<u64> {
         let source = CountingSource::new(File::open(&self.stream)?);
         let stream = Stream::open(&source)?;
@@ -100,20 +104,20 @@ impl LargeVm {
         Ok(read)
     }
 
-    /// Fails if the disk is not what it was.
+    /// Checks that the disk has not changed.
     ///
     /// # Errors
-    /// What differs.
+    /// Fails with the difference.
     pub fn check_disk_untouched(&self) -> Result<()> {
         let after = self.disk.metadata()?;
-        let identity = |it: &Metadata| {
+        let identity = |metadata: &Metadata| {
             (
-                it.ino(),
-                it.size(),
-                it.mtime(),
-                it.mtime_nsec(),
-                it.ctime(),
-                it.ctime_nsec(),
+                metadata.ino(),
+                metadata.size(),
+                metadata.mtime(),
+                metadata.mtime_nsec(),
+                metadata.ctime(),
+                metadata.ctime_nsec(),
             )
         };
         if identity(&after) != identity(&self.disk_metadata) {
@@ -126,7 +130,7 @@ impl LargeVm {
     }
 }
 
-/// Overwrites RAM's pages, and nothing else: what stands between the list of blocks and the first device.
+/// Overwrites the pages of RAM: the bytes between the list of blocks and the first device.
 fn overwrite_pages(path: &Path) -> Result<()> {
     let file = File::options().read(true).write(true).open(path)?;
     let stream = Stream::open(&file)?;
@@ -135,24 +139,24 @@ fn overwrite_pages(path: &Path) -> Result<()> {
         .sections()
         .first()
         .ok_or("the stream has no devices")?;
-    // The list is at the front; its last entry is the block's name and length.
-    let mut front = vec![0; 64 << 10];
-    ReadAt::read_exact_at(&file, &mut front, 0)?;
+    // The list is at the beginning. Its last entry is the block's name and length.
+    let mut head = vec![0; 64 << 10];
+    ReadAt::read_exact_at(&file, &mut head, 0)?;
     let entry = [last.name.as_bytes(), &last.length.to_be_bytes()].concat();
-    let start = front.windows(entry.len()).position(|it| it == entry);
-    let start = start.ok_or("the list of RAM blocks is not at the front")?;
-    // EOS and footer behind the list stay, and the end of RAM with its footer before the devices.
+    let start = head.windows(entry.len()).position(|window| window == entry);
+    let start = start.ok_or("the list of RAM blocks is not at the beginning")?;
+    // EOS and footer after the list stay, and so does the end of RAM before the devices.
     let start = (start + entry.len()) as u64 + 64;
     let end = devices.range.start - 64;
     let garbage = vec![0xee; 1 << 20];
-    let mut at = start;
-    while at < end {
-        let count = usize::try_from((end - at).min(1 << 20))?;
-        file.write_all_at(&garbage[..count], at)?;
-        at += count as u64;
+    let mut offset = start;
+    while offset < end {
+        let count = usize::try_from((end - offset).min(1 << 20))?;
+        file.write_all_at(&garbage[..count], offset)?;
+        offset += count as u64;
     }
     if Stream::verify(&file).is_ok() {
-        return Err("the stream can still be read from the front: its pages are not spoilt".into());
+        return Err("a full scan of the stream succeeds: its pages are not overwritten".into());
     }
     Ok(())
 }

@@ -1,21 +1,22 @@
-//! What the end-to-end tests share: programs and packages, QEMUs, guests, machines, emulated hosts.
+//! Shared parts of the end-to-end tests: programs and packages, QEMUs, guests, machines, emulated
+//! hosts.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
 //! | [`paths`] | the repository, and the folder for artifacts |
 //! | [`tool`] | other programs: finding, installing, running |
-//! | [`parallel`] | work on many things, several at a time |
-//! | [`debian`] | Debian's packages: fetched and unpacked |
+//! | [`parallel`] | a task for many items, several at a time |
+//! | [`debian`] | Debian's packages, fetched and unpacked |
 //! | [`qemu`] | four generations of QEMU |
-//! | [`guest`] | the guests, assembled |
-//! | [`machine`] | starting, saving and loading a machine |
-//! | [`serial`] | what the guest says |
+//! | [`guest`] | the assembled guests |
+//! | [`machine`] | starts, saves and loads a machine |
+//! | [`serial`] | output of the guest |
 //! | [`large_vm`] | a VM of 8 GiB |
-//! | [`cpreg`](mod@cpreg) | running the command under test |
-//! | [`report`] | what it reports, held against what happened |
+//! | [`cpreg`](mod@cpreg) | runs the command under test |
+//! | [`report`] | its reports, compared with the real outcome |
 //! | [`lab`] | real arm64 kernels with real KVM, under an emulating QEMU |
 #![forbid(unsafe_code)]
-// What is fetched and made is told to the person who started the task.
+// Downloads and builds are printed for the user of the task.
 #![expect(clippy::print_stdout)]
 
 pub mod cpreg;

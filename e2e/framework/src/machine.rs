@@ -1,4 +1,4 @@
-//! A virtual machine of the live tests: its command line, saving it, loading it.
+//! A virtual machine of the live tests: its command line, saving and loading it.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
@@ -18,13 +18,14 @@ use crate::guest::{Guest, Guests};
 use crate::qemu::Qemu;
 use crate::serial::{Findings, Serial};
 
-/// How long one command to QEMU, or one migration, may take.
+/// Timeout for one command to QEMU, or one migration.
 const QEMU_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(120));
 
-/// How long guests may take beyond the time that their timers are set to.
+/// Time that guests get beyond the delay of their timers.
 const TIMER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A guest's timers fired before it was moved, or nearly so: this machine is too busy for timers so few seconds ahead.
+/// Error if a guest's timers fired, or nearly so, before it was moved. This machine is too busy for
+/// their delay.
 #[derive(Clone, Copy, Debug)]
 pub struct TimersExpired;
 
@@ -36,7 +37,7 @@ impl fmt::Display for TimersExpired {
 
 impl std::error::Error for TimersExpired {}
 
-/// The interrupt controller.
+/// Interrupt controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Gic {
     /// GICv2.
@@ -45,46 +46,48 @@ pub enum Gic {
     V3,
 }
 
-/// Which devices a machine has besides those of the board: a disk, a network card and a random number generator, all virtio.
+/// Virtio devices of a machine in addition to those of the board: a disk, a network card and a
+/// random number generator.
 ///
-/// The guest leaves them alone; what counts is that their state is in the stream.
+/// The guest does not use them. Their state is in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Devices {
-    /// None besides those of the board.
+    /// No additional devices.
     None,
-    /// On the board's own virtio slots.
+    /// On the virtio slots of the board.
     Mmio,
     /// On PCI Express.
     Pci,
 }
 
-/// How the stream is written.
+/// Format of the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
     /// Pages in the stream, as a live migration sends them.
     Plain,
     /// With the capability `xbzrle`.
     Xbzrle,
-    /// With the capability `mapped-ram`: a file, RAM at fixed places in it.
+    /// With the capability `mapped-ram`: a file with RAM at fixed offsets.
     MappedRam,
 }
 
-/// What both sides must agree on.
+/// Configuration on which both sides must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Machine {
-    /// QEMU's versioned machine type.
+    /// Versioned machine type of QEMU.
     pub machine_type: &'static str,
-    /// QEMU's CPU model.
+    /// CPU model of QEMU.
     pub cpu: &'static str,
-    /// How many vCPUs: 1 to 8.
+    /// Number of vCPUs: 1 to 8.
     pub vcpus: u32,
-    /// The interrupt controller.
+    /// Interrupt controller.
     pub gic: Gic,
-    /// What else it has.
+    /// Additional devices.
     pub devices: Devices,
-    /// How its stream is written.
+    /// Format of the stream.
     pub format: Format,
-    /// How many seconds ahead its guest sets its timers: one of [`TIMER_SECONDS`](crate::guest::TIMER_SECONDS).
+    /// Delay of the guest's timers in seconds: one of
+    /// [`TIMER_SECONDS`](crate::guest::TIMER_SECONDS).
     pub timer_seconds: u32,
 }
 
@@ -97,12 +100,13 @@ impl Machine {
         }
     }
 
-    /// The command line, but for the serial port and what makes it a source or a destination.
+    /// Returns the command line, without the serial port and the options of a source or a
+    /// destination.
     pub fn command(&self, qemu: &Qemu, guests: &Guests) -> Vec<OsString> {
         self.command_with_image(qemu, guests.image(self.guest(), self.timer_seconds))
     }
 
-    /// The same with another guest.
+    /// Returns the command line with another guest.
     pub fn command_with_image(&self, qemu: &Qemu, guest: &Path) -> Vec<OsString> {
         let gic = match self.gic {
             Gic::V2 => 2,
@@ -116,7 +120,7 @@ impl Machine {
         command.extend(text.split(' ').map(OsString::from));
         command.push("-kernel".into());
         command.push(guest.into());
-        // Nothing is read from or written to the disk.
+        // Nothing reads from or writes to the disk.
         let text = match self.devices {
             Devices::None => "",
             Devices::Mmio => {
@@ -146,7 +150,7 @@ impl Machine {
             .collect()
     }
 
-    /// Where a stream goes to or comes from, in QEMU's words. The folder's name is ours and needs no quoting.
+    /// Returns the URI of a stream, for QEMU. The folder's name needs no quoting.
     fn uri(&self, program: &str, stream: &Path) -> String {
         let path = stream.display();
         match self.format {
@@ -155,19 +159,21 @@ impl Machine {
         }
     }
 
-    /// Starts this machine on `qemu`, lets the guest write its registers, and saves it to `stream`.
+    /// Starts this machine on `qemu`, waits until the guest has written its registers, and saves it
+    /// to `stream`.
     ///
     /// # Errors
-    /// If any of that does not work; with what QEMU and the guest said. [`TimersExpired`] if it took too long.
+    /// If a step fails, with the output of QEMU and of the guest. [`TimersExpired`] if it took too
+    /// long.
     pub fn save(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<()> {
         self.save_through(qemu, guests, "cat >", stream)?;
         Ok(())
     }
 
-    /// The same through a program, given as words of a shell that end with `>`. Gives the source as it is then: the guest is
-    /// stopped.
+    /// Saves the machine through a program, a shell command that ends with `>`. Returns the source,
+    /// whose guest is stopped.
     ///
-    /// # Errors
+    /// For the reasons of [`Self::save`].
     /// Those of [`Self::save`].
     pub fn save_through(
         &self,
@@ -178,19 +184,20 @@ impl Machine {
     ) -> Result<RunningMachine> {
         let start = Instant::now();
         let mut running = RunningMachine::start(&self.command(qemu, guests), &[])?;
-        let saved = running.save(self, program, stream);
-        running.with_output(saved)?;
-        // The rest is for the way from the load to the guest's first look at them.
+        let result = running.save(self, program, stream);
+        running.with_output(result)?;
+        // The rest of the delay is for the load, until the guest first reads its timers.
         if start.elapsed() > Duration::from_secs(u64::from(self.timer_seconds)) * 2 / 3 {
             return Err(TimersExpired.into());
         }
         Ok(running)
     }
 
-    /// Starts this machine on `qemu`, with a monitor that listens at `monitor`, and lets the guest write its registers.
+    /// Starts this machine on `qemu`, with a monitor that listens at `monitor`, and waits until the
+    /// guest has written its registers.
     ///
     /// # Errors
-    /// If it does not start; with what QEMU and the guest said.
+    /// If it does not start, with the output of QEMU and of the guest.
     pub fn run(&self, qemu: &Qemu, guests: &Guests, monitor: &Path) -> Result<RunningMachine> {
         let address = format!("unix:{},server=on,wait=off", monitor.display());
         let mut running = RunningMachine::start(&self.command(qemu, guests), &["-qmp", &address])?;
@@ -199,18 +206,19 @@ impl Machine {
         Ok(running)
     }
 
-    /// Loads `stream` on `qemu`, where the machine then stands still.
+    /// Loads `stream` on `qemu`, where the machine then is paused.
     ///
     /// # Errors
-    /// If it neither loads nor fails to: QEMU does not start, does not answer, or is in a state that makes no sense.
+    /// If it neither loads nor fails: QEMU does not start, does not reply, or is in an unexpected
+    /// state.
     pub fn load(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<LoadResult> {
         self.load_through(qemu, guests, "cat", stream)
     }
 
-    /// The same through a program, given as words of a shell behind which the stream's path can stand.
+    /// Loads the stream through a program, a shell command to which the stream's path is appended.
     ///
     /// # Errors
-    /// Those of [`Self::load`].
+    /// For the reasons of [`Self::load`].
     pub fn load_through(
         &self,
         qemu: &Qemu,
@@ -220,48 +228,48 @@ impl Machine {
     ) -> Result<LoadResult> {
         let incoming = ["-S", "-incoming", "defer"];
         let mut running = RunningMachine::start(&self.command(qemu, guests), &incoming)?;
-        let loaded = running.load(self, program, stream);
-        match running.with_output(loaded)? {
+        let result = running.load(self, program, stream);
+        match running.with_output(result)? {
             None => Ok(LoadResult::Paused(Box::new(running))),
             Some(failed) => Ok(failed),
         }
     }
 }
 
-/// What became of a load.
+/// Outcome of a load.
 #[derive(Debug)]
 pub enum LoadResult {
-    /// QEMU has taken the stream; the guest has not run yet.
+    /// QEMU accepted the stream. The guest has not run yet.
     Paused(Box<RunningMachine>),
-    /// QEMU has not.
+    /// QEMU did not accept the stream.
     Failed {
-        /// What it said.
+        /// Output of QEMU.
         stderr: String,
-        /// How it ended (`exit status: 1`, `signal: 6 (SIGABRT) (core dumped)`).
+        /// Exit status of QEMU (`exit status: 1`, `signal: 6 (SIGABRT) (core dumped)`).
         exit_status: String,
     },
 }
 
-/// A machine that a QEMU runs, and its serial port.
+/// A machine in a running QEMU, with its serial port.
 #[derive(Debug)]
 pub struct RunningMachine {
     qemu: QemuProcess,
     serial: Serial,
-    /// The folder of the serial port's socket.
+    /// Folder of the serial port's socket.
     _folder: TempDir,
 }
 
 impl RunningMachine {
-    /// Starts a machine's command line with more options.
+    /// Starts the command line of a machine with additional options.
     ///
     /// # Errors
     /// If it does not start, or has no serial port.
-    pub fn start(command: &[OsString], more: &[&str]) -> Result<Self> {
+    pub fn start(command: &[OsString], options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("serial");
         let listener = UnixListener::bind(&path)?;
         let mut additions = vec!["-serial".into(), unix_address(&path)];
-        additions.extend(more.iter().map(OsString::from));
+        additions.extend(options.iter().map(OsString::from));
         let mut qemu = QemuProcess::start(command, &additions, &QEMU_TIMEOUT)?;
         let serial = Serial::new(qemu.accept(&listener, &QEMU_TIMEOUT)?)?;
         Ok(Self {
@@ -271,34 +279,34 @@ impl RunningMachine {
         })
     }
 
-    /// What QEMU has said.
+    /// Returns the output of QEMU.
     pub fn stderr(&self) -> String {
         self.qemu.stderr()
     }
 
-    /// The program and its monitor.
+    /// Returns the process and its monitor.
     pub fn qemu(&mut self) -> &mut QemuProcess {
         &mut self.qemu
     }
 
-    /// The guest's serial port.
+    /// Returns the guest's serial port.
     pub fn serial(&mut self) -> &mut Serial {
         &mut self.serial
     }
 
-    /// Adds to an error what QEMU and the guest have said.
+    /// Adds the output of QEMU and of the guest to an error.
     ///
     /// # Errors
-    /// The same error, with that text.
+    /// The error of `result`, with that output.
     pub fn with_output<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| {
             let mut text = error.to_string();
-            for (who, said) in [
+            for (source, output) in [
                 ("QEMU", self.qemu.stderr()),
                 ("the guest", self.serial.transcript().to_owned()),
             ] {
-                for line in said.lines() {
-                    let _ = write!(text, "\n  {who}: {line}");
+                for line in output.lines() {
+                    let _ = write!(text, "\n  {source}: {line}");
                 }
             }
             text.into()
@@ -331,15 +339,17 @@ impl RunningMachine {
             match migration["status"].as_str() {
                 Some("completed") => return Ok(()),
                 Some("failed" | "cancelled") => {
-                    return Err(format!("cannot be saved: {migration}").into());
+                    return Err(format!("cannot save the machine: {migration}").into());
                 }
-                _ if Instant::now() >= deadline => return Err("not saved in time".into()),
+                _ if Instant::now() >= deadline => {
+                    return Err("timeout while saving the machine".into());
+                }
                 _ => thread::sleep(Duration::from_millis(10)),
             }
         }
     }
 
-    /// Loads a stream; gives how that failed, if it did.
+    /// Loads a stream. Returns the failure of the load, if it failed.
     fn load(
         &mut self,
         machine: &Machine,
@@ -351,53 +361,55 @@ impl RunningMachine {
         let started = self
             .qemu
             .execute("migrate-incoming", arguments, &QEMU_TIMEOUT);
-        let mut answer = started.map(|_| "inmigrate".to_owned());
+        let mut reply = started.map(|_| "inmigrate".to_owned());
         let deadline = Instant::now() + QEMU_TIMEOUT.timeout;
         loop {
-            match answer {
+            match reply {
                 Ok(status) if status == "inmigrate" => {}
                 Ok(status) if status == "paused" => return Ok(None),
                 Ok(status) => return Err(format!("state {status} after loading").into()),
                 Err(error) => match error.kind() {
-                    // A QEMU that cannot load ends, or dies.
-                    ErrorKind::Exited(how) => {
+                    // A QEMU that cannot load exits, or crashes.
+                    ErrorKind::Exited(status) => {
                         return Ok(Some(LoadResult::Failed {
                             stderr: error.stderr().to_owned(),
-                            exit_status: how.to_string(),
+                            exit_status: status.to_string(),
                         }));
                     }
                     _ => return Err(error.into()),
                 },
             }
             if Instant::now() >= deadline {
-                return Err("neither loaded nor refused in time".into());
+                return Err("timeout while loading the stream".into());
             }
             thread::sleep(Duration::from_millis(10));
             let status = self.qemu.execute("query-status", json!({}), &QEMU_TIMEOUT);
-            answer = status.map(|status| status["status"].as_str().unwrap_or_default().to_owned());
+            reply = status.map(|status| status["status"].as_str().unwrap_or_default().to_owned());
         }
     }
 
-    /// Lets a loaded guest run, and gives what it finds. With `values` it also tells what every register should hold.
+    /// Runs a loaded guest, and returns its findings. With `values` the guest also reports the
+    /// expected value of every register.
     ///
     /// # Errors
-    /// If it does not run, or says what makes no sense; with what QEMU and the guest said.
+    /// If it does not run, or prints an unexpected line, with the output of QEMU and of the guest.
     pub fn findings(&mut self, machine: &Machine, values: bool) -> Result<Findings> {
         let timers = Duration::from_secs(machine.timer_seconds.into());
         self.findings_with_timeout(timers + TIMER_TIMEOUT, values)
     }
 
-    /// The same, if a timer may never fire: it is waited for so long.
+    /// Returns the findings of a guest whose timers may never fire. Waits for them at most this
+    /// long.
     ///
     /// # Errors
-    /// Those of [`Self::findings`].
+    /// For the reasons of [`Self::findings`].
     pub fn findings_with_timeout(&mut self, timers: Duration, values: bool) -> Result<Findings> {
-        let found = self.resume_and_collect(timers, values);
-        self.with_output(found)
+        let findings = self.resume_and_collect(timers, values);
+        self.with_output(findings)
     }
 
     fn resume_and_collect(&mut self, timers: Duration, values: bool) -> Result<Findings> {
-        // The byte is there before the guest runs, so that it looks at its timers before they fire.
+        // The byte arrives before the guest runs, so that it checks its timers before they fire.
         self.serial.send(if values { b'L' } else { b'C' })?;
         self.qemu.execute("cont", json!({}), &QEMU_TIMEOUT)?;
         self.serial.findings(timers)

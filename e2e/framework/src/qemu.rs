@@ -1,16 +1,18 @@
 //! The QEMUs of the live tests: Debian's own, of four generations, side by side.
 //!
-//! Each is fetched from its Debian suite with every library it needs, and unpacked into a folder of its own; nothing is
-//! installed, root is not needed, and the QEMUs do not see each other's libraries nor those of the machine:
+//! Each is fetched from its Debian suite with all libraries, and unpacked into a folder of its own.
+//! Nothing is installed, and root is not needed. No QEMU sees the libraries of another or of the
+//! machine.
 //!
-//! | in the lab folder | what |
+//! | in the lab folder | content |
 //! |---|---|
 //! | `qemu-10.0/root/` | the unpacked packages |
-//! | `qemu-10.0/qemu-system-aarch64`, `…-arm` | start it, as an installed one would be |
-//! | `qemu-10.0/packages` | what it was made of; written last, so its presence means complete |
+//! | `qemu-10.0/qemu-system-aarch64`, `…-arm` | scripts that start the programs |
+//! | `qemu-10.0/packages` | package list, written last, so its presence means complete |
 //!
-//! Where they come from is said in [`debian`](crate::debian). A Debian release that has moved on within the series is accepted, and
-//! the change named; one that has left the series is an error, because the tests would no longer test what they say.
+//! [`debian`](crate::debian) chooses the mirror. A newer Debian release of the same series is
+//! accepted with a note. A release of another series is an error, because the tests would no longer
+//! cover the series that they name.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
@@ -23,14 +25,14 @@ use crate::debian::{self, Archive};
 use crate::paths::artifacts_dir;
 use crate::{Result, tool};
 
-/// One generation of QEMU, and where Debian has it.
+/// One generation of QEMU, and its Debian suite.
 #[derive(Clone, Copy, Debug)]
 pub struct Generation {
-    /// The first two numbers of the version: all that must not change.
+    /// First two numbers of the version, which must not change.
     pub series: &'static str,
     /// The Debian suite.
     pub suite: &'static str,
-    /// The package version that the expectations of the tests were written with.
+    /// Package version for which the expectations of the tests were written.
     package: &'static str,
 }
 
@@ -58,61 +60,61 @@ pub const GENERATIONS: [Generation; 4] = [
     },
 ];
 
-/// The emulator, and the boot ROMs that its default network card wants.
+/// The emulator, and the boot ROMs of its default network card.
 const PACKAGES: [&str; 2] = ["qemu-system-arm", "ipxe-qemu"];
 const PROGRAMS: [&str; 2] = ["qemu-system-aarch64", "qemu-system-arm"];
 
-/// A QEMU that can be started.
+/// An installed QEMU.
 #[derive(Clone, Debug)]
 pub struct Qemu {
-    /// The first two numbers of its version.
+    /// First two numbers of its version.
     pub series: &'static str,
-    /// What it says its version is: `10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`.
+    /// Version as QEMU prints it: `10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`.
     pub version: String,
     folder: PathBuf,
 }
 
 impl Qemu {
-    /// What to start for a 64-bit Arm machine.
+    /// Returns the program for a 64-bit Arm machine.
     pub fn program(&self) -> PathBuf {
         self.folder.join(PROGRAMS[0])
     }
 }
 
-/// The generations, by the first two numbers of their versions.
+/// Returns the first two version numbers of each generation.
 pub fn series() -> impl Iterator<Item = &'static str> {
     GENERATIONS.iter().map(|generation| generation.series)
 }
 
-/// Sees to it that all generations are there, and says where. Quick if they are.
+/// Fetches missing generations, and returns all. Quick if all exist.
 ///
 /// # Errors
-/// If one cannot be fetched, does not start, or is not of its series.
+/// If one cannot be fetched, does not start, or is of another series.
 pub fn ensure() -> Result<Vec<Qemu>> {
     ensure_generations(&GENERATIONS.iter().collect::<Vec<_>>())
 }
 
-/// Sees to it that one series is there, and says where.
+/// Fetches one series if it is missing, and returns it.
 ///
 /// # Errors
-/// Those of [`ensure`], or if there is no such series.
+/// For the reasons of [`ensure`], or if there is no such series.
 pub fn ensure_series(series: &str) -> Result<Qemu> {
-    let mut wanted = GENERATIONS.iter();
-    let wanted = wanted.find(|generation| generation.series == series);
-    let wanted = wanted.ok_or_else(|| format!("no QEMU {series} in GENERATIONS"))?;
-    let mut found = ensure_generations(&[wanted])?;
-    found.pop().ok_or_else(|| "no QEMU".into())
+    let mut generations = GENERATIONS.iter();
+    let generation = generations.find(|generation| generation.series == series);
+    let generation = generation.ok_or_else(|| format!("no QEMU {series} in GENERATIONS"))?;
+    let mut qemus = ensure_generations(&[generation])?;
+    qemus.pop().ok_or_else(|| "no QEMU".into())
 }
 
-fn ensure_generations(wanted: &[&Generation]) -> Result<Vec<Qemu>> {
+fn ensure_generations(generations: &[&Generation]) -> Result<Vec<Qemu>> {
     let lab = artifacts_dir();
     fs::create_dir_all(&lab).map_err(|error| format!("{}: {error}", lab.display()))?;
-    // Paths go into apt's configuration and into scripts that are started from anywhere.
+    // The paths are used in apt's configuration, and in scripts that are started from any folder.
     let lab = fs::canonicalize(&lab)?;
     let lock = File::create(lab.join("lock"))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
 
-    let missing: Vec<_> = wanted
+    let missing: Vec<_> = generations
         .iter()
         .copied()
         .filter(|generation| !folder(&lab, generation).join("packages").exists())
@@ -120,7 +122,7 @@ fn ensure_generations(wanted: &[&Generation]) -> Result<Vec<Qemu>> {
     if !missing.is_empty() {
         fetch_all(&lab, &missing)?;
     }
-    wanted
+    generations
         .iter()
         .map(|generation| check(generation, &folder(&lab, generation)))
         .collect()
@@ -140,10 +142,10 @@ fn fetch_all(lab: &Path, missing: &[&Generation]) -> Result<()> {
             .collect();
         let mut failed = Vec::new();
         for (generation, thread) in threads {
-            let fetched = thread
+            let result = thread
                 .join()
-                .unwrap_or_else(|_| Err("the fetching thread died".into()));
-            if let Err(error) = fetched {
+                .unwrap_or_else(|_| Err("the fetching thread panicked".into()));
+            if let Err(error) = result {
                 failed.push(format!("QEMU {}: {error}", generation.series));
             }
         }
@@ -155,7 +157,7 @@ fn fetch_all(lab: &Path, missing: &[&Generation]) -> Result<()> {
     })
 }
 
-/// Fetches and unpacks one generation, and puts it in place when it is complete.
+/// Fetches and unpacks one generation, and moves it to its place when it is complete.
 fn fetch(lab: &Path, generation: &Generation, mirror: &str) -> Result<()> {
     let partial = lab.join(format!("qemu-{}.partial", generation.series));
     debian::remove(&partial)?;
@@ -177,9 +179,9 @@ fn fetch(lab: &Path, generation: &Generation, mirror: &str) -> Result<()> {
     names.sort_unstable();
     fs::write(partial.join("packages"), names.join("\n") + "\n")?;
 
-    let place = folder(lab, generation);
-    debian::remove(&place)?;
-    fs::rename(&partial, &place)?;
+    let path = folder(lab, generation);
+    debian::remove(&path)?;
+    fs::rename(&partial, &path)?;
     Ok(())
 }
 
@@ -200,11 +202,11 @@ fn write_programs(folder: &Path, root: &Path) -> Result<()> {
                 .arg(root.join("usr/bin").join(program)),
         )?;
         for line in listed.lines() {
-            // "name => path (address)"; the kernel's own vdso and the loader have no arrow.
-            let outside = line
+            // "name => path (address)". The kernel's vdso and the loader have no arrow.
+            let is_outside = line
                 .split_once("=> ")
                 .is_some_and(|(_, path)| !Path::new(path).starts_with(root));
-            if outside {
+            if is_outside {
                 return Err(format!("{program} is not complete: {}", line.trim()).into());
             }
         }
@@ -227,28 +229,28 @@ fn write_programs(folder: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Asks a QEMU for its version, and compares it with what the tests expect.
+/// Queries the version of a QEMU, and compares it with the expected one.
 fn check(generation: &Generation, folder: &Path) -> Result<Qemu> {
     let mut qemu = Qemu {
         series: generation.series,
         version: String::new(),
         folder: folder.to_owned(),
     };
-    let said = tool::output_of(Command::new(qemu.program()).arg("--version"))?;
-    let (version, package) = parse_version(&said)
-        .ok_or_else(|| format!("QEMU {}: no version in {said:?}", generation.series))?;
+    let output = tool::output_of(Command::new(qemu.program()).arg("--version"))?;
+    let (version, package) = parse_version(&output)
+        .ok_or_else(|| format!("QEMU {}: no version in {output:?}", generation.series))?;
     if !version.starts_with(&format!("{}.", generation.series)) {
         return Err(format!(
             "QEMU {0}: Debian's {1} now has {version} ({package}), which is another series. The \
-             tests are about {0}: change GENERATIONS in e2e/framework/src/qemu.rs, and what the \
-             tests expect.",
+             tests need {0}: change GENERATIONS in e2e/framework/src/qemu.rs, and the \
+             expectations of the tests.",
             generation.series, generation.suite
         )
         .into());
     }
     if package != generation.package {
         println!(
-            "note: QEMU {}: Debian's {} has moved on: expected {}, found {package}",
+            "note: QEMU {}: Debian's {} has another package version: expected {}, found {package}",
             generation.series, generation.suite, generation.package
         );
     }
@@ -256,9 +258,10 @@ fn check(generation: &Generation, folder: &Path) -> Result<Qemu> {
     Ok(qemu)
 }
 
-/// Takes `10.0.13` and `1:10.0.13+ds-0+deb13u1` out of `QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)`.
-fn parse_version(said: &str) -> Option<(&str, &str)> {
-    let rest = said
+/// Parses `QEMU emulator version 10.0.13 (Debian 1:10.0.13+ds-0+deb13u1)` into `10.0.13` and
+/// `1:10.0.13+ds-0+deb13u1`.
+fn parse_version(output: &str) -> Option<(&str, &str)> {
+    let rest = output
         .lines()
         .next()?
         .strip_prefix("QEMU emulator version ")?;
@@ -272,10 +275,10 @@ mod tests {
 
     #[test]
     fn versions_as_debian_writes_them() {
-        let said = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright \
+        let output = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright \
                     (c) 2003-2022 …";
         assert_eq!(
-            parse_version(said),
+            parse_version(output),
             Some(("7.2.22", "1:7.2+dfsg-7+deb12u18+b3"))
         );
         assert_eq!(parse_version("QEMU emulator version 10.0.50"), None);

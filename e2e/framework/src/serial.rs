@@ -1,7 +1,8 @@
-//! What a guest says on its serial port (`e2e/lab/guest/aarch64.s` has the list), read as it comes and taken apart.
+//! Output of a guest on its serial port, read continuously and parsed. `e2e/lab/guest/aarch64.s`
+//! has the list of lines.
 //!
-//! It must be read at all times: QEMU writes to the socket a byte at a time, some 300 of them fill it, and a QEMU that cannot
-//! write stands still, its monitor too. So a thread reads, whatever the test is doing.
+//! A thread reads all the time, whatever the test does. QEMU writes to the socket a byte at a time,
+//! and about 300 writes fill it. A QEMU that cannot write blocks, with its monitor.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// How long a guest may take for one step of its own; with four of them on two cores it is a matter of a second or two.
+/// Timeout for one step of a guest. Four guests on two cores need a second or two.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The serial port of a running guest.
@@ -20,22 +21,22 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 pub struct Serial {
     socket: UnixStream,
     chunks: Receiver<Vec<u8>>,
-    /// All that came, for reports of failures.
+    /// All output so far, for error messages.
     transcript: String,
-    /// How much of `said` has been looked at.
+    /// Length of the parsed part of `transcript`.
     parsed_len: usize,
 }
 
-/// One register that is not what it was.
+/// A register with another value than before.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
-    /// The vCPU that has it.
+    /// Number of the vCPU.
     pub vcpu: u32,
-    /// The architectural name; `X7`, `V3`, `P2`, `SP`, `VL`, `RAM`, `CNTVCT_EL0` for what is no system register.
+    /// Architectural name, or `X7`, `V3`, `P2`, `SP`, `VL`, `RAM`, `CNTVCT_EL0` for other state.
     pub register: String,
-    /// What it held before; `None`: there was no such register.
+    /// Value before; `None` if the register was undefined.
     pub expected: Option<u64>,
-    /// What it holds now; `None`: there is no such register.
+    /// Value now; `None` if the register is undefined.
     pub found: Option<u64>,
 }
 
@@ -55,18 +56,18 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What a guest found after it had been moved.
+/// Findings of a guest after a move.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// The registers that differ.
+    /// Registers that differ.
     pub differences: Vec<Difference>,
-    /// Timer interrupts that came: vCPU and `V` or `P`.
+    /// Timer interrupts taken: vCPU and `V` or `P`.
     pub timers: Vec<(u32, char)>,
-    /// Timers that had fired before the guest looked: they prove nothing about the destination.
+    /// Timers that had fired before the guest checked. They prove nothing about the destination.
     pub expired_timers: Vec<(u32, char)>,
-    /// How far a guest that counts has counted: vCPU and count.
+    /// Counter values of a counting guest: vCPU and count.
     pub counts: Vec<(u32, u64)>,
-    /// Values of registers, if they were asked for: vCPU, name, value.
+    /// Values of registers, on request: vCPU, name, value.
     pub values: Vec<(u32, String, Option<u64>)>,
 }
 
@@ -77,8 +78,8 @@ impl Serial {
     /// If the socket cannot be used.
     pub fn new(socket: UnixStream) -> Result<Self> {
         let mut reader = socket.try_clone()?;
-        let (sender, coming) = mpsc::channel();
-        // Ends when QEMU closes its side, or when nobody is interested any more.
+        let (sender, chunks) = mpsc::channel();
+        // The thread ends when QEMU closes its side, or when the receiver is dropped.
         thread::spawn(move || {
             let mut chunk = [0; 4096];
             while let Ok(read @ 1..) = reader.read(&mut chunk) {
@@ -89,13 +90,13 @@ impl Serial {
         });
         Ok(Self {
             socket,
-            chunks: coming,
+            chunks,
             transcript: String::new(),
             parsed_len: 0,
         })
     }
 
-    /// Everything the guest has said.
+    /// Returns all output of the guest so far.
     pub fn transcript(&self) -> &str {
         &self.transcript
     }
@@ -103,7 +104,7 @@ impl Serial {
     /// Sends the guest a byte.
     ///
     /// # Errors
-    /// If QEMU has gone.
+    /// If QEMU has exited.
     pub fn send(&mut self, byte: u8) -> Result<()> {
         Ok(self.socket.write_all(&[byte])?)
     }
@@ -111,7 +112,7 @@ impl Serial {
     /// Waits until the guest is ready to be moved.
     ///
     /// # Errors
-    /// If the guest says something else, or nothing in time.
+    /// If the guest prints an unexpected line, or nothing in time.
     pub fn wait_until_ready(&mut self, vcpus: u32) -> Result<()> {
         let deadline = Instant::now() + STEP_TIMEOUT;
         while let Some(line) = self.next_line(deadline)? {
@@ -123,49 +124,56 @@ impl Serial {
                 return Err(format!("the guest sees {count} vCPUs, not {vcpus}").into());
             }
             if line.starts_with("PANIC") {
-                return Err(format!("the guest says: {line}").into());
+                return Err(format!("output of the guest: {line}").into());
             }
         }
-        Err("the guest did not get ready in time".into())
+        Err("timeout while waiting for the guest's READY line".into())
     }
 
-    /// Reads what the guest finds after it has been moved, to its end. If its timers have not come after `timers` it is told
-    /// that they will not.
+    /// Reads the findings of a moved guest, up to the end. If its timers have not fired after
+    /// `timers`, tells the guest not to wait for them.
     ///
     /// # Errors
-    /// If the guest says what makes no sense, or nothing in time.
+    /// If the guest prints an unexpected line, or nothing in time.
     pub fn findings(&mut self, timers: Duration) -> Result<Findings> {
         let mut findings = Findings::default();
         let start = Instant::now();
-        let mut told = false;
+        let mut gave_up_timers = false;
         loop {
-            let patience = if told { timers + STEP_TIMEOUT } else { timers };
-            let Some(line) = self.next_line(start + patience)? else {
-                if told {
-                    return Err("the guest did not come to its end in time".into());
+            let timeout = if gave_up_timers {
+                timers + STEP_TIMEOUT
+            } else {
+                timers
+            };
+            let Some(line) = self.next_line(start + timeout)? else {
+                if gave_up_timers {
+                    return Err("timeout while waiting for the guest's DONE line".into());
                 }
-                told = true;
+                gave_up_timers = true;
                 self.send(b'T')?;
                 continue;
             };
             if let Some(count) = line.strip_prefix("DONE ") {
                 let count: usize = count.parse()?;
-                let heard = findings.differences.len();
-                if count == heard {
+                let received = findings.differences.len();
+                if count == received {
                     return Ok(findings);
                 }
-                return Err(format!("the guest counts {count} differences, told {heard}").into());
+                return Err(format!(
+                    "the guest reports {count} differences, but {received} were received"
+                )
+                .into());
             }
             if line.starts_with("PANIC") {
-                return Err(format!("the guest says: {line}").into());
+                return Err(format!("output of the guest: {line}").into());
             }
             findings
                 .parse_line(&line)
-                .ok_or_else(|| format!("the guest says what is not understood: {line:?}"))?;
+                .ok_or_else(|| format!("unexpected line of the guest: {line:?}"))?;
         }
     }
 
-    /// The next whole line, or nothing if none comes before the deadline.
+    /// Returns the next whole line, or `None` at the deadline.
     fn next_line(&mut self, deadline: Instant) -> Result<Option<String>> {
         loop {
             if let Some(length) = self.transcript[self.parsed_len..].find('\n') {
@@ -178,8 +186,8 @@ impl Serial {
                 }
                 return Ok(Some(line));
             }
-            let patience = deadline.saturating_duration_since(Instant::now());
-            match self.chunks.recv_timeout(patience) {
+            let timeout = deadline.saturating_duration_since(Instant::now());
+            match self.chunks.recv_timeout(timeout) {
                 Ok(chunk) => self.transcript += &String::from_utf8_lossy(&chunk),
                 Err(RecvTimeoutError::Timeout) => return Ok(None),
                 Err(RecvTimeoutError::Disconnected) => {
@@ -191,7 +199,7 @@ impl Serial {
 }
 
 impl Findings {
-    /// Takes one line in; nothing if it is none that a guest says.
+    /// Parses one line. Returns `None` if it is not a line of a guest.
     fn parse_line(&mut self, line: &str) -> Option<()> {
         let words: Vec<_> = line.split(' ').collect();
         let (kind, rest) = words.split_first()?;
@@ -203,24 +211,25 @@ impl Findings {
                 expected: value(expected)?,
                 found: value(found)?,
             }),
-            ("VALUE", [register, is]) => {
-                self.values.push((vcpu, (*register).to_owned(), value(is)?));
+            ("VALUE", [register, word]) => {
+                self.values
+                    .push((vcpu, (*register).to_owned(), value(word)?));
             }
             ("COUNT", [count]) => self.counts.push((vcpu, value(count)??)),
-            ("TIMER", [which]) => self.timers.push((vcpu, which.chars().next()?)),
-            // That one is missing among those that came says the same.
+            ("TIMER", [timer]) => self.timers.push((vcpu, timer.chars().next()?)),
+            // The absence of a TIMER line has the same meaning.
             ("NOTIMER", [_]) => {}
-            ("EXPIRED", [which]) => self.expired_timers.push((vcpu, which.chars().next()?)),
+            ("EXPIRED", [timer]) => self.expired_timers.push((vcpu, timer.chars().next()?)),
             _ => return None,
         }
         Some(())
     }
 }
 
-/// A value as guests write it.
+/// Parses a value as guests write it.
 #[expect(
     clippy::option_option,
-    reason = "outer: understood or not; inner: there is such a register or not"
+    reason = "outer: valid or not; inner: defined register or not"
 )]
 fn value(word: &str) -> Option<Option<u64>> {
     if word == "UNDEF" {
@@ -234,9 +243,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_guests_say() {
-        let (ours, mut guest) = UnixStream::pair().unwrap();
-        let mut serial = Serial::new(ours).unwrap();
+    fn guest_lines_are_parsed() {
+        let (test_end, mut guest) = UnixStream::pair().unwrap();
+        let mut serial = Serial::new(test_end).unwrap();
         guest.write_all(b"READY 2 GICv3\r\n").unwrap();
         serial.wait_until_ready(2).unwrap();
         guest
@@ -255,12 +264,12 @@ mod tests {
     }
 
     #[test]
-    fn what_guests_should_not_say() {
-        for said in ["DONE 1\n", "PANIC 0 96000000 40080000\n", "DIFF 0 X\n"] {
-            let (ours, mut guest) = UnixStream::pair().unwrap();
-            guest.write_all(said.as_bytes()).unwrap();
-            let mut serial = Serial::new(ours).unwrap();
-            assert!(serial.findings(STEP_TIMEOUT).is_err(), "{said}");
+    fn unexpected_guest_lines_are_errors() {
+        for output in ["DONE 1\n", "PANIC 0 96000000 40080000\n", "DIFF 0 X\n"] {
+            let (test_end, mut guest) = UnixStream::pair().unwrap();
+            guest.write_all(output.as_bytes()).unwrap();
+            let mut serial = Serial::new(test_end).unwrap();
+            assert!(serial.findings(STEP_TIMEOUT).is_err(), "{output}");
         }
     }
 }

@@ -1,7 +1,7 @@
-//! Other programs: finding them, installing what is missing, running them.
+//! Other programs: finding them, installing missing ones, running them.
 //!
-//! A program that is missing is never a reason to skip a test: it is installed (Debian, as root), or the task fails and
-//! says which command installs it.
+//! A missing program is never a reason to skip a test. It is installed (on Debian, as root), or the
+//! task fails with the command that installs it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,16 +13,16 @@ use crate::Result;
 /// A program and the Debian package that has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Tool {
-    /// What is run.
+    /// Name of the program.
     pub program: &'static str,
-    /// What is installed.
+    /// Name of the package.
     pub package: &'static str,
 }
 
-/// Sees to it that all of `tools` are there.
+/// Installs the missing ones of `tools`.
 ///
 /// # Errors
-/// If one is missing and cannot be installed; the text says what to do.
+/// If one is missing and cannot be installed, with the command to run.
 pub fn ensure_installed(tools: &[Tool]) -> Result<()> {
     let missing = |tools: &[Tool]| {
         let mut packages: Vec<_> = tools
@@ -38,7 +38,7 @@ pub fn ensure_installed(tools: &[Tool]) -> Result<()> {
         return Ok(());
     }
     let names = packages.join(" ");
-    let advice = format!("this needs {names}: apt-get install {names}");
+    let advice = format!("missing packages {names}: apt-get install {names}");
     if !rustix::process::geteuid().is_root() || !is_present("apt-get") {
         return Err(advice.into());
     }
@@ -51,7 +51,7 @@ pub fn ensure_installed(tools: &[Tool]) -> Result<()> {
             .args(&packages);
         run(&mut command)
     };
-    // Package lists that are missing or out of date are the usual reason for a first failure.
+    // The usual reason for a first failure is missing or outdated package lists.
     if install().is_err() {
         run(Command::new("apt-get").args(["-q", "update"]))?;
         install()?;
@@ -63,16 +63,16 @@ pub fn ensure_installed(tools: &[Tool]) -> Result<()> {
     }
 }
 
-/// Whether there is such a program.
+/// Returns `true` if the program is in PATH.
 fn is_present(program: &str) -> bool {
     env::var_os("PATH")
         .is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
-/// Runs a command to its end, quietly, and gives what it wrote.
+/// Runs a command to its end, quietly, and returns its output.
 ///
 /// # Errors
-/// If it cannot be started or does not succeed; the text has the command and the end of what it wrote.
+/// If it cannot be started or fails, with the command and the end of its output.
 pub fn run(command: &mut Command) -> Result<Output> {
     let output = command
         .output()
@@ -82,8 +82,8 @@ pub fn run(command: &mut Command) -> Result<Output> {
     }
     let mut text = format!("`{}` failed ({})", format_command(command), output.status);
     for stream in [&output.stdout, &output.stderr] {
-        let said = String::from_utf8_lossy(stream);
-        let lines: Vec<_> = said.lines().collect();
+        let output = String::from_utf8_lossy(stream);
+        let lines: Vec<_> = output.lines().collect();
         for line in &lines[lines.len().saturating_sub(15)..] {
             let _ = write!(text, "\n  {line}");
         }
@@ -91,10 +91,10 @@ pub fn run(command: &mut Command) -> Result<Output> {
     Err(text.into())
 }
 
-/// What a command writes to its standard output, as text without the last line end.
+/// Returns the standard output of a command as text, without the last line end.
 ///
 /// # Errors
-/// Those of [`run`].
+/// For the reasons of [`run`].
 pub fn output_of(command: &mut Command) -> Result<String> {
     let output = run(command)?;
     Ok(String::from_utf8_lossy(&output.stdout)
@@ -102,7 +102,7 @@ pub fn output_of(command: &mut Command) -> Result<String> {
         .to_owned())
 }
 
-/// The command as one types it, for messages.
+/// Returns the command as text, for messages.
 pub fn format_command(command: &Command) -> String {
     let mut text = command.get_program().to_string_lossy().into_owned();
     for argument in command.get_args().map(OsStr::to_string_lossy) {

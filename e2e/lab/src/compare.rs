@@ -1,7 +1,8 @@
-//! `cargo xtask lab compare`: what a kernel of one's own changes of KVM's interface, against recorded kernels. An ABI regression test.
+//! `cargo xtask lab compare`: an ABI regression test of a local kernel's KVM interface against
+//! recorded kernels.
 //!
-//! The kernel is recorded as `lab record` does, on each CPU model, and compared by `cpreg diff`, whose words are printed. Against what: the recorded hosts that `--to` names, else
-//! the newest recorded kernel.
+//! Records the kernel as `lab record` does, on each CPU model, and prints the output of `cpreg
+//! diff`. The reference is each recorded host that `--to` names, or the newest recorded kernel.
 
 use std::process::Command;
 
@@ -14,21 +15,21 @@ use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::{Result, tool};
 
-/// Few, and different: without and with what later architectures added.
+/// Two different models: one without and one with the features of later architectures.
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
-/// Show what a kernel of your own changes of KVM's interface
+/// Show what a local kernel changes of KVM's interface
 #[derive(Debug, Args)]
 pub(crate) struct CompareArgs {
     #[command(flatten)]
     kernels: KernelArgs,
-    /// A CPU model, any number of times
+    /// CPU model (repeatable)
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
-    /// A recorded kernel to compare with, any number of times; the newest if none is given
+    /// Recorded kernel to compare with (repeatable; default: the newest)
     #[arg(long = "to", value_name = "linux-VERSION")]
     references: Vec<String>,
-    /// The features of the guests that are compared
+    /// vCPU features of the compared guests
     #[arg(long, value_name = "NAMES", default_value = "pmu")]
     features: String,
 }
@@ -45,46 +46,46 @@ pub(crate) fn run(lab: &Lab, arguments: &CompareArgs) -> Result<()> {
     let files = record(lab, &hosts, &folder)?;
     let cpreg = Cpreg::build()?;
     let features = &arguments.features;
-    let mut others = arguments.references.clone();
-    if others.is_empty() {
-        others.push(newest(&cpreg)?);
+    let mut references = arguments.references.clone();
+    if references.is_empty() {
+        references.push(newest(&cpreg)?);
     }
-    let mut differ = Vec::new();
+    let mut different = Vec::new();
     for (file, cpu) in files.iter().zip(&cpus) {
-        for other in &others {
-            let recorded = format!("{other}/{cpu}/{features}");
+        for reference in &references {
+            let recorded = format!("{reference}/{cpu}/{features}");
             println!(
                 "== {} against {recorded}",
                 EmulatedHost::new(kernel, cpu).name()
             );
             let mut command = Command::new(cpreg.program());
-            let ours = format!("{}/{features}", file.display());
-            let done = command.arg("diff").arg(&recorded).arg(&ours).output()?;
-            print!("{}", String::from_utf8_lossy(&done.stdout));
-            match done.status.code() {
+            let local = format!("{}/{features}", file.display());
+            let output = command.arg("diff").arg(&recorded).arg(&local).output()?;
+            print!("{}", String::from_utf8_lossy(&output.stdout));
+            match output.status.code() {
                 Some(0) => {}
-                Some(1) => differ.push(recorded),
+                Some(1) => different.push(recorded),
                 _ => {
-                    let said = String::from_utf8_lossy(&done.stderr);
+                    let stderr = String::from_utf8_lossy(&output.stderr);
                     return Err(format!(
                         "`{}`: {}",
                         tool::format_command(&command),
-                        said.trim_end()
+                        stderr.trim_end()
                     )
                     .into());
                 }
             }
         }
     }
-    if differ.is_empty() {
+    if different.is_empty() {
         println!("no difference");
         Ok(())
     } else {
-        Err(format!("{} differs from {}", kernel.release, differ.join(", ")).into())
+        Err(format!("{} differs from {}", kernel.release, different.join(", ")).into())
     }
 }
 
-/// The recorded kernel with the highest version: `linux-7.3.4`.
+/// Returns the recorded kernel with the highest version, such as `linux-7.3.4`.
 fn newest(cpreg: &Cpreg) -> Result<String> {
     let listed = tool::output_of(Command::new(cpreg.program()).arg("hosts"))?;
     let names = listed.lines().filter_map(|line| line.split(' ').next());

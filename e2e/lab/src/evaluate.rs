@@ -1,33 +1,34 @@
-//! [`evaluate`]: how a move of the example VMM's guest went, by what the VMM said at both ends, line by line, and its exit statuses.
+//! [`evaluate`]: the outcome of a move of the example VMM's guest, from the output lines of the VMM
+//! at both ends and its exit statuses.
 
 use std::fs;
 use std::path::Path;
 
 use e2e_framework::Result;
 
-/// What one end said, and its exit status.
+/// Output and exit status of one end.
 #[derive(Clone, Debug)]
 pub(crate) struct VmmOutput {
     pub(crate) text: String,
     pub(crate) status: String,
 }
 
-/// How a move went, when it went well.
+/// Outcome of a successful or refused move.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum MoveOutcome {
-    /// The guest goes on at the destination, its registers intact.
+    /// The guest runs at the destination with intact registers.
     Moved {
-        /// What it took, in the VMM's words.
+        /// Figures of the move, as the VMM prints them.
         figures: String,
     },
-    /// It was refused before anything was touched, and goes on at the source.
+    /// The guest was refused before anything was touched, and continues at the source.
     Refused {
-        /// All reasons, in the VMM's words.
+        /// All reasons, as the VMM prints them.
         reasons: Vec<String>,
     },
 }
 
-/// What the guest was seen to have done.
+/// Progress that a guest reported.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GuestProgress {
     pub(crate) rounds: u64,
@@ -36,16 +37,16 @@ pub(crate) struct GuestProgress {
     pub(crate) is_intact: bool,
 }
 
-/// What the VMM says when a guest has come.
+/// Line that the VMM prints when a guest has arrived.
 const ARRIVED_LINE: &str = "the guest runs here";
-/// What it says when it stays.
-const STAYED_LINE: &str = "the guest goes on at the source";
+/// Line that the VMM prints when the guest stays.
+const STAYED_LINE: &str = "the guest continues at the source";
 
 impl VmmOutput {
-    /// Reads what an end left in its results.
+    /// Reads the output that an end left in its results.
     ///
     /// # Errors
-    /// If it left none, because it did not get that far.
+    /// If the end left no output.
     pub(crate) fn read(results: &Path, name: &str) -> Result<Self> {
         let read = |name: &str| {
             let path = results.join(name);
@@ -57,7 +58,7 @@ impl VmmOutput {
         })
     }
 
-    /// What it said after the guest had come.
+    /// Returns the output after the arrival of the guest.
     pub(crate) fn after_arrival(&self) -> Self {
         let (_, after) = self.text.split_once(ARRIVED_LINE).unwrap_or_default();
         Self {
@@ -66,20 +67,20 @@ impl VmmOutput {
         }
     }
 
-    /// Whether the guest ever ran there, having come.
+    /// Returns `true` if a guest arrived and ran at this end.
     pub(crate) fn has_run(&self) -> bool {
         self.text.lines().any(|line| line == ARRIVED_LINE)
     }
 
     fn lines(&self, start: &str) -> Vec<String> {
-        let found = self
+        let lines = self
             .text
             .lines()
             .filter_map(|line| line.strip_prefix(start));
-        found.map(str::to_owned).collect()
+        lines.map(str::to_owned).collect()
     }
 
-    /// Its exit status and its lines, for a message.
+    /// Returns the exit status and the lines, for a message.
     pub(crate) fn indented(&self) -> String {
         let lines = self.text.lines();
         lines.fold(format!("({})\n", self.status), |all, line| {
@@ -87,19 +88,19 @@ impl VmmOutput {
         })
     }
 
-    /// Whether a guest that stayed goes on: it did more after that was said.
+    /// Checks that a guest that stayed made progress after the failed move.
     ///
     /// # Errors
-    /// What it says if it does not, or lost something.
+    /// Fails with the missing progress, or with a lost register.
     pub(crate) fn check_guest_continues(&self) -> std::result::Result<(), String> {
         let (before, after) = self
             .text
             .split_once(STAYED_LINE)
-            .ok_or("no word that it stays")?;
+            .ok_or("the source does not report that the guest stays")?;
         let (before, after) = (parse_progress(before), parse_progress(after));
         match (before.last(), after.last()) {
             (Some(before), Some(after)) => after.check_advanced_since(*before),
-            _ => Err("it was not seen on both sides of that".to_owned()),
+            _ => Err("the guest has no progress lines before or after the failed move".to_owned()),
         }
     }
 }
@@ -110,11 +111,11 @@ impl GuestProgress {
         if !(self.is_intact && before.is_intact) {
             Err("the guest lost something".to_owned())
         } else if self.rounds <= before.rounds {
-            Err("the guest counts no further".to_owned())
+            Err("the guest's rounds do not increase".to_owned())
         } else if self.virtual_ticks <= before.virtual_ticks {
-            Err("CNTV fires no more".to_owned())
+            Err("CNTV no longer fires".to_owned())
         } else if !physical {
-            Err("CNTP fires no more".to_owned())
+            Err("CNTP no longer fires".to_owned())
         } else {
             Ok(())
         }
@@ -138,14 +139,14 @@ pub(crate) fn parse_progress(text: &str) -> Vec<GuestProgress> {
     lines.collect()
 }
 
-/// Whether both ends agree on how it went, and the guest is well where it is.
+/// Checks that both ends agree on the outcome, and that the guest is well.
 ///
 /// # Errors
-/// What is wrong, and all that both said.
+/// Fails with the contradiction, and the output of both ends.
 pub(crate) fn evaluate(source: &VmmOutput, destination: &VmmOutput) -> Result<MoveOutcome> {
-    let wrong = |why: &str| {
+    let error = |reason: &str| {
         format!(
-            "{why}\n  source {}  destination {}",
+            "{reason}\n  source {}  destination {}",
             source.indented(),
             destination.indented()
         )
@@ -153,50 +154,57 @@ pub(crate) fn evaluate(source: &VmmOutput, destination: &VmmOutput) -> Result<Mo
     let refused = source.lines("refused: ");
     if source.status == "0" && source.text.contains("migrated: ") && destination.has_run() {
         if !matches!(destination.status.as_str(), "0" | "1") {
-            return Err(wrong("the guest moved, and then").into());
+            return Err(error("the guest moved, but the destination failed afterwards").into());
         }
         let (before, after) = (
             parse_progress(&source.text),
             parse_progress(&destination.after_arrival().text),
         );
         let (Some(before), Some(after)) = (before.last(), after.last()) else {
-            return Err(wrong("the guest was not seen at both ends").into());
+            return Err(error("the guest did not report at both ends").into());
         };
         after
             .check_advanced_since(*before)
-            .map_err(|why| wrong(&why))?;
+            .map_err(|reason| error(&reason))?;
         let figures = source.lines("migrated: ").join("; ");
         Ok(MoveOutcome::Moved { figures })
     } else if [source, destination].iter().all(|end| end.status == "1")
         && !destination.has_run()
         && !refused.is_empty()
     {
-        source.check_guest_continues().map_err(|why| wrong(&why))?;
+        source
+            .check_guest_continues()
+            .map_err(|reason| error(&reason))?;
         if source.text.contains("pre-copy: ") {
-            return Err(wrong("it was refused when it was under way already").into());
+            return Err(error("the guest was refused after the migration had started").into());
         }
         Ok(MoveOutcome::Refused { reasons: refused })
     } else {
-        Err(wrong("neither moved nor refused").into())
+        Err(error("neither moved nor refused").into())
     }
 }
 
 impl MoveOutcome {
-    /// The registers that stood in the way, or what else did: the first word of a reason. What is proposed is no reason.
+    /// Returns the first word of each reason: a blocking register or another blocker. Proposals are
+    /// not reasons.
     pub(crate) fn blockers(&self) -> Vec<String> {
         let Self::Refused { reasons } = self else {
             return Vec::new();
         };
         let mut names: Vec<String> = Vec::new();
-        let is_proposal = |reason: &str| reason.starts_with("with ") || reason.starts_with("even ");
+        let is_proposal = |reason: &str| {
+            ["`--accept ", "all of these changes "]
+                .iter()
+                .any(|prefix| reason.starts_with(prefix))
+        };
         for reason in reasons.iter().filter(|reason| !is_proposal(reason)) {
-            let about = match reason.split_once(": ") {
-                Some((vcpus, about)) if vcpus.starts_with("vCPU") => about,
+            let subject = match reason.split_once(": ") {
+                Some((vcpus, subject)) if vcpus.starts_with("vCPU") => subject,
                 _ => reason,
             };
-            let about = about.strip_prefix("the ").unwrap_or(about);
-            let end = about.find([' ', ':', ',']).unwrap_or(about.len());
-            let name = about.get(..end).unwrap_or(about).to_owned();
+            let subject = subject.strip_prefix("the ").unwrap_or(subject);
+            let end = subject.find([' ', ':', ',']).unwrap_or(subject.len());
+            let name = subject.get(..end).unwrap_or(subject).to_owned();
             if !names.contains(&name) {
                 names.push(name);
             }
@@ -221,26 +229,26 @@ mod tests {
     const FIVE: &str = "guest: 5 rounds, timers v 5 p 5, registers intact\n";
 
     #[test]
-    fn a_move_is_judged_by_both_ends() {
+    fn both_ends_decide_the_outcome() {
         let source = output(&format!("{THREE}migrated: pre-copied 3 pages\n"), "0");
-        let comes = |line: &str| output(&format!("{ARRIVED_LINE}\n{line}"), "0");
-        let moved = evaluate(&source, &comes(FIVE)).unwrap();
+        let arrived = |line: &str| output(&format!("{ARRIVED_LINE}\n{line}"), "0");
+        let moved = evaluate(&source, &arrived(FIVE)).unwrap();
         assert!(matches!(moved, MoveOutcome::Moved { .. }));
-        // One that does not count, or whose timer is silent, or lost something, is not well.
-        assert!(evaluate(&source, &comes(THREE)).is_err());
-        for wrong in ["v 5 p 3", "v 3 p 5"] {
-            let line = FIVE.replace("v 5 p 5", wrong);
-            assert!(evaluate(&source, &comes(&line)).is_err(), "{line}");
+        // A guest without progress, with a silent timer or with lost registers is not well.
+        assert!(evaluate(&source, &arrived(THREE)).is_err());
+        for stalled in ["v 5 p 3", "v 3 p 5"] {
+            let line = FIVE.replace("v 5 p 5", stalled);
+            assert!(evaluate(&source, &arrived(&line)).is_err(), "{line}");
         }
-        assert!(evaluate(&source, &comes(&FIVE.replace("intact", "lost"))).is_err());
+        assert!(evaluate(&source, &arrived(&FIVE.replace("intact", "lost"))).is_err());
         assert!(evaluate(&source, &output(FIVE, "0")).is_err());
         assert!(evaluate(&source, &output("", "2")).is_err());
     }
 
     #[test]
     fn a_refusal_leaves_the_guest_where_it_was() {
-        let reason = "vCPU 0: PSCI_VERSION is 0x10003, here 0x10001: no; do something";
-        let proposal = "with --accept PSCI_VERSION on the receiver 0x10003 would become 0x10001";
+        let reason = "vCPU 0: PSCI_VERSION is 0x10003, this host has 0x10001: no; do something";
+        let proposal = "`--accept PSCI_VERSION` on the receiver changes 0x10003 to 0x10001";
         let source = output(
             &format!("{THREE}refused: {reason}\nrefused: {proposal}\n{STAYED_LINE}\n{FIVE}"),
             "1",
@@ -259,9 +267,9 @@ mod tests {
     }
 
     #[test]
-    fn what_came_may_go_back() {
-        let there = output(&format!("{ARRIVED_LINE}\n{FIVE}migrated: x\n"), "0");
-        let home = output(&format!("{ARRIVED_LINE}\n{}", FIVE.replace('5', "7")), "0");
-        assert!(evaluate(&there.after_arrival(), &home).is_ok());
+    fn a_round_trip_is_evaluated_from_the_arrival() {
+        let outbound = output(&format!("{ARRIVED_LINE}\n{FIVE}migrated: x\n"), "0");
+        let inbound = output(&format!("{ARRIVED_LINE}\n{}", FIVE.replace('5', "7")), "0");
+        assert!(evaluate(&outbound.after_arrival(), &inbound).is_ok());
     }
 }

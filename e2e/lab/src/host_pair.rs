@@ -1,7 +1,8 @@
-//! Two emulated hosts that are connected: one boot of both, each with a job of its own.
+//! Two connected emulated hosts: one boot of both, each with a job of its own.
 //!
-//! The connection is a network of two, where both kernels have a driver at hand, else a second serial line: QEMU's `virt` has a second PL011 if it is asked
-//! for one (9.1 and later), `/dev/ttyAMA1` to every kernel. What goes over it is the jobs' business.
+//! The connection is a network of two if both kernels have a network driver available. Otherwise it
+//! is a second serial line: QEMU's `virt` offers a second PL011 on request (9.1 and later), which
+//! every kernel names `/dev/ttyAMA1`. The jobs decide on its use.
 
 use std::path::PathBuf;
 use std::thread;
@@ -14,45 +15,46 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
 
-/// The second serial port of the machine.
+/// Second serial port of the machine.
 pub(crate) const SERIAL: &str = "/dev/ttyAMA1";
 
-/// Two hosts.
+/// Two connected hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct HostPair<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) cpu: &'a Cpu,
     pub(crate) kernels: [&'a Kernel; 2],
     pub(crate) serial: bool,
-    /// The folder below `results` where what they said stays.
+    /// Folder below `results` for the output of the hosts.
     pub(crate) results: &'a str,
 }
 
 impl HostPair<'_> {
-    /// Whether a pair of kernels needs the serial line.
+    /// Returns `true` if these kernels need the serial line.
     pub(crate) fn needs_serial(kernels: [&Kernel; 2]) -> bool {
         !kernels.iter().all(|kernel| kernel.has_network())
     }
 
-    /// Boots both, and has each do its job, which may take `time` beyond the boot.
+    /// Boots both hosts and runs their jobs, which may take `time` in addition to the boot.
     ///
     /// # Errors
-    /// If a host does not boot or not end.
+    /// If a host does not boot or does not shut down.
     pub(crate) fn run(&self, jobs: &[Job; 2], time: Duration) -> Result<()> {
-        // A socket's path has a hundred characters; the lab folder's may have more.
+        // The path of a socket is limited to about a hundred characters. The lab folder's may be
+        // longer.
         let sockets = tempfile::Builder::new().prefix("cpreg-lab-").tempdir()?;
         let socket = sockets.path().join("wire");
-        let wire = |listens| {
+        let wire = |is_listener| {
             let socket = socket.clone();
             if self.serial {
                 Wire::Serial {
                     socket,
-                    is_listener: listens,
+                    is_listener,
                 }
             } else {
                 Wire::Network {
                     socket,
-                    is_listener: listens,
+                    is_listener,
                 }
             }
         };
@@ -67,12 +69,12 @@ impl HostPair<'_> {
             let first = start(0);
             let second = second
                 .join()
-                .unwrap_or_else(|_| Err("a thread died".into()));
+                .unwrap_or_else(|_| Err("a thread panicked".into()));
             first.and(second)
         })
     }
 
-    /// Where what a host brought back is.
+    /// Returns the folder with the results of a host.
     pub(crate) fn results_of(&self, number: usize) -> PathBuf {
         let [first, second] = self.kernels.map(|kernel| &kernel.version);
         let end = self.kernels[number].version.as_str();
@@ -84,10 +86,10 @@ impl HostPair<'_> {
             .join(name)
     }
 
-    /// What a host's script begins with.
+    /// Returns the beginning of a host's script.
     pub(crate) fn setup_script(&self, number: usize) -> String {
         if self.serial {
-            // A kernel that does not see the second port must say so, and not wait for it.
+            // A kernel without the second port must report that instead of waiting for it.
             format!("[ -c {SERIAL} ] || {{ echo 'no {SERIAL} here' > /out/said; exit 2; }}\n")
         } else {
             format!(
@@ -98,7 +100,7 @@ impl HostPair<'_> {
     }
 }
 
-/// A host's address in the network of two.
+/// Returns the address of a host in the network of two.
 pub(crate) const fn address(number: usize) -> &'static str {
     if number == 0 { "10.0.0.1" } else { "10.0.0.2" }
 }

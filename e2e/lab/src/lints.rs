@@ -1,4 +1,4 @@
-//! `cargo xtask lab clippy`: the lints of the code that only an arm64 compiler sees.
+//! `cargo xtask lab clippy`: lints of the code that only an arm64 compiler sees.
 
 use e2e_framework::Result;
 use e2e_framework::lab::folder::Lab;
@@ -7,10 +7,10 @@ use e2e_framework::lab::toolchain::{Toolchain, run_checked};
 /// Crates with code that only an arm64 compiler sees.
 const ARM64_ONLY: [&str; 2] = ["cpreg-kvm", "cpreg-vmm"];
 
-/// `cargo xtask lab clippy`: the lints of the code that only an arm64 compiler sees.
+/// Runs `cargo xtask lab clippy`.
 ///
 /// # Errors
-/// If there are any.
+/// If clippy reports a lint.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
     let toolchain = lab.with_make_lock(|| Toolchain::ensure(&lab.folder))?;
     let mut command = toolchain.cargo("clippy");

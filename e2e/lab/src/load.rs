@@ -1,4 +1,5 @@
-//! `cargo xtask lab load`: saved states loaded by Debian's QEMUs under KVM of real kernels, and what became of each.
+//! `cargo xtask lab load`: loads saved states into Debian's QEMUs under KVM of real kernels, and
+//! prints each outcome.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -18,10 +19,10 @@ use e2e_framework::{Result, parallel};
 pub(crate) struct LoadArgs {
     #[command(flatten)]
     kernels: KernelArgs,
-    /// The DEFAULT_CPU model
+    /// CPU model
     #[arg(long, value_name = "MODEL[+MODE]", value_parser = Cpu::parse, default_value = DEFAULT_CPU)]
     cpu: Cpu,
-    /// A QEMU, any number of times; each if none is given
+    /// QEMU series (repeatable; default: each)
     #[arg(long = "qemu", value_name = "SERIES", value_parser = SERIES)]
     series: Vec<String>,
     /// Streams of the lab's guest
@@ -52,8 +53,8 @@ pub(crate) fn run(lab: &Lab, arguments: &LoadArgs) -> Result<()> {
     let failed = Mutex::new(Vec::new());
     parallel::for_each(MAX_CONCURRENT_HOSTS, kernels.iter(), |kernel| {
         let host = EmulatedHost::new(kernel, &arguments.cpu);
-        let done = load_on_host(lab, &loads, &host, &attempts);
-        if let (Err(error), Ok(mut failed)) = (done, failed.lock()) {
+        let result = load_on_host(lab, &loads, &host, &attempts);
+        if let (Err(error), Ok(mut failed)) = (result, failed.lock()) {
             failed.push(error.to_string());
         }
     });
@@ -65,7 +66,7 @@ pub(crate) fn run(lab: &Lab, arguments: &LoadArgs) -> Result<()> {
     }
 }
 
-/// All of them on one host.
+/// Loads all streams on one host.
 fn load_on_host(
     lab: &Lab,
     loads: &LoadCache,

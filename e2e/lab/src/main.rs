@@ -1,25 +1,26 @@
-//! The lab: real Debian arm64 kernels with real KVM, under an emulating QEMU. `cargo xtask lab`; `e2e/lab/README.md` is its manual.
+//! The lab: real Debian arm64 kernels with real KVM, under an emulating QEMU. `e2e/lab/README.md`
+//! is the manual of `cargo xtask lab`.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
 //! | [`record`] | `lab record`: `cpreg probe kvm` on many hosts |
 //! | [`run`](mod@run) | `lab run`: a command of the workspace in one host |
-//! | [`matrix`] | `lab matrix`: what moves between which kernels |
+//! | [`matrix`] | `lab matrix`: guests that move between kernels |
 //! | [`load`] | `lab load`: saved states into QEMUs |
 //! | [`migrate`] | `lab migrate`: the example VMM's guest between each two hosts |
-//! | [`migrate_table`] | what came of that, as kept |
-//! | [`host_pair`] | two hosts in one boot of both, connected |
+//! | [`migrate_table`] | kept results of those moves |
+//! | [`host_pair`] | two connected hosts in one boot |
 //! | [`trips`] | the moves of that guest between them |
-//! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, with `cpreg relay` between them |
-//! | [`evaluate`] | how a move went |
-//! | [`compare`] | `lab compare`: a kernel of one's own against recorded ones |
-//! | [`mod@test`] | `lab test`: what CI runs |
+//! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, through `cpreg relay` |
+//! | [`evaluate`] | outcome of a move |
+//! | [`compare`] | `lab compare`: a local kernel against recorded ones |
+//! | [`mod@test`] | `lab test`: the tests that CI runs |
 //! | [`lints`] | `lab clippy`: the lints of code that only an arm64 compiler sees |
-//! | [`options`] | what several commands take |
+//! | [`options`] | arguments shared by several commands |
 //!
-//! The emulated hosts themselves are in `e2e_framework::lab`.
+//! The emulated hosts themselves live in `e2e_framework::lab`.
 #![forbid(unsafe_code)]
-// The lab talks to the person who started it.
+// The lab prints for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod compare;
@@ -44,7 +45,8 @@ use e2e_framework::Result;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::kernels;
 
-/// The lab: real arm64 kernels with real KVM, under an emulating QEMU. e2e/lab/README.md is the manual
+/// Lab with real arm64 kernels and real KVM, under an emulating QEMU. The manual is
+/// e2e/lab/README.md
 #[derive(Debug, Parser)]
 #[command(name = "lab", bin_name = "cargo xtask lab", max_term_width = 100)]
 struct Arguments {
@@ -63,11 +65,11 @@ enum Command {
     Relay(relay::RelayArgs),
     Compare(compare::CompareArgs),
     Matrix(matrix::MatrixArgs),
-    /// Run what CI runs: three kernels, two CPU models
+    /// Run the tests of CI: three kernels, two CPU models
     Test,
     /// Lint the code that only an arm64 compiler sees
     Clippy,
-    /// Fetch what `test` needs, and build nothing
+    /// Fetch the inputs of `test`, and build nothing
     #[command(hide = true)]
     Fetch,
 }

@@ -1,10 +1,13 @@
-//! `cargo xtask lab migrate`: the example VMM's guest moves live between two emulated hosts, from each of the kernels to each other.
+//! `cargo xtask lab migrate`: moves the example VMM's guest live between two emulated hosts, from
+//! each kernel to each other.
 //!
-//! Each two kernels are booted once, connected, and a guest is moved in either direction: with nothing consented to, and, if that is refused, with
-//! `--accept low`. What came of it is kept in `docs/vmm-matrix/CPU.jsonl`, a line for each source and destination, and what is there is not tried again;
-//! `docs/vmm-matrix.md` is made of these files by [`migrate_table`](super::migrate_table).
+//! Boots each two kernels once, connected, and moves a guest in either direction: without consent,
+//! and after a refusal with `--accept low`. `docs/vmm-matrix/CPU.jsonl` keeps the outcomes, a line
+//! for each source and destination. A kept move is not repeated.
+//! [`migrate_table`](super::migrate_table) renders these files as `docs/vmm-matrix.md`.
 //!
-//! With options that change what is moved, or with a kernel of one's own, moves are looked at, and nothing is kept.
+//! With options that change the moved VM, or with a local kernel, outcomes are printed and not
+//! kept.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -21,15 +24,16 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::kernels::Kernel;
 use e2e_framework::paths::repository;
 
-/// Without and with what later architectures added.
+/// Two models: one without and one with the features of later architectures.
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
-/// What is consented to, one after another.
+/// Consents of successive attempts.
 const CONSENTS: [Option<&str>; 2] = [None, Some("low")];
 
 /// Move the example VMM's guest, live, from each kernel to each other
 ///
-/// With --serial, --same-kernel, --round-trip, --kernel-image, --accept or --vcpus moves are looked at, and not kept.
+/// With --serial, --same-kernel, --round-trip, --kernel-image, --accept or --vcpus outcomes are
+/// printed and not kept.
 #[derive(Debug, Args)]
 #[expect(
     clippy::struct_excessive_bools,
@@ -38,34 +42,34 @@ const CONSENTS: [Option<&str>; 2] = [None, Some("low")];
 pub(crate) struct MigrateArgs {
     #[command(flatten)]
     kernels: KernelArgs,
-    /// A CPU model, any number of times
+    /// CPU model (repeatable)
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
-    /// Try again what is known
+    /// Repeat moves whose outcome is kept
     #[arg(long)]
     rerun: bool,
-    /// Where the tables go; docs/ if this is not given
+    /// Folder of the tables (default: docs/)
     #[arg(short = 'o', long = "output", value_name = "FOLDER")]
     folder: Option<PathBuf>,
-    /// Consent to this, any number of times, one after another
+    /// Consent of successive attempts (repeatable)
     #[arg(long = "accept", value_name = "SEVERITY")]
     consents: Vec<String>,
-    /// How many vCPUs the guest has
+    /// Number of vCPUs of the guest
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u8).range(1..))]
     vcpus: Option<u8>,
-    /// Connect the hosts by a serial line and not by a network
+    /// Connect the hosts by a serial line instead of a network
     #[arg(long)]
     serial: bool,
-    /// Move from each kernel to itself too
+    /// Also move from each kernel to itself
     #[arg(long)]
     same_kernel: bool,
-    /// Bring the guest back
+    /// Move the guest back
     #[arg(long)]
     round_trip: bool,
 }
 
 impl MigrateArgs {
-    /// Returns `true` if what is moved is other than what the tables are about.
+    /// Returns `true` if the options differ from those of the tables.
     fn is_exploratory(&self) -> bool {
         let is_other = self.kernels.has_images() || !self.consents.is_empty();
         self.serial || self.same_kernel || self.round_trip || is_other || self.vcpus.is_some()
@@ -77,7 +81,7 @@ impl MigrateArgs {
 /// # Errors
 /// If a move neither succeeds nor is refused.
 pub(crate) fn run(lab: &Lab, arguments: &MigrateArgs) -> Result<()> {
-    let looks = arguments.is_exploratory();
+    let is_exploratory = arguments.is_exploratory();
     let kernels = arguments.kernels.get(lab)?;
     let cpus = cpus_or_default(&arguments.cpus, &CPUS)?;
     let programs = lab.build_programs(&["cpreg-vmm"])?;
@@ -85,11 +89,11 @@ pub(crate) fn run(lab: &Lab, arguments: &MigrateArgs) -> Result<()> {
     let folder = arguments.folder.clone();
     let folder = folder.unwrap_or_else(|| repository().join("docs"));
     let mut failed = Vec::new();
-    // One pair after the other: each is two hosts.
+    // Pairs run one after the other, because each boots two hosts.
     for cpu in &cpus {
-        let mut kept = MoveTable::open(&folder, cpu)?;
-        for (place, first) in kernels.iter().enumerate() {
-            let skip = place + usize::from(!arguments.same_kernel);
+        let mut table = MoveTable::open(&folder, cpu)?;
+        for (index, first) in kernels.iter().enumerate() {
+            let skip = index + usize::from(!arguments.same_kernel);
             for second in kernels.iter().skip(skip) {
                 let pair = TripRunner {
                     hosts: HostPair {
@@ -101,17 +105,17 @@ pub(crate) fn run(lab: &Lab, arguments: &MigrateArgs) -> Result<()> {
                     },
                     program: &programs.join("cpreg-vmm"),
                 };
-                let known = |from: &Kernel, to: &Kernel| kept.has(&from.version, &to.version);
-                let is_known = known(first, second) && known(second, first);
-                if !looks && is_known && !arguments.rerun {
+                let has_move = |from: &Kernel, to: &Kernel| table.has(&from.version, &to.version);
+                let is_known = has_move(first, second) && has_move(second, first);
+                if !is_exploratory && is_known && !arguments.rerun {
                     continue;
                 }
                 match run_moves(&pair, arguments) {
                     Ok((lines, mut errors)) => {
                         failed.append(&mut errors);
-                        if !looks {
-                            kept.add(lines);
-                            kept.write(&folder)?;
+                        if !is_exploratory {
+                            table.add(lines);
+                            table.write(&folder)?;
                         }
                     }
                     Err(error) => failed.push(error.to_string()),
@@ -126,20 +130,23 @@ pub(crate) fn run(lab: &Lab, arguments: &MigrateArgs) -> Result<()> {
     }
 }
 
-/// The moves between two hosts; what came of them, and what failed.
+/// Runs the moves between two hosts. Returns the outcomes, and the failures.
 fn run_moves(pair: &TripRunner<'_>, arguments: &MigrateArgs) -> Result<(Vec<Line>, Vec<String>)> {
     let start = Instant::now();
     let consents = match arguments.consents.as_slice() {
         [] => CONSENTS.to_vec(),
-        some => some.iter().map(|consent| Some(consent.as_str())).collect(),
+        consents => consents
+            .iter()
+            .map(|consent| Some(consent.as_str()))
+            .collect(),
     };
     let [first, second] = pair.hosts.kernels;
-    let ways: &[usize] = if first.version == second.version {
+    let directions: &[usize] = if first.version == second.version {
         &[0]
     } else {
         &[0, 1]
     };
-    let trips: Vec<_> = ways
+    let trips: Vec<_> = directions
         .iter()
         .map(|from| Trip {
             source_host: *from,
@@ -162,18 +169,18 @@ fn run_moves(pair: &TripRunner<'_>, arguments: &MigrateArgs) -> Result<(Vec<Line
         start.elapsed()
     );
     let (mut lines, mut failed) = (Vec::new(), Vec::new());
-    for (trip, tries) in trips.iter().zip(results) {
+    for (trip, attempts) in trips.iter().zip(results) {
         let (from, to) = (
             pair.hosts.kernels[trip.source_host],
             pair.hosts.kernels[1 - trip.source_host],
         );
         let name = format!("{} -> {}", from.version, to.version);
-        match tries {
-            Ok(tries) => {
-                for tried in &tries {
-                    println!("  {name}: {}", describe_attempt(tried));
+        match attempts {
+            Ok(attempts) => {
+                for attempt in &attempts {
+                    println!("  {name}: {}", describe_attempt(attempt));
                 }
-                lines.push(Line::new(from, to, pair.hosts.serial, &tries));
+                lines.push(Line::new(from, to, pair.hosts.serial, &attempts));
             }
             Err(error) => {
                 println!("  {name}: FAILED");
@@ -184,15 +191,18 @@ fn run_moves(pair: &TripRunner<'_>, arguments: &MigrateArgs) -> Result<(Vec<Line
     Ok((lines, failed))
 }
 
-/// A try in a line.
-pub(crate) fn describe_attempt(tried: &MoveAttempt) -> String {
-    let consent = tried.consent.as_ref();
-    let consent = consent.map_or_else(|| "as it is".to_owned(), |it| format!("--accept {it}"));
+/// Describes an attempt in one line.
+pub(crate) fn describe_attempt(attempt: &MoveAttempt) -> String {
+    let consent = attempt.consent.as_ref();
+    let consent = consent.map_or_else(
+        || "without consent".to_owned(),
+        |severity| format!("--accept {severity}"),
+    );
     let outcome = |outcome: &MoveOutcome| match outcome {
         MoveOutcome::Moved { figures } => format!("moved, {figures}"),
         MoveOutcome::Refused { .. } => format!("refused for {}", outcome.blockers().join(", ")),
     };
-    let back = tried.inbound.as_ref();
+    let back = attempt.inbound.as_ref();
     let back = back.map_or_else(String::new, |back| format!("; and back: {}", outcome(back)));
-    format!("{consent}: {}{back}", outcome(&tried.outbound))
+    format!("{consent}: {}{back}", outcome(&attempt.outbound))
 }

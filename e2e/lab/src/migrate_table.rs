@@ -1,5 +1,5 @@
-//! What came of moves of the example VMM's guest, as kept: `vmm-matrix/CPU.jsonl`, a line for each source and destination, and `vmm-matrix.md`, made of all
-//! such files in the folder.
+//! Kept outcomes of moves of the example VMM's guest: `vmm-matrix/CPU.jsonl`, a line for each
+//! source and destination, and `vmm-matrix.md`, rendered from all such files in the folder.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -14,7 +14,7 @@ use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::kernels::Kernel;
 
-/// What came of all tries from one kernel to another.
+/// Outcomes of all attempts from one kernel to another.
 #[derive(Clone, Debug)]
 pub(crate) struct Line {
     source: String,
@@ -22,31 +22,31 @@ pub(crate) struct Line {
     value: Value,
 }
 
-/// The lines of one CPU model.
+/// Lines of one CPU model.
 #[derive(Debug)]
 pub(crate) struct MoveTable {
     cpu: String,
     lines: BTreeMap<(Vec<u32>, Vec<u32>), Line>,
 }
 
-/// So that 6.9 is before 6.12.
+/// Parses a version, so that 6.9 sorts before 6.12.
 fn parse_version(version: &str) -> Vec<u32> {
     let numbers = version.split('.').map(|number| number.parse().ok());
     numbers.map(Option::unwrap_or_default).collect()
 }
 
 impl Line {
-    pub(crate) fn new(from: &Kernel, to: &Kernel, serial: bool, tries: &[MoveAttempt]) -> Self {
-        let tries: Vec<_> = tries
+    pub(crate) fn new(from: &Kernel, to: &Kernel, serial: bool, attempts: &[MoveAttempt]) -> Self {
+        let tries: Vec<_> = attempts
             .iter()
-            .map(|tried| match &tried.outbound {
+            .map(|attempt| match &attempt.outbound {
                 MoveOutcome::Moved { .. } => {
-                    json!({ "consent": tried.consent, "outcome": "moved" })
+                    json!({ "consent": attempt.consent, "outcome": "moved" })
                 }
                 MoveOutcome::Refused { reasons } => json!({
-                    "consent": tried.consent,
+                    "consent": attempt.consent,
                     "outcome": "refused",
-                    "blockers": tried.outbound.blockers(),
+                    "blockers": attempt.outbound.blockers(),
                     "reasons": reasons,
                 }),
             })
@@ -74,16 +74,16 @@ impl Line {
         })
     }
 
-    fn tries(&self) -> &[Value] {
+    fn attempts(&self) -> &[Value] {
         let tries = self.value.get("tries").and_then(Value::as_array);
         tries.map_or(&[], Vec::as_slice)
     }
 
-    /// `moves`, `low` or `refused`, and `s` behind it for the serial line.
+    /// Returns `moves`, `low` or `refused`, with a suffix `s` for the serial line.
     fn cell_text(&self) -> String {
-        let last = self.tries().last();
-        let of_last = |name: &str| last.and_then(|last| last.get(name)?.as_str());
-        let word = match (of_last("outcome"), of_last("consent")) {
+        let last = self.attempts().last();
+        let member = |name: &str| last.and_then(|last| last.get(name)?.as_str());
+        let word = match (member("outcome"), member("consent")) {
             (Some("moved"), None) => "moves",
             (Some("moved"), Some(consent)) => consent,
             _ => "refused",
@@ -92,10 +92,10 @@ impl Line {
         format!("{word}{}", if is_serial { " s" } else { "" })
     }
 
-    /// What stood in the way first.
+    /// Returns the blockers of the first attempt, and those with `--accept low`.
     fn blockers(&self) -> Option<(String, String)> {
-        let words = |tried: &Value| -> Option<String> {
-            let names = tried.get("blockers")?.as_array()?.iter();
+        let words = |attempt: &Value| -> Option<String> {
+            let names = attempt.get("blockers")?.as_array()?.iter();
             Some(
                 names
                     .filter_map(Value::as_str)
@@ -103,34 +103,34 @@ impl Line {
                     .join(", "),
             )
         };
-        let first = words(self.tries().first()?)?;
-        let with_low = self.tries().get(1).and_then(words);
+        let first = words(self.attempts().first()?)?;
+        let with_low = self.attempts().get(1).and_then(words);
         Some((first, with_low.unwrap_or_else(|| "–".to_owned())))
     }
 }
 
 impl MoveTable {
-    /// What is known in a folder of a CPU.
+    /// Reads the kept lines of a CPU model.
     ///
     /// # Errors
-    /// If it cannot be read, or a line is not of this form.
+    /// If the file cannot be read, or a line is malformed.
     pub(crate) fn open(folder: &Path, cpu: &Cpu) -> Result<Self> {
         Self::read(folder, &cpu.to_string())
     }
 
     fn read(folder: &Path, cpu: &str) -> Result<Self> {
-        let mut kept = Self {
+        let mut table = Self {
             cpu: cpu.to_owned(),
             lines: BTreeMap::new(),
         };
         let path = folder.join("vmm-matrix").join(format!("{cpu}.jsonl"));
         if path.exists() {
             for line in fs::read_to_string(&path)?.lines() {
-                let wrong = || format!("{}: not a line of this table: {line}", path.display());
-                kept.add([Line::parse(line).ok_or_else(wrong)?]);
+                let error = || format!("{}: not a line of this table: {line}", path.display());
+                table.add([Line::parse(line).ok_or_else(error)?]);
             }
         }
-        Ok(kept)
+        Ok(table)
     }
 
     pub(crate) fn has(&self, source: &str, destination: &str) -> bool {
@@ -148,7 +148,7 @@ impl MoveTable {
         }
     }
 
-    /// Writes its file, and the table of all.
+    /// Writes the lines, and renders the tables of all CPU models.
     ///
     /// # Errors
     /// If a file cannot be written.
@@ -191,9 +191,9 @@ impl MoveTable {
             .map(|(word, count)| format!("{count} {word}"))
             .collect();
         let _ = writeln!(text, "{} pairs: {}.\n", words.len(), counts.join(", "));
-        let heads: Vec<_> = versions.values().copied().collect();
-        let _ = writeln!(text, "| from \\ to | {} |", heads.join(" | "));
-        let _ = writeln!(text, "|---{}|", "|---".repeat(heads.len()));
+        let headings: Vec<_> = versions.values().copied().collect();
+        let _ = writeln!(text, "| from \\ to | {} |", headings.join(" | "));
+        let _ = writeln!(text, "|---{}|", "|---".repeat(headings.len()));
         for (from, name) in &versions {
             let cells = versions.keys().map(|to| {
                 let line = self.lines.get(&(from.clone(), to.clone()));
@@ -204,15 +204,15 @@ impl MoveTable {
         }
         let mut reasons: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
         for line in self.lines.values() {
-            if let Some(why) = line.blockers() {
+            if let Some(blockers) = line.blockers() {
                 let pair = format!("{} → {}", line.source, line.destination);
-                reasons.entry(why).or_default().push(pair);
+                reasons.entry(blockers).or_default().push(pair);
             }
         }
         if !reasons.is_empty() {
-            text += "\n| in the way | with `--accept low` still | of |\n|---|---|---|\n";
-            for ((first, then), pairs) in reasons {
-                let _ = writeln!(text, "| {first} | {then} | {} |", pairs.join(", "));
+            text += "\n| blockers | blockers with `--accept low` | pairs |\n|---|---|---|\n";
+            for ((first, with_low), pairs) in reasons {
+                let _ = writeln!(text, "| {first} | {with_low} | {} |", pairs.join(", "));
             }
         }
         text
@@ -222,18 +222,18 @@ impl MoveTable {
 const PREFACE: &str = "\
 # The example VMM's guest between kernels
 
-Made by `cargo xtask lab migrate` ([e2e/lab/README.md](../e2e/lab/README.md#migrate)): the guest of the [example VMM](vmm-tutorial.md) moves live between two hosts with real
-kernels and real KVM under an emulating QEMU, the row's to the column's. Every host has the CPU model of the heading, emulated, so that kernels are compared, not
-machines.
+Generated by `cargo xtask lab migrate` ([e2e/lab/README.md](../e2e/lab/README.md#migrate)). The guest of the [example VMM](vmm-tutorial.md) moves live between
+two hosts with real kernels and real KVM under an emulating QEMU, from the kernel of the row to the kernel of the column. Every host has the emulated CPU model of
+the heading, so the tables compare kernels, not machines.
 
 | | |
 |---|---|
-| moves | with nothing consented to: the guest goes on there, its registers intact, its timers firing |
-| low | refused, and then moved with `--accept low` |
-| refused | refused with that as well; the guest went on where it was, and nothing was touched |
-| s | over a serial line, where a kernel has no network driver at hand; all others over TCP |
+| moves | without consent: the guest runs at the destination, with intact registers and firing timers |
+| low | refused without consent, moved with `--accept low` |
+| refused | also refused with `--accept low`; the guest continued at the source, and nothing was touched |
+| s | over a serial line, because a kernel has no network driver available; all others over TCP |
 
-To or from a kernel before 6.4 the guest is started with `--no-physical-timer --gic-revision 2`. All reasons, in the VMM's words, are in `vmm-matrix/*.jsonl`.
+For a kernel before 6.4 at either end, the guest is started with `--no-physical-timer --gic-revision 2`. `vmm-matrix/*.jsonl` has all reasons, as the VMM prints them.
 ";
 
 #[cfg(test)]
@@ -247,20 +247,20 @@ mod tests {
     }
 
     #[test]
-    fn what_was_kept_is_a_table() {
+    fn kept_lines_are_rendered_as_a_table() {
         let folder = tempfile::tempdir().unwrap();
         let moved = r#"{"consent":null,"outcome":"moved"}"#;
         let refused = r#"{"consent":null,"outcome":"refused","blockers":["PSCI_VERSION"]}"#;
-        let with = r#"{"consent":"low","outcome":"moved"}"#;
+        let with_low = r#"{"consent":"low","outcome":"moved"}"#;
         let cpu = Cpu::parse("max").unwrap();
-        let mut kept = MoveTable::open(folder.path(), &cpu).unwrap();
-        kept.add([
+        let mut table = MoveTable::open(folder.path(), &cpu).unwrap();
+        table.add([
             line("6.9", "6.12", moved),
-            line("6.12", "6.9", &format!("{refused},{with}")),
+            line("6.12", "6.9", &format!("{refused},{with_low}")),
         ]);
-        kept.write(folder.path()).unwrap();
-        let again = MoveTable::open(folder.path(), &cpu).unwrap();
-        assert!(again.has("6.9", "6.12") && !again.has("6.12", "7.0"));
+        table.write(folder.path()).unwrap();
+        let reopened = MoveTable::open(folder.path(), &cpu).unwrap();
+        assert!(reopened.has("6.9", "6.12") && !reopened.has("6.12", "7.0"));
         let page = fs::read_to_string(folder.path().join("vmm-matrix.md")).unwrap();
         for row in [
             "## max",
@@ -271,7 +271,7 @@ mod tests {
         ] {
             assert!(page.contains(row), "{row} in {page}");
         }
-        fs::write(folder.path().join("vmm-matrix/max.jsonl"), "odd\n").unwrap();
+        fs::write(folder.path().join("vmm-matrix/max.jsonl"), "malformed\n").unwrap();
         assert!(MoveTable::open(folder.path(), &cpu).is_err());
     }
 }

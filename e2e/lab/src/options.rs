@@ -1,4 +1,4 @@
-//! What several commands of the lab take.
+//! Arguments shared by several commands of the lab.
 
 use std::path::PathBuf;
 
@@ -9,28 +9,28 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::kernels::{self, Kernel};
 use e2e_framework::lab::roots::SERIES;
 
-/// How many emulated hosts run at a time.
+/// Maximum number of emulated hosts that run at a time.
 pub(crate) const MAX_CONCURRENT_HOSTS: usize = 2;
 
-/// The CPU model that is taken if none is given: real machines of that kind are common.
+/// Default CPU model, which is common among real machines.
 pub(crate) const DEFAULT_CPU: &str = "neoverse-n1";
 
-/// Which kernels.
+/// Selection of kernels.
 #[derive(Debug, Args)]
 pub(crate) struct KernelArgs {
-    /// A kernel of the table, any number of times; all of them if none is given
+    /// Kernel of the table (repeatable; default: all)
     #[arg(long = "kernel", value_name = "VERSION")]
     versions: Vec<String>,
-    /// A kernel of your own: an Image or a vmlinuz
+    /// Local kernel: an Image or a vmlinuz (repeatable)
     #[arg(long = "kernel-image", value_name = "FILE")]
     images: Vec<PathBuf>,
 }
 
 impl KernelArgs {
-    /// Returns the kernels that are named: of the table, the user's own, or else all of the table.
+    /// Returns the selected kernels: of the table, local ones, or else all of the table.
     ///
     /// # Errors
-    /// If one is not there, or cannot be fetched.
+    /// If a kernel does not exist, or cannot be fetched.
     pub(crate) fn get(&self, lab: &Lab) -> Result<Vec<Kernel>> {
         let versions: Vec<_> = self.versions.iter().map(String::as_str).collect();
         let mut kernels = if self.count() == 0 {
@@ -44,32 +44,32 @@ impl KernelArgs {
         Ok(kernels)
     }
 
-    /// Returns the one kernel that is named.
+    /// Returns the only selected kernel.
     ///
     /// # Errors
-    /// If there is not exactly one; those of [`Self::get`].
+    /// If the number of selected kernels is not one, or for the reasons of [`Self::get`].
     pub(crate) fn get_one(&self, lab: &Lab) -> Result<Kernel> {
         if self.count() != 1 {
-            return Err("this wants one --kernel VERSION or --kernel-image FILE".into());
+            return Err("expected exactly one --kernel VERSION or --kernel-image FILE".into());
         }
         self.get(lab)?.pop().ok_or_else(|| "no kernel".into())
     }
 
-    /// Returns how many are named.
+    /// Returns the number of selected kernels.
     pub(crate) fn count(&self) -> usize {
         self.versions.len() + self.images.len()
     }
 
-    /// Returns `true` if there are kernels of the user's own among them.
+    /// Returns `true` if a local kernel is selected.
     pub(crate) fn has_images(&self) -> bool {
         !self.images.is_empty()
     }
 }
 
-/// Returns these CPUs, or if there are none those of these names.
+/// Returns the given CPUs, or the CPUs with these names if none are given.
 ///
 /// # Errors
-/// If there is no such model or mode.
+/// If a model or mode does not exist.
 pub(crate) fn cpus_or_default(given: &[Cpu], names: &[&str]) -> Result<Vec<Cpu>> {
     if given.is_empty() {
         names.iter().map(|name| Cpu::parse(name)).collect()
@@ -78,7 +78,7 @@ pub(crate) fn cpus_or_default(given: &[Cpu], names: &[&str]) -> Result<Vec<Cpu>>
     }
 }
 
-/// Returns these series of QEMU, or if there are none each that the lab has.
+/// Returns the given series of QEMU, or all series of the lab if none are given.
 pub(crate) fn series_or_each(given: &[String]) -> Vec<&str> {
     if given.is_empty() {
         SERIES.to_vec()

@@ -1,5 +1,6 @@
-//! `cargo xtask lab record`: what each kernel is on each CPU, by `cpreg probe kvm` in it. One file each, `KERNEL__CPU.json`.
-//! Where a kernel or a CPU does not know the mode that it was asked to run in (`max+nested` before Linux 6.16) there is none.
+//! `cargo xtask lab record`: runs `cpreg probe kvm` on each kernel and CPU model, and writes one
+//! file each, `KERNEL__CPU.json`. No file is written if a kernel or a CPU does not support the
+//! requested mode (`max+nested` before Linux 6.16).
 //!
 //! A boot takes 5 to 15 seconds, two at a time.
 
@@ -17,17 +18,17 @@ use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
 use e2e_framework::{Result, parallel};
 
-const SCRIPT: &str = "cpreg probe kvm -o /out/host.json > /out/said 2>&1\n";
+const SCRIPT: &str = "cpreg probe kvm -o /out/host.json > /out/output 2>&1\n";
 
-/// Record what each kernel is on each CPU: `cpreg probe kvm`, one file each
+/// Record each kernel on each CPU model with `cpreg probe kvm`, one file each
 #[derive(Debug, Args)]
 pub(crate) struct RecordArgs {
     #[command(flatten)]
     kernels: KernelArgs,
-    /// A CPU model, any number of times; all of them if none is given
+    /// CPU model (repeatable; default: all)
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
-    /// Where the files go
+    /// Folder of the files
     #[arg(short = 'o', long = "output", value_name = "FOLDER")]
     folder: PathBuf,
 }
@@ -35,7 +36,7 @@ pub(crate) struct RecordArgs {
 /// Runs `cargo xtask lab record`.
 ///
 /// # Errors
-/// If any of the hosts cannot be recorded; the others are.
+/// If any host cannot be recorded. The others are recorded.
 pub(crate) fn run(lab: &Lab, arguments: &RecordArgs) -> Result<()> {
     let kernels = arguments.kernels.get(lab)?;
     let cpus = cpus_or_default(
@@ -50,10 +51,10 @@ pub(crate) fn run(lab: &Lab, arguments: &RecordArgs) -> Result<()> {
     Ok(())
 }
 
-/// Records hosts into a folder. Gives the files, in their order.
+/// Records hosts into a folder. Returns the files, in the order of the hosts.
 ///
 /// # Errors
-/// If any cannot be recorded; with the words of each.
+/// If any host cannot be recorded, with the output of each.
 pub(crate) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Result<Vec<PathBuf>> {
     let programs = lab.build_programs(&["cpreg-cli"])?;
     lab.prepare(false)?;
@@ -69,10 +70,7 @@ pub(crate) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Res
         let start = std::time::Instant::now();
         match record_one(lab, &host, &job, folder) {
             Ok(true) => println!("ok      {}  {:.1?}", host.name(), start.elapsed()),
-            Ok(false) => println!(
-                "none    {}: KVM does not run in that mode there",
-                host.name()
-            ),
+            Ok(false) => println!("none    {}: KVM does not support this mode", host.name()),
             Err(error) => {
                 println!("FAILED  {}  {:.1?}", host.name(), start.elapsed());
                 if let Ok(mut failed) = failed.lock() {
@@ -94,14 +92,14 @@ fn file(folder: &Path, kernel: &Kernel, cpu: &Cpu) -> PathBuf {
     folder.join(format!("{}.json", EmulatedHost::new(kernel, cpu).name()))
 }
 
-/// Records a host; `false` if it does not run in the mode that it was asked for.
+/// Records a host. Returns `false` if it does not support the requested mode.
 fn record_one(lab: &Lab, host: &EmulatedHost<'_>, job: &Job, folder: &Path) -> Result<bool> {
     let results = lab.folder.join("results/record").join(host.name());
     host.run(lab, job, &results)?;
     let status = fs::read_to_string(results.join("status"))?;
     if status.trim() != "0" {
-        let said = fs::read_to_string(results.join("said")).unwrap_or_default();
-        return Err(format!("{}: cpreg probe kvm: {}", host.name(), said.trim_end()).into());
+        let output = fs::read_to_string(results.join("output")).unwrap_or_default();
+        return Err(format!("{}: cpreg probe kvm: {}", host.name(), output.trim_end()).into());
     }
     let bytes = fs::read(results.join("host.json"))?;
     let record = HostRecord::from_json(&bytes)?;

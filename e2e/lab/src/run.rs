@@ -1,4 +1,4 @@
-//! `cargo xtask lab run`: a command of this workspace in one emulated host, to look at something.
+//! `cargo xtask lab run`: runs a command of this workspace in one emulated host, for experiments.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -17,19 +17,19 @@ use e2e_framework::lab::job::{Job, shell_quote};
 pub(crate) struct RunArgs {
     #[command(flatten)]
     kernels: KernelArgs,
-    /// The DEFAULT_CPU model
+    /// CPU model
     #[arg(long, value_name = "MODEL[+MODE]", value_parser = Cpu::parse, default_value = DEFAULT_CPU)]
     cpu: Cpu,
-    /// A package whose programs are there, any number of times; cpreg-cli if none is given
+    /// Package whose programs are available (repeatable; default: cpreg-cli)
     #[arg(long = "package", value_name = "NAME")]
     packages: Vec<String>,
-    /// A file that is in the folder in which the command runs
+    /// File for the folder in which the command runs (repeatable)
     #[arg(long = "file", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// Have the arm64 QEMUs at hand, in /roots
+    /// Make the arm64 QEMUs available in /roots
     #[arg(long)]
     qemu: bool,
-    /// Where what it leaves in /out goes
+    /// Folder for the files that the command leaves in /out
     #[arg(short = 'o', long = "output", value_name = "FOLDER")]
     folder: Option<PathBuf>,
     /// The command
@@ -70,13 +70,13 @@ pub(crate) fn run(lab: &Lab, arguments: &RunArgs) -> Result<()> {
     let results = arguments.folder.clone();
     let results = results.unwrap_or_else(|| lab.folder.join("results/run").join(host.name()));
     if arguments.folder.is_some() && results.exists() {
-        return Err(format!("{} is there already", results.display()).into());
+        return Err(format!("{} exists already", results.display()).into());
     }
     let start = std::time::Instant::now();
     host.run(lab, &job, &results)?;
     for name in ["stdout", "stderr"] {
-        let said = fs::read(results.join(name)).unwrap_or_default();
-        print!("{}", String::from_utf8_lossy(&said));
+        let output = fs::read(results.join(name)).unwrap_or_default();
+        print!("{}", String::from_utf8_lossy(&output));
     }
     let status = fs::read_to_string(results.join("status"))?;
     eprintln!(
@@ -93,14 +93,14 @@ pub(crate) fn run(lab: &Lab, arguments: &RunArgs) -> Result<()> {
     }
 }
 
-/// The programs in a folder that cargo built into.
+/// Returns the programs in a target folder of cargo.
 fn programs(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name();
-        let plain = !name.to_string_lossy().contains('.');
-        if entry.file_type()?.is_file() && plain {
+        let has_no_extension = !name.to_string_lossy().contains('.');
+        if entry.file_type()?.is_file() && has_no_extension {
             programs.push(entry.path());
         }
     }

@@ -1,9 +1,11 @@
-//! Two [emulated hosts that are connected](super::wired), and the example VMM's guest, which moves between them: several trips in one boot of both.
+//! Moves of the example VMM's guest between [two connected hosts](super::host_pair): several trips
+//! in one boot of both.
 //!
-//! A trip goes from one host to the other, and perhaps back. Where it is refused it is tried again with the next of its consents.
+//! A trip goes from one host to the other, and optionally back. After a refusal it is repeated with
+//! the next of its consents.
 //!
-//! What the two ends said of a move is judged in [`evaluate`]: what moved lost nothing and goes on there, and what was refused goes on here; anything else
-//! is a failure.
+//! [`evaluate`] decides on the output of both ends. A moved guest lost nothing and runs at the
+//! destination. A refused guest continues at the source. Anything else is a failure.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -15,18 +17,18 @@ use e2e_framework::Result;
 use e2e_framework::lab::job::{Job, shell_quote};
 use e2e_framework::lab::kernels::Kernel;
 
-/// From here on KVM saves the physical timer, and plays revision 3 of its GIC.
+/// First kernel whose KVM saves the physical timer, and emulates revision 3 of its GIC.
 const MIN_PHYSICAL_TIMER_VERSION: [u32; 2] = [6, 4];
 
-/// For how long an end waits for the other one, in seconds: a host may have to boot first.
+/// Timeout for the other end, in seconds. A host may have to boot first.
 const PEER_TIMEOUT_SECONDS: u32 = 600;
 
-/// For how long a trip may take, with all that is tried.
+/// Timeout for a trip, with all its attempts.
 const TRIP_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What the scripts need.
+/// Shell functions of the scripts.
 const FUNCTIONS: &str = "\
-# move NAME COMMAND...: what the command says, and its exit status, go to /out/NAME.
+# move NAME COMMAND...: writes the output and the exit status of the command to /out/NAME.
 move() {
     name=$1
     shift
@@ -37,67 +39,68 @@ moved() { grep -q -e '^migrated: ' -e '^the guest runs here' /out/$1; }
 refused() { [ \"$(cat /out/$1.status)\" = 1 ] && ! moved $1; }
 ";
 
-/// Two hosts.
+/// Runner of trips between two hosts.
 #[derive(Clone, Debug)]
 pub(crate) struct TripRunner<'a> {
     pub(crate) hosts: HostPair<'a>,
-    /// The example VMM.
+    /// Program of the example VMM.
     pub(crate) program: &'a Path,
 }
 
-/// A guest that goes from one of them to the other.
+/// A move of a guest from one host to the other.
 #[derive(Clone, Debug)]
 pub(crate) struct Trip<'a> {
-    /// Which host it starts at.
+    /// Number of the source host.
     pub(crate) source_host: usize,
-    /// What is consented to, one after another while it is refused; `None` is nothing.
+    /// Consents of successive attempts; `None` is without consent.
     pub(crate) consents: Vec<Option<&'a str>>,
-    /// Whether it comes back.
+    /// `true` if the guest moves back.
     pub(crate) is_round_trip: bool,
     pub(crate) vcpus: u8,
 }
 
-/// One try of a trip.
+/// One attempt of a trip.
 #[derive(Clone, Debug)]
 pub(crate) struct MoveAttempt {
-    /// What was consented to.
+    /// Consent of the attempt.
     pub(crate) consent: Option<String>,
     pub(crate) outbound: MoveOutcome,
-    /// If it went there and was to come back.
+    /// Outcome of the way back, if the guest moved and was to return.
     pub(crate) inbound: Option<MoveOutcome>,
 }
 
-/// The file that has what both ends said of a move.
-fn file(trip: usize, attempt: usize, back: bool) -> String {
-    let way = if back { "back" } else { "there" };
-    format!("trip{trip}-try{attempt}-{way}")
+/// Returns the name of the file with the output of a move at either end.
+fn file(trip: usize, attempt: usize, is_return: bool) -> String {
+    let direction = if is_return { "inbound" } else { "outbound" };
+    format!("trip{trip}-try{attempt}-{direction}")
 }
 
 impl TripRunner<'_> {
-    /// Boots both and makes these trips, one after another. Gives what came of each.
+    /// Boots both hosts and makes these trips, one after another. Returns the outcome of each.
     ///
     /// # Errors
-    /// If a host does not boot or not end; of a trip, what both ends said if that is neither a move nor a refusal.
+    /// If a host does not boot or does not shut down. A trip fails with the output of both ends if
+    /// it is neither a move nor a refusal.
     pub(crate) fn run(&self, trips: &[Trip<'_>]) -> Result<Vec<Result<Vec<MoveAttempt>>>> {
         let time = TRIP_TIMEOUT.saturating_mul(u32::try_from(trips.len()).unwrap_or(u32::MAX));
         let jobs = [0, 1].map(|number| self.job(number, trips));
         self.hosts.run(&jobs, time)?;
         let trips = trips.iter().enumerate();
         Ok(trips
-            .map(|(number, trip)| self.tries(number, trip))
+            .map(|(number, trip)| self.evaluate_trip(number, trip))
             .collect())
     }
 
     fn job(&self, number: usize, trips: &[Trip<'_>]) -> Job {
         let mut script = FUNCTIONS.to_owned();
         script += &self.hosts.setup_script(number);
-        for (place, trip) in trips.iter().enumerate() {
+        for (index, trip) in trips.iter().enumerate() {
             for attempt in 0..trip.consents.len() {
                 if attempt > 0 {
-                    let before = file(place, attempt - 1, false);
+                    let before = file(index, attempt - 1, false);
                     let _ = writeln!(script, "if refused {before}; then");
                 }
-                script += &self.lines(number, place, trip, attempt);
+                script += &self.lines(number, index, trip, attempt);
             }
             script += &"fi\n".repeat(trip.consents.len().saturating_sub(1));
         }
@@ -108,14 +111,14 @@ impl TripRunner<'_> {
         }
     }
 
-    /// What one end does in one try of a trip.
-    fn lines(&self, number: usize, place: usize, trip: &Trip<'_>, attempt: usize) -> String {
+    /// Returns the script lines of one end for one attempt of a trip.
+    fn lines(&self, number: usize, index: usize, trip: &Trip<'_>, attempt: usize) -> String {
         let accept = match trip.consents.get(attempt) {
             Some(Some(consent)) => format!(" --accept {}", shell_quote(consent)),
             _ => String::new(),
         };
-        // Ports of their own: nobody reaches who listens for another try.
-        let port = 4000 + 20 * place + 2 * attempt;
+        // Each attempt has its own ports, so that no end reaches the listener of another attempt.
+        let port = 4000 + 20 * index + 2 * attempt;
         let line = |address: &str, port: usize| {
             if self.hosts.serial {
                 SERIAL.to_owned()
@@ -125,7 +128,7 @@ impl TripRunner<'_> {
         };
         let listen = |port| line("0.0.0.0", port);
         let peer = |port| line(address(1 - number), port);
-        let there = file(place, attempt, false);
+        let name = file(index, attempt, false);
         if number == trip.source_host {
             let mut options = format!("--vcpus {}", trip.vcpus);
             if self.hosts.kernels.into_iter().any(lacks_physical_timer) {
@@ -135,14 +138,14 @@ impl TripRunner<'_> {
                 options += " --memory 8";
             }
             let mut lines = format!(
-                "move {there} cpreg-vmm send {} {options} --seconds-before 3 --timeout {PEER_TIMEOUT_SECONDS}\n",
+                "move {name} cpreg-vmm send {} {options} --seconds-before 3 --timeout {PEER_TIMEOUT_SECONDS}\n",
                 peer(port)
             );
             if trip.is_round_trip {
                 let _ = writeln!(
                     lines,
-                    "moved {there} && move {} cpreg-vmm receive {}{accept} --seconds 3 --timeout {PEER_TIMEOUT_SECONDS}",
-                    file(place, attempt, true),
+                    "moved {name} && move {} cpreg-vmm receive {}{accept} --seconds 3 --timeout {PEER_TIMEOUT_SECONDS}",
+                    file(index, attempt, true),
                     listen(port + 1)
                 );
             }
@@ -154,53 +157,58 @@ impl TripRunner<'_> {
                 String::new()
             };
             format!(
-                "move {there} cpreg-vmm receive {}{accept} --seconds 3{then_send} --timeout {PEER_TIMEOUT_SECONDS}\n",
+                "move {name} cpreg-vmm receive {}{accept} --seconds 3{then_send} --timeout {PEER_TIMEOUT_SECONDS}\n",
                 listen(port)
             )
         }
     }
 
-    /// What became of a trip.
-    fn tries(&self, place: usize, trip: &Trip<'_>) -> Result<Vec<MoveAttempt>> {
+    /// Evaluates the attempts of a trip.
+    fn evaluate_trip(&self, index: usize, trip: &Trip<'_>) -> Result<Vec<MoveAttempt>> {
         let results_of = |number| self.hosts.results_of(number);
         let (from, to) = (
             results_of(trip.source_host),
             results_of(1 - trip.source_host),
         );
-        let mut tries = Vec::new();
+        let mut attempts = Vec::new();
         for (attempt, consent) in trip.consents.iter().enumerate() {
-            let name = file(place, attempt, false);
+            let name = file(index, attempt, false);
             let (source, destination) =
                 (VmmOutput::read(&from, &name)?, VmmOutput::read(&to, &name)?);
-            let at = |error: e2e_framework::Failure| {
+            let with_results = |error: e2e_framework::Failure| {
                 format!(
-                    "{error}\n  (consoles and all that was said: {}*)",
-                    from.display().to_string().trim_end_matches(|it| it != '0')
+                    "{error}\n  (consoles and output: {}*)",
+                    from.display()
+                        .to_string()
+                        .trim_end_matches(|character| character != '0')
                 )
             };
-            let there = evaluate(&source, &destination).map_err(at)?;
-            let back = match there {
+            let outbound = evaluate(&source, &destination).map_err(with_results)?;
+            let inbound = match outbound {
                 MoveOutcome::Moved { .. } if trip.is_round_trip => {
-                    let home = VmmOutput::read(&from, &file(place, attempt, true))?;
-                    Some(evaluate(&destination.after_arrival(), &home).map_err(at)?)
+                    let return_output = VmmOutput::read(&from, &file(index, attempt, true))?;
+                    Some(
+                        evaluate(&destination.after_arrival(), &return_output)
+                            .map_err(with_results)?,
+                    )
                 }
                 _ => None,
             };
-            let is_refused = matches!(there, MoveOutcome::Refused { .. });
-            tries.push(MoveAttempt {
+            let is_refused = matches!(outbound, MoveOutcome::Refused { .. });
+            attempts.push(MoveAttempt {
                 consent: consent.map(str::to_owned),
-                outbound: there,
-                inbound: back,
+                outbound,
+                inbound,
             });
             if !is_refused {
                 break;
             }
         }
-        Ok(tries)
+        Ok(attempts)
     }
 }
 
-/// Whether KVM of that kernel leaves the physical timer out of what it saves.
+/// Returns `true` if KVM of this kernel does not save the physical timer.
 pub(crate) fn lacks_physical_timer(kernel: &Kernel) -> bool {
     let numbers: Vec<u32> = kernel
         .release

@@ -1,6 +1,6 @@
-//! Fetches what the end-to-end tests need: programs of the machine, QEMUs.
+//! Fetches the inputs of the end-to-end tests: programs of the machine, QEMUs.
 #![forbid(unsafe_code)]
-// The command talks to the person who started it.
+// The command prints for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use e2e_framework::lab::toolchain;
 use e2e_framework::tool::{self, Tool};
 use e2e_framework::{Result, debian, guest, qemu};
 
-/// Fetch what the end-to-end tests need
+/// Fetch the inputs of the end-to-end tests
 #[derive(Debug, Parser)]
 #[command(name = "e2e-fetch", max_term_width = 100)]
 struct Arguments {
@@ -26,7 +26,7 @@ enum FetchTarget {
     Qemus,
 }
 
-/// Compiles what `cpreg tolerances --export qemu` writes.
+/// Compiler for the output of `cpreg tolerances --export qemu`.
 const GCC: Tool = Tool {
     program: "gcc",
     package: "gcc",
@@ -42,8 +42,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(what: FetchTarget) -> Result<()> {
-    match what {
+fn run(target: FetchTarget) -> Result<()> {
+    match target {
         FetchTarget::Tools => {
             let all = [&[GCC], &toolchain::TOOLS[..], &guest::TOOLS, &debian::TOOLS];
             tool::ensure_installed(&all.concat())

@@ -1,7 +1,8 @@
-//! One boot of an emulated host: QEMU 11.1 with an arm64 kernel that has EL2, so that its KVM is real.
+//! One boot of an emulated host: QEMU 11.1 with an arm64 kernel that has EL2, so that its KVM is
+//! real.
 //!
-//! A boot lasts until the host powers itself off. One that does not within its time is killed. However this task ends, the QEMU ends with it: it is started
-//! by `setpriv --pdeathsig`, so even a killed task leaves none behind.
+//! A boot lasts until the host powers itself off, or until its timeout. `setpriv --pdeathsig`
+//! starts the QEMU, so it ends with this task, even if the task is killed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -23,24 +24,24 @@ const SETPRIV: Tool = Tool {
     package: "util-linux",
 };
 
-/// How often the end of a boot is looked for.
+/// Interval between two checks for the end of a boot.
 const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How two emulated hosts are connected.
+/// Connection of two emulated hosts.
 #[derive(Clone, Debug)]
 pub enum Wire {
-    /// A network of two, by a socket at that path; one of them listens.
+    /// A network of two through a socket, on which one of them listens.
     Network {
-        /// Its path.
+        /// Path of the socket.
         socket: PathBuf,
-        /// Whether this host listens.
+        /// `true` if this host listens.
         is_listener: bool,
     },
-    /// A second serial line, by a socket at that path; one of them listens.
+    /// A second serial line through a socket, on which one of them listens.
     Serial {
-        /// Its path.
+        /// Path of the socket.
         socket: PathBuf,
-        /// Whether this host listens.
+        /// `true` if this host listens.
         is_listener: bool,
     },
 }
@@ -48,20 +49,20 @@ pub enum Wire {
 /// An emulated host.
 #[derive(Clone, Debug)]
 pub struct EmulatedHost<'a> {
-    /// The kernel that it boots.
+    /// Kernel of the host.
     pub kernel: &'a Kernel,
-    /// The CPU model that is emulated.
+    /// Emulated CPU model.
     pub cpu: &'a Cpu,
-    /// The connection to another host.
+    /// Connection to another host.
     pub wire: Option<Wire>,
-    /// MiB.
+    /// Memory in MiB.
     pub memory_mib: u32,
-    /// How long a boot may take.
+    /// Timeout for a boot.
     pub timeout: Duration,
 }
 
 impl<'a> EmulatedHost<'a> {
-    /// Returns a host of these, with the usual memory and time.
+    /// Returns a host with the default memory and timeout.
     pub fn new(kernel: &'a Kernel, cpu: &'a Cpu) -> Self {
         Self {
             kernel,
@@ -72,15 +73,17 @@ impl<'a> EmulatedHost<'a> {
         }
     }
 
-    /// Its name in messages and files: `6.12.107__neoverse-n1`.
+    /// Returns the name in messages and files: `6.12.107__neoverse-n1`.
     pub fn name(&self) -> String {
         format!("{}__{}", self.kernel.version, self.cpu)
     }
 
-    /// Boots it, has it do the job, and puts what the job left into `results`, beside the console in `results.console`.
+    /// Boots the host, runs the job, and unpacks its results into `results`. The console is in
+    /// `results.console`.
     ///
     /// # Errors
-    /// If it does not boot, or not end in time, or the job brings nothing back; with the end of the console. What the job's script said is for the caller.
+    /// If the host does not boot or shut down in time, or the job leaves no results, with the end
+    /// of the console. The caller evaluates the output of the script.
     pub fn run(&self, lab: &Lab, job: &Job, results: &Path) -> Result<()> {
         tool::ensure_installed(&[SETPRIV])?;
         let folder = tempfile::Builder::new()
@@ -90,7 +93,7 @@ impl<'a> EmulatedHost<'a> {
         disk::create_result_disk(&outd)?;
         let job_disk = folder.path().join("job");
         job.write(self.kernel, folder.path(), &job_disk)?;
-        // A result of an earlier run must not pass for one of this.
+        // Results of an earlier run must not be mistaken for new ones.
         crate::debian::remove(results)?;
         let parent = results.parent().ok_or("results without a folder")?;
         fs::create_dir_all(parent)?;
@@ -105,20 +108,24 @@ impl<'a> EmulatedHost<'a> {
             .stdin(Stdio::null())
             .stdout(File::create(&console)?)
             .stderr(File::options().append(true).open(&console)?);
-        let ended = wait(&mut command, self.timeout);
-        let told = |what: &str| {
-            let said = fs::read(&console).unwrap_or_default();
-            let said = String::from_utf8_lossy(&said).replace('\r', "");
-            let lines: Vec<_> = said.lines().collect();
+        let result = wait(&mut command, self.timeout);
+        let error_text = |problem: &str| {
+            let text = fs::read(&console).unwrap_or_default();
+            let text = String::from_utf8_lossy(&text).replace('\r', "");
+            let lines: Vec<_> = text.lines().collect();
             let end = lines[lines.len().saturating_sub(12)..].join("\n  ");
-            format!("{}: {what}; {}:\n  {end}", self.name(), console.display())
+            format!(
+                "{}: {problem}; {}:\n  {end}",
+                self.name(),
+                console.display()
+            )
         };
-        ended.map_err(|error| told(&error.to_string()))?;
-        disk::unpack_results(&outd, results).map_err(|_| told("it brought nothing back"))?;
+        result.map_err(|error| error_text(&error.to_string()))?;
+        disk::unpack_results(&outd, results).map_err(|_| error_text("the host left no results"))?;
         if results.join("status").exists() {
             Ok(())
         } else {
-            Err(told("its job did not end").into())
+            Err(error_text("the job did not end").into())
         }
     }
 
@@ -137,7 +144,7 @@ impl<'a> EmulatedHost<'a> {
         let machine = format!("virt,virtualization=on,gic-version=3{}", self.cpu.machine());
         add("-machine", machine.into());
         add("-cpu", self.cpu.option(&self.kernel.release).into());
-        // One thread that emulates: several boots run side by side.
+        // Emulation with one thread, because several boots run at a time.
         add("-accel", "tcg,tb-size=256".into());
         add("-smp", "1".into());
         add("-m", self.memory_mib.to_string().into());
@@ -155,7 +162,7 @@ impl<'a> EmulatedHost<'a> {
         let mut disk = |serial: &str, file: &Path, options: &str| {
             let mut drive =
                 OsString::from(format!("if=none,id={serial},format=raw,{options},file="));
-            // QEMU's way to write a comma in a value.
+            // QEMU's escape for a comma in a value.
             drive.push(file.to_string_lossy().replace(',', ",,"));
             add("-drive", drive);
             add(
@@ -172,11 +179,15 @@ impl<'a> EmulatedHost<'a> {
             None => {}
             Some(Wire::Network {
                 socket,
-                is_listener: listens,
+                is_listener,
             }) => {
                 let path = socket.display().to_string().replace(',', ",,");
-                let (server, last) = if *listens { ("on", 1) } else { ("off", 2) };
-                let retry = if *listens { "" } else { ",reconnect-ms=200" };
+                let (server, last) = if *is_listener { ("on", 1) } else { ("off", 2) };
+                let retry = if *is_listener {
+                    ""
+                } else {
+                    ",reconnect-ms=200"
+                };
                 add(
                     "-netdev",
                     format!(
@@ -192,10 +203,10 @@ impl<'a> EmulatedHost<'a> {
             }
             Some(Wire::Serial {
                 socket,
-                is_listener: listens,
+                is_listener,
             }) => {
                 let path = socket.display().to_string().replace(',', ",,");
-                let role = if *listens {
+                let role = if *is_listener {
                     "server=on,wait=off"
                 } else {
                     "reconnect-ms=200"
@@ -231,7 +242,7 @@ fn wait(command: &mut Command, limit: Duration) -> Result<()> {
         if start.elapsed() > limit {
             child.kill()?;
             child.wait()?;
-            return Err(format!("not done after {} s", limit.as_secs()).into());
+            return Err(format!("timeout after {} s", limit.as_secs()).into());
         }
         thread::sleep(EXIT_POLL_INTERVAL);
     }

@@ -1,10 +1,10 @@
-//! The CPU models of the emulated hosts, and the modes that they and their kernel can be in.
+//! CPU models of the emulated hosts, and modes of the CPU or its kernel.
 
 use std::fmt;
 
 use crate::Result;
 
-/// Models of QEMU 11.1 that a host can have, each with EL2.
+/// Models of QEMU 11.1 for hosts, each with EL2.
 pub const MODELS: [&str; 6] = [
     "cortex-a57",
     "cortex-a76",
@@ -14,10 +14,10 @@ pub const MODELS: [&str; 6] = [
     "max",
 ];
 
-/// The modes in which a host gives guests what it otherwise does not, or does it another way: recorded beside the models.
+/// Modes that change what a host offers its guests, recorded in addition to the models.
 pub const MODELS_WITH_MODES: [&str; 3] = ["max+mte", "max+nested", "neoverse-n1+nvhe"];
 
-/// A mode, by its name, and what it says.
+/// Modes by name.
 const MODES: [(&str, Mode); 3] = [
     ("nested", Mode::Nested),
     ("nvhe", Mode::Nvhe),
@@ -42,37 +42,44 @@ pub struct Cpu {
 }
 
 impl Cpu {
-    /// Reads `neoverse-n1` or `max+nested`.
+    /// Parses `neoverse-n1` or `max+nested`.
     ///
     /// # Errors
-    /// If there is no such model or mode; the text names all.
+    /// If there is no such model or mode, with the names of all.
     pub fn parse(text: &str) -> Result<Self> {
         let mut words = text.split('+');
         let name = words.next().unwrap_or_default();
         let model = MODELS.into_iter().find(|model| *model == name);
-        let model = model.ok_or_else(|| format!("no CPU model {name:?}: {}", MODELS.join(", ")))?;
+        let model = model.ok_or_else(|| {
+            format!(
+                "unknown CPU model {name:?}; expected one of {}",
+                MODELS.join(", ")
+            )
+        })?;
         let mut modes = Vec::new();
         for word in words {
-            let found = MODES.iter().find(|(name, _)| *name == word);
+            let entry = MODES.iter().find(|(name, _)| *name == word);
             let names = MODES.map(|(name, _)| name).join(", ");
-            let (_, mode) = found.ok_or_else(|| format!("no mode {word:?}: {names}"))?;
+            let (_, mode) =
+                entry.ok_or_else(|| format!("unknown mode {word:?}; expected one of {names}"))?;
             modes.push(*mode);
         }
         Ok(Self { model, modes })
     }
 
-    /// Whether it is to run in other than the usual mode.
+    /// Returns `true` if the host runs in another than the default mode.
     pub fn has_mode(&self) -> bool {
         !self.modes.is_empty()
     }
 
-    /// What `-cpu` gets, for a kernel of that release.
+    /// Returns the value of `-cpu` for a kernel of this release.
     pub fn option(&self, release: &str) -> String {
         let mut option = self.model.to_owned();
         if self.model == "max" {
-            // Pointer authentication as Arm defines it is slow to emulate; QEMU's own needs no cipher.
+            // Arm's algorithm for pointer authentication is slow to emulate; QEMU's own needs no
+            // cipher.
             option += ",pauth-impdef=on";
-            // 5.10 does not come up on a CPU with 52-bit addresses in 4 KiB pages.
+            // 5.10 does not boot on a CPU with 52-bit addresses in 4 KiB pages.
             if release.starts_with("5.") {
                 option += ",lpa2=off";
             }
@@ -80,7 +87,7 @@ impl Cpu {
         option
     }
 
-    /// What is added to `-machine`.
+    /// Returns the addition to `-machine`.
     pub fn machine(&self) -> &'static str {
         if self.modes.contains(&Mode::Mte) {
             ",mte=on"
@@ -89,7 +96,7 @@ impl Cpu {
         }
     }
 
-    /// What is added to the kernel's command line.
+    /// Returns the addition to the kernel's command line.
     pub fn command_line(&self) -> &'static str {
         if self.modes.contains(&Mode::Nested) {
             " kvm-arm.mode=nested"
@@ -105,8 +112,8 @@ impl fmt::Display for Cpu {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.model)?;
         for mode in &self.modes {
-            let named = MODES.iter().find(|(_, other)| other == mode);
-            write!(f, "+{}", named.map_or("", |(name, _)| name))?;
+            let entry = MODES.iter().find(|(_, other)| other == mode);
+            write!(f, "+{}", entry.map_or("", |(name, _)| name))?;
         }
         Ok(())
     }
@@ -117,12 +124,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn models_and_modes_are_read_and_written_alike() {
+    fn models_and_modes_round_trip() {
         for text in ["neoverse-n1", "max+nested", "max+mte", "neoverse-n1+nvhe"] {
             assert_eq!(Cpu::parse(text).unwrap().to_string(), text);
         }
         assert!(
-            Cpu::parse("max+odd")
+            Cpu::parse("max+unknown")
                 .unwrap_err()
                 .to_string()
                 .contains("nvhe")
@@ -136,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn options_fit_the_kernel() {
+    fn options_depend_on_the_kernel() {
         let max = Cpu::parse("max+mte").unwrap();
         assert_eq!(max.option("5.10.223"), "max,pauth-impdef=on,lpa2=off");
         assert_eq!(max.option("6.1.176"), "max,pauth-impdef=on");

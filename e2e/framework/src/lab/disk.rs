@@ -1,10 +1,11 @@
-//! The disks of an emulated host, made without root: ext4 out of a folder, and a raw one that receives a tar.
+//! Disks of an emulated host, created without root: ext4 from a folder, and a raw disk for a tar of
+//! the results.
 //!
 //! | serial number | contents |
 //! |---|---|
 //! | `roots` | ext4, read-only: Debian's arm64 QEMUs with their libraries |
 //! | `job` | ext4, read-only: the programs, the files and the script of this boot |
-//! | `outd` | nothing at first; in the end a tar of what the script left in `/out` |
+//! | `outd` | empty at first; at the end a tar of `/out` |
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -18,10 +19,10 @@ const MKFS: Tool = Tool {
     package: "e2fsprogs",
 };
 
-/// Room for what a job brings back, in bytes. The file has holes where nothing was written.
+/// Size of the disk for results, in bytes. The file is sparse.
 const RESULT_DISK_LEN: u64 = 2 << 30;
 
-/// Sees to it that disks can be made.
+/// Checks that disks can be created.
 ///
 /// # Errors
 /// If mke2fs is missing and cannot be installed.
@@ -29,14 +30,15 @@ pub fn ensure_tools() -> Result<()> {
     tool::ensure_installed(&[MKFS])
 }
 
-/// Makes an ext4 file system of what is in `folder`.
+/// Creates an ext4 file system with the content of `folder`.
 ///
 /// # Errors
 /// If mke2fs fails.
 pub fn create_ext4(folder: &Path, image: &Path) -> Result<()> {
-    // An inode and a part of a block for each file, and the file system's own tables.
-    let room = (size(folder)? >> 20) * 21 / 20 + 24;
-    // What Linux 5.10 does not know, and what a read-only file system does not need. An older mke2fs does not know the last two words either.
+    // An inode and part of a block for each file, and the tables of the file system.
+    let size_mib = (disk_usage(folder)? >> 20) * 21 / 20 + 24;
+    // Features that Linux 5.10 does not know, or that a read-only file system does not need. An
+    // older mke2fs does not know the last two names.
     let features = [
         "^has_journal,^metadata_csum_seed,^orphan_file",
         "^has_journal",
@@ -48,21 +50,21 @@ pub fn create_ext4(folder: &Path, image: &Path) -> Result<()> {
                 .args(["-O", features, "-E", "root_owner=0:0", "-d"])
                 .arg(folder)
                 .arg(image)
-                .arg(format!("{room}M")),
+                .arg(format!("{size_mib}M")),
         )
     };
     make(features[0]).or_else(|_| make(features[1]))?;
     Ok(())
 }
 
-/// The bytes that the files below a folder have on the disk: each in whole blocks.
-fn size(folder: &Path) -> Result<u64> {
+/// Returns the size of the files below a folder on disk, in whole blocks.
+fn disk_usage(folder: &Path) -> Result<u64> {
     let mut sum = 0;
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let metadata = entry.metadata()?;
         sum += if metadata.is_dir() {
-            4096 + size(&entry.path())?
+            4096 + disk_usage(&entry.path())?
         } else {
             metadata.len().next_multiple_of(4096)
         };
@@ -70,19 +72,19 @@ fn size(folder: &Path) -> Result<u64> {
     Ok(sum)
 }
 
-/// Makes the disk that receives the results.
+/// Creates the disk for the results.
 ///
 /// # Errors
-/// If the file cannot be made.
+/// If the file cannot be created.
 pub fn create_result_disk(image: &Path) -> Result<()> {
     File::create(image)?.set_len(RESULT_DISK_LEN)?;
     Ok(())
 }
 
-/// Unpacks what a job left on that disk.
+/// Unpacks the results of a job.
 ///
 /// # Errors
-/// If there is no whole tar on it.
+/// If the disk has no complete tar.
 pub fn unpack_results(image: &Path, into: &Path) -> Result<()> {
     tar::Archive::new(File::open(image)?).unpack(into)?;
     Ok(())

@@ -1,4 +1,4 @@
-//! The lab folder, and what is made in it when somebody first wants it.
+//! The lab folder, with artifacts that are built at their first use.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -9,10 +9,10 @@ use crate::guest::{self, Guests};
 use crate::paths::artifacts_dir;
 use crate::{Result, qemu};
 
-/// The lab folder, and what is made in it when somebody first wants it.
+/// The lab folder, with artifacts that are built at their first use.
 #[derive(Debug)]
 pub struct Lab {
-    /// The folder.
+    /// Path of the folder.
     pub folder: PathBuf,
     emulator: OnceLock<PathBuf>,
     initramfs: OnceLock<PathBuf>,
@@ -21,14 +21,14 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// Opens the folder, and makes it if it is not there.
+    /// Opens the folder, or creates it.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be created.
     pub fn open() -> Result<Self> {
         let folder = artifacts_dir();
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        // Paths go into apt's configuration and into QEMU's command line.
+        // The paths are used in apt's configuration and in QEMU's command line.
         let folder = fs::canonicalize(&folder)?;
         disk::ensure_tools()?;
         Ok(Self {
@@ -40,20 +40,21 @@ impl Lab {
         })
     }
 
-    /// Makes something while no other task makes anything.
+    /// Runs `make` while no other task builds artifacts.
     ///
     /// # Errors
-    /// Those of `make`, or if the lock cannot be had.
+    /// For the reasons of `make`, or if locking fails.
     pub fn with_make_lock<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
         self.with_lock("lab.lock", make)
     }
 
-    /// Does something while nobody else does anything under this lock: no thread of this task, nor another task.
+    /// Runs `work` under a lock that excludes other threads of this task and other tasks.
     ///
     /// # Errors
-    /// Those of `work`, or if the lock cannot be had.
+    /// For the reasons of `work`, or if locking fails.
     pub fn with_lock<T>(&self, lock: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
-        // One file opened by two threads would be one lock. It is free when it is closed.
+        // Each call opens the file itself, because two threads with one open file would share the
+        // lock. Closing the file releases it.
         let lock = File::create(self.folder.join(lock))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
         work()
@@ -61,17 +62,17 @@ impl Lab {
 
     fn get_or_make(
         &self,
-        place: &OnceLock<PathBuf>,
+        cell: &OnceLock<PathBuf>,
         make: impl FnOnce() -> Result<PathBuf>,
     ) -> Result<PathBuf> {
-        if let Some(path) = place.get() {
+        if let Some(path) = cell.get() {
             return Ok(path.clone());
         }
         let path = self.with_make_lock(make)?;
-        Ok(place.get_or_init(|| path).clone())
+        Ok(cell.get_or_init(|| path).clone())
     }
 
-    /// The QEMU that emulates the hosts.
+    /// Returns the QEMU that emulates the hosts.
     ///
     /// # Errors
     /// If it cannot be fetched.
@@ -82,23 +83,23 @@ impl Lab {
         )
     }
 
-    /// What every host boots with.
+    /// Returns the initramfs of every host.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be built.
     pub fn initramfs(&self) -> Result<PathBuf> {
         self.get_or_make(&self.initramfs, || initramfs::make(&self.folder))
     }
 
-    /// The disk with the arm64 QEMUs.
+    /// Returns the disk with the arm64 QEMUs.
     ///
     /// # Errors
-    /// If it cannot be made.
+    /// If it cannot be built.
     pub fn roots(&self) -> Result<PathBuf> {
         self.get_or_make(&self.roots, || roots::ensure(&self.folder))
     }
 
-    /// The guests, which are there as long as this is.
+    /// Returns the guests, which live as long as the lab.
     ///
     /// # Errors
     /// If they cannot be assembled.
@@ -106,14 +107,14 @@ impl Lab {
         if let Some(guests) = self.guests.get() {
             return Ok(guests);
         }
-        let made = guest::assemble()?;
-        Ok(self.guests.get_or_init(|| made))
+        let guests = guest::assemble()?;
+        Ok(self.guests.get_or_init(|| guests))
     }
 
-    /// Fetches and makes all that boots need, so that nothing of it happens, and counts, within one.
+    /// Fetches and builds all inputs of boots, so that this time does not count as part of a boot.
     ///
     /// # Errors
-    /// If something cannot be fetched or made.
+    /// If something cannot be fetched or built.
     pub fn prepare(&self, roots: bool) -> Result<()> {
         self.emulator()?;
         self.initramfs()?;
@@ -123,7 +124,7 @@ impl Lab {
         Ok(())
     }
 
-    /// arm64 programs of these packages. Gives the folder that they are in.
+    /// Builds the arm64 programs of these packages. Returns their folder.
     ///
     /// # Errors
     /// If they do not build.
@@ -131,7 +132,8 @@ impl Lab {
         self.build_programs_and_examples(packages, &[])
     }
 
-    /// arm64 programs of these packages, and these of their examples, which are in `examples` in the folder.
+    /// Builds the arm64 programs of these packages, and these examples, which are in `examples` in
+    /// the returned folder.
     ///
     /// # Errors
     /// If they do not build.

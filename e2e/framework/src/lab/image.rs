@@ -1,13 +1,16 @@
-//! A kernel's `vmlinuz` made into the `Image` that QEMU boots.
+//! Conversion of a kernel's `vmlinuz` into the `Image` that QEMU boots.
 //!
-//! | begins with | is | as Debian has it |
+//! | begins with | format | as in Debian |
 //! |---|---|---|
 //! | `ARM\x64` at byte 0x38 | an Image already | 5.10, 6.1 |
 //! | `1f 8b` | an Image in gzip | |
-//! | `MZ`, `zimg` at byte 4 | EFI zboot: a small program, with the packed Image inside | 6.12 and later |
+//! | `MZ`, `zimg` at byte 4 | EFI zboot: a small program that contains the compressed Image | 6.12
+//! and later |
 //!
-//! The header of zboot (Linux, `drivers/firmware/efi/libstub/zboot-header.S`), integers little-endian: at byte 8 where the packed Image begins (u32), at 12 its
-//! length (u32), at 24 the name of what packed it (up to 32 bytes, ended by 0): `gzip`, `zstd`, `zstd22`, `xzkern`.
+//! The header of zboot (Linux, `drivers/firmware/efi/libstub/zboot-header.S`) has little-endian
+//! integers. Byte 8 has the offset of the compressed Image (u32), byte 12 its length (u32). Byte 24
+//! has the name of the compression (up to 32 bytes, terminated by 0): `gzip`, `zstd`, `zstd22`,
+//! `xzkern`.
 
 use std::io::Read;
 
@@ -17,16 +20,17 @@ use ruzstd::decoding::StreamingDecoder;
 
 use crate::Result;
 
-/// Arm's `Image` (Linux, `Documentation/arch/arm64/booting.rst`): this magic number, at this byte.
+/// Offset and value of the magic number of Arm's `Image` (Linux,
+/// `Documentation/arch/arm64/booting.rst`).
 const MAGIC: (usize, &[u8]) = (0x38, b"ARM\x64");
 
-/// No kernel is as large as this, in bytes. Debian's are 30 to 60 MB.
+/// Limit for the size of a kernel, in bytes. Debian's have 30 to 60 MB.
 const MAX_IMAGE_LEN: u64 = 512 << 20;
 
-/// Unpacks `vmlinuz`.
+/// Decompresses `vmlinuz`.
 ///
 /// # Errors
-/// If it is none of the formats above, or damaged.
+/// If it has none of the formats above, or is damaged.
 pub fn unpack(vmlinuz: &[u8]) -> Result<Vec<u8>> {
     let image = if is_image(vmlinuz) {
         vmlinuz.to_owned()
@@ -35,7 +39,7 @@ pub fn unpack(vmlinuz: &[u8]) -> Result<Vec<u8>> {
     } else if slice_at(vmlinuz, 4, 4) == Some(b"zimg") {
         let (start, length) = (number(vmlinuz, 8)?, number(vmlinuz, 12)?);
         let packed = slice_at(vmlinuz, start, length)
-            .ok_or("a zboot image whose packed kernel is beyond its end")?;
+            .ok_or("a zboot image whose compressed kernel exceeds the file")?;
         let name = slice_at(vmlinuz, 24, 32).unwrap_or_default();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         unpack_as(&String::from_utf8_lossy(name), packed)?
@@ -45,7 +49,7 @@ pub fn unpack(vmlinuz: &[u8]) -> Result<Vec<u8>> {
     if is_image(&image) {
         Ok(image)
     } else {
-        Err("what is packed there is no arm64 Image".into())
+        Err("the compressed kernel is not an arm64 Image".into())
     }
 }
 
@@ -57,15 +61,15 @@ fn slice_at(bytes: &[u8], start: usize, length: usize) -> Option<&[u8]> {
     bytes.get(start..start.checked_add(length)?)
 }
 
-/// The little-endian number of 32 bits there.
+/// Returns the little-endian 32-bit number at this offset.
 fn number(bytes: &[u8], start: usize) -> Result<usize> {
-    let found: [u8; 4] = slice_at(bytes, start, 4)
-        .ok_or("a zboot image that ends in its header")?
+    let bytes: [u8; 4] = slice_at(bytes, start, 4)
+        .ok_or("a zboot image with a truncated header")?
         .try_into()?;
-    Ok(usize::try_from(u32::from_le_bytes(found))?)
+    Ok(usize::try_from(u32::from_le_bytes(bytes))?)
 }
 
-/// Unpacks what `name` packed.
+/// Decompresses with the algorithm `name`.
 fn unpack_as(name: &str, packed: &[u8]) -> Result<Vec<u8>> {
     let mut image = Vec::new();
     let mut reader: Box<dyn Read + '_> = match name {
@@ -73,16 +77,17 @@ fn unpack_as(name: &str, packed: &[u8]) -> Result<Vec<u8>> {
         "zstd" | "zstd22" => Box::new(StreamingDecoder::new(packed)?),
         "xz" | "xzkern" => Box::new(XzReader::new(packed, false)),
         _ => {
-            return Err(
-                format!("a zboot image packed with {name:?}: gzip, zstd and xz are known").into(),
-            );
+            return Err(format!(
+                "a zboot image compressed with {name:?}; gzip, zstd and xz are supported"
+            )
+            .into());
         }
     };
     reader
         .by_ref()
         .take(MAX_IMAGE_LEN)
         .read_to_end(&mut image)
-        .map_err(|error| format!("a kernel packed with {name}: {error}"))?;
+        .map_err(|error| format!("a kernel compressed with {name}: {error}"))?;
     Ok(image)
 }
 
@@ -97,7 +102,7 @@ mod tests {
 
     use super::*;
 
-    /// The smallest thing that passes for an Image.
+    /// Returns the smallest bytes that are recognised as an Image.
     fn image() -> Vec<u8> {
         let mut image = vec![0x5a; 4096];
         image[MAGIC.0..MAGIC.0 + 4].copy_from_slice(MAGIC.1);
@@ -146,25 +151,25 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_kernel_is_refused() {
-        let said = |file: &[u8]| unpack(file).unwrap_err().to_string();
+    fn other_files_are_refused() {
+        let error = |file: &[u8]| unpack(file).unwrap_err().to_string();
         assert_eq!(
-            said(b"#!/bin/sh"),
+            error(b"#!/bin/sh"),
             "neither an arm64 Image, nor one in gzip, nor an EFI zboot image"
         );
         assert_eq!(
-            said(&gzip(b"text")),
-            "what is packed there is no arm64 Image"
+            error(&gzip(b"text")),
+            "the compressed kernel is not an arm64 Image"
         );
         assert_eq!(
-            said(&zboot("lz4", b"")),
-            "a zboot image packed with \"lz4\": gzip, zstd and xz are known"
+            error(&zboot("lz4", b"")),
+            "a zboot image compressed with \"lz4\"; gzip, zstd and xz are supported"
         );
         let whole = zboot("gzip", &gzip(&image()));
         assert_eq!(
-            said(&whole[..66]),
-            "a zboot image whose packed kernel is beyond its end"
+            error(&whole[..66]),
+            "a zboot image whose compressed kernel exceeds the file"
         );
-        assert_eq!(said(&whole[..10]), "a zboot image that ends in its header");
+        assert_eq!(error(&whole[..10]), "a zboot image with a truncated header");
     }
 }

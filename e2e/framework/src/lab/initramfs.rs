@@ -1,6 +1,6 @@
-//! The initramfs that every emulated host boots with: busybox for arm64, Debian's, and `e2e/lab/inside/init`.
+//! The initramfs of every emulated host: Debian's busybox for arm64, and `e2e/lab/inside/init`.
 //!
-//! What differs from job to job is on a disk, so this is the same for all kernels.
+//! Job-specific files are on a disk, so the initramfs is the same for all kernels.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
@@ -14,25 +14,25 @@ use crate::Result;
 use crate::debian::{self, Archive};
 use crate::paths::repository;
 
-/// A suite whose busybox runs on every kernel here.
+/// A suite whose busybox runs on every kernel of the lab.
 const SUITE: &str = "trixie";
 const PACKAGE: &str = "busybox-static";
 
-/// Makes it in the lab folder, and says where.
+/// Creates the initramfs in the lab folder, and returns its path.
 ///
 /// # Errors
 /// If busybox cannot be fetched.
 pub fn make(lab: &Path) -> Result<PathBuf> {
     let init = fs::read(repository().join("e2e/lab/inside/init"))?;
     let archive = archive(&fs::read(busybox(lab)?)?, &init)?;
-    // Another task may be booting from it, or have another one.
+    // The name has a hash, because another task may boot from this one, or need another one.
     let mut hasher = DefaultHasher::new();
     archive.hash(&mut hasher);
-    let place = lab.join(format!("initramfs-{:016x}.cpio", hasher.finish()));
-    let partial = place.with_extension(std::process::id().to_string());
+    let path = lab.join(format!("initramfs-{:016x}.cpio", hasher.finish()));
+    let partial = path.with_extension(std::process::id().to_string());
     fs::write(&partial, archive)?;
-    fs::rename(&partial, &place)?;
-    Ok(place)
+    fs::rename(&partial, &path)?;
+    Ok(path)
 }
 
 /// Packs the initramfs. Everything belongs to root and dates from 1970, so the same contents give
@@ -49,7 +49,7 @@ fn archive(busybox: &[u8], init: &[u8]) -> io::Result<Vec<u8>> {
     let entries: [(NewcBuilder, &[u8]); 6] = [
         (entry("bin", Directory, 0o755), &[]),
         (entry("dev", Directory, 0o755), &[]),
-        // Before /dev is mounted there must be something to speak to.
+        // The kernel opens the console before /dev is mounted.
         (device("dev/console", 5, 1), &[]),
         (device("dev/null", 1, 3), &[]),
         (entry("bin/busybox", Regular, 0o755), busybox),
@@ -59,14 +59,14 @@ fn archive(busybox: &[u8], init: &[u8]) -> io::Result<Vec<u8>> {
     cpio::write_cpio(entries.into_iter(), Vec::new())
 }
 
-/// busybox for arm64, fetched if need be.
+/// Returns busybox for arm64, fetched at the first call.
 ///
 /// # Errors
 /// If it cannot be fetched.
 pub fn busybox(lab: &Path) -> Result<PathBuf> {
-    let place = lab.join("busybox-arm64");
-    if place.exists() {
-        return Ok(place);
+    let path = lab.join("busybox-arm64");
+    if path.exists() {
+        return Ok(path);
     }
     let mirror = debian::ensure_mirror()?;
     let archive = Archive::open(lab, &mirror, SUITE, "arm64")?;
@@ -76,9 +76,9 @@ pub fn busybox(lab: &Path) -> Result<PathBuf> {
         .tempdir_in(lab)?;
     let root = folder.path().join("root");
     debian::unpack(&files, &root)?;
-    fs::rename(root.join("usr/bin/busybox"), &place)
+    fs::rename(root.join("usr/bin/busybox"), &path)
         .map_err(|error| format!("{PACKAGE} has no usr/bin/busybox: {error}"))?;
-    Ok(place)
+    Ok(path)
 }
 
 #[cfg(test)]
@@ -88,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_kernel_finds_files_and_devices() {
+    fn the_archive_has_files_and_devices() {
         let archive = archive(b"busybox", b"#!/bin/busybox sh").unwrap();
         let mut rest = archive.as_slice();
         let mut entries = Vec::new();

@@ -1,13 +1,14 @@
-//! What an emulated host is to do: a script for busybox's shell, programs, files.
+//! Job of an emulated host: a script for busybox's shell, programs, files.
 //!
-//! | in the emulated host | what |
+//! | in the emulated host | content |
 //! |---|---|
 //! | `/job/run.sh` | the script |
-//! | `/job/bin/` | arm64 programs; in PATH |
+//! | `/job/bin/` | arm64 programs, in PATH |
 //! | `/job/…` | other files |
-//! | `/job/modules/` | the kernel's modules for a network card; loaded already |
-//! | `/roots/10.0/` … | QEMUs to chroot into, if the job needs them; `/job`, `/out`, `/tmp` and `/dev` are there as well |
-//! | `/out/` | what is brought back; `release`, `status` (the script's) and `dmesg` come by themselves |
+//! | `/job/modules/` | the kernel's modules for a network card, loaded already |
+//! | `/roots/10.0/` … | QEMUs to chroot into, if the job needs them, with `/job`, `/out`, `/tmp`
+//! and `/dev` |
+//! | `/out/` | results; `release`, `status` (of the script) and `dmesg` are added |
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,24 +17,24 @@ use super::disk;
 use super::kernels::Kernel;
 use crate::Result;
 
-/// A job.
+/// Job of an emulated host.
 #[derive(Clone, Debug, Default)]
 pub struct Job {
-    /// The script.
+    /// Script for busybox's shell.
     pub script: String,
-    /// Programs: where they are here.
+    /// Paths of the programs on this machine.
     pub programs: Vec<PathBuf>,
-    /// Other files: name below `/job`, and where they are here.
+    /// Other files: name below `/job`, and path on this machine.
     pub files: Vec<(String, PathBuf)>,
-    /// Whether it uses the arm64 QEMUs.
+    /// `true` if the job uses the arm64 QEMUs.
     pub needs_roots: bool,
 }
 
 impl Job {
-    /// Makes the disk of it; `scratch` is a folder on the same file system.
+    /// Creates the disk of the job. `scratch` is a folder on the same file system.
     ///
     /// # Errors
-    /// If a file cannot be read, or the disk not be made.
+    /// If a file cannot be read, or the disk cannot be created.
     pub fn write(&self, kernel: &Kernel, scratch: &Path, image: &Path) -> Result<()> {
         let tree = scratch.join("tree");
         for inner in ["bin", "modules"] {
@@ -56,18 +57,18 @@ impl Job {
     }
 }
 
-/// Puts a file there, as a hard link if that can be.
-fn link_or_copy(file: &Path, there: &Path) -> Result<()> {
-    if let Some(folder) = there.parent() {
+/// Links a file to `target`, or copies it.
+fn link_or_copy(file: &Path, target: &Path) -> Result<()> {
+    if let Some(folder) = target.parent() {
         fs::create_dir_all(folder)?;
     }
-    if fs::hard_link(file, there).is_err() {
-        fs::copy(file, there).map_err(|error| format!("{}: {error}", file.display()))?;
+    if fs::hard_link(file, target).is_err() {
+        fs::copy(file, target).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     Ok(())
 }
 
-/// A word for a shell: whatever it contains it stays one word.
+/// Quotes a word for a shell.
 pub fn shell_quote(word: &str) -> String {
     format!("'{}'", word.replace('\'', r"'\''"))
 }
@@ -79,13 +80,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_shell_gives_quoted_words_back() {
+    fn a_shell_unquotes_words() {
         for word in ["plain", "two words", "it's", "$(reboot)", "a\"b\\"] {
-            let said = Command::new("sh")
+            let output = Command::new("sh")
                 .args(["-c", &format!("printf %s {}", shell_quote(word))])
                 .output()
                 .unwrap();
-            assert_eq!(String::from_utf8(said.stdout).unwrap(), word);
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
         }
     }
 }

@@ -1,13 +1,15 @@
 //! Debian's arm64 kernels, one or more of each generation, fetched and unpacked.
 //!
-//! | in the lab folder | what |
+//! | in the lab folder | content |
 //! |---|---|
-//! | `kernels/6.12.107/Image` | what boots |
-//! | `kernels/6.12.107/modules/` | the modules of a network card; see [`modules`](super::modules) |
-//! | `kernels/6.12.107/package` | the package and its version; written last, so its presence means complete |
+//! | `kernels/6.12.107/Image` | bootable image |
+//! | `kernels/6.12.107/modules/` | modules of a network card; see [`modules`](super::modules) |
+//! | `kernels/6.12.107/package` | package and version, written last, so its presence means complete
+//! |
 //!
-//! These are the `cloud` kernels: they have NVMe, ext4, the PL011 and KVM built in. Debian's suites drop a kernel some time after its successor came. Of
-//! one that is gone the newest of its series is taken instead, under its own version, and that is said; who asks for the old one by name gets an error.
+//! These are the `cloud` kernels, with NVMe, ext4, the PL011 and KVM built in. Debian's suites drop
+//! a kernel some time after its successor appears. The newest kernel of the series then repaths
+//! it, under its own version, with a note. A request for the old version fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,17 +19,17 @@ use super::{image, modules};
 use crate::debian::{self, Archive};
 use crate::{Result, parallel};
 
-/// A kernel, and where Debian has it.
+/// A kernel package of Debian.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Package {
-    /// The upstream version, which is its name here.
+    /// Upstream version, used as the name of the kernel.
     version: &'static str,
     suite: &'static str,
-    /// From 6.19 on the kernel proper is in `linux-binary-…`.
+    /// Package name. From 6.19 on the kernel itself is in `linux-binary-…`.
     name: &'static str,
 }
 
-/// In the order of their versions. What of KVM's interface changed with which is in docs/registers.md.
+/// Kernels, ordered by version. docs/registers.md lists their changes to KVM's interface.
 const PACKAGES: [Package; 14] = [
     package(
         "5.10.223",
@@ -101,16 +103,16 @@ const fn package(version: &'static str, suite: &'static str, name: &'static str)
     }
 }
 
-/// A kernel that can be booted.
+/// A bootable kernel.
 #[derive(Clone, Debug)]
 pub struct Kernel {
-    /// Its upstream version; of a kernel that the user brought, the name of its file.
+    /// Upstream version, or the file name of a local kernel.
     pub version: String,
-    /// What `uname -r` will say.
+    /// Output of `uname -r`.
     pub release: String,
-    /// What boots.
+    /// Path of the bootable image.
     pub image: PathBuf,
-    /// The modules of a network card, in the order in which they are loaded. Empty if there are none at hand.
+    /// Modules of a network card, in the order of loading. Empty if none are available.
     pub modules: Vec<PathBuf>,
 }
 
@@ -121,40 +123,40 @@ impl Kernel {
             return Ok(None);
         }
         let image = folder.join("Image");
-        let known = folder.join("release");
-        if !known.exists() {
-            fs::write(&known, release(&fs::read(&image)?)?)?;
+        let release_file = folder.join("release");
+        if !release_file.exists() {
+            fs::write(&release_file, release(&fs::read(&image)?)?)?;
         }
         Ok(Some(Self {
             version: version.to_owned(),
-            release: fs::read_to_string(known)?,
+            release: fs::read_to_string(release_file)?,
             image,
             modules: modules::list(&folder.join("modules"))?,
         }))
     }
 
-    /// A kernel of the user's own: an Image or a vmlinuz.
+    /// Reads a local kernel, an Image or a vmlinuz.
     ///
     /// # Errors
-    /// If the file cannot be read, or is no arm64 kernel.
+    /// If the file cannot be read, or is not an arm64 kernel.
     pub fn from_file(lab: &Path, file: &Path) -> Result<Self> {
-        let told = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-        let packed = fs::read(file).map_err(|error| told(&error))?;
-        let image = image::unpack(&packed).map_err(|error| told(&error))?;
+        let describe = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let packed = fs::read(file).map_err(|error| describe(&error))?;
+        let image = image::unpack(&packed).map_err(|error| describe(&error))?;
         let folder = lab.join("kernels/own");
         fs::create_dir_all(&folder)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
-        let place = folder.join(format!("{name}.{}", std::process::id()));
-        fs::write(&place, &image)?;
+        let path = folder.join(format!("{name}.{}", std::process::id()));
+        fs::write(&path, &image)?;
         Ok(Self {
             version: name.into_owned(),
-            release: release(&image).map_err(|error| told(&error))?,
-            image: place,
+            release: release(&image).map_err(|error| describe(&error))?,
+            image: path,
             modules: Vec::new(),
         })
     }
 
-    /// Whether two emulated hosts with this kernel can be put on one network.
+    /// Returns `true` if two emulated hosts with this kernel can share a network.
     pub fn has_network(&self) -> bool {
         !self.modules.is_empty()
     }
@@ -164,10 +166,10 @@ fn folder(lab: &Path, version: &str) -> PathBuf {
     lab.join("kernels").join(version)
 }
 
-/// `cargo xtask lab kernels`.
+/// Runs `cargo xtask lab kernels`.
 ///
 /// # Errors
-/// If one cannot be fetched, nor another of its series.
+/// If a kernel cannot be fetched, nor another of its series.
 pub fn run(lab: &Path) -> Result<()> {
     let kernels = all(lab)?;
     for kernel in &kernels {
@@ -175,22 +177,22 @@ pub fn run(lab: &Path) -> Result<()> {
         let network = if kernel.has_network() {
             "network"
         } else {
-            "no network driver at hand"
+            "no network driver available"
         };
         println!("{:<9} {}  {network}", kernel.version, package.trim_end());
     }
     Ok(())
 }
 
-/// All kernels of the table, or what the suites have instead. Quick if they are there.
+/// Returns all kernels of the table, or their repathments. Quick if they are fetched.
 ///
 /// # Errors
-/// Those of [`run`].
+/// For the reasons of [`run`].
 pub fn all(lab: &Path) -> Result<Vec<Kernel>> {
     let packages: Vec<_> = PACKAGES.iter().collect();
-    let found = fetch(lab, &packages)?;
+    let versions = fetch(lab, &packages)?;
     let mut kernels = Vec::new();
-    for version in found {
+    for version in versions {
         if kernels
             .iter()
             .all(|kernel: &Kernel| kernel.version != version)
@@ -201,10 +203,10 @@ pub fn all(lab: &Path) -> Result<Vec<Kernel>> {
     Ok(kernels)
 }
 
-/// These kernels; each must be in the table or in the lab folder.
+/// Returns the kernels with these versions. Each must be in the table or in the lab folder.
 ///
 /// # Errors
-/// If one is not, or cannot be fetched, or only another of its series could.
+/// If a kernel is in neither, cannot be fetched, or is repathd by another of its series.
 pub fn fetch_versions(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
     let packages: Vec<_> = PACKAGES
         .iter()
@@ -216,8 +218,8 @@ pub fn fetch_versions(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
         .map(|version| {
             Kernel::read_cached(lab, version)?.ok_or_else(|| {
                 format!(
-                    "there is no kernel {version}: `cargo xtask lab kernels` fetches and lists \
-                     those there are"
+                    "unknown kernel {version}: `cargo xtask lab kernels` fetches and lists \
+                     all kernels"
                 )
                 .into()
             })
@@ -225,7 +227,7 @@ pub fn fetch_versions(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
         .collect()
 }
 
-/// Fetches those that are not there. Gives the version of each, in their order.
+/// Fetches the missing kernels. Returns the version of each, in the order of `packages`.
 fn fetch(lab: &Path, packages: &[&Package]) -> Result<Vec<String>> {
     let missing: Vec<_> = packages
         .iter()
@@ -235,23 +237,23 @@ fn fetch(lab: &Path, packages: &[&Package]) -> Result<Vec<String>> {
     suites.dedup();
     suites.sort_unstable();
     suites.dedup();
-    let came = Mutex::new(Vec::new());
+    let fetched = Mutex::new(Vec::new());
     let failed = Mutex::new(Vec::new());
     if !suites.is_empty() {
         let mirror = debian::ensure_mirror()?;
         println!("fetching {} kernels from {mirror}", missing.len());
         parallel::for_each(2, suites.iter(), |suite| {
             let of_suite = missing.iter().filter(|package| package.suite == *suite);
-            let fetched = Archive::open(lab, &mirror, suite, "arm64").and_then(|archive| {
+            let result = Archive::open(lab, &mirror, suite, "arm64").and_then(|archive| {
                 for package in of_suite {
                     let version = fetch_one(lab, &archive, package)?;
-                    if let Ok(mut came) = came.lock() {
-                        came.push((package.version, version));
+                    if let Ok(mut fetched) = fetched.lock() {
+                        fetched.push((package.version, version));
                     }
                 }
                 Ok(())
             });
-            if let (Err(error), Ok(mut failed)) = (fetched, failed.lock()) {
+            if let (Err(error), Ok(mut failed)) = (result, failed.lock()) {
                 failed.push(format!("{suite}: {error}"));
             }
         });
@@ -260,17 +262,19 @@ fn fetch(lab: &Path, packages: &[&Package]) -> Result<Vec<String>> {
     if !failed.is_empty() {
         return Err(failed.join("\n").into());
     }
-    let came = came.into_inner().unwrap_or_default();
+    let fetched = fetched.into_inner().unwrap_or_default();
     Ok(packages
         .iter()
         .map(|package| {
-            let instead = came.iter().find(|(asked, _)| *asked == package.version);
-            instead.map_or(package.version.to_owned(), |(_, version)| version.clone())
+            let repathment = fetched
+                .iter()
+                .find(|(requested, _)| *requested == package.version);
+            repathment.map_or(package.version.to_owned(), |(_, version)| version.clone())
         })
         .collect())
 }
 
-/// Fetches one kernel, or the newest of its series. Gives its version.
+/// Fetches one kernel, or the newest of its series. Returns its version.
 fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String> {
     let (name, full) = match archive.versions(package.name)?.first() {
         Some(full) => (package.name.to_owned(), full.clone()),
@@ -279,7 +283,7 @@ fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String>
     let version = upstream_version(&full).to_owned();
     if version != package.version {
         println!(
-            "note: Debian's {} has no kernel {} any more; {version} ({name}) is taken instead",
+            "note: Debian's {} no longer has kernel {}; {version} ({name}) repaths it",
             package.suite, package.version
         );
         if folder(lab, &version).join("package").exists() {
@@ -290,7 +294,7 @@ fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String>
     debian::remove(&partial)?;
     fs::create_dir_all(&partial)?;
     let mut files = archive.download(&[&name])?;
-    // From 6.19 on modules have a package of their own, which leaves the suite before the kernel does.
+    // From 6.19 on modules have their own package, which leaves the suite before the kernel does.
     if let Some(rest) = name.strip_prefix("linux-binary-") {
         let modules = format!("linux-modules-{rest}");
         if !archive.versions(&modules)?.is_empty() {
@@ -307,44 +311,45 @@ fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String>
     modules::collect(&root, &partial.join("modules"))?;
     debian::remove(&root)?;
     fs::write(partial.join("package"), format!("{name} {full}\n"))?;
-    let place = folder(lab, &version);
-    debian::remove(&place)?;
-    fs::rename(&partial, &place)?;
+    let path = folder(lab, &version);
+    debian::remove(&path)?;
+    fs::rename(&partial, &path)?;
     Ok(version)
 }
 
-/// The newest kernel of the same series that the suite has: its package and that one's version.
+/// Returns the newest kernel of the series in the suite: its package and the package version.
 fn find_newest_in_series(archive: &Archive, package: &Package) -> Result<(String, String)> {
     let series = series(package.version);
-    let kinds = format!("^linux-(image|binary)-{series}\\..*-cloud-arm64(-unsigned)?$");
-    let mut found: Vec<(Vec<u32>, String, String)> = Vec::new();
-    for name in archive.names(&kinds)? {
-        // An image package without a kernel of its own, where both are there, is skipped by preferring `binary` below.
+    let pattern = format!("^linux-(image|binary)-{series}\\..*-cloud-arm64(-unsigned)?$");
+    let mut candidates: Vec<(Vec<u32>, String, String)> = Vec::new();
+    for name in archive.names(&pattern)? {
+        // The sort below prefers `binary` packages. An image package of the same version has no
+        // kernel.
         if let Some(full) = archive.versions(&name)?.first() {
-            found.push((parse_version(upstream_version(full)), name, full.clone()));
+            candidates.push((parse_version(upstream_version(full)), name, full.clone()));
         }
     }
     let is_binary = |name: &str| name.starts_with("linux-binary-");
-    found.sort_by(|a, b| (&a.0, is_binary(&a.1)).cmp(&(&b.0, is_binary(&b.1))));
-    found
+    candidates.sort_by(|a, b| (&a.0, is_binary(&a.1)).cmp(&(&b.0, is_binary(&b.1))));
+    candidates
         .pop()
         .map(|(_, name, full)| (name, full))
         .ok_or_else(|| {
             format!(
                 "Debian's {} has neither kernel {} ({}) nor another {series}: change PACKAGES in \
-                 e2e/framework/src/lab/kernels.rs, and what tests expect",
+                 e2e/framework/src/lab/kernels.rs, and the expectations of the tests",
                 package.suite, package.version, package.name
             )
             .into()
         })
 }
 
-/// `6.12.107` of `6.12.107-1~bpo12+1`.
+/// Returns `6.12.107` for `6.12.107-1~bpo12+1`.
 fn upstream_version(full: &str) -> &str {
     full.split('-').next().unwrap_or(full)
 }
 
-/// `6.12` of `6.12.107`.
+/// Returns `6.12` for `6.12.107`.
 fn series(version: &str) -> String {
     version.split('.').take(2).collect::<Vec<_>>().join(".")
 }
@@ -356,35 +361,35 @@ fn parse_version(version: &str) -> Vec<u32> {
         .collect()
 }
 
-/// The first file below `folder` whose name is wanted.
-fn find_file(folder: &Path, wanted: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
+/// Returns the first file below `folder` whose name matches.
+fn find_file(folder: &Path, is_match: &dyn Fn(&str) -> bool) -> Result<Option<PathBuf>> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let kind = entry.file_type()?;
         if kind.is_dir() {
-            if let Some(found) = find_file(&entry.path(), wanted)? {
+            if let Some(found) = find_file(&entry.path(), is_match)? {
                 return Ok(Some(found));
             }
-        } else if kind.is_file() && entry.file_name().to_str().is_some_and(wanted) {
+        } else if kind.is_file() && entry.file_name().to_str().is_some_and(is_match) {
             return Ok(Some(entry.path()));
         }
     }
     Ok(None)
 }
 
-/// The release that an Image says it is of: `6.12.107+deb13-cloud-arm64`.
+/// Returns the release in an Image: `6.12.107+deb13-cloud-arm64`.
 fn release(image: &[u8]) -> Result<String> {
     const RELEASE_PREFIX: &[u8] = b"Linux version ";
-    let found = image
+    let release = image
         .windows(RELEASE_PREFIX.len())
         .enumerate()
-        .find_map(|(at, window)| {
-            let rest = image.get(at + RELEASE_PREFIX.len()..)?;
-            let starts = window == RELEASE_PREFIX && rest.first()?.is_ascii_digit();
+        .find_map(|(index, window)| {
+            let rest = image.get(index + RELEASE_PREFIX.len()..)?;
+            let is_release = window == RELEASE_PREFIX && rest.first()?.is_ascii_digit();
             let word = rest.split(|byte| *byte == b' ').next()?;
-            starts.then(|| String::from_utf8_lossy(word).into_owned())
+            is_release.then(|| String::from_utf8_lossy(word).into_owned())
         });
-    found.ok_or_else(|| "an Image that says no release of Linux".into())
+    release.ok_or_else(|| "an Image without a release of Linux".into())
 }
 
 #[cfg(test)]
@@ -392,7 +397,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_in_the_order_of_versions_and_names_each_kernel_once() {
+    fn the_table_is_ordered_and_has_each_kernel_once() {
         let versions: Vec<_> = PACKAGES
             .iter()
             .map(|package| parse_version(package.version))
@@ -408,14 +413,14 @@ mod tests {
     }
 
     #[test]
-    fn versions_are_taken_apart() {
+    fn versions_are_parsed() {
         assert_eq!(upstream_version("6.12.43-1~bpo12+1"), "6.12.43");
         assert_eq!(series("6.12.107"), "6.12");
         assert!(parse_version("6.12.107") > parse_version("6.12.43"));
     }
 
     #[test]
-    fn an_image_says_its_release() {
+    fn the_release_is_read_from_an_image() {
         let text =
             b"\x00Linux version %s\n\x00Linux version 6.12.107+deb13-cloud-arm64 (debian@\x00";
         assert_eq!(release(text).unwrap(), "6.12.107+deb13-cloud-arm64");

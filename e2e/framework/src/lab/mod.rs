@@ -1,20 +1,22 @@
-//! Emulated hosts: real Debian arm64 kernels with real KVM, under an emulating QEMU. `e2e/lab/README.md` is the manual.
+//! Emulated hosts: real Debian arm64 kernels with real KVM, under an emulating QEMU.
+//! `e2e/lab/README.md` is the manual.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`folder`] | the lab folder, and what is made in it when somebody first wants it |
-//! | [`kernels`] | which kernels there are; fetching them |
-//! | [`image`] | a vmlinuz made into what boots |
-//! | [`modules`] | the modules of a network card |
-//! | [`toolchain`] | arm64 programs |
-//! | [`initramfs`] | what every host boots with |
-//! | [`roots`] | the arm64 QEMUs |
-//! | [`disk`] | the disks, and how results come back |
+//! | [`folder`] | the lab folder, with artifacts built at their first use |
+//! | [`kernels`] | list and download of kernels |
+//! | [`image`] | conversion of a vmlinuz into a bootable image |
+//! | [`modules`] | modules of a network card |
+//! | [`toolchain`] | builds of arm64 programs |
+//! | [`initramfs`] | initramfs of every host |
+//! | [`roots`] | disk with the arm64 QEMUs |
+//! | [`disk`] | other disks, and the unpacking of results |
 //! | [`cpu`] | CPU models and modes |
-//! | [`job`] | what a host is to do |
+//! | [`job`] | job of a host |
 //! | [`boot`] | one boot of a host |
 //!
-//! What is in the lab folder is made by the module that uses it, once, under names with versions.
+//! Each artifact in the lab folder is built once by the module that uses it. Its name has a
+//! version.
 
 pub mod boot;
 pub mod cpu;

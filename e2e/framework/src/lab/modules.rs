@@ -1,10 +1,11 @@
-//! The modules that a kernel needs for QEMU's virtio network card, and the order in which they are loaded.
+//! Modules that a kernel needs for QEMU's virtio network card, and the order of loading them.
 //!
-//! Debian's packages have no `modules.dep` (depmod writes it where they are installed). So what a module depends on is read from the module itself: its
-//! `.modinfo` is a row of texts `name=value`, each ended by 0, one of them `depends=` with names separated by commas. Names are
-//! written with `-` or `_` alike.
+//! Debian's packages have no `modules.dep`, because depmod writes it at installation. So
+//! dependencies are read from the module. Its `.modinfo` is a sequence of texts `name=value`, each
+//! terminated by 0. One of them is `depends=` with names separated by commas. Names may have `-` in
+//! place of `_`.
 //!
-//! They are kept unpacked, under names that sort in the order of loading: `00-virtio.ko`.
+//! The modules are kept decompressed, with names that sort in the order of loading: `00-virtio.ko`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,28 +16,28 @@ use lzma_rust2::XzReader;
 
 use crate::Result;
 
-/// What is wanted; a kernel may have either built in.
+/// Required modules. A kernel may have either built in.
 const NETWORK_MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
 
-/// Copies the modules that the card needs out of an unpacked package, if they are there.
+/// Copies the required modules from an unpacked package, if they exist.
 ///
 /// # Errors
-/// If a module is damaged, or depends on one that is neither there nor built in.
+/// If a module is damaged, or has a missing dependency.
 pub fn collect(root: &Path, into: &Path) -> Result<()> {
-    let mut found = BTreeMap::new();
-    find(root, &mut found)?;
+    let mut modules = BTreeMap::new();
+    find(root, &mut modules)?;
     let mut order = Vec::new();
     fs::create_dir_all(into)?;
-    for wanted in NETWORK_MODULES {
-        add_with_dependencies(wanted, &found, &mut order)?;
+    for name in NETWORK_MODULES {
+        add_with_dependencies(name, &modules, &mut order)?;
     }
-    for (place, (name, module)) in order.iter().enumerate() {
-        fs::write(into.join(format!("{place:02}-{name}.ko")), module)?;
+    for (index, (name, module)) in order.iter().enumerate() {
+        fs::write(into.join(format!("{index:02}-{name}.ko")), module)?;
     }
     Ok(())
 }
 
-/// The modules that [`collect`] left in a folder, in the order in which they are loaded.
+/// Returns the modules that [`collect`] left in a folder, in the order of loading.
 ///
 /// # Errors
 /// If the folder cannot be read.
@@ -49,27 +50,27 @@ pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     Ok(modules)
 }
 
-/// Where the modules below `folder` are, by their names.
-fn find(folder: &Path, found: &mut BTreeMap<String, PathBuf>) -> Result<()> {
+/// Collects the paths of the modules below `folder`, by name.
+fn find(folder: &Path, modules: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
         let name = entry.file_name().to_string_lossy().into_owned();
         if entry.file_type()?.is_dir() {
-            find(&entry.path(), found)?;
+            find(&entry.path(), modules)?;
         } else if let Some((stem, "" | ".xz")) = name.split_once(".ko") {
-            found.insert(stem.replace('-', "_"), entry.path());
+            modules.insert(stem.replace('-', "_"), entry.path());
         }
     }
     Ok(())
 }
 
-/// Puts a module behind all that it depends on. One that is not there is built in.
+/// Appends a module after all its dependencies. A module without a file is built in.
 fn add_with_dependencies(
     name: &str,
-    found: &BTreeMap<String, PathBuf>,
+    modules: &BTreeMap<String, PathBuf>,
     order: &mut Vec<(String, Vec<u8>)>,
 ) -> Result<()> {
-    let Some(path) = found.get(name) else {
+    let Some(path) = modules.get(name) else {
         return Ok(());
     };
     if order.iter().any(|(other, _)| other == name) {
@@ -83,14 +84,14 @@ fn add_with_dependencies(
             .map_err(|error| format!("{}: {error}", path.display()))?;
         module = plain;
     }
-    for needed in dependencies(&module) {
-        add_with_dependencies(&needed, found, order)?;
+    for dependency in dependencies(&module) {
+        add_with_dependencies(&dependency, modules, order)?;
     }
     order.push((name.to_owned(), module));
     Ok(())
 }
 
-/// The names in `depends=`.
+/// Returns the names in `depends=`.
 fn dependencies(module: &[u8]) -> Vec<String> {
     let texts = module.split(|byte| *byte == 0);
     let names = texts.filter_map(|text| text.strip_prefix(b"depends="));
@@ -106,7 +107,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_needed_comes_first_and_once() {
+    fn dependencies_precede_modules_and_occur_once() {
         let folder = tempfile::tempdir().unwrap();
         let root = folder.path().join("root/lib/modules");
         fs::create_dir_all(&root).unwrap();
@@ -141,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kernel_without_them_has_none() {
+    fn a_kernel_without_modules_has_an_empty_list() {
         let folder = tempfile::tempdir().unwrap();
         let into = folder.path().join("modules");
         collect(folder.path(), &into).unwrap();

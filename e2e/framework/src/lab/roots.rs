@@ -1,6 +1,8 @@
-//! The disk with Debian's arm64 QEMUs: one root for each, as `/roots/10.0` in an emulated host, to `chroot` into.
+//! Disk with Debian's arm64 QEMUs: one root for each, mounted as `/roots/10.0` in an emulated host,
+//! for `chroot`.
 //!
-//! Each has the program, all shared libraries that it needs, a busybox for a shell, and no firmware, modules, or documentation.
+//! Each root has the program, its shared libraries and a busybox as shell. It has no firmware,
+//! modules or documentation.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -11,12 +13,13 @@ use super::{disk, initramfs};
 use crate::debian::{self, Archive};
 use crate::{Result, parallel, qemu};
 
-/// The series that run under KVM in the lab; the newest with a different way of dealing with a list that is not their own.
+/// Series that run under KVM in the lab. They differ in their handling of a register list from
+/// another host.
 pub const SERIES: [&str; 2] = ["10.0", "11.1"];
 
 const PROGRAM: &str = "usr/bin/qemu-system-aarch64";
 
-/// Folders of libraries that only a desktop or a script would load.
+/// Folders of libraries that only a desktop or a script loads.
 const EXCLUDED_FOLDERS: [&str; 9] = [
     "qemu",
     "gconv",
@@ -29,14 +32,14 @@ const EXCLUDED_FOLDERS: [&str; 9] = [
     "pulseaudio",
 ];
 
-/// Makes the disk in the lab folder, if it is not there, and says where.
+/// Creates the disk in the lab folder if it is missing, and returns its path.
 ///
 /// # Errors
-/// If a QEMU cannot be fetched, or the disk not be made.
+/// If a QEMU cannot be fetched, or the disk cannot be created.
 pub fn ensure(lab: &Path) -> Result<PathBuf> {
-    let place = lab.join("roots.ext4");
-    if place.exists() {
-        return Ok(place);
+    let path = lab.join("roots.ext4");
+    if path.exists() {
+        return Ok(path);
     }
     let mirror = debian::ensure_mirror()?;
     println!(
@@ -48,7 +51,7 @@ pub fn ensure(lab: &Path) -> Result<PathBuf> {
     let busybox = initramfs::busybox(lab)?;
     let failed = std::sync::Mutex::new(Vec::new());
     parallel::for_each(2, SERIES.iter(), |series| {
-        let made = make(
+        let result = make(
             lab,
             &mirror,
             series,
@@ -56,7 +59,7 @@ pub fn ensure(lab: &Path) -> Result<PathBuf> {
             &tree.join(series),
             &busybox,
         );
-        if let (Err(error), Ok(mut failed)) = (made, failed.lock()) {
+        if let (Err(error), Ok(mut failed)) = (result, failed.lock()) {
             failed.push(format!("QEMU {series} for arm64: {error}"));
         }
     });
@@ -66,11 +69,11 @@ pub fn ensure(lab: &Path) -> Result<PathBuf> {
     }
     let partial = lab.join("roots.ext4.partial");
     disk::create_ext4(&tree, &partial)?;
-    fs::rename(&partial, &place)?;
-    Ok(place)
+    fs::rename(&partial, &path)?;
+    Ok(path)
 }
 
-/// Fetches one series, and puts what it needs into `root`.
+/// Fetches one series, and copies its files into `root`.
 fn make(
     lab: &Path,
     mirror: &str,
@@ -81,7 +84,8 @@ fn make(
 ) -> Result<()> {
     let mut generations = qemu::GENERATIONS.iter();
     let generation = generations.find(|generation| generation.series == series);
-    let generation = generation.ok_or("not in GENERATIONS of e2e/framework/src/qemu.rs")?;
+    let generation =
+        generation.ok_or("the series is missing in GENERATIONS of e2e/framework/src/qemu.rs")?;
     let archive = Archive::open(lab, mirror, generation.suite, "arm64")?;
     let packages = archive.download_with_dependencies(&["qemu-system-arm"])?;
     let whole = scratch.join(series);
@@ -123,6 +127,6 @@ fn make(
     if whole.join(keymaps).exists() {
         copy(&whole.join(keymaps), &root.join(keymaps))?;
     }
-    // Room is short while both are there.
+    // Disk space is short while both trees exist.
     debian::remove(&whole)
 }

@@ -1,14 +1,17 @@
-//! arm64 programs of this workspace, built on any machine: static, so that they run under any kernel without libraries.
+//! Builds of arm64 programs of this workspace on any machine. They are static, so that they run
+//! under any kernel without libraries.
 //!
-//! cargo needs Rust's standard library for arm64. The first of these that is there is used:
+//! cargo needs Rust's standard library for arm64. The first available source is used:
 //!
 //! 1. the toolchain has it (`rustup target add aarch64-unknown-linux-gnu`);
-//! 2. the toolchain has its source (`rustup component add rust-src`): it is built with the program;
-//! 3. Debian has the source of the very same version (`rust-src` of trixie-backports, forky or sid): it is unpacked to
-//!    `rust-src-VERSION` in the lab folder, and a copy of the toolchain (hard links where possible) in `rust-VERSION` points to it. The toolchain
-//!    itself is never changed.
+//! 2. the toolchain has its source (`rustup component add rust-src`), which is built with the
+//!    program;
+//! 3. Debian has the source of the same version (`rust-src` of trixie-backports, forky or sid). It
+//!    is unpacked to `rust-src-VERSION` in the lab folder, and a copy of the toolchain (with hard
+//!    links where possible) in `rust-VERSION` points to it. The toolchain itself is never changed.
 //!
-//! Building the standard library wants nightly options, which a stable compiler takes from who sets `RUSTC_BOOTSTRAP`.
+//! Building the standard library needs nightly options, which a stable compiler accepts with
+//! `RUSTC_BOOTSTRAP` set.
 
 use std::env;
 use std::ffi::OsString;
@@ -24,10 +27,10 @@ use crate::tool::{self, Tool};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
 
-/// Where Debian keeps newer compilers than those of its releases.
+/// Suites in which Debian has newer compilers than in its releases.
 const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
 
-/// Programs that build for arm64.
+/// Programs for arm64 builds.
 pub const TOOLS: [Tool; 2] = [
     Tool {
         program: "aarch64-linux-gnu-gcc",
@@ -39,19 +42,19 @@ pub const TOOLS: [Tool; 2] = [
     },
 ];
 
-/// What builds for arm64.
+/// Toolchain for arm64.
 #[derive(Debug)]
 pub struct Toolchain {
-    /// The folder with `bin`, if it is not the one that this task was started with.
+    /// Folder with `bin`, if it is not that of this task's toolchain.
     custom_root: Option<PathBuf>,
     builds_std: bool,
 }
 
 impl Toolchain {
-    /// Finds one, or makes one in the lab folder.
+    /// Finds a toolchain, or creates one in the lab folder.
     ///
     /// # Errors
-    /// If there is no C compiler for arm64, or no standard library nor its source.
+    /// If there is no C compiler for arm64, or neither a standard library nor its source.
     pub fn ensure(lab: &Path) -> Result<Self> {
         tool::ensure_installed(&TOOLS)?;
         let sysroot = tool::output_of(Command::new("rustc").args(["--print", "sysroot"]))?;
@@ -69,28 +72,28 @@ impl Toolchain {
                 builds_std: true,
             });
         }
-        let said = tool::output_of(Command::new("rustc").arg("--version"))?;
-        let version = said.split(' ').nth(1).ok_or("rustc says no version")?;
-        let place = lab.join(format!("rust-{version}"));
-        if !place.join("lib/rustlib/src/rust").exists() {
+        let output = tool::output_of(Command::new("rustc").arg("--version"))?;
+        let version = output.split(' ').nth(1).ok_or("rustc prints no version")?;
+        let path = lab.join(format!("rust-{version}"));
+        if !path.join("lib/rustlib/src/rust").exists() {
             let source = source(lab, version)?;
-            println!("making a toolchain for arm64 in {}", place.display());
+            println!("making a toolchain for arm64 in {}", path.display());
             let partial = lab.join(format!("rust-{version}.partial"));
             debian::remove(&partial)?;
-            debian::remove(&place)?;
+            debian::remove(&path)?;
             copy(&sysroot, &partial)?;
             let folder = partial.join("lib/rustlib/src");
             fs::create_dir_all(&folder)?;
             symlink(source, folder.join("rust"))?;
-            fs::rename(&partial, &place)?;
+            fs::rename(&partial, &path)?;
         }
         Ok(Self {
-            custom_root: Some(place),
+            custom_root: Some(path),
             builds_std: true,
         })
     }
 
-    /// cargo, told to do `task` for arm64.
+    /// Returns a cargo command that runs `task` for arm64.
     pub fn cargo(&self, task: &str) -> Command {
         let cargo = match &self.custom_root {
             Some(folder) => folder.join("bin/cargo").into_os_string(),
@@ -105,7 +108,8 @@ impl Toolchain {
             if let Ok(path) = env::join_paths(paths) {
                 command.env("PATH", path);
             }
-            // `cargo xtask` has the first toolchain's libraries there, and rustc looks for its library beside the ones it runs with.
+            // `cargo xtask` sets the variable to the first toolchain's libraries, and rustc looks
+            // for its library beside the ones it runs with.
             command.env_remove("LD_LIBRARY_PATH");
             command.env("RUSTC", bin.join("rustc"));
         }
@@ -127,11 +131,11 @@ impl Toolchain {
         command
     }
 
-    /// Builds the programs of packages, and these examples, for arm64, as they are shipped. Gives the folder that they are in; examples are in `examples`
-    /// in it.
+    /// Builds the programs of packages, and these examples, for arm64 with the release profile.
+    /// Returns their folder; examples are in its subfolder `examples`.
     ///
     /// # Errors
-    /// If they do not compile; what cargo says goes where ours goes.
+    /// If they do not compile. The output of cargo is not captured.
     pub fn build(&self, packages: &[&str], examples: &[&str]) -> Result<PathBuf> {
         let mut command = self.cargo("build");
         command.args(["--release", "--quiet", "--bins"]);
@@ -147,7 +151,7 @@ impl Toolchain {
     }
 }
 
-/// Runs a command to its end; what it says goes where ours goes.
+/// Runs a command to its end, without capturing its output.
 ///
 /// # Errors
 /// If it cannot be started or does not succeed.
@@ -162,23 +166,23 @@ pub fn run_checked(command: &mut Command) -> Result<()> {
     }
 }
 
-/// The source of the standard library of just that version, from Debian.
+/// Returns the source of the standard library of exactly this version, from Debian.
 fn source(lab: &Path, version: &str) -> Result<PathBuf> {
-    let place = lab.join(format!("rust-src-{version}"));
-    // Where Debian's package puts it.
+    let path = lab.join(format!("rust-src-{version}"));
+    // Path in Debian's package.
     let inner = format!("usr/src/rustc-{version}");
-    if place.join(&inner).exists() {
-        return Ok(place.join(inner));
+    if path.join(&inner).exists() {
+        return Ok(path.join(inner));
     }
     let mirror = debian::ensure_mirror()?;
     for suite in SUITES {
         let archive = Archive::open(lab, &mirror, suite, &debian::native_architecture()?)?;
         let versions = archive.versions("rust-src")?;
-        let same = |full: &&String| {
+        let is_same = |full: &&String| {
             let rest = full.strip_prefix(version);
             rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
         };
-        let Some(full) = versions.iter().find(same) else {
+        let Some(full) = versions.iter().find(is_same) else {
             continue;
         };
         println!("fetching the source of Rust's standard library: rust-src {full}");
@@ -186,20 +190,20 @@ fn source(lab: &Path, version: &str) -> Result<PathBuf> {
         let partial = lab.join(format!("rust-src-{version}.partial"));
         debian::remove(&partial)?;
         debian::unpack(&files, &partial)?;
-        debian::remove(&place)?;
-        fs::rename(&partial, &place)?;
-        return Ok(place.join(inner));
+        debian::remove(&path)?;
+        fs::rename(&partial, &path)?;
+        return Ok(path.join(inner));
     }
     Err(format!(
-        "there is no standard library for {TARGET} of Rust {version}: `rustup target add \
-         {TARGET}` (or `rustup component add rust-src`) fetches it, and Debian's {} have not got \
+        "no standard library for {TARGET} of Rust {version}: run `rustup target add \
+         {TARGET}` (or `rustup component add rust-src`); Debian's {} do not have \
          the source of this version",
         SUITES.join(", ")
     )
     .into())
 }
 
-/// Copies a folder; files as hard links where the file system can.
+/// Copies a folder, with hard links for files where the file system supports them.
 ///
 /// # Errors
 /// If something cannot be read or written.
@@ -207,13 +211,13 @@ pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
         let entry = entry?;
-        let (kind, place) = (entry.file_type()?, to.join(entry.file_name()));
+        let (kind, path) = (entry.file_type()?, to.join(entry.file_name()));
         if kind.is_dir() {
-            copy(&entry.path(), &place)?;
+            copy(&entry.path(), &path)?;
         } else if kind.is_symlink() {
-            symlink(fs::read_link(entry.path())?, place)?;
-        } else if fs::hard_link(entry.path(), &place).is_err() {
-            fs::copy(entry.path(), &place)?;
+            symlink(fs::read_link(entry.path())?, path)?;
+        } else if fs::hard_link(entry.path(), &path).is_err() {
+            fs::copy(entry.path(), &path)?;
         }
     }
     Ok(())

@@ -1,4 +1,5 @@
-//! What cpreg makes of each pair: once as it is, once with each kind of consent. It runs on this machine, before anything boots.
+//! Conversion of the stream of each pair by cpreg: without consent, and with each kind of consent.
+//! Runs on this machine, before any boot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -8,13 +9,13 @@ use cpreg_report::check::model::CheckReport;
 use cpreg_report::names::{Decision, Verdict};
 use e2e_framework::{Result, report, tool};
 
-/// What the user consents to.
+/// Consent of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Consent {
     None,
     /// `--accept low`.
     Low,
-    /// All that is proposed: `--accept high`.
+    /// All proposals: `--accept high`.
     AllProposed,
 }
 
@@ -29,7 +30,7 @@ impl Consent {
         }
     }
 
-    /// Its name in results and file names.
+    /// Returns the name in results and file names.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -39,21 +40,22 @@ impl Consent {
     }
 }
 
-/// What came of `cpreg convert`.
+/// Result of `cpreg convert`.
 #[derive(Clone, Debug)]
 pub(crate) struct Conversion {
     /// `loads`, `converts`, `refused` or `unknown`.
     pub(crate) verdict: String,
-    /// What stands in the way, a line for each register or extension: name, both values, why.
+    /// Blockers, a line for each register or extension: name, both values, reason.
     pub(crate) reasons: Vec<String>,
-    /// The new stream, if there is one.
+    /// Path of the new stream, if one was written.
     pub(crate) stream: Option<PathBuf>,
 }
 
-/// Converts `source` for `destination`, a name or file that cpreg takes, whose QEMU is of that series.
+/// Converts `source` for `destination`, a name or file that cpreg accepts. The destination's QEMU
+/// is of that series.
 ///
 /// # Errors
-/// If cpreg says neither yes nor no.
+/// If cpreg decides neither way.
 pub(crate) fn convert(
     cpreg: &Path,
     source: &Path,
@@ -70,49 +72,51 @@ pub(crate) fn convert(
         .args(consent.arguments())
         .args(["--format", "json", "--force", "-o"])
         .arg(output);
-    let done = command
+    let process = command
         .output()
         .map_err(|error| format!("cannot start `{}`: {error}", tool::format_command(&command)))?;
-    let said: CheckReport = report::parse(&done.stdout).map_err(|error| {
-        let said = String::from_utf8_lossy(&done.stderr);
+    let check_report: CheckReport = report::parse(&process.stdout).map_err(|error| {
+        let stderr = String::from_utf8_lossy(&process.stderr);
         format!(
             "`{}`: {error}\n{}",
             tool::format_command(&command),
-            said.trim_end()
+            stderr.trim_end()
         )
     })?;
-    let verdict = &said.verdict;
+    let verdict = &check_report.verdict;
     let written = [Verdict::LOADS, Verdict::CONVERTS].contains(verdict);
-    if written != done.status.success() || (written && !fs::exists(output)?) {
+    if written != process.status.success() || (written && !fs::exists(output)?) {
         return Err(format!(
-            "`{}`: {verdict}, and {}",
+            "`{}`: verdict {verdict}, but {}",
             tool::format_command(&command),
-            done.status
+            process.status
         )
         .into());
     }
     Ok(Conversion {
         verdict: verdict.name().to_owned(),
-        reasons: reasons(&said)?,
+        reasons: reasons(&check_report)?,
         stream: written.then(|| output.to_owned()),
     })
 }
 
-/// What a report says stands in the way.
+/// Returns the blockers in a report.
 fn reasons(report: &CheckReport) -> Result<Vec<String>> {
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
-    let registers = report.decisions.iter().map(|it| {
-        let values = (text(&it.source), text(&it.destination));
-        (&it.decision, &it.name, values, &it.reason)
+    let registers = report.decisions.iter().map(|decision| {
+        let values = (text(&decision.source), text(&decision.destination));
+        (&decision.decision, &decision.name, values, &decision.reason)
     });
-    let extensions = report.extensions.iter().map(|it| {
-        let values = (text(&it.source), text(&it.destination));
-        (&it.decision, &it.name, values, &it.reason)
+    let extensions = report.extensions.iter().map(|decision| {
+        let values = (text(&decision.source), text(&decision.destination));
+        (&decision.decision, &decision.name, values, &decision.reason)
     });
     let mut reasons: Vec<_> = registers
         .chain(extensions)
         .filter(|(decision, ..)| [Decision::REFUSE, Decision::UNKNOWN].contains(decision))
-        .map(|(_, name, (source, host), reason)| format!("{name} {source}, there {host}: {reason}"))
+        .map(|(_, name, (source, destination), reason)| {
+            format!("{name} {source}, destination {destination}: {reason}")
+        })
         .collect();
     for difference in &report.shape {
         reasons.push(serde_json::to_value(difference)?.to_string());
@@ -127,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reasons_are_what_is_not_taken() {
+    fn reasons_are_the_blockers() {
         let end = json!({"name": "", "accelerator": null, "vcpus": 1});
         let [mut source, mut destination] = [end.clone(), end];
         for name in ["machine", "run_state"] {
@@ -136,9 +140,9 @@ mod tests {
         source["open_method"] = json!("");
         destination["provenance"] = json!("");
         destination["loader"] = json!(null);
-        let decision = |name: &str, host: Option<&str>, decision: &str, reason: &str| {
+        let decision = |name: &str, value: Option<&str>, decision: &str, reason: &str| {
             json!({
-                "vcpus": "0", "id": "0x6030000000138001", "name": name, "source": "0x1", "destination": host,
+                "vcpus": "0", "id": "0x6030000000138001", "name": name, "source": "0x1", "destination": value,
                 "listed": true, "decision": decision, "confidence": "proven", "tolerance": null,
                 "reason": reason, "advice": null,
             })
@@ -159,8 +163,8 @@ mod tests {
         assert_eq!(
             reasons(&report).unwrap(),
             [
-                "B 0x1, there -: not there",
-                r#"{"destination":null,"blocks":true,"source":"1","kind":"RAM"}"#
+                "B 0x1, destination -: not there",
+                r#"{"blocks":true,"destination":null,"kind":"RAM","source":"1"}"#
             ]
         );
     }

@@ -1,7 +1,8 @@
-//! Loading streams with real QEMUs under real KVM: many in one boot, and none twice.
+//! Loads of streams by real QEMUs under real KVM: many in one boot, and none twice.
 //!
-//! An outcome is kept in `matrix/loads.jsonl` in the lab folder, by kernel, CPU, QEMU, and the stream's contents. So an interrupted run is taken
-//! up again where it was, and a change of cpreg costs the loads of those streams that it writes differently.
+//! `matrix/loads.jsonl` in the lab folder keeps the outcomes, by kernel, CPU, QEMU, and the
+//! stream's contents. So an interrupted run continues where it stopped. After a change of cpreg,
+//! only the streams that it writes differently are loaded again.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -21,21 +22,21 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::paths::repository;
 
-/// Loads in one boot. What a boot that fails loses, and how often what it brought is written down.
+/// Number of loads in one boot. A failed boot loses as many, and outcomes are kept as often.
 const LOADS_PER_BOOT: usize = 20;
 
-/// How long one load may take, under an emulator on a busy machine.
+/// Timeout for one load, under an emulator on a busy machine.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
 
-/// A stream to be loaded.
+/// A stream to load.
 #[derive(Clone, Debug)]
 pub(crate) struct Attempt {
-    /// QEMU's series.
+    /// Series of QEMU.
     pub(crate) series: String,
     pub(crate) stream: PathBuf,
 }
 
-/// What is known of loads.
+/// Kept outcomes of loads.
 #[derive(Debug)]
 pub(crate) struct LoadCache {
     file: PathBuf,
@@ -43,10 +44,10 @@ pub(crate) struct LoadCache {
 }
 
 impl LoadCache {
-    /// Reads what earlier runs found out.
+    /// Reads the outcomes of earlier runs.
     ///
     /// # Errors
-    /// If that cannot be read.
+    /// If the file cannot be read.
     pub(crate) fn open(lab: &Lab) -> Result<Self> {
         let folder = lab.folder.join("matrix");
         fs::create_dir_all(&folder)?;
@@ -54,7 +55,7 @@ impl LoadCache {
         let mut known = BTreeMap::new();
         if file.exists() {
             for line in fs::read_to_string(&file)?.lines() {
-                // The last line may be half a line, if the machine went down.
+                // The last line may be incomplete after a crash of the machine.
                 let Ok(value) = serde_json::from_str::<Value>(line) else {
                     continue;
                 };
@@ -70,7 +71,7 @@ impl LoadCache {
         })
     }
 
-    /// What became of a stream there, if that is known.
+    /// Returns the outcome of a load, if it is known.
     ///
     /// # Errors
     /// If the stream cannot be read.
@@ -83,38 +84,38 @@ impl LoadCache {
         Ok(self
             .outcomes
             .lock()
-            .map_err(|_| "a thread died")?
+            .map_err(|_| "a thread panicked")?
             .get(&key)
             .cloned())
     }
 
-    /// Loads those of `attempts` of which nothing is known yet.
+    /// Runs the attempts whose outcome is not known.
     ///
     /// # Errors
-    /// If the host does not boot or leaves something out; what came until then is kept.
+    /// If the host does not boot or a result is missing. Earlier results are kept.
     pub(crate) fn run(
         &self,
         lab: &Lab,
         host: &EmulatedHost<'_>,
         attempts: &[Attempt],
     ) -> Result<()> {
-        let mut wanted: BTreeMap<String, &Attempt> = BTreeMap::new();
+        let mut missing: BTreeMap<String, &Attempt> = BTreeMap::new();
         for attempt in attempts {
             if self.get(host, attempt)?.is_none() {
-                wanted.insert(key(host, attempt)?, attempt);
+                missing.insert(key(host, attempt)?, attempt);
             }
         }
-        let wanted: Vec<_> = wanted.into_iter().collect();
-        for some in wanted.chunks(LOADS_PER_BOOT) {
-            self.boot(lab, host, some)?;
+        let missing: Vec<_> = missing.into_iter().collect();
+        for batch in missing.chunks(LOADS_PER_BOOT) {
+            self.boot(lab, host, batch)?;
         }
         Ok(())
     }
 
-    fn boot(&self, lab: &Lab, host: &EmulatedHost<'_>, some: &[(String, &Attempt)]) -> Result<()> {
+    fn boot(&self, lab: &Lab, host: &EmulatedHost<'_>, batch: &[(String, &Attempt)]) -> Result<()> {
         let mut job = job(lab, Guest::Aarch64)?;
-        for (place, (_, attempt)) in some.iter().enumerate() {
-            let name = format!("load{place}");
+        for (index, (_, attempt)) in batch.iter().enumerate() {
+            let name = format!("load{index}");
             writeln!(
                 job.script,
                 "load {} {name} /job/{name}.stream",
@@ -124,17 +125,17 @@ impl LoadCache {
                 .push((format!("{name}.stream"), attempt.stream.clone()));
         }
         let mut host = host.clone();
-        host.timeout = LOAD_TIMEOUT * u32::try_from(some.len() + 2)?;
+        host.timeout = LOAD_TIMEOUT * u32::try_from(batch.len() + 2)?;
         let results = lab.folder.join("results/load").join(host.name());
         host.run(lab, &job, &results)?;
-        for (place, (key, attempt)) in some.iter().enumerate() {
-            let outcome = GuestOutcome::read(&results, &format!("load{place}"))?;
+        for (index, (key, attempt)) in batch.iter().enumerate() {
+            let outcome = GuestOutcome::read(&results, &format!("load{index}"))?;
             let line = json!({
                 "key": key,
                 "stream": attempt.stream.file_name().map(|name| name.to_string_lossy()),
                 "outcome": outcome.to_json(),
             });
-            let mut known = self.outcomes.lock().map_err(|_| "a thread died")?;
+            let mut known = self.outcomes.lock().map_err(|_| "a thread panicked")?;
             let mut file = File::options().create(true).append(true).open(&self.file)?;
             writeln!(file, "{line}")?;
             known.insert(key.clone(), outcome);
@@ -143,7 +144,7 @@ impl LoadCache {
     }
 }
 
-/// A job with QEMUs and that guest, without anything to do yet.
+/// Returns a job with QEMUs and this guest, with an empty script.
 pub(crate) fn job(lab: &Lab, guest: Guest) -> Result<Job> {
     let image = lab.guests()?.image(guest, TIMER_SECONDS[0]);
     Ok(Job {
@@ -165,7 +166,8 @@ fn key(host: &EmulatedHost<'_>, attempt: &Attempt) -> Result<String> {
     Ok(format!("{} qemu-{} {hash}", host.name(), attempt.series))
 }
 
-/// FNV-1a of 64 bits over a file, and its length: it tells our own few thousand streams apart, and no more is asked of it.
+/// Returns the FNV-1a hash of 64 bits of a file, and its length. It only has to distinguish a few
+/// thousand streams.
 fn fingerprint(file: &Path) -> Result<String> {
     let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -1,16 +1,18 @@
-//! `cargo xtask lab matrix`: which guests of Debian's QEMUs under KVM move between which kernels, alone and with cpreg.
+//! `cargo xtask lab matrix`: finds the guests of Debian's QEMUs under KVM that move between
+//! kernels, without and with cpreg.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`streams`] | a stream written on each host by each QEMU |
-//! | [`convert`] | what cpreg makes of each pair |
-//! | [`loads`] | loading streams on a host; what is known already |
-//! | [`outcome`] | what became of one load |
-//! | [`pair`] | a pair, and all that became of it |
+//! | [`streams`] | a stream of each host and QEMU |
+//! | [`convert`] | conversion of the stream of each pair by cpreg |
+//! | [`loads`] | loads of streams on a host, and their kept outcomes |
+//! | [`outcome`] | outcome of one load |
+//! | [`pair`] | a pair, and all its outcomes |
 //! | [`table`] | the results as JSON and as Markdown |
 //!
-//! A pair is a source kernel, a destination kernel, a CPU that both run on, and a QEMU that both run. Each is tried as it is, and then through
-//! `cpreg convert --to` that host, without consent, with `--accept low`, and with all that is proposed. Streams with the same contents are loaded once.
+//! A pair is a source kernel, a destination kernel, a CPU model and a QEMU at both ends. Each pair
+//! is tried without cpreg, and through `cpreg convert --to` that host: without consent, with
+//! `--accept low`, and with all proposals. Streams with the same contents are loaded once.
 
 mod convert;
 pub(crate) mod loads;
@@ -42,21 +44,21 @@ use e2e_framework::lab::roots::SERIES;
 use e2e_framework::paths::repository;
 use e2e_framework::{Result, parallel};
 
-/// Show which guests of QEMU under KVM move between which kernels, alone and with cpreg
+/// Show the guests of QEMU under KVM that move between kernels, without and with cpreg
 #[derive(Debug, Args)]
 pub(crate) struct MatrixArgs {
     #[command(flatten)]
     kernels: KernelArgs,
-    /// A CPU model, any number of times
+    /// CPU model (repeatable)
     #[arg(long = "cpu", value_name = "MODEL[+MODE]", value_parser = Cpu::parse)]
     cpus: Vec<Cpu>,
-    /// A QEMU, any number of times; each if none is given
+    /// QEMU series (repeatable; default: each)
     #[arg(long = "qemu", value_name = "SERIES", value_parser = SERIES)]
     series: Vec<String>,
-    /// Give cpreg a stream of the destination, even where it has the host recorded
+    /// Give cpreg a stream of the destination, even if the host is recorded
     #[arg(long)]
     to_streams: bool,
-    /// Where the tables go; docs/ if this is not given
+    /// Folder of the tables (default: docs/)
     #[arg(short = 'o', long = "output", value_name = "FOLDER")]
     folder: Option<PathBuf>,
 }
@@ -64,7 +66,8 @@ pub(crate) struct MatrixArgs {
 /// Runs `cargo xtask lab matrix`.
 ///
 /// # Errors
-/// If a host does not boot, a guest cannot be saved, or a pair that a QEMU loads is refused without a reason.
+/// If a host does not boot, a guest cannot be saved, or a pair that QEMU loads is refused without a
+/// reason.
 pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
     let kernels = arguments.kernels.get(lab)?;
     let cpus = cpus_or_default(&arguments.cpus, &[DEFAULT_CPU])?;
@@ -91,21 +94,21 @@ pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
         };
         let pairs = Mutex::new(Vec::new());
         for_each(&hosts, "loaded", |host| {
-            let mut found = task.pairs_for_destination(host)?;
+            let mut host_pairs = task.pairs_for_destination(host)?;
             pairs
                 .lock()
-                .map_err(|_| "a thread died")?
-                .append(&mut found);
+                .map_err(|_| "a thread panicked")?
+                .append(&mut host_pairs);
             Ok(())
         })?;
-        let pairs = pairs.into_inner().map_err(|_| "a thread died")?;
+        let pairs = pairs.into_inner().map_err(|_| "a thread panicked")?;
         table::write(&folder, cpu, &kernels, &series, &pairs)?;
         println!("{cpu}: {} pairs, {:.0?}", pairs.len(), start.elapsed());
     }
     Ok(())
 }
 
-/// Does something with each host, some at a time, and says how it went.
+/// Runs a task for each host, some at a time, and prints each outcome.
 fn for_each(
     hosts: &[EmulatedHost<'_>],
     done: &str,
@@ -132,7 +135,7 @@ fn for_each(
     }
 }
 
-/// What is the same for all pairs of one CPU.
+/// Inputs shared by all pairs of one CPU.
 struct Task<'a> {
     lab: &'a Lab,
     loads: &'a LoadCache,
@@ -143,14 +146,14 @@ struct Task<'a> {
 }
 
 impl Task<'_> {
-    /// All pairs with that destination.
+    /// Returns all pairs with this destination.
     fn pairs_for_destination(&self, host: &EmulatedHost<'_>) -> Result<Vec<Pair>> {
         let folder = self.lab.folder.join("matrix/converted").join(host.name());
         fs::create_dir_all(&folder)?;
         let mut prepared = Vec::new();
         let mut attempts = Vec::new();
         for series in self.series {
-            let known_as = self.destination_spec(host, series);
+            let destination_spec = self.destination_spec(host, series);
             for source in self.hosts {
                 let stream = streams::stream_path(self.lab, source, series);
                 let attempt = |stream: PathBuf| Attempt {
@@ -166,13 +169,20 @@ impl Task<'_> {
                         consent.name()
                     );
                     let output = folder.join(name);
-                    let made = convert(self.cpreg, &stream, &known_as, series, consent, &output)?;
-                    attempts.extend(made.stream.clone().map(attempt));
-                    converted.push((consent, made));
+                    let conversion = convert(
+                        self.cpreg,
+                        &stream,
+                        &destination_spec,
+                        series,
+                        consent,
+                        &output,
+                    )?;
+                    attempts.extend(conversion.stream.clone().map(attempt));
+                    converted.push((consent, conversion));
                 }
                 prepared.push((
                     *series,
-                    known_as.clone(),
+                    destination_spec.clone(),
                     source,
                     attempt(stream),
                     converted,
@@ -186,41 +196,44 @@ impl Task<'_> {
             known.ok_or_else(|| format!("{} was not loaded", attempt.stream.display()).into())
         };
         let mut pairs = Vec::new();
-        for (series, known_as, source, as_is, made) in prepared {
+        for (series, destination_spec, source, as_is, conversions) in prepared {
             let mut converted = Vec::new();
-            for (consent, made) in made {
-                let loaded = match &made.stream {
+            for (consent, conversion) in conversions {
+                let outcome_of_load = match &conversion.stream {
                     None => None,
                     Some(stream) => Some(outcome(&Attempt {
                         series: series.to_owned(),
                         stream: stream.clone(),
                     })?),
                 };
-                converted.push((consent, made, loaded));
+                converted.push((consent, conversion, outcome_of_load));
             }
             pairs.push(Pair {
                 cpu: host.cpu.to_string(),
                 source: source.kernel.version.clone(),
                 destination: host.kernel.version.clone(),
                 series: series.to_owned(),
-                destination_spec: Path::new(&known_as)
+                destination_spec: Path::new(&destination_spec)
                     .file_name()
-                    .filter(|_| known_as.starts_with('/'))
-                    .map_or(known_as.clone(), |name| name.to_string_lossy().into_owned()),
+                    .filter(|_| destination_spec.starts_with('/'))
+                    .map_or(destination_spec.clone(), |name| {
+                        name.to_string_lossy().into_owned()
+                    }),
                 as_is: outcome(&as_is)?,
                 converted,
             });
         }
-        // They can be made again, and take room.
+        // The converted streams can be written again, and are large.
         fs::remove_dir_all(&folder)?;
         Ok(pairs)
     }
 
-    /// The destination for cpreg: the recorded host of that name, or else the stream that this kernel's QEMU wrote.
+    /// Returns the destination for cpreg: the recorded host, or else the stream that this kernel's
+    /// QEMU wrote.
     fn destination_spec(&self, host: &EmulatedHost<'_>, series: &str) -> String {
         let name = recorded_name(host.kernel, host.cpu);
         let recorded = Command::new(self.cpreg).args(["hosts", &name]).output();
-        if !self.to_streams && recorded.is_ok_and(|said| said.status.success()) {
+        if !self.to_streams && recorded.is_ok_and(|output| output.status.success()) {
             name
         } else {
             streams::stream_path(self.lab, host, series)

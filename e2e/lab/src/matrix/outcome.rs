@@ -1,6 +1,7 @@
-//! What became of one QEMU in an emulated host, read from what it and the guest said.
+//! Outcome of one QEMU in an emulated host, parsed from its output and the guest's.
 //!
-//! `NAME.log` is QEMU's output, QMP and errors mixed; `NAME.serial` the guest's, whose lines `e2e/lab/guest/aarch64.s` lists; `NAME.exit` the exit status.
+//! `NAME.log` has QEMU's output, with QMP and errors mixed. `NAME.serial` has the guest's output,
+//! whose lines `e2e/lab/guest/aarch64.s` lists. `NAME.exit` has the exit status.
 
 use std::fs;
 use std::path::Path;
@@ -9,36 +10,37 @@ use serde_json::{Value, json};
 
 use e2e_framework::Result;
 
-/// Counters of the host that a kernel may not be able to set: the guest then reads another time, and its timers are off by as much.
+/// Counters of the host that a kernel may not be able to set. The guest then reads another time,
+/// and its timers are off by the difference.
 const COUNTERS: [&str; 2] = ["CNTVCT_EL0", "CNTPCT_EL0"];
 
-/// What became of a load.
+/// Outcome of a load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GuestOutcome {
-    /// QEMU took the stream and let the guest go on.
+    /// QEMU accepted the stream and resumed the guest.
     pub(crate) resumed: bool,
-    /// The guest answered, and finished its comparison.
+    /// The guest responded, and finished its comparison. Recorded results have it as `goes_on`.
     pub(crate) guest_finished: bool,
-    /// Its registers that are not what they were, but for counters: `X7 0x1 0x2`.
+    /// Changed registers, except counters: `X7 0x1 0x2`.
     pub(crate) differences: Vec<String>,
     /// Counters that went back, or leapt ahead.
     pub(crate) counters: Vec<String>,
     /// Timers that did not fire in time: `V`, `P`.
     pub(crate) silent_timers: Vec<String>,
-    /// What QEMU said of errors.
+    /// Error lines of QEMU.
     pub(crate) errors: Vec<String>,
 }
 
 impl GuestOutcome {
-    /// Whether the guest runs at the destination. Whether its registers are what they were is another question.
+    /// Returns `true` if the guest runs at the destination, even with changed registers.
     pub(crate) fn is_running(&self) -> bool {
         self.resumed && self.guest_finished
     }
 
-    /// Reads what a QEMU of `e2e/lab/inside/qemu.sh` or `live.sh` left under that name.
+    /// Reads the output of a QEMU of `e2e/lab/inside/qemu.sh` or `live.sh` with this name.
     ///
     /// # Errors
-    /// If it left nothing.
+    /// If there is no output.
     pub(crate) fn read(results: &Path, name: &str) -> Result<Self> {
         let text = |kind: &str| -> Result<String> {
             let path = results.join(format!("{name}.{kind}"));
@@ -48,7 +50,7 @@ impl GuestOutcome {
         Ok(Self::from_logs(&text("log")?, &text("serial")?))
     }
 
-    /// Of what QEMU and the guest said.
+    /// Parses the output of QEMU and of the guest.
     pub(crate) fn from_logs(log: &str, serial: &str) -> Self {
         let mut outcome = Self {
             resumed: log.contains("\"event\": \"RESUME\""),
@@ -79,12 +81,12 @@ impl GuestOutcome {
         outcome
     }
 
-    /// As one object of JSON.
+    /// Returns the outcome as a JSON object, with the keys of the recorded results.
     pub(crate) fn to_json(&self) -> Value {
         json!({
             "runs": self.is_running(),
             "resumed": self.resumed,
-            "guest_finished": self.guest_finished,
+            "goes_on": self.guest_finished,
             "differences": self.differences,
             "counters": self.counters,
             "silent_timers": self.silent_timers,
@@ -92,7 +94,7 @@ impl GuestOutcome {
         })
     }
 
-    /// From what [`to_json`](Self::to_json) gave.
+    /// Parses the result of [`to_json`](Self::to_json).
     pub(crate) fn from_json(value: &Value) -> Option<Self> {
         let list = |name: &str| -> Option<Vec<String>> {
             let words = value[name].as_array()?.iter();
@@ -100,7 +102,7 @@ impl GuestOutcome {
         };
         Some(Self {
             resumed: value["resumed"].as_bool()?,
-            guest_finished: value["guest_finished"].as_bool()?,
+            guest_finished: value["goes_on"].as_bool()?,
             differences: list("differences")?,
             counters: list("counters")?,
             silent_timers: list("silent_timers")?,
@@ -109,7 +111,7 @@ impl GuestOutcome {
     }
 }
 
-/// QEMU's own words: the lines that are no QMP, without its name and without warnings.
+/// Returns the error lines of QEMU: all lines but QMP and warnings, without the program name.
 pub(crate) fn errors(log: &str) -> Vec<String> {
     let lines = log.lines().filter(|line| {
         !line.starts_with('{') && !line.contains("warning:") && !line.trim().is_empty()
@@ -127,7 +129,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_guest_that_continues() {
+    fn a_running_guest_is_parsed() {
         let log = "{\"QMP\": {}}\r\n{\"event\": \"RESUME\"}\n";
         let serial = "TIMER 0 V\nNOTIMER 0 P\nDIFF 0 CNTPCT_EL0 10 2\nDONE 1\n";
         let outcome = GuestOutcome::from_logs(log, serial);
@@ -138,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_that_fails_or_loses_something() {
+    fn failures_and_losses_are_parsed() {
         let log = "{\"QMP\": {}}\nqemu-system-aarch64: warning: x\nqemu-system-aarch64: load of migration failed: Invalid argument\n";
         let outcome = GuestOutcome::from_logs(log, "");
         assert!(!outcome.resumed && !outcome.is_running());
@@ -149,7 +151,7 @@ mod tests {
         let log = "{\"event\": \"RESUME\"}\n";
         let outcome = GuestOutcome::from_logs(log, "DIFF 0 X7 1 2\nDONE 1\n");
         assert_eq!(outcome.differences, ["X7 1 2"]);
-        // It was let go on, and says nothing.
+        // QEMU resumed the guest, which does not respond.
         assert!(!GuestOutcome::from_logs(log, "").is_running());
     }
 }

@@ -1,4 +1,4 @@
-//! The streams of the matrix: one written by each QEMU under KVM of each kernel, while its guest runs.
+//! Streams of the matrix, one from each QEMU under KVM of each kernel, saved while the guest runs.
 //!
 //! `matrix/streams/KERNEL__CPU__qemu-SERIES.stream` in the lab folder, written once.
 
@@ -13,16 +13,16 @@ use e2e_framework::guest::Guest;
 use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::folder::Lab;
 
-/// Where a stream is.
+/// Returns the path of a stream.
 pub(crate) fn stream_path(lab: &Lab, host: &EmulatedHost<'_>, series: &str) -> PathBuf {
     let name = format!("{}__qemu-{series}.stream", host.name());
     lab.folder.join("matrix/streams").join(name)
 }
 
-/// Has each of these QEMUs write one on that host, if it is not there.
+/// Saves the missing streams of these QEMUs on this host.
 ///
 /// # Errors
-/// If one does not; with what it said.
+/// If a QEMU writes no stream, with its output.
 pub(crate) fn ensure(lab: &Lab, host: &EmulatedHost<'_>, series: &[&str]) -> Result<()> {
     let missing: Vec<_> = series
         .iter()
@@ -43,19 +43,19 @@ pub(crate) fn ensure(lab: &Lab, host: &EmulatedHost<'_>, series: &[&str]) -> Res
         let serial = fs::read_to_string(results.join(format!("{name}.serial"))).unwrap_or_default();
         if !log.contains("\"status\": \"completed\"") {
             return Err(format!(
-                "{}: QEMU {series} wrote no stream: {}; the guest says: {}",
+                "{}: QEMU {series} wrote no stream: {}; output of the guest: {}",
                 host.name(),
                 errors(&log).join("; "),
                 serial.trim_end()
             )
             .into());
         }
-        let there = stream_path(lab, host, series);
-        if let Some(folder) = there.parent() {
+        let path = stream_path(lab, host, series);
+        if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        // Both are below the lab folder.
-        fs::rename(results.join(format!("{name}.stream")), there)?;
+        // Both paths are below the lab folder.
+        fs::rename(results.join(format!("{name}.stream")), path)?;
     }
     Ok(())
 }

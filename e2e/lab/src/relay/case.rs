@@ -1,4 +1,5 @@
-//! The kinds of migration, and what each end does in one, as a line of shell (the functions are in `e2e/lab/inside/live.sh`).
+//! Kinds of migration, and the shell line of each end for one (`e2e/lab/inside/live.sh` has the
+//! functions).
 
 use std::fmt::Write as _;
 
@@ -7,17 +8,18 @@ use crate::host_pair::{HostPair, address};
 use e2e_framework::Result;
 use e2e_framework::lab::job::shell_quote;
 
-/// A kind of migration. All have a return path, so that a source whose guest is not taken goes on with it.
+/// A kind of migration. All have a return path, so that the source resumes a guest that the
+/// destination does not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MigrationKind {
     /// Without cpreg.
     Direct,
-    /// Through the relay, with nothing consented to.
+    /// Through the relay, without consent.
     Refused,
     Precopy,
-    /// With two channels besides the main one.
+    /// With two channels in addition to the main channel.
     Multifd,
-    /// The guest goes over before its RAM.
+    /// The guest is switched over before its RAM is sent.
     Postcopy,
 }
 
@@ -30,7 +32,7 @@ impl MigrationKind {
         Self::Postcopy,
     ];
 
-    /// Its name in arguments and file names.
+    /// Returns the name in arguments and file names.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -42,14 +44,14 @@ impl MigrationKind {
     }
 
     pub(crate) fn parse(name: &str) -> Result<Self> {
-        let found = Self::ALL.into_iter().find(|kind| kind.name() == name);
-        found.ok_or_else(|| {
+        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        kind.ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");
-            format!("no case {name}: {names}").into()
+            format!("unknown case {name}; expected one of {names}").into()
         })
     }
 
-    /// What is shown, for people.
+    /// Returns the description for people.
     pub(crate) const fn description(self) -> &'static str {
         match self {
             Self::Direct => "without cpreg, it stays",
@@ -60,7 +62,7 @@ impl MigrationKind {
         }
     }
 
-    /// Whether there is anything to show with that source and destination.
+    /// Returns `true` if the kind is meaningful for this source and destination.
     pub(crate) fn is_applicable(self, expected: &Expected) -> bool {
         match self {
             Self::Direct => expected.failure.is_some(),
@@ -69,12 +71,12 @@ impl MigrationKind {
         }
     }
 
-    /// Whether the guest is to stay where it is.
+    /// Returns `true` if the guest must stay at the source.
     pub(crate) const fn should_stay(self) -> bool {
         matches!(self, Self::Direct | Self::Refused)
     }
 
-    /// QMP's capabilities and parameters, at both ends.
+    /// Returns the capabilities and parameters of QMP, for both ends.
     fn qmp_setup(self) -> (String, &'static str) {
         let mut capabilities = vec!["return-path"];
         let parameters = match self {
@@ -84,10 +86,11 @@ impl MigrationKind {
             }
             Self::Postcopy => {
                 capabilities.push("postcopy-ram");
-                // The guest must not be there before anybody says postcopy.
+                // The precopy must not finish before the switch to postcopy.
                 "\"downtime-limit\":1,\"max-bandwidth\":4194304"
             }
-            // The guest is faster than an emulated network: it stands still for the rest.
+            // The guest dirties memory faster than an emulated network sends it. The limit lets it
+            // stop for the rest.
             _ => "\"downtime-limit\":3000",
         };
         let capabilities: Vec<_> = capabilities
@@ -102,29 +105,30 @@ impl MigrationKind {
 #[derive(Clone, Debug)]
 pub(crate) struct MigrationCase {
     pub(crate) kind: MigrationKind,
-    /// Which host the guest starts at.
+    /// Number of the source host.
     pub(crate) source_host: usize,
-    /// Where the destination listens. Each has its own: nobody reaches who listens for another one.
+    /// Port of the destination. Each case has its own, so that no source reaches the listener of
+    /// another case.
     pub(crate) port: u16,
     pub(crate) expected: Expected,
 }
 
 impl MigrationCase {
-    /// Its name in files: what the two ends leave is `NAME-source.*` and `NAME-destination.*`.
+    /// Returns the name in files. The two ends leave `NAME-source.*` and `NAME-destination.*`.
     pub(crate) fn name(&self) -> String {
         format!("{}-from-{}", self.kind.name(), self.source_host)
     }
 
-    /// What a host does in it.
+    /// Returns the shell line of a host for this case.
     pub(crate) fn line(&self, number: usize, hosts: &HostPair<'_>, series: &str) -> String {
-        let (does, end) = if number == self.source_host {
+        let (function, end) = if number == self.source_host {
             ("send", "source")
         } else {
             ("receive", "destination")
         };
         let (capabilities, parameters) = self.kind.qmp_setup();
         let mut line = format!(
-            "{does} {series} {}-{end} {} {} {} {}",
+            "{function} {series} {}-{end} {} {} {} {}",
             self.name(),
             address(1 - number),
             self.port,
@@ -139,7 +143,8 @@ impl MigrationCase {
             let [source, destination] =
                 [self.source_host, number].map(|end| &hosts.kernels[end].version);
             let to = if self.kind == MigrationKind::Postcopy {
-                // Nobody goes on with a guest that is refused in the middle of it: what is certain must be so before it begins, of two recorded hosts.
+                // A guest that is refused during postcopy is lost. So the decision must be certain
+                // before it begins, from two recorded hosts.
                 let features = features(&cpu.to_string());
                 format!("linux-{destination}/{cpu} --from linux-{source}/{cpu}/{features}")
             } else {
@@ -154,7 +159,7 @@ impl MigrationCase {
     }
 }
 
-/// The features that QEMU's `-cpu host` gives to a guest on that model.
+/// Returns the features that QEMU's `-cpu host` gives to a guest on this model.
 fn features(cpu: &str) -> &'static str {
     match cpu.split('+').next() {
         Some("max") => "pmu,sve,ptrauth",

@@ -1,13 +1,16 @@
-//! [`evaluate`]: what became of a migration, by what both QEMUs, the guest and cpreg said.
+//! [`evaluate`]: the outcome of a migration, from the output of both QEMUs, the guest and cpreg.
 //!
-//! | file of an end | what |
+//! | file of an end | content |
 //! |---|---|
-//! | `NAME.log` | QEMU's output: its QMP, where each answer has the id `KIND-NUMBER` of the question, and its errors |
-//! | `NAME.serial` | what the guest said, once it was asked where it ended up |
-//! | `NAME.relay`, `.report`, `.relay-exit` | cpreg's log, its answer and its exit status; at the destination |
+//! | `NAME.log` | QEMU's output: its QMP, where each reply has the id `KIND-NUMBER` of the command,
+//! and its errors |
+//! | `NAME.serial` | output of the guest, after the byte that makes it report |
+//! | `NAME.relay`, `.report`, `.relay-exit` | log, report and exit status of cpreg, at the
+//! destination |
 //!
-//! The guest counts in its RAM all the time. What it had counted to when it was stopped at the source is read out of the stopped QEMU there, so a guest that says more
-//! at the destination has run there, with the memory that it had.
+//! The guest increments a counter in its RAM all the time. The value at the stop is read from the
+//! memory of the stopped source QEMU. A guest that reports a higher value at the destination has
+//! run there, with its memory.
 
 use std::fs;
 use std::path::Path;
@@ -19,48 +22,49 @@ use super::expected::find_unknown;
 use crate::matrix::outcome::GuestOutcome;
 use e2e_framework::Result;
 
-/// One end of a migration.
+/// Result of one end of a migration.
 #[derive(Clone, Debug, Default)]
 struct EndResult {
-    /// Its QEMU and its guest.
+    /// Output of QEMU and of the guest.
     outcome: GuestOutcome,
-    /// How far the guest says that it counted.
+    /// Counter value that the guest reports.
     reported_count: Option<u64>,
-    /// The last answers of QMP, by the kind of question.
+    /// Last reply of QMP to `query-migrate`. The next fields are the last replies to other
+    /// commands.
     migration: Value,
     vm_status: Value,
     memory_count: Option<u64>,
     postcopy: Value,
 }
 
-/// What cpreg left.
+/// Output of cpreg.
 #[derive(Clone, Debug, Default)]
 struct RelayOutput {
     exit: String,
     report: String,
 }
 
-/// How it went, in figures.
+/// Evaluates a migration and returns its figures.
 ///
 /// # Errors
-/// What is not as it should be, or which file is missing.
+/// Fails with the unexpected result, or the missing file.
 pub(crate) fn evaluate(case: &MigrationCase, results: [&Path; 2]) -> Result<String> {
     let [source, destination] = results;
     let name = case.name();
-    let there = format!("{name}-destination");
+    let destination_name = format!("{name}-destination");
     let source = EndResult::read(source, &format!("{name}-source"))?;
     let relay = if case.kind == MigrationKind::Direct {
         None
     } else {
-        Some(RelayOutput::read(destination, &there)?)
+        Some(RelayOutput::read(destination, &destination_name)?)
     };
-    let destination = EndResult::read(destination, &there)?;
-    let said = if case.kind.should_stay() {
+    let destination = EndResult::read(destination, &destination_name)?;
+    let result = if case.kind.should_stay() {
         check_stayed(case, &source, &destination, relay.as_ref())
     } else {
         check_moved(case, &source, &destination, relay.as_ref())
     };
-    said.map_err(|error| {
+    result.map_err(|error| {
         let relay = relay.map(|relay| format!("\n  cpreg ({}): {}", relay.exit, relay.report));
         format!(
             "{error}\n  source: {}, then {}; QEMU: {}\n  destination: QEMU: {}{}",
@@ -74,7 +78,7 @@ pub(crate) fn evaluate(case: &MigrationCase, results: [&Path; 2]) -> Result<Stri
     })
 }
 
-/// The guest goes on at the destination, as it was or as the matrix says.
+/// Checks that the guest runs at the destination, unchanged except for the changes in the matrix.
 fn check_moved(
     case: &MigrationCase,
     source: &EndResult,
@@ -82,10 +86,10 @@ fn check_moved(
     relay: Option<&RelayOutput>,
 ) -> std::result::Result<String, String> {
     if relay.is_none_or(|relay| relay.exit != "0") {
-        return Err("cpreg does not say that it was passed on".into());
+        return Err("cpreg does not report success".into());
     }
     if source.migration["status"] != "completed" || source.vm_status["running"] != false {
-        return Err("the source is not done with it".into());
+        return Err("the source has not completed the migration".into());
     }
     if !destination.outcome.is_running() {
         return Err("the guest does not run at the destination".into());
@@ -93,41 +97,44 @@ fn check_moved(
     let (before, after) = source
         .memory_count
         .zip(destination.reported_count)
-        .ok_or("nobody says how far the guest had counted")?;
+        .ok_or("a counter value of the guest is missing")?;
     if after <= before {
         return Err(format!(
-            "the guest counted to {before}, and to {after} there"
+            "the guest's counter was {before} at the source, and is {after} at the destination"
         ));
     }
     if !destination.outcome.counters.is_empty() {
-        return Err(format!("time: {:?}", destination.outcome.counters));
-    }
-    let found = &destination.outcome.differences;
-    // Some of what the matrix has depends on when the guest was stopped: it may find less.
-    if let Some(lost) = find_unknown(found, &case.expected.differences) {
         return Err(format!(
-            "the guest lost {lost}\n  the matrix has: {:?}\n  and it finds: {found:?}",
+            "counters changed: {:?}",
+            destination.outcome.counters
+        ));
+    }
+    let differences = &destination.outcome.differences;
+    // Some differences of the matrix depend on the moment of the stop, so the guest may find fewer.
+    if let Some(lost) = find_unknown(differences, &case.expected.differences) {
+        return Err(format!(
+            "the guest lost {lost}\n  the matrix lists: {:?}\n  the guest finds: {differences:?}",
             case.expected.differences
         ));
     }
-    // Those who asked for postcopy must have got it.
+    // A postcopy case must have requested pages.
     let is_postcopy = source.migration["ram"]["postcopy-requests"]
         .as_u64()
         .is_some_and(|pages| pages > 0);
     if case.kind == MigrationKind::Postcopy && (source.postcopy["return"].is_null() || !is_postcopy)
     {
-        return Err("it was no postcopy".into());
+        return Err("the migration did not switch to postcopy".into());
     }
     Ok(format!(
-        "stood still for {} ms, {} ms in all, {} KiB; counted to {before}, and to {after} there; {} registers changed",
+        "downtime {} ms, total time {} ms, {} KiB; counter {before} at the source, {after} at the destination; {} registers changed",
         source.migration["downtime"],
         source.migration["total-time"],
         source.migration["ram"]["transferred"].as_u64().unwrap_or(0) >> 10,
-        found.len()
+        differences.len()
     ))
 }
 
-/// The guest goes on at the source, and never ran elsewhere.
+/// Checks that the guest continues at the source, and never ran at the destination.
 fn check_stayed(
     case: &MigrationCase,
     source: &EndResult,
@@ -138,16 +145,14 @@ fn check_stayed(
         return Err("the guest ran at the destination".into());
     }
     if source.migration["status"] != "failed" || source.vm_status["running"] != true {
-        return Err("the source does not go on with it".into());
+        return Err("the source did not resume the guest".into());
     }
     let (before, after) = source
         .memory_count
         .zip(source.reported_count)
-        .ok_or("nobody says how far the guest had counted")?;
+        .ok_or("a counter value of the guest is missing")?;
     if after <= before || !source.outcome.guest_finished {
-        return Err(format!(
-            "the guest counted to {before}, and then to {after}"
-        ));
+        return Err(format!("the guest's counter was {before}, and is {after}"));
     }
     if let Some(lost) = find_unknown(
         &source.outcome.differences,
@@ -156,20 +161,20 @@ fn check_stayed(
         return Err(format!("the guest lost something at the source: {lost}"));
     }
     if !source.outcome.counters.is_empty() {
-        return Err(format!("time: {:?}", source.outcome.counters));
+        return Err(format!("counters changed: {:?}", source.outcome.counters));
     }
-    let why = match relay {
+    let reason = match relay {
         None => {
-            let wanted = case.expected.failure.clone().unwrap_or_default();
-            let said = &destination.outcome.errors;
-            if let Some(missing) = wanted.iter().find(|line| !said.contains(line)) {
-                return Err(format!("the destination's QEMU should say: {missing}"));
+            let expected = case.expected.failure.clone().unwrap_or_default();
+            let errors = &destination.outcome.errors;
+            if let Some(missing) = expected.iter().find(|line| !errors.contains(line)) {
+                return Err(format!("the destination's QEMU did not print: {missing}"));
             }
-            said.join("; ")
+            errors.join("; ")
         }
         Some(relay) => {
             if relay.exit != "1" && relay.exit != "3" {
-                return Err("cpreg does not say that it refused".into());
+                return Err("cpreg does not report a refusal".into());
             }
             let names = &case.expected.blockers;
             if let Some(missing) = names.iter().find(|name| !relay.report.contains(*name)) {
@@ -178,7 +183,9 @@ fn check_stayed(
             format!("refused for {}", names.join(", "))
         }
     };
-    Ok(format!("{why}; counted to {before}, and on to {after}"))
+    Ok(format!(
+        "{reason}; counter {before}, and {after} after resuming"
+    ))
 }
 
 impl EndResult {
@@ -218,9 +225,9 @@ impl EndResult {
     }
 }
 
-/// The one doubleword of `xp /1gx`: `0000000041000000: 0x000000000000002a`.
-fn parse_memory_word(said: &str) -> Option<u64> {
-    let (_, value) = said.trim().split_once(": 0x")?;
+/// Parses the doubleword in the output of `xp /1gx`: `0000000041000000: 0x000000000000002a`.
+fn parse_memory_word(output: &str) -> Option<u64> {
+    let (_, value) = output.trim().split_once(": 0x")?;
     u64::from_str_radix(value, 16).ok()
 }
 
@@ -279,7 +286,7 @@ mod tests {
         }
     }
 
-    fn passed() -> RelayOutput {
+    fn successful_relay() -> RelayOutput {
         RelayOutput {
             exit: "0".to_owned(),
             report: String::new(),
@@ -287,48 +294,73 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_counts_on_has_moved() {
+    fn a_moved_guest_continues_its_counter() {
         let source = end(SOURCE, "READY 1 GICv3\n");
         let serial = |count: &str| format!("DIFF 0 X7 1 2\nCOUNT 0 {count}\nDONE 1\n");
-        let there = |count| end(RESUMED, &serial(count));
-        let (case, relay) = (case(MigrationKind::Precopy), passed());
-        let said = check_moved(&case, &source, &there("000000000000002b"), Some(&relay)).unwrap();
-        assert!(said.contains("counted to 42, and to 43"), "{said}");
-        // One that was there all the time, or started anew.
-        assert!(check_moved(&case, &source, &there("000000000000002a"), Some(&relay)).is_err());
-        // One that lost more than the matrix says; one that lost less is fine.
+        let destination = |count| end(RESUMED, &serial(count));
+        let (case, relay) = (case(MigrationKind::Precopy), successful_relay());
+        let figures = check_moved(
+            &case,
+            &source,
+            &destination("000000000000002b"),
+            Some(&relay),
+        )
+        .unwrap();
+        assert!(
+            figures.contains("counter 42 at the source, 43"),
+            "{figures}"
+        );
+        // The guest ran at the destination all the time, or restarted.
+        assert!(
+            check_moved(
+                &case,
+                &source,
+                &destination("000000000000002a"),
+                Some(&relay)
+            )
+            .is_err()
+        );
+        // A guest may lose less than the matrix lists, but not more.
         let intact = end(RESUMED, "COUNT 0 000000000000002b\nDONE 0\n");
         assert!(check_moved(&case, &source, &intact, Some(&relay)).is_ok());
         let serial = "DIFF 0 X8 1 2\nCOUNT 0 000000000000002b\nDONE 1\n";
         assert!(check_moved(&case, &source, &end(RESUMED, serial), Some(&relay)).is_err());
-        // One that the destination let go on, and that does not.
+        // The destination resumed the guest, which does not respond.
         assert!(check_moved(&case, &source, &end(RESUMED, ""), Some(&relay)).is_err());
-        // No postcopy was asked for.
+        // Postcopy was not requested.
         let postcopy = super::MigrationCase {
             kind: MigrationKind::Postcopy,
             ..case
         };
-        assert!(check_moved(&postcopy, &source, &there("000000000000002b"), Some(&relay)).is_err());
+        assert!(
+            check_moved(
+                &postcopy,
+                &source,
+                &destination("000000000000002b"),
+                Some(&relay)
+            )
+            .is_err()
+        );
     }
 
     #[test]
-    fn a_guest_that_stays_counts_on_at_the_source() {
+    fn a_refused_guest_continues_its_counter_at_the_source() {
         let log = SOURCE
             .replace("completed", "failed")
             .replace("false", "true");
         let source = end(&log, "COUNT 0 000000000000002b\nDONE 0\n");
-        let words = "qemu-system-aarch64: load of migration failed: Invalid argument\n";
+        let stderr = "qemu-system-aarch64: load of migration failed: Invalid argument\n";
         let case = case(MigrationKind::Direct);
-        assert!(check_stayed(&case, &source, &end(words, ""), None).is_ok());
-        // It must fail for the reason that is known, and not run there.
+        assert!(check_stayed(&case, &source, &end(stderr, ""), None).is_ok());
+        // The destination must fail with the known reason, and not run the guest.
         assert!(check_stayed(&case, &source, &end("", ""), None).is_err());
-        let both = format!("{words}{RESUMED}");
+        let both = format!("{stderr}{RESUMED}");
         assert!(check_stayed(&case, &source, &end(&both, ""), None).is_err());
-        // It stands still, or is lost.
-        let still = end(&log, "COUNT 0 000000000000002a\nDONE 0\n");
-        assert!(check_stayed(&case, &still, &end(words, ""), None).is_err());
+        // The guest makes no progress, or is lost.
+        let stalled = end(&log, "COUNT 0 000000000000002a\nDONE 0\n");
+        assert!(check_stayed(&case, &stalled, &end(stderr, ""), None).is_err());
         let lost = end(SOURCE, "COUNT 0 000000000000002b\nDONE 0\n");
-        assert!(check_stayed(&case, &lost, &end(words, ""), None).is_err());
+        assert!(check_stayed(&case, &lost, &end(stderr, ""), None).is_err());
         assert_eq!(json!("failed"), source.migration["status"]);
     }
 }

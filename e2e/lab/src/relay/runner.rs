@@ -14,27 +14,28 @@ use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
 use e2e_framework::paths::repository;
 
-/// How long one migration may take, under an emulator on a busy machine.
+/// Timeout for one migration, under an emulator on a busy machine.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
 
-/// What was shown, and how it went.
+/// Name and outcome of a case.
 pub(crate) type CaseResult = (String, Result<String>);
 
 /// Two hosts, a QEMU that both have, and cpreg.
 #[derive(Debug)]
 pub(crate) struct MigrationRunner<'a> {
     pub(crate) hosts: HostPair<'a>,
-    /// cpreg for arm64.
+    /// Path of cpreg for arm64.
     pub(crate) program: &'a Path,
-    /// QEMU's series.
+    /// Series of QEMU.
     pub(crate) series: &'a str,
 }
 
 impl MigrationRunner<'_> {
-    /// Boots both, and has a guest migrate in each of these kinds in both directions, where the kind has anything to show.
+    /// Boots both hosts, and runs the meaningful kinds of migration in both directions.
     ///
     /// # Errors
-    /// If the two have no network, the matrix says nothing of them, or one does not boot or not end.
+    /// If a host has no network, the matrix has no line for the pair, or a host does not boot or
+    /// does not shut down.
     pub(crate) fn run(&self, kinds: &[MigrationKind]) -> Result<Vec<CaseResult>> {
         if let Some(kernel) = self
             .hosts
@@ -43,7 +44,7 @@ impl MigrationRunner<'_> {
             .find(|kernel| !kernel.has_network())
         {
             return Err(format!(
-                "{}: no network driver at hand: its modules have left Debian's suites; take \
+                "{}: no network driver available, because its modules have left Debian's suites; use \
                  another kernel",
                 kernel.version
             )
@@ -111,7 +112,7 @@ impl MigrationRunner<'_> {
         let outcome = evaluate(case, [&results[0], &results[1]]);
         let outcome = outcome.map_err(|error| {
             format!(
-                "  {error}\n  (all that was said: {}/{}-*, {}/{}-*)",
+                "  {error}\n  (output: {}/{}-*, {}/{}-*)",
                 results[0].display(),
                 case.name(),
                 results[1].display(),

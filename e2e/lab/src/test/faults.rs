@@ -1,6 +1,8 @@
-//! Whoever dies or refuses during a migration, the guest runs in one place. On the real thing: two VMMs in one host, over 127.0.0.1.
+//! Faults during a migration: if either VMM dies or refuses, the guest runs in one place. Two VMMs
+//! in one real host, over 127.0.0.1.
 //!
-//! The line is slow (`--bandwidth`), and who is to die does so when the sender says how far it is, so that no test depends on who is faster.
+//! The connection is slow (`--bandwidth`). The victim is killed at a certain progress line of the
+//! sender, so that no test depends on timing.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -13,27 +15,29 @@ use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
 
-/// Where it is done.
+/// Kernel and CPU model of the host.
 const KERNEL: &str = "6.12.107";
 const CPU: &str = "neoverse-n1";
 
-/// A value that no KVM of that kernel takes (`kvm_arm_set_fw_reg`): PSCI 1.9. cpreg knows that, so it is refused before the kernel is asked.
+/// A value that no KVM of that kernel accepts (`kvm_arm_set_fw_reg`): PSCI 1.9. cpreg knows that,
+/// so it refuses without a query to the kernel.
 const REJECTED_SETTING: &str = "PSCI_VERSION=0x10009";
 
-/// What the sender says while its guest runs on, and when it stands still.
+/// Progress lines of the sender: in a pre-copy round, and when the guest is stopped.
 const PRE_COPY: &str = "pre-copy: round 2,";
-const STOPPED_LINE: &str = "the guest stands still";
+const STOPPED_LINE: &str = "the guest is stopped";
 
-/// Each test has a port of its own. SIGKILL ends a process with status 137.
+/// Shell functions of the script. Each test has its own port. SIGKILL ends a process with status
+/// 137.
 const SCRIPT: &str = "\
-# kill_when TEXT NAME: passes lines on, and kills the process NAME at once when one has that text.
+# kill_when TEXT NAME: forwards lines, and kills the process NAME at the first line that begins with TEXT.
 kill_when() {
     while read -r line; do
         echo \"$line\"
         case \"$line\" in \"$1\"*) kill -9 $(cat /tmp/$2.pid) ;; esac
     done
 }
-# as NAME COMMAND...: its id, what it says, its exit status.
+# as NAME COMMAND...: runs the command and records its id, its output and its exit status.
 as() {
     name=$1
     shift
@@ -50,14 +54,14 @@ fault() {
 }
 ";
 
-/// A test, and how it must end.
+/// A test and its check.
 struct FaultCase {
     name: &'static str,
     description: &'static str,
-    /// At what of the sender's words.
+    /// Progress line of the sender at which the victim is killed.
     trigger: &'static str,
     victim: &'static str,
-    /// KiB in a second.
+    /// Limit in KiB per second.
     bandwidth: u32,
     options: &'static str,
     check: fn(&VmmOutput, &VmmOutput) -> Result<()>,
@@ -66,7 +70,7 @@ struct FaultCase {
 const FAULTS: [FaultCase; 5] = [
     FaultCase {
         name: "unhurt",
-        description: "slowly, and nobody dies: the guest moves",
+        description: "slow connection, no fault: the guest moves",
         trigger: "-",
         victim: "receiver",
         bandwidth: 256,
@@ -84,7 +88,7 @@ const FAULTS: [FaultCase; 5] = [
     },
     FaultCase {
         name: "receiver-final",
-        description: "receiver killed when the guest stood still",
+        description: "receiver killed while the guest is stopped",
         trigger: STOPPED_LINE,
         victim: "receiver",
         bandwidth: 64,
@@ -93,7 +97,7 @@ const FAULTS: [FaultCase; 5] = [
     },
     FaultCase {
         name: "refused",
-        description: "a value that the destination does not take",
+        description: "a value that the destination does not accept",
         trigger: "-",
         victim: "receiver",
         bandwidth: 256,
@@ -111,23 +115,23 @@ const FAULTS: [FaultCase; 5] = [
     },
 ];
 
-/// The host that this is done on, of those that are tested.
+/// Returns the host for these tests, among the tested ones.
 ///
 /// # Errors
-/// If it is none of them.
+/// If the host is not among them.
 pub(crate) fn host<'a>(kernels: &'a [Kernel], cpus: &'a [Cpu]) -> Result<(&'a Kernel, &'a Cpu)> {
     let kernel = kernels.iter().find(|kernel| kernel.version == KERNEL);
     let cpu = cpus.iter().find(|cpu| cpu.to_string() == CPU);
     Ok(kernel.zip(cpu).ok_or("no host for the faults")?)
 }
 
-/// Boots it, and tests all.
-pub(crate) fn test(bench: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
+/// Boots the host, and runs all tests.
+pub(crate) fn test(fixture: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
     let mut script = SCRIPT.to_owned();
     for (number, fault) in FAULTS.iter().enumerate() {
         let FaultCase {
             name,
-            trigger: at,
+            trigger,
             victim,
             bandwidth,
             options,
@@ -140,39 +144,39 @@ pub(crate) fn test(bench: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
         };
         let _ = writeln!(
             script,
-            "fault {name} {} '{at}' {victim} {bandwidth} {options}{value}",
+            "fault {name} {} '{trigger}' {victim} {bandwidth} {options}{value}",
             4000 + number
         );
     }
     let job = Job {
         script,
-        programs: vec![bench.programs.join("cpreg-vmm")],
+        programs: vec![fixture.programs.join("cpreg-vmm")],
         ..Job::default()
     };
     let host = EmulatedHost::new(kernel, cpu);
     let name = format!("{}__faults", host.name());
-    let results = bench.lab.folder.join("results").join(RESULTS).join(name);
-    let booted = host.run(bench.lab, &job, &results);
+    let results = fixture.lab.folder.join("results").join(RESULTS).join(name);
+    let booted = host.run(fixture.lab, &job, &results);
     for fault in &FAULTS {
         let outcome = match &booted {
             Ok(()) => check(fault, &results),
             Err(error) => Err(error.to_string().into()),
         };
         let name = format!("{}: {}", host_label(kernel, cpu), fault.description);
-        bench.tally.count(&name, outcome);
+        fixture.tally.count(&name, outcome);
     }
 }
 
 fn check(fault: &FaultCase, results: &Path) -> Result<()> {
-    let said = |end: &str| VmmOutput::read(results, &format!("{}-{end}", fault.name));
-    let (sender, receiver) = (said("sender")?, said("receiver")?);
+    let output = |end: &str| VmmOutput::read(results, &format!("{}-{end}", fault.name));
+    let (sender, receiver) = (output("sender")?, output("receiver")?);
     (fault.check)(&sender, &receiver).map_err(|error| {
         let (sender, receiver) = (sender.indented(), receiver.indented());
         format!("  {error}\n  sender {sender}  receiver {receiver}").into()
     })
 }
 
-/// What SIGKILL leaves.
+/// Exit status of a process that SIGKILL ended.
 const SIGKILL_STATUS: &str = "137";
 
 fn check_unaffected(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
@@ -182,18 +186,18 @@ fn check_unaffected(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
         {
             Ok(())
         }
-        _ => Err("it did not move".into()),
+        _ => Err("the guest did not move".into()),
     }
 }
 
-/// The receiver died: the sender's guest goes on.
+/// Checks that the guest continues at the sender after the receiver died.
 fn check_sender_continues(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
     let cause = sender.text.lines().any(|line| line.starts_with("failed: "));
     if receiver.status != SIGKILL_STATUS || receiver.has_run() {
-        return Err("the receiver was not killed before anything ran there".into());
+        return Err("the receiver was not killed before the guest ran".into());
     }
     if sender.status != "2" || !cause {
-        return Err("the sender does not say that it failed".into());
+        return Err("the sender does not report its failure".into());
     }
     Ok(sender.check_guest_continues()?)
 }
@@ -207,17 +211,17 @@ fn check_refused(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
     }
 }
 
-/// The sender died: the receiver runs nothing, and says why.
+/// Checks that the receiver runs nothing after the sender died, and reports that.
 fn check_receiver_idle(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
     if sender.status != SIGKILL_STATUS {
         return Err("the sender was not killed".into());
     }
-    let says = receiver
+    let has_reported = receiver
         .text
         .lines()
         .any(|line| line == "the guest does not run here");
-    if receiver.status != "2" || receiver.has_run() || !says {
-        return Err("the receiver does not say that it runs nothing".into());
+    if receiver.status != "2" || receiver.has_run() || !has_reported {
+        return Err("the receiver does not report that it runs nothing".into());
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! What the tests share: the lab, the programs, and what passed.
+//! Shared parts of the tests: the lab, the programs, and the counts of results.
 
 use std::path::Path;
 use std::sync::Mutex;
@@ -8,18 +8,18 @@ use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::kernels::Kernel;
 
-/// Where what hosts brought back stays, below `results`.
+/// Folder below `results` for the results of hosts.
 pub(crate) const RESULTS: &str = "test";
 
-/// What is needed for all of it.
+/// Environment of the tests.
 pub(crate) struct Fixture<'a> {
     pub(crate) lab: &'a Lab,
-    /// Where arm64 programs are.
+    /// Folder of the arm64 programs.
     pub(crate) programs: &'a Path,
     pub(crate) tally: Tally,
 }
 
-/// What passed and what failed so far.
+/// Counts of passed and failed tests.
 #[derive(Default)]
 pub(crate) struct Tally(pub(crate) Mutex<TestCounts>);
 
@@ -30,26 +30,26 @@ pub(crate) struct TestCounts {
 }
 
 impl Tally {
-    /// Counts a test and says how it went.
+    /// Counts a test and prints its outcome.
     pub(crate) fn count(&self, name: &str, outcome: Result<()>) {
-        let mut ended = match self.0.lock() {
-            Ok(ended) => ended,
+        let mut counts = match self.0.lock() {
+            Ok(counts) => counts,
             Err(poisoned) => poisoned.into_inner(),
         };
         match outcome {
             Ok(()) => {
                 println!("ok      {name}");
-                ended.passed += 1;
+                counts.passed += 1;
             }
             Err(error) => {
                 println!("FAILED  {name}\n{error}");
-                ended.failed.push(name.to_owned());
+                counts.failed.push(name.to_owned());
             }
         }
     }
 }
 
-/// What tests say of a host.
+/// Returns the label of a host in test names.
 pub(crate) fn host_label(kernel: &Kernel, cpu: &Cpu) -> String {
     format!("{}/{cpu}", kernel.version)
 }

@@ -1,9 +1,12 @@
-//! Each host is what cpreg has recorded of it, and what cpreg does with such a record, on any machine, is what the host does.
+//! Each host matches its record in cpreg, and a recorded host behaves as the real one.
 //!
-//! * `cpreg probe kvm` there gives the record that the built-in history holds: which registers for which features, values, errnos of writing them back,
-//!   writable bits, and what became of values that were tried. What a counter holds is different each time, and so are the values that are tried of
-//!   it; it is compared by name. So is KVM's reset poison, which is no value. ISTATUS of a timer is left out: it depends on the moment.
-//! * The example `compare` of `cpreg-kvm` there: thousands of writes, and loads, to the machine and to a recorded host made of its record.
+//! * `cpreg probe kvm` on the host gives the record of the built-in history: registers per feature
+//!   set, values, errnos of writing them back, writable bits, and the results of tried values.
+//!   Counters hold another value each time, and so do the values tried on them, so they are
+//!   compared by name. KVM's reset poison is not a value and is also compared by name. ISTATUS of a
+//!   timer is ignored, because it depends on the moment.
+//! * The example `compare` of `cpreg-kvm` makes thousands of writes, and loads, on the machine and
+//!   on a recorded host built from its record.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -19,10 +22,10 @@ use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
 
-/// The example that compares a recorded host with the machine.
+/// Example that compares a recorded host with the machine.
 pub(crate) const COMPARE: &str = "compare";
 
-/// How many differences are told.
+/// Maximum number of differences printed.
 const MAX_DIFFERENCES: usize = 20;
 
 const SCRIPT: &str = "\
@@ -32,53 +35,53 @@ compare 20000 1 untimed > /out/compare 2>&1
 echo $? > /out/compare.status
 ";
 
-/// Boots a host, and tests both.
-pub(crate) fn test(bench: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
+/// Boots a host, and runs both tests.
+pub(crate) fn test(fixture: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
     let job = Job {
         script: SCRIPT.to_owned(),
         programs: vec![
-            bench.programs.join("cpreg"),
-            bench.programs.join("examples").join(COMPARE),
+            fixture.programs.join("cpreg"),
+            fixture.programs.join("examples").join(COMPARE),
         ],
         ..Job::default()
     };
     let host = EmulatedHost::new(kernel, cpu);
-    let results = bench
+    let results = fixture
         .lab
         .folder
         .join("results")
         .join(RESULTS)
         .join(host.name());
-    let booted = host.run(bench.lab, &job, &results);
-    let ended = |name: &str| -> Result<()> {
+    let booted = host.run(fixture.lab, &job, &results);
+    let check = |name: &str| -> Result<()> {
         if let Err(error) = &booted {
             return Err(error.to_string().into());
         }
-        let said = fs::read_to_string(results.join(name))?;
+        let output = fs::read_to_string(results.join(name))?;
         match fs::read_to_string(results.join(format!("{name}.status")))?.trim() {
             "0" => Ok(()),
-            status => Err(format!("  exit status {status}\n{said}").into()),
+            status => Err(format!("  exit status {status}\n{output}").into()),
         }
     };
     let name = host_label(kernel, cpu);
     let record = || {
-        ended("probe")?;
+        check("probe")?;
         let found = HostRecord::from_json(&fs::read(results.join("host.json"))?)?;
         let history = HostIndex::built_in()?;
         let known = history.resolve(&format!("linux-{name}"))?.host.record();
         check_same(&known, &found)
     };
-    bench.tally.count(&format!("record of {name}"), record());
-    let compared = ended("compare");
-    bench
+    fixture.tally.count(&format!("record of {name}"), record());
+    let comparison = check("compare");
+    fixture
         .tally
-        .count(&format!("recorded host of {name}"), compared);
+        .count(&format!("recorded host of {name}"), comparison);
 }
 
-/// Whether two records are of one host.
+/// Checks that two records describe the same host.
 ///
 /// # Errors
-/// What differs.
+/// Fails with the differences.
 fn check_same(known: &HostRecord, found: &HostRecord) -> Result<()> {
     let mut differences = BTreeSet::new();
     if known.identity != found.identity {
@@ -94,7 +97,9 @@ fn check_same(known: &HostRecord, found: &HostRecord) -> Result<()> {
         let of = |record: &HostRecord| record.guests.get(features).cloned();
         let (known, found) = (of(known), of(found));
         if known.is_none() || found.is_none() {
-            differences.insert(format!("{features}: one has no such guests"));
+            differences.insert(format!(
+                "{features}: only one record has guests with these features"
+            ));
         }
         let (known, found) = (
             known.unwrap_or_else(|| none.clone()),
@@ -107,8 +112,8 @@ fn check_same(known: &HostRecord, found: &HostRecord) -> Result<()> {
         let ids: BTreeSet<_> = known.keys().chain(found.keys()).collect();
         for id in ids {
             let (known, found) = (known.get(id), found.get(id));
-            for what in register_differences(known.copied(), found.copied()) {
-                differences.insert(format!("{features}: {id}: {what}"));
+            for difference in register_differences(known.copied(), found.copied()) {
+                differences.insert(format!("{features}: {id}: {difference}"));
             }
         }
     }
@@ -116,8 +121,8 @@ fn check_same(known: &HostRecord, found: &HostRecord) -> Result<()> {
         return Ok(());
     }
     let count = differences.len();
-    let told: Vec<_> = differences.into_iter().take(MAX_DIFFERENCES).collect();
-    Err(format!("  {count} differences:\n  {}", told.join("\n  ")).into())
+    let shown: Vec<_> = differences.into_iter().take(MAX_DIFFERENCES).collect();
+    Err(format!("  {count} differences:\n  {}", shown.join("\n  ")).into())
 }
 
 fn registers_by_id(guest: &GuestRecord) -> BTreeMap<RegisterId, &RegisterRecord> {
@@ -125,20 +130,20 @@ fn registers_by_id(guest: &GuestRecord) -> BTreeMap<RegisterId, &RegisterRecord>
     registers.map(|register| (register.id, register)).collect()
 }
 
-/// In what a register is not as it was recorded.
+/// Returns the differences between a register and its record.
 fn register_differences(
     known: Option<&RegisterRecord>,
     found: Option<&RegisterRecord>,
 ) -> Vec<String> {
     let (known, found) = match (known, found) {
         (Some(known), Some(found)) => (known.without_time(), found.without_time()),
-        (Some(_), None) => return vec!["not listed any more".to_owned()],
-        _ => return vec!["listed, and not recorded".to_owned()],
+        (Some(_), None) => return vec!["recorded, but not listed".to_owned()],
+        _ => return vec!["listed, but not recorded".to_owned()],
     };
     let mut differing = Vec::new();
-    let mut compare = |what: &str, known: String, found: String| {
+    let mut compare = |property: &str, known: String, found: String| {
         if known != found {
-            differing.push(format!("{what}: recorded {known}, found {found}"));
+            differing.push(format!("{property}: recorded {known}, found {found}"));
         }
     };
     compare(
@@ -149,20 +154,20 @@ fn register_differences(
     let errno = |register: &RegisterRecord| register.write_back.to_string();
     compare("errno of writing it back", errno(&known), errno(&found));
     let per_vcpu = |register: &RegisterRecord| register.differs_by_vcpu.to_string();
-    compare("other on another vCPU", per_vcpu(&known), per_vcpu(&found));
+    compare("differs by vCPU", per_vcpu(&known), per_vcpu(&found));
     let count = known.trials.len().max(found.trials.len());
-    let other = (0..count).find(|at| known.trials.get(*at) != found.trials.get(*at));
-    if let Some(at) = other {
-        let trial = |register: &RegisterRecord| match register.trials.get(at) {
+    let other = (0..count).find(|index| known.trials.get(*index) != found.trials.get(*index));
+    if let Some(index) = other {
+        let trial = |register: &RegisterRecord| match register.trials.get(index) {
             Some(WriteTrial {
                 value,
                 errno,
-                read_back: reads,
-            }) => format!("{value:#x} errno {errno} reads {reads:#x}"),
+                read_back,
+            }) => format!("{value:#x} errno {errno} reads {read_back:#x}"),
             None => "none".to_owned(),
         };
-        let what = format!("trial {} of {count}", at + 1);
-        compare(&what, trial(&known), trial(&found));
+        let property = format!("trial {} of {count}", index + 1);
+        compare(&property, trial(&known), trial(&found));
     }
     differing
 }
@@ -181,15 +186,15 @@ mod tests {
         assert!(check_same(&known, &known).is_ok());
         let mut other = known.clone();
         let guest = other.guests.values_mut().next().unwrap();
-        let mut tried = guest.registers.iter_mut();
-        let tried = tried
+        let mut registers = guest.registers.iter_mut();
+        let register = registers
             .find(|register| !register.trials.is_empty() && register.at_reset != AtReset::Counter);
-        tried.unwrap().trials[0].read_back ^= 1;
+        register.unwrap().trials[0].read_back ^= 1;
         assert!(check_same(&known, &other).is_err());
         let mut other = known.clone();
         other.guests.pop_first();
         assert!(check_same(&known, &other).is_err());
-        // Of a counter only that it is one.
+        // The values of a counter are not compared.
         let mut other = known.clone();
         for guest in other.guests.values_mut() {
             for register in &mut guest.registers {

@@ -1,13 +1,17 @@
-//! `cargo xtask lab test`: what CI runs of the lab. Three kernels, old, stable and new, on a CPU without and one with what later architectures added.
+//! `cargo xtask lab test`: the lab tests that CI runs. Three kernels, old, stable and new, on a CPU
+//! without and on one with the features of later architectures.
 //!
-//! | module | what is shown |
+//! | module | claim |
 //! |---|---|
-//! | [`hosts`] | each host is what cpreg has recorded of it, and a recorded host behaves as it does |
-//! | [`moves`] | the example VMM's guest moves there and back between each two kernels, or is refused for the reasons that are expected |
-//! | [`relays`] | a guest of QEMU under KVM moves live through `cpreg relay`, where it does not without |
-//! | [`faults`] | whoever dies or refuses in the middle: the guest runs in one place |
+//! | [`hosts`] | each host matches its record in cpreg, and a recorded host behaves as the real one
+//! |
+//! | [`moves`] | the example VMM's guest makes round trips between each two kernels, or is refused
+//! for the expected reasons |
+//! | [`relays`] | a guest of QEMU under KVM moves live through `cpreg relay`, and not without it |
+//! | [`faults`] | if either end dies or refuses, the guest runs in one place |
 //!
-//! [`fixture`] has what they share. And `lab clippy`. Everything is tried, whatever became of what came before; what each host said stays in `results/test` in the lab folder.
+//! [`fixture`] has the shared parts. `lab clippy` runs too. All tests run, whatever the results of
+//! earlier ones. The output of each host stays in `results/test` in the lab folder.
 
 mod faults;
 mod fixture;
@@ -29,13 +33,13 @@ use e2e_framework::{Result, debian, parallel};
 const KERNELS: [&str; 3] = ["6.1.176", "6.12.107", "7.3.4"];
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
-/// A boot that is made for several tests.
+/// A boot that runs several tests.
 type BootTask<'a> = Box<dyn Fn() + Send + Sync + 'a>;
 
-/// `cargo xtask lab test`.
+/// Runs `cargo xtask lab test`.
 ///
 /// # Errors
-/// If anything failed; which, and the rest is above.
+/// If any test failed, with the names. The output has the details.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
     let start = Instant::now();
     let tally = Tally::default();
@@ -47,43 +51,43 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
         .build_programs_and_examples(&["cpreg-cli", "cpreg-vmm", "cpreg-kvm"], &[hosts::COMPARE])?;
     lab.prepare(true)?;
     debian::remove(&lab.folder.join("results").join(RESULTS))?;
-    println!("made what is needed: {:.0?}", start.elapsed());
+    println!("prepared: {:.0?}", start.elapsed());
 
-    let bench = Fixture {
+    let fixture = Fixture {
         lab,
         programs: &programs,
         tally,
     };
-    let (bench, kernels, cpus) = (&bench, &kernels, &cpus);
+    let (fixture, kernels, cpus) = (&fixture, &kernels, &cpus);
     let mut boots: Vec<BootTask<'_>> = Vec::new();
     for cpu in cpus {
         for kernel in kernels {
-            boots.push(Box::new(move || hosts::test(bench, kernel, cpu)));
+            boots.push(Box::new(move || hosts::test(fixture, kernel, cpu)));
         }
     }
     let (kernel, cpu) = faults::host(kernels, cpus)?;
-    boots.push(Box::new(move || faults::test(bench, kernel, cpu)));
+    boots.push(Box::new(move || faults::test(fixture, kernel, cpu)));
     parallel::for_each(MAX_CONCURRENT_HOSTS, boots.into_iter(), |boot| boot());
     println!("hosts and faults: {:.0?}", start.elapsed());
 
-    // One after the other: each is two hosts.
+    // Pairs run one after the other, because each boots two hosts.
     for cpu in cpus {
-        for (place, first) in kernels.iter().enumerate() {
-            for second in kernels.iter().skip(place + 1) {
-                moves::test(bench, [first, second], cpu);
+        for (index, first) in kernels.iter().enumerate() {
+            for second in kernels.iter().skip(index + 1) {
+                moves::test(fixture, [first, second], cpu);
             }
         }
     }
 
     println!("moves: {:.0?}", start.elapsed());
     let (pair, cpu) = relays::hosts(kernels, cpus)?;
-    relays::test(bench, pair, cpu);
+    relays::test(fixture, pair, cpu);
 
-    let ended = bench.tally.0.lock().map_err(|_| "a test died")?;
-    let TestCounts { passed, failed } = &*ended;
+    let counts = fixture.tally.0.lock().map_err(|_| "a test panicked")?;
+    let TestCounts { passed, failed } = &*counts;
     if !failed.is_empty() {
         println!(
-            "consoles and all that was said: {}",
+            "consoles and output: {}",
             lab.folder.join("results").join(RESULTS).display()
         );
     }
@@ -99,20 +103,20 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     }
 }
 
-/// Fetches what all of it needs. Nothing is built.
+/// Fetches the inputs of all tests. Builds nothing.
 ///
 /// # Errors
-/// If something cannot be fetched.
+/// If a download fails.
 pub(crate) fn fetch(lab: &Lab) -> Result<()> {
     lab.prepare(false)?;
     lab.with_make_lock(|| kernels(lab).map(drop))?;
     lab.with_make_lock(|| Toolchain::ensure(&lab.folder).map(drop))
 }
 
-/// The kernels that are tested.
+/// Returns the tested kernels.
 ///
 /// # Errors
-/// If one cannot be fetched.
+/// If a kernel cannot be fetched.
 fn kernels(lab: &Lab) -> Result<Vec<Kernel>> {
     kernels::fetch_versions(&lab.folder, &KERNELS)
 }

@@ -1,7 +1,8 @@
-//! The example VMM's guest moves there and back between each two kernels, live, over TCP or a serial line; where it is refused, that is for the reasons which are
-//! expected, before anything is touched, and it goes on where it is.
+//! The example VMM's guest makes live round trips between each two kernels, over TCP or a serial
+//! line. A refusal must have the expected reasons and precede any change; the guest must then
+//! continue at the source.
 //!
-//! What is expected stands in [`EXPECTED`]. A move that suddenly is refused, or is not, or for another reason, is a failure.
+//! [`EXPECTED`] lists the expected outcomes. Any other outcome or reason is a failure.
 
 use super::fixture::{Fixture, RESULTS};
 use crate::evaluate::MoveOutcome;
@@ -12,29 +13,31 @@ use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::kernels::Kernel;
 
-/// What is consented to, one after another while it is refused.
+/// Consents of successive attempts.
 const CONSENTS: [Option<&str>; 2] = [None, Some("low")];
 
-/// What stands in the way of a guest from one kernel on another, by name; nothing if it moves.
+/// Names of the registers that block a move from one kernel to another; empty if the guest moves.
 struct Expected {
     cpu: &'static str,
     source: &'static str,
     destination: &'static str,
-    /// As it is.
+    /// Blockers without consent.
     blockers: &'static [&'static str],
-    /// With `--accept low`, if it was refused as it is.
+    /// Blockers with `--accept low`, if the attempt without consent was refused.
     blockers_with_low: &'static [&'static str],
-    /// On the way back, if it moved.
+    /// Blockers on the way back, if the guest moved.
     return_blockers: &'static [&'static str],
 }
 
-/// Of each CPU model, from each kernel to each other. What the two ends disagree on:
+/// Expectations by CPU model and kernels. The ends disagree on these registers:
 ///
 /// | | |
 /// |---|---|
 /// | PSCI_VERSION | 1.3 since v6.13 |
-/// | CCSIDR_EL1, CLIDR_EL1 | caches are made up by KVM since v6.3; before, they are the machine's and cannot be changed |
-/// | the rest | features that the newer kernel gives to guests, and the older does not know (`max` has nearly all that there are) |
+/// | CCSIDR_EL1, CLIDR_EL1 | KVM synthesises caches since v6.3; before, they are the machine's and
+/// cannot be changed |
+/// | the rest | features that the newer kernel gives to guests and the older does not know (`max`
+/// has nearly all) |
 const EXPECTED: [Expected; 12] = [
     Expected {
         cpu: "neoverse-n1",
@@ -250,12 +253,12 @@ const EXPECTED: [Expected; 12] = [
     },
 ];
 
-/// Boots two hosts, and tests what moves between them.
-pub(crate) fn test(bench: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
-    let program = bench.programs.join("cpreg-vmm");
+/// Boots two hosts, and tests the moves between them.
+pub(crate) fn test(fixture: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
+    let program = fixture.programs.join("cpreg-vmm");
     let pair = TripRunner {
         hosts: HostPair {
-            lab: bench.lab,
+            lab: fixture.lab,
             cpu,
             kernels,
             serial: HostPair::needs_serial(kernels),
@@ -269,48 +272,51 @@ pub(crate) fn test(bench: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
         is_round_trip: true,
         vcpus: 1,
     });
-    let ways = [kernels, [kernels[1], kernels[0]]];
+    let directions = [kernels, [kernels[1], kernels[0]]];
     let name = |[from, to]: [&Kernel; 2]| format!("{} -> {} on {cpu}", from.version, to.version);
     match pair.run(&trips) {
         Ok(results) => {
-            for (way, tries) in ways.into_iter().zip(results) {
-                let outcome = tries.and_then(|tries| check(way, cpu, &tries));
-                bench.tally.count(&name(way), outcome);
+            for (direction, attempts) in directions.into_iter().zip(results) {
+                let outcome = attempts.and_then(|attempts| check(direction, cpu, &attempts));
+                fixture.tally.count(&name(direction), outcome);
             }
         }
         Err(error) => {
-            for way in ways {
-                bench.tally.count(&name(way), Err(error.to_string().into()));
+            for direction in directions {
+                fixture
+                    .tally
+                    .count(&name(direction), Err(error.to_string().into()));
             }
         }
     }
 }
 
-/// Whether a trip went as expected.
-fn check([from, to]: [&Kernel; 2], cpu: &Cpu, tries: &[MoveAttempt]) -> Result<()> {
+/// Checks the outcome of a trip.
+fn check([from, to]: [&Kernel; 2], cpu: &Cpu, attempts: &[MoveAttempt]) -> Result<()> {
     let (from, to, cpu) = (&from.version, &to.version, cpu.to_string());
     let mut all = EXPECTED.iter();
-    let expected = all.find(|it| (it.cpu, it.source, it.destination) == (&*cpu, from, to));
-    let expected = expected.ok_or("nothing is expected of it: add it to EXPECTED")?;
-    let found: Vec<_> = tries
+    let expected = all.find(|expected| {
+        (expected.cpu, expected.source, expected.destination) == (&*cpu, from, to)
+    });
+    let expected = expected.ok_or("EXPECTED has no entry for these hosts: add one")?;
+    let found: Vec<_> = attempts
         .iter()
-        .map(|tried| tried.outbound.blockers())
+        .map(|attempt| attempt.outbound.blockers())
         .collect();
-    let mut wanted = vec![expected.blockers];
+    let mut expected_blockers = vec![expected.blockers];
     if !expected.blockers.is_empty() {
-        wanted.push(expected.blockers_with_low);
+        expected_blockers.push(expected.blockers_with_low);
     }
-    let back = tries.last().and_then(|tried| tried.inbound.as_ref());
+    let back = attempts.last().and_then(|attempt| attempt.inbound.as_ref());
     let back = back.map(MoveOutcome::blockers).unwrap_or_default();
-    if found == wanted && back == expected.return_blockers {
+    if found == expected_blockers && back == expected.return_blockers {
         return Ok(());
     }
-    let told: Vec<_> = tries.iter().map(describe_attempt).collect();
+    let descriptions: Vec<_> = attempts.iter().map(describe_attempt).collect();
     Err(format!(
-        "  expected to be in the way, as it is and with --accept low: {wanted:?}, and back \
-         {:?}\n  found:\n    {}",
+        "  expected blockers, without consent and with --accept low: {expected_blockers:?}, and on the way back {:?}\n  found:\n    {}",
         expected.return_blockers,
-        told.join("\n    ")
+        descriptions.join("\n    ")
     )
     .into())
 }

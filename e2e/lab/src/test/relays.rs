@@ -1,6 +1,7 @@
-//! A guest of QEMU under KVM moves live between two kernels, over the network between them, through `cpreg relay`; without it, it stays. In both directions.
+//! A guest of QEMU under KVM moves live between two kernels, over the network between them, through
+//! `cpreg relay`. Without the relay it stays. Tested in both directions.
 //!
-//! All kinds of migration, and other CPU models, are `lab relay`'s.
+//! `lab relay` covers all kinds of migration, and other CPU models.
 
 use super::fixture::{Fixture, RESULTS};
 use crate::host_pair::HostPair;
@@ -9,47 +10,47 @@ use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::kernels::Kernel;
 
-/// Between which of the tested kernels, and on which of the CPU models.
+/// Kernels and CPU model, among the tested ones.
 const KERNELS: [&str; 2] = ["6.12.107", "7.3.4"];
 const CPU: &str = "neoverse-n1";
 
 const KINDS: [MigrationKind; 2] = [MigrationKind::Direct, MigrationKind::Precopy];
 
-/// The hosts that this is done on, of those that are tested.
+/// Returns the hosts for this test, among the tested ones.
 ///
 /// # Errors
-/// If one of them is none of these.
+/// If a host is not among them.
 pub(crate) fn hosts<'a>(
     kernels: &'a [Kernel],
     cpus: &'a [Cpu],
 ) -> Result<([&'a Kernel; 2], &'a Cpu)> {
-    let found = |version| kernels.iter().find(|kernel| kernel.version == version);
-    let pair = found(KERNELS[0]).zip(found(KERNELS[1]));
+    let kernel = |version| kernels.iter().find(|kernel| kernel.version == version);
+    let pair = kernel(KERNELS[0]).zip(kernel(KERNELS[1]));
     let cpu = cpus.iter().find(|cpu| cpu.to_string() == CPU);
     let ((first, second), cpu) = pair.zip(cpu).ok_or("no hosts for the relay")?;
     Ok(([first, second], cpu))
 }
 
-/// Boots both, and tests what moves between them.
-pub(crate) fn test(bench: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
+/// Boots both hosts, and tests the migrations between them.
+pub(crate) fn test(fixture: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
     let pair = MigrationRunner {
         hosts: HostPair {
-            lab: bench.lab,
+            lab: fixture.lab,
             cpu,
             kernels,
             serial: false,
-            // The example VMM's guests have their results under the same kernels.
+            // The results of the example VMM's guests have the same kernel names.
             results: &format!("{RESULTS}/relay"),
         },
-        program: &bench.programs.join("cpreg"),
+        program: &fixture.programs.join("cpreg"),
         series: DEFAULT_SERIES,
     };
     match pair.run(&KINDS) {
-        Ok(all) => {
-            for (name, outcome) in all {
-                bench.tally.count(&name, outcome.map(drop));
+        Ok(results) => {
+            for (name, outcome) in results {
+                fixture.tally.count(&name, outcome.map(drop));
             }
         }
-        Err(error) => bench.tally.count("the relay in the lab", Err(error)),
+        Err(error) => fixture.tally.count("the relay in the lab", Err(error)),
     }
 }

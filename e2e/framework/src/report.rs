@@ -1,4 +1,4 @@
-//! Reports of cpreg, compared with the observed results.
+//! Reports of cpreg, compared with the real outcome.
 
 use cpreg_report::check::model as check;
 use cpreg_report::names::{Decision, RehearsalOutcome, Verdict};
@@ -11,10 +11,10 @@ use serde_json::Value;
 use crate::Result;
 use crate::serial::Difference;
 
-/// Parses a report, which must have exactly the members of its model.
+/// Parses a report, which must have the members of its model and no others.
 ///
 /// # Errors
-/// Returns an error if the bytes are not such a report.
+/// If it is not a report, or has other members.
 pub fn parse<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
     let document: Value = serde_json::from_slice(bytes)
         .map_err(|error| format!("the report is not JSON: {error}"))?;
@@ -22,18 +22,18 @@ pub fn parse<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
         .map_err(|error| format!("{error} in the report {document:#}"))?;
     let model = serde_json::to_value(&report)?;
     if model != document {
-        return Err(format!("the report is {document:#}, its model {model:#}").into());
+        return Err(format!("the report is {document:#}, but its model is {model:#}").into());
     }
     Ok(report)
 }
 
-/// A report of `check`.
+/// Report of `check`.
 #[derive(Debug)]
 pub struct CheckOutput {
     report: check::CheckReport,
 }
 
-/// A report of `rehearse`, and its exit status.
+/// Report of `rehearse`, with its exit status.
 #[derive(Debug)]
 pub struct RehearseOutput {
     report: rehearse::RehearsalReport,
@@ -46,10 +46,10 @@ impl RehearseOutput {
         Self { report, status }
     }
 
-    /// Asserts that the report lists a register or extension as a deviation from the plan.
+    /// Checks that the deviations include a register or an extension.
     ///
     /// # Errors
-    /// Returns an error with all deviations if it does not.
+    /// If not, with all deviations.
     pub fn assert_deviation(&self, name: &str) -> Result<()> {
         let deviations = &self.report.deviations;
         if deviations.iter().any(|deviation| deviation.name == name) {
@@ -58,13 +58,13 @@ impl RehearseOutput {
         Err(format!("{name} is not among the deviations: {deviations:#?}").into())
     }
 
-    /// Asserts that the report lists a part of the VM as not verified.
+    /// Checks that the parts that the rehearsal does not verify include this one.
     ///
     /// # Errors
-    /// Returns an error with all such parts if it does not.
+    /// If not, with all such parts.
     pub fn assert_not_verified(&self, part: &str) -> Result<()> {
         let not_verified = &self.report.not_verified;
-        if not_verified.iter().any(|it| it.part == part) {
+        if not_verified.iter().any(|entry| entry.part == part) {
             return Ok(());
         }
         Err(
@@ -73,10 +73,10 @@ impl RehearseOutput {
         )
     }
 
-    /// Compares the rehearsal with a load of the whole stream: its success and QEMU's messages.
+    /// Compares the rehearsal with a load of the whole stream: the outcome, and the output of QEMU.
     ///
     /// # Errors
-    /// Returns an error with both results if they differ.
+    /// Fails with the difference.
     pub fn compare(&self, loads: bool, stderr: &str, verdict: &Verdict) -> Result<()> {
         let expected = if loads {
             RehearsalOutcome::LOADED
@@ -91,9 +91,9 @@ impl RehearseOutput {
             3
         };
         let predicted = lines(&self.report.stderr);
-        // QEMU's warning at its start is not about the VM.
-        let is_startup = |line: &&str| line.contains("warning: Machine type");
-        let actual: Vec<_> = stderr.lines().skip_while(is_startup).collect();
+        // QEMU's output at its start, before the load, is not about the VM.
+        let is_startup_line = |line: &&str| line.contains("warning: Machine type");
+        let actual: Vec<_> = stderr.lines().skip_while(is_startup_line).collect();
         if self.report.outcome == expected
             && self.report.verdict == *verdict
             && self.status == status
@@ -125,10 +125,10 @@ impl CheckOutput {
         &self.report.verdict
     }
 
-    /// Compares the prediction for the loader of this series with the observed load.
+    /// Compares the prediction for the loader of this series with the real outcome.
     ///
     /// # Errors
-    /// Returns an error if there is no prediction, or if its result or messages differ.
+    /// If there is no prediction, or it differs in the outcome or in QEMU's output.
     pub fn compare_loader(&self, series: &str, loads: bool, stderr: &str) -> Result<()> {
         let mut loaders = self.report.loaders.iter();
         let loader = loaders
@@ -140,7 +140,7 @@ impl CheckOutput {
         }
         if loader.loads != Some(loads) {
             return Err(format!(
-                "predicted for QEMU {series}: loads {:?}; observed: {loads}. Messages:\n{stderr}",
+                "predicted for QEMU {series}: loads {:?}, but the outcome is {loads}. Its output:\n{stderr}",
                 loader.loads
             )
             .into());
@@ -148,7 +148,7 @@ impl CheckOutput {
         for line in lines(&loader.messages) {
             if !stderr.contains(line) {
                 return Err(format!(
-                    "predicted for QEMU {series}: {line:?}; actual messages:\n{stderr}"
+                    "predicted for QEMU {series}: {line:?}, but its output is:\n{stderr}"
                 )
                 .into());
             }
@@ -156,15 +156,13 @@ impl CheckOutput {
         Ok(())
     }
 
-    /// Returns `true` if the report has decisions about registers.
+    /// Returns `true` if the report has decisions on registers.
     pub fn has_register_decisions(&self) -> bool {
         !self.report.decisions.is_empty()
     }
 
-    /// Returns the options that make the VM convert.
-    ///
-    /// These are the proposed adjustments, `--ignore` for each other register whose advice has that
-    /// option, and `--drop` for each extension that blocks the load.
+    /// Returns the options with which the VM converts: the proposed adjustments, `--ignore` for
+    /// each other register whose advice has it, and `--drop` for each blocking extension.
     pub fn consents(&self) -> Vec<String> {
         let mut options: Vec<[&str; 2]> = Vec::new();
         for adjustment in &self.report.adjustments.proposed {
@@ -193,7 +191,7 @@ impl CheckOutput {
         options.into_iter().flatten().map(str::to_owned).collect()
     }
 
-    /// Returns the differences that no visible change announced.
+    /// Returns the differences that no visible change announces.
     pub fn unannounced_differences<'a>(
         &self,
         differences: &'a [Difference],
@@ -203,15 +201,16 @@ impl CheckOutput {
             .iter()
             .filter(|difference| {
                 let decisions = || {
-                    let is_about_it = |it: &&check::RegisterDecision| {
-                        is_about(Some(&it.name), &it.vcpus, difference)
+                    let is_about = |decision: &&check::RegisterDecision| {
+                        concerns(Some(&decision.name), &decision.vcpus, difference)
                     };
-                    report.decisions.iter().filter(is_about_it)
+                    report.decisions.iter().filter(is_about)
                 };
-                // A new register is not state of the guest; a decision announces it.
+                // A register that the guest did not have is not part of its state. A decision
+                // announces its appearance.
                 let gained = difference.expected.is_none()
                     && decisions().any(|decision| decision.source.is_none());
-                // A change that is announced by field has its whole value in a decision.
+                // For a change that is announced by field, a decision has the whole value.
                 let other_value = decisions().any(|decision| {
                     let written = decision.written_value.as_deref().and_then(number);
                     written.is_some() && written != difference.found
@@ -224,23 +223,22 @@ impl CheckOutput {
     }
 }
 
-/// Returns `true` if a visible change announces the difference that the guest found.
+/// Returns `true` if a visible change announces the guest's finding.
 fn is_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
-    // A change of one field does not cover other fields; a change of a register must have the
-    // value.
-    let is_whole = change.field.is_none();
+    // The change of a field does not determine the others. The change of the whole register must
+    // have the right value.
+    let whole = change.field.is_none();
     let same_value = match (change.to, difference.found) {
         (Some(to), Some(found)) if is_whole => to.0 == found,
         _ => true,
     };
-    let is_about_it = is_about(change.name.as_deref(), &change.vcpus, difference);
-    is_about_it && same_value || is_feature_announcement_of(change, difference)
+    let is_same_register = concerns(change.name.as_deref(), &change.vcpus, difference);
+    is_same_register && same_value || is_feature_announcement_of(change, difference)
 }
 
-/// Fields of PSTATE that guests read, with the ID register of their feature.
-///
-/// They are not listed registers. Their values are in PSTATE, and their instruction is undefined on
-/// a CPU without the feature.
+/// Fields of PSTATE that guests check, and the register that reports each as a feature. They are
+/// not registers of any list. Their values are in PSTATE, and a CPU without the field leaves its
+/// instruction undefined.
 const PSTATE_FIELDS: [(&str, &str); 4] = [
     ("PAN", "ID_AA64MMFR1_EL1"),
     ("UAO", "ID_AA64MMFR2_EL1"),
@@ -248,22 +246,22 @@ const PSTATE_FIELDS: [(&str, &str); 4] = [
     ("SSBS", "ID_AA64PFR1_EL1"),
 ];
 
-/// Returns `true` if a visible change announces the feature of a field of PSTATE that appeared or
+/// Returns `true` if a visible change announces the feature whose PSTATE field appeared or
 /// disappeared.
 fn is_feature_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
-    let presence_differs = difference.expected.is_none() != difference.found.is_none();
+    let has_appeared_or_gone = difference.expected.is_none() != difference.found.is_none();
     let feature = PSTATE_FIELDS
         .iter()
         .find(|(field, _)| *field == difference.register);
-    presence_differs
+    has_appeared_or_gone
         && feature.is_some_and(|(_, register)| change.name.as_deref() == Some(register))
         && has_vcpu(&change.vcpus, difference.vcpu)
 }
 
-/// Returns `true` if an entry of a report is about the register and the vCPU of a difference.
-fn is_about(name: Option<&str>, vcpus: &Vcpus, difference: &Difference) -> bool {
+/// Returns `true` if an entry of a report concerns the register and the vCPU of a difference.
+fn concerns(name: Option<&str>, vcpus: &Vcpus, difference: &Difference) -> bool {
     let name = name.unwrap_or_default();
-    // An AArch32 register is the same register as its AArch64 view: PMCR and PMCR_EL0.
+    // An AArch32 register and its AArch64 view are the same register: PMCR and PMCR_EL0.
     let register = &difference.register;
     let is_same = name == register
         || name
@@ -280,7 +278,7 @@ fn number(text: &str) -> Option<u64> {
     u64::from_str_radix(text.strip_prefix("0x")?, 16).ok()
 }
 
-/// Returns the lines of several texts, without empty lines.
+/// Returns the non-empty lines of several texts.
 fn lines(texts: &[String]) -> Vec<&str> {
     texts
         .iter()
@@ -295,9 +293,9 @@ mod tests {
 
     use super::*;
 
-    /// Returns the usual entry of a list with other members.
-    fn with(usual: &Value, other: Value) -> Value {
-        let mut entry = usual.clone();
+    /// Returns an entry of a list, as changes to a default entry.
+    fn with(default: &Value, other: Value) -> Value {
+        let mut entry = default.clone();
         if let (Value::Object(entry), Value::Object(other)) = (&mut entry, other) {
             entry.extend(other);
         }
@@ -391,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn predictions_are_compared_with_the_observed_load() {
+    fn predictions_are_compared_with_the_outcome() {
         let check = check();
         let stderr = "qemu-system-aarch64: load of migration failed: Operation not permitted";
         check.compare_loader("10.0", false, stderr).unwrap();

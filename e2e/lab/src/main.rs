@@ -11,7 +11,7 @@
 //! | [`migrate_table`] | kept results of those moves |
 //! | [`host_pair`] | two connected hosts in one boot |
 //! | [`trips`] | the moves of that guest between them |
-//! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, through `cpreg relay` |
+//! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, through the relay |
 //! | [`evaluate`] | outcome of a move |
 //! | [`compare`] | `lab compare`: a local kernel against recorded ones |
 //! | [`mod@test`] | `lab test`: the tests that CI runs |

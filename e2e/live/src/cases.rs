@@ -1,29 +1,33 @@
-//! The list of live cases: which machine, saved by which QEMU, loaded by which other.
+//! List of live cases: the machine, the QEMU that saves it, and the QEMU that loads it.
 //!
-//! To add one, add it here; everything else follows from what a [`Case`] says.
+//! A new case needs only an entry in this list.
 
 use std::fmt;
 
 use e2e_framework::guest::TIMER_SECONDS;
 use e2e_framework::machine::{Devices, Format, Gic, Machine};
 
-/// What is done with a machine.
+/// Kind of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CaseKind {
-    /// Saved by one QEMU, loaded by another: as it is, which fails today, and converted.
+    /// Saved by one QEMU and loaded by another, as it is, which fails, and converted.
     Move,
-    /// Saved and loaded by the same QEMU: nothing may differ. Shows that what the other cases find is no fault of the guest.
+    /// Saved and loaded by the same QEMU. Nothing may differ, which shows that differences in other
+    /// cases are not the guest's fault.
     Stay,
-    /// Like [`CaseKind::Stay`], with one register and one timer changed in the stream behind the guest's back: shows that it notices.
+    /// Like [`CaseKind::Stay`], with one register and one timer changed in the stream. The guest
+    /// must notice both.
     Notice,
-    /// Saved, and a register taken out of the stream that QEMU loads all the same, as zero: a rehearsal must notice.
+    /// Saved, and a register removed from the stream. QEMU loads it as zero; a rehearsal must
+    /// notice.
     RegisterLoss,
-    /// Rehearsed by the same QEMU while it runs, through its monitor; then it goes on.
+    /// Rehearsed by the same QEMU while it runs, through its monitor. The guest then continues.
     LiveRehearsal,
-    /// Saved with a virtio ring that was used, and rehearsed by the same QEMU; see [`super::rings`].
+    /// Saved with a virtio ring in use, and rehearsed by the same QEMU; see [`super::rings`].
     VirtioRings,
-    /// Saved into a file through `cpreg filter`, which then loads; and loaded through it from a file that does not. And both
-    /// refused: the guest goes on where it was, and nothing runs at the destination.
+    /// Saved through `cpreg filter` into a file, which then loads. Also loaded through the filter
+    /// from a file that does not load by itself. Both are also refused: the guest then continues at
+    /// the source, and nothing runs at the destination.
     Filter,
     /// A VM of 8 GiB with a disk, rehearsed by the same QEMU; see [`e2e_framework::large_vm`].
     LargeVm,
@@ -33,35 +37,36 @@ pub(crate) enum CaseKind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) kind: CaseKind,
-    /// The series of the QEMU that saves.
+    /// Series of the QEMU that saves.
     pub(crate) source: &'static str,
-    /// The series of the QEMU that loads.
+    /// Series of the QEMU that loads.
     pub(crate) destination: &'static str,
     pub(crate) machine: Machine,
 }
 
 impl Case {
-    /// Whether the destination loads the stream as it is.
+    /// Returns `true` if the destination loads the stream as it is.
     ///
-    /// Of two different series only one pair does, for 32-bit CPUs: QEMU 11.1 has every register of 10.0, and takes it that
-    /// some are missing.
+    /// Of two different series only one pair does, for 32-bit CPUs: QEMU 11.1 has every register of
+    /// 10.0, and accepts that some are missing.
     pub(crate) fn can_load_unchanged(&self) -> bool {
         self.source == self.destination
             || (self.machine.cpu == "cortex-a15"
                 && (self.source, self.destination) == ("10.0", "11.1"))
     }
 
-    /// Whether the guest loses what it uses, or is told other features, so that somebody has to consent.
+    /// Returns `true` if the user must consent, because the guest loses state in use or sees other
+    /// features.
     ///
-    /// `max` is whatever a QEMU can do. The other models are what they are; but 5.2 gives them four event counters where later
-    /// ones give six, and the guest uses all.
+    /// `max` has whatever features a QEMU emulates. The other models are fixed, but 5.2 gives them
+    /// four event counters where later series give six, and the guest uses all.
     pub(crate) fn needs_consent(&self) -> bool {
         self.source != self.destination && (self.machine.cpu == "max" || self.destination == "5.2")
     }
 }
 
 impl Case {
-    /// Returns what a sample needs one case of: each pair of QEMUs, each content, each kind.
+    /// Returns the family of the case. A sample has one case of each.
     pub(crate) fn family(&self) -> String {
         let Machine {
             devices, format, ..
@@ -120,10 +125,10 @@ const CPUS: [&str; 5] = [
     "cortex-a15",
 ];
 
-/// One vCPU or several, and which interrupt controller: in the reduced set they take turns.
+/// vCPUs and interrupt controllers. The reduced set takes them in turn.
 const SHAPES: [(u32, Gic); 4] = [(1, Gic::V2), (4, Gic::V3), (4, Gic::V2), (1, Gic::V3)];
 
-/// Pairs of series, and the machine type that both have.
+/// Pairs of series, with a machine type that both have.
 pub(crate) const PAIRS: [(&str, &str, &str); 12] = [
     ("7.2", "10.0", "virt-7.2"),
     ("10.0", "7.2", "virt-7.2"),
@@ -139,15 +144,19 @@ pub(crate) const PAIRS: [(&str, &str, &str); 12] = [
     ("11.1", "5.2", "virt-5.2"),
 ];
 
-/// Pairs whose QEMUs do not take each other's idle virtio-pci devices, whatever the CPU's part of the stream holds.
+/// Pairs whose QEMUs do not accept each other's idle virtio-pci devices, whatever CPU state the
+/// stream has.
 ///
-/// 11.1.3 of 10.0.13: "VQ 0 vring.num 1024 exceeds allocated max 256". 5.2 and 11.1: their PCI configuration spaces differ
-/// for virt-5.2 ("Bad config data: i=0x34").
+/// 11.1.3 to 10.0.13 fails with "VQ 0 vring.num 1024 exceeds allocated max 256". For 5.2 and 11.1,
+/// the PCI configuration spaces of virt-5.2 differ ("Bad config data: i=0x34").
 const PCI_INCOMPATIBLE_PAIRS: [(&str, &str); 3] =
     [("10.0", "11.1"), ("5.2", "11.1"), ("11.1", "5.2")];
 
-/// Whether the destination does not know a part of the source's interrupt controller, whatever the CPU's part of the stream holds:
-/// `max` has non-maskable interrupts from 10.0 on, and with GICv3 `arm_gicv3_cpu/nmi` is sent for them, which 7.2 and 5.2 do not know.
+/// Returns `true` if the destination lacks a part of the source's interrupt controller, whatever
+/// CPU state the stream has.
+///
+/// `max` has non-maskable interrupts from 10.0 on. With GICv3, `arm_gicv3_cpu/nmi` is sent for
+/// them, which 7.2 and 5.2 do not know.
 fn has_incompatible_gic(from: &str, to: &str, machine: &Machine) -> bool {
     machine.cpu == "max"
         && machine.gic == Gic::V3
@@ -155,9 +164,9 @@ fn has_incompatible_gic(from: &str, to: &str, machine: &Machine) -> bool {
         && ["5.2", "7.2"].contains(&to)
 }
 
-const fn machine(kind: &'static str, cpu: &'static str, shape: (u32, Gic)) -> Machine {
+const fn machine(machine_type: &'static str, cpu: &'static str, shape: (u32, Gic)) -> Machine {
     Machine {
-        machine_type: kind,
+        machine_type,
         cpu,
         vcpus: shape.0,
         gic: shape.1,
@@ -167,12 +176,13 @@ const fn machine(kind: &'static str, cpu: &'static str, shape: (u32, Gic)) -> Ma
     }
 }
 
-/// Returns the cases: all there are, or the usual ones.
+/// Returns all cases, or the reduced set.
 ///
-/// The usual set has every pair with every CPU model, but each of those with one number of vCPUs and one interrupt controller only.
+/// The reduced set has every pair with every CPU model, but each with only one number of vCPUs and
+/// one interrupt controller.
 pub(crate) fn cases(full: bool) -> Vec<Case> {
     let mut cases = Vec::new();
-    // They take longest.
+    // These take longest.
     for cpu in ["cortex-a57", "cortex-a15"] {
         cases.push(Case {
             kind: CaseKind::Notice,
@@ -183,7 +193,7 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
     }
     for (pair, (from, to, virt)) in PAIRS.into_iter().enumerate() {
         let mut machines = models(pair, full);
-        // Where nobody has to consent.
+        // This machine needs no consent.
         let plain = machine(virt, "cortex-a57", (2, Gic::V3));
         if ![from, to].contains(&"5.2") {
             cases.push(Case {
@@ -218,8 +228,8 @@ fn models(pair: usize, full: bool) -> Vec<Machine> {
         }
         for (number, shape) in SHAPES.into_iter().enumerate() {
             let machine = machine(virt, cpu, shape);
-            let is_taken = full || number == (pair + model) % SHAPES.len();
-            if is_taken && !has_incompatible_gic(from, to, &machine) {
+            let is_selected = full || number == (pair + model) % SHAPES.len();
+            if is_selected && !has_incompatible_gic(from, to, &machine) {
                 machines.push(machine);
             }
         }
@@ -227,7 +237,8 @@ fn models(pair: usize, full: bool) -> Vec<Machine> {
     machines
 }
 
-/// Returns machines with what else a stream may hold. The CPU's part in it is the same, so one model shows it.
+/// Returns machines with other contents of a stream. The CPU state is the same, so one model
+/// suffices.
 fn contents(pair: usize, full: bool) -> Vec<Machine> {
     let (from, to, virt) = PAIRS[pair];
     let plain = machine(virt, "cortex-a57", (2, Gic::V3));
@@ -257,7 +268,7 @@ fn contents(pair: usize, full: bool) -> Vec<Machine> {
     machines
 }
 
-/// Returns the cases of one QEMU by itself.
+/// Returns the cases with a single QEMU.
 fn single_qemu_cases(number: usize, series: &'static str, full: bool) -> Vec<Case> {
     let virt = if series == "5.2" {
         "virt-5.2"
@@ -272,10 +283,10 @@ fn single_qemu_cases(number: usize, series: &'static str, full: bool) -> Vec<Cas
     };
     let mut cases = Vec::new();
     for (model, cpu) in CPUS.into_iter().enumerate() {
-        let has_it = !(series == "5.2" && cpu == "neoverse-n1");
-        // Models of one kind tell the same about the guest.
-        let needed = full || ["max", "cortex-a15"].contains(&cpu);
-        if has_it && needed {
+        let exists = !(series == "5.2" && cpu == "neoverse-n1");
+        // Models of one kind add nothing about the guest.
+        let is_selected = full || ["max", "cortex-a15"].contains(&cpu);
+        if exists && is_selected {
             let shape = SHAPES[(number + model) % SHAPES.len()];
             cases.push(case(CaseKind::Stay, machine(virt, cpu, shape)));
         }
@@ -305,7 +316,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn the_reduced_set_is_part_of_the_full_one_and_has_no_case_twice() {
+    fn the_full_set_has_unique_names_and_includes_the_reduced_one() {
         let names = |full| -> Vec<_> { cases(full).iter().map(Case::to_string).collect() };
         let (reduced, full) = (names(false), names(true));
         let unique: BTreeSet<_> = full.iter().collect();

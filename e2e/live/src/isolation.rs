@@ -1,18 +1,19 @@
-//! That an isolated QEMU (`cpreg_qemu::isolate`) takes a VM's state, and touches nothing of the VM's beside which it runs.
+//! Cases of an isolated QEMU (`cpreg_qemu::isolate`), which loads a VM's state and touches nothing
+//! of the running VM.
 //!
-//! A VM with disks, flash, memory in a file, sockets, a display, a forwarded port and logs is started as a user would; it
-//! never runs a guest, and holds its locks and ports. Beside it
+//! A VM with disks, flash, memory in a file, sockets, a display, a forwarded port and logs is
+//! started as a user would. It never runs a guest, and holds its locks and ports. While it exists:
 //!
-//! 1. its command line, isolated, is started; none of its files, sockets or folders is open or mapped there (by `/proc`),
-//!    no port is listened on, and the guest stands still;
-//! 2. the VM writes its stream, and the isolated QEMU takes the whole of it: every section meets its device, and every RAM
-//!    block the same name and size;
-//! 3. afterwards every file is what it was: contents, inode, and times of change;
-//! 4. the command line as it was cannot even be started there. So the others have looked.
+//! 1. Its isolated command line is started. By `/proc`, that QEMU has none of the VM's files,
+//!    sockets or folders open or mapped. It listens on no port, and its guest is paused.
+//! 2. The VM writes its stream, and the isolated QEMU loads all of it: every section meets its
+//!    device, and every RAM block the same name and size.
+//! 3. Afterwards every file is unchanged: contents, inode, and times of change.
+//! 4. As a control, the original command line cannot be started, so the locks and ports are real.
 //!
-//! With `tap` the VM has a tap device too, whose header of offload flags virtio-net wants to find again. Where this
-//! machine allows no network namespace there is no VM with a tap either; then the isolated command line must say that
-//! virtio-net is not judged.
+//! With `tap` the VM also has a tap device, whose header of offload flags virtio-net expects at the
+//! destination. Without network namespaces on this machine the VM has no tap. The isolated command
+//! line must then report that virtio-net is not verified.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -35,14 +36,14 @@ use e2e_framework::Result;
 
 const STEP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(60));
 
-/// What a QEMU that is in the way says: files are locked, ports are taken.
+/// Error texts of a QEMU in conflict with another: locked files, used ports.
 const CONFLICT_MESSAGES: [&str; 3] = [
     "lock",
     "Address already in use",
     "Could not set up host forwarding",
 ];
 
-/// A case: which QEMU, and whether with a tap.
+/// A case: a QEMU, with or without a tap.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IsolationCase<'a> {
     qemu: &'a Qemu,
@@ -55,7 +56,7 @@ impl std::fmt::Display for IsolationCase<'_> {
     }
 }
 
-/// The names of all cases, whether their QEMUs are there or not.
+/// Returns the names of all cases, even without their QEMUs.
 pub(crate) fn names() -> impl Iterator<Item = String> {
     let both = |series| [false, true].map(|tap| name(series, tap));
     qemu::series().flat_map(both)
@@ -65,21 +66,21 @@ fn name(series: &str, tap: bool) -> String {
     format!("isolated-{series}{}", if tap { "/tap" } else { "" })
 }
 
-/// All cases.
+/// Returns all cases.
 pub(crate) fn cases(qemus: &[Qemu]) -> impl Iterator<Item = IsolationCase<'_>> {
     let both = |qemu| [false, true].map(|tap| IsolationCase { qemu, has_tap: tap });
     qemus.iter().flat_map(both)
 }
 
 impl IsolationCase<'_> {
-    /// Runs it. Gives a few words about how it went.
+    /// Runs the case and returns a summary.
     ///
     /// # Errors
-    /// The first thing that is not as it should be.
+    /// Fails with the first unexpected result.
     pub(crate) fn run(&self) -> Result<String> {
         let folder = tempfile::Builder::new().prefix("cpreg-live-").tempdir()?;
-        let belongings = folder.path().join("vm");
-        create_vm_files(&belongings)?;
+        let vm_folder = folder.path().join("vm");
+        create_vm_files(&vm_folder)?;
         let namespace = isolate::probe_namespace();
         let has_tap = self.has_tap && namespace.is_ok();
 
@@ -90,44 +91,43 @@ impl IsolationCase<'_> {
             if let (true, Ok(words)) = (has_tap, &namespace) {
                 wrapped.extend(words.iter().map(OsString::from));
             }
-            wrapped.extend(self.command(&belongings, ports, has_tap));
+            wrapped.extend(self.command(&vm_folder, ports, has_tap));
             attempts += 1;
             match QemuProcess::start(&wrapped, &["-S".into()], &STEP_TIMEOUT) {
                 Ok(source) => break (source, wrapped, ports),
-                // Somebody else was quicker to take a port.
-                Err(error)
-                    if attempts < 5 && has_any_phrase(&CONFLICT_MESSAGES, error.stderr()) => {}
+                // Another process may have taken a port meanwhile.
+                Err(error) if attempts < 5 && contains_any(&CONFLICT_MESSAGES, error.stderr()) => {}
                 Err(error) => return Err(error.into()),
             }
         };
-        let before = inspect(&belongings)?;
+        let before = inspect(&vm_folder)?;
 
-        let line = self.command(&belongings, ports, self.has_tap);
-        let isolated = isolate(&line, &[], &LocalHost)?;
+        let command = self.command(&vm_folder, ports, self.has_tap);
+        let isolated = isolate(&command, &[], &LocalHost)?;
         self.expect(&isolated, has_tap)?;
         let incoming = ["-incoming", "defer"].map(OsString::from);
-        let mut beside = QemuProcess::start(&isolated.command, &incoming, &STEP_TIMEOUT)?;
-        expect_nothing_open(beside.id(), folder.path())?;
+        let mut isolated_qemu = QemuProcess::start(&isolated.command, &incoming, &STEP_TIMEOUT)?;
+        expect_nothing_open(isolated_qemu.id(), folder.path())?;
 
         let stream = folder.path().join("stream");
         save(&mut source, &stream)?;
-        load(&mut beside, &stream)?;
-        expect_nothing_open(beside.id(), folder.path())?;
-        beside.quit()?;
-        let after = inspect(&belongings)?;
+        load(&mut isolated_qemu, &stream)?;
+        expect_nothing_open(isolated_qemu.id(), folder.path())?;
+        isolated_qemu.quit()?;
+        let after = inspect(&vm_folder)?;
         if let Some(change) = first_difference(&before, &after) {
             return Err(change.into());
         }
 
-        // The control, last, since it does touch things: the same without isolation.
+        // The control is last, because without isolation it touches files.
         let control = QemuProcess::start(&wrapped, &["-S".into()], &STEP_TIMEOUT);
         match control {
             Ok(_) => {
                 return Err(
-                    "the command line as it was can run beside the VM: nothing is shown".into(),
+                    "the original command line can run in parallel with the VM, so the case proves nothing".into(),
                 );
             }
-            Err(error) if has_any_phrase(&CONFLICT_MESSAGES, error.stderr()) => {}
+            Err(error) if contains_any(&CONFLICT_MESSAGES, error.stderr()) => {}
             Err(error) => {
                 return Err(format!("the control fails for another reason: {error}").into());
             }
@@ -140,7 +140,7 @@ impl IsolationCase<'_> {
         ))
     }
 
-    /// A VM's command line, as its user has it.
+    /// Returns the command line of a VM, as its user has it.
     fn command(&self, folder: &Path, ports: [u16; 2], tap: bool) -> Vec<OsString> {
         let vm = folder.display();
         let [ssh, gdb] = ports;
@@ -172,27 +172,27 @@ impl IsolationCase<'_> {
         [program].into_iter().chain(words).collect()
     }
 
-    /// What an isolated command line says of itself.
+    /// Checks the report of an isolated command line.
     fn expect(&self, isolated: &IsolatedCommand, has_tap: bool) -> Result<()> {
-        let unjudged: Vec<&str> = isolated
+        let unverified: Vec<&str> = isolated
             .unverified
             .iter()
-            .map(|unjudged| &*unjudged.description)
+            .map(|device| &*device.description)
             .collect();
         let expected: &[&str] = if self.has_tap && !has_tap {
             &["virtio-net on `-netdev net1`"]
         } else {
             &[]
         };
-        if unjudged == expected {
+        if unverified == expected {
             Ok(())
         } else {
-            Err(format!("not judged: {unjudged:?}, expected {expected:?}").into())
+            Err(format!("not verified: {unverified:?}, expected {expected:?}").into())
         }
     }
 }
 
-/// The VM's files.
+/// Creates the files of the VM.
 fn create_vm_files(folder: &Path) -> Result<()> {
     fs::create_dir_all(folder.join("share"))?;
     for (name, length) in [
@@ -210,19 +210,21 @@ fn create_vm_files(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// A qcow2 image of 1 GiB with nothing in it (QEMU's docs/interop/qcow2, version 2): four clusters of 64 KiB.
+/// Returns an empty qcow2 image of 1 GiB (QEMU's docs/interop/qcow2, version 2) with four clusters
+/// of 64 KiB.
 fn empty_qcow2() -> Vec<u8> {
     const CLUSTER: usize = 1 << 16;
     let mut image = vec![0; 4 * CLUSTER];
-    let mut put = |at: usize, bytes: &[u8]| image[at..at + bytes.len()].copy_from_slice(bytes);
+    let mut put =
+        |offset: usize, bytes: &[u8]| image[offset..offset + bytes.len()].copy_from_slice(bytes);
     put(0, b"QFI\xfb");
     put(4, &2_u32.to_be_bytes());
     put(20, &16_u32.to_be_bytes());
     put(24, &(1_u64 << 30).to_be_bytes());
-    // The first-level table: two entries, in the last cluster.
+    // The first-level table has two entries, in the last cluster.
     put(36, &2_u32.to_be_bytes());
     put(40, &(3 * CLUSTER as u64).to_be_bytes());
-    // The table of reference counts, in the second; the one block of counts, in the third.
+    // The refcount table is in the second cluster; its only block is in the third.
     put(48, &(CLUSTER as u64).to_be_bytes());
     put(56, &1_u32.to_be_bytes());
     put(CLUSTER, &(2 * CLUSTER as u64).to_be_bytes());
@@ -232,9 +234,9 @@ fn empty_qcow2() -> Vec<u8> {
     image
 }
 
-/// A port that nothing listens on at the moment.
+/// Returns two free ports.
 fn free_ports() -> Result<[u16; 2]> {
-    // Both are held until both are known: they are two.
+    // Both stay bound until both are known, so that they differ.
     let listeners = [
         TcpListener::bind("127.0.0.1:0")?,
         TcpListener::bind("127.0.0.1:0")?,
@@ -245,15 +247,16 @@ fn free_ports() -> Result<[u16; 2]> {
     ])
 }
 
-fn has_any_phrase(some: &[&str], said: &str) -> bool {
-    some.iter().any(|words| said.contains(words))
+fn contains_any(phrases: &[&str], text: &str) -> bool {
+    phrases.iter().any(|phrase| text.contains(phrase))
 }
 
-/// What a file is: its inode, length, times of change of contents and of inode in ns, and a hash of what is in it.
+/// State of a file: inode, length, times of change of contents and of inode in ns, and a hash of
+/// the content.
 type FileState = (u64, u64, i128, i128, u64);
 
 fn inspect(folder: &Path) -> Result<BTreeMap<PathBuf, FileState>> {
-    let mut found = BTreeMap::new();
+    let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
@@ -268,17 +271,17 @@ fn inspect(folder: &Path) -> Result<BTreeMap<PathBuf, FileState>> {
             let time = |seconds: i64, nanoseconds: i64| {
                 i128::from(seconds) * 1_000_000_000 + i128::from(nanoseconds)
             };
-            let look = (
+            let state = (
                 metadata.ino(),
                 metadata.len(),
                 time(metadata.mtime(), metadata.mtime_nsec()),
                 time(metadata.ctime(), metadata.ctime_nsec()),
                 hasher.finish(),
             );
-            found.insert(path, look);
+            files.insert(path, state);
         }
     }
-    Ok(found)
+    Ok(files)
 }
 
 fn hash(path: &Path, hasher: &mut DefaultHasher) -> Result<()> {
@@ -307,17 +310,18 @@ fn first_difference(
     None
 }
 
-/// By `/proc`: nothing of `folder` is open or mapped, no network socket is there, nothing listens.
+/// Checks by `/proc` that no file of `folder` is open or mapped, that there is no network socket,
+/// and that nothing listens.
 fn expect_nothing_open(process: u32, folder: &Path) -> Result<()> {
     let proc = Path::new("/proc").join(process.to_string());
     let mut sockets = Vec::new();
-    let mut seen = 0;
+    let mut count = 0;
     for entry in fs::read_dir(proc.join("fd"))? {
-        // What is closed meanwhile is not open.
+        // The file may be closed meanwhile.
         let Ok(target) = fs::read_link(entry?.path()) else {
             continue;
         };
-        seen += 1;
+        count += 1;
         if target.starts_with(folder) {
             return Err(format!("the isolated QEMU has {} open", target.display()).into());
         }
@@ -329,9 +333,9 @@ fn expect_nothing_open(process: u32, folder: &Path) -> Result<()> {
             sockets.push(inode.to_owned());
         }
     }
-    if seen < 3 || sockets.is_empty() {
+    if count < 3 || sockets.is_empty() {
         return Err(format!(
-            "{seen} files, {sockets:?}: that is not QEMU, which has at least its monitor"
+            "{count} open files, sockets {sockets:?}: not QEMU, which has at least a monitor"
         )
         .into());
     }
@@ -354,11 +358,11 @@ fn expect_nothing_open(process: u32, folder: &Path) -> Result<()> {
     let unix = fs::read_to_string(proc.join("net/unix"))?;
     for line in unix.lines() {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let is_its = columns
+        let is_own = columns
             .get(6)
-            .is_some_and(|inode| sockets.iter().any(|own| own == inode));
+            .is_some_and(|inode| sockets.iter().any(|socket| socket == inode));
         // Flags: 0x10000 is a listener.
-        if is_its && columns.get(3) == Some(&"00010000") {
+        if is_own && columns.get(3) == Some(&"00010000") {
             return Err(format!("the isolated QEMU listens: {line}").into());
         }
     }
@@ -376,7 +380,7 @@ fn save(qemu: &mut QemuProcess, stream: &Path) -> Result<()> {
 fn load(qemu: &mut QemuProcess, stream: &Path) -> Result<()> {
     let arguments = json!({"uri": format!("exec:cat {}", stream.display())});
     qemu.execute("migrate-incoming", arguments, &STEP_TIMEOUT)?;
-    // The VM had not run before it was saved, and does not run now.
+    // The VM did not run before it was saved, and does not run now.
     wait(
         qemu,
         "query-status",
@@ -385,17 +389,22 @@ fn load(qemu: &mut QemuProcess, stream: &Path) -> Result<()> {
     )
 }
 
-fn wait(qemu: &mut QemuProcess, question: &str, wanted: &str, bad: &[&str]) -> Result<()> {
+fn wait(qemu: &mut QemuProcess, command: &str, expected: &str, errors: &[&str]) -> Result<()> {
     let deadline = Instant::now() + STEP_TIMEOUT.timeout;
     loop {
-        let answer = qemu.execute(question, json!({}), &STEP_TIMEOUT)?;
-        match answer["status"].as_str() {
-            Some(status) if status == wanted => return Ok(()),
-            Some(status) if bad.contains(&status) => {
-                return Err(format!("{question}: {status}; QEMU said: {}", qemu.stderr()).into());
+        let reply = qemu.execute(command, json!({}), &STEP_TIMEOUT)?;
+        match reply["status"].as_str() {
+            Some(status) if status == expected => return Ok(()),
+            Some(status) if errors.contains(&status) => {
+                return Err(
+                    format!("{command}: {status}; output of QEMU: {}", qemu.stderr()).into(),
+                );
             }
             _ if Instant::now() >= deadline => {
-                return Err(format!("{question}: not {wanted} in time but {answer}").into());
+                return Err(format!(
+                    "{command}: timeout while waiting for {expected}; last reply: {reply}"
+                )
+                .into());
             }
             _ => thread::sleep(Duration::from_millis(10)),
         }

@@ -1,16 +1,16 @@
 //! The live tests: real guests, saved by one real QEMU and loaded by another.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`cases`] | which cases there are |
-//! | [`steps`] | what is done in a case, and what makes it fail |
-//! | [`rings`] | virtio rings, of which a rehearsal has no memory |
+//! | [`cases`] | list of cases |
+//! | [`steps`] | steps of a case, and conditions of failure |
+//! | [`rings`] | virtio rings, which a rehearsal loads without their memory |
 //! | [`relay`] | live migrations through `cpreg relay` |
 //! | [`sample`](mod@sample) | one case of each family |
-//! | [`isolation`] | the other kind of case: an isolated QEMU beside the VM |
+//! | [`isolation`] | the other kind of case: an isolated QEMU in parallel with the VM |
 
 #![forbid(unsafe_code)]
-// The tests talk to the person who started them.
+// The tests print for their user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod cases;
@@ -39,58 +39,58 @@ use self::steps::Fixture;
 struct Arguments {
     #[command(flatten)]
     set: CaseSet,
-    /// Only list the names of the cases
+    /// List the names of the cases and exit
     #[arg(long)]
     list: bool,
-    /// Words that the name of a case must have, all of them
+    /// Words that must all occur in the name of a case
     words: Vec<String>,
 }
 
-/// Which of the cases. Without any of these the usual ones: every pair of QEMUs with every CPU model.
+/// Set of cases. Without an option the default set: every pair of QEMUs with every CPU model.
 #[derive(Clone, Copy, Debug, clap::Args)]
 #[group(multiple = false)]
 struct CaseSet {
-    /// All cases there are, and not only the usual ones
+    /// All cases, not only the default set
     #[arg(long)]
     full: bool,
-    /// Of the usual cases one of each family, for a quick look
+    /// One case of each family of the default set, for a quick check
     #[arg(long)]
     sample: bool,
-    /// The usual cases that are not in the sample
+    /// The cases of the default set that are not in the sample
     #[arg(long)]
     rest: bool,
 }
 
 impl CaseSet {
-    /// Returns `true` if a case of a list belongs to it.
+    /// Returns `true` if the set includes the case.
     fn has(self, sample: &BTreeSet<String>, name: &str) -> bool {
         !(self.sample || self.rest) || sample.contains(name) == self.sample
     }
 }
 
-/// The cases of a run.
+/// Selected cases.
 struct Cases {
     machines: Vec<cases::Case>,
     relays: Vec<relay::RelayCase>,
-    /// By name: the cases themselves need their QEMUs.
+    /// Names of isolation cases, since the cases themselves need their QEMUs.
     isolations: Vec<String>,
 }
 
 impl Cases {
-    /// Returns those of a set whose names have all the words.
+    /// Returns the cases of a set whose names contain all words.
     fn select(set: CaseSet, words: &[String]) -> Self {
         let has_words = |name: &str| words.iter().all(|word| name.contains(word.as_str()));
-        let is_wanted =
+        let is_selected =
             |sample: &BTreeSet<String>, name: &str| has_words(name) && set.has(sample, name);
         let mut machines = cases::cases(set.full);
-        let some = sample(&machines, cases::Case::family);
-        machines.retain(|case| is_wanted(&some, &case.to_string()));
+        let sampled = sample(&machines, cases::Case::family);
+        machines.retain(|case| is_selected(&sampled, &case.to_string()));
         let mut relays = relay::cases(set.full);
-        let some = sample(&relays, relay::RelayCase::family);
-        relays.retain(|case| is_wanted(&some, &case.to_string()));
+        let sampled = sample(&relays, relay::RelayCase::family);
+        relays.retain(|case| is_selected(&sampled, &case.to_string()));
         let mut isolations: Vec<String> = isolation::names().collect();
-        let some = sample(&isolations, |_| String::new());
-        isolations.retain(|name| is_wanted(&some, name));
+        let sampled = sample(&isolations, |_| String::new());
+        isolations.retain(|name| is_selected(&sampled, name));
         Self {
             machines,
             relays,
@@ -106,7 +106,7 @@ impl Cases {
     }
 }
 
-/// How a case ended.
+/// Result of a case.
 struct CaseResult {
     case: String,
     time: Duration,
@@ -123,7 +123,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the cases that are wanted.
+/// Runs the selected cases.
 fn run(arguments: &Arguments) -> Result<()> {
     let cases = Cases::select(arguments.set, &arguments.words);
     let all = cases.names().count();
@@ -134,34 +134,34 @@ fn run(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     if all == 0 {
-        return Err("no case has such a name: cargo xtask live --full --list names them".into());
+        return Err("no case matches; run `cargo xtask live --full --list` for all names".into());
     }
 
     let qemus = qemu::ensure()?;
     for qemu in &qemus {
         println!("QEMU {}", qemu.version);
     }
-    // One at a time: each looks whether anything changes that another QEMU has open.
-    let mut ended: Vec<CaseResult> = isolation::cases(&qemus)
+    // One at a time: each case checks for changes in files that another QEMU would have open.
+    let mut results: Vec<CaseResult> = isolation::cases(&qemus)
         .filter(|case| cases.isolations.contains(&case.to_string()))
         .map(|case| run_timed(&case, || case.run()))
         .collect();
-    if ended.len() < all {
-        let bench = Fixture::new(qemus, guest::assemble()?, Cpreg::build()?)?;
-        // Most of the time such a case waits for its guest's timers.
-        ended.append(&mut run_all(&cases.machines, 3, |case| bench.run(case)));
-        // Guests that count use all the processor that they get.
-        ended.append(&mut run_all(&cases.relays, 1, |case| {
-            relay::run(&bench, case)
+    if results.len() < all {
+        let fixture = Fixture::new(qemus, guest::assemble()?, Cpreg::build()?)?;
+        // Such a case mostly waits for its guest's timers.
+        results.append(&mut run_all(&cases.machines, 3, |case| fixture.run(case)));
+        // A counting guest uses a whole processor.
+        results.append(&mut run_all(&cases.relays, 1, |case| {
+            relay::run(&fixture, case)
         }));
     }
-    if ended.len() != all {
-        return Err(format!("{} cases did not end", all - ended.len()).into());
+    if results.len() != all {
+        return Err(format!("{} cases have no result", all - results.len()).into());
     }
-    report(&ended)
+    report(&results)
 }
 
-/// Runs a case, and says how it went.
+/// Runs a case, and prints its result.
 fn run_timed(case: &impl ToString, run: impl FnOnce() -> Result<String>) -> CaseResult {
     let start = Instant::now();
     let case = case.to_string();
@@ -174,7 +174,7 @@ fn run_timed(case: &impl ToString, run: impl FnOnce() -> Result<String>) -> Case
     CaseResult { case, time, result }
 }
 
-/// Runs the cases, so many at a time for each processor, and says of each how it went.
+/// Runs the cases, `per_processor` at a time for each processor, and prints each result.
 fn run_all<C: ToString + Sync>(
     cases: &[C],
     per_processor: usize,
@@ -183,31 +183,31 @@ fn run_all<C: ToString + Sync>(
     if cases.is_empty() {
         return Vec::new();
     }
-    let at_a_time = per_processor * thread::available_parallelism().map_or(1, usize::from);
-    println!("{} cases, {at_a_time} at a time", cases.len());
-    let ended = Mutex::new(Vec::new());
-    parallel::for_each(at_a_time, cases.iter(), |case| {
-        let ended_case = run_timed(case, || run(case));
-        if let Ok(mut ended) = ended.lock() {
-            ended.push(ended_case);
+    let concurrency = per_processor * thread::available_parallelism().map_or(1, usize::from);
+    println!("{} cases, {concurrency} at a time", cases.len());
+    let results = Mutex::new(Vec::new());
+    parallel::for_each(concurrency, cases.iter(), |case| {
+        let result = run_timed(case, || run(case));
+        if let Ok(mut results) = results.lock() {
+            results.push(result);
         }
     });
-    ended.into_inner().unwrap_or_default()
+    results.into_inner().unwrap_or_default()
 }
 
-/// Tells of the failures at length, and counts. An error if there are any.
-fn report(ended: &[CaseResult]) -> Result<()> {
+/// Prints the failures in full, and the counts. Fails if there is a failure.
+fn report(results: &[CaseResult]) -> Result<()> {
     let mut failed = 0;
-    for CaseResult { case, result, .. } in ended {
+    for CaseResult { case, result, .. } in results {
         if let Err(error) = result {
             failed += 1;
             println!("\n--- {case}\n{error}");
         }
     }
-    if let Some(slowest) = ended.iter().max_by_key(|ended| ended.time) {
+    if let Some(slowest) = results.iter().max_by_key(|result| result.time) {
         println!("\nslowest: {} {:.1?}", slowest.case, slowest.time);
     }
-    println!("{} passed, {failed} failed", ended.len() - failed);
+    println!("{} passed, {failed} failed", results.len() - failed);
     if failed == 0 {
         Ok(())
     } else {
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn sample_and_rest_are_the_usual_cases() {
+    fn sample_and_rest_are_the_default_set() {
         let names = |words: &[&str]| -> Vec<String> {
             let arguments = Arguments::parse_from([&["live"], words].concat());
             Cases::select(arguments.set, &arguments.words)
@@ -236,12 +236,12 @@ mod tests {
         };
         let (sample, rest) = (names(&["--sample"]), names(&["--rest"]));
         let mut both = [sample.clone(), rest].concat();
-        let mut usual = names(&[]);
+        let mut default = names(&[]);
         both.sort();
-        usual.sort();
-        assert_eq!(both, usual);
+        default.sort();
+        assert_eq!(both, default);
         let full: BTreeSet<_> = names(&["--full"]).into_iter().collect();
-        assert!(usual.iter().all(|name| full.contains(name)));
-        assert!(sample.len() < usual.len() / 3, "{}", sample.len());
+        assert!(default.iter().all(|name| full.contains(name)));
+        assert!(sample.len() < default.len() / 3, "{}", sample.len());
     }
 }

@@ -1,11 +1,13 @@
-//! Virtio rings in a rehearsal: a device has used its ring, memory holds it, and a rehearsal has no memory.
+//! Virtio rings in a rehearsal: a device has used its ring in memory, and a rehearsal has no
+//! memory.
 //!
-//! The random number generator's queue is set up and used from outside, through `-qtest`, as a driver in the guest would:
-//! three requests, which the device answers. Saved, the device says "index 3" and its ring in RAM says the same.
+//! The test sets up and uses the random number generator's queue through `-qtest`, as a driver in
+//! the guest would. The device answers three requests. In the saved stream both the device and its
+//! ring in RAM have index 3.
 //!
-//! 1. Without RAM and as it is, a loader complains of the ring; with the index near its end, 0xfffd, it refuses the VM. The
-//!    second shows that the case can fail, and why the index cannot stay.
-//! 2. `cpreg rehearse` takes both, without a word from QEMU.
+//! 1. Without RAM a loader complains about the ring; with the index near its end, 0xfffd, it
+//!    refuses the VM. So the case can fail, and the index must be changed.
+//! 2. `cpreg rehearse` accepts both, without output of QEMU.
 
 use std::ffi::OsString;
 use std::fs;
@@ -25,10 +27,10 @@ use serde_json::json;
 use e2e_framework::Result;
 use e2e_framework::machine::Devices;
 
-/// How long one step may take.
+/// Timeout for one step.
 const STEP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(60));
 
-/// Where the ring is: RAM that the guest leaves alone.
+/// Address of the ring, in RAM that the guest does not use.
 const RING: u64 = 0x4300_0000;
 const AVAILABLE_RING: u64 = RING + 0x80;
 const USED_RING: u64 = RING + 0x1000;
@@ -36,7 +38,7 @@ const BUFFERS: u64 = RING + 0x2000;
 const SLOTS: u16 = 8;
 const REQUESTS: u16 = 3;
 
-/// The bits of a device's status, in the order in which a driver sets them (virtio 1.1, 2.1).
+/// Bits of a device's status, in the order in which a driver sets them (virtio 1.1, 2.1).
 const ACKNOWLEDGE: u64 = 1;
 const DRIVER: u64 = 2;
 const DRIVER_OK: u64 = 4;
@@ -45,7 +47,7 @@ const FEATURES_OK: u64 = 8;
 /// Saves a VM of this command line whose random number generator has used its ring.
 ///
 /// # Errors
-/// What does not work.
+/// Fails with the step that did not work.
 pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("qtest");
@@ -56,7 +58,7 @@ pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Res
     additions.push(unix_address(&path));
     let mut qemu = QemuProcess::start(command, &additions, &STEP_TIMEOUT)?;
     let mut bus = Bus::new(qemu.accept(&listener, &STEP_TIMEOUT)?)?;
-    // A stopped machine's devices do not answer.
+    // The devices of a stopped machine do not respond.
     qemu.execute("cont", json!({}), &STEP_TIMEOUT)?;
     bus.write_ring()?;
     match devices {
@@ -71,61 +73,61 @@ pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Res
         let migration = qemu.execute("query-migrate", json!({}), &STEP_TIMEOUT)?;
         match migration["status"].as_str() {
             Some("completed") => return Ok(()),
-            Some("failed") => return Err(format!("cannot be saved: {migration}").into()),
+            Some("failed") => return Err(format!("cannot save the VM: {migration}").into()),
             _ => std::thread::sleep(Duration::from_millis(5)),
         }
     }
 }
 
-/// Loads the stream without RAM, first as it is, then with an index near its end: there a loader must stumble. Leaves
-/// the second one in the file.
+/// Loads the stream without RAM, as it is and with an index near its end, which the loader must
+/// refuse. Leaves the second stream in the file.
 ///
 /// # Errors
-/// If it does not stumble; or if the ring is not found.
+/// If the loader accepts it, or the ring is not found.
 pub(crate) fn assert_load_fails(command: &[OsString], path: &Path) -> Result<()> {
     let source = fs::File::open(path)?;
     let stream = Stream::open(&source)?;
     let memory = find_ramless_fixups(&stream, &source)?;
     if !memory.unreliable_sections.is_empty() {
-        return Err(format!("not understood: {:?}", memory.unreliable_sections).into());
+        return Err(format!("unreliable sections: {:?}", memory.unreliable_sections).into());
     }
-    let [(section, SectionChange::Patch(place, _))] = &memory.changes[..] else {
-        return Err(format!("one ring was used, these are found: {:?}", memory.changes).into());
+    let [(section, SectionChange::Patch(offset, _))] = &memory.changes[..] else {
+        return Err(format!("expected one ring, found {:?}", memory.changes).into());
     };
-    let place = stream.sections()[*section].payload.start + place;
+    let offset = stream.sections()[*section].payload.start + offset;
     let mut index = [0; 2];
-    source.read_exact_at(&mut index, place)?;
+    source.read_exact_at(&mut index, offset)?;
     if index != REQUESTS.to_be_bytes() {
-        return Err(format!("the index is {index:?}, used was it {REQUESTS} times").into());
+        return Err(format!("the index is {index:?}, expected {REQUESTS}").into());
     }
 
     let bare = stream.without_ram(&[])?;
-    let rehearsed =
+    let result =
         Rehearsal::start(command, &STEP_TIMEOUT)?.load(&bare.apply_to(&source), &STEP_TIMEOUT)?;
-    // 5.2 keeps it to itself (`-d guest_errors`).
-    let complains = rehearsed.stderr.contains("inconsistent") || rehearsed.version.major == 5;
-    if rehearsed.outcome != LoadOutcome::Loaded || !complains {
-        return Err(format!("with index 3: {rehearsed:?}").into());
+    // 5.2 prints it only with `-d guest_errors`.
+    let complains = result.stderr.contains("inconsistent") || result.version.major == 5;
+    if result.outcome != LoadOutcome::Loaded || !complains {
+        return Err(format!("with index 3: {result:?}").into());
     }
-    let late = SectionChange::Patch(
-        place - stream.sections()[*section].payload.start,
+    let near_end = SectionChange::Patch(
+        offset - stream.sections()[*section].payload.start,
         vec![0xff, 0xfd],
     );
-    let bare = stream.without_ram(&[(*section, late)])?;
-    let rehearsed =
+    let bare = stream.without_ram(&[(*section, near_end)])?;
+    let result =
         Rehearsal::start(command, &STEP_TIMEOUT)?.load(&bare.apply_to(&source), &STEP_TIMEOUT)?;
-    if rehearsed.outcome == LoadOutcome::Loaded {
-        return Err(format!("with index 0xfffd: {rehearsed:?}").into());
+    if result.outcome == LoadOutcome::Loaded {
+        return Err(format!("with index 0xfffd: {result:?}").into());
     }
 
     let mut bytes = fs::read(path)?;
-    let place = usize::try_from(place)?;
-    bytes[place..place + 2].copy_from_slice(&[0xff, 0xfd]);
+    let offset = usize::try_from(offset)?;
+    bytes[offset..offset + 2].copy_from_slice(&[0xff, 0xfd]);
     fs::write(path, bytes)?;
     Ok(())
 }
 
-/// The machine's bus, reached through QEMU's test protocol (`docs/devel/testing/qtest.rst`).
+/// Bus of the machine, accessed through QEMU's test protocol (`docs/devel/testing/qtest.rst`).
 struct Bus {
     socket: BufReader<UnixStream>,
 }
@@ -138,36 +140,36 @@ impl Bus {
         })
     }
 
-    /// Sends a line, gives what stands behind `OK`.
-    fn ask(&mut self, line: &str) -> Result<String> {
+    /// Sends a line and returns the text after `OK`.
+    fn execute(&mut self, line: &str) -> Result<String> {
         writeln!(self.socket.get_mut(), "{line}")?;
         loop {
-            let mut answer = String::new();
-            self.socket.read_line(&mut answer)?;
-            let answer = answer.trim();
-            if let Some(rest) = answer.strip_prefix("OK") {
+            let mut reply = String::new();
+            self.socket.read_line(&mut reply)?;
+            let reply = reply.trim();
+            if let Some(rest) = reply.strip_prefix("OK") {
                 return Ok(rest.trim().to_owned());
             }
-            // Interrupts are told as they come.
-            if !answer.starts_with("IRQ") {
-                return Err(format!("qtest: `{line}`: {answer:?}").into());
+            // Interrupts are reported asynchronously.
+            if !reply.starts_with("IRQ") {
+                return Err(format!("qtest: `{line}`: {reply:?}").into());
             }
         }
     }
 
-    /// `width`: b, w, l, q.
+    /// Reads a value. `width` is b, w, l or q.
     fn read(&mut self, width: char, address: u64) -> Result<u64> {
-        let text = self.ask(&format!("read{width} {address:#x}"))?;
+        let text = self.execute(&format!("read{width} {address:#x}"))?;
         let digits = text.trim_start_matches("0x");
         Ok(u64::from_str_radix(digits, 16)?)
     }
 
     fn write(&mut self, width: char, address: u64, value: u64) -> Result<()> {
-        self.ask(&format!("write{width} {address:#x} {value:#x}"))?;
+        self.execute(&format!("write{width} {address:#x} {value:#x}"))?;
         Ok(())
     }
 
-    /// Descriptors of buffers that the device may write, and three of them offered.
+    /// Writes descriptors of buffers for the device, and offers three of them.
     fn write_ring(&mut self) -> Result<()> {
         for slot in 0..u64::from(SLOTS) {
             let descriptor = RING + 16 * slot;
@@ -186,10 +188,10 @@ impl Bus {
             }
             std::thread::sleep(Duration::from_millis(2));
         }
-        Err("the device does not answer".into())
+        Err("the device does not use its ring".into())
     }
 
-    /// The board's own virtio slots, version 1 of their interface (virtio 1.1, 4.2.4).
+    /// Uses the virtio slots of the board, with version 1 of their interface (virtio 1.1, 4.2.4).
     fn use_mmio(&mut self) -> Result<()> {
         const RANDOM: u64 = 4;
         let slots = (0..32).map(|slot| 0x0a00_0000 + 0x200 * slot);
@@ -205,7 +207,7 @@ impl Bus {
                 (0x70, 0),
                 (0x70, ACKNOWLEDGE),
                 (0x70, ACKNOWLEDGE | DRIVER),
-                // No feature, pages of 4 KiB, queue 0: its length, the used ring's alignment, its page.
+                // No feature, pages of 4 KiB, queue 0: length, alignment of the used ring, page.
                 (0x20, 0),
                 (0x28, 0x1000),
                 (0x30, 0),
@@ -219,26 +221,26 @@ impl Bus {
             }
             return Ok(());
         }
-        Err("there is no random number generator on the bus".into())
+        Err("no random number generator on the bus".into())
     }
 
-    /// A function on the root bus, version 1.0 of its interface (virtio 1.1, 4.1.4).
+    /// Uses a function on the root bus, with version 1.0 of its interface (virtio 1.1, 4.1.4).
     fn use_pci(&mut self) -> Result<()> {
         const SPACE: u64 = 0x40_1000_0000;
         const RANDOM: u64 = 0x1005_1af4;
         const WINDOW: u64 = 0x1000_0000;
         const STATUS: u64 = 0x14;
-        let places = (0..32).map(|slot| SPACE + (slot << 15));
-        for place in places {
-            if self.read('l', place)? != RANDOM {
+        let functions = (0..32).map(|slot| SPACE + (slot << 15));
+        for function in functions {
+            if self.read('l', function)? != RANDOM {
                 continue;
             }
-            // BAR 4 holds all of its registers.
-            self.write('l', place + 0x20, WINDOW)?;
-            self.write('l', place + 0x24, 0)?;
-            self.write('w', place + 4, 6)?;
-            let (common, _) = self.pci_part(place, 1)?;
-            let (notify, capability) = self.pci_part(place, 2)?;
+            // BAR 4 has all registers of the device.
+            self.write('l', function + 0x20, WINDOW)?;
+            self.write('l', function + 0x24, 0)?;
+            self.write('w', function + 4, 6)?;
+            let (common, _) = self.pci_part(function, 1)?;
+            let (notify, capability) = self.pci_part(function, 2)?;
             let multiplier = self.read('l', capability + 16)?;
             let (common, notify) = (WINDOW + common, WINDOW + notify);
             let ready = ACKNOWLEDGE | DRIVER | FEATURES_OK;
@@ -266,20 +268,20 @@ impl Bus {
             let queue = self.read('w', common + 0x1e)?;
             return self.write('w', notify + queue * multiplier, 0);
         }
-        Err("there is no random number generator on the bus".into())
+        Err("no random number generator on the bus".into())
     }
 
-    /// Where in BAR 4 a part of the registers is, and the capability that says so.
-    fn pci_part(&mut self, place: u64, kind: u64) -> Result<(u64, u64)> {
+    /// Returns the offset of a part of the registers in BAR 4, and its capability.
+    fn pci_part(&mut self, function: u64, kind: u64) -> Result<(u64, u64)> {
         const VENDOR: u64 = 9;
-        let mut at = self.read('b', place + 0x34)?;
-        while at != 0 {
-            let capability = place + at;
+        let mut offset = self.read('b', function + 0x34)?;
+        while offset != 0 {
+            let capability = function + offset;
             let is_part = self.read('b', capability)? == VENDOR;
             if is_part && self.read('b', capability + 3)? == kind {
                 return Ok((self.read('l', capability + 8)?, capability));
             }
-            at = self.read('b', capability + 1)?;
+            offset = self.read('b', capability + 1)?;
         }
         Err(format!("the device has no capability {kind}").into())
     }

@@ -1,19 +1,19 @@
-//! The sample: one case of each family, for a quick look at everything.
+//! The sample: one case of each family, for a quick check.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Returns the names of the sample: of each family one case, and not always the first.
+/// Returns the names of the sample: one case of each family, and not always the first.
 ///
-/// It depends on nothing but the list: a case is in it in every run or in none.
+/// The sample depends only on the list, so every run has the same cases.
 pub(crate) fn sample<C: ToString>(cases: &[C], family: impl Fn(&C) -> String) -> BTreeSet<String> {
     let mut families: Vec<Vec<&C>> = Vec::new();
-    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut indices: BTreeMap<String, usize> = BTreeMap::new();
     for case in cases {
-        let place = *places.entry(family(case)).or_insert(families.len());
-        if place == families.len() {
+        let index = *indices.entry(family(case)).or_insert(families.len());
+        if index == families.len() {
             families.push(Vec::new());
         }
-        families[place].push(case);
+        families[index].push(case);
     }
     let families = families.iter().enumerate();
     families
@@ -26,7 +26,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_family_has_one_and_they_take_turns() {
+    fn each_family_has_one_case_in_rotation() {
         let cases = ["a1", "a2", "b1", "b2", "c1", "b3", "a3"];
         let sample = sample(&cases, |case| case[..1].to_owned());
         assert_eq!(Vec::from_iter(sample), ["a1", "b2", "c1"]);

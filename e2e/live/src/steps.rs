@@ -1,14 +1,16 @@
-//! What is done in a live case, and what makes it fail.
+//! Steps of a live case, and conditions of failure.
 //!
-//! A move, of a machine that was saved by one QEMU, to another:
+//! A move of a saved machine from one QEMU to another has these steps:
 //!
-//! 1. the other loads the stream as it is: fails, but for the cases that are known to load;
-//! 2. `cpreg probe qemu` records the other QEMU, `cpreg check` must predict 1, in QEMU's words;
-//! 3. `cpreg convert` makes a stream for it: at once, or, where the guest uses or reads something that changes, only with
-//!    the consents that `check` proposes and advises;
-//!    `cpreg rehearse` must say of the stream, and with `--converted` of what becomes of it, what the whole load says, word for word;
-//! 4. the other loads that, the guest goes on, both timers of every vCPU fire, and every difference it finds is
-//!    among the visible changes of `check`.
+//! 1. The destination loads the stream as it is. That fails, except in cases that are known to
+//!    load.
+//! 2. `cpreg probe qemu` records the destination. `cpreg check` must predict step 1, with QEMU's
+//!    error lines.
+//! 3. `cpreg convert` writes a stream for it. If the guest uses or reads something that changes, it
+//!    does so only with the consents that `check` proposes and advises. `cpreg rehearse` must print
+//!    the same lines as the whole load, for the stream, and with `--converted` for the result.
+//! 4. The destination loads the result and the guest runs. Both timers of every vCPU fire, and the
+//!    visible changes of `check` announce every difference that the guest finds.
 
 use std::collections::HashMap;
 use std::fs;
@@ -32,21 +34,21 @@ use e2e_framework::machine::{LoadResult, Machine, TimersExpired};
 use e2e_framework::serial::{Difference, Findings};
 use e2e_framework::{Failure, Result};
 
-/// Everything that cases share.
+/// Environment shared by all cases.
 #[derive(Debug)]
 pub(crate) struct Fixture {
     qemus: Vec<Qemu>,
     guests: Guests,
     cpreg: Cpreg,
     folder: TempDir,
-    /// One stream for each machine and QEMU that saves it: several cases load the same one.
+    /// One stream for each machine and saving QEMU, since several cases load the same one.
     streams: Mutex<HashMap<(&'static str, Machine), SavedStream>>,
 }
 
-/// A stream that is made once, or why it could not be.
+/// A stream that is saved once, or the reason of the failure.
 type SavedStream = Arc<OnceLock<std::result::Result<PathBuf, SaveFailure>>>;
 
-/// Why a machine could not be saved.
+/// Reason why a machine could not be saved.
 #[derive(Clone, Debug)]
 enum SaveFailure {
     TimersExpired,
@@ -64,19 +66,20 @@ impl Fixture {
         })
     }
 
-    /// Runs one case. Gives a few words about how it went.
+    /// Runs one case and returns a summary.
     ///
-    /// If this machine is so busy that the guest's timers fire before it was moved, it is run again with later ones.
+    /// If the guest's timers fire before the move because this machine is too busy, the case is
+    /// repeated with longer delays.
     ///
     /// # Errors
-    /// If it fails: the text is for the person who has to find out why.
+    /// If the case fails, with the details.
     pub(crate) fn run(&self, case: &Case) -> Result<String> {
         let mut case = *case;
         for timer_seconds in TIMER_SECONDS {
             case.machine.timer_seconds = timer_seconds;
             match self.run_once(&case) {
                 Err(error) if error.is::<TimersExpired>() => {}
-                ended => return ended,
+                result => return result,
             }
         }
         Err(TimersExpired.into())
@@ -103,38 +106,38 @@ impl Fixture {
         &self.cpreg
     }
 
-    /// A place for files, which is removed at the end.
+    /// Returns a folder for files, which is removed at the end.
     pub(crate) fn folder(&self) -> &Path {
         self.folder.path()
     }
 
     pub(crate) fn qemu(&self, series: &str) -> Result<&Qemu> {
-        let found = self.qemus.iter().find(|qemu| qemu.series == series);
-        found.ok_or_else(|| format!("there is no QEMU {series}").into())
+        let qemu = self.qemus.iter().find(|qemu| qemu.series == series);
+        qemu.ok_or_else(|| format!("QEMU {series} is not available").into())
     }
 
-    /// The machine as the case's source has saved it.
+    /// Returns the machine as saved by the case's source.
     fn source_stream(&self, case: &Case) -> Result<PathBuf> {
         self.saved_stream(case.source, &case.machine)
     }
 
-    /// A machine as a QEMU has saved it.
+    /// Returns the machine as saved by a QEMU.
     ///
     /// # Errors
-    /// If it could not be saved, this time or an earlier one.
+    /// If it could not be saved, now or at an earlier call.
     pub(crate) fn saved_stream(&self, from: &'static str, machine: &Machine) -> Result<PathBuf> {
         let stream = {
             let mut streams = self.streams.lock().map_err(|error| error.to_string())?;
             Arc::clone(streams.entry((from, *machine)).or_default())
         };
-        let made = stream.get_or_init(|| {
-            let make = || {
+        let saved = stream.get_or_init(|| {
+            let save = || {
                 let name = format!("{from}-{}.stream", file_name(machine));
                 let path = self.folder.path().join(name);
                 machine.save(self.qemu(from)?, &self.guests, &path)?;
                 Ok::<_, Failure>(path)
             };
-            make().map_err(|error| {
+            save().map_err(|error| {
                 if error.is::<TimersExpired>() {
                     SaveFailure::TimersExpired
                 } else {
@@ -142,7 +145,7 @@ impl Fixture {
                 }
             })
         });
-        match made.clone() {
+        match saved.clone() {
             Ok(path) => Ok(path),
             Err(SaveFailure::TimersExpired) => Err(TimersExpired.into()),
             Err(SaveFailure::Other(text)) => Err(text.into()),
@@ -155,13 +158,13 @@ impl Fixture {
             .map_err(|error| format!("QEMU {}: {error}", case.destination).into())
     }
 
-    /// Loads a stream that must load, and lets the guest tell what it finds.
+    /// Loads a stream that must load, and returns the guest's findings.
     fn findings(&self, case: &Case, stream: &Path, values: bool) -> Result<Findings> {
         let (findings, _) = self.findings_and_stderr(case, stream, values)?;
         Ok(findings)
     }
 
-    /// The same, and what QEMU says while it loads.
+    /// Loads a stream that must load. Returns the guest's findings, and QEMU's output.
     fn findings_and_stderr(
         &self,
         case: &Case,
@@ -170,21 +173,21 @@ impl Fixture {
     ) -> Result<(Findings, String)> {
         match self.load(case, stream)? {
             LoadResult::Paused(mut running) => {
-                let said = running.stderr();
-                Ok((running.findings(&case.machine, values)?, said))
+                let stderr = running.stderr();
+                Ok((running.findings(&case.machine, values)?, stderr))
             }
             LoadResult::Failed {
-                stderr: said,
-                exit_status: how,
+                stderr,
+                exit_status,
             } => Err(format!(
-                "QEMU {} does not load it ({how}):\n{said}",
+                "QEMU {} does not load the stream ({exit_status}):\n{stderr}",
                 case.destination
             )
             .into()),
         }
     }
 
-    /// See [`CaseKind::Stay`].
+    /// Runs [`CaseKind::Stay`].
     fn run_stay(&self, case: &Case) -> Result<String> {
         let stream = self.source_stream(case)?;
         let findings = self.findings(case, &stream, false)?;
@@ -193,14 +196,14 @@ impl Fixture {
         Ok("nothing differs, both timers fire".to_owned())
     }
 
-    /// See [`CaseKind::Notice`].
+    /// Runs [`CaseKind::Notice`].
     fn run_notice(&self, case: &Case) -> Result<String> {
         let stream = self.source_stream(case)?;
         let before = self.findings(case, &stream, true)?;
         check_timers(case, &before)?;
         assert_no_differences(before.differences.iter())?;
 
-        // A register that nothing depends on, and a timer.
+        // A register on which nothing depends, and a timer.
         let [register, timer] = if case.machine.cpu == "cortex-a15" {
             ["TPIDRPRW", "CNTV_CVAL"]
         } else {
@@ -209,17 +212,17 @@ impl Fixture {
         let mut bytes = fs::read(&stream)?;
         let mut expected = Vec::new();
         for (name, value) in [(register, 0x89ab_cdef), (timer, u64::MAX >> 8)] {
-            let held = before
+            let current = before
                 .values
                 .iter()
-                .find_map(|(vcpu, known, held)| (*vcpu == 0 && known == name).then_some(*held)?)
-                .ok_or_else(|| format!("the guest does not tell {name}"))?;
-            replace_all(&mut bytes, held.to_be_bytes(), value.to_be_bytes())
+                .find_map(|(vcpu, known, value)| (*vcpu == 0 && known == name).then_some(*value)?)
+                .ok_or_else(|| format!("the guest does not report {name}"))?;
+            replace_all(&mut bytes, current.to_be_bytes(), value.to_be_bytes())
                 .map_err(|error| format!("{name} in the stream: {error}"))?;
             expected.push(Difference {
                 vcpu: 0,
                 register: name.to_owned(),
-                expected: Some(held),
+                expected: Some(current),
                 found: Some(value),
             });
         }
@@ -228,7 +231,7 @@ impl Fixture {
         let LoadResult::Paused(mut running) = self.load(case, &changed)? else {
             return Err("the changed stream does not load".into());
         };
-        // One timer fires in its time, the other never does.
+        // One timer fires in time, the other never does.
         let timers = Duration::from_secs(case.machine.timer_seconds.into());
         let mut after = running.findings_with_timeout(4 * timers, false)?;
         if after.timers.is_empty() {
@@ -240,19 +243,19 @@ impl Fixture {
             return Err(format!("expected {expected:?}, the guest found {after:?}").into());
         }
         if after.timers != [(0, 'P')] {
-            return Err(format!("a stopped timer was not noticed: {after:?}").into());
+            return Err(format!("the guest did not notice a stopped timer: {after:?}").into());
         }
         Ok("the guest notices a changed register and a timer that does not fire".to_owned())
     }
 
-    /// See [`CaseKind::RegisterLoss`].
+    /// Runs [`CaseKind::RegisterLoss`].
     fn run_register_loss(&self, case: &Case) -> Result<String> {
         let whole = fs::File::open(self.source_stream(case)?)?;
         let stream = cpreg_stream::Stream::open(&whole)?;
         let mut vm = stream.vm()?;
-        // With its other view, which would bring what it holds.
-        let lost = RegisterId::SCTLR_EL1;
-        for id in lost.aarch32_views().chain([lost]) {
+        // The AArch32 view has the same value, so it is removed too.
+        let register = RegisterId::SCTLR_EL1;
+        for id in register.aarch32_views().chain([register]) {
             vm.vcpus[0].registers.remove(id);
         }
         let edit = stream.edit(&whole, &stream.diff_to(&vm)?)?;
@@ -262,12 +265,12 @@ impl Fixture {
         let without = folder.path().join("stream");
         fs::write(&without, bytes)?;
         let LoadResult::Paused(running) = self.load(case, &without)? else {
-            return Err("the whole stream does not load".into());
+            return Err("the stream without the register does not load".into());
         };
-        let said = running.stderr();
+        let stderr = running.stderr();
         drop(running);
 
-        // A device that cannot be judged comes along.
+        // The machine also has a device that cannot be verified.
         let mut command = case
             .machine
             .command(self.qemu(case.destination)?, &self.guests);
@@ -275,13 +278,13 @@ impl Fixture {
                      -device tpm-tis-device,tpmdev=t";
         command.extend(words.split_whitespace().map(Into::into));
         let rehearsal = self.cpreg.rehearse(&without, &command, &[])?;
-        rehearsal.compare(true, &said, &Verdict::REFUSED)?;
+        rehearsal.compare(true, &stderr, &Verdict::REFUSED)?;
         rehearsal.assert_deviation("SCTLR_EL1")?;
         rehearsal.assert_not_verified("the device `tpm-tis-device`")?;
-        Ok("QEMU loads it without SCTLR_EL1, a rehearsal refuses".to_owned())
+        Ok("QEMU loads the stream without SCTLR_EL1; the rehearsal refuses it".to_owned())
     }
 
-    /// See [`CaseKind::LiveRehearsal`].
+    /// Runs [`CaseKind::LiveRehearsal`].
     fn run_live_rehearsal(&self, case: &Case) -> Result<String> {
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
         let monitor = folder.path().join("monitor");
@@ -293,10 +296,10 @@ impl Fixture {
         let findings = running.findings(&case.machine, false)?;
         check_timers(case, &findings)?;
         assert_no_differences(findings.differences.iter())?;
-        Ok("rehearsed while it runs; nothing differs then, both timers fire".to_owned())
+        Ok("rehearsed while the guest runs; nothing differs, both timers fire".to_owned())
     }
 
-    /// See [`CaseKind::VirtioRings`].
+    /// Runs [`CaseKind::VirtioRings`].
     fn run_virtio_rings(&self, case: &Case) -> Result<String> {
         let command = case.machine.command(self.qemu(case.source)?, &self.guests);
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
@@ -304,16 +307,16 @@ impl Fixture {
         rings::save(&command, case.machine.devices, &stream)?;
         let rehearse = |index: &str| -> Result<()> {
             let rehearsal = self.cpreg.rehearse(&stream, &command, &[])?;
-            let compared = rehearsal.compare(true, "", &Verdict::LOADS);
-            Ok(compared.map_err(|error| format!("with index {index}: {error}"))?)
+            let result = rehearsal.compare(true, "", &Verdict::LOADS);
+            Ok(result.map_err(|error| format!("with index {index}: {error}"))?)
         };
         rehearse("3")?;
         rings::assert_load_fails(&command, &stream)?;
         rehearse("0xfffd")?;
-        Ok("without memory a loader stumbles over a ring, a rehearsal does not".to_owned())
+        Ok("without memory a loader refuses the ring; the rehearsal does not".to_owned())
     }
 
-    /// See [`CaseKind::LargeVm`].
+    /// Runs [`CaseKind::LargeVm`].
     fn run_large_vm(&self, case: &Case) -> Result<String> {
         let command = case.machine.command(self.qemu(case.source)?, &self.guests);
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
@@ -324,11 +327,11 @@ impl Fixture {
         rehearsal.compare(true, "", &Verdict::LOADS)?;
         large.check_disk_untouched()?;
         Ok(format!(
-            "of {length} bytes {read} were read, the pages among them were spoilt; the disk is as it was"
+            "{read} of {length} bytes were read, and no overwritten page; the disk is unchanged"
         ))
     }
 
-    /// See [`CaseKind::Filter`].
+    /// Runs [`CaseKind::Filter`].
     fn run_filter(&self, case: &Case) -> Result<String> {
         let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
         let path = |name: &str| folder.path().join(name);
@@ -339,43 +342,50 @@ impl Fixture {
             .probe(&case.machine.command(to, &self.guests), &profile)?;
         let check = self.cpreg.check(&source, &profile, &[])?;
         let filter = self.cpreg.filter_command(&profile, &report);
-        let said = || fs::read_to_string(&report).unwrap_or_default();
-        let goes_on = |loaded: LoadResult, how: &str| -> Result<()> {
-            let mut running = match loaded {
+        let report_text = || fs::read_to_string(&report).unwrap_or_default();
+        let check_guest = |result: LoadResult, label: &str| -> Result<()> {
+            let mut running = match result {
                 LoadResult::Paused(running) => running,
                 LoadResult::Failed {
-                    stderr: qemu,
-                    exit_status: end,
+                    stderr,
+                    exit_status,
                 } => {
-                    return Err(format!("{how}: not loaded ({end}):\n{qemu}\n{}", said()).into());
+                    return Err(format!(
+                        "{label}: not loaded ({exit_status}):\n{stderr}\n{}",
+                        report_text()
+                    )
+                    .into());
                 }
             };
             let findings = running.findings(&case.machine, false)?;
-            check_timers(case, &findings).map_err(|error| add_location(how, error))?;
+            check_timers(case, &findings).map_err(|error| add_location(label, error))?;
             assert_no_differences(
                 check
                     .unannounced_differences(&findings.differences)
                     .into_iter(),
             )
-            .map_err(|error| format!("{how}: {error}"))?;
+            .map_err(|error| format!("{label}: {error}"))?;
             Ok(())
         };
 
         let through = format!("{filter} <");
-        let loaded = case
+        let result = case
             .machine
             .load_through(to, &self.guests, &through, &source)?;
-        goes_on(loaded, "loaded through the filter")?;
+        check_guest(result, "loaded through the filter")?;
 
         let filtered = path("filtered");
         let through = format!("{filter} >");
         case.machine
             .save_through(from, &self.guests, &through, &filtered)
             .map_err(|error| {
-                add_location(&format!("saved through the filter\n{}", said()), error)
+                add_location(
+                    &format!("saved through the filter\n{}", report_text()),
+                    error,
+                )
             })?;
         wait_for_report(&report)?;
-        goes_on(self.load(case, &filtered)?, "saved through the filter")?;
+        check_guest(self.load(case, &filtered)?, "saved through the filter")?;
 
         // A destination with one vCPU more refuses the VM.
         let mut other = case.machine;
@@ -383,15 +393,15 @@ impl Fixture {
         self.cpreg
             .probe(&other.command(to, &self.guests), &profile)?;
         let through = format!("{filter} <");
-        let loaded = case
+        let result = case
             .machine
             .load_through(to, &self.guests, &through, &source)?;
-        if !matches!(loaded, LoadResult::Failed { .. }) {
-            return Err(format!("refused, and something was loaded:\n{}", said()).into());
+        if !matches!(result, LoadResult::Failed { .. }) {
+            return Err(format!("refused, and something was loaded:\n{}", report_text()).into());
         }
         wait_for_report(&report)?;
-        if !said().starts_with("refused: ") {
-            return Err(format!("not refused:\n{}", said()).into());
+        if !report_text().starts_with("refused: ") {
+            return Err(format!("not refused:\n{}", report_text()).into());
         }
         let refused = path("refused");
         let through = format!("{filter} >");
@@ -400,9 +410,9 @@ impl Fixture {
             .save_through(from, &self.guests, &through, &refused)
             .map_err(|error| add_location("saved through a filter that refuses", error))?;
         wait_for_report(&report)?;
-        let loaded = self.load(case, &refused)?;
-        if !matches!(loaded, LoadResult::Failed { .. }) {
-            return Err("what a refusing filter has written was loaded".into());
+        let result = self.load(case, &refused)?;
+        if !matches!(result, LoadResult::Failed { .. }) {
+            return Err("the output of a refusing filter was loaded".into());
         }
         let findings = running.findings(&case.machine, false)?;
         check_timers(case, &findings)
@@ -410,28 +420,28 @@ impl Fixture {
         assert_no_differences(findings.differences.iter())
             .map_err(|error| format!("the source after a refusal: {error}"))?;
         Ok(
-            "loaded and saved through the filter; refused, nothing loads and the source goes on"
+            "loaded and saved through the filter; after a refusal nothing loads and the source continues"
                 .to_owned(),
         )
     }
 
-    /// See [`CaseKind::Move`].
+    /// Runs [`CaseKind::Move`].
     fn run_move(&self, case: &Case) -> Result<String> {
         let stream = self.source_stream(case)?;
-        let (loads, said, today) = match self.load(case, &stream)? {
+        let (loads, stderr, today) = match self.load(case, &stream)? {
             LoadResult::Paused(running) => (true, running.stderr(), "loads as it is".to_owned()),
             LoadResult::Failed {
-                stderr: said,
-                exit_status: how,
+                stderr,
+                exit_status,
             } => {
-                let last = said.lines().last().unwrap_or_default();
+                let last = stderr.lines().last().unwrap_or_default();
                 let last = last.rsplit("qemu-system-aarch64: ").next();
-                let today = format!("as it is: {} ({how})", last.unwrap_or_default());
-                (false, said, today)
+                let today = format!("as it is: {} ({exit_status})", last.unwrap_or_default());
+                (false, stderr, today)
             }
         };
         if loads != case.can_load_unchanged() {
-            return Err(format!("as it is, expected loads = {}:\n{said}", !loads).into());
+            return Err(format!("as it is, expected loads = {}:\n{stderr}", !loads).into());
         }
 
         let destination = case
@@ -442,7 +452,7 @@ impl Fixture {
         let converted = folder.path().join("converted.stream");
         self.cpreg.probe(&destination, &profile)?;
         let mut check = self.cpreg.check(&stream, &profile, &[])?;
-        check.compare_loader(case.destination, loads, &said)?;
+        check.compare_loader(case.destination, loads, &stderr)?;
 
         let rehearsal = self.cpreg.rehearse(&stream, &destination, &[])?;
         let verdict = if loads {
@@ -451,7 +461,7 @@ impl Fixture {
             Verdict::REFUSED
         };
         rehearsal
-            .compare(loads, &said, &verdict)
+            .compare(loads, &stderr, &verdict)
             .map_err(|error| format!("rehearsed as it is: {error}"))?;
 
         let verdict = match (loads, case.needs_consent()) {
@@ -461,13 +471,13 @@ impl Fixture {
         };
         if *check.verdict() != verdict {
             return Err(format!(
-                "check says {}, expected {verdict}; today: {today}",
+                "check says {}, expected {verdict}; without cpreg: {today}",
                 check.verdict()
             )
             .into());
         }
         if !loads && !check.has_register_decisions() {
-            return Err("check names no register that stands in the way".into());
+            return Err("check names no blocking register".into());
         }
         let mut consents = Vec::new();
         if verdict == Verdict::REFUSED {
@@ -491,23 +501,23 @@ impl Fixture {
         if !loads {
             self.cpreg
                 .convert(&stream, &profile, &converted, &consents)?
-                .map_err(|said| format!("convert refuses with {consents:?}:\n{said}"))?;
+                .map_err(|output| format!("convert refuses with {consents:?}:\n{output}"))?;
         }
-        let (findings, said) = self.findings_and_stderr(case, loadable, false)?;
+        let (findings, stderr) = self.findings_and_stderr(case, loadable, false)?;
         let mut options = consents.clone();
         options.push("--converted".to_owned());
         self.cpreg
             .rehearse(&stream, &destination, &options)?
             .compare(
                 true,
-                &said,
+                &stderr,
                 if loads {
                     &Verdict::LOADS
                 } else {
                     &Verdict::CONVERTS
                 },
             )
-            .map_err(|error| format!("rehearsed as repaired: {error}"))?;
+            .map_err(|error| format!("rehearsed with --converted: {error}"))?;
         check_timers(case, &findings)?;
         assert_no_differences(
             check
@@ -523,34 +533,34 @@ impl Fixture {
     }
 }
 
-/// How many differences a failure lists: vCPUs usually differ in the same registers.
+/// Maximum number of differences in a failure. vCPUs usually differ in the same registers.
 const MAX_DIFFERENCES: usize = 30;
 
-/// Says where an error happened; one that this machine is too slow stays what it is.
-fn add_location(place: &str, error: Failure) -> Failure {
+/// Adds the location of an error. [`TimersExpired`] stays as it is.
+fn add_location(location: &str, error: Failure) -> Failure {
     if error.is::<TimersExpired>() {
         error
     } else {
-        format!("{place}: {error}").into()
+        format!("{location}: {error}").into()
     }
 }
 
-/// Both timers of every vCPU must have fired, after the guest went on.
+/// Checks that both timers of every vCPU fired after the move.
 fn check_timers(case: &Case, findings: &Findings) -> Result<()> {
     if !findings.expired_timers.is_empty() {
         return Err(TimersExpired.into());
     }
     for vcpu in 0..case.machine.vcpus {
-        for which in ['V', 'P'] {
-            if !findings.timers.contains(&(vcpu, which)) {
-                return Err(format!("timer {which} of vCPU {vcpu} does not fire").into());
+        for timer in ['V', 'P'] {
+            if !findings.timers.contains(&(vcpu, timer)) {
+                return Err(format!("timer {timer} of vCPU {vcpu} does not fire").into());
             }
         }
     }
     Ok(())
 }
 
-/// An error if there are any.
+/// Fails if there are differences.
 pub(crate) fn assert_no_differences<'a>(
     differences: impl Iterator<Item = &'a Difference>,
 ) -> Result<()> {
@@ -566,13 +576,13 @@ pub(crate) fn assert_no_differences<'a>(
         String::new()
     };
     Err(format!(
-        "the guest finds what nobody announced:\n  {}{more}",
+        "the guest finds differences that are not announced:\n  {}{more}",
         shown.join("\n  ")
     )
     .into())
 }
 
-/// Waits until a filter has reported: it goes on for a moment when QEMU has sent all.
+/// Waits until a filter has reported, which takes a moment after QEMU has sent everything.
 fn wait_for_report(report: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(120);
     while Instant::now() < deadline {
@@ -593,15 +603,16 @@ fn file_name(machine: &Machine) -> String {
         .join("-")
 }
 
-/// Replaces `old` wherever it is: a 32-bit vCPU's registers are in the stream under up to three ids.
+/// Replaces all occurrences of `old`. The stream has a 32-bit vCPU's registers under up to three
+/// ids.
 fn replace_all(bytes: &mut [u8], old: [u8; 8], new: [u8; 8]) -> Result<()> {
     let is_old = |window: &[u8]| window == old.as_slice();
-    let mut found = false;
-    while let Some(place) = bytes.windows(old.len()).position(is_old) {
-        bytes[place..place + new.len()].copy_from_slice(&new);
-        found = true;
+    let mut is_replaced = false;
+    while let Some(offset) = bytes.windows(old.len()).position(is_old) {
+        bytes[offset..offset + new.len()].copy_from_slice(&new);
+        is_replaced = true;
     }
-    if found {
+    if is_replaced {
         Ok(())
     } else {
         Err("not found".into())

@@ -1,4 +1,4 @@
-//! The list of cases of `cpreg relay`: which QEMU sends, which other receives, how, and what is tried.
+//! List of cases of `cpreg relay`: the QEMUs at both ends, the kind of migration, and the scenario.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -7,20 +7,20 @@ use crate::cases::PAIRS;
 use e2e_framework::guest::TIMER_SECONDS;
 use e2e_framework::machine::{Devices, Format, Gic, Machine};
 
-/// How the VM is sent.
+/// Kind of migration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Mode {
     /// Precopy, without a return path.
     Plain,
-    /// Precopy, with one.
+    /// Precopy, with a return path.
     ReturnPath,
-    /// Precopy with a return path, RAM on so many connections of its own.
+    /// Precopy with a return path, and RAM on this number of multifd channels.
     Multifd(u32),
-    /// Precopy with a return path, pages sent as differences where they can be.
+    /// Precopy with a return path, and pages sent as differences where possible.
     Xbzrle,
-    /// Switched to postcopy when part of RAM has been sent.
+    /// Switched to postcopy after part of RAM has been sent.
     Postcopy,
-    /// The same, with the connection of its own for pages that are asked for.
+    /// Postcopy with a separate channel for requested pages.
     Preempt,
 }
 
@@ -35,7 +35,7 @@ impl Mode {
         Self::Preempt,
     ];
 
-    /// QEMU's capabilities, the same on both sides.
+    /// Returns the capabilities of QEMU, which are the same on both sides.
     pub(crate) fn capabilities(self) -> &'static [&'static str] {
         match self {
             Self::Plain => &[],
@@ -51,7 +51,8 @@ impl Mode {
         matches!(self, Self::Postcopy | Self::Preempt)
     }
 
-    /// Whether a refusal of the device state lets the guest go on at the source, whatever QEMU that is.
+    /// Returns `true` if the source resumes the guest after a refusal of the device state, whatever
+    /// QEMU it is.
     pub(crate) fn has_return_path(self) -> bool {
         self != Self::Plain && !self.is_postcopy()
     }
@@ -70,57 +71,58 @@ impl fmt::Display for Mode {
     }
 }
 
-/// What the connections are.
+/// Type of the connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transport {
     Tcp,
     Unix,
 }
 
-/// What is tried.
+/// Scenario of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Scenario {
-    /// Through the relay the guest goes on at the destination.
+    /// Through the relay the guest runs at the destination.
     Success,
-    /// Without it, it does not: the destination refuses the VM.
+    /// Without the relay the destination refuses the VM.
     WithoutRelay,
-    /// The relay refuses what would have no way back before RAM flows.
+    /// The relay refuses, before RAM is sent, a migration that could not be refused later.
     EarlyRefusal,
     /// The relay refuses the device state.
     LateRefusal,
-    /// RAM holds what looks like device state; it arrives as it was.
+    /// RAM contains bytes that look like device state, and arrives unchanged.
     LookalikeRam,
-    /// With the monitors of both sides.
+    /// With the monitors of both sides, the migration succeeds.
     GuardedSuccess,
-    /// With the monitors of both sides the relay refuses before RAM flows.
+    /// With the monitors of both sides, the relay refuses before RAM is sent.
     GuardedRefusal,
-    /// With the monitors of both sides, and a destination that is not what the relay was told: it fails to load the VM.
+    /// With the monitors of both sides, the destination differs from the relay's profile, and fails
+    /// to load the VM.
     GuardedFailure,
-    /// With the monitors of both sides, somebody is killed.
+    /// With the monitors of both sides, a process is killed.
     Kill(Victim, Moment),
 }
 
-/// Who is killed.
+/// Process that is killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Victim {
-    /// The source's QEMU.
+    /// QEMU of the source.
     Source,
-    /// The destination's.
+    /// QEMU of the destination.
     Destination,
-    /// The relay, but not the guard's process.
+    /// The relay, but not the guard process.
     Relay,
 }
 
-/// When.
+/// Moment of the kill.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Moment {
     /// The relay has its first connection.
     Setup,
     /// RAM has been sent, and part of it again.
     Ram,
-    /// The device state has come; what follows takes milliseconds, so it may be later.
+    /// The device state was received. The rest takes milliseconds, so the kill may be later.
     DeviceStateReceived,
-    /// It has gone on; the destination has usually not looked at it.
+    /// The device state was sent. The destination has usually not parsed it yet.
     DeviceStateSent,
 }
 
@@ -128,9 +130,9 @@ pub(crate) enum Moment {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct RelayCase {
     pub(crate) scenario: Scenario,
-    /// The series of the QEMU at the source.
+    /// Series of the QEMU at the source.
     pub(crate) source: &'static str,
-    /// The series of the QEMU at the destination.
+    /// Series of the QEMU at the destination.
     pub(crate) destination: &'static str,
     pub(crate) machine: Machine,
     pub(crate) transport: Transport,
@@ -138,12 +140,12 @@ pub(crate) struct RelayCase {
 }
 
 impl RelayCase {
-    /// Returns what a sample needs one case of: each mode, each trial, each victim.
+    /// Returns the family of the case. A sample has one case of each.
     pub(crate) fn family(&self) -> String {
         match self.scenario {
             Scenario::Success => format!("{:?}", self.mode),
             Scenario::Kill(victim, _) => format!("killed {victim:?}"),
-            trial => format!("{trial:?}"),
+            scenario => format!("{scenario:?}"),
         }
     }
 }
@@ -186,21 +188,22 @@ impl fmt::Display for RelayCase {
     }
 }
 
-/// The cases that are run: all of them, or those that CI runs, which have every pair, mode and transport, but not each with each.
+/// Returns all cases, or the reduced set of CI, which has every pair, mode and transport, but not
+/// all combinations.
 pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
     let mut cases = Vec::new();
     let pairs = PAIRS
         .into_iter()
         .filter(|(from, to, _)| ![from, to].contains(&&"5.2"));
     let mut refused = BTreeSet::new();
-    for (pair, (from, to, kind)) in pairs.enumerate() {
-        let case = |trial, transport, mode| RelayCase {
-            scenario: trial,
+    for (pair, (from, to, machine_type)) in pairs.enumerate() {
+        let case = |scenario, transport, mode| RelayCase {
+            scenario,
             source: from,
             destination: to,
             machine: Machine {
-                machine_type: kind,
-                // Nobody has to consent for this one.
+                machine_type,
+                // This model needs no consent.
                 cpu: "cortex-a57",
                 vcpus: 2,
                 gic: Gic::V3,
@@ -218,11 +221,11 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
                 Transport::Unix
             }
         };
-        let is_taken = |number: usize| full || (number + pair).is_multiple_of(3);
+        let is_selected = |number: usize| full || (number + pair).is_multiple_of(3);
         for (number, mode) in Mode::ALL.into_iter().enumerate() {
             for transport in [Transport::Tcp, Transport::Unix] {
                 let is_turn = transport == transport_of(pair, number);
-                if full || (is_taken(number) && is_turn) {
+                if full || (is_selected(number) && is_turn) {
                     cases.push(case(Scenario::Success, transport, mode));
                 }
             }
@@ -232,7 +235,8 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
             transport(pair),
             Mode::ReturnPath,
         ));
-        // What becomes of the source is up to the QEMU there: one destination of each is enough.
+        // The state of the source after a refusal depends on the QEMU there, so one destination of
+        // each suffices.
         if refused.insert(from) || full {
             for mode in [
                 Mode::Plain,
@@ -265,11 +269,12 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
                     Moment::DeviceStateSent,
                 ] {
                     turn += 1;
-                    // A destination that loses all channels of multifd at once may hang, and the guard gives it half a minute.
+                    // A destination that loses all channels of multifd at once may hang, and the
+                    // guard gives it half a minute.
                     let is_long = number == 1 && victim == Victim::Relay && moment != Moment::Ram;
                     if full || (!is_long && (turn + 5 * number) % 6 == pair) {
-                        let trial = Scenario::Kill(victim, moment);
-                        cases.push(case(trial, transport(pair + turn), mode));
+                        let scenario = Scenario::Kill(victim, moment);
+                        cases.push(case(scenario, transport(pair + turn), mode));
                     }
                 }
             }
@@ -286,7 +291,7 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
     cases
 }
 
-/// The connections take turns.
+/// Returns the transport, in turn.
 fn transport_of(pair: usize, mode: usize) -> Transport {
     if (pair + mode / 2).is_multiple_of(2) {
         Transport::Tcp
@@ -301,12 +306,12 @@ mod tests {
 
     #[test]
     fn the_reduced_set_has_every_pair_mode_and_transport() {
-        let through: Vec<_> = cases(false)
+        let successes: Vec<_> = cases(false)
             .into_iter()
             .filter(|case| case.scenario == Scenario::Success)
             .collect();
         for mode in Mode::ALL {
-            let pairs: BTreeSet<_> = through
+            let pairs: BTreeSet<_> = successes
                 .iter()
                 .filter(|case| case.mode == mode)
                 .map(|case| (case.source, case.destination))
@@ -314,13 +319,13 @@ mod tests {
             assert!(pairs.len() >= 2, "{mode}: {pairs:?}");
         }
         for (from, to, _) in PAIRS {
-            let is_tried = through
+            let is_tried = successes
                 .iter()
                 .any(|case| (case.source, case.destination) == (from, to));
             assert_eq!(is_tried, ![from, to].contains(&"5.2"), "{from} to {to}");
         }
         for transport in [Transport::Tcp, Transport::Unix] {
-            let modes: BTreeSet<_> = through
+            let modes: BTreeSet<_> = successes
                 .iter()
                 .filter(|case| case.transport == transport)
                 .map(|case| case.mode.to_string())
@@ -333,18 +338,18 @@ mod tests {
     fn every_source_refuses_in_every_mode() {
         let cases = cases(false);
         for series in ["7.2", "10.0", "11.1"] {
-            for (trial, modes) in [(Scenario::LateRefusal, 4), (Scenario::EarlyRefusal, 2)] {
+            for (scenario, modes) in [(Scenario::LateRefusal, 4), (Scenario::EarlyRefusal, 2)] {
                 let found = cases
                     .iter()
-                    .filter(|case| case.scenario == trial && case.source == series)
+                    .filter(|case| case.scenario == scenario && case.source == series)
                     .count();
-                assert_eq!(found, modes, "{trial:?} from {series}");
+                assert_eq!(found, modes, "{scenario:?} from {series}");
             }
         }
     }
 
     #[test]
-    fn no_name_comes_twice_and_the_reduced_set_is_part_of_the_full_one() {
+    fn the_full_set_has_unique_names_and_includes_the_reduced_one() {
         let names = |full| -> Vec<_> { cases(full).iter().map(RelayCase::to_string).collect() };
         let full = names(true);
         let unique: BTreeSet<_> = full.iter().cloned().collect();

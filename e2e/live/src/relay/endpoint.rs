@@ -1,4 +1,4 @@
-//! One end of a live migration: a QEMU with the guest that counts.
+//! One end of a live migration: a QEMU with the counting guest.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -14,39 +14,42 @@ use e2e_framework::Result;
 use e2e_framework::machine::RunningMachine;
 use e2e_framework::serial::Findings;
 
-/// How long one answer, or one step of a migration, may take on a machine that has other things to do.
+/// Timeout for one reply, or one step of a migration, on a busy machine.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(120);
-/// How long a destination that cannot load gets to end. One that waits after that time waits for ever.
+/// Time that a destination that cannot load gets to exit. One that still waits then waits forever.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long an end that may hang gets to answer.
+/// Timeout for a reply of an end that may hang.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
-/// How often something is looked for.
+/// Interval between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// Where the guest counts: the first page of vCPU 0, and how far that of the next one is (`e2e/lab/guest/aarch64.s`).
+/// Address of the counter: the first page of vCPU 0 (`e2e/lab/guest/aarch64.s`).
 const COUNTER_ADDRESS: u64 = 0x4100_0000;
+/// Distance of the counters of two vCPUs.
 const COUNTER_STRIDE: u64 = 8 << 20;
 
-/// Bytes in a second, so that what the guest counts in takes eight seconds to send: postcopy must begin before the end.
+/// Bytes per second for postcopy. The counting area takes eight seconds, because postcopy must
+/// begin before the end.
 const POSTCOPY_BANDWIDTH: u64 = 2 << 20;
-/// Bytes in a second for precopy: a round takes a quarter of a second, in which any guest writes more than is sent in the
-/// downtime of a millisecond. So it does not come to an end.
+/// Bytes per second for precopy. A round takes a quarter of a second, in which any guest writes
+/// more than is sent in the downtime of a millisecond. So precopy does not converge.
 const PRECOPY_BANDWIDTH: u64 = 64 << 20;
-/// So much of RAM has been sent when postcopy begins: an eighth of what the guest counts in.
+/// Bytes of RAM sent when postcopy begins: an eighth of the counting area.
 const POSTCOPY_START_LEN: u64 = 2 << 20;
-/// As often the list of changed pages has been fetched when precopy may come to its end: pages were sent again by then.
+/// Number of fetches of the dirty bitmap after which precopy may converge. Pages have been sent
+/// again by then.
 const MIN_PRECOPY_ROUNDS: u64 = 4;
 
-/// A QEMU.
+/// A QEMU at one end.
 #[derive(Debug)]
 pub(crate) struct Endpoint {
     machine: RunningMachine,
     vcpus: u32,
-    /// A second monitor, for others.
+    /// Socket of a second monitor, for the relay.
     monitor: PathBuf,
 }
 
-/// What a source says of a migration.
+/// Status of a migration at the source.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Status {
     /// `status` of `query-migrate`.
@@ -56,48 +59,48 @@ pub(crate) struct Status {
 }
 
 impl Endpoint {
-    /// Starts one. `folder` is for its sockets, `name` what it is called there.
+    /// Starts a QEMU with its sockets in `folder`, under `name`.
     pub(crate) fn start(
         command: &[OsString],
         vcpus: u32,
         folder: &Path,
         name: &str,
-        more: &[&str],
+        options: &[&str],
     ) -> Result<Self> {
         let monitor = folder.join(format!("{name}.qmp"));
         let address = format!("unix:{},server=on,wait=off", monitor.display());
-        let more = [&["-qmp", &address], more].concat();
+        let options = [&["-qmp", &address], options].concat();
         Ok(Self {
-            machine: RunningMachine::start(command, &more)?,
+            machine: RunningMachine::start(command, &options)?,
             vcpus,
             monitor,
         })
     }
 
-    /// The socket of the monitor that nobody uses yet.
+    /// Returns the socket of the unused monitor.
     pub(crate) fn monitor(&self) -> &Path {
         &self.monitor
     }
 
-    /// The process.
+    /// Returns the id of the process.
     pub(crate) fn id(&mut self) -> u32 {
         self.machine.qemu().id()
     }
 
-    /// Adds to an error what was said there.
+    /// Adds the output of this end to an error.
     pub(crate) fn with_output<T>(&self, side: &str, result: Result<T>) -> Result<T> {
         let result = self.machine.with_output(result);
-        result.map_err(|error| format!("{error}\n  (that was the {side})").into())
+        result.map_err(|error| format!("{error}\n  (output of the {side})").into())
     }
 
-    /// What QEMU said.
+    /// Returns the output of QEMU.
     pub(crate) fn stderr(&self) -> String {
         self.machine.stderr()
     }
 
     pub(crate) fn execute(&mut self, command: &str, arguments: Value) -> Result<Value> {
-        let patience = WaitOptions::with_timeout(STEP_TIMEOUT);
-        Ok(self.machine.qemu().execute(command, arguments, &patience)?)
+        let options = WaitOptions::with_timeout(STEP_TIMEOUT);
+        Ok(self.machine.qemu().execute(command, arguments, &options)?)
     }
 
     pub(crate) fn wait_until_ready(&mut self) -> Result<()> {
@@ -105,7 +108,7 @@ impl Endpoint {
         self.machine.serial().wait_until_ready(vcpus)
     }
 
-    /// Sets capabilities and parameters: the same on both sides.
+    /// Sets capabilities and parameters, which are the same on both sides.
     pub(crate) fn prepare(&mut self, mode: Mode) -> Result<()> {
         let capabilities: Vec<_> = mode
             .capabilities()
@@ -123,7 +126,7 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Listens for a migration; gives where, in words that QEMU and cpreg both take.
+    /// Listens for a migration. Returns the address in a syntax that QEMU and cpreg both accept.
     pub(crate) fn listen(&mut self, transport: Transport, folder: &Path) -> Result<String> {
         let address = match transport {
             Transport::Unix => format!("unix:{}", folder.join("incoming").display()),
@@ -137,16 +140,16 @@ impl Endpoint {
         let port = &migration["socket-address"][0]["port"];
         let port = port
             .as_str()
-            .ok_or_else(|| format!("it does not say where it listens: {migration}"))?;
+            .ok_or_else(|| format!("query-migrate has no listening address: {migration}"))?;
         Ok(format!("tcp:127.0.0.1:{port}"))
     }
 
-    /// Whether the process has ended.
+    /// Returns `true` if the process has exited.
     pub(crate) fn has_ended(&mut self) -> Result<bool> {
         Ok(self.machine.qemu().try_wait()?.is_some())
     }
 
-    /// Sees to it that a migration does not come to its end by itself.
+    /// Prevents the migration from converging.
     pub(crate) fn throttle(&mut self, mode: Mode) -> Result<()> {
         let parameters = if mode.is_postcopy() {
             json!({"max-bandwidth": POSTCOPY_BANDWIDTH, "downtime-limit": 1})
@@ -157,35 +160,35 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Begins to send the VM.
+    /// Starts to send the VM.
     pub(crate) fn send(&mut self, mode: Mode, address: &str) -> Result<()> {
         self.throttle(mode)?;
         self.execute("migrate", json!({"uri": address}))?;
         Ok(())
     }
 
-    /// Waits until part of RAM has been sent, in precopy: all of it and some again.
+    /// Waits until part of RAM has been sent; in precopy all of it, and some again.
     pub(crate) fn wait_until_ram_sent(&mut self, mode: Mode) -> Result<()> {
         self.wait("RAM is not sent", |end| {
             let migration = end.execute("query-migrate", json!({}))?;
             let ram = |name: &str| migration["ram"][name].as_u64().unwrap_or_default();
-            let is_far = if mode.is_postcopy() {
+            let is_sufficient = if mode.is_postcopy() {
                 ram("transferred") >= POSTCOPY_START_LEN
             } else {
                 ram("dirty-sync-count") >= MIN_PRECOPY_ROUNDS
             };
-            // A guest that had no time to write may be sent at once.
-            Ok((is_far || has_ended(&migration["status"])).then_some(()))
+            // The VM of a guest that had no time to write may be sent at once.
+            Ok((is_sufficient || has_ended(&migration["status"])).then_some(()))
         })
     }
 
-    /// Lets it come to its end: the device state is sent next.
+    /// Lets the migration converge. The device state is sent next.
     pub(crate) fn begin_switchover(&mut self, mode: Mode) -> Result<()> {
         if mode.is_postcopy() {
             let migration = self.execute("query-migrate", json!({}))?;
             let remaining = migration["ram"]["remaining"].as_u64().unwrap_or_default();
             if migration["status"] != "active" || remaining < POSTCOPY_START_LEN {
-                return Err(format!("it is nearly over: {migration}").into());
+                return Err(format!("too late to switch to postcopy: {migration}").into());
             }
             self.execute("migrate-start-postcopy", json!({}))?;
         } else {
@@ -195,13 +198,13 @@ impl Endpoint {
         Ok(())
     }
 
-    /// Waits until the source says how the migration has ended.
+    /// Waits until the migration has ended at the source.
     pub(crate) fn wait_until_ended(&mut self) -> Result<Status> {
         self.wait("the migration does not end", |end| {
             let migration = end.execute("query-migrate", json!({}))?;
             Ok(has_ended(&migration["status"]).then_some(()))
         })?;
-        // What becomes of the guest follows a moment after what is said of the migration.
+        // The state of the guest changes a moment after the status of the migration.
         let mut status = self.status()?;
         let until = Instant::now() + STEP_TIMEOUT;
         while !["postcopy-paused", "cancelled"].contains(&status.migration.as_str())
@@ -224,78 +227,82 @@ impl Endpoint {
         })
     }
 
-    /// What `query-migrate` says of RAM.
+    /// Returns the reply of `query-migrate`, with figures of RAM.
     pub(crate) fn ram(&mut self) -> Result<Value> {
         self.execute("query-migrate", json!({}))
     }
 
-    /// How often the guest was stopped so far.
+    /// Returns the number of STOP events so far.
     pub(crate) fn stop_count(&mut self) -> usize {
         let events = self.machine.qemu().qmp().take_events();
         events.iter().filter(|event| event.name == "STOP").count()
     }
 
-    /// How far each vCPU has counted.
+    /// Returns the counter value of each vCPU.
     pub(crate) fn counts(&mut self) -> Result<Vec<u64>> {
         let mut counts = Vec::new();
         for vcpu in 0..u64::from(self.vcpus) {
             let address = COUNTER_ADDRESS + vcpu * COUNTER_STRIDE;
             let command = json!({"command-line": format!("xp /1gx {address:#x}")});
-            let said = self.execute("human-monitor-command", command)?;
+            let output = self.execute("human-monitor-command", command)?;
             // "0000000041000000: 0x0000000000000017"
-            let count = said
+            let count = output
                 .as_str()
                 .and_then(|line| line.split_once(": 0x"))
                 .and_then(|(_, digits)| u64::from_str_radix(digits.trim(), 16).ok())
-                .ok_or_else(|| format!("not a word of memory: {said}"))?;
+                .ok_or_else(|| format!("not a word of memory: {output}"))?;
             counts.push(count);
         }
         Ok(counts)
     }
 
-    /// Waits until every vCPU has counted beyond this.
+    /// Waits until every vCPU has counted beyond these values.
     pub(crate) fn wait_until_counted_past(&mut self, before: &[u64]) -> Result<()> {
-        self.wait("the guest does not go on counting", |end| {
+        self.wait("the guest does not count", |end| {
             let now = end.counts()?;
             let all = before.iter().zip(&now).all(|(before, now)| now > before);
             Ok(all.then_some(()))
         })
     }
 
-    /// The guest of a source that was sent or refused: it must count on, or stand still until `cont`.
+    /// Checks that the guest counts, after it was sent or refused.
     pub(crate) fn assert_counting(&mut self) -> Result<()> {
         let counts = self.counts()?;
         self.wait_until_counted_past(&counts)
     }
 
-    /// Asks the guest, which runs, what it finds.
+    /// Asks the running guest for its findings.
     pub(crate) fn findings(&mut self) -> Result<Findings> {
         self.machine.serial().send(b'C')?;
         self.machine.serial().findings(STEP_TIMEOUT)
     }
 
-    /// Sees that nothing runs at a destination that did not get the whole VM: it has ended, or waits, or hangs. Says which.
+    /// Checks that nothing runs at a destination that did not get the whole VM. Returns its state:
+    /// exited, waiting, or hanging.
     pub(crate) fn assert_not_running(&mut self) -> Result<&'static str> {
         let deadline = Instant::now() + EXIT_TIMEOUT;
-        let quick = WaitOptions::with_timeout(REPLY_TIMEOUT);
+        let options = WaitOptions::with_timeout(REPLY_TIMEOUT);
         loop {
             if self.machine.qemu().try_wait()?.is_some() {
-                return Ok("the destination has ended");
+                return Ok("the destination has exited");
             }
             let status = self
                 .machine
                 .qemu()
-                .execute("query-status", json!({}), &quick);
+                .execute("query-status", json!({}), &options);
             match status {
                 Ok(status) if status["status"] == "inmigrate" => {
                     if Instant::now() >= deadline {
                         return Ok("the destination waits");
                     }
                 }
-                Ok(status) => return Err(format!("it runs at the destination: {status}").into()),
+                Ok(status) => {
+                    return Err(format!("the guest runs at the destination: {status}").into());
+                }
                 Err(error) => match error.kind() {
-                    ErrorKind::Exited(_) => return Ok("the destination has ended"),
-                    // One that has lost all channels of multifd at once sometimes waits for its own threads for ever.
+                    ErrorKind::Exited(_) => return Ok("the destination has exited"),
+                    // A destination that has lost all channels of multifd at once sometimes waits
+                    // forever for its own threads.
                     _ if self.is_idle()? => return Ok("the destination hangs"),
                     _ => return Err(error.into()),
                 },
@@ -304,34 +311,34 @@ impl Endpoint {
         }
     }
 
-    /// Whether the guest runs here, and counts.
+    /// Returns `true` if the guest runs here, and counts.
     pub(crate) fn is_running(&mut self) -> Result<bool> {
         if self.has_ended()? {
             return Ok(false);
         }
-        let quick = WaitOptions::with_timeout(REPLY_TIMEOUT);
+        let options = WaitOptions::with_timeout(REPLY_TIMEOUT);
         let status = self
             .machine
             .qemu()
-            .execute("query-status", json!({}), &quick);
+            .execute("query-status", json!({}), &options);
         match status {
             Ok(status) if status["status"] == "running" => self.assert_counting().map(|()| true),
             Ok(_) => Ok(false),
             Err(error) => match error.kind() {
                 ErrorKind::Exited(_) => Ok(false),
-                // A destination that has lost all channels of multifd at once: see above.
+                // A destination may hang after the loss of all multifd channels.
                 _ if self.is_idle()? => Ok(false),
                 _ => Err(error.into()),
             },
         }
     }
 
-    /// Whether the process uses no processor: a guest that counts does.
+    /// Returns `true` if the process uses no processor time, unlike a counting guest.
     fn is_idle(&mut self) -> Result<bool> {
         let path = format!("/proc/{}/stat", self.id());
         let ticks = || -> Result<u64> {
             let stat = std::fs::read_to_string(&path)?;
-            // Behind the name, which stands in brackets: fields 14 and 15 of proc(5).
+            // After the name in parentheses come fields 14 and 15 of proc(5).
             let fields = stat.rsplit_once(") ").map_or("", |(_, fields)| fields);
             let mut fields = fields.split(' ').skip(11);
             let mut next = || fields.next().and_then(|field| field.parse::<u64>().ok());
@@ -339,30 +346,30 @@ impl Endpoint {
         };
         let before = ticks()?;
         thread::sleep(Duration::from_millis(500));
-        // A hundredth of a second each.
+        // A tick is a hundredth of a second.
         Ok(ticks()? - before < 5)
     }
 
     fn wait<T>(
         &mut self,
-        what: &str,
-        mut is_so: impl FnMut(&mut Self) -> Result<Option<T>>,
+        problem: &str,
+        mut poll: impl FnMut(&mut Self) -> Result<Option<T>>,
     ) -> Result<T> {
         let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
-            if let Some(found) = is_so(self)? {
-                return Ok(found);
+            if let Some(value) = poll(self)? {
+                return Ok(value);
             }
             if Instant::now() >= deadline {
                 let status = self.status()?;
-                return Err(format!("{what} within {STEP_TIMEOUT:?}: {status:?}").into());
+                return Err(format!("{problem} within {STEP_TIMEOUT:?}: {status:?}").into());
             }
             thread::sleep(POLL_INTERVAL);
         }
     }
 }
 
-/// Whether a source does no more about a migration.
+/// Returns `true` if a migration has ended at the source.
 fn has_ended(status: &Value) -> bool {
     ["completed", "failed", "cancelled", "postcopy-paused"]
         .iter()

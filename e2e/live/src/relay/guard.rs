@@ -1,4 +1,5 @@
-//! The drain guard with real QEMUs: whoever is killed, whenever, the VM runs on exactly one side, if there is one that could.
+//! The switchover guard with real QEMUs. Whatever process is killed at whatever moment, the VM runs
+//! on exactly one side, if a side can run it.
 
 use std::fs;
 use std::thread;
@@ -13,13 +14,13 @@ use crate::steps::Fixture;
 use e2e_framework::Result;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// How long device state may take to go on to a destination that stands still, if there is room for it in the socket.
+/// Timeout for the device state to be sent to a stopped destination, if the socket has room for it.
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// See [`super::cases::Scenario::GuardedSuccess`].
-pub(crate) fn run_success(bench: &Fixture, case: &RelayCase) -> Result<String> {
+/// Runs [`super::cases::Scenario::GuardedSuccess`].
+pub(crate) fn run_success(fixture: &Fixture, case: &RelayCase) -> Result<String> {
     let vcpus = case.machine.vcpus;
-    Migration::with_relay(bench, case, vcpus, RelayOption::Guard, &[])?.run_with_output(
+    Migration::with_relay(fixture, case, vcpus, RelayOption::Guard, &[])?.run_with_output(
         |migration| {
             migration.source.wait_until_ram_sent(case.mode)?;
             migration.source.begin_switchover(case.mode)?;
@@ -27,20 +28,21 @@ pub(crate) fn run_success(bench: &Fixture, case: &RelayCase) -> Result<String> {
             let arrived = migration.assert_arrived(&status)?;
             let relay = migration.relay()?;
             relay.assert_exit(0, &["destination"], "the VM is")?;
-            let concluded = relay.wait_for_event("vm-location")?;
-            if concluded["place"] != "destination" || concluded["running"] != true {
-                return Err(format!("the guard says: {concluded}").into());
+            let location = relay.wait_for_event("vm-location")?;
+            if location["vm_location"] != "destination" || location["running"] != true {
+                return Err(format!("the guard reports: {location}").into());
             }
             Ok(arrived)
         },
     )
 }
 
-/// See [`super::cases::Scenario::GuardedRefusal`].
-pub(crate) fn run_refusal(bench: &Fixture, case: &RelayCase) -> Result<String> {
-    // The destination has a vCPU more: its device state, taken from the running source, shows that before RAM flows.
+/// Runs [`super::cases::Scenario::GuardedRefusal`].
+pub(crate) fn run_refusal(fixture: &Fixture, case: &RelayCase) -> Result<String> {
+    // The destination has a vCPU more. The device state of the running source shows that before RAM
+    // is sent.
     let vcpus = case.machine.vcpus + 1;
-    let migration = Migration::without_relay(bench, case, &[])?;
+    let migration = Migration::without_relay(fixture, case, &[])?;
     migration.run_with_output(|migration| {
         let mut relay = migration.start_relay(vcpus, RelayOption::Guard)?;
         let status = relay.wait()?;
@@ -54,55 +56,59 @@ pub(crate) fn run_refusal(bench: &Fixture, case: &RelayCase) -> Result<String> {
     })
 }
 
-/// See [`super::cases::Scenario::GuardedFailure`].
-pub(crate) fn run_failure(bench: &Fixture, case: &RelayCase) -> Result<String> {
+/// Runs [`super::cases::Scenario::GuardedFailure`].
+pub(crate) fn run_failure(fixture: &Fixture, case: &RelayCase) -> Result<String> {
     let vcpus = case.machine.vcpus;
-    Migration::with_relay(bench, case, vcpus, RelayOption::Guard, &[])?.run_with_output(
+    Migration::with_relay(fixture, case, vcpus, RelayOption::Guard, &[])?.run_with_output(
         |migration| {
             migration.source.wait_until_ram_sent(case.mode)?;
             migration.source.begin_switchover(case.mode)?;
             let relay = migration.relay()?;
             let status = relay.wait()?;
-            let concluded = relay.wait_for_event("vm-location")?;
-            if status.success() || concluded["place"] != "source" || concluded["running"] != true {
-                return Err(
-                    format!("the relay ended with {status}; the guard says: {concluded}").into(),
-                );
+            let location = relay.wait_for_event("vm-location")?;
+            if status.success()
+                || location["vm_location"] != "source"
+                || location["running"] != true
+            {
+                return Err(format!(
+                    "the relay ended with {status}; the guard reports: {location}"
+                )
+                .into());
             }
             let events = relay.events()?;
             if !events
                 .iter()
                 .any(|event| event["event"] == "device-state-received")
             {
-                return Err("the device state did not come".into());
+                return Err("the relay received no device state".into());
             }
             assert_status(&migration.source.status()?, &[("failed", "running")])?;
             migration.source.assert_counting()?;
             let end = migration.destination.assert_not_running()?;
-            Ok(format!("the guest goes on at the source; {end}"))
+            Ok(format!("the guest continues at the source; {end}"))
         },
     )
 }
 
-/// See [`super::cases::Scenario::Kill`].
+/// Runs [`super::cases::Scenario::Kill`].
 pub(crate) fn run_kill(
-    bench: &Fixture,
+    fixture: &Fixture,
     case: &RelayCase,
     victim: Victim,
-    at: Moment,
+    moment: Moment,
 ) -> Result<String> {
     let vcpus = case.machine.vcpus;
-    Migration::with_relay(bench, case, vcpus, RelayOption::Guard, &[])?.run_with_output(
+    Migration::with_relay(fixture, case, vcpus, RelayOption::Guard, &[])?.run_with_output(
         |migration| {
             let guard = migration.relay()?.guard()?;
-            advance_to(migration, at)?;
+            advance_to(migration, moment)?;
             let id = match victim {
                 Victim::Source => migration.source.id(),
                 Victim::Destination => migration.destination.id(),
                 Victim::Relay => migration.relay()?.id(),
             };
             signal(id, Signal::KILL)?;
-            if at == Moment::DeviceStateSent && victim != Victim::Destination {
+            if moment == Moment::DeviceStateSent && victim != Victim::Destination {
                 signal(migration.destination.id(), Signal::CONT)?;
             }
             wait_until_exited(guard)?;
@@ -117,60 +123,60 @@ pub(crate) fn run_kill(
                 return Err("the guest runs on both sides".into());
             }
             let events = migration.relay()?.events()?;
-            let went_on = events
+            let is_sent = events
                 .iter()
                 .any(|event| event["event"] == "device-state-sent");
-            let concluded = events.iter().find(|event| event["event"] == "vm-location");
-            // What the guard itself tells, where somebody was left to hear it. It lets a destination run some milliseconds after the
-            // device state went on, which may have been before the kill; then that VM is the only right one, and the source stays as it is.
-            let was_told =
-                concluded.is_some_and(|it| it["actions"].to_string().contains("destination: cont"));
+            let location = events.iter().find(|event| event["event"] == "vm-location");
+            // The guard reports its actions while the relay exists. It may run the destination some
+            // milliseconds after the device state was sent, which may be before the kill. Only that
+            // VM is valid then, and the source is not resumed.
+            let was_resumed = location
+                .is_some_and(|event| event["actions"].to_string().contains("destination: cont"));
             let is_right = match victim {
-                // All of the VM has arrived, or nobody has all of it.
-                Victim::Source => destination == went_on,
-                Victim::Destination => source != was_told,
-                Victim::Relay if matches!(at, Moment::Setup | Moment::Ram) => source,
+                // Either all of the VM has arrived, or no side has all of it.
+                Victim::Source => destination == is_sent,
+                Victim::Destination => source != was_resumed,
+                Victim::Relay if matches!(moment, Moment::Setup | Moment::Ram) => source,
                 Victim::Relay => source || destination,
             };
             let text = match (source, destination) {
-                (true, _) => "it runs at the source",
-                (_, true) => "it runs at the destination",
-                _ if was_told => "it ran at the destination when that was killed",
-                _ => "it runs nowhere",
+                (true, _) => "the guest runs at the source",
+                (_, true) => "the guest runs at the destination",
+                _ if was_resumed => "the guest ran at the destination, which was killed",
+                _ => "the guest is lost",
             };
             if is_right {
-                Ok(format!("{text}; device state had gone on: {went_on}"))
+                Ok(format!("{text}; device state sent: {is_sent}"))
             } else {
-                Err(format!(
-                    "{text}; device state had gone on: {went_on}; the guard: {concluded:?}"
-                )
-                .into())
+                Err(format!("{text}; device state sent: {is_sent}; the guard: {location:?}").into())
             }
         },
     )
 }
 
-/// Lets the migration come to where somebody is killed.
-fn advance_to(migration: &mut Migration<'_>, at: Moment) -> Result<()> {
+/// Advances the migration to the moment of the kill.
+fn advance_to(migration: &mut Migration<'_>, moment: Moment) -> Result<()> {
     let mode = migration.case.mode;
-    if at == Moment::Setup {
+    if moment == Moment::Setup {
         migration.relay()?.wait_for_event("connected")?;
         return Ok(());
     }
     migration.source.wait_until_ram_sent(mode)?;
-    if at == Moment::Ram {
+    if moment == Moment::Ram {
         return Ok(());
     }
-    if at == Moment::DeviceStateReceived {
+    if moment == Moment::DeviceStateReceived {
         migration.source.begin_switchover(mode)?;
         migration.relay()?.wait_for_event("device-state-received")?;
         return Ok(());
     }
-    // A destination that stands still takes what fits into the socket, and answers nothing: so it is known what it has done.
+    // A stopped destination only accepts the bytes that fit into the socket, and replies nothing.
+    // So its state is known.
     migration.source.begin_switchover(mode)?;
     migration.relay()?.wait_for_event("device-state-received")?;
     signal(migration.destination.id(), Signal::STOP)?;
-    // If RAM's last pages have left no room in the socket, only part of it can go on.
+    // If the last pages of RAM left no room in the socket, only part of the device state can be
+    // sent.
     let _ = migration
         .relay()?
         .wait_for_event_timeout("device-state-sent", SEND_TIMEOUT);
@@ -183,21 +189,21 @@ fn signal(id: u32, signal: Signal) -> Result<()> {
     Ok(())
 }
 
-/// Waits until the guard has settled it.
+/// Waits until the guard has exited.
 fn wait_until_exited(guard: u32) -> Result<()> {
     let deadline = Instant::now() + 2 * STEP_TIMEOUT;
     while Instant::now() < deadline {
         let stat = fs::read_to_string(format!("/proc/{guard}/stat"));
-        // A process whose parent has not asked how it ended is a zombie.
+        // A zombie has exited too.
         if stat.map_or(true, |stat| stat.contains(") Z ")) {
             return Ok(());
         }
         thread::sleep(POLL_INTERVAL);
     }
-    Err("the guard does not come to a conclusion".into())
+    Err("the guard does not exit".into())
 }
 
 impl RelayCase {
-    /// In which modes the guard is tried: the last one sends RAM beside.
+    /// Modes of the cases with a guard. The last one has multifd channels.
     pub(crate) const GUARDED_MODES: [Mode; 2] = [Mode::Plain, Mode::Multifd(2)];
 }

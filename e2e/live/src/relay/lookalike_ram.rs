@@ -1,5 +1,7 @@
-//! RAM full of what looks like device state: parts of a real stream's end, so that pages begin and end with sections, footers
-//! and end marks. A relay that takes any of it for the stream's own would stop, change it, or see an end that is none.
+//! RAM that looks like device state: parts of a real stream's end, so that pages begin and end with
+//! sections, footers and end marks.
+//!
+//! A relay that mistakes them for the stream's own would stop, change them, or detect a wrong end.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -12,22 +14,22 @@ use super::migration::{Migration, RelayOption};
 use crate::steps::Fixture;
 use e2e_framework::Result;
 
-/// Where they are, beyond what the guest uses.
+/// Address of the pages, which the guest does not use.
 const RAM_ADDRESS: u64 = 0x4300_0000;
 const PAGE: usize = 4096;
-/// How much of the stream's end is taken: the device state, its end mark, the description.
+/// Length of the copied end of the stream: the device state, its end mark, the description.
 const STREAM_TAIL_LEN: u64 = 256 << 10;
-/// What begins a section of a vCPU behind its type and number, and what ends it.
+/// Beginning of a vCPU's section, after its type and number.
 const CPU_SECTION_HEADER: &[u8] = b"\x03cpu\0\0\0";
 const MAX_PAGES: usize = 1024;
 
-/// See [`super::cases::Scenario::LookalikeRam`].
-pub(crate) fn run(bench: &Fixture, case: &RelayCase) -> Result<String> {
-    let folder = tempfile::Builder::new().tempdir_in(bench.folder())?;
+/// Runs [`super::cases::Scenario::LookalikeRam`].
+pub(crate) fn run(fixture: &Fixture, case: &RelayCase) -> Result<String> {
+    let folder = tempfile::Builder::new().tempdir_in(fixture.folder())?;
     let file = folder.path().join("imitations");
-    let bytes = make(&bench.stream_of(case)?)?;
+    let bytes = make(&fixture.stream_of(case)?)?;
     fs::write(&file, &bytes)?;
-    // The destination gets them with its RAM only.
+    // The destination receives the pages only with its RAM.
     let device = format!(
         "loader,file={},addr={RAM_ADDRESS:#x},force-raw=on",
         file.display()
@@ -38,7 +40,7 @@ pub(crate) fn run(bench: &Fixture, case: &RelayCase) -> Result<String> {
         RelayOption::AllowNoReturnPath
     };
     let vcpus = case.machine.vcpus;
-    let migration = Migration::with_relay(bench, case, vcpus, consent, &["-device", &device])?;
+    let migration = Migration::with_relay(fixture, case, vcpus, consent, &["-device", &device])?;
     migration.run_with_output(|migration| {
         let status = migration.send()?;
         let arrived = migration.assert_arrived(&status)?;
@@ -54,54 +56,56 @@ pub(crate) fn run(bench: &Fixture, case: &RelayCase) -> Result<String> {
             });
             end.execute("pmemsave", arguments)?;
             if fs::read(&saved)? != bytes {
-                return Err("what is in RAM is not what was put there".into());
+                return Err("the pages in RAM have changed".into());
             }
         }
         Ok(format!(
-            "{} pages of imitations arrived as they were; {arrived}",
+            "{} lookalike pages arrived unchanged; {arrived}",
             bytes.len() / PAGE
         ))
     })
 }
 
-/// Pages that begin with each byte near the beginning of something, and pages that end with each near the end of something.
+/// Returns pages that begin with each byte near the beginning of a structure, and pages that end
+/// with each byte near its end.
 fn make(stream: &Path) -> Result<Vec<u8>> {
     let mut file = fs::File::open(stream)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(STREAM_TAIL_LEN)))?;
     let mut tail = Vec::new();
     file.read_to_end(&mut tail)?;
-    let found: Vec<_> = tail
+    let sections: Vec<_> = tail
         .windows(CPU_SECTION_HEADER.len())
         .enumerate()
         .filter(|(_, window)| *window == CPU_SECTION_HEADER)
-        // A type and a number of four bytes stand before its name.
-        .filter_map(|(place, _)| place.checked_sub(5))
+        // A type and a number of four bytes precede the name.
+        .filter_map(|(offset, _)| offset.checked_sub(5))
         .collect();
-    if found.len() < 2 {
+    if sections.len() < 2 {
         return Err("no vCPUs in the stream's end".into());
     }
     let mut pages = Vec::new();
-    let mut take = |from: usize| {
+    let mut add_page = |from: usize| {
         let page = tail.get(from..(from + PAGE).min(tail.len()));
         if let Some(page) = page.filter(|_| pages.len() < MAX_PAGES * PAGE) {
             pages.extend_from_slice(page);
-            // The last one is short: behind a stream's end come zeros.
+            // The last page is short. Zeros follow the end of a stream.
             pages.resize(pages.len().next_multiple_of(PAGE), 0);
         }
     };
-    for section in &found {
-        // Around its beginning (and the footer before it), as a page's first bytes and as its last.
-        for place in section.saturating_sub(16)..section + 16 {
-            take(place);
-            take(place.saturating_sub(PAGE));
+    for section in &sections {
+        // The beginning of the section, with the footer before it, as the first and as the last
+        // bytes of a page.
+        for offset in section.saturating_sub(16)..section + 16 {
+            add_page(offset);
+            add_page(offset.saturating_sub(PAGE));
         }
     }
-    // All of it, in a row, from the first vCPU on: the end mark and the description included.
-    let mut place = found.first().copied().unwrap_or_default();
-    while place < tail.len() {
-        take(place);
-        place += PAGE;
+    // All pages in sequence from the first vCPU on, including the end mark and the description.
+    let mut offset = sections.first().copied().unwrap_or_default();
+    while offset < tail.len() {
+        add_page(offset);
+        offset += PAGE;
     }
     Ok(pages)
 }

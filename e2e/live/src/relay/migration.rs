@@ -1,4 +1,4 @@
-//! One migration: two QEMUs, the guest that counts, and the relay between them.
+//! One migration: two QEMUs, the counting guest, and the relay between them.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -14,47 +14,47 @@ use super::endpoint::{Endpoint, Status};
 use super::process::RelayProcess;
 use crate::steps::{Fixture, assert_no_differences};
 
-/// Everything of one migration. Dropped in this order.
+/// State of one migration. Fields are dropped in this order.
 #[derive(Debug)]
 pub(crate) struct Migration<'b> {
     pub(crate) case: &'b RelayCase,
-    pub(crate) bench: &'b Fixture,
+    pub(crate) fixture: &'b Fixture,
     pub(crate) source: Endpoint,
     pub(crate) destination: Endpoint,
     pub(crate) relay: Option<RelayProcess>,
-    /// Where the source sends it.
+    /// Address to which the source sends the VM.
     pub(crate) address: String,
     pub(crate) folder: TempDir,
 }
 
-/// What the relay is told besides where from and where to.
+/// Additional option of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum RelayOption {
-    /// Nothing.
+    /// No additional option.
     None,
-    /// A stream of the VM at the source, so that the outcome is certain.
+    /// A stream of the source's VM, so that the decision is certain in advance.
     SourceStream,
-    /// That it may begin although there is no way back.
+    /// Permission to begin without a return path.
     AllowNoReturnPath,
-    /// The monitors of both sides: the relay starts the migration, which must be held in RAM by then.
+    /// Monitors of both sides. The relay starts the migration, which must not converge yet.
     Guard,
 }
 
 impl<'b> Migration<'b> {
-    /// Starts both QEMUs and the relay, which takes the destination for this machine.
+    /// Starts both QEMUs, and the relay with a profile of this machine as its destination.
     pub(crate) fn with_relay(
-        bench: &'b Fixture,
+        fixture: &'b Fixture,
         case: &'b RelayCase,
         vcpus: u32,
-        consent: RelayOption,
-        more: &[&str],
+        option: RelayOption,
+        source_options: &[&str],
     ) -> Result<Self> {
-        let mut migration = Self::without_relay(bench, case, more)?;
-        let mut relay = migration.start_relay(vcpus, consent)?;
+        let mut migration = Self::without_relay(fixture, case, source_options)?;
+        let mut relay = migration.start_relay(vcpus, option)?;
         let listening = relay.wait_for_event("listening");
         let address = listening.and_then(|event| {
             let address = event["listen"].as_str().map(str::to_owned);
-            address.ok_or_else(|| format!("it does not say where it listens: {event}").into())
+            address.ok_or_else(|| format!("the event has no listening address: {event}").into())
         });
         migration.relay = Some(relay);
         match address {
@@ -65,18 +65,18 @@ impl<'b> Migration<'b> {
     }
 
     /// Starts the relay.
-    pub(crate) fn start_relay(&mut self, vcpus: u32, consent: RelayOption) -> Result<RelayProcess> {
-        let (bench, case, folder) = (self.bench, self.case, self.folder.path());
+    pub(crate) fn start_relay(&mut self, vcpus: u32, option: RelayOption) -> Result<RelayProcess> {
+        let (fixture, case, folder) = (self.fixture, self.case, self.folder.path());
         let profile = folder.join("profile");
         let mut probed = case.machine;
         probed.vcpus = vcpus;
-        let command = bench.live_command(case.destination, &probed, Guest::Live)?;
-        bench.cpreg().probe(&command, &profile)?;
+        let command = fixture.live_command(case.destination, &probed, Guest::Live)?;
+        fixture.cpreg().probe(&command, &profile)?;
         let mut options: Vec<OsString> = vec!["--to".into(), profile.into()];
-        match consent {
+        match option {
             RelayOption::None => {}
             RelayOption::SourceStream => {
-                options.extend(["--from".into(), bench.stream_of(case)?.into()])
+                options.extend(["--from".into(), fixture.stream_of(case)?.into()])
             }
             RelayOption::AllowNoReturnPath => options.push("--allow-no-return-path".into()),
             RelayOption::Guard => {
@@ -90,7 +90,7 @@ impl<'b> Migration<'b> {
         }
         let options: Vec<&OsStr> = options.iter().map(OsString::as_os_str).collect();
         RelayProcess::start(
-            bench.cpreg().program(),
+            fixture.cpreg().program(),
             folder,
             case.transport,
             &self.address,
@@ -98,35 +98,35 @@ impl<'b> Migration<'b> {
         )
     }
 
-    /// Starts both QEMUs; the source with `more` options.
+    /// Starts both QEMUs, the source with additional options.
     pub(crate) fn without_relay(
-        bench: &'b Fixture,
+        fixture: &'b Fixture,
         case: &'b RelayCase,
-        more: &[&str],
+        source_options: &[&str],
     ) -> Result<Self> {
-        let folder = tempfile::Builder::new().tempdir_in(bench.folder())?;
+        let folder = tempfile::Builder::new().tempdir_in(fixture.folder())?;
         let vcpus = case.machine.vcpus;
-        let mut there = case.machine;
+        let mut destination_machine = case.machine;
         if case.scenario == Scenario::GuardedFailure {
-            there.gic = Gic::V2;
+            destination_machine.gic = Gic::V2;
         }
-        let command = bench.live_command(case.destination, &there, Guest::Live)?;
+        let command = fixture.live_command(case.destination, &destination_machine, Guest::Live)?;
         let incoming = ["-incoming", "defer"];
         let mut destination = Endpoint::start(&command, vcpus, folder.path(), "to", &incoming)?;
-        let command = bench.live_command(case.source, &case.machine, Guest::Live)?;
-        let mut source = Endpoint::start(&command, vcpus, folder.path(), "from", more)?;
-        let prepared = (|| {
+        let command = fixture.live_command(case.source, &case.machine, Guest::Live)?;
+        let mut source = Endpoint::start(&command, vcpus, folder.path(), "from", source_options)?;
+        let result = (|| {
             destination.prepare(case.mode)?;
             destination.listen(case.transport, folder.path())
         })();
-        let address = destination.with_output("destination", prepared)?;
+        let address = destination.with_output("destination", result)?;
         let ready = source
             .wait_until_ready()
             .and_then(|()| source.prepare(case.mode));
         source.with_output("source", ready)?;
         Ok(Self {
             case,
-            bench,
+            fixture,
             source,
             destination,
             relay: None,
@@ -135,7 +135,7 @@ impl<'b> Migration<'b> {
         })
     }
 
-    /// Adds to an error what everybody has said.
+    /// Adds the output of both QEMUs and of the relay to an error.
     pub(crate) fn run_with_output<T>(
         mut self,
         run: impl FnOnce(&mut Self) -> Result<T>,
@@ -143,22 +143,22 @@ impl<'b> Migration<'b> {
         let result = run(&mut self);
         let result = self.source.with_output("source", result);
         let result = self.destination.with_output("destination", result);
-        let said = self
+        let relay_output = self
             .relay
             .as_ref()
             .map(RelayProcess::output)
             .unwrap_or_default();
-        result.map_err(|error| format!("{error}\n{said}").into())
+        result.map_err(|error| format!("{error}\n{relay_output}").into())
     }
 
-    /// Sends the VM up to where its device state is next.
+    /// Sends the VM up to its device state.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let mode = self.case.mode;
         self.source.send(mode, &self.address)?;
         self.source.wait_until_ram_sent(mode)
     }
 
-    /// The same, to the end of the migration at the source.
+    /// Sends the VM, up to the end of the migration at the source.
     pub(crate) fn send(&mut self) -> Result<Status> {
         self.begin()?;
         self.source.begin_switchover(self.case.mode)?;
@@ -169,51 +169,56 @@ impl<'b> Migration<'b> {
         self.relay.as_mut().ok_or_else(|| "no relay".into())
     }
 
-    /// The guest goes on at the destination, finds itself whole, and stands still at the source.
+    /// Checks that the guest runs at the destination, finds itself complete, and is stopped at the
+    /// source.
     pub(crate) fn assert_arrived(&mut self, status: &Status) -> Result<String> {
         assert_status(status, &[("completed", "postmigrate")])?;
         let sent = self.source.counts()?;
         self.destination.wait_until_counted_past(&sent)?;
         let findings = self.destination.findings()?;
-        let counted = findings.counts.len();
-        if counted != sent.len()
+        let count = findings.counts.len();
+        if count != sent.len()
             || !findings
                 .counts
                 .iter()
                 .zip(&sent)
                 .all(|((_, now), before)| now > before)
         {
-            return Err(format!("sent at {sent:x?}, it counts {:x?}", findings.counts).into());
+            return Err(format!(
+                "the counters were {sent:x?} at the source, and are {:x?}",
+                findings.counts
+            )
+            .into());
         }
-        self.bench
+        self.fixture
             .assert_announced(self.case, &findings.differences)?;
         if self.source.counts()? != sent {
-            return Err("the guest runs at the source as well".into());
+            return Err("the guest also runs at the source".into());
         }
         assert_status(&self.source.status()?, &[("completed", "postmigrate")])?;
-        let count = |list: &mut dyn Iterator<Item = u64>| list.min().unwrap_or_default();
+        let min = |list: &mut dyn Iterator<Item = u64>| list.min().unwrap_or_default();
         Ok(format!(
-            "counted {} at the source, {} in all",
-            count(&mut sent.iter().copied()),
-            count(&mut findings.counts.iter().map(|(_, count)| *count)),
+            "counter {} at the source, {} at the destination",
+            min(&mut sent.iter().copied()),
+            min(&mut findings.counts.iter().map(|(_, count)| *count)),
         ))
     }
 }
 
-/// Sees that the source is as one of these.
+/// Checks that the source has one of these states.
 ///
 /// # Errors
-/// If not.
+/// If it has another state.
 pub(crate) fn assert_status(status: &Status, expected: &[(&str, &str)]) -> Result<()> {
-    let is = (status.migration.as_str(), status.vm.as_str());
-    if expected.contains(&is) {
+    let actual = (status.migration.as_str(), status.vm.as_str());
+    if expected.contains(&actual) {
         return Ok(());
     }
-    Err(format!("the source is {is:?}, expected {expected:?}").into())
+    Err(format!("the source is {actual:?}, expected {expected:?}").into())
 }
 
 impl Fixture {
-    /// The command line of a machine with the guest that counts.
+    /// Returns the command line of a machine with the counting guest.
     fn live_command(&self, series: &str, machine: &Machine, guest: Guest) -> Result<Vec<OsString>> {
         Ok(machine.command_with_image(
             self.qemu(series)?,
@@ -221,17 +226,17 @@ impl Fixture {
         ))
     }
 
-    /// A stream of a VM like this one, saved at the source.
+    /// Returns a stream of a VM like this one, saved at the source.
     pub(crate) fn stream_of(&self, case: &RelayCase) -> Result<PathBuf> {
-        // Nobody waits for the timers of that one.
-        let patient = Machine {
+        // This stream does not depend on its timers, so the longest delay is used.
+        let machine = Machine {
             timer_seconds: TIMER_SECONDS[2],
             ..case.machine
         };
-        self.saved_stream(case.source, &patient)
+        self.saved_stream(case.source, &machine)
     }
 
-    /// Sees that everything which the guest found was told by `check`.
+    /// Checks that `check` announces all findings of the guest.
     fn assert_announced(&self, case: &RelayCase, differences: &[Difference]) -> Result<()> {
         if differences.is_empty() {
             return Ok(());

@@ -1,16 +1,17 @@
 //! `cpreg relay` between two real QEMUs, with a guest that changes its RAM all the time.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`cases`] | which cases there are |
-//! | [`endpoint`] | the QEMU at either end |
+//! | [`cases`] | list of cases |
+//! | [`endpoint`] | QEMU at either end |
 //! | [`migration`] | one migration: two QEMUs, and the relay between them |
-//! | [`process`] | the relay |
+//! | [`process`] | process of the relay |
 //! | [`lookalike_ram`] | RAM that looks like device state |
-//! | [`guard`] | the drain guard, with somebody killed |
+//! | [`guard`] | the switchover guard, with a process killed |
 //!
-//! What is here: what is done in a case, and what makes it fail. A migration is held in RAM (by a downtime that is never reached,
-//! or by little bandwidth) until pages were sent again, or postcopy is under way; so nothing depends on how fast this machine is.
+//! This module has the steps of a case, and the conditions of failure. A downtime that is never
+//! reached, or little bandwidth, prevents a migration from converging until pages were sent again,
+//! or until postcopy has begun. So no case depends on the speed of this machine.
 
 mod cases;
 mod endpoint;
@@ -27,34 +28,34 @@ pub(super) use self::cases::{RelayCase, cases};
 use self::migration::{Migration, RelayOption, assert_status};
 use crate::steps::Fixture;
 
-/// Runs one case. Gives a few words about how it went.
+/// Runs one case and returns a summary.
 ///
 /// # Errors
-/// If it fails; with what everybody said.
-pub(crate) fn run(bench: &Fixture, case: &RelayCase) -> Result<String> {
+/// If it fails, with the output of all processes.
+pub(crate) fn run(fixture: &Fixture, case: &RelayCase) -> Result<String> {
     match case.scenario {
-        Scenario::Success => run_success(bench, case),
-        Scenario::WithoutRelay => run_without_relay(bench, case),
-        Scenario::EarlyRefusal => run_early_refusal(bench, case),
-        Scenario::LateRefusal => run_late_refusal(bench, case),
-        Scenario::LookalikeRam => lookalike_ram::run(bench, case),
-        Scenario::GuardedSuccess => guard::run_success(bench, case),
-        Scenario::GuardedRefusal => guard::run_refusal(bench, case),
-        Scenario::GuardedFailure => guard::run_failure(bench, case),
-        Scenario::Kill(victim, moment) => guard::run_kill(bench, case, victim, moment),
+        Scenario::Success => run_success(fixture, case),
+        Scenario::WithoutRelay => run_without_relay(fixture, case),
+        Scenario::EarlyRefusal => run_early_refusal(fixture, case),
+        Scenario::LateRefusal => run_late_refusal(fixture, case),
+        Scenario::LookalikeRam => lookalike_ram::run(fixture, case),
+        Scenario::GuardedSuccess => guard::run_success(fixture, case),
+        Scenario::GuardedRefusal => guard::run_refusal(fixture, case),
+        Scenario::GuardedFailure => guard::run_failure(fixture, case),
+        Scenario::Kill(victim, moment) => guard::run_kill(fixture, case, victim, moment),
     }
 }
 
-/// See [`Scenario::Success`].
-fn run_success(bench: &Fixture, case: &RelayCase) -> Result<String> {
-    // Both ways to say that it may begin have their turn.
-    let consent = match (case.mode.has_return_path(), case.source < case.destination) {
+/// Runs [`Scenario::Success`].
+fn run_success(fixture: &Fixture, case: &RelayCase) -> Result<String> {
+    // Both options that let the migration begin are used in turn.
+    let option = match (case.mode.has_return_path(), case.source < case.destination) {
         (true, _) => RelayOption::None,
         (false, true) => RelayOption::SourceStream,
         (false, false) => RelayOption::AllowNoReturnPath,
     };
     let vcpus = case.machine.vcpus;
-    Migration::with_relay(bench, case, vcpus, consent, &[])?.run_with_output(|migration| {
+    Migration::with_relay(fixture, case, vcpus, option, &[])?.run_with_output(|migration| {
         let status = migration.send()?;
         let arrived = migration.assert_arrived(&status)?;
         let vm = match case.mode {
@@ -64,7 +65,7 @@ fn run_success(bench: &Fixture, case: &RelayCase) -> Result<String> {
         migration.relay()?.assert_exit(0, &vm, "the VM is")?;
         assert_mode(case.mode, &migration.source.ram()?)?;
         let events = migration.relay()?.events()?;
-        let connections = events.iter().filter(|it| it["event"] == "connected");
+        let connections = events.iter().filter(|event| event["event"] == "connected");
         let expected = match case.mode {
             Mode::Multifd(channels) => channels as usize + 1,
             Mode::Preempt => 2,
@@ -74,30 +75,32 @@ fn run_success(bench: &Fixture, case: &RelayCase) -> Result<String> {
         if connections != expected {
             return Err(format!("{connections} connections, expected {expected}").into());
         }
-        let pause = events.iter().find(|it| it["event"] == "device-state-sent");
-        let pause = pause.map_or(&Value::Null, |event| &event["added_downtime_us"]);
-        Ok(format!("{arrived}; held for {pause} us"))
+        let downtime = events
+            .iter()
+            .find(|event| event["event"] == "device-state-sent");
+        let downtime = downtime.map_or(&Value::Null, |event| &event["added_downtime_us"]);
+        Ok(format!("{arrived}; added downtime {downtime} us"))
     })
 }
 
-/// See [`Scenario::WithoutRelay`].
-fn run_without_relay(bench: &Fixture, case: &RelayCase) -> Result<String> {
-    Migration::without_relay(bench, case, &[])?.run_with_output(|migration| {
+/// Runs [`Scenario::WithoutRelay`].
+fn run_without_relay(fixture: &Fixture, case: &RelayCase) -> Result<String> {
+    Migration::without_relay(fixture, case, &[])?.run_with_output(|migration| {
         let status = migration.send()?;
         assert_status(&status, &[("failed", "running")])?;
         migration.source.assert_counting()?;
         migration.destination.assert_not_running()?;
-        let said = migration.destination.stderr();
-        let last = said.lines().last().unwrap_or_default();
+        let stderr = migration.destination.stderr();
+        let last = stderr.lines().last().unwrap_or_default();
         let last = last.rsplit("qemu-system-aarch64: ").next();
         Ok(format!("as it is: {}", last.unwrap_or_default()))
     })
 }
 
-/// See [`Scenario::EarlyRefusal`].
-fn run_early_refusal(bench: &Fixture, case: &RelayCase) -> Result<String> {
+/// Runs [`Scenario::EarlyRefusal`].
+fn run_early_refusal(fixture: &Fixture, case: &RelayCase) -> Result<String> {
     let vcpus = case.machine.vcpus;
-    Migration::with_relay(bench, case, vcpus, RelayOption::None, &[])?.run_with_output(
+    Migration::with_relay(fixture, case, vcpus, RelayOption::None, &[])?.run_with_output(
         |migration| {
             migration.source.send(case.mode, &migration.address)?;
             let status = migration.source.wait_until_ended()?;
@@ -114,16 +117,17 @@ fn run_early_refusal(bench: &Fixture, case: &RelayCase) -> Result<String> {
     )
 }
 
-/// See [`Scenario::LateRefusal`].
-fn run_late_refusal(bench: &Fixture, case: &RelayCase) -> Result<String> {
-    let consent = if case.mode.has_return_path() {
+/// Runs [`Scenario::LateRefusal`].
+fn run_late_refusal(fixture: &Fixture, case: &RelayCase) -> Result<String> {
+    let option = if case.mode.has_return_path() {
         RelayOption::None
     } else {
         RelayOption::AllowNoReturnPath
     };
-    // As a QEMU with one vCPU more the destination refuses the VM, and nobody knows before all vCPUs have come.
+    // The profile has one vCPU more, so the relay refuses the VM, but only after it has received
+    // all vCPUs.
     let vcpus = case.machine.vcpus + 1;
-    Migration::with_relay(bench, case, vcpus, consent, &[])?.run_with_output(|migration| {
+    Migration::with_relay(fixture, case, vcpus, option, &[])?.run_with_output(|migration| {
         let status = migration.send()?;
         assert_status(&status, expected_after_refusal(case))?;
         let end = migration.destination.assert_not_running()?;
@@ -134,31 +138,32 @@ fn run_late_refusal(bench: &Fixture, case: &RelayCase) -> Result<String> {
         };
         let relay = migration.relay()?;
         relay.assert_exit(1, vm, "the VM is: at the source")?;
-        let rescue = match status.vm.as_str() {
+        let guest = match status.vm.as_str() {
             "running" => {
                 migration.source.assert_counting()?;
-                "the guest goes on"
+                "the guest continues"
             }
             "postmigrate" => {
                 migration.source.execute("cont", serde_json::json!({}))?;
                 migration.source.assert_counting()?;
-                "`cont` lets the guest go on"
+                "`cont` resumes the guest"
             }
-            _ => "the guest stands still",
+            _ => "the guest is stopped",
         };
         Ok(format!(
-            "the source is {}, {rescue}; {end}",
+            "the source is {}, {guest}; {end}",
             status.migration
         ))
     })
 }
 
-/// How a source may be after a refusal of its device state: `query-migrate` and `query-status` (docs/facts.md).
+/// Returns the possible states of a source after a refusal of its device state, from
+/// `query-migrate` and `query-status` (docs/facts.md).
 fn expected_after_refusal(case: &RelayCase) -> &'static [(&'static str, &'static str)] {
     match (case.mode, case.source) {
         (Mode::Plain, _) => &[("completed", "postmigrate")],
         (Mode::ReturnPath | Mode::Multifd(_) | Mode::Xbzrle, _) => &[("failed", "running")],
-        // Which of two threads comes first decides.
+        // The order of two threads decides.
         (Mode::Postcopy | Mode::Preempt, "7.2") => &[
             ("postcopy-paused", "finish-migrate"),
             ("failed", "postmigrate"),
@@ -167,18 +172,18 @@ fn expected_after_refusal(case: &RelayCase) -> &'static [(&'static str, &'static
     }
 }
 
-/// Whether the migration was what its mode says: QEMU falls back to less without a word.
+/// Checks that the migration used the mode, because QEMU falls back silently.
 fn assert_mode(mode: Mode, migration: &Value) -> Result<()> {
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let ram = &migration["ram"];
-    let is_so = match mode {
+    let is_used = match mode {
         Mode::Plain | Mode::ReturnPath => number(&ram["dirty-sync-count"]) >= 2,
         Mode::Multifd(_) => number(&ram["multifd-bytes"]) > 1 << 20,
         Mode::Xbzrle => number(&migration["xbzrle-cache"]["pages"]) > 0,
         Mode::Postcopy | Mode::Preempt => number(&ram["postcopy-bytes"]) > 1 << 20,
     };
-    if is_so {
+    if is_used {
         return Ok(());
     }
-    Err(format!("this was no migration by {mode}: {migration}").into())
+    Err(format!("the migration did not use {mode}: {migration}").into())
 }

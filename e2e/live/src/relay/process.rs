@@ -1,4 +1,4 @@
-//! The command `cpreg relay` as a process: started, listened to, waited for.
+//! Process of the command `cpreg relay`: starts it, parses its log, waits for its end.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -14,21 +14,21 @@ use super::endpoint::STEP_TIMEOUT;
 use e2e_framework::Result;
 use e2e_framework::tool;
 
-/// Who is to be killed at a certain moment must be found in it.
+/// Interval between two checks, short enough to kill a process at a certain moment.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// A relay that was started; killed when dropped.
+/// A running relay, which is killed on drop.
 #[derive(Debug)]
 pub(crate) struct RelayProcess {
     child: Child,
-    /// Its standard error: log lines, a JSON object each.
+    /// Standard error: log lines, a JSON object each.
     log: PathBuf,
-    /// Its standard output: the report.
+    /// Standard output: the report.
     report: PathBuf,
 }
 
 impl RelayProcess {
-    /// Starts it.
+    /// Starts the relay.
     pub(crate) fn start(
         program: &Path,
         folder: &Path,
@@ -56,16 +56,16 @@ impl RelayProcess {
         Ok(Self { child, log, report })
     }
 
-    /// The process.
+    /// Returns the id of the process.
     pub(crate) fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// The process of its drain guard.
+    /// Returns the process id of the switchover guard.
     pub(crate) fn guard(&self) -> Result<u32> {
         let id = self.id();
         let mut children = Vec::new();
-        // Every thread has a list of its own.
+        // Every thread has its own list.
         for thread in fs::read_dir(format!("/proc/{id}/task"))? {
             let list = fs::read_to_string(thread?.path().join("children"))?;
             children.extend(list.split_whitespace().map(str::to_owned));
@@ -82,7 +82,7 @@ impl RelayProcess {
         Err("the relay has no guard".into())
     }
 
-    /// What it has told so far: every whole line that is an object.
+    /// Returns the events so far: every complete line that is a JSON object.
     pub(crate) fn events(&self) -> Result<Vec<Value>> {
         let text = fs::read_to_string(&self.log)?;
         let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
@@ -92,34 +92,36 @@ impl RelayProcess {
             .collect())
     }
 
-    /// Waits until it has told of something.
+    /// Waits for an event.
     pub(crate) fn wait_for_event(&mut self, event: &str) -> Result<Value> {
         self.wait_for_event_timeout(event, STEP_TIMEOUT)
     }
 
-    /// The same, for so long.
+    /// Waits for an event with this timeout.
     pub(crate) fn wait_for_event_timeout(
         &mut self,
         event: &str,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Value> {
-        let deadline = Instant::now() + patience;
+        let deadline = Instant::now() + timeout;
         loop {
             let is_over = self.child.try_wait()?.is_some();
             let events = self.events()?;
-            if let Some(found) = events.into_iter().find(|it| it["event"] == event) {
-                return Ok(found);
+            if let Some(entry) = events.into_iter().find(|entry| entry["event"] == event) {
+                return Ok(entry);
             }
             if is_over || Instant::now() >= deadline {
-                return Err(
-                    format!("the relay does not tell of {event}\n{}", self.output()).into(),
-                );
+                return Err(format!(
+                    "the relay does not report the event {event}\n{}",
+                    self.output()
+                )
+                .into());
             }
             thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// All that it has written, for reports of failures.
+    /// Returns all output, for error messages.
     pub(crate) fn output(&self) -> String {
         let read = |path: &Path| fs::read_to_string(path).unwrap_or_default();
         let mut text = String::new();
@@ -129,7 +131,7 @@ impl RelayProcess {
         text
     }
 
-    /// Waits until it has ended.
+    /// Waits until the relay has exited.
     pub(crate) fn wait(&mut self) -> Result<ExitStatus> {
         let deadline = Instant::now() + STEP_TIMEOUT;
         loop {
@@ -137,13 +139,13 @@ impl RelayProcess {
                 return Ok(status);
             }
             if Instant::now() >= deadline {
-                return Err(format!("the relay does not end within {STEP_TIMEOUT:?}").into());
+                return Err(format!("the relay does not exit within {STEP_TIMEOUT:?}").into());
             }
             thread::sleep(POLL_INTERVAL);
         }
     }
 
-    /// Sees that it ends with this status, says that the VM is there, and that its report says so too.
+    /// Checks the exit status, the location of the VM in the last event, and a text in the report.
     pub(crate) fn assert_exit(&mut self, code: i32, vm: &[&str], report: &str) -> Result<()> {
         let status = self.wait()?;
         if status.code() != Some(code) {
@@ -151,22 +153,22 @@ impl RelayProcess {
         }
         let events = self.events()?;
         let ended = events.iter().find(|event| event["event"] == "ended");
-        let ended = ended.ok_or("the relay does not tell of its end")?;
+        let ended = ended.ok_or("the relay does not report the event ended")?;
         if !vm.iter().any(|vm| ended["vm_location"] == *vm) {
             return Err(format!("the VM is {}, expected {vm:?}", ended["vm_location"]).into());
         }
-        let said = fs::read_to_string(&self.report)?;
-        if said.contains(report) {
+        let text = fs::read_to_string(&self.report)?;
+        if text.contains(report) {
             Ok(())
         } else {
-            Err(format!("the report does not say {report:?}").into())
+            Err(format!("the report does not contain {report:?}").into())
         }
     }
 }
 
 impl Drop for RelayProcess {
     fn drop(&mut self) {
-        // It may have ended long ago.
+        // The process may have exited already.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

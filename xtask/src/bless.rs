@@ -1,10 +1,10 @@
-//! Files that tests compare, made anew.
+//! Regeneration of files that tests compare.
 
 use crate::cargo::{Result, run_cargo};
 
-/// Takes what the programs say now for what they should say.
+/// Accepts the current output of the programs as the expected output.
 ///
-/// The changes are for a person to look at (`git diff`) before they are committed.
+/// A person must review the changes (`git diff`) before the commit.
 ///
 /// # Errors
 /// If something does not build, or a test fails for another reason.
@@ -22,10 +22,10 @@ pub(crate) fn bless() -> Result<()> {
     )
 }
 
-/// Makes docs/cli.md anew, and nothing else.
+/// Regenerates docs/cli.md only.
 ///
-/// The definitions are in the program's own crate, so a test of that crate writes the file; without `BLESS` it
-/// compares, as part of all tests.
+/// The definitions are in the program's crate, so a test of that crate writes the file. Without
+/// `BLESS` the test compares it.
 ///
 /// # Errors
 /// If it does not build.

@@ -1,22 +1,22 @@
-//! Starting cargo, and the programs of this workspace.
+//! Commands for cargo, and for the programs of this workspace.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::Path;
 use std::process::{Command, ExitCode};
 
-/// An error, in words for the person who started the task.
+/// An error with a message for the user of the task.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The result of a task or of a part of one.
+/// Result of a task or of a part of one.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
-/// How a program is built.
+/// Build profile of a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Profile {
-    /// As the tests are.
+    /// Profile of the tests.
     Dev,
-    /// As it is shipped.
+    /// Profile of releases.
     Release,
 }
 
@@ -26,7 +26,8 @@ pub(crate) fn repository() -> &'static Path {
     here.parent().unwrap_or(here)
 }
 
-/// Builds and runs a program of this workspace, and returns how it ended: it has said why.
+/// Builds and runs a program of this workspace, and returns its exit status. The program prints its
+/// errors.
 ///
 /// # Errors
 /// If cargo cannot be started.
@@ -41,7 +42,7 @@ pub(crate) fn run(
     if profile == Profile::Release {
         command.arg("--release");
     }
-    // Folders that the user names are the user's.
+    // Relative folders in arguments refer to the user's current folder.
     command.current_dir(env::current_dir()?);
     command.arg("--").args(arguments);
     let status = command
@@ -51,12 +52,12 @@ pub(crate) fn run(
     Ok(code.map_or(ExitCode::FAILURE, ExitCode::from))
 }
 
-/// Returns a program of this workspace, which `cargo build --workspace` has built.
+/// Returns a program of this workspace that `cargo build --workspace` has built.
 ///
-/// `cargo run --package` would build much of it once more, with the features that this package alone wants.
+/// `cargo run --package` would rebuild much of it with the features of this package alone.
 ///
 /// # Errors
-/// If it is not there.
+/// If it is not built.
 pub(crate) fn built_program(program: &str) -> Result<Command> {
     let own = env::current_exe()?;
     let target = own.ancestors().nth(2).ok_or("no target folder")?;
@@ -74,7 +75,7 @@ pub(crate) fn built_program(program: &str) -> Result<Command> {
 /// Runs cargo in this repository.
 ///
 /// # Errors
-/// If it does not succeed.
+/// If cargo fails.
 pub(crate) fn run_cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let status = cargo()
         .args(arguments)
@@ -91,7 +92,7 @@ pub(crate) fn run_cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Res
     Err(format!("`cargo {}`: {status}{advice}", arguments.join(" ")).into())
 }
 
-/// Returns cargo in this repository; what it says goes where ours goes.
+/// Returns a cargo command in this repository, without captured output.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository());

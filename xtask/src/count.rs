@@ -1,10 +1,10 @@
-//! How many tests passed, by what programs print.
+//! Counts of passed tests, from the output of programs.
 
 use std::io::{self, BufRead as _, BufReader};
 use std::ops::{Add, AddAssign};
 use std::process::{Command, ExitStatus, Stdio};
 
-/// How many tests passed, and how many failed.
+/// Numbers of passed and failed tests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) passed: usize,
@@ -12,18 +12,18 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// One test that passed.
+    /// One passed test.
     pub(crate) const PASSED: Self = Self {
         passed: 1,
         failed: 0,
     };
-    /// One that failed.
+    /// One failed test.
     pub(crate) const FAILED: Self = Self {
         passed: 0,
         failed: 1,
     };
 
-    /// Reads `test result: ok. 5 passed; 0 failed; …` or `5 passed, 0 failed`, whatever stands before it.
+    /// Parses `test result: ok. 5 passed; 0 failed; …` or `5 passed, 0 failed`, after any prefix.
     fn parse_line(line: &str) -> Option<Self> {
         let number_before = |word: &str| {
             let (before, _) = line.split_once(word)?;
@@ -54,10 +54,10 @@ impl AddAssign for Counts {
     }
 }
 
-/// Runs a command, and returns what the lines that it prints add up to.
+/// Runs a command, and returns the sum of the counts in its output.
 ///
-/// What it prints is passed on. A line that is nothing but a result gets the command's name before it: only the last line
-/// of all is such a line.
+/// The output is forwarded. A line that consists only of a result is prefixed with the command's
+/// name, because only the last line of all may be such a line.
 ///
 /// # Errors
 /// If it cannot be started.

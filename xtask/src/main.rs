@@ -1,13 +1,13 @@
-//! Task runner: `cargo xtask TASK`. It starts what lives elsewhere, and does nothing itself.
+//! Task runner: `cargo xtask TASK`. It only starts other programs.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`mod@test`] | `test`: what CI runs |
-//! | [`bless`] | `bless`, `gen-cli`: files that tests compare, made anew |
-//! | [`count`](mod@count) | how many tests passed, by what programs print |
-//! | [`cargo`] | starting cargo, and the programs of this workspace |
+//! | [`mod@test`] | `test`: the tests of CI |
+//! | [`bless`] | `bless`, `gen-cli`: regeneration of files that tests compare |
+//! | [`count`](mod@count) | counts of passed tests, from the output of programs |
+//! | [`cargo`] | commands for cargo, and for the programs of this workspace |
 #![forbid(unsafe_code)]
-// A task runner talks to the person who started it.
+// A task runner prints for its user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod bless;
@@ -22,7 +22,7 @@ use clap::{Args, Parser, Subcommand};
 
 use self::cargo::{Profile, Result, run};
 
-/// Everything that is done to this repository is a task here.
+/// Tasks of this repository.
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask", bin_name = "cargo xtask", max_term_width = 100)]
 struct Arguments {
@@ -30,35 +30,35 @@ struct Arguments {
     task: Task,
 }
 
-/// `--help` of a task that another program carries out is that program's.
+/// Another program may carry out a task, and then prints its `--help`.
 #[derive(Debug, Subcommand)]
 enum Task {
     /// Test: lints, all tests of the crates, a sample of the live tests
     Test {
-        /// Run the long parts as well: all live tests, loader models, real kernels, fuzzing
+        /// Also run the long parts: all live tests, loader models, real kernels, fuzzing
         #[arg(long)]
         all: bool,
     },
-    /// Check what must hold for the sources as a whole: format, clippy, circles, spelling, licences and more
+    /// Check the sources as a whole: format, clippy, circles, spelling, licences and more
     #[command(disable_help_flag = true)]
     Lint(ForwardedArgs),
-    /// Run the fuzz targets, from seeds made of the fixtures
+    /// Run the fuzz targets, with seeds from the fixtures
     #[command(disable_help_flag = true)]
     Fuzz(ForwardedArgs),
-    /// Take what the programs say now for what they should say
+    /// Accept the current output of the programs as the expected output
     Bless,
-    /// Make docs/cli.md from the definitions of the command line
+    /// Generate docs/cli.md from the definitions of the command line
     GenCli,
-    /// Make the register tables from data/, or see that they are current
+    /// Generate the register tables from data/, or check that they are current
     #[command(disable_help_flag = true)]
     GenRegisters(ForwardedArgs),
-    /// Make the recorded hosts that cpreg comes with, or see that they are current
+    /// Generate the built-in recorded hosts, or check that they are current
     #[command(disable_help_flag = true)]
     GenHistory(ForwardedArgs),
     /// Compare recorded hosts with independent tables of the same hosts
     #[command(disable_help_flag = true)]
     CompareHosts(ForwardedArgs),
-    /// Make tests/fixtures/recorded out of a folder of recorded streams and outcomes
+    /// Generate tests/fixtures/recorded from a folder of recorded streams and outcomes
     #[command(disable_help_flag = true)]
     GenFixtures(ForwardedArgs),
     /// Run the live tests: real QEMUs load what real QEMUs saved
@@ -67,20 +67,20 @@ enum Task {
     /// Use real arm64 kernels with real KVM under an emulating QEMU
     #[command(disable_help_flag = true)]
     Lab(ForwardedArgs),
-    /// Check the loader models: edited streams into each real QEMU
+    /// Check the loader models: load edited streams into each real QEMU
     #[command(disable_help_flag = true)]
     ModelCheck(ForwardedArgs),
     /// Fetch the QEMUs for the live tests into target/lab (CPREG_LAB names another folder)
     Qemus,
-    /// Compare what two builds of cpreg print, write and cost
+    /// Compare the output, the written files and the cost of two builds of cpreg
     #[command(disable_help_flag = true)]
     CompareBinaries(ForwardedArgs),
-    /// Measure what the command costs, against cat, cp and socat
+    /// Measure the cost of the command, in comparison with cat, cp and socat
     #[command(disable_help_flag = true)]
     Bench(ForwardedArgs),
 }
 
-/// What another program is given.
+/// Arguments for another program.
 #[derive(Debug, Args)]
 struct ForwardedArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, hide = true)]

@@ -1,8 +1,8 @@
-//! `cargo xtask test`, and `cargo xtask test --all`, which is what CI runs.
+//! `cargo xtask test`, and `cargo xtask test --all`, which CI runs.
 //!
-//! Everything is built once, and the parts run what was built. Every part runs, whatever became of the ones before it:
-//! one run reports everything that is wrong. A part whose tools are missing fails; nothing is skipped. No case runs in
-//! two parts.
+//! Everything is built once, and the parts run the built programs. Every part runs, even after a
+//! failure, so one run reports all problems. A part whose tools are missing fails; nothing is
+//! skipped. No case runs in two parts.
 
 use std::process::{Command, ExitCode};
 use std::thread::{self, JoinHandle};
@@ -17,11 +17,11 @@ struct Part {
     command: fn() -> Result<Command>,
 }
 
-/// The same cases of property tests in every run: what fails fails again, and because of a change.
+/// A fixed seed for property tests. So a failure is repeatable, and a new one is due to a change.
 /// `cargo test` without it draws other cases each time.
 const PROPTEST_SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20260823");
 
-/// The parts of `cargo xtask test`.
+/// Parts of `cargo xtask test`.
 const QUICK_PARTS: [Part; 4] = [
     Part {
         name: "build",
@@ -53,7 +53,7 @@ const QUICK_PARTS: [Part; 4] = [
     },
 ];
 
-/// The parts that `--all` adds.
+/// Additional parts of `--all`.
 const LONG_PARTS: [Part; 4] = [
     Part {
         name: "live tests",
@@ -73,7 +73,8 @@ const LONG_PARTS: [Part; 4] = [
     },
 ];
 
-/// Runs the quick parts, and with `all` the long ones too. Prints how long each took, and last how many tests passed.
+/// Runs the quick parts, and with `all` the long ones too. Prints the time of each part, and last
+/// the number of passed tests.
 pub(crate) fn run(all: bool) -> ExitCode {
     let long = if all { &LONG_PARTS[..] } else { &[] };
     let mut failed = Vec::new();
@@ -92,7 +93,7 @@ pub(crate) fn run(all: bool) -> ExitCode {
         }
         counts += found;
         times.push((part.name, start.elapsed()));
-        // While the next parts keep the processors busy.
+        // The download runs while the next parts keep the processors busy.
         download.get_or_insert_with(|| download_in_background(all));
     }
     if let Some(download) = download {
@@ -102,7 +103,7 @@ pub(crate) fn run(all: bool) -> ExitCode {
     if !failed.is_empty() {
         println!("failed: {}", failed.join(", "));
     }
-    // CI takes the last line for the result.
+    // CI parses the last line as the result.
     println!("{} passed, {} failed", counts.passed, counts.failed);
     if counts.failed == 0 {
         ExitCode::SUCCESS
@@ -112,7 +113,7 @@ pub(crate) fn run(all: bool) -> ExitCode {
 }
 
 impl Part {
-    /// Runs it, and returns how many of its tests passed: of a part that counts none, whether it did itself.
+    /// Runs the part, and returns the counts of its tests. A part without counts is one test.
     fn run(&self) -> Result<Counts> {
         let (status, found) = count(self.name, &mut (self.command)()?)?;
         Ok(match (status.success(), found) {
@@ -128,9 +129,9 @@ fn with_arguments(mut command: Command, arguments: &[&str]) -> Command {
     command
 }
 
-/// Downloads what later parts need.
+/// Downloads the inputs of later parts.
 ///
-/// A part that then lacks something says so; a failure here is only printed.
+/// A later part reports a missing input; a failure here is only printed.
 fn download_in_background(all: bool) -> JoinHandle<()> {
     thread::spawn(move || {
         let fetch = |program: &str, what: &str| -> Result<()> {
@@ -150,7 +151,7 @@ fn download_in_background(all: bool) -> JoinHandle<()> {
         }
     })
 }
-/// Returns a line for each part with the time that it took, and one for the sum.
+/// Returns a line for each part with its time, and one for the sum.
 fn table(times: &[(&str, Duration)]) -> String {
     let sum = ("sum", times.iter().map(|(_, time)| *time).sum());
     let lines = times.iter().copied().chain([sum]).map(|(name, time)| {

@@ -1,4 +1,4 @@
-//! What a loader model says, and what QEMU did: whether they agree.
+//! Comparison of the prediction of a loader model with the result of QEMU.
 
 use std::collections::BTreeMap;
 
@@ -11,25 +11,25 @@ use cpreg_qemu::rehearse::{LoadOutcome, RehearsalResult};
 
 use super::draft::CpuDraft;
 
-/// Of a text longer than this, in bytes, the beginning may be missing: 64 KiB are kept, and some of that was said before.
+/// Maximum length of output that is complete, in bytes. 64 KiB are kept, including earlier output.
 const MAX_COMPLETE_STDERR_LEN: usize = 56 << 10;
 
-/// How a case went.
+/// Verdict on a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CaseVerdict {
-    /// As the model says; whether it loaded.
+    /// Result as predicted, with the outcome of the load.
     Agreement(bool),
-    /// The model does not tell; whether it loaded.
+    /// The model does not decide, with the outcome of the load.
     Undecided(bool),
-    /// cpreg reads no such stream, and QEMU did not load it.
+    /// cpreg cannot read the stream, and QEMU did not load it.
     Unreadable,
-    /// It failed on another section than a vCPU's, where the model says that the vCPUs load.
+    /// The load failed at a section of another device, and the model predicts that the vCPUs load.
     OtherSection,
-    /// They disagree: in what.
+    /// Prediction and result differ, with the difference.
     Mismatch(String),
 }
 
-/// What the model says about the sections.
+/// Returns the prediction of the model for the sections.
 pub(crate) fn predict(loader: Loader, drafts: &[CpuDraft], host: &Destination) -> SimulatedLoad {
     let lists: Vec<_> = drafts
         .iter()
@@ -50,7 +50,7 @@ pub(crate) fn predict(loader: Loader, drafts: &[CpuDraft], host: &Destination) -
     load::simulate_lists(loader, &vcpus, host)
 }
 
-/// What QEMU said, line by line, without its name.
+/// Returns the output of QEMU line by line, without its name.
 pub(crate) fn stderr_lines(text: &str) -> Vec<String> {
     text.lines()
         .filter(|line| !line.is_empty() && !line.contains("is deprecated"))
@@ -61,27 +61,27 @@ pub(crate) fn stderr_lines(text: &str) -> Vec<String> {
         .collect()
 }
 
-/// Whether it was not a vCPU's section that failed.
-fn has_failed_in_other_section(said: &[String]) -> bool {
-    let mut said = said.iter().flat_map(|line| qemu::parse(line));
-    let failed = said.find_map(|said| match said.symptom {
+/// Returns `true` if a section of another device than a vCPU failed.
+fn has_failed_in_other_section(stderr: &[String]) -> bool {
+    let mut statements = stderr.iter().flat_map(|line| qemu::parse(line));
+    let device = statements.find_map(|statement| match statement.symptom {
         Symptom::SectionFailed { device, .. } => Some(device),
         _ => None,
     });
-    failed.is_some_and(|device| device != "cpu")
+    device.is_some_and(|device| device != "cpu")
 }
 
-/// Compares the model with what was done.
+/// Compares the prediction with the result of the load.
 pub(crate) fn compare(
     loader: Loader,
     drafts: &[CpuDraft],
     host: &Destination,
     load: &SimulatedLoad,
-    done: &RehearsalResult,
+    result: &RehearsalResult,
 ) -> CaseVerdict {
-    let loaded = done.outcome == LoadOutcome::Loaded;
-    let said = stderr_lines(&done.stderr);
-    if !loaded && has_failed_in_other_section(&said) {
+    let loaded = result.outcome == LoadOutcome::Loaded;
+    let actual = stderr_lines(&result.stderr);
+    if !loaded && has_failed_in_other_section(&actual) {
         return match load.loads {
             Some(false) => CaseVerdict::Mismatch("the vCPUs loaded".to_owned()),
             _ => CaseVerdict::OtherSection,
@@ -89,39 +89,41 @@ pub(crate) fn compare(
     }
     if drafts.iter().any(|draft| draft.count_error != 0) {
         return if loaded {
-            CaseVerdict::Mismatch("it loaded, and cpreg cannot read it".to_owned())
+            CaseVerdict::Mismatch("QEMU loaded the stream, but cpreg cannot read it".to_owned())
         } else {
             CaseVerdict::Unreadable
         };
     }
-    let foretold = qemu::predict::predicted_lines(loader, Accelerator::Tcg, load);
+    let predicted = qemu::predict::predicted_lines(loader, Accelerator::Tcg, load);
     if load.is_complete && load.loads.is_some() {
-        // Of a long text only the end is kept, and begins within a line.
-        let kept = if done.stderr.len() > MAX_COMPLETE_STDERR_LEN {
-            said.len() - 1
+        // Only the end of long output is kept, which begins within a line.
+        let count = if result.stderr.len() > MAX_COMPLETE_STDERR_LEN {
+            actual.len() - 1
         } else {
-            said.len().max(foretold.len())
+            actual.len().max(predicted.len())
         };
-        if !foretold
+        if !predicted
             .iter()
             .rev()
-            .take(kept)
-            .eq(said.iter().rev().take(kept))
+            .take(count)
+            .eq(actual.iter().rev().take(count))
         {
-            return CaseVerdict::Mismatch("other words".to_owned());
+            return CaseVerdict::Mismatch("other output".to_owned());
         }
     } else {
-        let mut rest = said.iter();
-        if !foretold
+        let mut rest = actual.iter();
+        if !predicted
             .iter()
-            .all(|line| rest.any(|spoken| spoken == line))
+            .all(|line| rest.any(|actual| actual == line))
         {
-            return CaseVerdict::Mismatch("not all the foretold words, in their order".to_owned());
+            return CaseVerdict::Mismatch(
+                "the output lacks predicted lines, or has them in another order".to_owned(),
+            );
         }
     }
     match load.loads {
         Some(loads) if loads != loaded => CaseVerdict::Mismatch("another outcome".to_owned()),
-        Some(true) => match compare_registers(drafts, host, load, done) {
+        Some(true) => match compare_registers(drafts, host, load, result) {
             Ok(()) => CaseVerdict::Agreement(true),
             Err(difference) => CaseVerdict::Mismatch(difference),
         },
@@ -130,83 +132,90 @@ pub(crate) fn compare(
     }
 }
 
-/// What each vCPU must hold after the load, against what it holds.
+/// Compares the registers of each vCPU with the prediction.
 fn compare_registers(
     drafts: &[CpuDraft],
     host: &Destination,
     load: &SimulatedLoad,
-    done: &RehearsalResult,
+    result: &RehearsalResult,
 ) -> Result<(), String> {
-    let after = match &done.final_state {
-        Some(Ok(after)) => after.stream.vm().map_err(|error| error.to_string())?,
-        Some(Err(error)) => return Err(format!("it does not tell what it holds: {error}")),
-        None => return Err("it was not asked what it holds".to_owned()),
+    let after = match &result.final_state {
+        Some(Ok(state)) => state.stream.vm().map_err(|error| error.to_string())?,
+        Some(Err(error)) => return Err(format!("cannot read the final state: {error}")),
+        None => return Err("the final state was not queried".to_owned()),
     };
-    let mut wrong = Vec::new();
+    let mut differences = Vec::new();
     for (number, (draft, found)) in drafts.iter().zip(&after.vcpus).enumerate() {
         let Some(vcpu) = host.vcpu(number) else {
             continue;
         };
-        let (arrived, lost) = merge_lists(draft, vcpu);
-        let foretold = load.lost_registers.iter().filter(|(of, _)| *of == number);
-        if !foretold.map(|(_, id)| *id).eq(lost) {
-            wrong.push(format!("vCPU {number}: other registers are lost"));
+        let (values, lost) = merge_lists(draft, vcpu);
+        let predicted_lost = load
+            .lost_registers
+            .iter()
+            .filter(|(vcpu, _)| *vcpu == number);
+        if !predicted_lost.map(|(_, id)| *id).eq(lost) {
+            differences.push(format!(
+                "vCPU {number}: other registers are lost than predicted"
+            ));
         }
-        for (register, arrived) in vcpu.registers().iter().zip(&arrived) {
+        for (register, value) in vcpu.registers().iter().zip(&values) {
             let id = register.id;
             if is_view(id, vcpu) {
                 continue;
             }
-            let expected = match arrived {
+            let expected = match value {
                 Some(value) => *value,
                 None if tcg::loads_missing_as_zero(host.acceptor(), vcpu) => 0,
                 None => continue,
             };
-            let held = found.registers.get_u64(id);
-            if held.map(|held| held & stable_bits(id)) != Some(expected & stable_bits(id)) {
-                wrong.push(format!(
-                    "vCPU {number}: {id} ({:016x}) holds {held:x?} instead of {expected:#x}",
+            let actual = found.registers.get_u64(id);
+            if actual.map(|actual| actual & stable_bits(id)) != Some(expected & stable_bits(id)) {
+                differences.push(format!(
+                    "vCPU {number}: {id} ({:016x}) is {actual:x?}, expected {expected:#x}",
                     id.raw()
                 ));
             }
         }
     }
-    if wrong.is_empty() {
+    if differences.is_empty() {
         Ok(())
     } else {
-        Err(wrong.join("\n    "))
+        Err(differences.join("\n    "))
     }
 }
 
-/// What arrives for each of the destination's registers, and what does not arrive anywhere. It loads, so whatever is not in its turn
-/// stands behind the end.
+/// Returns the value that arrives for each of the destination's registers, and the registers that
+/// do not arrive. The list loads, so any out-of-order entry is after its end.
 fn merge_lists(draft: &CpuDraft, host: &DestinationVcpu) -> (Vec<Option<u64>>, Vec<RegisterId>) {
     let mut list = draft.list.iter().peekable();
-    let mut arrived = Vec::new();
+    let mut values = Vec::new();
     for register in host.registers() {
         let next = list.next_if(|(id, _)| *id == register.id.raw());
-        arrived.push(next.map(|(_, value)| *value));
+        values.push(next.map(|(_, value)| *value));
     }
     let mut lost: Vec<_> = list.map(|(id, _)| RegisterId::from_raw(*id)).collect();
     lost.sort_unstable();
-    (arrived, lost)
+    (values, lost)
 }
 
-/// Whether another register that the destination lists, written later, decides what this one holds.
+/// Returns `true` if another register that the destination lists, written later, determines the
+/// value.
 fn is_view(id: RegisterId, host: &DestinationVcpu) -> bool {
     let views = include_str!("../../../data/tcg-aliases.tsv");
     let parse = |text: &str| u64::from_str_radix(text, 16).ok().map(RegisterId::from_raw);
     views.lines().any(|line| {
         let mut columns = line.split('\t');
-        let (view, decides) = (
+        let (view, source) = (
             columns.next().and_then(parse),
             columns.nth(1).and_then(parse),
         );
-        view == Some(id) && decides.is_some_and(|decides| host.get(decides).is_some())
+        view == Some(id) && source.is_some_and(|source| host.get(source).is_some())
     })
 }
 
-/// The bits of a register that stay what they were loaded as until it is asked again: not ISTATUS of a timer's control register.
+/// Returns the bits of a register that keep the loaded value until it is read. ISTATUS of a timer's
+/// control register does not.
 fn stable_bits(id: RegisterId) -> u64 {
     const ISTATUS: u64 = 1 << 2;
     let name = id.to_string();
@@ -217,17 +226,17 @@ fn stable_bits(id: RegisterId) -> u64 {
     }
 }
 
-/// How many verdicts of each kind.
+/// Number of verdicts of each kind.
 #[derive(Default)]
 pub(crate) struct VerdictCounts(BTreeMap<&'static str, usize>);
 
 impl VerdictCounts {
-    /// One more.
+    /// Counts a verdict.
     pub(crate) fn add(&mut self, verdict: &CaseVerdict) {
         *self.0.entry(verdict.name()).or_default() += 1;
     }
 
-    /// How many of these.
+    /// Returns the number of verdicts of these kinds.
     pub(crate) fn total(&self, names: &[&str]) -> usize {
         names.iter().filter_map(|name| self.0.get(name)).sum()
     }

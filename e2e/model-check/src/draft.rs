@@ -1,9 +1,10 @@
-//! A `cpu` section that need not be one that QEMU writes: the list in any order, ids twice, a count that is not the list's.
+//! A `cpu` section that QEMU need not be able to write: the list in any order, duplicate ids, a
+//! wrong count.
 //!
-//! Only for trying what a loader does with such a thing. What cpreg writes goes through `cpreg_stream`, which refuses it.
-//! The layout is described in that crate, `cpu.rs`, and written down here once more on purpose: each case is also read by
-//! `cpreg_stream`, and must be read as it was made here. With one writer and reader for both, a mistake in it would
-//! agree with itself.
+//! Only for tests of a loader's reaction. cpreg writes sections with `cpreg_stream`, which refuses
+//! such lists. The layout is described in that crate, `cpu.rs`, and deliberately repeated here.
+//! `cpreg_stream` also reads each case, and must read it as it was built here. A shared writer and
+//! reader would agree with its own mistakes.
 
 use std::borrow::Cow;
 
@@ -15,16 +16,16 @@ use cpreg_stream::{Cpu, Subsection};
 const CORE_FIELDS_LEN: usize = 568;
 /// Bytes between the list and the subsections.
 const TRAILING_FIELDS_LEN: usize = 65;
-/// Offset of `env.features` in those.
+/// Offset of `env.features` in the trailing fields.
 const FEATURES_OFFSET: usize = 24;
-/// The byte that begins a subsection.
+/// First byte of a subsection.
 const SUBSECTION_MARKER: u8 = 5;
 
-/// One vCPU's section.
+/// Section of one vCPU.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct CpuDraft {
     core_fields: Vec<u8>,
-    /// By how much the count of registers is too high.
+    /// Difference of the written count to the number of registers.
     pub(crate) count_error: i32,
     /// The registers.
     pub(crate) list: Vec<(u64, u64)>,
@@ -40,9 +41,9 @@ pub(crate) struct DraftSubsection {
     pub(crate) name: String,
     /// The version of its format.
     pub(crate) version: u32,
-    /// Its own bytes.
+    /// Bytes of its own fields.
     pub(crate) payload: Vec<u8>,
-    /// The subsections inside it.
+    /// Nested subsections.
     pub(crate) subsections: Vec<Self>,
 }
 
@@ -89,10 +90,10 @@ impl DraftSubsection {
 }
 
 impl CpuDraft {
-    /// The section as it was recorded.
+    /// Returns the section as recorded.
     pub(crate) fn from_cpu(cpu: &Cpu) -> Self {
         let bytes = cpu.bytes();
-        let tail = CORE_FIELDS_LEN + 4 + 16 * cpu.register_count();
+        let trailing_offset = CORE_FIELDS_LEN + 4 + 16 * cpu.register_count();
         Self {
             core_fields: bytes[..CORE_FIELDS_LEN].to_vec(),
             count_error: 0,
@@ -100,16 +101,16 @@ impl CpuDraft {
                 .registers()
                 .map(|(id, value)| (id.raw(), value))
                 .collect(),
-            trailing_fields: bytes[tail..][..TRAILING_FIELDS_LEN].to_vec(),
+            trailing_fields: bytes[trailing_offset..][..TRAILING_FIELDS_LEN].to_vec(),
             subsections: cpu
                 .subsections()
                 .iter()
-                .map(|it| DraftSubsection::from_subsection(cpu, it))
+                .map(|subsection| DraftSubsection::from_subsection(cpu, subsection))
                 .collect(),
         }
     }
 
-    /// Its bytes.
+    /// Returns the bytes of the section.
     pub(crate) fn bytes(&self) -> Vec<u8> {
         let mut bytes = self.core_fields.clone();
         let count = i32::try_from(self.list.len()).unwrap_or(i32::MAX);
@@ -127,12 +128,12 @@ impl CpuDraft {
         bytes
     }
 
-    /// `env.features`.
+    /// Sets `env.features`.
     pub(crate) fn set_features(&mut self, features: u64) {
         self.trailing_fields[FEATURES_OFFSET..][..8].copy_from_slice(&features.to_be_bytes());
     }
 
-    /// Its registers as the loader model takes them.
+    /// Returns the registers for the loader model.
     pub(crate) fn registers(&self) -> Vec<(RegisterId, Value)> {
         let registers = self.list.iter();
         registers
@@ -140,7 +141,7 @@ impl CpuDraft {
             .collect()
     }
 
-    /// Its extensions as the loader model takes them.
+    /// Returns the extensions for the loader model.
     pub(crate) fn extensions(&self) -> Vec<Extension> {
         let mut all = Vec::new();
         let features = self.trailing_fields[FEATURES_OFFSET..][..8].iter();
@@ -157,7 +158,7 @@ impl CpuDraft {
         all
     }
 
-    /// Whether the list is one that QEMU can have written: as many as it says, ascending, none twice.
+    /// Returns `true` if QEMU can have written the list: correct count, ascending, no duplicates.
     pub(crate) fn is_ordered(&self) -> bool {
         self.count_error == 0 && self.list.windows(2).all(|pair| pair[0].0 < pair[1].0)
     }

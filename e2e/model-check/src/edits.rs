@@ -1,7 +1,7 @@
-//! Random edits of the vCPUs' sections, and what each of them was, in register names.
+//! Random edits of the vCPUs' sections, with a log in register names.
 //!
-//! Half of the cases begin with what was recorded, half with the recorded values fitted to the destination's own list: an edit of a
-//! list that does not load anyway would prove little.
+//! About half of the cases begin with the recorded list, the others with the recorded values fitted
+//! to the destination's list. An edit of a list that cannot load anyway would prove little.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +14,16 @@ use cpreg::vm::{Content, Extension};
 use super::draft::{CpuDraft, DraftSubsection};
 use super::random::Random;
 
-/// In so many cases in a hundred the list is fitted to the destination before it is edited.
+/// Percentage of cases whose list is fitted to the destination before the edits.
 const FITTED_PERCENT: usize = 60;
 
-/// In so many cases in a hundred that have several vCPUs all of them are edited, each in its own way.
+/// Percentage of cases with several vCPUs in which all of them are edited, each in another way.
 const EVERY_VCPU_PERCENT: usize = 30;
 
-/// In so many cases in a hundred nothing more is done.
+/// Percentage of cases without further edits.
 const UNTOUCHED_PERCENT: usize = 6;
 
-/// Classes of ids in which numbers are made up: bits 63:16.
+/// Classes of ids (bits 63:16) for synthetic ids.
 const CLASSES: [u64; 9] = [
     0x6030_0000_0013,
     0x6030_0000_0013,
@@ -36,7 +36,8 @@ const CLASSES: [u64; 9] = [
     0x6020_0000_0011,
 ];
 
-/// Subsections with their length in bytes, to add to a vCPU that lacks them; the last two are nobody's.
+/// Subsections with their length in bytes, for vCPUs that lack them. The last two do not exist in
+/// any QEMU.
 const SUBSECTIONS: [(&str, u32, usize); 13] = [
     ("cpu/sve", 1, 4128),
     ("cpu/serror", 1, 10),
@@ -53,24 +54,24 @@ const SUBSECTIONS: [(&str, u32, usize); 13] = [
     ("cpu/nobody", 1, 8),
 ];
 
-/// What is done to the sections of a case.
+/// Editor of the sections of a case.
 pub(crate) struct Editor<'a> {
-    /// The case's own.
+    /// Random numbers of the case.
     pub(crate) random: &'a mut Random,
-    /// Every id in any source, with every value that it has in one.
+    /// Every id in any source, with all its values.
     pub(crate) pool: &'a BTreeMap<u64, Vec<u64>>,
-    /// What was done so far.
+    /// Log of the edits.
     pub(crate) log: Vec<String>,
 }
 
-/// One kind of edit; false if there was nothing that it could be done to.
+/// A kind of edit. Returns `false` if it does not apply to the draft.
 type EditFn = fn(&mut Editor<'_>, &mut CpuDraft) -> bool;
 
-/// The kinds of edit, the likelier the higher.
+/// Kinds of edit, with their weights.
 const EDIT_KINDS: [(usize, EditFn); 11] = [
     (18, |editor, draft| editor.drop_registers(draft)),
     (12, |editor, draft| editor.add_known(draft)),
-    (6, |editor, draft| editor.add_invented(draft)),
+    (6, |editor, draft| editor.add_synthetic(draft)),
     (12, |editor, draft| editor.take_other_value(draft)),
     (14, |editor, draft| editor.flip_bits(draft)),
     (4, |editor, draft| editor.randomise(draft)),
@@ -93,16 +94,16 @@ impl Editor<'_> {
         if self.random.chance(UNTOUCHED_PERCENT) {
             return;
         }
-        let only = self.random.index_below(drafts.len());
-        let all = drafts.len() > 1 && self.random.chance(EVERY_VCPU_PERCENT);
+        let selected = self.random.index_below(drafts.len());
+        let edits_all = drafts.len() > 1 && self.random.chance(EVERY_VCPU_PERCENT);
         for (number, draft) in drafts.iter_mut().enumerate() {
-            if all || number == only {
+            if edits_all || number == selected {
                 let before = self.log.len();
                 for _ in 0..self.random.small_count(4) {
                     self.apply_one(draft);
                 }
-                for did in &mut self.log[before..] {
-                    *did = format!("vCPU {number}: {did}");
+                for entry in &mut self.log[before..] {
+                    *entry = format!("vCPU {number}: {entry}");
                 }
             }
         }
@@ -110,13 +111,13 @@ impl Editor<'_> {
 
     fn apply_one(&mut self, draft: &mut CpuDraft) {
         loop {
-            let mut at = self
+            let mut index = self
                 .random
                 .index_below(EDIT_KINDS.iter().map(|kind| kind.0).sum());
             let kind = EDIT_KINDS.iter().find(|(weight, _)| {
-                let found = at < *weight;
-                at = at.saturating_sub(*weight);
-                found
+                let is_found = index < *weight;
+                index = index.saturating_sub(*weight);
+                is_found
             });
             if kind.is_some_and(|(_, kind)| kind(self, draft)) {
                 return;
@@ -124,10 +125,10 @@ impl Editor<'_> {
         }
     }
 
-    fn record(&mut self, what: &str, id: u64, values: &[u64]) {
+    fn record(&mut self, action: &str, id: u64, values: &[u64]) {
         let values: Vec<_> = values.iter().map(|value| format!("{value:#x}")).collect();
         let name = RegisterId::from_raw(id);
-        let text = format!("{what} {name} ({id:016x}) {}", values.join(" -> "));
+        let text = format!("{action} {name} ({id:016x}) {}", values.join(" -> "));
         self.log.push(text.trim_end().to_owned());
     }
 
@@ -173,23 +174,23 @@ impl Editor<'_> {
         done
     }
 
-    fn add_invented(&mut self, draft: &mut CpuDraft) -> bool {
+    fn add_synthetic(&mut self, draft: &mut CpuDraft) -> bool {
         let class = self.random.choose(&CLASSES).copied().unwrap_or_default();
         let mut low = self.random.next() & 0xffff;
         if class >> 32 != 0x6030 || class & 0xff != 0x13 {
-            // Small numbers, where the real ones are.
+            // Small numbers, in the range of the real ones.
             low &= 0x7ff;
         }
         let value = self.random.next() & 0xffff_ffff;
         self.add(draft, class << 16 | low, value)
     }
 
-    /// Gives a register another value.
-    fn set(&mut self, draft: &mut CpuDraft, at: usize, value: u64) -> bool {
-        let Some((id, old)) = draft.list.get_mut(at) else {
+    /// Sets a register to another value.
+    fn set(&mut self, draft: &mut CpuDraft, index: usize, value: u64) -> bool {
+        let Some((id, old)) = draft.list.get_mut(index) else {
             return false;
         };
-        // What has 32 bits gets no more than that.
+        // The value of a 32-bit register has no more bits.
         let value = if *id >> 52 & 15 == 2 {
             value & 0xffff_ffff
         } else {
@@ -244,7 +245,7 @@ impl Editor<'_> {
         if from == to {
             return false;
         }
-        // Half of the time to the end, where some loaders look no more.
+        // In half of the cases to the end, where some loaders stop looking.
         let to = if self.random.chance(50) {
             draft.list.len() - 1
         } else {
@@ -340,7 +341,8 @@ impl Editor<'_> {
     }
 }
 
-/// Gives the section the destination's list: with its own value where the destination takes it, else with the destination's.
+/// Replaces the list by the destination's, with the draft's value where the destination accepts it,
+/// or else the destination's value.
 fn fit(draft: &mut CpuDraft, number: usize, loader: Loader, host: &Destination) {
     let Some(vcpu) = host.vcpu(number) else {
         return;
@@ -348,13 +350,13 @@ fn fit(draft: &mut CpuDraft, number: usize, loader: Loader, host: &Destination) 
     let acceptor = host.acceptor();
     let fitted = vcpu.registers().iter().map(|register| {
         let id = register.id.raw();
-        let own = draft.list.iter().find(|(listed, _)| *listed == id);
-        let taken = own.map(|(_, value)| *value).filter(|value| {
-            let answer = acceptor.evaluate(vcpu, register, &Value::U64(*value));
-            answer.as_bool() == Some(true)
+        let source_value = draft.list.iter().find(|(listed, _)| *listed == id);
+        let accepted = source_value.map(|(_, value)| *value).filter(|value| {
+            let acceptance = acceptor.evaluate(vcpu, register, &Value::U64(*value));
+            acceptance.as_bool() == Some(true)
         });
         let at_reset = register.value.as_ref().and_then(Value::as_u64);
-        (id, taken.or(at_reset).unwrap_or_default())
+        (id, accepted.or(at_reset).unwrap_or_default())
     });
     draft.list = fitted.collect();
     draft.subsections.retain_mut(|part| {

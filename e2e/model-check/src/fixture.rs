@@ -1,4 +1,4 @@
-//! One case: what the model foretells, what QEMU does.
+//! One case: an edited stream, its prediction and its load.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -23,26 +23,26 @@ use crate::random::Random;
 use crate::sources::Source;
 use crate::target_machine::{self, TargetMachine};
 
-/// How many QEMUs run at a time.
+/// Number of QEMUs that run at a time.
 pub(crate) const JOBS: usize = 2;
 
-/// How long one command to QEMU, or one load, may take. One that takes longer hangs, and that is a failure.
+/// Timeout for one command to QEMU, or one load. A QEMU that exceeds it hangs, which is a failure.
 pub(crate) const QEMU_TIMEOUT: WaitOptions<'static> =
     WaitOptions::with_timeout(Duration::from_secs(30));
 
-/// What the cases share.
+/// Environment shared by all cases.
 pub(crate) struct Fixture<'a> {
     pub(crate) sources: &'a [Source],
     pub(crate) pool: BTreeMap<u64, Vec<u64>>,
     pub(crate) seed: u64,
-    /// By command line.
+    /// Initial states by command line.
     pub(crate) initial_states: Mutex<HashMap<Vec<OsString>, Arc<InitialState>>>,
 }
 
-/// What a QEMU has before anything arrives.
+/// State of a QEMU before a load.
 pub(crate) struct InitialState {
     pub(crate) destination: Destination,
-    /// Its own device state.
+    /// Device state of the QEMU.
     stream: Stream,
     bytes: Vec<u8>,
 }
@@ -53,26 +53,27 @@ impl InitialState {
         let version = rehearsal.version();
         let version = (u16::try_from(version.major)?, u16::try_from(version.minor)?);
         if Version::new(version.0, version.1) != loader.version {
-            return Err(format!("this is QEMU {}.{}", version.0, version.1).into());
+            return Err(format!("unexpected QEMU {}.{}", version.0, version.1).into());
         }
-        let asked = rehearsal.initial_state().map_err(ToString::to_string)?;
-        let mut destination = asked.stream.destination(loader.to_string())?;
+        let state = rehearsal.initial_state().map_err(ToString::to_string)?;
+        let mut destination = state.stream.destination(loader.to_string())?;
         destination.loader = Some(loader);
-        // It says of itself that the guest runs; it waits for one.
+        // The stream claims a running guest, but the QEMU waits for one.
         destination.value_origin = ValueOrigin::Reset;
-        let mut bytes = vec![0; usize::try_from(asked.stream.length())?];
-        ReadAt::read_exact_at(&asked.state.stream, &mut bytes, 0)?;
+        let mut bytes = vec![0; usize::try_from(state.stream.length())?];
+        ReadAt::read_exact_at(&state.state.stream, &mut bytes, 0)?;
         Ok(Self {
             destination,
-            stream: asked.stream.clone(),
+            stream: state.stream.clone(),
             bytes,
         })
     }
 }
 
-/// The loader that a QEMU of that series is.
+/// Returns the loader for a QEMU of this series.
 pub(crate) fn loader_of(qemu: &Qemu) -> Result<Loader> {
-    let (major, minor) = target_machine::parse_version(qemu.series).ok_or("no series of QEMU")?;
+    let (major, minor) =
+        target_machine::parse_version(qemu.series).ok_or("not a series of QEMU")?;
     Ok(Loader::qemu(major, minor))
 }
 
@@ -82,12 +83,12 @@ impl Fixture<'_> {
         command: &[OsString],
         loader: Loader,
     ) -> Result<Arc<InitialState>> {
-        let known = |hosts: &HashMap<_, Arc<InitialState>>| hosts.get(command).cloned();
+        let find = |hosts: &HashMap<_, Arc<InitialState>>| hosts.get(command).cloned();
         if let Some(host) = self
             .initial_states
             .lock()
             .ok()
-            .and_then(|hosts| known(&hosts))
+            .and_then(|hosts| find(&hosts))
         {
             return Ok(host);
         }
@@ -98,15 +99,15 @@ impl Fixture<'_> {
         Ok(host)
     }
 
-    /// One edited stream, foretold and loaded.
+    /// Predicts and loads one edited stream.
     pub(crate) fn case(&self, qemu: &Qemu, case: usize, verbose: bool) -> Result<CaseVerdict> {
         let mut random = Random::for_case(self.seed, qemu.series, case);
         let source = random.choose(self.sources).ok_or("no source")?;
         let loader = loader_of(qemu)?;
-        let place =
-            TargetMachine::for_source(source, qemu.series).ok_or("its machine is no `virt`")?;
-        let place = place.with_random_cpu(&mut random, qemu.series);
-        let command = place.command(&qemu.program());
+        let target =
+            TargetMachine::for_source(source, qemu.series).ok_or("its machine is not `virt`")?;
+        let target = target.with_random_cpu(&mut random, qemu.series);
+        let command = target.command(&qemu.program());
         let host = self.initial_state(&command, loader)?;
 
         let mut drafts: Vec<_> = source
@@ -121,28 +122,28 @@ impl Fixture<'_> {
             log: Vec::new(),
         };
         editor.edit(&mut drafts, loader, &host.destination);
-        let did = editor.log;
+        let edits = editor.log;
         let bytes = stream(source, &host, &drafts)?;
         let load = compare::predict(loader, &drafts, &host.destination);
-        let done = rehearse::load(&command, &bytes, &QEMU_TIMEOUT)?;
-        let mut verdict = compare::compare(loader, &drafts, &host.destination, &load, &done);
-        if let Err(fault) = check_round_trip(&bytes, &drafts) {
-            verdict = CaseVerdict::Mismatch(fault);
+        let result = rehearse::load(&command, &bytes, &QEMU_TIMEOUT)?;
+        let mut verdict = compare::compare(loader, &drafts, &host.destination, &load, &result);
+        if let Err(error) = check_round_trip(&bytes, &drafts) {
+            verdict = CaseVerdict::Mismatch(error);
         }
-        let kept = repository().join(format!(
+        let path = repository().join(format!(
             "target/model-check/{}-seed{}-case{case}.stream",
             qemu.series, self.seed
         ));
-        let of = CaseReport {
+        let report = CaseReport {
             verdict: &verdict,
             source,
-            place: &place,
-            edits: &did,
+            target: &target,
+            edits: &edits,
             load: &load,
             loader,
-            result: &done,
+            result: &result,
         };
-        let text = of.text(&format!(
+        let text = report.text(&format!(
             "cargo xtask model-check --seed {} --series {} --case {case}",
             self.seed, qemu.series
         ));
@@ -150,21 +151,22 @@ impl Fixture<'_> {
             println!("{text}");
         }
         if let CaseVerdict::Mismatch(_) = verdict {
-            fs::create_dir_all(kept.parent().unwrap_or(repository()))?;
-            fs::write(&kept, &bytes)?;
+            fs::create_dir_all(path.parent().unwrap_or(repository()))?;
+            fs::write(&path, &bytes)?;
             return Ok(CaseVerdict::Mismatch(format!(
                 "{text}\n  stream: {}",
-                kept.display()
+                path.display()
             )));
         }
         Ok(verdict)
     }
 }
 
-/// The stream with these sections, or the host's own device state with them.
+/// Returns the source's stream with these sections, or the host's device state if its shape
+/// differs.
 fn stream(source: &Source, host: &InitialState, drafts: &[CpuDraft]) -> Result<Vec<u8>> {
-    let same = Some(source.stream.shape()) == host.destination.shape;
-    let (stream, bytes) = if same {
+    let has_same_shape = Some(source.stream.shape()) == host.destination.shape;
+    let (stream, bytes) = if has_same_shape {
         (&source.stream, &source.bytes)
     } else {
         (&host.stream, &host.bytes)
@@ -178,40 +180,41 @@ fn stream(source: &Source, host: &InitialState, drafts: &[CpuDraft]) -> Result<V
         }
     }
     let edit = stream.without_ram(&changes)?;
-    let mut made = vec![0; usize::try_from(edit.new_length())?];
-    edit.apply_to(bytes).read_exact_at(&mut made, 0)?;
-    Ok(made)
+    let mut edited = vec![0; usize::try_from(edit.new_length())?];
+    edit.apply_to(bytes).read_exact_at(&mut edited, 0)?;
+    Ok(edited)
 }
 
-/// Whether cpreg reads the stream as it was made: the model must be asked about what the command would ask it about.
+/// Checks that cpreg reads the stream as it was built, so that the model gets the same input as the
+/// command.
 fn check_round_trip(bytes: &[u8], drafts: &[CpuDraft]) -> std::result::Result<(), String> {
     let ordered = drafts.iter().all(CpuDraft::is_ordered);
     match Stream::open(&bytes).and_then(|stream| stream.vm()) {
-        Err(error) if ordered => Err(format!("cpreg cannot read it: {error}")),
+        Err(error) if ordered => Err(format!("cpreg cannot read the stream: {error}")),
         Err(_) => Ok(()),
-        Ok(_) if !ordered => Err("cpreg reads a list that is none".to_owned()),
+        Ok(_) if !ordered => Err("cpreg reads an invalid list".to_owned()),
         Ok(vm) => {
-            let same = vm.vcpus.iter().zip(drafts).all(|(vcpu, draft)| {
+            let is_same = vm.vcpus.iter().zip(drafts).all(|(vcpu, draft)| {
                 let registers = draft.registers();
                 vcpu.registers
                     .iter()
                     .eq(registers.iter().map(|(id, value)| (*id, value)))
                     && vcpu.extensions == draft.extensions()
             });
-            if same {
+            if is_same {
                 Ok(())
             } else {
-                Err("cpreg reads it as another than was made".to_owned())
+                Err("cpreg reads other registers or extensions than were written".to_owned())
             }
         }
     }
 }
 
-/// What there is to tell about a case.
+/// Report of a case.
 struct CaseReport<'a> {
     verdict: &'a CaseVerdict,
     source: &'a Source,
-    place: &'a TargetMachine,
+    target: &'a TargetMachine,
     edits: &'a [String],
     load: &'a SimulatedLoad,
     loader: Loader,
@@ -219,16 +222,16 @@ struct CaseReport<'a> {
 }
 
 impl CaseReport<'_> {
-    fn text(&self, again: &str) -> String {
+    fn text(&self, command: &str) -> String {
         let indent = |lines: &[String]| {
             let lines: Vec<_> = lines.iter().map(|line| format!("    {line}")).collect();
             lines.join("\n")
         };
         format!(
-            "{again}\n  {:?}\n  {} into {}\n{}\n  predicted: loads {:?}, complete {}, lost {:?}\n{}\n  QEMU: {:?}\n{}",
+            "{command}\n  {:?}\n  {} into {}\n{}\n  predicted: loads {:?}, complete {}, lost {:?}\n{}\n  QEMU: {:?}\n{}",
             self.verdict,
             self.source.name,
-            self.place.arguments(),
+            self.target.arguments(),
             indent(self.edits),
             self.load.loads,
             self.load.is_complete,

@@ -1,22 +1,23 @@
-//! The loader models against real QEMUs: are the models true? Recorded streams, edited at random, are loaded by the real QEMUs, and what each does
-//! is held against what [`cpreg::destination::load`] foretold.
+//! Check of the loader models against real QEMUs. The real QEMUs load recorded streams with random
+//! edits, and each result is compared with the prediction of [`cpreg::destination::load`].
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
-//! | [`sources`] | the recorded streams |
-//! | [`target_machine`] | the QEMU that loads one |
-//! | [`draft`] | a `cpu` section as bytes, right or wrong |
-//! | [`edits`] | random edits of it |
-//! | [`fixture`] | one case: foretold, loaded, compared |
-//! | [`compare`] | prediction against reality |
+//! | [`sources`] | recorded streams |
+//! | [`target_machine`] | machine of the QEMU that loads a stream |
+//! | [`draft`] | a `cpu` section as bytes, valid or not |
+//! | [`edits`] | random edits of a section |
+//! | [`fixture`] | one case: prediction, load, comparison |
+//! | [`compare`] | comparison of prediction and result |
 //! | [`rehearsal_check`] | rehearsals against loads of whole streams |
-//! | [`random`] | the same random numbers everywhere |
+//! | [`random`] | random numbers, the same on every machine |
 //!
-//! A case is a number; with the seed and the series it says everything, so that it can be repeated alone. What is proven here is what
-//! QEMU does with the vCPUs' sections. Where its machine's outline is not the stream's, it gets these with its own devices around them.
+//! A case is a number, which with the seed and the series determines everything, so it can be
+//! repeated alone. The check covers QEMU's loading of the vCPUs' sections. If the machine's shape
+//! differs from the stream's, QEMU gets these sections within its own device state.
 
 #![forbid(unsafe_code)]
-// The check talks to the person who started it.
+// The check prints for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod compare;
@@ -40,17 +41,17 @@ use e2e_framework::{Result, parallel};
 use self::compare::{CaseVerdict, VerdictCounts};
 use self::fixture::{Fixture, JOBS};
 
-/// How many edited streams each QEMU gets.
+/// Number of edited streams for each QEMU.
 const DEFAULT_EDITS: usize = 500;
 
-/// The seed, unless another is wanted.
+/// Default seed.
 const DEFAULT_SEED: u64 = 1;
 
-/// Of a hundred answers fewer than so many may be "cannot be told".
+/// Limit for undecided cases, in percent.
 const MAX_UNDECIDED_PERCENT: usize = 10;
 
-/// The loader models against real QEMUs: recorded streams, edited at random, are loaded, and what each QEMU does is held
-/// against what was foretold
+/// Checks the loader models against real QEMUs: recorded streams with random edits are loaded, and
+/// each result is compared with the prediction
 #[derive(Debug, Parser)]
 #[command(
     name = "model-check",
@@ -58,16 +59,16 @@ const MAX_UNDECIDED_PERCENT: usize = 10;
     max_term_width = 100
 )]
 struct Arguments {
-    /// How many edited streams each QEMU gets
+    /// Number of edited streams for each QEMU
     #[arg(long, value_name = "N", default_value_t = DEFAULT_EDITS)]
     edits: usize,
-    /// Another seed gives other edits
+    /// Seed of the edits
     #[arg(long, value_name = "S", default_value_t = DEFAULT_SEED)]
     seed: u64,
-    /// Only this QEMU, such as 10.0
+    /// Check only this QEMU, such as 10.0
     #[arg(long)]
     series: Option<String>,
-    /// Only this case, and all about it
+    /// Run only this case, and print all details
     #[arg(long, value_name = "N")]
     case: Option<usize>,
 }
@@ -82,21 +83,21 @@ fn main() -> ExitCode {
     }
 }
 
-/// Checks all cases that are wanted.
+/// Checks all selected cases.
 ///
 /// # Errors
-/// If a model disagrees with a QEMU, or cannot tell too often.
+/// If a model disagrees with a QEMU, or is undecided too often.
 fn run(options: &Arguments) -> Result<()> {
     let mut qemus = qemu::ensure()?;
     if let Some(series) = &options.series {
         qemus.retain(|qemu| qemu.series == series);
         if qemus.is_empty() {
-            return Err(format!("there is no QEMU {series} here; see docs/testing.md").into());
+            return Err(format!("no QEMU {series} is installed; see docs/testing.md").into());
         }
     }
-    let begin = Instant::now();
+    let start = Instant::now();
     let sources = sources::all(JOBS)?;
-    let bench = Fixture {
+    let fixture = Fixture {
         pool: sources::pool(&sources),
         initial_states: Mutex::default(),
         sources: &sources,
@@ -105,7 +106,7 @@ fn run(options: &Arguments) -> Result<()> {
     println!(
         "{} recorded streams, read in {:.1?}; seed {}",
         sources.len(),
-        begin.elapsed(),
+        start.elapsed(),
         options.seed
     );
     let cases = match options.case {
@@ -116,13 +117,13 @@ fn run(options: &Arguments) -> Result<()> {
     for qemu in &qemus {
         println!("QEMU {}", qemu.version);
     }
-    let waiting = qemus
+    let cases_by_qemu = qemus
         .iter()
         .flat_map(|qemu| cases.clone().map(move |case| (qemu, case)));
     let counts: Mutex<BTreeMap<&str, VerdictCounts>> = Mutex::default();
     let failures = Mutex::new(Vec::new());
-    parallel::for_each(JOBS, waiting, |(qemu, case)| {
-        let verdict = match bench.case(qemu, case, verbose) {
+    parallel::for_each(JOBS, cases_by_qemu, |(qemu, case)| {
+        let verdict = match fixture.case(qemu, case, verbose) {
             Ok(verdict) => verdict,
             Err(error) => {
                 let text = format!("{}, case {case}: {error}", qemu.series);
@@ -139,11 +140,11 @@ fn run(options: &Arguments) -> Result<()> {
     });
     let counts = counts.into_inner().unwrap_or_default();
     let failures = failures.into_inner().unwrap_or_default();
-    let edited = report(&qemus, &counts, &cases, failures.len(), begin.elapsed());
+    let edited = report(&qemus, &counts, &cases, failures.len(), start.elapsed());
     if options.case.is_some() {
         return edited;
     }
-    let whole = rehearsal_check::run(&bench, &qemus);
+    let whole = rehearsal_check::run(&fixture, &qemus);
     match (edited, whole) {
         (Err(edited), Err(whole)) => Err(format!("{edited}; {whole}").into()),
         (Ok(()), other) | (other, Ok(())) => other,
@@ -158,37 +159,46 @@ fn report(
     time: Duration,
 ) -> Result<()> {
     println!(
-        "QEMU   edited  loads  fails  null         not read  other device  wrong   (loads, \
-         fails: as foretold)"
+        "QEMU   edited  loads  fails  undecided    not read  other device  wrong   (loads, \
+         fails: as predicted)"
     );
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for qemu in qemus {
-        let Some(of) = counts.get(qemu.series) else {
+        let Some(verdicts) = counts.get(qemu.series) else {
             continue;
         };
         let (loads, fails) = (
-            of.total(&["agreement-loads"]),
-            of.total(&["agreement-fails"]),
+            verdicts.total(&["agreement-loads"]),
+            verdicts.total(&["agreement-fails"]),
         );
-        let (null, wrong) = (of.total(&["undecided"]), of.total(&["mismatch"]));
-        let (not_read, elsewhere) = (of.total(&["unreadable"]), of.total(&["other-section"]));
-        let all = loads + fails + null + wrong + not_read + elsewhere;
-        let (percent, tenth) = (null * 100 / all.max(1), null * 1000 / all.max(1) % 10);
+        let (undecided, wrong) = (
+            verdicts.total(&["undecided"]),
+            verdicts.total(&["mismatch"]),
+        );
+        let (not_read, other_device) = (
+            verdicts.total(&["unreadable"]),
+            verdicts.total(&["other-section"]),
+        );
+        let all = loads + fails + undecided + wrong + not_read + other_device;
+        let (percent, tenth) = (
+            undecided * 100 / all.max(1),
+            undecided * 1000 / all.max(1) % 10,
+        );
         println!(
-            "{:<6} {all:>6} {loads:>6} {fails:>6} {null:>5} ({percent:>2}.{tenth} %) \
-             {not_read:>9} {elsewhere:>13} {wrong:>6}",
+            "{:<6} {all:>6} {loads:>6} {fails:>6} {undecided:>5} ({percent:>2}.{tenth} %) \
+             {not_read:>9} {other_device:>13} {wrong:>6}",
             qemu.series
         );
         if all != cases.len() {
-            faults.push(format!(
-                "QEMU {}: {all} of {} cases ended",
+            errors.push(format!(
+                "QEMU {}: {all} of {} cases have a verdict",
                 qemu.series,
                 cases.len()
             ));
         }
-        if cases.len() > 1 && null * 100 >= all * MAX_UNDECIDED_PERCENT {
-            faults.push(format!(
-                "QEMU {}: the model cannot tell in {null} of {all} cases; fewer than \
+        if cases.len() > 1 && undecided * 100 >= all * MAX_UNDECIDED_PERCENT {
+            errors.push(format!(
+                "QEMU {}: the model is undecided in {undecided} of {all} cases; fewer than \
                  {MAX_UNDECIDED_PERCENT} % are allowed",
                 qemu.series
             ));
@@ -196,12 +206,12 @@ fn report(
     }
     println!("in {time:.1?}");
     if failures > 0 {
-        faults.push(format!("{failures} cases in which model and QEMU disagree"));
+        errors.push(format!("model and QEMU disagree in {failures} cases"));
     }
-    if faults.is_empty() {
+    if errors.is_empty() {
         Ok(())
     } else {
-        Err(faults.join("; ").into())
+        Err(errors.join("; ").into())
     }
 }
 

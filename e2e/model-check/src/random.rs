@@ -1,10 +1,11 @@
-//! Numbers that look random and are the same on every machine: SplitMix64 (Steele, Lea, Flood 2014).
+//! Pseudo-random numbers that are the same on every machine: SplitMix64 (Steele, Lea, Flood 2014).
 
-/// A sequence of such numbers.
+/// A sequence of pseudo-random numbers.
 pub(crate) struct Random(u64);
 
 impl Random {
-    /// The sequence of one case: it depends on these three and nothing else, so a case can be repeated alone.
+    /// Returns the sequence of one case. It depends only on the arguments, so a case can be
+    /// repeated alone.
     pub(crate) fn for_case(seed: u64, series: &str, case: usize) -> Self {
         let mut random = Self(seed);
         let mut mix = |number: u64| {
@@ -16,7 +17,7 @@ impl Random {
         random
     }
 
-    /// The next number.
+    /// Returns the next number.
     pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
@@ -25,25 +26,25 @@ impl Random {
         mixed ^ mixed >> 31
     }
 
-    /// A number below `end`; 0 if there is none.
+    /// Returns a number below `end`, or 0 if `end` is 0.
     pub(crate) fn index_below(&mut self, end: usize) -> usize {
         let end = (end as u64).max(1);
         usize::try_from(self.next() % end).unwrap_or(0)
     }
 
-    /// One of these.
-    pub(crate) fn choose<'a, T>(&mut self, all: &'a [T]) -> Option<&'a T> {
-        all.get(self.index_below(all.len()))
+    /// Returns one of these items.
+    pub(crate) fn choose<'a, T>(&mut self, items: &'a [T]) -> Option<&'a T> {
+        items.get(self.index_below(items.len()))
     }
 
-    /// Whether something happens that does so in `percent` of all cases.
+    /// Returns `true` in `percent` of all calls.
     pub(crate) fn chance(&mut self, percent: usize) -> bool {
         self.index_below(100) < percent
     }
 
-    /// How many: 1 in half of all cases, 2 in a quarter of them, and so on up to `most`.
-    pub(crate) fn small_count(&mut self, most: usize) -> usize {
+    /// Returns a count: 1 in half of all calls, 2 in a quarter, and so on up to `max`.
+    pub(crate) fn small_count(&mut self, max: usize) -> usize {
         let ones = usize::try_from(self.next().trailing_ones()).unwrap_or(0);
-        (1 + ones).min(most)
+        (1 + ones).min(max)
     }
 }

@@ -1,7 +1,8 @@
-//! Is a rehearsal right? Every small recorded stream of TCG is loaded without its RAM and whole, as it is and repaired: the outcome and
-//! QEMU's words must be the same, and what is repaired must load and leave the same registers.
+//! Check of rehearsals. Every small recorded stream of TCG is loaded without its RAM and whole, as
+//! it is and converted. The outcome and QEMU's output must be the same. The converted stream must
+//! load, and leave the same registers.
 //!
-//! Left out are the streams that need capabilities or further channels to be loaded whole (`streams/`).
+//! Streams that need capabilities or further channels for a whole load (`streams/`) are left out.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -27,32 +28,36 @@ use e2e_framework::paths::repository;
 use e2e_framework::qemu::Qemu;
 use e2e_framework::{Result, parallel};
 
-/// What a QEMU made of a stream.
+/// Result of a load.
 #[derive(Debug, PartialEq, Eq)]
 struct LoadObservation {
     loads: bool,
     stderr: Vec<String>,
-    /// What the vCPUs held then.
+    /// State of the vCPUs after the load.
     final_state: Option<Vm>,
 }
 
-/// How often what happened, by column of the table.
+/// Counts by column of the table.
 type ColumnCounts = BTreeMap<&'static str, usize>;
 
-/// Loads all of them into all of these; prints a table.
+/// Loads all streams into all these QEMUs, and prints a table.
 ///
 /// # Errors
-/// If a rehearsal and a whole load differ anywhere, or a repaired stream does not load.
-pub(crate) fn run(bench: &Fixture<'_>, qemus: &[Qemu]) -> Result<()> {
-    let begin = Instant::now();
-    let sources: Vec<_> = bench.sources.iter().filter(|it| is_plain(it)).collect();
+/// If a rehearsal and a whole load differ, or a converted stream does not load.
+pub(crate) fn run(fixture: &Fixture<'_>, qemus: &[Qemu]) -> Result<()> {
+    let start = Instant::now();
+    let sources: Vec<_> = fixture
+        .sources
+        .iter()
+        .filter(|source| is_plain(source))
+        .collect();
     let cases = qemus
         .iter()
         .flat_map(|qemu| sources.iter().map(move |source| (qemu, *source)));
     let counts: Mutex<BTreeMap<&str, ColumnCounts>> = Mutex::default();
     let failures = Mutex::new(Vec::new());
     parallel::for_each(JOBS, cases, |(qemu, source)| {
-        let columns = compare_loads(bench, qemu, source).unwrap_or_else(|error| {
+        let columns = compare_loads(fixture, qemu, source).unwrap_or_else(|error| {
             let text = format!("{} into QEMU {}: {error}", source.name, qemu.series);
             println!("{text}\n");
             if let Ok(mut failures) = failures.lock() {
@@ -72,26 +77,26 @@ pub(crate) fn run(bench: &Fixture<'_>, qemus: &[Qemu]) -> Result<()> {
         "QEMU   streams  no machine  as it is: loads  fails   converted: loads  cannot be   wrong   (without RAM as whole)"
     );
     for qemu in qemus {
-        let of = |column| {
+        let count = |column| {
             let counts = counts.get(qemu.series);
-            counts.and_then(|it| it.get(column)).unwrap_or(&0)
+            counts.and_then(|counts| counts.get(column)).unwrap_or(&0)
         };
         println!(
             "{:<6} {:>7} {:>11} {:>16} {:>6} {:>17} {:>10} {:>7}",
             qemu.series,
             sources.len(),
-            of("no machine"),
-            of("loads"),
-            of("fails"),
-            of("converted"),
-            of("cannot be"),
-            of("wrong")
+            count("no machine"),
+            count("loads"),
+            count("fails"),
+            count("converted"),
+            count("cannot be"),
+            count("wrong")
         );
     }
-    println!("in {:.1?}", begin.elapsed());
+    println!("in {:.1?}", start.elapsed());
     match failures.into_inner().unwrap_or_default().len() {
         0 => Ok(()),
-        count => Err(format!("{count} streams of which a rehearsal tells something else").into()),
+        failed => Err(format!("a rehearsal and a whole load differ for {failed} streams").into()),
     }
 }
 
@@ -99,25 +104,27 @@ fn is_plain(source: &Source) -> bool {
     source.name.starts_with("tcg/")
 }
 
-/// One stream into one QEMU, two or four times; gives the columns of the table that it counts in.
-fn compare_loads(bench: &Fixture<'_>, qemu: &Qemu, source: &Source) -> Result<Vec<&'static str>> {
-    let place = TargetMachine::for_source(source, qemu.series).ok_or("its machine is no `virt`")?;
-    if !place.has_machine_of(source) {
+/// Loads one stream into one QEMU, two or four times. Returns the columns of the table in which it
+/// counts.
+fn compare_loads(fixture: &Fixture<'_>, qemu: &Qemu, source: &Source) -> Result<Vec<&'static str>> {
+    let target =
+        TargetMachine::for_source(source, qemu.series).ok_or("its machine is not `virt`")?;
+    if !target.has_machine_of(source) {
         return Ok(vec!["no machine"]);
     }
-    let command = place.command(&qemu.program());
-    let host = bench.initial_state(&command, loader_of(qemu)?)?;
+    let command = target.command(&qemu.program());
+    let host = fixture.initial_state(&command, loader_of(qemu)?)?;
     let load = |stream: &dyn ReadAt| -> Result<LoadObservation> {
-        let done = rehearse::load(&command, stream, &QEMU_TIMEOUT)?;
-        let after = match done.final_state {
-            Some(Ok(after)) => Some(after.stream.vm()?),
+        let result = rehearse::load(&command, stream, &QEMU_TIMEOUT)?;
+        let final_state = match result.final_state {
+            Some(Ok(state)) => Some(state.stream.vm()?),
             Some(Err(error)) => return Err(error.into()),
             None => None,
         };
         Ok(LoadObservation {
-            loads: done.outcome == LoadOutcome::Loaded,
-            stderr: compare::stderr_lines(&done.stderr),
-            final_state: after,
+            loads: result.outcome == LoadOutcome::Loaded,
+            stderr: compare::stderr_lines(&result.stderr),
+            final_state,
         })
     };
     let whole = unpack_source(source)?;
@@ -134,15 +141,15 @@ fn compare_loads(bench: &Fixture<'_>, qemu: &Qemu, source: &Source) -> Result<Ve
         return Ok(columns);
     };
     let edit = stream.edit(&whole, &stream.diff_to(&planned)?)?;
-    let repaired = edit.apply_to(&whole);
-    let skeleton = Stream::open(&repaired)?.without_ram(&[])?;
-    let (rehearsed, loaded) = (load(&skeleton.apply_to(&repaired))?, load(&repaired)?);
+    let converted = edit.apply_to(&whole);
+    let without_ram = Stream::open(&converted)?.without_ram(&[])?;
+    let (rehearsed, loaded) = (load(&without_ram.apply_to(&converted))?, load(&converted)?);
     if rehearsed != loaded {
         return Err(describe_difference("converted", &rehearsed, &loaded).into());
     }
     if !loaded.loads {
         return Err(format!(
-            "converted, it does not load: {}",
+            "the converted stream does not load: {}",
             loaded.stderr.join("\n  ")
         )
         .into());
@@ -156,7 +163,7 @@ fn unpack_source(source: &Source) -> Result<File> {
     sources::unpack(&repository().join(Path::new(&path)))
 }
 
-/// What cpreg makes of it for that destination: strictly, or with every adjustment that it proposes.
+/// Converts a VM for this destination: without consent, or with every proposed adjustment.
 fn plan_conversion(vm: &Vm, host: &Destination) -> Option<Vm> {
     let tolerances = Tolerances::default();
     let all = Consents {
@@ -170,12 +177,12 @@ fn plan_conversion(vm: &Vm, host: &Destination) -> Option<Vm> {
 }
 
 fn describe_difference(
-    which: &str,
+    label: &str,
     rehearsed: &LoadObservation,
     loaded: &LoadObservation,
 ) -> String {
     let mut text = format!(
-        "{which}, without RAM it loads: {}, whole: {}\n  without RAM QEMU says\n    {}\n  whole it says\n    {}",
+        "{label}: loads without RAM: {}, whole: {}\n  output without RAM:\n    {}\n  output of the whole load:\n    {}",
         rehearsed.loads,
         loaded.loads,
         rehearsed.stderr.join("\n    "),
@@ -188,7 +195,7 @@ fn describe_difference(
                 if whole != Some(value) {
                     let _ = write!(
                         text,
-                        "\n  vCPU {number}: {id} holds {value:?}, whole {whole:?}"
+                        "\n  vCPU {number}: {id} is {value:?} without RAM, {whole:?} whole"
                     );
                 }
             }

@@ -1,4 +1,4 @@
-//! The recorded streams that are edited, and what is in all of them: ids and values to edit with.
+//! Recorded streams for the edits, and the pool of their ids and values.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -13,19 +13,19 @@ use cpreg_stream::{Cpu, ReadAt};
 use e2e_framework::Result;
 use e2e_framework::paths::repository;
 
-/// The folders below `tests/fixtures` that hold them.
+/// Folders of recorded streams below `tests/fixtures`.
 const FOLDERS: [&str; 4] = ["tcg", "streams/tcg", "streams/kvm", "streams/edited"];
 
-/// A block of zeros of this length becomes a hole, in bytes.
+/// Length in bytes of a block of zeros that becomes a hole.
 const BLOCK: usize = 64 << 10;
 
 /// A recorded stream.
 pub(crate) struct Source {
-    /// `tcg/qemu-10.0-max-running`.
+    /// Name, such as `tcg/qemu-10.0-max-running`.
     pub(crate) name: String,
-    /// It without its RAM.
+    /// Stream without its RAM.
     pub(crate) bytes: Vec<u8>,
-    /// What is in `bytes`.
+    /// Parsed form of `bytes`.
     pub(crate) stream: Stream,
 }
 
@@ -45,7 +45,7 @@ impl Source {
     }
 }
 
-/// A recorded stream as it stands, in a file that is gone when closed.
+/// Returns a recorded stream in a temporary file that is removed on close.
 pub(crate) fn unpack(path: &Path) -> Result<File> {
     let mut from = lzma_rust2::XzReader::new(File::open(path)?, true);
     let mut file = tempfile::tempfile()?;
@@ -68,32 +68,32 @@ pub(crate) fn unpack(path: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// All recorded streams, in the order of their names.
+/// Returns all recorded streams, ordered by name.
 ///
 /// # Errors
-/// If one cannot be read, or if there are suspiciously few.
+/// If one cannot be read, or if there are fewer than expected.
 pub(crate) fn all(jobs: usize) -> Result<Vec<Source>> {
-    let mut waiting = Vec::new();
+    let mut queue = Vec::new();
     for folder in FOLDERS {
         let from = repository().join("tests/fixtures").join(folder);
         for entry in fs::read_dir(&from)? {
             let path = entry?.path();
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             if let Some(stem) = file.strip_suffix(".stream.xz") {
-                waiting.push((format!("{folder}/{stem}"), path));
+                queue.push((format!("{folder}/{stem}"), path));
             }
         }
     }
-    if waiting.len() < 40 {
-        return Err(format!("only {} recorded streams in tests/fixtures", waiting.len()).into());
+    if queue.len() < 40 {
+        return Err(format!("only {} recorded streams in tests/fixtures", queue.len()).into());
     }
-    let waiting = Mutex::new(waiting);
+    let queue = Mutex::new(queue);
     let read = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 loop {
-                    let next = waiting.lock().ok().and_then(|mut waiting| waiting.pop());
+                    let next = queue.lock().ok().and_then(|mut queue| queue.pop());
                     let Some((name, path)) = next else { return };
                     let source = Source::read(name.clone(), &path)
                         .map_err(|error| format!("{name}: {error}"));
@@ -112,7 +112,7 @@ pub(crate) fn all(jobs: usize) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Every id in any source, with every value that it has in one.
+/// Returns every id in any source, with all its values.
 pub(crate) fn pool(sources: &[Source]) -> BTreeMap<u64, Vec<u64>> {
     let mut pool: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     let cpus = sources.iter().flat_map(|source| source.stream.cpus());

@@ -1,4 +1,4 @@
-//! Where a recorded stream is loaded: the command line of a QEMU whose machine has the stream's outline.
+//! Target machine of a recorded stream: the command line of a QEMU with the stream's shape.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -11,10 +11,10 @@ use super::sources::Source;
 /// A machine that waits for a stream.
 pub(crate) struct TargetMachine {
     machine: String,
-    /// QEMU's CPU model.
+    /// CPU model of QEMU.
     pub(crate) cpu: &'static str,
     vcpus: usize,
-    /// MiB.
+    /// Memory in MiB.
     ram: u64,
 }
 
@@ -29,24 +29,25 @@ const MODELS: [(&str, (u16, u16)); 7] = [
     ("neoverse-n2", (10, 0)),
 ];
 
-/// Of so many cases in a hundred the CPU is another than the source's.
+/// Percentage of cases whose CPU differs from the source's.
 const OTHER_CPU_PERCENT: usize = 15;
 
-/// The first and second number of `10.0`.
+/// Parses the first and second number of `10.0`.
 pub(crate) fn parse_version(version: &str) -> Option<(u16, u16)> {
     let (major, minor) = version.split_once('.')?;
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
 impl TargetMachine {
-    /// For that stream in a QEMU of that series: the stream's machine type and CPU model, or its own where it has not got those.
+    /// Returns the machine for a stream in a QEMU of this series: the stream's machine type and CPU
+    /// model, or substitutes if the QEMU lacks them.
     pub(crate) fn for_source(source: &Source, series: &str) -> Option<Self> {
         let stream = &source.stream;
         let version = parse_version(series)?;
-        let kind = stream.machine()?;
-        let needed = kind.strip_prefix("virt-").and_then(parse_version)?;
-        let mut machine = if needed <= version {
-            kind.to_owned()
+        let machine_type = stream.machine()?;
+        let required = machine_type.strip_prefix("virt-").and_then(parse_version)?;
+        let mut machine = if required <= version {
+            machine_type.to_owned()
         } else {
             format!("virt-{series}")
         };
@@ -58,16 +59,19 @@ impl TargetMachine {
             machine += ",gic-version=3";
         }
         let ram = stream.ram_blocks().iter().map(|block| block.length).max()?;
-        let named = |(model, since): &(&'static str, (u16, u16))| {
+        let named_model = |(model, since): &(&'static str, (u16, u16))| {
             let (_, short) = model.split_once('-').unwrap_or(("", model));
-            let written = ["-", "_"].map(|before| format!("{before}{short}"));
-            (written.iter().any(|it| source.name.contains(it)) && *since <= version)
+            let spellings = ["-", "_"].map(|separator| format!("{separator}{short}"));
+            (spellings
+                .iter()
+                .any(|spelling| source.name.contains(spelling))
+                && *since <= version)
                 .then_some(*model)
         };
         let cpu = if source.name.contains("a15") {
             "cortex-a15"
         } else {
-            MODELS.iter().find_map(named).unwrap_or("cortex-a57")
+            MODELS.iter().find_map(named_model).unwrap_or("cortex-a57")
         };
         Some(Self {
             machine,
@@ -77,13 +81,14 @@ impl TargetMachine {
         })
     }
 
-    /// Whether the QEMU has the stream's own machine type, so that it would take the whole stream.
+    /// Returns `true` if the QEMU has the stream's machine type, so that it accepts the whole
+    /// stream.
     pub(crate) fn has_machine_of(&self, source: &Source) -> bool {
         let machine = self.machine.split(',').next();
         source.stream.machine() == machine
     }
 
-    /// Now and then with another CPU model.
+    /// Replaces the CPU model in some cases.
     pub(crate) fn with_random_cpu(mut self, random: &mut Random, series: &str) -> Self {
         if self.cpu != "cortex-a15" && random.chance(OTHER_CPU_PERCENT) {
             let has = |(model, since): &(&'static str, (u16, u16))| {
@@ -95,14 +100,14 @@ impl TargetMachine {
         self
     }
 
-    /// The command line.
+    /// Returns the command line.
     pub(crate) fn command(&self, program: &Path) -> Vec<OsString> {
         let mut command = vec![program.as_os_str().to_owned()];
         command.extend(self.arguments().split(' ').map(OsString::from));
         command
     }
 
-    /// The command line without the program.
+    /// Returns the command line without the program.
     pub(crate) fn arguments(&self) -> String {
         let Self {
             machine,

@@ -1,7 +1,7 @@
-//! Costs of two builds that no other program on the machine changes: instructions, allocations, system
-//! calls, bytes read.
+//! Costs of two builds that do not depend on other load of the machine: instructions, allocations,
+//! system calls, bytes read.
 //!
-//! | count | from |
+//! | count | source |
 //! |---|---|
 //! | instructions | `valgrind --tool=callgrind`, "Collected" |
 //! | allocations | `valgrind --tool=memcheck`, "total heap usage" |
@@ -15,17 +15,18 @@ use std::process::{Command, Stdio};
 
 use crate::runs::{self, Run};
 
-/// The most that a count may grow, in percent of the old build's.
+/// Limit for the growth of a count, in percent of the old build's.
 const MAX_PERCENT: u64 = 105;
 
-/// The names of the counts, in the order in which [`count`] returns them.
+/// Names of the counts, in the order in which [`count`] returns them.
 const COUNTS: [&str; 4] = ["instructions", "allocations", "system calls", "bytes read"];
 
-/// Compares the counts of `old` and `new`, prints each with its ratio, and returns the number of those
-/// that did not grow beyond the limit, and of those that did.
+/// Compares the counts of `old` and `new`, and prints each with its ratio. Returns the number of
+/// counts within the limit, and the number beyond it.
 ///
 /// # Errors
-/// If a stream cannot be unpacked, or valgrind or strace cannot be started or says something unexpected.
+/// If a stream cannot be unpacked, or valgrind or strace cannot be started or prints unexpected
+/// output.
 pub(crate) fn compare(old: &Path, new: &Path, streams: &[PathBuf]) -> io::Result<(usize, usize)> {
     let folder = tempfile::tempdir()?;
     let (mut within, mut beyond) = (0, 0);
@@ -39,7 +40,7 @@ pub(crate) fn compare(old: &Path, new: &Path, streams: &[PathBuf]) -> io::Result
             println!("{}", run.arguments().join(" "));
             let (old, new) = (count(old, &run)?, count(new, &run)?);
             for ((name, old), new) in COUNTS.iter().zip(old).zip(new) {
-                // A handful of system calls more is no trend.
+                // A few more system calls are not a trend.
                 let is_within = new * 100 <= old * MAX_PERCENT || new - old.min(new) <= 4;
                 let mark = if is_within {
                     ""
@@ -58,7 +59,7 @@ pub(crate) fn compare(old: &Path, new: &Path, streams: &[PathBuf]) -> io::Result
     Ok((within, beyond))
 }
 
-/// Chooses a recorded host with the CPU model that the stream's name tells.
+/// Returns a recorded host with the CPU model in the stream's name.
 fn host_of(stream: &str) -> &'static str {
     if stream.contains("max") {
         "linux-7.3.4/max"
@@ -67,7 +68,7 @@ fn host_of(stream: &str) -> &'static str {
     }
 }
 
-/// Counts what one run of `binary` costs, as [`COUNTS`] names it.
+/// Counts the costs of one run of `binary`, in the order of [`COUNTS`].
 fn count(binary: &Path, run: &Run) -> io::Result<[u64; 4]> {
     let callgrind = [
         "valgrind",
@@ -88,7 +89,7 @@ fn count(binary: &Path, run: &Run) -> io::Result<[u64; 4]> {
     ])
 }
 
-/// Runs the command under another program, and returns what both print on standard error.
+/// Runs the command under another program, and returns the standard error of both.
 fn stderr(wrapper: &[&str], binary: &Path, run: &Run) -> io::Result<String> {
     let folder = tempfile::tempdir()?;
     let output = Command::new(wrapper[0])

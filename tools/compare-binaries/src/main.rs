@@ -1,13 +1,12 @@
 //! `cargo xtask compare-binaries`: runs two builds of `cpreg` on the same inputs.
 //!
-//! | file | what it compares |
+//! | file | content |
 //! |---|---|
-//! | [`outputs`] | exit status, standard output, standard error and every byte of every written file |
-//! | [`contents`] | the contents of JSON, whatever its members are called |
+//! | [`outputs`] | exit status, standard output, standard error and the bytes of written files |
 //! | [`counts`] | instructions, allocations, system calls and bytes read |
-//! | [`runs`] | nothing: lists the runs |
+//! | [`runs`] | list of the runs |
 //!
-//! Used to show that a change of the code's structure changes no answer and costs nothing.
+//! Shows that a change of the code's structure changes no output and costs nothing.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
@@ -35,31 +34,28 @@ struct Arguments {
 enum Comparison {
     /// Compares what the builds print and write
     Outputs {
-        /// The build whose answers are expected
+        /// Build whose output is the reference
         old: PathBuf,
-        /// The build under test
+        /// Build under test
         new: PathBuf,
-        /// A folder of streams (*.stream.xz), searched with its subfolders; may be repeated
+        /// Folder of streams (*.stream.xz), searched recursively (repeatable)
         #[arg(long, default_value = "tests/fixtures")]
         streams: Vec<PathBuf>,
-        /// A folder of texts with error lines (*.txt, *.log) for `explain`; may be repeated
+        /// Folder of texts with error lines (*.txt, *.log) for `explain` (repeatable)
         #[arg(long, default_value = "docs/examples")]
         logs: Vec<PathBuf>,
-        /// A destination by name; may be repeated
+        /// Name of a destination (repeatable)
         #[arg(long = "host", default_values_t = runs::HOSTS.map(str::to_owned))]
         hosts: Vec<String>,
-        /// Compares exit status, contents of JSON and written files; names and sentences may differ
-        #[arg(long)]
-        contents: bool,
-        /// Runs at a time
+        /// Number of runs at a time
         #[arg(long, default_value_t = thread::available_parallelism().map_or(1, usize::from))]
         jobs: usize,
     },
     /// Compares instructions, allocations, system calls and bytes read (needs valgrind and strace)
     Counts {
-        /// The build that sets the baseline
+        /// Build of the baseline
         old: PathBuf,
-        /// The build under test
+        /// Build under test
         new: PathBuf,
         /// Recorded streams (*.stream.xz)
         #[arg(required = true)]
@@ -80,7 +76,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Returns the number of runs that are alike, and of those that are not.
+/// Returns the number of equal runs, and the number of different ones.
 fn run(comparison: Comparison) -> io::Result<(usize, usize)> {
     match comparison {
         Comparison::Outputs {
@@ -124,7 +120,7 @@ fn run(comparison: Comparison) -> io::Result<(usize, usize)> {
     }
 }
 
-/// Lists the files below `folders` whose names end in one of `suffixes`, in the order of their names.
+/// Returns the files below `folders` with one of these `suffixes`, ordered by name.
 fn files(folders: &[PathBuf], suffixes: &[&str]) -> io::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     let mut folders = folders.to_vec();

@@ -1,4 +1,4 @@
-//! Answers of two builds: exit status, standard output, standard error, and the file that a run writes.
+//! Outputs of two builds: exit status, standard output, standard error, and the written file.
 
 use std::fs;
 use std::io;
@@ -27,17 +27,12 @@ pub(crate) enum Rule {
     Contents,
 }
 
-/// Compares the answers of `old` and `new` to every run, `jobs` runs at a time, and prints those that differ.
+/// Compares the outputs of `old` and `new` for every run, `jobs` runs at a time, and prints those
+/// that differ.
 ///
 /// # Errors
-/// If a build cannot be started, or a file that it wrote cannot be read.
-pub(crate) fn compare(
-    old: &Path,
-    new: &Path,
-    runs: &[Run],
-    jobs: usize,
-    rule: Rule,
-) -> io::Result<Tally> {
+/// If a build cannot be started, or a written file cannot be read.
+pub(crate) fn compare(old: &Path, new: &Path, runs: &[Run], jobs: usize) -> io::Result<Tally> {
     let queue = Mutex::new(runs.iter());
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {
@@ -91,13 +86,13 @@ fn compare_queue(
     }
 }
 
-/// Everything that a run of the command leaves behind.
+/// Output of a run of the command.
 #[derive(Debug, PartialEq, Eq)]
 struct RunOutput {
     status: Option<i32>,
     stdout: Vec<u8>,
     stderr: Vec<u8>,
-    /// The file that the run was told to write, if it wrote one.
+    /// Content of the written file, if there is one.
     output: Option<Vec<u8>>,
 }
 
@@ -167,7 +162,7 @@ impl RunOutput {
     }
 }
 
-/// Describes the first line in which two texts differ.
+/// Describes the first different line of two texts.
 fn first_difference(old: &[u8], new: &[u8]) -> String {
     let old = String::from_utf8_lossy(old);
     let new = String::from_utf8_lossy(new);

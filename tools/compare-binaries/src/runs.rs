@@ -1,8 +1,8 @@
-//! The runs that are compared: which commands on which inputs.
+//! List of the compared runs: commands and their inputs.
 
 use std::path::{Path, PathBuf};
 
-/// The destinations if no others are named: five kernels, two CPU models.
+/// Default destinations: five kernels, two CPU models.
 pub(crate) const HOSTS: [&str; 5] = [
     "linux-5.10.223/neoverse-n1",
     "linux-6.1.176/max",
@@ -11,10 +11,10 @@ pub(crate) const HOSTS: [&str; 5] = [
     "linux-7.3.4/max",
 ];
 
-/// The name of the file that `convert` writes, in the folder of its run.
+/// Name of the file that `convert` writes, in the folder of its run.
 pub(crate) const OUTPUT: &str = "output.stream";
 
-/// Registers for `explain`: of every kind that it treats in its own way.
+/// Registers for `explain`, of every kind that it treats differently.
 const REGISTERS: [&str; 12] = [
     "TCR2_EL1",
     "PIR_EL1",
@@ -50,7 +50,7 @@ impl Run {
     }
 }
 
-/// Lists every run on these inputs.
+/// Returns every run on these inputs.
 pub(crate) fn all(streams: &[PathBuf], logs: &[PathBuf], hosts: &[String]) -> Vec<Run> {
     let mut runs = vec![Run::new(&["hosts"]), Run::new(&["tolerances"])];
     for export in ["qemu", "firecracker", "json"] {
@@ -82,7 +82,7 @@ pub(crate) fn all(streams: &[PathBuf], logs: &[PathBuf], hosts: &[String]) -> Ve
     runs
 }
 
-/// Lists the runs whose cost is compared, on one unpacked stream.
+/// Returns the runs whose cost is compared, on one unpacked stream.
 pub(crate) fn cost_runs(stream: &Path, host: &str) -> Vec<Run> {
     let stream = &path_text(stream);
     let accept = ["convert", "--accept", "medium", "--to", host, "-o", OUTPUT];
@@ -111,7 +111,7 @@ fn add_stream_runs(stream: &str, hosts: &[String], runs: &mut Vec<Run>) {
     }
 }
 
-/// Adds a run for people and one for programs.
+/// Adds a run with text output and one with JSON output.
 fn add_text_and_json(words: &[&str], runs: &mut Vec<Run>) {
     runs.push(Run::new(words));
     runs.push(Run::new(&[words, &["--format", "json"]].concat()));

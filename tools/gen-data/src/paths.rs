@@ -1,4 +1,4 @@
-//! The repository.
+//! Path of the repository.
 
 use std::path::Path;
 

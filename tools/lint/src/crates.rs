@@ -1,18 +1,18 @@
-//! The crates of the workspace and what each may use.
+//! Crates of the workspace, and their allowed dependencies.
 
 use crate::result::Finding;
 use crate::workspace::{Package, Workspace};
 
-/// What a crate may use of the workspace.
+/// Allowed dependencies of a crate within the workspace.
 struct CrateRule {
     name: &'static str,
-    /// In `[dependencies]` and `[build-dependencies]`.
+    /// Dependencies in `[dependencies]` and `[build-dependencies]`.
     dependencies: &'static [&'static str],
-    /// In `[dev-dependencies]`, besides those.
+    /// Additional dependencies in `[dev-dependencies]`.
     dev_dependencies: &'static [&'static str],
 }
 
-/// Every crate. A crate uses only crates above it.
+/// All crates. A crate depends only on crates above it.
 const TABLE: &[CrateRule] = &[
     CrateRule {
         name: "cpreg",
@@ -159,7 +159,7 @@ const TABLE: &[CrateRule] = &[
     },
 ];
 
-/// Crates that use nothing but `core` and `alloc`, outside their tests.
+/// Crates that use only `core` and `alloc`, outside their tests.
 const CRATES_WITHOUT_DEPENDENCIES: &[&str] = &["cpreg"];
 
 /// Compares the dependencies of every crate with the table.

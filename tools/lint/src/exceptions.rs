@@ -1,6 +1,6 @@
 //! Files that are excepted from a check, each with the reason.
 
-/// Files that a program writes: they may be long, and a table may name what uses it.
+/// Generated files. They may be long, and a table may name its users.
 pub(crate) const GENERATED_FILES: &[(&str, &str)] = &[
     (
         "crates/cpreg/src/register/tables.rs",
@@ -12,5 +12,5 @@ pub(crate) const GENERATED_FILES: &[(&str, &str)] = &[
     ),
 ];
 
-/// Files by hand that are longer than others may be.
+/// Handwritten files that may be longer than others.
 pub(crate) const LONG_FILES: &[(&str, &str)] = &[];

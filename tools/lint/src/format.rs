@@ -1,8 +1,8 @@
 //! rustfmt formats every file.
 //!
-//! rustfmt leaves an expression or item as it is, and says nothing, if a line in it cannot be
-//! made short enough. So each file is given to it with the indentation of its code taken away:
-//! what differs from the file afterwards is what rustfmt left alone.
+//! rustfmt silently leaves an expression or item unchanged if it cannot make one of its lines short
+//! enough. So this check formats each file without the indentation of its code. The parts that
+//! differ from the file afterwards are those that rustfmt left unchanged.
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -23,7 +23,7 @@ use crate::exceptions::GENERATED_FILES;
 use crate::result::{Finding, Result};
 use crate::workspace::Workspace;
 
-/// Finds the files of which rustfmt leaves a part as it is.
+/// Finds the files of which rustfmt leaves a part unchanged.
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut files = workspace.rust_files()?;
     files.retain(|path| {
@@ -69,13 +69,13 @@ fn check_files<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Res
     Ok(findings)
 }
 
-/// Returns the first line of each part of `text` that rustfmt leaves as it is.
+/// Returns the first line of each part of `text` that rustfmt leaves unchanged.
 fn unformatted_lines(root: &Path, text: &str) -> Result<Vec<usize>> {
     let formatted = format(root, &strip_indentation(text)?)?;
     let mut lines = Vec::new();
     let mut is_within = false;
-    // Only indentation was taken away, so formatting changes no number of lines; if it does, all
-    // that follows differs.
+    // Only indentation was removed, so formatting keeps the number of lines. If it does not, all
+    // later lines differ.
     for (index, line) in text.lines().enumerate() {
         let is_same = formatted.lines().nth(index) == Some(line);
         if !is_same && !is_within {
@@ -111,7 +111,7 @@ fn format(root: &Path, text: &str) -> Result<String> {
     Ok(String::from_utf8(output.stdout)?)
 }
 
-/// Takes away the indentation of all lines that rustfmt is expected to indent.
+/// Removes the indentation of all lines that rustfmt is expected to indent.
 fn strip_indentation(text: &str) -> Result<String> {
     let mut kept = KeptLines::default();
     let tokens: TokenStream = text.parse().map_err(|error| format!("not Rust: {error}"))?;
@@ -152,7 +152,7 @@ impl KeptLines {
 
 impl<'ast> Visit<'ast> for KeptLines {
     fn visit_item_macro(&mut self, item: &'ast ItemMacro) {
-        // Definitions of macros rustfmt formats in part.
+        // rustfmt formats definitions of macros only in part.
         if item.ident.is_some() {
             self.add(item.span());
         } else {
@@ -172,8 +172,7 @@ impl<'ast> Visit<'ast> for KeptLines {
     }
 }
 
-/// Returns the expressions among the arguments of a macro, if they are such that rustfmt formats
-/// them.
+/// Returns the expressions among the arguments of a macro, if rustfmt formats them.
 fn arguments(call: &Macro) -> Option<Vec<Expr>> {
     if matches!(call.delimiter, MacroDelimiter::Brace(_)) {
         return None;
@@ -188,7 +187,7 @@ fn arguments(call: &Macro) -> Option<Vec<Expr>> {
         }
         Ok(arguments)
     };
-    // As in `vec![0; 4]`.
+    // An example is `vec![0; 4]`.
     let repeat = |input: ParseStream<'_>| {
         let value = input.parse()?;
         input.parse::<Token![;]>()?;
@@ -198,7 +197,7 @@ fn arguments(call: &Macro) -> Option<Vec<Expr>> {
     list.or_else(|_| repeat.parse2(call.tokens.clone())).ok()
 }
 
-/// Parses what rustfmt takes for one argument of a macro.
+/// Parses an expression that rustfmt accepts as one argument of a macro.
 fn parse_argument(input: ParseStream<'_>) -> syn::Result<Option<Expr>> {
     type Parse = fn(ParseStream<'_>) -> syn::Result<Option<Expr>>;
     let parsers: [Parse; 3] = [

@@ -1,4 +1,4 @@
-//! No file of more than [`MAX_FILE_LINES`] lines.
+//! Limit of [`MAX_FILE_LINES`] lines for every file.
 
 use std::fs;
 use std::path::PathBuf;
@@ -7,10 +7,10 @@ use crate::exceptions::{GENERATED_FILES, LONG_FILES};
 use crate::result::{Finding, Result};
 use crate::workspace::Workspace;
 
-/// Lines that a file may have.
+/// Maximum number of lines of a file.
 const MAX_FILE_LINES: usize = 600;
 
-/// Finds the Rust files that are too long, and the exceptions that no file needs.
+/// Finds the Rust files that are too long, and unnecessary exceptions.
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut lengths = Vec::new();
     for path in workspace.rust_files()? {

@@ -1,9 +1,8 @@
-//! `cargo xtask lint`: what must hold for the sources as a whole.
+//! `cargo xtask lint`: checks of the sources as a whole.
 //!
 //! | module | check |
 //! |---|---|
-//! | [`comments`] | width of comments, beginning of doc comments |
-//! | [`crates`] | what each crate may use |
+//! | [`crates`] | allowed dependencies of each crate |
 //! | [`cycles`] | no import circle between files of a crate |
 //! | [`format`](mod@format) | rustfmt formats every file |
 //! | [`length`] | no file of more than 600 lines |
@@ -11,9 +10,9 @@
 //! | [`tools`] | rustfmt, clippy, rustdoc, spelling, licences and sources |
 //! | [`words`] | phrases that no message and no document has |
 //!
-//! All checks run, whatever the ones before found. [`exceptions`] lists excepted files.
+//! All checks run, even after a failure. [`exceptions`] lists excepted files.
 #![forbid(unsafe_code)]
-// Its findings are for the person who started it.
+// The findings are printed for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod comments;
@@ -58,7 +57,7 @@ const CHECKS: [Check; 12] = [
 /// Checks the sources of this workspace.
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The checks to run; all of them if none is named
+    /// Checks to run (default: all)
     #[arg(value_name = "CHECK", value_parser = PossibleValuesParser::new(CHECKS.map(|(name, _)| name)))]
     checks: Vec<String>,
 }

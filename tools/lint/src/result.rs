@@ -1,7 +1,7 @@
-//! Answers of the checks.
+//! Results of the checks.
 
-/// What a check found, or why it has no answer.
+/// Findings of a check, or the reason why it could not run.
 pub(crate) use wheels::Result;
 
-/// A line for the person who started the check.
+/// A line for the user of the check.
 pub(crate) type Finding = String;

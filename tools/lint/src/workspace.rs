@@ -10,7 +10,7 @@ use serde::Deserialize;
 
 use crate::result::Result;
 
-/// The workspace.
+/// Workspace of this program.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Workspace {
     pub(crate) packages: Vec<Package>,
@@ -51,10 +51,10 @@ impl Dependency {
 }
 
 impl Workspace {
-    /// Reads the workspace that this program belongs to.
+    /// Reads the workspace of this program.
     ///
     /// # Errors
-    /// If cargo fails or its answer cannot be read.
+    /// If cargo fails or its output cannot be parsed.
     pub(crate) fn read() -> Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
         let output = cargo()
@@ -88,7 +88,7 @@ impl Workspace {
             let path = entry.path();
             let is_hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
             if entry.file_type().map_err(unreadable)?.is_dir() {
-                // Build folders, of the fuzz targets too.
+                // Build folders, including those of the fuzz targets.
                 if !is_hidden && path != self.target && entry.file_name() != "target" {
                     self.add_rust_files(&path, files)?;
                 }

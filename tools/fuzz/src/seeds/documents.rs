@@ -1,4 +1,4 @@
-//! Documents and messages.
+//! Seeds of documents and messages.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,10 @@ use wheels::Result;
 
 use super::seed::Seed;
 
-/// Registers of each guest that a seed keeps.
+/// Number of registers of each guest that a seed keeps.
 const MAX_REGISTERS: usize = 24;
 
-/// Returns recorded hosts, of which little is left.
+/// Returns recorded hosts with few registers.
 fn hosts() -> Result<Vec<HostRecord>> {
     let history = HostIndex::built_in()?;
     let shortened = history.hosts().into_iter().map(|host| {
@@ -23,7 +23,7 @@ fn hosts() -> Result<Vec<HostRecord>> {
             record.guests.pop_last();
         }
         for guest in record.guests.values_mut() {
-            // Some from everywhere, so that all classes are there.
+            // The registers are spread over the list, so that all classes occur.
             let step = guest.registers.len().div_ceil(MAX_REGISTERS).max(1);
             guest.registers = guest.registers.iter().step_by(step).cloned().collect();
         }

@@ -1,7 +1,7 @@
-//! First inputs of the fuzz targets, out of the recorded fixtures.
+//! Seeds of the fuzz targets, from the recorded fixtures.
 //!
-//! They are made anew before each run and not checked in. Streams leave their RAM out, so that the
-//! fuzzer changes what is parsed and not pages.
+//! The seeds are rebuilt before each run and not checked in. Streams have no RAM, so that the
+//! fuzzer changes parsed bytes and not pages.
 
 mod documents;
 mod seed;
@@ -14,13 +14,13 @@ use wheels::Result;
 use self::seed::Seed;
 use crate::run::Folders;
 
-/// What the names of made inputs begin with; the others in a corpus were found by the fuzzer.
+/// Prefix of the names of seeds. The fuzzer found the other inputs of a corpus.
 const PREFIX: &str = "seed-";
 
-/// Makes the seeds of these targets.
+/// Builds the seeds of these targets.
 ///
 /// # Errors
-/// If a fixture cannot be read, a seed cannot be written, or a target is not known here.
+/// If a fixture cannot be read, a seed cannot be written, or a target is unknown.
 pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
     let streams = streams::recorded_streams(&folders.root)?;
     for name in names {
@@ -45,7 +45,7 @@ pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
     Ok(())
 }
 
-/// Writes the seeds of one target in place of those of an earlier time.
+/// Replaces the seeds of one target.
 fn write(folders: &Folders, name: &str, seeds: &[Seed]) -> Result<()> {
     let folder = folders.corpus(name);
     fs::create_dir_all(&folder)?;

@@ -1,4 +1,4 @@
-//! One input.
+//! Type of a seed.
 
 /// An input for a fuzz target.
 pub(super) type Seed = Vec<u8>;

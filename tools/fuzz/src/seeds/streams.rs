@@ -1,4 +1,4 @@
-//! Streams, and what is made of them.
+//! Seeds of streams and their derivatives.
 
 use std::fs::{self, File};
 use std::io::{BufReader, Read as _};
@@ -18,19 +18,20 @@ const FOLDERS: [&str; 3] = [
     "tests/fixtures/tcg",
 ];
 
-/// Bytes of the longest recorded stream that is unpacked; one with `mapped-ram` has 200 MB.
+/// Maximum length in bytes of a recorded stream that is unpacked. One with `mapped-ram` has 200 MB.
 const MAX_STREAM_LEN: u64 = 4 << 20;
 
-/// Bytes of the longest seed. The fuzzer tries more short inputs than long ones in the same time.
+/// Maximum length of a seed in bytes. The fuzzer tries more short inputs than long ones in the same
+/// time.
 const MAX_SEED_LEN: usize = 48 << 10;
 
-/// Number of registers of which a short stream keeps one.
+/// Divisor for the number of registers in a short stream.
 const KEPT_REGISTER_INTERVAL: usize = 16;
 
-/// Bytes of RAM that a seed begins with, where it has any.
+/// Bytes of RAM at the beginning of a seed, if it has RAM.
 const RAM_LEN: usize = 24 << 10;
 
-/// Returns recorded streams without their RAM, and each with its vCPUs alone, which is short.
+/// Returns recorded streams without their RAM, and short ones with only the vCPUs.
 pub(super) fn recorded_streams(root: &Path) -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
     for whole in unpack_streams(root)? {
@@ -45,7 +46,7 @@ pub(super) fn recorded_streams(root: &Path) -> Result<Vec<Seed>> {
     Ok(seeds)
 }
 
-/// Returns a stream without RAM and without devices other than its vCPUs, described.
+/// Returns a stream without RAM and without devices other than its vCPUs, with a description.
 fn vcpus(whole: &Seed, stream: &Stream) -> Result<Seed> {
     let sections = stream.sections().iter().enumerate();
     let others = sections.filter(|(_, section)| !is_kept(&section.name));
@@ -69,7 +70,7 @@ fn vcpus(whole: &Seed, stream: &Stream) -> Result<Seed> {
     reduce_registers(&short)
 }
 
-/// Returns a stream of which each vCPU has some registers only.
+/// Returns a stream whose vCPUs have only some of their registers.
 fn reduce_registers(whole: &Seed) -> Result<Seed> {
     let stream = Stream::open_by_description(whole)?;
     let mut vm = stream.vm()?;
@@ -89,11 +90,11 @@ fn is_kept(section: &str) -> bool {
     ["cpu", "cpu_common", "globalstate"].contains(&section)
 }
 
-/// Returns streams with RAM: all kinds of records, and the device state behind.
+/// Returns streams with RAM: all kinds of records, followed by the device state.
 pub(super) fn streams_with_ram(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
     let mut seeds = streams.to_vec();
     for whole in unpack_streams(root)? {
-        // Cut inside RAM.
+        // The cut is inside RAM.
         let part = &whole[..whole.len().min(RAM_LEN)];
         if !seeds.iter().any(|seed| seed == part) {
             seeds.push(part.to_vec());
@@ -102,7 +103,7 @@ pub(super) fn streams_with_ram(root: &Path, streams: &[Seed]) -> Result<Vec<Seed
     Ok(seeds)
 }
 
-/// Returns streams behind the length of the pieces in which they flow.
+/// Returns streams prefixed with the length of the pieces in which they are fed.
 pub(super) fn chunked_streams(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
     let seeds = streams_with_ram(root, streams)?.into_iter();
     let sizes = [0, 8, 60, 255].into_iter().cycle();
@@ -112,7 +113,7 @@ pub(super) fn chunked_streams(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>
         .collect())
 }
 
-/// Returns streams behind changes of their state.
+/// Returns streams prefixed with changes of their state.
 pub(super) fn edits(streams: &[Seed]) -> Vec<Seed> {
     let changes = (0..5_u8).cycle().zip((0..=255_u8).cycle());
     streams

@@ -1,21 +1,25 @@
-//! `cargo xtask compare-hosts RECORDS TABLES [PROBES]`: what `cpreg probe kvm` recorded against independent tables of the same hosts.
+//! `cargo xtask compare-hosts RECORDS TABLES [PROBES]`: compares records of `cpreg probe kvm` with
+//! independent tables of the same hosts.
 //!
-//! | compared | how |
+//! | compared | criterion |
 //! |---|---|
-//! | which registers are listed | by id |
-//! | values at reset | as they are; KVM's reset poison and counters, which are no values, by name: that both have them |
-//! | writing back what was read | the errno |
-//! | writable bits | whether the kernel tells, and the masks |
-//! | values that were tried | errno and what was read then, for those that both tried; the others are counted; of counters none |
+//! | listed registers | ids |
+//! | values at reset | equal values; KVM's reset poison and counters are not values and must occur
+//! on both sides |
+//! | writing back the value read | the errno |
+//! | writable bits | presence of masks, and the masks |
+//! | tried values | errno and value read back, for values that both tried; others are counted; none
+//! for counters |
 //!
-//! A difference that is understood stands in [`EXPLAINED_DIFFERENCES`] with its reason, and is no failure.
+//! [`EXPLAINED_DIFFERENCES`] lists differences with a known reason, which are not failures.
 //!
-//! Each difference is listed once, with how many guests it is about. `--as-records RECORDS TABLES [PROBES]` writes the tables as
-//! recorded hosts, as far as they tell: to look at them with `cpreg show` and `cpreg diff`.
+//! Each difference is printed once, with the number of its guests. `--as-records RECORDS TABLES
+//! [PROBES]` writes the tables as recorded hosts, as far as possible, for `cpreg show` and `cpreg
+//! diff`.
 //!
-//! | file | what lives there |
+//! | file | content |
 //! |---|---|
-//! | [`tables`] | the tables' format |
+//! | [`tables`] | format of the tables |
 
 mod tables;
 
@@ -32,7 +36,7 @@ use crate::error::Result;
 use crate::hosts;
 use tables::{Probes, Table};
 
-/// Compares, and fails if anything differs.
+/// Compares records and tables, and fails if anything differs.
 pub(crate) fn run(
     as_records: bool,
     records: &Path,
@@ -53,13 +57,14 @@ pub(crate) fn run(
     }
 }
 
-/// The recorded host that a table is of. What was asked to run in a mode that its kernel does not know runs without it, and is recorded so.
+/// Returns the record of a table's host. A host whose kernel does not support the requested mode is
+/// recorded without it.
 fn record_of<'r>(records: &'r BTreeMap<String, HostRecord>, host: &str) -> Option<&'r HostRecord> {
     let without_mode = || records.get(host.split_once('+')?.0);
     records.get(host).or_else(without_mode)
 }
 
-/// The set that values were tried with.
+/// Feature set of the tried values.
 const PROBED_SET: &str = "all";
 
 fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> Result<()> {
@@ -71,7 +76,7 @@ fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> 
             capabilities: table.capabilities.clone(),
             guests: BTreeMap::new(),
         });
-        // On a CPU without SVE `all` is `pmu` again.
+        // On a CPU without SVE, `all` is the same as `pmu`.
         if record.guests.contains_key(&table.features) {
             continue;
         }
@@ -96,7 +101,7 @@ fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> 
     Ok(())
 }
 
-/// Differences whose reason was found: which kind, what differs, and why.
+/// Differences with a known reason: kind, difference, reason.
 const EXPLAINED_DIFFERENCES: [(&str, &str, &str); 1] = [(
     "at reset",
     "PMOVSSET_EL0: 0x0 in the tables, 0x8000001e in the records",
@@ -104,22 +109,22 @@ const EXPLAINED_DIFFERENCES: [(&str, &str, &str); 1] = [(
      a45f41d754e0 and without f2aeb7bbd574 (6.12 here); cpreg reads all before it writes any",
 )];
 
-/// A difference, and the guests that it is about.
+/// A difference, with its guests.
 type Differences = BTreeMap<(&'static str, String), Vec<String>>;
 
-/// What came out.
+/// Result of a comparison.
 #[derive(Debug, Default)]
 struct Comparison {
     differences: Differences,
-    /// Those that are understood.
+    /// Explained differences.
     explained_differences: Differences,
-    /// What only one side has, which is no difference.
+    /// Entries that only one side has, which are not differences.
     one_sided: Differences,
     guests: usize,
     registers: usize,
     masks: usize,
     trials: usize,
-    /// Registers whose values were not compared, since both sides have none.
+    /// Registers whose values were not compared, since neither side has a value.
     exempt: BTreeSet<(&'static str, RegisterId)>,
 }
 
@@ -131,24 +136,24 @@ impl Comparison {
     ) -> Self {
         let mut comparison = Self::default();
         for table in tables {
-            let place = format!("{}/{}", table.host, table.features);
+            let guest_name = format!("{}/{}", table.host, table.features);
             let Some(record) = record_of(records, &table.host) else {
                 comparison.add_one_sided("hosts", "only in the tables", &table.host);
                 continue;
             };
-            for what in identity(record, table) {
-                comparison.add_difference("identity", what, &place);
+            for description in identity(record, table) {
+                comparison.add_difference("identity", description, &guest_name);
             }
             let Some(own) = record.guests.get(&table.features) else {
-                comparison.add_one_sided("guests", "only in the tables", &place);
+                comparison.add_one_sided("guests", "only in the tables", &guest_name);
                 continue;
             };
             comparison.guests += 1;
-            comparison.compare_guest(own, &table.guest, &place);
+            comparison.compare_guest(own, &table.guest, &guest_name);
             if table.set == PROBED_SET
-                && let Some(tried) = probes.get(&table.host)
+                && let Some(host_probes) = probes.get(&table.host)
             {
-                comparison.compare_trials(own, tried, &place);
+                comparison.compare_trials(own, host_probes, &guest_name);
             }
         }
         for (host, record) in records {
@@ -159,34 +164,47 @@ impl Comparison {
             }
             for features in record.guests.keys() {
                 if of_host().all(|table| table.features != *features) {
-                    let place = format!("{host}/{features}");
-                    comparison.add_one_sided("guests", "only in the records", &place);
+                    let guest_name = format!("{host}/{features}");
+                    comparison.add_one_sided("guests", "only in the records", &guest_name);
                 }
             }
         }
         comparison
     }
 
-    fn add_difference(&mut self, kind: &'static str, what: impl Into<String>, place: &str) {
-        let what = what.into();
-        let explained = EXPLAINED_DIFFERENCES
+    fn add_difference(
+        &mut self,
+        kind: &'static str,
+        description: impl Into<String>,
+        guest_name: &str,
+    ) {
+        let description = description.into();
+        let is_explained = EXPLAINED_DIFFERENCES
             .iter()
-            .any(|it| (it.0, it.1) == (kind, &*what));
-        let differences = if explained {
+            .any(|(known_kind, known, _)| (*known_kind, *known) == (kind, &*description));
+        let differences = if is_explained {
             &mut self.explained_differences
         } else {
             &mut self.differences
         };
-        let places = differences.entry((kind, what)).or_default();
-        places.push(place.to_owned());
+        let guests = differences.entry((kind, description)).or_default();
+        guests.push(guest_name.to_owned());
     }
 
-    fn add_one_sided(&mut self, kind: &'static str, what: impl Into<String>, place: &str) {
-        let places = self.one_sided.entry((kind, what.into())).or_default();
-        places.push(place.to_owned());
+    fn add_one_sided(
+        &mut self,
+        kind: &'static str,
+        description: impl Into<String>,
+        guest_name: &str,
+    ) {
+        let guests = self
+            .one_sided
+            .entry((kind, description.into()))
+            .or_default();
+        guests.push(guest_name.to_owned());
     }
 
-    fn compare_guest(&mut self, own: &GuestRecord, table: &GuestRecord, place: &str) {
+    fn compare_guest(&mut self, own: &GuestRecord, table: &GuestRecord, guest_name: &str) {
         let by_id = |guest: &GuestRecord| -> BTreeMap<RegisterId, RegisterRecord> {
             let registers = guest.registers.iter().cloned();
             registers.map(|register| (register.id, register)).collect()
@@ -194,65 +212,70 @@ impl Comparison {
         let (own_registers, table_registers) = (by_id(own), by_id(table));
         for id in own_registers.keys() {
             if !table_registers.contains_key(id) {
-                self.add_difference("listed", format!("{id}: only in the records"), place);
+                self.add_difference("listed", format!("{id}: only in the records"), guest_name);
             }
         }
-        for (id, theirs) in &table_registers {
-            let Some(ours) = own_registers.get(id) else {
-                self.add_difference("listed", format!("{id}: only in the tables"), place);
+        for (id, expected) in &table_registers {
+            let Some(actual) = own_registers.get(id) else {
+                self.add_difference("listed", format!("{id}: only in the tables"), guest_name);
                 continue;
             };
             self.registers += 1;
-            match (&theirs.at_reset, &ours.at_reset) {
+            match (&expected.at_reset, &actual.at_reset) {
                 (AtReset::Poison, AtReset::Poison) => {
                     self.exempt.insert(("poison", *id));
                 }
                 (AtReset::Counter, AtReset::Counter) => {
                     self.exempt.insert(("counters", *id));
                 }
-                (theirs, ours) if theirs == ours => {}
-                (theirs, ours) => {
-                    let what = format!(
+                (expected, actual) if expected == actual => {}
+                (expected, actual) => {
+                    let description = format!(
                         "{id}: {} in the tables, {} in the records",
-                        describe_reset(theirs),
-                        describe_reset(ours)
+                        describe_reset(expected),
+                        describe_reset(actual)
                     );
-                    self.add_difference("at reset", what, place);
+                    self.add_difference("at reset", description, guest_name);
                 }
             }
-            if ours.write_back != theirs.write_back {
-                let what = format!(
+            if actual.write_back != expected.write_back {
+                let description = format!(
                     "{id}: errno {} in the tables, {} in the records",
-                    theirs.write_back, ours.write_back
+                    expected.write_back, actual.write_back
                 );
-                self.add_difference("written back", what, place);
+                self.add_difference("written back", description, guest_name);
             }
         }
         match (&table.writable, &own.writable) {
-            (Some(theirs), Some(ours)) => {
-                let ids: BTreeSet<_> = theirs.keys().chain(ours.keys()).collect();
+            (Some(expected), Some(actual)) => {
+                let ids: BTreeSet<_> = expected.keys().chain(actual.keys()).collect();
                 for id in ids {
                     self.masks += 1;
-                    // A mask of 0 says what no mask says.
+                    // A mask of 0 is the same as no mask.
                     let mask = |masks: &BTreeMap<RegisterId, u64>| {
                         masks.get(id).copied().unwrap_or_default()
                     };
-                    let (theirs, ours) = (mask(theirs), mask(ours));
-                    if theirs != ours {
-                        let what =
-                            format!("{id}: {theirs:#x} in the tables, {ours:#x} in the records");
-                        self.add_difference("writable", what, place);
+                    let (expected, actual) = (mask(expected), mask(actual));
+                    if expected != actual {
+                        let description = format!(
+                            "{id}: {expected:#x} in the tables, {actual:#x} in the records"
+                        );
+                        self.add_difference("writable", description, guest_name);
                     }
                 }
             }
             (None, None) => {}
-            (Some(_), None) => self.add_difference("writable", "masks only in the tables", place),
-            (None, Some(_)) => self.add_difference("writable", "masks only in the records", place),
+            (Some(_), None) => {
+                self.add_difference("writable", "masks only in the tables", guest_name)
+            }
+            (None, Some(_)) => {
+                self.add_difference("writable", "masks only in the records", guest_name)
+            }
         }
     }
 
-    fn compare_trials(&mut self, own: &GuestRecord, tried: &Probes, place: &str) {
-        for (id, trials) in tried {
+    fn compare_trials(&mut self, own: &GuestRecord, probes: &Probes, guest_name: &str) {
+        for (id, trials) in probes {
             if RegisterKind::from_id(*id) == RegisterKind::Counter {
                 self.exempt.insert(("counters", *id));
                 continue;
@@ -260,19 +283,27 @@ impl Comparison {
             let Some(register) = own.registers.iter().find(|register| register.id == *id) else {
                 continue;
             };
-            for theirs in trials {
-                let mut ours = register.trials.iter();
-                let Some(ours) = ours.find(|ours| ours.value == theirs.value) else {
-                    self.add_one_sided("values tried only in the tables", id.to_string(), place);
+            for expected in trials {
+                let mut actual = register.trials.iter();
+                let Some(actual) = actual.find(|actual| actual.value == expected.value) else {
+                    self.add_one_sided(
+                        "values tried only in the tables",
+                        id.to_string(),
+                        guest_name,
+                    );
                     continue;
                 };
                 self.trials += 1;
-                if ours != theirs {
-                    let what = format!(
+                if actual != expected {
+                    let description = format!(
                         "{id}={:#x}: errno {} and reads {:#x} in the tables, {} and {:#x} in the records",
-                        theirs.value, theirs.errno, theirs.read_back, ours.errno, ours.read_back
+                        expected.value,
+                        expected.errno,
+                        expected.read_back,
+                        actual.errno,
+                        actual.read_back
                     );
-                    self.add_difference("tried", what, place);
+                    self.add_difference("tried", description, guest_name);
                 }
             }
         }
@@ -288,22 +319,22 @@ impl Comparison {
             let names: Vec<_> = names.map(|(_, id)| id.to_string()).collect();
             println!("no values on either side ({kind}): {}", names.join(" "));
         }
-        for (_, what, why) in EXPLAINED_DIFFERENCES {
-            println!("understood: {what}: {why}");
+        for (_, description, why) in EXPLAINED_DIFFERENCES {
+            println!("explained: {description}: {why}");
         }
         for (title, differences) in [
             ("not compared", &self.one_sided),
-            ("understood", &self.explained_differences),
+            ("explained", &self.explained_differences),
             ("differences", &self.differences),
         ] {
             println!("\n{title} ({})", differences.len());
-            for ((kind, what), places) in differences {
-                let places_shown: Vec<_> = places.iter().take(3).map(String::as_str).collect();
-                let more = if places.len() > 3 { ", …" } else { "" };
-                let count = places.len();
+            for ((kind, description), guests) in differences {
+                let shown_guests: Vec<_> = guests.iter().take(3).map(String::as_str).collect();
+                let more = if guests.len() > 3 { ", …" } else { "" };
+                let count = guests.len();
                 println!(
-                    "  {kind}  {what}  ×{count} ({}{more})",
-                    places_shown.join(", ")
+                    "  {kind}  {description}  ×{count} ({}{more})",
+                    shown_guests.join(", ")
                 );
             }
         }
@@ -319,32 +350,33 @@ fn describe_reset(at_reset: &AtReset) -> String {
     }
 }
 
-/// What differs in who the host is; of capabilities those that the tables have.
+/// Returns the differences in identity and capabilities. Of capabilities only those in the tables
+/// are compared.
 fn identity(record: &HostRecord, table: &Table) -> Vec<String> {
-    let (ours, theirs) = (&record.identity, &table.identity);
+    let (actual, expected) = (&record.identity, &table.identity);
     let mut differences = Vec::new();
     let midr = |midr: u64| format!("{midr:#x}");
-    for (what, ours, theirs) in [
-        ("release", ours.release.clone(), theirs.release.clone()),
-        ("version", ours.version.clone(), theirs.version.clone()),
-        ("midr", midr(ours.midr), midr(theirs.midr)),
+    for (description, actual, expected) in [
+        ("release", actual.release.clone(), expected.release.clone()),
+        ("version", actual.version.clone(), expected.version.clone()),
+        ("midr", midr(actual.midr), midr(expected.midr)),
         (
             "emulated",
-            ours.emulated.to_string(),
-            theirs.emulated.to_string(),
+            actual.emulated.to_string(),
+            expected.emulated.to_string(),
         ),
     ] {
-        if ours != theirs {
+        if actual != expected {
             differences.push(format!(
-                "{what}: {theirs} in the tables, {ours} in the records"
+                "{description}: {expected} in the tables, {actual} in the records"
             ));
         }
     }
-    for (name, theirs) in &table.capabilities {
-        let ours = record.capabilities.get(name).copied().unwrap_or_default();
-        if ours != *theirs {
+    for (name, expected) in &table.capabilities {
+        let actual = record.capabilities.get(name).copied().unwrap_or_default();
+        if actual != *expected {
             differences.push(format!(
-                "{name}: {theirs} in the tables, {ours} in the records"
+                "{name}: {expected} in the tables, {actual} in the records"
             ));
         }
     }
@@ -405,7 +437,7 @@ mod tests {
         let comparison = Comparison::compare(&records, &[table], &probes);
         let differences = comparison.differences.into_keys();
         differences
-            .map(|(kind, what)| format!("{kind} {what}"))
+            .map(|(kind, description)| format!("{kind} {description}"))
             .collect()
     }
 
@@ -416,7 +448,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_equal_does_not_differ() {
+    fn equal_records_do_not_differ() {
         assert_eq!(compared(|_| ()), [""; 0]);
     }
 

@@ -1,18 +1,23 @@
-//! The independent tables of real KVMs, made by a program in C: what [`super`] compares recorded hosts with.
+//! Independent tables of real KVMs, from a program in C, with which [`super`] compares recorded
+//! hosts.
 //!
-//! The folder of hosts holds `KERNEL.tar.xz`, one for each kernel version, with text files of one directory level:
+//! The folder of hosts holds `KERNEL.tar.xz` for each kernel version, with text files of one
+//! directory level:
 //!
-//! | line | what it says |
+//! | line | content |
 //! |---|---|
-//! | `# UNAME RELEASE BUILD` | the kernel: `uname -r` and `-v` |
-//! | `# CAPS … masks 0\|1` | what it can do; `masks`: whether it tells which bits may be written |
-//! | `# outer cpu MODEL[+MODE]` | the emulated CPU that it ran on |
-//! | `# featureset NAME: n COUNT target T features MASK ipa BITS` | how many registers follow, and `struct kvm_vcpu_init`'s features |
-//! | `NAME ID SIZE VALUE get=ERRNO set=ERRNO` | a register of a fresh vCPU; `set`: writing back what was read |
+//! | `# UNAME RELEASE BUILD` | kernel: `uname -r` and `-v` |
+//! | `# CAPS … masks 0\|1` | capabilities; `masks`: whether the kernel reports writable bits |
+//! | `# outer cpu MODEL[+MODE]` | emulated CPU of the host |
+//! | `# featureset NAME: n COUNT target T features MASK ipa BITS` | number of registers that
+//! follow, and features of `struct kvm_vcpu_init` |
+//! | `NAME ID SIZE VALUE get=ERRNO set=ERRNO` | register of a fresh vCPU; `set`: writing back the
+//! value read |
 //! | `writable ID MASK` | bits of an ID register that user space may change |
 //!
-//! The folder of probes holds `probes.tar.xz` with files `KERNEL__MODEL[+MODE]__all.txt`: values that were tried on a vCPU of the
-//! feature set `all`, a line each: `ID VALUE set=ERRNO readback=VALUE`.
+//! The folder of probes holds `probes.tar.xz` with files `KERNEL__MODEL[+MODE]__all.txt`. They have
+//! values that were tried on a vCPU of the feature set `all`, one per line: `ID VALUE set=ERRNO
+//! readback=VALUE`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,12 +32,12 @@ use cpreg_hosts::record::{
 use crate::archive::unpack_xz;
 use crate::error::Result;
 
-/// One table: a guest of one host.
+/// A table of one guest of one host.
 #[derive(Debug)]
 pub(crate) struct Table {
-    /// The host, as its record's file is called: `6.12.107__max+nested`.
+    /// Host, with the file name of its record: `6.12.107__max+nested`.
     pub(crate) host: String,
-    /// What the feature set is called in the tables: `all+el2`.
+    /// Name of the feature set in the tables: `all+el2`.
     pub(crate) set: String,
     pub(crate) identity: Identity,
     pub(crate) capabilities: Capabilities,
@@ -40,10 +45,10 @@ pub(crate) struct Table {
     pub(crate) guest: GuestRecord,
 }
 
-/// What was tried on a host's guest with all features, by register.
+/// Values tried on a host's guest with all features, by register.
 pub(crate) type Probes = BTreeMap<RegisterId, Vec<WriteTrial>>;
 
-/// The tables in a folder, by host and then by name.
+/// Returns the tables in a folder, by host and then by name.
 pub(crate) fn read(folder: &Path) -> Result<Vec<Table>> {
     let mut tables = Vec::new();
     for entry in fs::read_dir(folder)? {
@@ -65,12 +70,12 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<Table>> {
     Ok(tables)
 }
 
-/// What was tried, by host.
+/// Returns the tried values, by host.
 pub(crate) fn probes(folder: &Path) -> Result<BTreeMap<String, Probes>> {
     let path = folder.join("probes.tar.xz");
     let mut hosts = BTreeMap::new();
     for (name, text) in unpack_xz(&path)? {
-        let within = |what: &str| format!("{}: {name}: {what}", path.display());
+        let within = |problem: &str| format!("{}: {name}: {problem}", path.display());
         let (host, _) = name
             .rsplit_once("__")
             .ok_or_else(|| within("no KERNEL__CPU__FEATURES"))?;
@@ -86,7 +91,8 @@ pub(crate) fn probes(folder: &Path) -> Result<BTreeMap<String, Probes>> {
     Ok(hosts)
 }
 
-/// A value that was tried; none of more than 64 bits, which no decision looks at.
+/// Parses a tried value. Values of more than 64 bits are `None`, because no decision depends on
+/// them.
 fn parse_trial(line: &str) -> Option<(RegisterId, Option<WriteTrial>)> {
     let [id, value, errno, reads] = line.split(' ').collect::<Vec<_>>()[..] else {
         return None;
@@ -126,7 +132,7 @@ impl Table {
         let mask = word_after(set, "features")?;
         let name = set.split(':').next().unwrap_or_default();
         let mut features = features(parse_hex(mask)?);
-        // A capability of the VM, not a feature of its vCPUs.
+        // This is a capability of the VM, not a feature of its vCPUs.
         if name.split('+').any(|part| part == "mte") {
             features = features | Features::MTE;
         }
@@ -134,7 +140,7 @@ impl Table {
         let count = word_after(set, "n")?;
         if count != registers.len().to_string() {
             return Err(format!(
-                "{count} registers are announced, and {} are there",
+                "the header announces {count} registers, but the table has {}",
                 registers.len()
             ));
         }
@@ -164,7 +170,7 @@ impl Table {
     }
 }
 
-/// The capabilities that the tables tell of, by KVM's names.
+/// Returns the capabilities in the tables, by KVM's names.
 fn parse_capabilities(line: &str) -> Capabilities {
     let names = [
         ("pmu", "KVM_CAP_ARM_PMU_V3"),
@@ -188,7 +194,7 @@ fn parse_capabilities(line: &str) -> Capabilities {
     capabilities
 }
 
-/// Registers, and the masks of those that are ID registers.
+/// Registers, and the masks of the ID registers.
 type RegisterList = (Vec<RegisterRecord>, BTreeMap<RegisterId, u64>);
 
 fn parse_registers(text: &str) -> std::result::Result<RegisterList, String> {
@@ -203,7 +209,7 @@ fn parse_registers(text: &str) -> std::result::Result<RegisterList, String> {
     let mut listed = Vec::new();
     for line in lines().filter(|line| !line.starts_with("writable ")) {
         let words = words(line);
-        let malformed = || format!("not understood: {line}");
+        let malformed = || format!("malformed line:  {line}");
         let [_, id, size, value, get, set] = &words[..] else {
             return Err(malformed());
         };
@@ -220,7 +226,7 @@ fn parse_registers(text: &str) -> std::result::Result<RegisterList, String> {
         listed.push(RegisterRecord {
             id,
             at_reset,
-            // It was one vCPU.
+            // The tables are of one vCPU.
             differs_by_vcpu: false,
             write_back: errno(set, "set=")?,
             trials: Vec::new(),
@@ -230,7 +236,7 @@ fn parse_registers(text: &str) -> std::result::Result<RegisterList, String> {
     Ok((listed, writable))
 }
 
-/// The word behind this one.
+/// Returns the word after this one.
 fn word_after<'a>(line: &'a str, word: &str) -> std::result::Result<&'a str, String> {
     let mut words = line.split(' ').skip_while(|other| *other != word);
     words
@@ -238,10 +244,10 @@ fn word_after<'a>(line: &'a str, word: &str) -> std::result::Result<&'a str, Str
         .ok_or_else(|| format!("no `{word}` in `{line}`"))
 }
 
-/// What `KVM_ARM_VCPU_*` bits ask for (Linux `arch/arm64/include/uapi/asm/kvm.h`). Every guest has PSCI 0.2, and whether it is
-/// switched on is none of its features.
+/// Returns the features of `KVM_ARM_VCPU_*` bits (Linux `arch/arm64/include/uapi/asm/kvm.h`). Every
+/// guest has PSCI 0.2, and its power state is not a feature.
 fn features(mask: u64) -> Features {
-    // The two halves of pointer authentication are only ever asked for together.
+    // Both halves of pointer authentication are always requested together.
     let bits = [
         (1, Features::EL1_32BIT),
         (3, Features::PMU),
@@ -256,10 +262,10 @@ fn features(mask: u64) -> Features {
 
 fn parse_hex(text: &str) -> std::result::Result<u64, String> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
-    u64::from_str_radix(digits, 16).map_err(|_| format!("`{text}` is no hexadecimal number"))
+    u64::from_str_radix(digits, 16).map_err(|_| format!("`{text}` is not a hexadecimal number"))
 }
 
-/// A value of so many bytes; a wide one of zeros is written `0`.
+/// Parses a value of `size` bytes. A wide value of zeros is written `0`.
 fn value_of(text: &str, size: usize) -> Option<Value> {
     let digits = text.strip_prefix("0x").unwrap_or(text);
     if size <= 8 {
@@ -293,7 +299,7 @@ writable 603000000013c000 0x00000000000000f0
 
     #[test]
     fn a_table_is_read() {
-        let table = Table::parse("6.12.1", FILE).expect("it is well formed");
+        let table = Table::parse("6.12.1", FILE).expect("a well-formed table");
         assert_eq!(table.host, "6.12.1__max+mte");
         let identity = &table.identity;
         assert_eq!(identity.release, "6.12.1-test");
@@ -306,7 +312,10 @@ writable 603000000013c000 0x00000000000000f0
         let masks = BTreeMap::from([(RegisterId::MIDR_EL1, 0xf0)]);
         assert_eq!(table.guest.writable, Some(masks));
         let [midr, pmmir, pire0, vls] = &table.guest.registers[..] else {
-            panic!("four are listed, not {}", table.guest.registers.len());
+            panic!(
+                "expected four registers, found {}",
+                table.guest.registers.len()
+            );
         };
         assert_eq!(midr.at_reset, AtReset::Value(Value::U64(0xf0510)));
         assert_eq!(pire0.at_reset, AtReset::Poison);
@@ -318,7 +327,7 @@ writable 603000000013c000 0x00000000000000f0
     }
 
     #[test]
-    fn what_was_tried_is_read() {
+    fn tried_values_are_read() {
         let trial = WriteTrial {
             value: 1,
             errno: 22,
@@ -336,13 +345,13 @@ writable 603000000013c000 0x00000000000000f0
         let damaged = |from: &str, to: &str| {
             let text = FILE.replace(from, to);
             assert_ne!(text, FILE);
-            Table::parse("6.12.1", &text).expect_err("it is damaged")
+            Table::parse("6.12.1", &text).expect_err("a damaged table")
         };
         assert_eq!(
             damaged("n 4", "n 5"),
-            "5 registers are announced, and 4 are there"
+            "the header announces 5 registers, but the table has 4"
         );
         assert_eq!(damaged("# outer cpu", "# cpu"), "no line `# outer cpu …`");
-        assert!(damaged(" get=22", "").starts_with("not understood: "));
+        assert!(damaged(" get=22", "").starts_with("malformed line:  "));
     }
 }

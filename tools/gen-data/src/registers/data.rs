@@ -1,16 +1,16 @@
-//! What the files say, row by row.
+//! Content of the files, row by row.
 
 use std::collections::BTreeMap;
 
 use super::encoding::{Result, coprocessor, number, parse_u8, system_register};
 
-/// A bit field as the files give it.
+/// A bit field as in the files.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) name: String,
     pub(crate) msb: u8,
     pub(crate) lsb: u8,
-    /// From a file of our own, which takes precedence where bits are shared.
+    /// `true` if the field is from one of cpreg's own files, which take precedence for shared bits.
     pub(crate) is_override: bool,
     pub(crate) is_alternative: bool,
     pub(crate) is_signed: bool,
@@ -23,7 +23,7 @@ pub(crate) struct Counterpart {
     pub(crate) has_same_layout: bool,
 }
 
-/// What the files say, before it is checked as a whole.
+/// Content of the files, before the checks of the whole.
 #[derive(Default)]
 pub(crate) struct Data {
     pub(crate) provenance: Vec<(String, String)>,
@@ -33,11 +33,11 @@ pub(crate) struct Data {
     pub(crate) kvm: BTreeMap<u64, String>,
     /// Names that are accepted but not printed.
     pub(crate) aliases: Vec<(String, u64)>,
-    /// Names that hold on some CPUs only: id, name, CPUs.
+    /// Names that are valid on some CPUs only: id, name, CPUs.
     pub(crate) implementation_defined: Vec<(u64, String, String)>,
     pub(crate) counterparts: Vec<Counterpart>,
     pub(crate) fields: BTreeMap<String, Vec<Field>>,
-    /// Registers whose fields are another one's.
+    /// Registers with the fields of another register.
     pub(crate) layouts: Vec<(String, String)>,
     pub(crate) signed_fields: Vec<(String, String)>,
     pub(crate) values: Vec<(String, String, u64, String)>,
@@ -45,7 +45,7 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// Adds a file. An error has the number of the line that it is about.
+    /// Adds a file. An error has the number of its line.
     pub(crate) fn add(
         &mut self,
         file: &str,
@@ -54,10 +54,7 @@ impl Data {
         for (index, line) in text.lines().enumerate() {
             if index == 0 {
                 let Some(comment) = line.strip_prefix("# ") else {
-                    return Err((
-                        1,
-                        "the first line must say where the facts come from".into(),
-                    ));
+                    return Err((1, "the first line must name the source of the facts".into()));
                 };
                 self.provenance.push((file.to_owned(), comment.to_owned()));
             } else if !line.starts_with('#') && !line.is_empty() {
@@ -105,7 +102,7 @@ impl Data {
             }
             ("aarch32.tsv", &["alias", alias, name]) => {
                 let id = self.names.iter().find(|(_, known)| *known == name);
-                let (id, _) = id.ok_or_else(|| format!("no register {name}"))?;
+                let (id, _) = id.ok_or_else(|| format!("unknown register {name}"))?;
                 self.aliases.push((alias.into(), *id));
                 Ok(())
             }
@@ -169,13 +166,13 @@ impl Data {
                 .push((id, name.into(), cpus.into()));
             Ok(())
         } else {
-            Err(format!("no kind {kind}"))
+            Err(format!("unknown kind {kind}"))
         }
     }
 
-    /// The registers that a name with `<n>` for a number stands for.
+    /// Returns the registers that match a name with `<n>` for a number.
     ///
-    /// The one with `[<n>]` stands for itself: the crate knows what it means.
+    /// A name with `[<n>]` matches only itself, because the crate parses the index.
     fn expand(&self, pattern: &str) -> Vec<String> {
         match pattern.split_once("<n>") {
             Some((before, after)) if !before.ends_with('[') => self
@@ -204,9 +201,9 @@ impl Data {
     ) -> Result<()> {
         let (msb, lsb) = (parse_u8(msb, 127)?, parse_u8(lsb, 127)?);
         if msb < lsb {
-            return Err(format!("field {name} ends before it begins"));
+            return Err(format!("field {name} has msb below lsb"));
         }
-        // The 128-bit forms of PAR and TTBR: no id is that wide.
+        // These are the 128-bit forms of PAR and TTBR, for which ids are too narrow.
         if msb > 63 {
             self.dropped_fields += 1;
             return Ok(());

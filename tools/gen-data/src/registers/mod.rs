@@ -1,26 +1,35 @@
-//! `cargo xtask gen-registers`: turns `data/*.tsv` into `crates/cpreg/src/register/tables.rs`.
+//! `cargo xtask gen-registers`: generates `crates/cpreg/src/register/tables.rs` from `data/*.tsv`.
 //!
 //! The tables are checked in, so that building the crate needs no generator. `--check` writes
-//! nothing and fails if the checked-in file is not what would be written.
+//! nothing, and fails if the checked-in file is not current.
 //!
-//! | file | rows |
+//! Rows of the files:
+//!
+//! - `sysregs.tsv`: name op0 op1 CRn CRm op2
+//! - `names-extra.tsv`: name op0 op1 CRn CRm op2 kind, which is `name`, `alias` or `impdef:CPUs`
+//! - `kvm-registers.tsv`
+//!   - `register` id name alias…
+//!   - `alias` id name…
+//!   - `field` register field msb lsb
+//!   - `value` register field value text
+//!   - `layout` register register
+//! - `aarch32.tsv`
+//!   - name cp width opc1 CRn CRm opc2 kind counterpart bits layout
+//!   - `alias` name name
+//! - `fields.tsv`: register field msb lsb
+//! - `fields-extra.tsv`
+//!   - `field` register field msb lsb
+//!   - `signed` register field
+//!
+//! Columns are separated by tabs. A line that begins with `#` is a comment. The first line of each
+//! file names the source of its facts.
+//!
+//! | module | content |
 //! |---|---|
-//! | `sysregs.tsv` | name op0 op1 CRn CRm op2 |
-//! | `names-extra.tsv` | name op0 op1 CRn CRm op2 kind: `name`, `alias` or `impdef:CPUs` |
-//! | `kvm-registers.tsv` | `register` id name alias…; `alias` id name…; `field` register field msb lsb; `value` register field value text; `layout` register register |
-//! | `aarch32.tsv` | name cp width opc1 CRn CRm opc2 kind counterpart bits layout; `alias` name name |
-//! | `fields.tsv` | register field msb lsb |
-//! | `fields-extra.tsv` | `field` register field msb lsb; `signed` register field |
-//!
-//! Columns are separated by tabs; a line that begins with `#` is a comment, and the first line of
-//! each file says where its facts come from.
-//!
-//! | module | what lives there |
-//! |---|---|
-//! | [`encoding`] | numbers and register ids, as the files spell them |
-//! | [`data`] | what the files say, row by row |
-//! | [`tables`] | the tables, checked as a whole and in order |
-//! | [`render`](mod@render) | the tables as Rust |
+//! | [`encoding`] | numbers and register ids in the spelling of the files |
+//! | [`data`] | content of the files, row by row |
+//! | [`tables`] | tables, checked as a whole and sorted |
+//! | [`render`](mod@render) | tables as Rust code |
 
 mod data;
 mod encoding;
@@ -46,7 +55,7 @@ const FILES: [&str; 6] = [
     "fields-extra.tsv",
 ];
 
-/// Writes the tables, or with `--check` compares them.
+/// Writes the tables. With `--check`, compares them.
 pub(crate) fn run(check: bool) -> Result<()> {
     let root = repository();
     let mut data = Data::default();
@@ -61,7 +70,7 @@ pub(crate) fn run(check: bool) -> Result<()> {
     if check {
         if read(&path)? != new {
             return Err(format!(
-                "{OUTPUT} is not what data/ gives: run cargo xtask gen-registers"
+                "{OUTPUT} does not match data/: run cargo xtask gen-registers"
             ));
         }
         return Ok(());
@@ -79,10 +88,10 @@ mod tests {
     use super::*;
 
     fn add(data: &mut Data, file: &str, rows: &str) -> std::result::Result<(), (usize, String)> {
-        data.add(file, &format!("# Made up.\n{rows}"))
+        data.add(file, &format!("# Synthetic.\n{rows}"))
     }
 
-    /// The layout and the alternatives that rows of the two field files give.
+    /// Returns the layout and the alternatives for rows of the two field files.
     fn fields(theirs: &str, ours: &str) -> String {
         let mut data = Data::default();
         add(
@@ -109,7 +118,7 @@ mod tests {
             fields("R1_EL1\tA\t3\t2\nR1_EL1\tW\t7\t2\nR1_EL1\tP<n>\t9\t0", ""),
             "alternative(\"P<n>\", 9, 0) field(\"W\", 7, 2) alternative(\"A\", 3, 2)"
         );
-        // Ours wins over a wider one of theirs; bits above 63 and repetitions are left out.
+        // cpreg's own row wins over a wider one. Bits above 63 and repetitions are left out.
         assert_eq!(
             fields(
                 "R1_EL1\tW\t7\t2\nR1_EL1\tW\t7\t2\nR1_EL1\tD\t64\t64",
@@ -145,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_together_is_refused() {
+    fn inconsistent_files_are_refused() {
         let whole = [
             ("fields.tsv", "NONE\tF\t1\t0"),
             ("fields-extra.tsv", "signed\tNONE\tF"),

@@ -1,4 +1,4 @@
-//! The tables as Rust.
+//! Rendering of the tables as Rust code.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -7,10 +7,10 @@ use super::data::{Counterpart, Data, Field};
 use super::encoding::{Result, generic_name};
 use super::tables::Tables;
 
-/// Writes the tables as Rust.
+/// Renders the tables as Rust code.
 ///
 /// # Errors
-/// If a counterpart is no register, or one is there twice.
+/// If a counterpart is not a register, or a register occurs twice.
 pub(crate) fn render(tables: &Tables) -> Result<String> {
     let data = &tables.data;
     let mut out = String::new();
@@ -111,13 +111,12 @@ fn counterparts(data: &Data) -> Result<BTreeMap<u64, String>> {
     {
         let counterpart = match ids.get(other.as_str()) {
             Some(id) => *id,
-            None => {
-                generic_name(other).ok_or_else(|| format!("aarch32.tsv: no register {other}"))?
-            }
+            None => generic_name(other)
+                .ok_or_else(|| format!("aarch32.tsv: unknown register {other}"))?,
         };
         let row = format!("({}, {}, {lsb}, {same})", hex(*id), hex(counterpart));
         if counterparts.insert(*id, row).is_some() {
-            return Err(format!("aarch32.tsv: {id:#x} is there twice"));
+            return Err(format!("aarch32.tsv: {id:#x} occurs twice"));
         }
     }
     Ok(counterparts)
@@ -155,7 +154,7 @@ fn line(out: &mut String, text: &str) -> Result<()> {
     writeln!(out, "{text}").map_err(|error| error.to_string())
 }
 
-/// A number as rustfmt and clippy like it: hexadecimal, in groups of four digits.
+/// Returns a number in the style of rustfmt and clippy: hexadecimal, in groups of four digits.
 pub(crate) fn hex(value: u64) -> String {
     let digits = format!("{value:x}");
     if digits.len() <= 4 {

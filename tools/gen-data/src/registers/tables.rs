@@ -1,11 +1,11 @@
-//! The tables, checked as a whole and in order.
+//! Tables, checked as a whole and sorted.
 
 use std::collections::BTreeMap;
 
 use super::data::{Data, Field};
 use super::encoding::{Result, SYSREG};
 
-/// The tables.
+/// Tables for the generated file.
 pub(crate) struct Tables {
     pub(crate) registers: BTreeMap<u64, String>,
     pub(crate) architectural: BTreeMap<u64, String>,
@@ -14,10 +14,10 @@ pub(crate) struct Tables {
 }
 
 impl Tables {
-    /// Checks everything that one row cannot show, and puts it in order.
+    /// Checks the consistency of all rows, and sorts them.
     ///
     /// # Errors
-    /// If the files do not fit together.
+    /// If the files are inconsistent.
     pub(crate) fn from_data(mut data: Data) -> Result<Self> {
         lay_out_fields(&mut data)?;
         let mut registers = data.kvm.clone();
@@ -30,11 +30,12 @@ impl Tables {
             .collect();
         for (id, name) in &data.names {
             if data.kvm.contains_key(id) {
-                // KVM means something else by this id.
+                // KVM uses this id for another register.
                 architectural.insert(*id, name.clone());
             } else if let Some(core) = core.get(name.as_str()) {
-                // A core register and a system register of one name: bare is KVM's core register,
-                // or under TCG, which keeps no core registers so, the system register.
+                // A core register and a system register have the same name. The bare name is KVM's
+                // core register. Under TCG, which has no such core registers, it is the system
+                // register.
                 architectural.insert(*id, name.clone());
                 architectural.insert(*core, format!("CORE_{name}"));
                 let name = format!("SYSREG_{name}");
@@ -54,7 +55,7 @@ impl Tables {
             }
             names.add(name, *id)?;
         }
-        // What people call the two swapped timer ids.
+        // Common names of the two swapped timer ids.
         let timer = |low: u64| data.names.get(&(SYSREG | low)).cloned();
         if let (Some(compare), Some(count)) = (timer(0xdf1a), timer(0xdf02)) {
             names.add(&count, SYSREG | 0xdf1a)?;
@@ -70,13 +71,14 @@ impl Tables {
     }
 }
 
-/// Gives registers their signed fields, the layouts of others, and of fields that share bits one that counts.
+/// Assigns signed fields and shared layouts to registers. Of fields that share bits, chooses the
+/// main one.
 fn lay_out_fields(data: &mut Data) -> Result<()> {
     for (register, field) in &data.signed_fields {
         data.fields
             .get_mut(register)
             .and_then(|fields| fields.iter_mut().find(|known| known.name == *field))
-            .ok_or_else(|| format!("fields-extra.tsv: no field {register}.{field} to sign"))?
+            .ok_or_else(|| format!("fields-extra.tsv: unknown signed field {register}.{field}"))?
             .is_signed = true;
     }
     for (register, other) in &data.layouts {
@@ -92,29 +94,30 @@ fn lay_out_fields(data: &mut Data) -> Result<()> {
     Ok(())
 }
 
-/// Sees that fields are of registers, and named values of fields.
+/// Checks that fields belong to registers, and named values to fields.
 fn check_fields(data: &Data, names: &Names) -> Result<()> {
     for register in data.fields.keys() {
         let known =
             names.by_key.contains_key(&register.to_uppercase()) || register.contains("[<n>]");
         if !known {
-            return Err(format!("fields of {register}, which is no register"));
+            return Err(format!("fields of {register}, which is not a register"));
         }
     }
     for (register, field, _, text) in &data.values {
         let fields = data.fields.get(register);
         if !field.is_empty() && !fields.is_some_and(|f| f.iter().any(|f| f.name == *field)) {
             return Err(format!(
-                "value {text} of {register}.{field}, which is no field"
+                "value {text} of {register}.{field}, which is not a field"
             ));
         }
     }
     Ok(())
 }
 
-/// Of fields that share bits, keeps one as the register's layout and marks the others.
+/// Keeps one of the fields that share bits as the register's layout, and marks the others.
 ///
-/// Ours first, then real names before placeholders, then the wider one, then the earlier one.
+/// cpreg's own fields come first, then real names before placeholders, then the wider field, then
+/// the earlier one.
 fn mark_alternatives(fields: &mut [Field]) {
     fields.sort_by_key(|field| {
         let placeholder = field.name.contains('<')
@@ -145,7 +148,7 @@ pub(crate) struct Names {
 impl Names {
     fn add(&mut self, name: &str, id: u64) -> Result<()> {
         if !name.is_ascii() || name.contains(['"', '\\', '.']) {
-            return Err(format!("{name} is no name"));
+            return Err(format!("{name} is not a name"));
         }
         match self
             .by_key

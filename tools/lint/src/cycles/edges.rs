@@ -1,4 +1,4 @@
-//! Collects which file uses which, and by which names.
+//! Collection of the uses between files, with the names used.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -38,17 +38,17 @@ pub(super) fn collect(tree: &Tree) -> Uses {
     uses
 }
 
-/// Walks through one file.
+/// Visitor of one file.
 struct Collector<'a> {
     tree: &'a Tree,
     resolver: Resolver<'a>,
-    /// The module whose names are in scope.
+    /// Module whose names are in scope.
     module: ModuleIndex,
-    /// For each module around, the number of inline modules already visited, by name.
+    /// Number of inline modules already visited, by name, for each enclosing module.
     inline_counts: Vec<BTreeMap<String, usize>>,
-    /// What the blocks around define and import.
+    /// Definitions and imports of the enclosing blocks.
     blocks: Vec<BTreeMap<String, Definition>>,
-    /// Variables of the functions around.
+    /// Variables of the enclosing functions.
     variables: Vec<BTreeSet<String>>,
     uses: &'a mut Uses,
 }
@@ -115,7 +115,7 @@ impl Collector<'_> {
         }
     }
 
-    /// Records the paths among tokens that are not parsed.
+    /// Records the paths among unparsed tokens.
     fn visit_tokens(&mut self, tokens: &TokenStream) {
         let tokens: Vec<TokenTree> = tokens.clone().into_iter().collect();
         let is_punctuation = |index: usize, character: char| match tokens.get(index) {
@@ -241,7 +241,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
             return;
         }
         for import in tree::imports(import) {
-            // What a `*` brings counts where it is mentioned.
+            // The names of a `*` import count at their use.
             if !import.is_glob {
                 self.record(&import.path);
             }

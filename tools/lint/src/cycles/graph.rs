@@ -1,8 +1,8 @@
-//! Finds the circles of a graph.
+//! Search for the circles of a graph.
 
 use std::collections::BTreeSet;
 
-/// Returns the groups of nodes that reach each other, those of one node left out (Tarjan).
+/// Returns the groups of nodes that reach each other, without groups of one node (Tarjan).
 pub(super) fn cycles(nodes: usize, edges: &BTreeSet<(usize, usize)>) -> Vec<Vec<usize>> {
     let mut after = vec![Vec::new(); nodes];
     for (from, to) in edges {

@@ -1,10 +1,10 @@
-//! No import circle between the files of a crate.
+//! Check against import circles between the files of a crate.
 //!
-//! One file uses another if a `use` or a path in it names an item that the other defines. A name
-//! that is re-exported counts for the file that defines it, and the re-export itself counts for
-//! nothing; nor does declaring a module. What only tests need and the tables of
-//! [`GENERATED_FILES`](crate::exceptions::GENERATED_FILES) are left out. Methods do not show: `value.method()`
-//! names no file.
+//! One file uses another if a `use` or a path in it names an item that the other defines. A
+//! re-exported name counts for the file that defines it. The re-export itself counts for nothing,
+//! nor does the declaration of a module. Uses by tests and the tables of
+//! [`GENERATED_FILES`](crate::exceptions::GENERATED_FILES) are left out. Methods are invisible,
+//! because `value.method()` names no file.
 
 mod edges;
 mod graph;
@@ -34,7 +34,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Finds the circles of the crate whose root is `file`, and the paths that cannot be followed.
+/// Finds the circles of the crate whose root is `file`, and the paths that cannot be resolved.
 fn check_crate(folder: &Path, file: &Path, excepted: &[(&str, &str)]) -> Result<Vec<Finding>> {
     let tree = tree::Tree::read(file)?;
     let uses = edges::collect(&tree);

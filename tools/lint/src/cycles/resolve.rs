@@ -1,4 +1,4 @@
-//! Finds the file that defines what a path names.
+//! Resolution of a path to the file that defines it.
 
 use super::tree::{Definition, FileIndex, ImportPath, ModuleIndex, Tree};
 
@@ -6,29 +6,29 @@ use super::tree::{Definition, FileIndex, ImportPath, ModuleIndex, Tree};
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Target {
     Module(ModuleIndex),
-    /// An item, by the file that defines it and its name there.
+    /// An item, with the file that defines it and its name in that file.
     Item(FileIndex, String),
-    /// Something of another crate.
+    /// An item of another crate.
     External,
 }
 
-/// Result of looking a path up.
+/// Result of resolving a path.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Resolution {
-    /// Every meaning; one name can be a module, a type and a function.
+    /// All meanings, because one name can be a module, a type and a function.
     Resolved(Vec<Target>),
     /// The path begins with a name that this crate does not define.
     External,
-    /// The path begins in this crate and ends nowhere.
+    /// The path begins in this crate but cannot be resolved.
     Unresolved,
 }
 
-/// Finds paths of one crate.
+/// Resolver for the paths of one crate.
 pub(super) struct Resolver<'a> {
     tree: &'a Tree,
 }
 
-/// Names being looked up, so that imports of each other end.
+/// Names being resolved, so that cyclic imports terminate.
 type Pending = Vec<(ModuleIndex, String)>;
 
 impl<'a> Resolver<'a> {
@@ -36,12 +36,12 @@ impl<'a> Resolver<'a> {
         Self { tree }
     }
 
-    /// Finds what `path` means where the names of `module` are in scope.
+    /// Resolves `path` where the names of `module` are in scope.
     pub(super) fn find(&self, module: ModuleIndex, path: &ImportPath) -> Resolution {
         self.find_pending(module, path, &mut Pending::new())
     }
 
-    /// Finds a macro by its name, which the modules above define before they declare `module`.
+    /// Resolves a macro by its name, which the parent modules define before they declare `module`.
     pub(super) fn find_macro(&self, module: ModuleIndex, name: &str) -> Option<FileIndex> {
         let mut module = Some(module);
         while let Some(index) = module {
@@ -90,7 +90,7 @@ impl<'a> Resolver<'a> {
             }
         };
         for name in rest {
-            // What follows an item is a variant or an associated item of it.
+            // A segment after an item is a variant or an associated item.
             if targets
                 .iter()
                 .any(|target| matches!(target, Target::Item(..)))
@@ -117,7 +117,7 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// Looks `name` up in `module`, as the path `module::name` does.
+    /// Resolves `name` in `module`, as the path `module::name` does.
     fn look_up_member(
         &self,
         module: ModuleIndex,
@@ -132,7 +132,7 @@ impl<'a> Resolver<'a> {
         found
     }
 
-    /// Looks `name` up among what `module` defines and imports.
+    /// Resolves `name` among the definitions and imports of `module`.
     fn look_up(&self, module: ModuleIndex, name: &str, pending: &mut Pending) -> Vec<Target> {
         let key = (module, name.to_owned());
         if pending.contains(&key) {

@@ -22,7 +22,7 @@ fn check_files_without(files: &[(&str, &str)], excepted: &[(&str, &str)]) -> Vec
 
 const ROOT: (&str, &str) = ("lib.rs", "mod a; mod b;");
 
-/// The circle of `a.rs` and `b.rs`, tied by these names.
+/// Returns the circle of `a.rs` and `b.rs`, connected by these names.
 fn check_two_files(of_b: &str, of_a: &str) -> Vec<Finding> {
     vec![format!(
         "a circle of 2 files:\n    a.rs uses b.rs: {of_b}\n    b.rs uses a.rs: {of_a}"

@@ -1,4 +1,4 @@
-//! The modules of one crate: which file each is in, what it defines and what it imports.
+//! Modules of one crate, each with its file, definitions and imports.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,7 +14,7 @@ pub(super) type FileIndex = usize;
 /// Index of a module in [`Tree::modules`].
 pub(super) type ModuleIndex = usize;
 
-/// All modules of one crate that are not for tests.
+/// All modules of one crate, without test modules.
 #[derive(Default)]
 pub(super) struct Tree {
     pub(super) files: Vec<File>,
@@ -24,7 +24,7 @@ pub(super) struct Tree {
 /// A source file.
 pub(super) struct File {
     pub(super) path: PathBuf,
-    /// The module whose items are at the top level of the file.
+    /// Module of the items at the top level of the file.
     pub(super) module: ModuleIndex,
     pub(super) syntax: syn::File,
 }
@@ -34,14 +34,14 @@ pub(super) struct File {
 pub(super) struct Module {
     pub(super) file: FileIndex,
     pub(super) parent: Option<ModuleIndex>,
-    /// Modules that this one declares, with their names. `cfg` can give several one name.
+    /// Child modules, with their names. `cfg` can give several the same name.
     pub(super) children: Vec<(String, ModuleIndex)>,
     pub(super) names: BTreeMap<String, Vec<Definition>>,
     /// Paths of `use path::*`.
     pub(super) globs: Vec<ImportPath>,
-    /// Names of `macro_rules!`, which the modules below see without an import.
+    /// Names of `macro_rules!`, which child modules see without an import.
     pub(super) macros: Vec<String>,
-    /// `true` if a macro is called where items are; it can define any name.
+    /// `true` if a macro is called in item position. It can define any name.
     pub(super) calls_item_macro: bool,
 }
 
@@ -49,7 +49,7 @@ pub(super) struct Module {
 #[derive(Clone, Debug)]
 pub(super) enum Definition {
     Module(ModuleIndex),
-    /// Anything but a module, defined in the module itself.
+    /// Any item but a module, defined in the module itself.
     Item,
     Import(ImportPath),
 }
@@ -83,7 +83,7 @@ impl Tree {
         Ok(tree)
     }
 
-    /// Reads a file whose own modules have their files in `folder`.
+    /// Reads a file whose child modules have their files in `folder`.
     fn read_file(
         &mut self,
         path: &Path,
@@ -157,7 +157,7 @@ impl Tree {
         names.entry(name).or_default().push(definition);
     }
 
-    /// Reads a module that `parent`, whose modules have their files in `folder`, declares.
+    /// Reads a module that `parent` declares, whose child modules have their files in `folder`.
     fn read_module(
         &mut self,
         parent: ModuleIndex,
@@ -214,7 +214,7 @@ pub(super) fn unraw_name(name: &proc_macro2::Ident) -> String {
     text.strip_prefix("r#").map(str::to_owned).unwrap_or(text)
 }
 
-/// Lists what a `use` brings into scope.
+/// Returns the imports of a `use`.
 pub(super) fn imports(import: &ItemUse) -> Vec<Import> {
     let mut found = Vec::new();
     let prefix = ImportPath {
@@ -260,7 +260,7 @@ fn add_imports(tree: &UseTree, mut prefix: ImportPath, found: &mut Vec<Import>) 
     });
 }
 
-/// Returns `true` if a `use` gives what it imports to other modules too.
+/// Returns `true` if a `use` re-exports its imports to other modules.
 pub(super) fn is_reexport(import: &ItemUse) -> bool {
     !matches!(import.vis, Visibility::Inherited)
 }

@@ -59,8 +59,8 @@ pub(crate) fn run(
 /// # Errors
 /// If it is not built.
 pub(crate) fn built_program(program: &str) -> Result<Command> {
-    let own = env::current_exe()?;
-    let target = own.ancestors().nth(2).ok_or("no target folder")?;
+    let executable = env::current_exe()?;
+    let target = executable.ancestors().nth(2).ok_or("no target folder")?;
     let path = target.join("debug").join(program);
     if !path.is_file() {
         return Err(format!("{} was not built", path.display()).into());

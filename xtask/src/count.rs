@@ -69,12 +69,12 @@ pub(crate) fn count(name: &str, command: &mut Command) -> io::Result<(ExitStatus
             let line = line?;
             let line = String::from_utf8_lossy(&line);
             match Counts::parse_line(&line) {
-                Some(found) if line.starts_with(|c: char| c.is_ascii_digit()) => {
-                    counts += found;
+                Some(line_counts) if line.starts_with(|c: char| c.is_ascii_digit()) => {
+                    counts += line_counts;
                     println!("{name}: {line}");
                 }
-                Some(found) => {
-                    counts += found;
+                Some(line_counts) => {
+                    counts += line_counts;
                     println!("{line}");
                 }
                 None => println!("{line}"),

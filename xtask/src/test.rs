@@ -84,14 +84,14 @@ pub(crate) fn run(all: bool) -> ExitCode {
     for part in QUICK_PARTS.iter().chain(long) {
         println!("== {}", part.name);
         let start = Instant::now();
-        let found = part.run().unwrap_or_else(|error| {
+        let part_counts = part.run().unwrap_or_else(|error| {
             println!("{}: {error}", part.name);
             Counts::FAILED
         });
-        if found.failed > 0 {
+        if part_counts.failed > 0 {
             failed.push(part.name);
         }
-        counts += found;
+        counts += part_counts;
         times.push((part.name, start.elapsed()));
         // The download runs while the next parts keep the processors busy.
         download.get_or_insert_with(|| download_in_background(all));
@@ -115,11 +115,11 @@ pub(crate) fn run(all: bool) -> ExitCode {
 impl Part {
     /// Runs the part, and returns the counts of its tests. A part without counts is one test.
     fn run(&self) -> Result<Counts> {
-        let (status, found) = count(self.name, &mut (self.command)()?)?;
-        Ok(match (status.success(), found) {
-            (true, found) if found == Counts::default() => Counts::PASSED,
-            (false, found) if found.failed == 0 => found + Counts::FAILED,
-            (_, found) => found,
+        let (status, counts) = count(self.name, &mut (self.command)()?)?;
+        Ok(match (status.success(), counts) {
+            (true, counts) if counts == Counts::default() => Counts::PASSED,
+            (false, counts) if counts.failed == 0 => counts + Counts::FAILED,
+            (_, counts) => counts,
         })
     }
 }
@@ -134,12 +134,12 @@ fn with_arguments(mut command: Command, arguments: &[&str]) -> Command {
 /// A later part reports a missing input; a failure here is only printed.
 fn download_in_background(all: bool) -> JoinHandle<()> {
     thread::spawn(move || {
-        let fetch = |program: &str, what: &str| -> Result<()> {
-            let status = built_program(program)?.arg(what).status()?;
+        let fetch = |program: &str, argument: &str| -> Result<()> {
+            let status = built_program(program)?.arg(argument).status()?;
             if status.success() {
                 Ok(())
             } else {
-                Err(format!("{program} {what}: {status}").into())
+                Err(format!("{program} {argument}: {status}").into())
             }
         };
         let mut fetched = fetch("e2e-fetch", "tools").and_then(|()| fetch("e2e-fetch", "qemus"));

@@ -1,10 +1,12 @@
-# For jobs: live migrations between the QEMUs of two emulated hosts, over the network between them. Sourced by run.sh behind qemu.sh, whose functions it uses.
-# Each end leaves the files of its QEMU; the one that receives also /out/NAME.relay (what cpreg said), NAME.report and NAME.relay-exit, if cpreg is between them.
+# For jobs: live migrations between the QEMUs of two emulated hosts, over the network between them.
+# run.sh sources it after qemu.sh, whose functions it uses. Each end leaves the files of its QEMU.
+# With cpreg, the receiving end also leaves /out/NAME.relay (log), NAME.report and NAME.relay-exit.
 
-# What one end tells the other goes over this port.
+# Port for messages between the two ends.
 words=3000
 
-# ask COMMAND ARGUMENTS KIND: a command of QMP, and its answer, which has the id KIND-NUMBER
+# ask COMMAND ARGUMENTS KIND: sends a command of QMP and waits for its reply, which has the id
+# KIND-NUMBER
 asked=0
 ask() {
     asked=$((asked + 1))
@@ -13,23 +15,24 @@ ask() {
     answer=$(grep "\"id\": \"$3-$asked\"" /out/$name.log)
 }
 
-# set_up CAPABILITIES PARAMETERS: as QMP has them
+# set_up CAPABILITIES PARAMETERS: sets both, in QMP's syntax
 set_up() {
     ask migrate-set-capabilities "{\"capabilities\":[$1]}" set
     ask migrate-set-parameters "{$2}" set
 }
 
-# look_at_guest: has it say what it found and how far it counted, which ends it
+# look_at_guest: makes the guest report its findings and its counter, and end
 look_at_guest() {
     sleep 1
     echo >&4
     wait_for serial '^(DONE|PANIC)' 1200
 }
 
-# relays: whether cpreg runs, if it is to
+# relays: succeeds if cpreg is not used, or runs
 relays() { [ -z "$relay" ] || kill -0 $relay 2>/dev/null; }
 
-# receive SERIES NAME PEER PORT CAPABILITIES PARAMETERS [ARGUMENTS-OF-RELAY...]: the destination; with cpreg in between if there are arguments for it
+# receive SERIES NAME PEER PORT CAPABILITIES PARAMETERS [ARGUMENTS-OF-RELAY...]: the destination,
+# with cpreg in between if there are arguments for it
 receive() {
     series=$1 peer=$3 port=$4 capabilities=$5 parameters=$6
     start "$series" "$2" -incoming defer
@@ -43,7 +46,7 @@ receive() {
     else
         ask migrate-incoming "{\"uri\":\"tcp:0.0.0.0:$port\"}" set
     fi
-    # Who only looks whether somebody listens must not be taken for the source.
+    # A check by connecting would be mistaken for the source, so the listener is found in /proc.
     word=nobody
     turns=0
     while [ $turns -lt 1200 ] && relays; do
@@ -60,7 +63,7 @@ receive() {
         turns=$((turns + 1))
     done
     if [ $word = ready ]; then
-        # If cpreg ends without that the guest runs here, it will not.
+        # If cpreg has exited and the guest does not run here, it will not.
         turns=0
         after=0
         while [ $turns -lt 3000 ] && [ $after -lt 100 ] && ! wait_for log '"event": "RESUME"' 1 && alive; do
@@ -82,13 +85,14 @@ receive() {
     stop
 }
 
-# send SERIES NAME PEER PORT CAPABILITIES PARAMETERS [now]: the source; `now` switches to postcopy as soon as it can
+# send SERIES NAME PEER PORT CAPABILITIES PARAMETERS [now]: the source; `now` switches to postcopy
+# as soon as possible
 send() {
     peer=$3 port=$4 capabilities=$5 parameters=$6 postcopy=$7
     start "$1" "$2"
     wait_for serial '^READY' 1800
     set_up "$capabilities" "$parameters"
-    # `nobody`, if nobody will listen.
+    # The word is `nobody` if the destination does not listen.
     word=$(timeout 600 nc -l -p $words < /dev/null)
     [ "$word" = ready ] && ask migrate "{\"uri\":\"tcp:$peer:$port\"}" migrate
     turns=0
@@ -101,7 +105,7 @@ send() {
         sleep 0.2
         turns=$((turns + 1))
     done
-    # What the guest had counted to when it was stopped here; or where it is, if it goes on.
+    # The counter at the stop of the guest, or its current value if the guest runs here.
     ask human-monitor-command '{"command-line":"xp /1gx 0x41000000"}' counted
     ask query-status '{}' run
     case $answer in *'"running": true'*) look_at_guest ;; esac

@@ -1,19 +1,22 @@
-# For jobs: QEMUs under KVM, with the guest of e2e/lab/guest. Sourced by run.sh in an emulated host; needs the disk with the QEMUs.
-# Each QEMU leaves /out/NAME.log (what it wrote, its QMP among it) and /out/NAME.serial (what the guest said). They are judged elsewhere.
+# For jobs: QEMUs under KVM, with the guest of e2e/lab/guest. run.sh in an emulated host sources it;
+# it needs the disk with the QEMUs. Each QEMU leaves /out/NAME.log (its output, with QMP) and
+# /out/NAME.serial (output of the guest).
 
-# A QEMU that dies at once must not take the shell with it.
+# A QEMU that exits at once must not kill the shell.
 trap '' PIPE
 
-# The machine, the same everywhere, so that what comes from one loads in the other. No firmware, no devices besides those of the board.
+# The same machine for all QEMUs, so that each loads the streams of the others. No firmware, and
+# only the devices of the board.
 machine="-machine virt-10.0,gic-version=3 -cpu host -m 64 -smp 1"
 
-# start SERIES NAME ARGUMENTS...: QMP is on descriptor 3, the guest's serial port on 4
+# start SERIES NAME ARGUMENTS...: starts a QEMU with QMP on descriptor 3 and the guest's serial port
+# on 4
 start() {
     series=$1 name=$2
     shift 2
     rm -f /tmp/qmp /tmp/serial.in /tmp/serial.out
     mkfifo /tmp/qmp /tmp/serial.in /tmp/serial.out
-    # Opened for both directions, nobody waits for the other side to open it.
+    # With descriptors for both directions, opening does not block.
     exec 3<>/tmp/qmp 4<>/tmp/serial.in 5<>/tmp/serial.out
     cat <&5 > /out/$name.serial 3<&- 4<&- &
     reader=$!
@@ -27,7 +30,8 @@ start() {
 
 alive() { kill -0 $qemu 2>/dev/null; }
 
-# wait_for FILE WORDS TENTHS: until a line of the file matches, QEMU ends, or the time is over; says whether it does
+# wait_for FILE WORDS TENTHS: waits until a line of the file matches, QEMU exits, or the time is
+# over; succeeds if a line matches
 wait_for() {
     tries=0
     while ! grep -qE "$2" /out/$name.$1 && alive && [ $tries -lt $3 ]; do
@@ -37,7 +41,7 @@ wait_for() {
     grep -qE "$2" /out/$name.$1
 }
 
-# stop: asks QEMU to quit, kills it if it does not within a minute, and notes its exit status
+# stop: makes QEMU quit, kills it after a minute, and records its exit status
 stop() {
     alive && echo '{"execute":"query-status"}{"execute":"quit"}' >&3
     tries=0
@@ -53,7 +57,8 @@ stop() {
     exec 3<&- 4<&- 5<&-
 }
 
-# save SERIES NAME: runs a guest until it has written its registers, and saves it to /out/NAME.stream while it runs
+# save SERIES NAME: runs a guest until it has written its registers, and saves it to
+# /out/NAME.stream while it runs
 save() {
     start "$1" "$2"
     if wait_for serial '^READY' 1800; then
@@ -69,11 +74,13 @@ save() {
     stop
 }
 
-# load SERIES NAME STREAM: loads it, and if QEMU takes it has the guest look at its registers and wait for its timers
+# load SERIES NAME STREAM: loads the stream; if QEMU accepts it, makes the guest check its registers
+# and wait for its timers
 load() {
     start "$1" "$2" -incoming "exec:cat $3"
     if wait_for log '"event": "RESUME"' 1200; then
-        # The first byte tells the guest that it was moved; the second that no more timers will come.
+        # The first byte tells the guest that it was moved; the second that no more timers will
+        # fire.
         echo >&4
         wait_for serial '^(DONE|PANIC)' 100 || { echo >&4; wait_for serial '^(DONE|PANIC)' 600; }
     fi

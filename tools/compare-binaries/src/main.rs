@@ -122,7 +122,7 @@ fn run(comparison: Comparison) -> io::Result<(usize, usize)> {
 
 /// Returns the files below `folders` with one of these `suffixes`, ordered by name.
 fn files(folders: &[PathBuf], suffixes: &[&str]) -> io::Result<Vec<PathBuf>> {
-    let mut found = Vec::new();
+    let mut files = Vec::new();
     let mut folders = folders.to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(&folder)? {
@@ -131,10 +131,10 @@ fn files(folders: &[PathBuf], suffixes: &[&str]) -> io::Result<Vec<PathBuf>> {
             if path.is_dir() {
                 folders.push(path);
             } else if suffixes.iter().any(|suffix| name.ends_with(suffix)) {
-                found.push(path);
+                files.push(path);
             }
         }
     }
-    found.sort();
-    Ok(found)
+    files.sort();
+    Ok(files)
 }

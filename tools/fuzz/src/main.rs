@@ -51,7 +51,11 @@ fn run(arguments: &Arguments) -> Result<()> {
     let target = arguments.target.as_deref();
     if let Some(target) = target {
         if !names.iter().any(|name| name == target) {
-            return Err(format!("no target {target}; there are {}", names.join(", ")).into());
+            return Err(format!(
+                "unknown target {target}; expected one of {}",
+                names.join(", ")
+            )
+            .into());
         }
         names.retain(|name| name == target);
     }

@@ -47,8 +47,8 @@ impl Folders {
         let target = env::var_os("CARGO_TARGET_DIR");
         let target = target.map_or_else(|| root.join("target"), |folder| root.join(folder));
         let output = Command::new("rustc").arg("-vV").output()?;
-        let said = String::from_utf8(output.stdout)?;
-        let triple = said.lines().find_map(|line| line.strip_prefix("host: "));
+        let stdout = String::from_utf8(output.stdout)?;
+        let triple = stdout.lines().find_map(|line| line.strip_prefix("host: "));
         Ok(Self {
             root,
             target,
@@ -152,15 +152,15 @@ fn one(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
     let output = command
         .output()
         .map_err(|error| format!("cannot start `{}`: {error}", format_command(&command)))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    let runs = said
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    let runs = stderr
         .lines()
         .find_map(|line| line.strip_prefix("stat::number_of_executed_units:"))
         .and_then(|number| number.trim().parse().ok());
     match runs {
         Some(runs) if output.status.success() => Ok(runs),
         _ => {
-            let lines: Vec<&str> = said.lines().collect();
+            let lines: Vec<&str> = stderr.lines().collect();
             let end = &lines[lines.len().saturating_sub(MAX_OUTPUT_LINES)..];
             Err(format!(
                 "{}; again with: cargo xtask fuzz {name} --input FILE\n  {}",

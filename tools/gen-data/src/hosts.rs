@@ -56,11 +56,11 @@ pub(crate) fn records(folder: &Path) -> Result<Vec<(String, HostRecord)>> {
         let within = |error: String| format!("{}: {error}", path.display());
         let record = HostRecord::from_json(&fs::read(&path)?);
         let record = record.map_err(|error| within(error.to_string()))?;
-        let own = file_name(&record);
-        if own != name {
-            return Err(within(format!("the file describes {own}")).into());
+        let expected = file_name(&record);
+        if expected != name {
+            return Err(within(format!("the file describes {expected}")).into());
         }
-        records.push((own, record));
+        records.push((expected, record));
     }
     if records.is_empty() {
         return Err(format!("{} has no KERNEL__CPU.json", folder.display()).into());

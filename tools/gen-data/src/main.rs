@@ -69,7 +69,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    let done = match Arguments::parse().task {
+    let result = match Arguments::parse().task {
         Task::GenRegisters { check } => registers::run(check).map_err(Into::into),
         Task::GenHistory { check, folder } => hosts::run(check, &folder),
         Task::CompareHosts {
@@ -80,7 +80,7 @@ fn main() -> ExitCode {
         } => compare::run(as_records, &records, &tables, probes.as_deref()),
         Task::GenFixtures { folder } => fixtures::run(&folder),
     };
-    match done {
+    match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");

@@ -32,21 +32,21 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
             .all(|(file, _)| path.as_os_str() != *file)
     });
     let threads = thread::available_parallelism().map_or(1, usize::from);
-    let found: Vec<Result<Vec<Finding>>> = thread::scope(|scope| {
+    let results: Vec<Result<Vec<Finding>>> = thread::scope(|scope| {
         let parts: Vec<_> = (0..threads)
             .map(|first| {
                 let files = files.iter().skip(first).step_by(threads);
                 scope.spawn(|| check_files(&workspace.root, files))
             })
             .collect();
-        let done = parts.into_iter().map(|part| {
+        let findings = parts.into_iter().map(|part| {
             part.join()
                 .unwrap_or_else(|_| Err("a thread panicked".into()))
         });
-        done.collect()
+        findings.collect()
     });
     let mut findings = Vec::new();
-    for part in found {
+    for part in results {
         findings.extend(part?);
     }
     findings.sort();
@@ -61,7 +61,7 @@ fn check_files<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Res
         for line in unformatted_lines(root, &text).map_err(|error| failed(&error))? {
             let shown = text.lines().nth(line - 1).unwrap_or_default().trim();
             findings.push(format!(
-                "{}:{line}: rustfmt does not format this: {shown}",
+                "{}:{line}: rustfmt does not format: {shown}",
                 file.display()
             ));
         }
@@ -105,8 +105,8 @@ fn format(root: &Path, text: &str) -> Result<String> {
         child.wait_with_output()
     })?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("rustfmt: {}: {}", output.status, said.trim()).into());
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("rustfmt: {}: {}", output.status, stderr.trim()).into());
     }
     Ok(String::from_utf8(output.stdout)?)
 }

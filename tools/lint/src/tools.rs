@@ -25,9 +25,9 @@ const FUZZ_MANIFEST: [&str; 2] = ["--manifest-path", "fuzz/Cargo.toml"];
 /// Runs rustfmt.
 pub(crate) fn format(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    for which in [&["--all"][..], &FUZZ_MANIFEST] {
+    for selection in [&["--all"][..], &FUZZ_MANIFEST] {
         let mut command = cargo();
-        command.arg("fmt").args(which).args(["--", "--check"]);
+        command.arg("fmt").args(selection).args(["--", "--check"]);
         findings.extend(run_check(workspace, &mut command)?);
     }
     Ok(findings)
@@ -38,9 +38,9 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     // Cargo.lock must be current too, which cargo reports only if it may not write it.
     let fuzz = [&FUZZ_MANIFEST[..], &["--locked"]].concat();
-    for which in [&["--workspace", "--all-targets"][..], &fuzz] {
+    for selection in [&["--workspace", "--all-targets"][..], &fuzz] {
         let mut command = cargo();
-        command.args(["clippy", "--quiet"]).args(which);
+        command.args(["clippy", "--quiet"]).args(selection);
         command.arg("--target-dir").arg(&workspace.target);
         command.args(["--", "-D", "warnings"]);
         findings.extend(run_check(workspace, &mut command)?);

@@ -75,7 +75,7 @@ impl Wheel {
 
 /// Installs a package of Debian, as root.
 fn install_debian(package: &str) -> Result<()> {
-    let advice = format!("this needs {package}: apt-get install {package}");
+    let advice = format!("missing package {package}: apt-get install {package}");
     if !rustix::process::geteuid().is_root() || find_on_path("apt-get").is_none() {
         return Err(advice.into());
     }
@@ -111,8 +111,8 @@ pub fn run(command: &mut Command) -> Result<()> {
     }
     let mut text = format!("`{}`: {}", format_command(command), output.status);
     for stream in [&output.stdout, &output.stderr] {
-        let said = String::from_utf8_lossy(stream);
-        for line in said.lines() {
+        let output = String::from_utf8_lossy(stream);
+        for line in output.lines() {
             text.push_str("\n  ");
             text.push_str(line);
         }

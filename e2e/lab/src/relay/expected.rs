@@ -143,4 +143,19 @@ mod tests {
         // A pair that never runs has no expectations.
         assert!(Expected::from_rows(&source_row, &source_row).is_err());
     }
+
+    #[test]
+    fn recorded_results_are_read() {
+        let folder = e2e_framework::paths::repository().join("docs/kvm-matrix");
+        let read = |source, destination| {
+            Expected::read(&folder, "neoverse-n1", source, destination, "10.0").unwrap()
+        };
+        let forward = read("6.12.107", "7.3.4");
+        assert!(forward.failure.is_some());
+        assert!(
+            read("7.3.4", "6.12.107")
+                .blockers
+                .contains(&"PSCI_VERSION".to_owned())
+        );
+    }
 }

@@ -97,13 +97,14 @@ pub(super) fn qmp() -> Vec<Seed> {
     let negotiated = r#"{"return": {}, "id": 1}"#;
     let status = r#"{"return": {"status": "running", "running": true}, "id": 2}"#;
     let refused = r#"{"id": 3, "error": {"class": "GenericError", "desc": "no"}}"#;
-    let said: [&[&str]; 4] = [
+    let messages: [&[&str]; 4] = [
         &[GREETING, negotiated, status, refused, EVENT],
         &[GREETING, EVENT, negotiated, EVENT, status, ""],
         &[GREETING, negotiated, refused],
         &["SSH-2.0-OpenSSH"],
     ];
-    said.map(|lines| (lines.join("\r\n") + "\r\n").into_bytes())
+    messages
+        .map(|lines| (lines.join("\r\n") + "\r\n").into_bytes())
         .to_vec()
 }
 

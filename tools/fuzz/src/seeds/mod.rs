@@ -38,7 +38,7 @@ pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
             "stream_full_scan" => streams::streams_with_ram(&folders.root, &streams)?,
             "stream_incremental" => streams::chunked_streams(&folders.root, &streams)?,
             "tolerances" => documents::tolerances(),
-            other => return Err(format!("no seeds are made for the target {other}").into()),
+            other => return Err(format!("no seeds exist for the target {other}").into()),
         };
         write(folders, name, &seeds)?;
     }

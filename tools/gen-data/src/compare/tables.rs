@@ -81,8 +81,8 @@ pub(crate) fn probes(folder: &Path) -> Result<BTreeMap<String, Probes>> {
             .ok_or_else(|| within("no KERNEL__CPU__FEATURES"))?;
         let mut probes = Probes::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let tried = parse_trial(line).ok_or_else(|| within(line))?;
-            if let (id, Some(trial)) = tried {
+            let entry = parse_trial(line).ok_or_else(|| within(line))?;
+            if let (id, Some(trial)) = entry {
                 probes.entry(id).or_default().push(trial);
             }
         }
@@ -144,7 +144,9 @@ impl Table {
                 registers.len()
             ));
         }
-        let midr = registers.iter().find(|it| it.id == RegisterId::MIDR_EL1);
+        let midr = registers
+            .iter()
+            .find(|register| register.id == RegisterId::MIDR_EL1);
         let midr = match midr.map(|register| &register.at_reset) {
             Some(AtReset::Value(value)) => value.as_u64(),
             _ => None,
@@ -256,8 +258,8 @@ fn features(mask: u64) -> Features {
         (7, Features::EL2),
         (8, Features::EL2_E2H0),
     ];
-    let own = bits.into_iter().filter(|(bit, _)| mask >> bit & 1 == 1);
-    own.fold(Features::NONE, |all, (_, feature)| all | feature)
+    let selected = bits.into_iter().filter(|(bit, _)| mask >> bit & 1 == 1);
+    selected.fold(Features::NONE, |all, (_, feature)| all | feature)
 }
 
 fn parse_hex(text: &str) -> std::result::Result<u64, String> {

@@ -197,7 +197,7 @@ impl Data {
         name: &str,
         msb: &str,
         lsb: &str,
-        ours: bool,
+        is_override: bool,
     ) -> Result<()> {
         let (msb, lsb) = (parse_u8(msb, 127)?, parse_u8(lsb, 127)?);
         if msb < lsb {
@@ -211,13 +211,13 @@ impl Data {
         let fields = self.fields.entry(register.to_owned()).or_default();
         let same = |field: &&mut Field| field.name == name && (field.msb, field.lsb) == (msb, lsb);
         if let Some(known) = fields.iter_mut().find(same) {
-            known.is_override |= ours;
+            known.is_override |= is_override;
         } else {
             fields.push(Field {
                 name: name.to_owned(),
                 msb,
                 lsb,
-                is_override: ours,
+                is_override,
                 is_alternative: false,
                 is_signed: false,
             });

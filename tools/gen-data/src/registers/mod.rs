@@ -92,7 +92,7 @@ mod tests {
     }
 
     /// Returns the layout and the alternatives for rows of the two field files.
-    fn fields(theirs: &str, ours: &str) -> String {
+    fn fields(rows: &str, extra_rows: &str) -> String {
         let mut data = Data::default();
         add(
             &mut data,
@@ -100,8 +100,8 @@ mod tests {
             "R1_EL1\t3\t0\t1\t0\t0\nR12_EL1\t3\t0\t1\t0\t1",
         )
         .unwrap();
-        add(&mut data, "fields.tsv", theirs).unwrap();
-        add(&mut data, "fields-extra.tsv", ours).unwrap();
+        add(&mut data, "fields.tsv", rows).unwrap();
+        add(&mut data, "fields-extra.tsv", extra_rows).unwrap();
         let tables = Tables::from_data(data).unwrap();
         let fields = tables.data.fields.values().flatten().map(render_field);
         fields.collect::<Vec<_>>().join(" ")

@@ -163,7 +163,7 @@ pub(crate) fn hex(value: u64) -> String {
     let padded = format!("{value:0width$x}", width = digits.len().next_multiple_of(4));
     let groups: Vec<&str> = (0..padded.len())
         .step_by(4)
-        .map(|at| &padded[at..at + 4])
+        .map(|start| &padded[start..start + 4])
         .collect();
     format!("0x{}", groups.join("_"))
 }

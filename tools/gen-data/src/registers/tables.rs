@@ -128,12 +128,12 @@ fn mark_alternatives(fields: &mut [Field]) {
             std::cmp::Reverse(field.msb - field.lsb),
         )
     });
-    let mut taken = 0_u64;
+    let mut used_bits = 0_u64;
     for field in fields.iter_mut() {
         let mask = (u64::MAX >> (63 - (field.msb - field.lsb))) << field.lsb;
-        field.is_alternative = taken & mask != 0;
+        field.is_alternative = used_bits & mask != 0;
         if !field.is_alternative {
-            taken |= mask;
+            used_bits |= mask;
         }
     }
     fields.sort_by_key(|field| std::cmp::Reverse((field.msb, field.lsb)));

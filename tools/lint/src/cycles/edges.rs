@@ -193,20 +193,24 @@ impl<'ast> Visit<'ast> for Collector<'_> {
     fn visit_impl_item_fn(&mut self, function: &'ast ImplItemFn) {
         if !tree::is_for_tests(&function.attrs) {
             let variables = Variables::collect(|names| names.visit_impl_item_fn(function));
-            self.visit_with_variables(variables, |this| visit::visit_impl_item_fn(this, function));
+            self.visit_with_variables(variables, |visitor| {
+                visit::visit_impl_item_fn(visitor, function)
+            });
         }
     }
 
     fn visit_trait_item_fn(&mut self, function: &'ast TraitItemFn) {
         if !tree::is_for_tests(&function.attrs) {
             let variables = Variables::collect(|names| names.visit_trait_item_fn(function));
-            self.visit_with_variables(variables, |this| visit::visit_trait_item_fn(this, function));
+            self.visit_with_variables(variables, |visitor| {
+                visit::visit_trait_item_fn(visitor, function)
+            });
         }
     }
 
     fn visit_item_fn(&mut self, function: &'ast ItemFn) {
         let variables = Variables::collect(|names| names.visit_item_fn(function));
-        self.visit_with_variables(variables, |this| visit::visit_item_fn(this, function));
+        self.visit_with_variables(variables, |visitor| visit::visit_item_fn(visitor, function));
     }
 
     fn visit_item_mod(&mut self, declaration: &'ast ItemMod) {

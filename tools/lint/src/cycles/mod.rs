@@ -50,7 +50,7 @@ fn check_crate(folder: &Path, file: &Path, excepted: &[(&str, &str)]) -> Result<
     let mut findings: Vec<Finding> = uses
         .unresolved
         .iter()
-        .map(|(file, path)| format!("{}: cannot find what `{path}` names", paths[*file]))
+        .map(|(file, path)| format!("{}: cannot resolve `{path}`", paths[*file]))
         .collect();
     let edges: BTreeMap<_, _> = uses
         .edges

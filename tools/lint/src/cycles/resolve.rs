@@ -45,11 +45,11 @@ impl<'a> Resolver<'a> {
     pub(super) fn find_macro(&self, module: ModuleIndex, name: &str) -> Option<FileIndex> {
         let mut module = Some(module);
         while let Some(index) = module {
-            let here = &self.tree.modules[index];
-            if here.macros.iter().any(|known| known == name) {
-                return Some(here.file);
+            let module_data = &self.tree.modules[index];
+            if module_data.macros.iter().any(|known| known == name) {
+                return Some(module_data.file);
             }
-            module = here.parent;
+            module = module_data.parent;
         }
         None
     }
@@ -82,11 +82,11 @@ impl<'a> Resolver<'a> {
                 above.map(Target::Module).into_iter().collect()
             }
             name => {
-                let found = self.look_up(module, name, pending);
-                if found.is_empty() {
+                let targets = self.look_up(module, name, pending);
+                if targets.is_empty() {
                     return Resolution::External;
                 }
-                found
+                targets
             }
         };
         for name in rest {
@@ -124,12 +124,12 @@ impl<'a> Resolver<'a> {
         name: &str,
         pending: &mut Pending,
     ) -> Vec<Target> {
-        let found = self.look_up(module, name, pending);
-        let here = &self.tree.modules[module];
-        if found.is_empty() && here.calls_item_macro {
-            return vec![Target::Item(here.file, name.to_owned())];
+        let targets = self.look_up(module, name, pending);
+        let module_data = &self.tree.modules[module];
+        if targets.is_empty() && module_data.calls_item_macro {
+            return vec![Target::Item(module_data.file, name.to_owned())];
         }
-        found
+        targets
     }
 
     /// Resolves `name` among the definitions and imports of `module`.
@@ -139,27 +139,27 @@ impl<'a> Resolver<'a> {
             return Vec::new();
         }
         pending.push(key);
-        let here = &self.tree.modules[module];
-        let mut found = Vec::new();
-        for definition in here.names.get(name).into_iter().flatten() {
+        let module_data = &self.tree.modules[module];
+        let mut targets = Vec::new();
+        for definition in module_data.names.get(name).into_iter().flatten() {
             match definition {
-                Definition::Module(child) => found.push(Target::Module(*child)),
-                Definition::Item => found.push(Target::Item(here.file, name.to_owned())),
+                Definition::Module(child) => targets.push(Target::Module(*child)),
+                Definition::Item => targets.push(Target::Item(module_data.file, name.to_owned())),
                 Definition::Import(path) => match self.find_pending(module, path, pending) {
-                    Resolution::Resolved(targets) => found.extend(targets),
-                    Resolution::External => found.push(Target::External),
+                    Resolution::Resolved(resolved) => targets.extend(resolved),
+                    Resolution::External => targets.push(Target::External),
                     Resolution::Unresolved => {}
                 },
             }
         }
-        if found.is_empty() {
+        if targets.is_empty() {
             let mut has_foreign_glob = false;
-            for glob in &here.globs {
+            for glob in &module_data.globs {
                 match self.find_pending(module, glob, pending) {
-                    Resolution::Resolved(targets) => {
-                        for target in targets {
+                    Resolution::Resolved(resolved) => {
+                        for target in resolved {
                             if let Target::Module(module) = target {
-                                found.extend(self.look_up(module, name, pending));
+                                targets.extend(self.look_up(module, name, pending));
                             }
                         }
                     }
@@ -167,11 +167,11 @@ impl<'a> Resolver<'a> {
                     Resolution::Unresolved => {}
                 }
             }
-            if found.is_empty() && has_foreign_glob {
-                found.push(Target::External);
+            if targets.is_empty() && has_foreign_glob {
+                targets.push(Target::External);
             }
         }
         pending.pop();
-        found
+        targets
     }
 }

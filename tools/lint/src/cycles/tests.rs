@@ -67,8 +67,8 @@ fn paths_in_macro_calls_patterns_and_attributes_count() {
     ] {
         let a = ("a.rs", format!("pub struct A; {code}"));
         let b = "pub const ONE: u8 = 1; pub fn parse() {} fn f(_: crate::a::A) {}";
-        let found = check_files(&[ROOT, (a.0, &a.1), ("b.rs", b)]);
-        assert_eq!(found.len(), 1, "{code}");
+        let findings = check_files(&[ROOT, (a.0, &a.1), ("b.rs", b)]);
+        assert_eq!(findings.len(), 1, "{code}");
     }
 }
 
@@ -180,8 +180,8 @@ fn names_that_only_look_alike_are_no_use() {
 #[test]
 fn a_path_that_leads_nowhere_is_reported() {
     let a = ("a.rs", "use crate::b::Missing;");
-    let found = check_files(&[ROOT, a, ("b.rs", "")]);
-    assert_eq!(found, ["a.rs: cannot find what `crate::b::Missing` names"]);
+    let findings = check_files(&[ROOT, a, ("b.rs", "")]);
+    assert_eq!(findings, ["a.rs: cannot resolve `crate::b::Missing`"]);
     // Other crates may define it.
     for b in [
         "use std::x::Missing;",

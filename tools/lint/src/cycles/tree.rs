@@ -216,29 +216,29 @@ pub(super) fn unraw_name(name: &proc_macro2::Ident) -> String {
 
 /// Returns the imports of a `use`.
 pub(super) fn imports(import: &ItemUse) -> Vec<Import> {
-    let mut found = Vec::new();
+    let mut imports = Vec::new();
     let prefix = ImportPath {
         segments: Vec::new(),
         is_external: import.leading_colon.is_some(),
     };
-    add_imports(&import.tree, prefix, &mut found);
-    found
+    add_imports(&import.tree, prefix, &mut imports);
+    imports
 }
 
-fn add_imports(tree: &UseTree, mut prefix: ImportPath, found: &mut Vec<Import>) {
+fn add_imports(tree: &UseTree, mut prefix: ImportPath, imports: &mut Vec<Import>) {
     let (name, renamed) = match tree {
         UseTree::Path(part) => {
             prefix.segments.push(unraw_name(&part.ident));
-            return add_imports(&part.tree, prefix, found);
+            return add_imports(&part.tree, prefix, imports);
         }
         UseTree::Group(group) => {
             for tree in &group.items {
-                add_imports(tree, prefix.clone(), found);
+                add_imports(tree, prefix.clone(), imports);
             }
             return;
         }
         UseTree::Glob(_) => {
-            found.push(Import {
+            imports.push(Import {
                 path: prefix,
                 name: None,
                 is_glob: true,
@@ -253,7 +253,7 @@ fn add_imports(tree: &UseTree, mut prefix: ImportPath, found: &mut Vec<Import>) 
         prefix.segments.push(name);
     }
     let name = renamed.or_else(|| prefix.segments.last().cloned());
-    found.push(Import {
+    imports.push(Import {
         path: prefix,
         name: name.filter(|name| name != "_"),
         is_glob: false,

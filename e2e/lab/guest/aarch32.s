@@ -1,10 +1,12 @@
-// The 32-bit sister of aarch64.s: a guest for QEMU's virt machine with a Cortex-A15 that knows what every register of its
-// vCPUs should hold, and says where it is wrong. What it does and says is told there; here it runs in SVC mode, and its
-// registers are those of coprocessors 14 and 15, the banked ones of the other modes, and VFP's.
+// The 32-bit counterpart of aarch64.s: a guest for QEMU's virt machine with a Cortex-A15 that knows
+// the expected value of every register of its vCPUs, and reports differences. aarch64.s describes
+// its steps and output. It runs in SVC mode. Its registers are those of coprocessors 14 and 15, the
+// banked ones of the other modes, and VFP's.
 //
 // Entered by QEMU's own boot stub as a raw image at 0x40010000.
 //
-// Conventions: r10 this vCPU's area, r11 its number; r12 belongs to the handler of undefined instructions.
+// Conventions: r10 this vCPU's area, r11 its number; r12 belongs to the handler of undefined
+// instructions.
 // Values are 64 bits: the low half in the lower-numbered register.
 
 	.arch	armv7-a
@@ -103,9 +105,9 @@ _start:						// the other vCPUs come in here, too
 	str	r0, [r10, #A_STATE]
 	b	sleep
 
-// ---------------------------------------------------------------------------------------------------------------------
-// The long sleep, in which the machine is moved. From here to `awake` no register may be used but r0 and r1, no exception
-// may be taken, and r2 ... r12 and lr hold known values.
+// -------------------------------------------------------------------------------------------------
+// The long sleep, in which the machine is moved. From here to `awake` only r0 and r1 may be used,
+// no exception may be taken, and r2 ... r12 and lr hold known values.
 sleep:
 	mov	r1, r10
 	mov	r0, r11
@@ -176,10 +178,10 @@ awake:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Several vCPUs
 
-// Starts the others by PSCI, and notes how many there are.
+// Starts the others by PSCI, and records their number.
 start_others:
 	mov	r4, #1
 1:	ldr	r0, =0x84000003			// CPU_ON
@@ -196,7 +198,7 @@ start_others:
 	str	r4, [r0]
 	bx	lr
 
-// Waits until all others have come as far as state r0. Uses r1 ... r3, r5.
+// Waits until all others have reached state r0. Uses r1 ... r3, r5.
 await_others:
 	ldr	r5, =vcpus
 	ldr	r5, [r5]
@@ -214,7 +216,7 @@ await_others:
 3:	dmb
 	bx	lr
 
-// Lets all others out of their sleep.
+// Wakes all others.
 wake_others:
 	ldr	r5, =vcpus
 	ldr	r5, [r5]
@@ -232,7 +234,7 @@ wake_others:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // The registers of the table
 
 	.equ	R_NAME, 0
@@ -242,7 +244,8 @@ wake_others:
 	.equ	R_FIXED, 24
 	.equ	R_SIZE, 32
 
-// The value for register number r8: bits of its own, its vCPU's own, where the mask has ones; elsewhere the fixed ones.
+// Returns the value for register number r8: unique to register and vCPU where the mask has ones,
+// fixed elsewhere.
 // In: r9 entry. Out: r0, r1. Uses r2, r3.
 value_for:
 	ldr	r2, =0x9e3779b9
@@ -262,7 +265,7 @@ value_for:
 	orr	r1, r1, r3
 	bx	lr
 
-// Writes all that can be written, then reads all back as what is expected.
+// Writes all writable registers, then reads all back as the expected values.
 write_registers:
 	push	{r4, lr}
 	mov	r8, #0
@@ -281,7 +284,7 @@ write_registers:
 	add	r6, r10, #A_EXPECTED
 	b	read_all
 
-// Reads all of them again.
+// Reads all registers again.
 read_registers:
 	push	{r4, lr}
 	add	r6, r10, #A_FOUND
@@ -301,7 +304,8 @@ read_all:
 	blt	1b
 	pop	{r4, pc}
 
-// What an undefined instruction changes: written last, read first, behind the others in the arrays.
+// Registers that an undefined instruction changes: written last, read first, after the others in
+// the arrays.
 write_fragile:
 	ldr	r2, =0x0badf00d
 	eor	r2, r2, r11, lsl #28
@@ -330,7 +334,7 @@ read_fragile:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Timers
 
 arm_timers:
@@ -383,7 +387,7 @@ read_timers:
 	strd	r2, r3, [r10, #(A_COUNTERS + 24)]
 	pop	{r4-r9, pc}
 
-// Waits for both timer interrupts, or until vCPU 0 has been told that they will not come.
+// Waits for both timer interrupts, or until vCPU 0 is told not to wait for them.
 await_timers:
 	push	{r4, lr}
 	mov	r8, #0
@@ -439,7 +443,7 @@ await_timers:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // VFP's and NEON's registers, and RAM
 
 write_vectors:
@@ -480,8 +484,8 @@ fill_pattern:
 	.include "gic32.s"
 	.include "report32.s"
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Exceptions: an undefined instruction sets r12 and is skipped; everything else is the end
+// -------------------------------------------------------------------------------------------------
+// Exceptions: an undefined instruction sets r12 and is skipped. Any other exception ends the guest.
 
 	.balign	32
 vectors:
@@ -497,7 +501,7 @@ undefined:
 	mov	r12, #1
 	movs	pc, lr				// lr is behind the instruction already
 
-// The mode's lr is where it happened; the mode says what it was.
+// The mode's lr is the address of the exception; the mode identifies it.
 panic:
 	mov	r9, lr
 	mrs	r8, cpsr

@@ -1,28 +1,33 @@
-// A guest for QEMU's virt machine that knows what every register of its vCPUs should hold, and says where it is wrong.
+// A guest for QEMU's virt machine that knows the expected value of every register of its vCPUs, and
+// reports differences.
 //
-// It is the 64-bit one: EL1, MMU off, GICv2 or GICv3, 1 to 8 vCPUs. What it does, and what it says on the UART:
+// 64-bit: EL1, MMU off, GICv2 or GICv3, 1 to 8 vCPUs. Its steps, and its output on the UART:
 //
-//   1. every vCPU writes a value of its own to every register of `registers64.s` that it has, reads all of them back
-//      (that is what it expects from then on), arms both timers, fills its general, vector and predicate registers,
-//      and sleeps.                                                                     READY <vcpus> GICv<version>
-//   2. vCPU 0 waits for a byte on the UART: meanwhile the machine is saved and loaded elsewhere.
+//   1. Every vCPU writes a distinct value to every register of `registers64.s` that it has, reads
+//      all of them back as the expected values, arms both timers, fills its general, vector and
+//      predicate registers, and sleeps.
+//          READY <vcpus> GICv<version>
+//   2. vCPU 0 waits for a byte on the UART, while the machine is saved and loaded elsewhere.
 //      If that byte is an L, the register values follow.
 //          VALUE <vcpu> <register> <expected>
-//   3. every vCPU reads everything again.
-//          DIFF <vcpu> <register> <expected> <found>     a value in hex, or UNDEF where the instruction is undefined
-//          EXPIRED <vcpu> V|P                            that timer had fired before the byte came
-//   4. every vCPU waits for its two timer interrupts, through the GIC.
-//          TIMER <vcpu> V|P                              it came
-//          NOTIMER <vcpu> V|P                            it had not come when a second byte arrived
+//   3. Every vCPU reads everything again.
+//          DIFF <vcpu> <register> <expected> <found>     hexadecimal, or UNDEF if undefined
+//          EXPIRED <vcpu> V|P                            the timer had fired before the byte arrived
+//   4. Every vCPU waits for its two timer interrupts, through the GIC.
+//          TIMER <vcpu> V|P                              the timer fired
+//          NOTIMER <vcpu> V|P                            it had not fired when a second byte arrived
 //   5. DONE <number of DIFF lines>
-//      Anything that should not happen: PANIC <vcpu> <ESR> <ELR>.
+//      An unexpected exception: PANIC <vcpu> <ESR> <ELR>.
 //
-// Assembled with LIVE=1 it is the guest of live migrations: a vCPU does not sleep but counts, in each page of 8 MiB of its own
-// in turn, so that its RAM changes all the time. When the byte comes it ends its round: then all its pages hold the same count,
-// or one of them is not the newest. Its timers are set an hour ahead, are compared as registers are, and are not waited for.
+// Assembled with LIVE=1 it is the guest of live migrations. A vCPU does not sleep. It increments a
+// counter in each page of its own 8 MiB in turn, so that its RAM changes all the time. When the
+// byte arrives it finishes its round. All its pages then hold the same count, unless one of them is
+// outdated. Its timers are set an hour ahead, are compared as registers are, and are not waited
+// for.
 //          COUNT <vcpu> <count>
 //
-// Only vCPU 0 writes to the UART, so lines never mix. Entered by QEMU's own boot stub as a raw image at 0x40080000.
+// Only vCPU 0 writes to the UART, so lines never mix. Entered by QEMU's own boot stub as a raw
+// image at 0x40080000.
 //
 // Conventions: x20 this vCPU's area, x21 its number; x16 and x17 belong to the exception handler.
 
@@ -55,7 +60,7 @@
 	.equ	PATTERN, 0x40400000
 	.equ	PATTERN_COUNT, 4096		// doublewords
 
-	// RAM that changes while the machine is moved: so much for each vCPU, of which there are at most four then.
+	// RAM that changes while the machine is moved, for each of at most four vCPUs.
 	.equ	COUNTED, 0x41000000
 	.equ	COUNTED_SHIFT, 23		// 8 MiB
 	.equ	COUNTED_MASK, 0x7fffff
@@ -119,9 +124,9 @@ _start:						// the other vCPUs come in here, too
 	str	x0, [x20, #A_STATE]
 	b	sleep
 
-// ---------------------------------------------------------------------------------------------------------------------
-// The long sleep, in which the machine is moved. From here to `awake` no register may be used but x0 and x1, no exception
-// may be taken, and x2 ... x30 and sp hold known values.
+// -------------------------------------------------------------------------------------------------
+// The long sleep, in which the machine is moved. From here to `awake` only x0 and x1 may be used,
+// no exception may be taken, and x2 ... x30 and sp hold known values.
 sleep:
 	mov	x1, x20
 	mov	x0, x21
@@ -235,10 +240,10 @@ awake:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Several vCPUs
 
-// Starts the others by PSCI. Gives their number, this one included, in x22.
+// Starts the others by PSCI. Returns the number of vCPUs in x22.
 start_others:
 	mov	x22, #1
 1:	ldr	w0, =0xc4000003			// CPU_ON
@@ -254,7 +259,7 @@ start_others:
 	str	x22, [x0]
 	ret
 
-// Waits until all others have come as far as state x0.
+// Waits until all others have reached state x0.
 await_others:
 	mov	x1, #1
 1:	cmp	x1, x22
@@ -270,7 +275,7 @@ await_others:
 3:	dmb	sy
 	ret
 
-// Lets all others out of their sleep.
+// Wakes all others.
 wake_others:
 	ldr	x22, vcpus
 	mov	x1, #1
@@ -287,7 +292,7 @@ wake_others:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // The registers of the table
 
 	.equ	R_NAME, 0
@@ -297,7 +302,8 @@ wake_others:
 	.equ	R_FIXED, 32
 	.equ	R_SIZE, 40
 
-// The value for register number x9: bits of its own, its vCPU's own, where the mask has ones; elsewhere the fixed ones.
+// Returns the value for register number x9: unique to register and vCPU where the mask has ones,
+// fixed elsewhere.
 // In: x10 entry. Out: x0. Uses x1, x2.
 value_for:
 	add	x1, x9, #1
@@ -313,7 +319,7 @@ value_for:
 	orr	x0, x0, x1
 	ret
 
-// Writes all that can be written, then reads all back as what is expected.
+// Writes all writable registers, then reads all back as the expected values.
 write_registers:
 	stp	x29, x30, [sp, #-16]!
 	mov	x9, #0
@@ -331,7 +337,7 @@ write_registers:
 	add	x11, x20, #A_EXPECTED
 	b	read_all
 
-// Reads all of them again.
+// Reads all registers again.
 read_registers:
 	stp	x29, x30, [sp, #-16]!
 	add	x11, x20, #A_FOUND
@@ -351,7 +357,8 @@ read_all:
 	ldp	x29, x30, [sp], #16
 	ret
 
-// The registers that taking an exception changes: written last, read first, behind the others in the arrays.
+// Registers that taking an exception changes: written last, read first, after the others in the
+// arrays.
 write_fragile:
 	ldr	x1, =0x1122334455667788
 	eor	x1, x1, x21, lsl #56
@@ -383,7 +390,7 @@ read_fragile:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Timers
 
 arm_timers:
@@ -431,7 +438,7 @@ read_timers:
 	str	x2, [x20, #A_COUNTERS + 24]
 	ret
 
-// Waits for both timer interrupts, or until vCPU 0 has been told that they will not come.
+// Waits for both timer interrupts, or until vCPU 0 is told not to wait for them.
 await_timers:
 	stp	x29, x30, [sp, #-16]!
 	mov	x19, #0
@@ -484,8 +491,9 @@ await_timers:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Vectors and predicates: with SVE the whole of them (64 bytes, see ZCR_EL1 in the table), else 16 bytes and no predicates
+// -------------------------------------------------------------------------------------------------
+// Vectors and predicates: with SVE their whole length (64 bytes, see ZCR_EL1 in the table), else 16
+// bytes and no predicates
 
 has_sve:					// out: flags, ne if there is SVE
 	mrs	x0, id_aa64pfr0_el1
@@ -569,7 +577,7 @@ read_vectors:
 
 	.ltorg
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // RAM
 
 fill_pattern:
@@ -586,8 +594,9 @@ fill_pattern:
 	.include "gic64.s"
 	.include "report64.s"
 
-// ---------------------------------------------------------------------------------------------------------------------
-// Exceptions: an undefined or trapped instruction sets x16 and is skipped; everything else is the end
+// -------------------------------------------------------------------------------------------------
+// Exceptions: an undefined or trapped instruction sets x16 and is skipped. Any other exception ends
+// the guest.
 
 	.balign	2048
 vectors:

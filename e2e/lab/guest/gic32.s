@@ -1,6 +1,6 @@
-// The interrupt controller, GICv2 or GICv3, of aarch32.s. ID_PFR1.GIC tells which: the CPU interface of GICv3 is system
-// registers. All interrupts the guest uses are enabled here and never masked but by CPSR.I, which stays set: an interrupt
-// wakes WFI and is then acknowledged.
+// Interrupt controller of aarch32.s, GICv2 or GICv3, as ID_PFR1.GIC reports. The CPU interface of
+// GICv3 is system registers. All interrupts of the guest are enabled here, and only CPSR.I masks
+// them. It stays set, so an interrupt wakes WFI and is then acknowledged.
 
 	// Flags: ne for GICv3. Uses r0.
 	.macro	which_gic
@@ -81,7 +81,8 @@ gic_wake_others:
 	isb
 	bx	lr
 
-// Acknowledges the most urgent interrupt. Out: r0 its INTID, above 1019 if there is none; r7 for gic_end.
+// Acknowledges the most urgent interrupt. Out: r0 its INTID, above 1019 if there is none; r7 for
+// gic_end.
 gic_acknowledge:
 	which_gic
 	bne	1f
@@ -94,7 +95,7 @@ gic_acknowledge:
 	mov	r0, r7
 	bx	lr
 
-// Ends what gic_acknowledge began.
+// Ends the interrupt that gic_acknowledge returned.
 gic_end:
 	which_gic
 	bne	1f

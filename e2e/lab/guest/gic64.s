@@ -1,6 +1,6 @@
-// The interrupt controller, GICv2 or GICv3, of aarch64.s. ID_AA64PFR0_EL1.GIC tells which: the CPU interface of GICv3 is
-// system registers. All interrupts the guest uses are enabled here and never masked but by PSTATE.I, which stays set: an
-// interrupt wakes WFI and is then acknowledged.
+// Interrupt controller of aarch64.s, GICv2 or GICv3, as ID_AA64PFR0_EL1.GIC reports. The CPU
+// interface of GICv3 is system registers. All interrupts of the guest are enabled here, and only
+// PSTATE.I masks them. It stays set, so an interrupt wakes WFI and is then acknowledged.
 
 	// Flags: ne for GICv3. Uses x0.
 	.macro	which_gic
@@ -78,7 +78,8 @@ gic_wake_others:
 	isb
 	ret
 
-// Acknowledges the most urgent interrupt. Out: x0 its INTID, above 1019 if there is none; x15 for gic_end.
+// Acknowledges the most urgent interrupt. Out: x0 its INTID, above 1019 if there is none; x15 for
+// gic_end.
 gic_acknowledge:
 	which_gic
 	b.ne	1f
@@ -91,7 +92,7 @@ gic_acknowledge:
 	mov	x0, x15
 	ret
 
-// Ends what gic_acknowledge began.
+// Ends the interrupt that gic_acknowledge returned.
 gic_end:
 	which_gic
 	b.ne	1f

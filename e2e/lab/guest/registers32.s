@@ -1,16 +1,17 @@
-// The registers that aarch32.s writes and reads: one line each.
+// Registers that aarch32.s writes and reads, one line each.
 //
-//   rw NAME, coproc, opc1, CRn, CRm, opc2, MASK, FIXED   where MASK has ones the value is the vCPU's and the register's own;
-//                                                        elsewhere it is FIXED
-//   ro NAME, coproc, opc1, CRn, CRm, opc2                only read: it must not change
+//   rw NAME, coproc, opc1, CRn, CRm, opc2, MASK, FIXED
+//       where MASK has ones, the value is unique to the vCPU and the register; elsewhere it is FIXED
+//   ro NAME, coproc, opc1, CRn, CRm, opc2                only read; must not change
 //   rw64 NAME, coproc, opc1, CRm, MASK, FIXED            64 bits, by MCRR and MRRC
 //   banked NAME, mode, register, MASK                    another mode's register
 //   banked_spsr NAME, mode                               another mode's SPSR
 //   vfp NAME, MASK, FIXED                                by VMSR and VMRS
 //
-// What is written need not stick: what is read back right afterwards is what is expected later. A register that the vCPU does
-// not have is UNDEF. Values are chosen to have no effect while the MMU is off, counters are stopped and breakpoints disabled.
-// Not here: what an undefined instruction changes, and the timers, which are at the end; registers whose writing acts.
+// A register need not keep the written value. The value read back right afterwards is the expected
+// one. A register that the vCPU does not have is UNDEF. The values have no effect while the MMU is
+// off, counters are stopped and breakpoints disabled. Registers that an undefined instruction
+// changes, and the timers, are at the end. Registers whose write is an action are left out.
 
 	.set	REGISTERS, 0
 
@@ -25,7 +26,8 @@
 	.popsection
 	.endm
 
-	// `.inst` takes every encoding, whatever the assembler knows of it. 0xee100010: MRC, 0xee000010: MCR, of r0.
+	// `.inst` accepts every encoding, also those unknown to the assembler. 0xee100010: MRC,
+	// 0xee000010: MCR, of r0.
 	.macro	rw name, cp, opc1, crn, crm, opc2, mask, fixed=0
 	.pushsection .text.stubs, "ax"
 	.balign	4
@@ -74,7 +76,7 @@
 	.set	REGISTERS, REGISTERS + 1
 	.endm
 
-	// In the other mode everything up to r7 is the same register, and interrupts stay masked.
+	// Up to r7 the other mode has the same registers, and interrupts stay masked.
 	.macro	banked name, mode, register, mask
 	.pushsection .text.stubs, "ax"
 	.balign	4
@@ -155,7 +157,7 @@ table:
 	rw	TPIDRPRW, 15, 0, 13, 0, 4, 0xffffffff
 	rw	CNTKCTL, 15, 0, 14, 1, 0, 0x3fb
 
-	// The other modes'
+	// Registers of the other modes
 	banked	SP_usr, MODE_SYS, sp, 0xffffffff
 	banked	LR_usr, MODE_SYS, lr, 0xffffffff
 	banked	SP_irq, MODE_IRQ, sp, 0xffffffff
@@ -187,7 +189,7 @@ table:
 	ro	CLIDR, 15, 1, 0, 0, 1
 	ro	CTR, 15, 0, 0, 0, 1
 
-	// Performance monitors: first PMCR, which stops and could reset the others
+	// Performance monitors: first PMCR, which stops the others and could reset them
 	rw	PMCR, 15, 0, 9, 12, 0, 0x38
 	rw	PMSELR, 15, 0, 9, 12, 5, 0, 3			// whose PMXEVTYPER and PMXEVCNTR are meant
 	rw	PMXEVTYPER, 15, 0, 9, 13, 1, 0xf800001f
@@ -250,7 +252,7 @@ table:
 	ro	ICC_CTLR, 15, 0, 12, 12, 4
 	ro	ICC_SRE, 15, 0, 12, 12, 5
 
-	// What the vCPU is
+	// Identity of the vCPU
 	ro	MIDR, 15, 0, 0, 0, 0
 	ro	TCMTR, 15, 0, 0, 0, 2
 	ro	TLBTR, 15, 0, 0, 0, 3
@@ -280,7 +282,7 @@ table:
 	.pushsection .text.table, "ax"
 table_end:
 	.popsection
-	// Handled by hand, in this order: what an undefined instruction changes, and the timers.
+	// Handled by hand, in this order: registers that an undefined instruction changes, and the timers.
 	.irp	name, LR_und, SPSR_und, CNTV_CVAL, CNTP_CVAL, CNTV_CTL, CNTP_CTL
 	entry	\name, 0, 0, 0, 0
 	.endr

@@ -1,14 +1,16 @@
-// The registers that aarch64.s writes and reads: one line each.
+// Registers that aarch64.s writes and reads, one line each.
 //
-//   rw NAME, op0, op1, CRn, CRm, op2, MASK, FIXED     where MASK has ones the value is the vCPU's and the register's own;
-//                                                     elsewhere it is FIXED
-//   ro NAME, op0, op1, CRn, CRm, op2                  only read: it must not change
+//   rw NAME, op0, op1, CRn, CRm, op2, MASK, FIXED
+//       where MASK has ones, the value is unique to the vCPU and the register; elsewhere it is FIXED
+//   ro NAME, op0, op1, CRn, CRm, op2                  only read; must not change
 //
-// What is written need not stick: what is read back right afterwards is what is expected later. A register that the vCPU does
-// not have is UNDEF. Values are chosen to have no effect while the MMU is off, counters are stopped and breakpoints
-// disabled. Names and encodings are the Arm architecture's; a register without a name is called as it is encoded. Not here:
-// what taking an exception changes, and the timers, which are at the end; registers whose writing acts (RMR_EL1, OSLAR_EL1
-// but for unlocking, cache and TLB maintenance, the interrupt controller's acknowledge and end).
+// A register need not keep the written value. The value read back right afterwards is the expected
+// one. A register that the vCPU does not have is UNDEF. The values have no effect while the MMU is
+// off, counters are stopped and breakpoints disabled. Names and encodings are the Arm
+// architecture's. A register without a name is named by its encoding. Registers that taking an
+// exception changes, and the timers, are at the end. Registers whose write is an action are left
+// out (RMR_EL1, OSLAR_EL1 except for unlocking, cache and TLB maintenance, the interrupt
+// controller's acknowledge and end).
 
 	.set	REGISTERS, 0
 
@@ -21,7 +23,7 @@
 	.popsection
 	.endm
 
-	// `.inst` takes every encoding, whatever the assembler knows of it.
+	// `.inst` accepts every encoding, also those unknown to the assembler.
 	.macro	rw name, op0, op1, crn, crm, op2, mask, fixed=0
 	.pushsection .text.stubs, "ax"
 9002:	.inst	0xd5300000 | ((\op0 & 1) << 19) | (\op1 << 16) | (\crn << 12) | (\crm << 8) | (\op2 << 5)
@@ -135,7 +137,7 @@ table:
 	ro	CCSIDR_EL1, 3, 1, 0, 0, 0
 	rw	CNTKCTL_EL1, 3, 0, 14, 1, 0, 0x3fb
 
-	// Performance monitors: first PMCR_EL0, which stops and could reset the others
+	// Performance monitors: first PMCR_EL0, which stops the others and could reset them
 	rw	PMCR_EL0, 3, 3, 9, 12, 0, 0x78
 	rw	PMCCFILTR_EL0, 3, 3, 14, 15, 7, 0xfc000000
 	rw	PMCCNTR_EL0, 3, 3, 9, 13, 0, 0xffffffffffffffff
@@ -182,7 +184,7 @@ table:
 	ro	ICC_CTLR_EL1, 3, 0, 12, 12, 4
 	ro	ICC_SRE_EL1, 3, 0, 12, 12, 5
 
-	// What the vCPU is
+	// Identity of the vCPU
 	ro	MIDR_EL1, 3, 0, 0, 0, 0
 	ro	MPIDR_EL1, 3, 0, 0, 0, 5
 	ro	REVIDR_EL1, 3, 0, 0, 0, 6
@@ -254,7 +256,7 @@ table:
 	ro	S3_0_C0_C7_6, 3, 0, 0, 7, 6
 	ro	S3_0_C0_C7_7, 3, 0, 0, 7, 7
 
-	// Implementation defined ones that QEMU gives its Cortex-A57 and -A72, and its Neoverse N1
+	// Implementation defined registers of QEMU's Cortex-A57 and -A72, and of its Neoverse N1
 	ro	S3_1_C11_C0_2, 3, 1, 11, 0, 2
 	ro	S3_1_C11_C0_3, 3, 1, 11, 0, 3
 	ro	S3_1_C15_C0_0, 3, 1, 15, 0, 0
@@ -277,7 +279,7 @@ table:
 	.pushsection .text.table, "ax"
 table_end:
 	.popsection
-	// Handled by hand, in this order: what an exception changes, and the timers.
+	// Handled by hand, in this order: registers that an exception changes, and the timers.
 	.irp	name, FAR_EL1, ESR_EL1, ELR_EL1, SPSR_EL1, CNTV_CVAL_EL0, CNTP_CVAL_EL0, CNTV_CTL_EL0, CNTP_CTL_EL0
 	entry	\name, 0, 0, 0, 0
 	.endr

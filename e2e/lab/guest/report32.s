@@ -1,4 +1,4 @@
-// What aarch32.s says, and the UART (PL011) it says it on.
+// Output of aarch32.s, and the UART (PL011) that it uses.
 
 uart_init:
 	ldr	r0, =UART
@@ -10,7 +10,7 @@ uart_init:
 	str	r1, [r0, #0x38]
 	bx	lr
 
-// One byte, r0. Uses r1, r2.
+// Prints the byte r0. Uses r1, r2.
 put_byte:
 	ldr	r1, =UART
 1:	ldr	r2, [r1, #UART_FR]
@@ -25,7 +25,7 @@ put_newline:
 	mov	r0, #'\n'
 	b	put_byte
 
-// The text at r0, up to a zero byte. Uses r0 ... r2.
+// Prints the text at r0, up to a zero byte. Uses r0 ... r2.
 put_text:
 	push	{r4, lr}
 	mov	r4, r0
@@ -35,7 +35,7 @@ put_text:
 	bl	put_byte
 	b	1b
 
-// r0 and, above it, r1 in hexadecimal, 16 digits. Uses r0 ... r2.
+// Prints r0 and, above it, r1 in hexadecimal, 16 digits. Uses r0 ... r2.
 put_hex:
 	push	{r4-r6, lr}
 	mov	r4, r0
@@ -54,7 +54,7 @@ put_hex:
 	bge	1b
 	pop	{r4-r6, pc}
 
-// r0 in decimal. Uses r0 ... r2.
+// Prints r0 in decimal. Uses r0 ... r2.
 put_decimal:
 	push	{r4-r7, lr}
 	mov	r4, r0
@@ -89,15 +89,15 @@ say_ready:
 	bl	put_newline
 	pop	{r4, pc}
 
-// r0 and r1, or UNDEF if r2 is not zero.
+// Prints r0 and r1, or UNDEF if r2 is not zero.
 put_value:
 	cmp	r2, #0
 	beq	put_hex
 	ldr	r0, =text_undef
 	b	put_text
 
-// Compares the doublewords at r4 (expected) and r5 (found), and says so if they differ.
-// In: r6 vCPU, r7 name, r8 number behind the name or -1, r2 undefined then, r3 undefined now. Uses r0 ... r3.
+// Compares the doublewords at r4 (expected) and r5 (found), and reports a difference. In: r6 vCPU,
+// r7 name, r8 number after the name or -1, r2 undefined before, r3 undefined now. Uses r0 ... r3.
 compare:
 	push	{r4, r5, r9, r11, lr}
 	mov	r9, r2
@@ -136,7 +136,7 @@ compare:
 	bl	put_newline
 	pop	{r4, r5, r9, r11, pc}
 
-// What is expected of every register, of every vCPU.
+// Prints the expected value of every register, of every vCPU.
 report_values:
 	push	{r4-r9, lr}
 	mov	r6, #0
@@ -167,7 +167,7 @@ report_values:
 	blt	1b
 	pop	{r4-r9, pc}
 
-// Every difference of every vCPU.
+// Prints every difference of every vCPU.
 report_differences:
 	push	{r4-r9, lr}
 	mov	r6, #0
@@ -180,7 +180,7 @@ report_differences:
 	ldr	r0, [r0]
 	cmp	r6, r0
 	blt	1b
-	// RAM is everybody's: reported as vCPU 0's.
+	// RAM is shared, and reported as vCPU 0's.
 	mov	r6, #0
 	ldr	r7, =text_ram
 	mvn	r8, #0
@@ -208,7 +208,7 @@ report_differences:
 	add	sp, sp, #16
 	pop	{r4-r9, pc}
 
-// The table, and behind it what is fragile and the timers. r6 = vCPU.
+// Compares the table, then the fragile registers and the timers. r6 = vCPU.
 report_registers:
 	push	{r4, r5, r7-r9, lr}
 	ldr	r4, =(AREAS + A_EXPECTED)
@@ -230,7 +230,7 @@ report_registers:
 	blt	1b
 	pop	{r4, r5, r7-r9, pc}
 
-// r2 ... r12, sp and lr. r6 = vCPU.
+// Compares r2 ... r12, sp and lr. r6 = vCPU.
 report_general:
 	push	{r4, r5, r7-r9, lr}
 	ldr	r9, =AREAS
@@ -308,7 +308,7 @@ report_counters:
 	bne	1b
 	pop	{r4, r5, r7-r9, pc}
 
-	// One line of report_timers: `text`, the vCPU, and the letter.
+	// Prints one line of report_timers: `text`, the vCPU, and the letter.
 	.macro	put_timer text, letter
 	ldr	r0, =\text
 	bl	put_text

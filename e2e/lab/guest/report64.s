@@ -1,4 +1,4 @@
-// What aarch64.s says, and the UART (PL011) it says it on.
+// Output of aarch64.s, and the UART (PL011) that it uses.
 
 uart_init:
 	ldr	x0, =UART
@@ -10,7 +10,7 @@ uart_init:
 	str	w1, [x0, #0x38]
 	ret
 
-// One byte, w0. Uses x1, x2.
+// Prints the byte w0. Uses x1, x2.
 put_byte:
 	ldr	x1, =UART
 1:	ldr	w2, [x1, #UART_FR]
@@ -24,7 +24,7 @@ put_newline:
 	mov	w0, #'\n'
 	b	put_byte
 
-// The text at x0, up to a zero byte. Uses x0 ... x4.
+// Prints the text at x0, up to a zero byte. Uses x0 ... x4.
 put_text:
 	mov	x3, x30
 	mov	x4, x0
@@ -34,7 +34,7 @@ put_text:
 	b	1b
 2:	ret	x3
 
-// x0 in hexadecimal, 16 digits. Uses x0 ... x5.
+// Prints x0 in hexadecimal, 16 digits. Uses x0 ... x5.
 put_hex:
 	mov	x3, x30
 	mov	x4, x0
@@ -50,7 +50,7 @@ put_hex:
 	b.ge	1b
 	ret	x3
 
-// x0 in decimal. Uses x0 ... x7.
+// Prints x0 in decimal. Uses x0 ... x7.
 put_decimal:
 	mov	x3, x30
 	mov	x4, x0
@@ -85,8 +85,8 @@ say_ready:
 	ldp	x29, x30, [sp], #16
 	ret
 
-// One difference, and one more in x23.
-// In: x24 vCPU, x25 name, x26 number behind the name or -1, x27 expected, x28 found, x29 undefined: bit 0 then, bit 1 now.
+// Prints one difference, and counts it in x23. In: x24 vCPU, x25 name, x26 number after the name or
+// -1, x27 expected, x28 found, x29 undefined: bit 0 before, bit 1 now.
 put_difference:
 	stp	x19, x30, [sp, #-16]!
 	add	x23, x23, #1
@@ -116,7 +116,8 @@ put_value:					// x0, or UNDEF if ne
 	adr	x0, text_undef
 	b	put_text
 
-// Compares x13 doublewords at x11 with those at x12, x14 of them to a register: its name is the text x25 and its number.
+// Compares x13 doublewords at x11 with those at x12, x14 of them per register, whose name is the
+// text x25 and its number.
 compare_array:
 	stp	x19, x30, [sp, #-16]!
 	mov	x29, #0
@@ -134,7 +135,7 @@ compare_array:
 3:	ldp	x19, x30, [sp], #16
 	ret
 
-// Every difference of every vCPU.
+// Prints every difference of every vCPU.
 report_differences:
 	stp	x19, x30, [sp, #-16]!
 	mov	x24, #0
@@ -147,7 +148,7 @@ report_differences:
 	add	x24, x24, #1
 	cmp	x24, x22
 	b.lt	1b
-	// RAM is everybody's: reported as vCPU 0's.
+	// RAM is shared, and reported as vCPU 0's.
 	mov	x24, #0
 	mov	x29, #0
 	mov	x26, #-1
@@ -167,7 +168,7 @@ report_differences:
 	ret
 
 	.ifdef	LIVE
-// How far every vCPU has counted, and where one of its pages holds another count than its first one.
+// Prints the counter of every vCPU, and the pages with another count than its first one.
 report_counts:
 	stp	x19, x30, [sp, #-16]!
 	mov	x24, #0
@@ -199,7 +200,7 @@ report_counts:
 	ret
 	.endif
 
-// The table, and behind it the fragile registers and the timers. x19 = area.
+// Compares the table, then the fragile registers and the timers. x19 = area.
 report_registers:
 	stp	x10, x30, [sp, #-16]!
 	mov	x26, #-1
@@ -229,7 +230,7 @@ report_registers:
 	ldp	x10, x30, [sp], #16
 	ret
 
-// What is expected of every register, of every vCPU.
+// Prints the expected value of every register, of every vCPU.
 report_values:
 	stp	x19, x30, [sp, #-16]!
 	mov	x24, #0
@@ -261,7 +262,7 @@ report_values:
 	ldp	x19, x30, [sp], #16
 	ret
 
-// x2 ... x30 and sp.
+// Compares x2 ... x30 and sp.
 report_general:
 	stp	x19, x30, [sp, #-16]!
 	mov	x29, #0
@@ -342,7 +343,7 @@ report_counters:
 2:	ldp	x19, x30, [sp], #16
 	ret
 
-	// One line of report_timers: `text`, the vCPU, and the letter.
+	// Prints one line of report_timers: `text`, the vCPU, and the letter.
 	.macro	put_timer text, letter
 	adr	x0, \text
 	bl	put_text

@@ -1,6 +1,7 @@
-// What the guest of main.s writes once and compares in every round: registers, vectors, memory. Clocks are in time.s.
+// State that the guest of main.s writes once and compares in every round: registers, vectors,
+// memory. Clocks are in time.s.
 
-// General registers, and what exceptions change
+// General registers, and registers that exceptions change
 
 guest_compare_general:
 	mov	x1, #2
@@ -49,7 +50,7 @@ guest_compare_general:
 	guest_broken guest_text_esr, x4, x5
 7:	ret
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // The table of registers
 
 // Reads the register of the entry x24. Out: x0 its value, x1 1 if it is undefined. Changes x2.
@@ -125,7 +126,7 @@ guest_compare_table:
 	ldr	x30, [sp], #16
 	ret
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Vectors: v0 ... v31, with SVE z0 ... z31, p0 ... p15, FFR
 
 	.arch_extension sve
@@ -159,7 +160,7 @@ guest_write_vectors:
 	ldr	z\n, [x2, #\n, mul vl]
 	.endr
 	add	x2, x2, #A_PREDICATES
-	// FFR has ones from its lowest bit on and then zeros: as many as the first half of a vector.
+	// FFR has ones from its lowest bit on, then zeros: as many as the first half of a vector.
 	lsr	x1, x0, #1
 	whilelo	p0.b, xzr, x1
 	wrffr	p0.b
@@ -208,7 +209,7 @@ guest_compare_vectors:
 	lsr	x7, x7, #3
 	and	x7, x7, #~7
 
-// Compares x7 bytes at x2, as found, with those at x3.
+// Compares x7 found bytes at x2 with those at x3.
 guest_compare_bytes:
 	add	x7, x2, x7
 1:	ldr	x5, [x2], #8
@@ -220,10 +221,10 @@ guest_compare_bytes:
 	b.lo	1b
 	ret
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Memory
 
-// Fills the page x2 with what belongs to the stamp x3. Changes x3, x4, x5.
+// Fills the page x2 with the pattern of the stamp x3. Changes x3, x4, x5.
 guest_fill_page:
 	add	x5, x2, #4096
 	ldr	x4, =0x9e3779b97f4a7c15
@@ -233,7 +234,7 @@ guest_fill_page:
 	b.ne	1b
 	ret
 
-// Compares it.
+// Compares the page with that pattern.
 guest_compare_page:
 	add	x7, x2, #4096
 	ldr	x6, =0x9e3779b97f4a7c15
@@ -273,7 +274,7 @@ guest_write_memory:
 	ldr	x30, [sp], #16
 	ret
 
-// In each round one page of either kind; of the moving ones the page is then rewritten.
+// Each round compares one page of either kind. The moving page is then rewritten.
 guest_compare_memory:
 	str	x30, [sp, #-16]!
 	ldr	x23, [x20, #A_ROUNDS]

@@ -1,22 +1,24 @@
-// The guest: EL1, MMU off, GICv3, 1 to 60 vCPUs. Each vCPU writes a value of its own to every register that it may write,
-// and to some memory, and from then on goes round after round:
+// The guest: EL1, MMU off, GICv3, 1 to 60 vCPUs. Each vCPU writes a distinct value to every
+// register that it may write, and to some memory. It then repeats a round:
 //
-//   1. with interrupts masked it fills the general registers, SP and what exceptions change (ELR_EL1, SPSR_EL1, ESR_EL1,
-//      FAR_EL1), waits a while and in WFI, and looks whether all of them are still as they were;
-//   2. it lets interrupts in: each of the two timers, CNTV and CNTP, is set again and counted;
-//   3. it compares all other registers, the vectors and a page of memory, rewrites another page, looks at the clocks, and
-//      tells the VMM how far it is.
+//   1. With interrupts masked, it fills the general registers, SP and the registers that exceptions
+//       change (ELR_EL1, SPSR_EL1, ESR_EL1, FAR_EL1), waits, also in WFI, and compares all of them.
+//   2. It unmasks interrupts. Each of the two timers, CNTV and CNTP, is set again and counted.
+//   3. It compares all other registers, the vectors and a page of memory, rewrites another page,
+//       checks the clocks, and reports its progress to the VMM.
 //
-//   main.s       this, the start of vCPUs, the rounds
-//   registers.s  the system registers, a table
-//   compare.s    what is written once and compared in every round
+//   main.s       start of vCPUs, rounds
+//   registers.s  table of the system registers
+//   compare.s    state that is written once and compared in every round
 //   time.s       clocks, timers, interrupts, other exceptions
 //
-// It is position independent: the VMM copies it from `cpreg_guest_start` to `cpreg_guest_end` to any place in the guest's
-// memory. In: x0 the number of vCPUs, x1 the address of their areas, 1 MiB each, all zero; x2 1 if CNTP is to be left alone. The
-// addresses of devices are those of `gic.rs` and `report.rs`.
+// The code is position independent. The VMM copies it from `cpreg_guest_start` to `cpreg_guest_end`
+// to any address in the guest's memory. In: x0 the number of vCPUs, x1 the address of their areas,
+// 1 MiB each, all zero; x2 1 if CNTP must not be used. `gic.rs` and `report.rs` define the
+// addresses of devices.
 //
-// Conventions: x20 is this vCPU's area, x21 its number; x16 and x17 belong to the handler of exceptions, x25 and up to the loop.
+// Conventions: x20 is this vCPU's area, x21 its number. x16 and x17 belong to the exception
+// handler, x25 and up to the loop.
 
 	.equ	GUEST_REPORT, 0x09000000
 	.equ	GUEST_GICD, 0x08000000
@@ -53,7 +55,7 @@
 	.equ	A_MOVING, 0x50000		// pages that are rewritten one after another
 	.equ	MOVING_PAGES, 32
 
-	// Reports: where to write what, in `report.rs`.
+	// Offsets of the report device, as in `report.rs`.
 	.equ	R_ROUNDS, 0x00
 	.equ	R_TICKS_V, 0x08
 	.equ	R_TICKS_P, 0x10
@@ -77,7 +79,7 @@
 	add	\area, \area, \scratch, lsl #24
 	.endm
 
-	// out = in mixed with x21, as xorshift* does: a value that no other vCPU or register has.
+	// out = in mixed with x21, as xorshift* does: a value unique to the vCPU and the register.
 	.macro	guest_mix value, scratch
 	eor	\value, \value, x21, lsl #32
 	ldr	\scratch, =0x9e3779b97f4a7c15
@@ -87,7 +89,7 @@
 	mul	\value, \value, \scratch
 	.endm
 
-	// Says that the thing of this name is not what it should be, and stops.
+	// Reports that the item with this name has a wrong value, and stops.
 	.macro	guest_broken name, expected, found
 	mov	x4, \expected
 	mov	x5, \found
@@ -141,10 +143,10 @@ guest_vcpu:					// the others come in here
 	bl	guest_write_memory
 	bl	guest_start_timers
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 guest_round:
 	msr	daifset, #0xf
-	// What exceptions change. SPSR_EL1 with bits that every vCPU has.
+	// Registers that exceptions change. SPSR_EL1 with bits that every vCPU has.
 	ldr	x1, =0x60000345
 	msr	spsr_el1, x1
 	mov	x1, #0x11

@@ -1,21 +1,25 @@
-// The registers that the guest keeps: one line each.
+// Registers that the guest keeps, one line each.
 //
-//   keep NAME, op0, op1, CRn, CRm, op2, MASK, FIXED   where MASK has ones the value is the vCPU's and the register's own;
-//                                                     elsewhere it is FIXED
-//   part NAME, op0, op1, CRn, CRm, op2, MASK, FIXED, KEPT   as keep, but only the bits of KEPT must stay; others are as in look
-//   look NAME, op0, op1, CRn, CRm, op2                only read: what the vCPU is. A change is noticed, not an error
+//   keep NAME, op0, op1, CRn, CRm, op2, MASK, FIXED
+//       where MASK has ones, the value is unique to the vCPU and the register; elsewhere it is FIXED
+//   part NAME, op0, op1, CRn, CRm, op2, MASK, FIXED, KEPT
+//       as keep, but only the bits of KEPT must stay; the others are as in look
+//   look NAME, op0, op1, CRn, CRm, op2
+//       only read; identity of the vCPU, whose changes are noticed and not an error
 //
-// What is written need not stick: what is read back right afterwards is what is expected from then on. A register that the
-// vCPU does not have is UNDEF, and must stay so. Values are chosen to have no effect while the MMU is off, counters are
-// stopped and breakpoints disabled. Names and encodings are the Arm architecture's. Not here: what every exception changes
-// (ELR_EL1, SPSR_EL1 ...; main.s), and the timers.
+// A register need not keep the written value. The value read back right afterwards is the expected
+// one. A register that the vCPU does not have is UNDEF, and must stay so. The values have no effect
+// while the MMU is off, counters are stopped and breakpoints disabled. Names and encodings are the
+// Arm architecture's. Registers that every exception changes (ELR_EL1, SPSR_EL1 ...) are in main.s,
+// and the timers in time.s.
 //
 // An entry is 64 bytes:
-//   +0 MASK   +8 FIXED   +16 read it into x0, return   +24 write it from x0, return   +32 the bits that must stay   +40 its name
+//   +0 MASK   +8 FIXED   +16 read it into x0, return   +24 write it from x0, return
+//   +32 bits that must stay   +40 its name
 
 	.macro	guest_entry name, op0, op1, crn, crm, op2, mask, fixed, kept
 	.quad	\mask, \fixed
-	// `.inst` takes every encoding, whatever the assembler knows of it.
+	// `.inst` accepts every encoding, also those unknown to the assembler.
 	.inst	0xd5300000 | ((\op0 & 1) << 19) | (\op1 << 16) | (\crn << 12) | (\crm << 8) | (\op2 << 5)
 	ret
 	.inst	0xd5100000 | ((\op0 & 1) << 19) | (\op1 << 16) | (\crn << 12) | (\crm << 8) | (\op2 << 5)
@@ -85,7 +89,8 @@ guest_table:
 	keep	CSSELR_EL1, 3, 2, 0, 0, 0, 0, 2
 	keep	CNTKCTL_EL1, 3, 0, 14, 1, 0, 0x3fb
 
-	// Performance monitors: first PMCR_EL0, which stops and could reset the others; who made them and how many is not kept
+	// Performance monitors: first PMCR_EL0, which stops the others and could reset them. Its
+	// implementer and number of counters are not kept.
 	part	PMCR_EL0, 3, 3, 9, 12, 0, 0x78, 0, 0x7ff
 	keep	PMCCFILTR_EL0, 3, 3, 14, 15, 7, 0xfc000000
 	keep	PMCCNTR_EL0, 3, 3, 9, 13, 0, 0xffffffffffffffff
@@ -99,8 +104,9 @@ guest_table:
 	keep	PMEVTYPER\n\()_EL0, 3, 3, 14, 12, \n, 0xfc00001f
 	.endr
 
-	// Debug: break- and watchpoints disabled. Not MDCCINT_EL1: KVM keeps it while it traps the debug registers, and once it gives them to the
-	// guest, the guest has the CPU's own, which an emulator does not implement.
+	// Debug: break- and watchpoints disabled. Not MDCCINT_EL1: KVM keeps it while it traps the debug
+	// registers. Once it gives them to the guest, the guest has the CPU's own, which an emulator does
+	// not implement.
 	keep	MDSCR_EL1, 2, 0, 0, 2, 2, 0, 0x1000
 	.irp	n, 0,1,2,3,4,5
 	keep	DBGBVR\n\()_EL1, 2, 0, 0, \n, 4, 0x0000fffffffffffc
@@ -117,7 +123,7 @@ guest_table:
 	keep	ICC_IGRPEN0_EL1, 3, 0, 12, 12, 6, 0, 1
 	keep	ICC_IGRPEN1_EL1, 3, 0, 12, 12, 7, 0, 1
 
-	// What the vCPU is
+	// Identity of the vCPU
 	look	MIDR_EL1, 3, 0, 0, 0, 0
 	look	MPIDR_EL1, 3, 0, 0, 0, 5
 	look	REVIDR_EL1, 3, 0, 0, 0, 6

@@ -1,4 +1,4 @@
-// The clocks, timers and interrupts of the guest of main.s, other exceptions, and what it calls things.
+// Clocks, timers and interrupts of the guest of main.s, other exceptions, and names for reports.
 
 // Timers and clocks
 
@@ -39,7 +39,8 @@ guest_compare_clocks:
 	cmp	x0, x1
 	b.hs	1f
 	guest_broken guest_text_virtual, x1, x0
-	// A kernel that keeps no offset of it shows its own: the guest then sets the timer anew, as kernels do at the next occasion.
+	// A kernel without an offset for it shows its own counter. The guest then sets the timer again, as
+	// kernels do at the next occasion.
 1:	mrs	x5, cntpct_el0
 	ldr	x4, [x20, #A_PHYSICAL]
 	str	x5, [x20, #A_PHYSICAL]
@@ -73,7 +74,7 @@ guest_compare_clocks:
 4:	ldr	x30, [sp], #16
 	ret
 
-// ---------------------------------------------------------------------------------------------------------------------
+// -------------------------------------------------------------------------------------------------
 // Interrupts and other exceptions
 
 guest_init_distributor:
@@ -139,7 +140,7 @@ guest_interrupt:
 	ldp	x0, x1, [sp], #32
 	eret
 
-// An undefined instruction is skipped and noted; anything else should not be.
+// An undefined instruction is skipped and recorded. Any other exception is an error.
 guest_synchronous:
 	mrs	x16, esr_el1
 	lsr	x16, x16, #26
@@ -157,9 +158,9 @@ guest_panic:
 	mrs	x5, elr_el1
 	adr	x3, guest_text_exception
 	mov	x6, #V_PANIC
-	// on to guest_say_and_stop
+	// Continues in guest_say_and_stop.
 
-// Says that what is called x3 should be x4 and is x5, with the verdict x6, and stops.
+// Reports that the item named x3 should be x4 and is x5, with the verdict x6, and stops.
 guest_say_and_stop:
 	msr	daifset, #0xf
 	bl	guest_say

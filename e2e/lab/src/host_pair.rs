@@ -90,7 +90,7 @@ impl HostPair<'_> {
     pub(crate) fn setup_script(&self, number: usize) -> String {
         if self.serial {
             // A kernel without the second port must report that instead of waiting for it.
-            format!("[ -c {SERIAL} ] || {{ echo 'no {SERIAL} here' > /out/said; exit 2; }}\n")
+            format!("[ -c {SERIAL} ] || {{ echo 'no {SERIAL} here' > /out/error; exit 2; }}\n")
         } else {
             format!(
                 "ifconfig eth0 {} netmask 255.255.255.0 up\n",

@@ -471,7 +471,7 @@ impl Fixture {
         };
         if *check.verdict() != verdict {
             return Err(format!(
-                "check says {}, expected {verdict}; without cpreg: {today}",
+                "the verdict of check is {}, expected {verdict}; without cpreg: {today}",
                 check.verdict()
             )
             .into());
@@ -494,7 +494,11 @@ impl Fixture {
             }
             check = self.cpreg.check(&stream, &profile, &consents)?;
             if *check.verdict() != Verdict::CONVERTS {
-                return Err(format!("with {consents:?} check says {}", check.verdict()).into());
+                return Err(format!(
+                    "with {consents:?} the verdict of check is {}",
+                    check.verdict()
+                )
+                .into());
             }
         }
         let loadable = if loads { &stream } else { &converted };

@@ -88,7 +88,7 @@ const CHECKSUM_LEN: usize = 4;
 /// Maximum number of payload bytes in one packet.
 const MAX_PAYLOAD: usize = 4096;
 /// Number of packets per acknowledgement. Together they fit into the 64 KiB that Linux buffers for
-/// a serial line that nobody reads.
+/// an unread serial line.
 const WINDOW: u32 = 8;
 /// Interval at which an opening end repeats its request.
 const OPEN_RETRY_INTERVAL: Duration = Duration::from_millis(500);

@@ -100,11 +100,11 @@ impl MockSource {
     fn new(host: &RecordedHost) -> Self {
         let vm = host
             .create_vm(Features::NONE, usize::from(VCPUS))
-            .expect("it is recorded");
+            .expect("recorded features");
         for (number, vcpu) in vm.vcpus().iter().enumerate() {
             let value = 0xdead_0000 + number as u64;
             let set = cpreg_kvm::Vcpu::set(vcpu, RegisterId::TPIDR_EL1, &value.to_le_bytes());
-            set.expect("it takes it");
+            set.expect("an accepted value");
         }
         let mut memory = vec![[0; PAGE]; PAGES];
         for (number, page) in memory.iter_mut().enumerate().step_by(2) {
@@ -246,7 +246,7 @@ impl Target for MockTarget {
     }
 
     fn load(&mut self, vm: &Vm, _: &DeviceState) -> Result<(), Refusal> {
-        let target = self.vm.as_ref().expect("it was made");
+        let target = self.vm.as_ref().expect("a created VM");
         let decision = self.decision.as_ref().expect("a preflight");
         load(decision, vm, &self.consents, target.vcpus())?;
         self.is_loaded = true;
@@ -414,8 +414,8 @@ fn check(end: &MigrationEnds) {
     if at_target {
         assert!(end.target.is_loaded);
         assert!(end.target.memory == end.source.memory, "memory differs");
-        let saved = |vm: &RecordedVm| cpreg_kvm::save(vm.vcpus()).expect("it can be read");
-        let target = end.target.vm.as_ref().expect("it was made");
+        let saved = |vm: &RecordedVm| cpreg_kvm::save(vm.vcpus()).expect("readable registers");
+        let target = end.target.vm.as_ref().expect("a created VM");
         assert_eq!(saved(target), saved(&end.source.vm));
     }
 }
@@ -499,7 +499,7 @@ fn a_refusal_precedes_every_write() {
     let reasons = reasons.join("\n");
     assert!(reasons.contains("PSCI_VERSION"), "{reasons}");
     assert!(reasons.contains("--accept"), "{reasons}");
-    let target = end.target.vm.expect("it was made");
+    let target = end.target.vm.expect("a created VM");
     assert!(target.calls().writes.is_empty());
     assert!(end.target.memory.iter().flatten().all(|byte| *byte == 0));
 }
@@ -514,7 +514,7 @@ fn an_accepted_adjustment_unblocks_the_move() {
     let sender = thread::spawn(move || {
         let mut source = source;
         let line = FaultyTransport::new(near, TransportFault::None);
-        let mut link = Link::open(line, 1, timeout).expect("it opens");
+        let mut link = Link::open(line, 1, timeout).expect("an open link");
         let mut noticed = Vec::new();
         let sent = send(&mut source, &mut link, |step| {
             if let Step::Ready(notes) = step {
@@ -524,7 +524,7 @@ fn an_accepted_adjustment_unblocks_the_move() {
         (sent, noticed)
     });
     let line = FaultyTransport::new(far, TransportFault::None);
-    let mut link = Link::accept(line, timeout, timeout).expect("it opens");
+    let mut link = Link::accept(line, timeout, timeout).expect("an open link");
     assert_eq!(receive(&mut target, &mut link), ReceiveOutcome::Running);
     let (sent, noticed) = sender.join().expect("no panic");
     assert!(matches!(sent, SendOutcome::Moved(_)), "{sent:?}");
@@ -537,7 +537,7 @@ fn values_known_only_to_the_kernel_are_tried() {
     for register in &mut before
         .guests
         .get_mut(&Features::NONE)
-        .expect("it is there")
+        .expect("recorded features")
         .registers
     {
         if register.id == RegisterId::ID_AA64ISAR0_EL1 {
@@ -609,12 +609,12 @@ fn garbage_before_a_session_is_skipped() {
         let mut garbage = b"cpvm\x01\x02".to_vec();
         garbage.extend((0..9000_u32).map(|number| ((number * number) >> 3) as u8));
         let deadline = Instant::now() + timeout;
-        line.write(&garbage, deadline).expect("it is written");
-        let mut link = Link::open(line, 3, timeout).expect("it opens");
-        link.send(&[5; 10_000]).expect("it is sent");
+        line.write(&garbage, deadline).expect("a write");
+        let mut link = Link::open(line, 3, timeout).expect("an open link");
+        link.send(&[5; 10_000]).expect("a sent message");
     });
     let line = FaultyTransport::new(far, TransportFault::None);
-    let mut link = Link::accept(line, timeout, timeout).expect("it opens");
-    assert_eq!(link.receive().expect("it comes"), [5; 10_000]);
+    let mut link = Link::accept(line, timeout, timeout).expect("an open link");
+    assert_eq!(link.receive().expect("a message"), [5; 10_000]);
     sender.join().expect("no panic");
 }

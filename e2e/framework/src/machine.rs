@@ -173,8 +173,8 @@ impl Machine {
     /// Saves the machine through a program, a shell command that ends with `>`. Returns the source,
     /// whose guest is stopped.
     ///
+    /// # Errors
     /// For the reasons of [`Self::save`].
-    /// Those of [`Self::save`].
     pub fn save_through(
         &self,
         qemu: &Qemu,

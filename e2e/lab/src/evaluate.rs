@@ -122,7 +122,7 @@ impl GuestProgress {
     }
 }
 
-/// The lines `guest: 1234 rounds, timers v 56 p 56, registers intact`.
+/// Parses the lines `guest: 1234 rounds, timers v 56 p 56, registers intact`.
 pub(crate) fn parse_progress(text: &str) -> Vec<GuestProgress> {
     let lines = text.lines().filter_map(|line| {
         let rest = line.strip_prefix("guest: ")?;

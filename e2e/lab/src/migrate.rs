@@ -151,7 +151,7 @@ fn run_moves(pair: &TripRunner<'_>, arguments: &MigrateArgs) -> Result<(Vec<Line
         .map(|from| Trip {
             source_host: *from,
             consents: consents.clone(),
-            is_round_trip: arguments.round_trip,
+            has_return: arguments.round_trip,
             vcpus: arguments.vcpus.unwrap_or(1),
         })
         .collect();

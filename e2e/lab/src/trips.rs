@@ -55,7 +55,7 @@ pub(crate) struct Trip<'a> {
     /// Consents of successive attempts; `None` is without consent.
     pub(crate) consents: Vec<Option<&'a str>>,
     /// `true` if the guest moves back.
-    pub(crate) is_round_trip: bool,
+    pub(crate) has_return: bool,
     pub(crate) vcpus: u8,
 }
 
@@ -141,7 +141,7 @@ impl TripRunner<'_> {
                 "move {name} cpreg-vmm send {} {options} --seconds-before 3 --timeout {PEER_TIMEOUT_SECONDS}\n",
                 peer(port)
             );
-            if trip.is_round_trip {
+            if trip.has_return {
                 let _ = writeln!(
                     lines,
                     "moved {name} && move {} cpreg-vmm receive {}{accept} --seconds 3 --timeout {PEER_TIMEOUT_SECONDS}",
@@ -151,7 +151,7 @@ impl TripRunner<'_> {
             }
             lines
         } else {
-            let then_send = if trip.is_round_trip {
+            let then_send = if trip.has_return {
                 format!(" --then-send {}", peer(port + 1))
             } else {
                 String::new()
@@ -185,7 +185,7 @@ impl TripRunner<'_> {
             };
             let outbound = evaluate(&source, &destination).map_err(with_results)?;
             let inbound = match outbound {
-                MoveOutcome::Moved { .. } if trip.is_round_trip => {
+                MoveOutcome::Moved { .. } if trip.has_return => {
                     let return_output = VmmOutput::read(&from, &file(index, attempt, true))?;
                     Some(
                         evaluate(&destination.after_arrival(), &return_output)

@@ -493,12 +493,9 @@ impl Fixture {
                 return Err("refused, and no consent is proposed".into());
             }
             check = self.cpreg.check(&stream, &profile, &consents)?;
-            if *check.verdict() != Verdict::CONVERTS {
-                return Err(format!(
-                    "with {consents:?} the verdict of check is {}",
-                    check.verdict()
-                )
-                .into());
+            let verdict = check.verdict();
+            if *verdict != Verdict::CONVERTS {
+                return Err(format!("with {consents:?} the verdict is {verdict}").into());
             }
         }
         let loadable = if loads { &stream } else { &converted };
@@ -510,17 +507,14 @@ impl Fixture {
         let (findings, stderr) = self.findings_and_stderr(case, loadable, false)?;
         let mut options = consents.clone();
         options.push("--converted".to_owned());
+        let expected = if loads {
+            Verdict::LOADS
+        } else {
+            Verdict::CONVERTS
+        };
         self.cpreg
             .rehearse(&stream, &destination, &options)?
-            .compare(
-                true,
-                &stderr,
-                if loads {
-                    &Verdict::LOADS
-                } else {
-                    &Verdict::CONVERTS
-                },
-            )
+            .compare(true, &stderr, &expected)
             .map_err(|error| format!("rehearsed with --converted: {error}"))?;
         check_timers(case, &findings)?;
         assert_no_differences(

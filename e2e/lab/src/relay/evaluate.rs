@@ -210,7 +210,7 @@ impl EndResult {
                 "migration" => end.migration = answer["return"].clone(),
                 "run" => end.vm_status = answer["return"].clone(),
                 "counted" => {
-                    end.memory_count = answer["return"].as_str().and_then(parse_memory_word)
+                    end.memory_count = answer["return"].as_str().and_then(parse_memory_word);
                 }
                 "postcopy" => end.postcopy = answer.clone(),
                 _ => {}

@@ -269,7 +269,7 @@ pub(crate) fn test(fixture: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
     let trips = [0, 1].map(|from| Trip {
         source_host: from,
         consents: CONSENTS.to_vec(),
-        is_round_trip: true,
+        has_return: true,
         vcpus: 1,
     });
     let directions = [kernels, [kernels[1], kernels[0]]];

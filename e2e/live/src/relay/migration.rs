@@ -76,7 +76,7 @@ impl<'b> Migration<'b> {
         match option {
             RelayOption::None => {}
             RelayOption::SourceStream => {
-                options.extend(["--from".into(), fixture.stream_of(case)?.into()])
+                options.extend(["--from".into(), fixture.stream_of(case)?.into()]);
             }
             RelayOption::AllowNoReturnPath => options.push("--allow-no-return-path".into()),
             RelayOption::Guard => {

@@ -18,7 +18,7 @@ pub(crate) struct Field {
 
 pub(crate) struct Counterpart {
     pub(crate) id: u64,
-    pub(crate) counterpart: String,
+    pub(crate) aarch64_name: String,
     pub(crate) lsb: u8,
     pub(crate) has_same_layout: bool,
 }
@@ -127,7 +127,7 @@ impl Data {
                     let lsb = bits.split_once(':').ok_or("bits must be msb:lsb")?.1;
                     self.counterparts.push(Counterpart {
                         id,
-                        counterpart: counterpart.into(),
+                        aarch64_name: counterpart.into(),
                         lsb: parse_u8(lsb, 63)?,
                         has_same_layout: layout == "same",
                     });

@@ -104,7 +104,7 @@ fn counterparts(data: &Data) -> Result<BTreeMap<u64, String>> {
     let mut counterparts = BTreeMap::new();
     for Counterpart {
         id,
-        counterpart: other,
+        aarch64_name: other,
         lsb,
         has_same_layout: same,
     } in &data.counterparts

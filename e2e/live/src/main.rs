@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`cases`] | list of cases |
+//! | [`checks`] | conditions on the findings of a guest |
 //! | [`steps`] | steps of a case, and conditions of failure |
 //! | [`rings`] | virtio rings, which a rehearsal loads without their memory |
 //! | [`relay`] | live migrations through `cpreg relay` |
@@ -14,6 +15,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod cases;
+mod checks;
 mod isolation;
 mod relay;
 mod rings;

@@ -9,9 +9,9 @@
     reason = "all numbers here are small"
 )]
 
+mod faulty_transport;
+
 use std::collections::BTreeMap;
-use std::io;
-use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -31,7 +31,8 @@ use cpreg_vmm::migrate::{Failure, Refusal, Source, Target};
 use cpreg_vmm::protocol::{DeviceState, PAGE, VcpuState, VmShape};
 use cpreg_vmm::receive::{ReceiveOutcome, receive};
 use cpreg_vmm::send::{SendOutcome, Step, send};
-use cpreg_vmm::transport::FdTransport;
+
+use self::faulty_transport::{BorrowedTransport, FaultyTransport, TransportFault};
 
 const VCPUS: u16 = 2;
 const PAGES: usize = 64;
@@ -263,69 +264,6 @@ impl Target for MockTarget {
     }
 }
 
-/// Fault of a line.
-#[derive(Clone, Copy, Debug)]
-enum TransportFault {
-    None,
-    /// Cuts the line at the write with this number.
-    Cut(usize),
-    /// Loses the write with this number.
-    Lose(usize),
-    /// Flips a bit in the write with this number.
-    Damage(usize),
-}
-
-struct FaultyTransport {
-    wire: FdTransport,
-    stream: UnixStream,
-    fault: TransportFault,
-    writes: usize,
-}
-
-impl FaultyTransport {
-    fn new(stream: UnixStream, fault: TransportFault) -> Self {
-        let wire = FdTransport::new(stream.try_clone().expect("a descriptor"));
-        Self {
-            wire: wire.expect("a socket"),
-            stream,
-            fault,
-            writes: 0,
-        }
-    }
-}
-
-impl Drop for FaultyTransport {
-    /// Closes the line, as the death of the process does.
-    fn drop(&mut self) {
-        let _ = self.stream.shutdown(Shutdown::Both);
-    }
-}
-
-impl Transport for FaultyTransport {
-    fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        self.wire.read(bytes, deadline)
-    }
-
-    fn write(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
-        let number = self.writes;
-        self.writes += 1;
-        match self.fault {
-            TransportFault::Cut(at) if at == number => {
-                self.stream.shutdown(Shutdown::Both)?;
-                Err(io::ErrorKind::BrokenPipe.into())
-            }
-            TransportFault::Lose(at) if at == number => Ok(()),
-            TransportFault::Damage(at) if at == number => {
-                let mut bytes = bytes.to_vec();
-                let middle = bytes.len() / 2;
-                bytes[middle] ^= 4;
-                self.wire.write(&bytes, deadline)
-            }
-            _ => self.wire.write(bytes, deadline),
-        }
-    }
-}
-
 struct MigrationEnds {
     sent: SendOutcome,
     received: ReceiveOutcome,
@@ -382,18 +320,6 @@ fn migrate(
     };
     check(&end);
     end
-}
-
-struct BorrowedTransport<'a>(&'a mut FaultyTransport);
-
-impl Transport for BorrowedTransport<'_> {
-    fn read(&mut self, bytes: &mut [u8], deadline: Instant) -> io::Result<usize> {
-        self.0.read(bytes, deadline)
-    }
-
-    fn write(&mut self, bytes: &[u8], deadline: Instant) -> io::Result<()> {
-        self.0.write(bytes, deadline)
-    }
 }
 
 /// Checks the invariants.

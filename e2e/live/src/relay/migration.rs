@@ -12,7 +12,8 @@ use tempfile::TempDir;
 use super::cases::{RelayCase, Scenario};
 use super::endpoint::{Endpoint, Status};
 use super::process::RelayProcess;
-use crate::steps::{Fixture, assert_no_differences};
+use crate::checks::assert_no_differences;
+use crate::steps::Fixture;
 
 /// State of one migration. Fields are dropped in this order.
 #[derive(Debug)]

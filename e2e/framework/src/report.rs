@@ -227,7 +227,7 @@ impl CheckOutput {
 fn is_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
     // The change of a field does not determine the others. The change of the whole register must
     // have the right value.
-    let whole = change.field.is_none();
+    let is_whole = change.field.is_none();
     let same_value = match (change.to, difference.found) {
         (Some(to), Some(found)) if is_whole => to.0 == found,
         _ => true,

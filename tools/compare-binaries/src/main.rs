@@ -3,6 +3,7 @@
 //! | file | content |
 //! |---|---|
 //! | [`outputs`] | exit status, standard output, standard error and the bytes of written files |
+//! | [`contents`] | the contents of JSON, whatever the names of its members |
 //! | [`counts`] | instructions, allocations, system calls and bytes read |
 //! | [`runs`] | list of the runs |
 //!
@@ -47,6 +48,9 @@ enum Comparison {
         /// Name of a destination (repeatable)
         #[arg(long = "host", default_values_t = runs::HOSTS.map(str::to_owned))]
         hosts: Vec<String>,
+        /// Compares exit status, contents of JSON and written files; names and sentences may differ
+        #[arg(long)]
+        contents: bool,
         /// Number of runs at a time
         #[arg(long, default_value_t = thread::available_parallelism().map_or(1, usize::from))]
         jobs: usize,

@@ -32,7 +32,13 @@ pub(crate) enum Rule {
 ///
 /// # Errors
 /// If a build cannot be started, or a written file cannot be read.
-pub(crate) fn compare(old: &Path, new: &Path, runs: &[Run], jobs: usize) -> io::Result<Tally> {
+pub(crate) fn compare(
+    old: &Path,
+    new: &Path,
+    runs: &[Run],
+    jobs: usize,
+    rule: Rule,
+) -> io::Result<Tally> {
     let queue = Mutex::new(runs.iter());
     let tally = Mutex::new(Tally::default());
     thread::scope(|scope| {

@@ -2,6 +2,7 @@
 //!
 //! | module | check |
 //! |---|---|
+//! | [`comments`] | width of comments, beginning of doc comments |
 //! | [`crates`] | allowed dependencies of each crate |
 //! | [`cycles`] | no import circle between files of a crate |
 //! | [`format`](mod@format) | rustfmt formats every file |

@@ -48,6 +48,15 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
+/// Finds links in doc comments that lead nowhere.
+pub(crate) fn links(workspace: &Workspace) -> Result<Vec<Finding>> {
+    let mut command = cargo();
+    command.args(["doc", "--quiet", "--workspace", "--no-deps"]);
+    command.arg("--document-private-items");
+    command.env("RUSTDOCFLAGS", "-D rustdoc::broken_intra_doc_links");
+    run_check(workspace, &mut command)
+}
+
 /// Finds misspelt words.
 pub(crate) fn spelling(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut command = Command::new(TYPOS.find(&workspace.target)?);

@@ -145,7 +145,7 @@ fn print_conclusion(
                 device_state.length()
             ));
             printer.line(
-                "  do: if the source is a QEMU, its VM is stopped: resume it with QMP `cont`",
+                "  fix: if the source is a QEMU, its VM is stopped: resume it with QMP `cont`",
             );
         }
     }

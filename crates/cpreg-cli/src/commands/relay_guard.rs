@@ -24,7 +24,7 @@ pub(crate) fn run(printer: &mut Printer) -> Result<Status, Failure> {
             printer.line(format_args!("  sent to {action}"));
         }
         for advice in &location.advice {
-            printer.line(format_args!("  do: {advice}"));
+            printer.line(format_args!("  fix: {advice}"));
         }
     }
     Ok(Status::Success)

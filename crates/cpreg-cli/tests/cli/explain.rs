@@ -233,7 +233,7 @@ fn unknown_lines_are_reported() {
         "???",
     ]);
     assert_eq!(half.status, Some(0), "{half}");
-    assert!(half.stdout.contains("not understood\n  ???"), "{half}");
+    assert!(half.stdout.contains("unknown lines\n  ???"), "{half}");
 }
 
 fn explain_input(input: &[u8], arguments: &[&str]) -> Run {

@@ -113,7 +113,7 @@ fn a_full_disk_leaves_everything_as_it_was() {
             assert!(run.stderr.contains(short.cause), "{run}");
             let advice = lines
                 .last()
-                .is_some_and(|line| line.starts_with("hint: make room"));
+                .is_some_and(|line| line.starts_with("hint: free some space"));
             assert!(advice, "{run}");
         }
     }

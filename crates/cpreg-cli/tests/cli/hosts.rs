@@ -40,7 +40,7 @@ fn guest_features_select_the_list() {
     );
     let run = cpreg(&["check", KVM_6_16_PMU_OFF, "linux-6.16.12/n1/pmu"]);
     assert!(
-        run.stdout.contains("74 that only the destination has"),
+        run.stdout.contains("74 destination-only registers"),
         "{run}"
     );
     assert_snapshot!(

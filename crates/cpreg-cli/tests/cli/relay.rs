@@ -419,7 +419,7 @@ fn bad_arguments() {
         assert_snapshot!(format!("relay_bad_{name}"), run(changes, more));
     }
     let refused = run(&[("--listen", &in_use)], &[]);
-    assert!(refused.stderr.contains("give another port"), "{refused}");
+    assert!(refused.stderr.contains("use another port"), "{refused}");
     let refused = run(&[("--listen", &long)], &[]);
     assert!(refused.stderr.contains("107 bytes"), "{refused}");
     drop((held, live));

@@ -162,7 +162,7 @@ pub(super) fn print_location(printer: &mut Printer, location: &VmLocationReport)
         printer.line(format_args!("  sent to {action}"));
     }
     for advice in &location.advice {
-        printer.line(format_args!("  do: {advice}"));
+        printer.line(format_args!("  fix: {advice}"));
     }
 }
 

@@ -104,6 +104,6 @@ fn print_relay_location(printer: &mut Printer, location: VmLocation) {
     };
     printer.line(format_args!("{}: {location}", styled(style, "the VM is")));
     if let Some(advice) = location.advice() {
-        printer.line(format_args!("  do: {advice}"));
+        printer.line(format_args!("  fix: {advice}"));
     }
 }

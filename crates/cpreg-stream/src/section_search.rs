@@ -320,7 +320,8 @@ impl<'a> SectionSearch<'a> {
     fn record_unterminated(&mut self, frame: &Frame) {
         let error = Error::new(
             ErrorKind::Truncated,
-            "the end of this section is not found: the stream is cut or damaged after its beginning",
+            "the end of this section is not found: the stream is cut or damaged after \
+             its beginning",
         )
         .at_offset(frame.start)
         .with_hint("get a complete copy of the file, or save the VM again");

@@ -140,7 +140,8 @@ impl CheckOutput {
         }
         if loader.loads != Some(loads) {
             return Err(format!(
-                "predicted for QEMU {series}: loads {:?}, but the outcome is {loads}. Its output:\n{stderr}",
+                "predicted for QEMU {series}: loads {:?}, but the outcome is {loads}. Its \
+                 output:\n{stderr}",
                 loader.loads
             )
             .into());

@@ -124,7 +124,9 @@ impl IsolationCase<'_> {
         match control {
             Ok(_) => {
                 return Err(
-                    "the original command line can run in parallel with the VM, so the case proves nothing".into(),
+                    "the original command line can run in parallel with the VM, so the \
+                     case proves nothing"
+                        .into(),
                 );
             }
             Err(error) if contains_any(&CONFLICT_MESSAGES, error.stderr()) => {}

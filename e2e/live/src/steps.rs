@@ -421,7 +421,8 @@ impl Fixture {
         assert_no_differences(findings.differences.iter())
             .map_err(|error| format!("the source after a refusal: {error}"))?;
         Ok(
-            "loaded and saved through the filter; after a refusal nothing loads and the source continues"
+            "loaded and saved through the filter; after a refusal nothing loads and the source \
+             continues"
                 .to_owned(),
         )
     }

@@ -18,7 +18,7 @@ pub(crate) struct Tally {
     pub(crate) renames: Renames,
 }
 
-/// What has to be the same in two answers.
+/// Parts of two outputs that must be the same.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Rule {
     /// Every byte.

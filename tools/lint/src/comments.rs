@@ -1,4 +1,5 @@
-//! Comments of at most [`MAX_COLUMNS`] columns, and doc comments that begin as `CONTRIBUTING.md` asks.
+//! Comments of at most [`MAX_COLUMNS`] columns, and doc comments that begin as
+//! `CONTRIBUTING.md` asks.
 //!
 //! A function's doc comment begins with a verb, a type's or field's with a noun. A pronoun or an
 //! interrogative at the beginning makes a reader turn the sentence round first.

@@ -261,8 +261,9 @@ impl CheckFindings<'_> {
         let mut steps = Vec::new();
         if self.destination.value_origin != ValueOrigin::Reset {
             steps.push(format!(
-                "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, where COMMAND \
-                 is the QEMU command line that will load the VM; then `cpreg check {} destination.json`",
+                "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, where \
+                 COMMAND is the QEMU command line that will load the VM; then \
+                 `cpreg check {} destination.json`",
                 self.source.name
             ));
         }
@@ -273,8 +274,8 @@ impl CheckFindings<'_> {
         }
         if let Some(severity) = self.severity_to_accept() {
             steps.push(format!(
-                "--accept {} changes the values in doubt to values that the destination is known to \
-                 accept",
+                "--accept {} changes the values in doubt to values that the destination is known \
+                 to accept",
                 severity.name()
             ));
         }

@@ -105,8 +105,8 @@ fn print_guests(printer: &mut Printer, view: &HostView<'_>) {
     printer.line("");
     printer.line(styled(
         style::DIM,
-        "poison: registers with KVM's reset poison, which is not a value; writable: ID registers with \
-         writable bits; tried: registers for which other values were tried",
+        "poison: registers with KVM's reset poison, which is not a value; writable: ID registers \
+         with writable bits; tried: registers for which other values were tried",
     ));
     if let Some(features) = guests.keys().max_by_key(|features| features.len()) {
         printer.line(styled(

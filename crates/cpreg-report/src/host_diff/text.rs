@@ -243,8 +243,8 @@ fn print_omissions(printer: &mut Printer, diff: &HostDiff<'_>) {
     let mut lines = Vec::new();
     if !omissions.registers_without_value.is_empty() {
         lines.push(format!(
-            "not compared: {} without a value on one side (KVM's reset poison, a counter, unreadable, \
-             or different by vCPU)",
+            "not compared: {} without a value on one side (KVM's reset poison, a counter, \
+             unreadable, or different by vCPU)",
             pluralize(omissions.registers_without_value.len(), "register")
         ));
     }

@@ -59,7 +59,8 @@ impl ChangedBytes {
             return Err(Error::new(
                 ErrorKind::BadEdit,
                 format!(
-                    "the edit rewrites {length} bytes in place; a journal holds at most {MAX_CHANGED_LEN}"
+                    "the edit rewrites {length} bytes in place; a journal holds at most \
+                     {MAX_CHANGED_LEN}"
                 ),
             )
             .at_offset(range.start)

@@ -476,8 +476,8 @@ impl IncrementalParser {
             FULL if scan.ram_open => {
                 return Err(Error::unsupported(
                     start,
-                    "device state before the end of RAM: a background snapshot, which continues with \
-                     older pages than it began with",
+                    "device state before the end of RAM: a background snapshot, which continues \
+                     with older pages than it began with",
                 )
                 .with_hint("save it to a file, and change that with `cpreg convert`"));
             }

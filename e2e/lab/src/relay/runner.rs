@@ -44,8 +44,8 @@ impl MigrationRunner<'_> {
             .find(|kernel| !kernel.has_network())
         {
             return Err(format!(
-                "{}: no network driver available, because its modules have left Debian's suites; use \
-                 another kernel",
+                "{}: no network driver available, because its modules have left Debian's suites; \
+                 use another kernel",
                 kernel.version
             )
             .into());

@@ -314,7 +314,8 @@ fn check([from, to]: [&Kernel; 2], cpu: &Cpu, attempts: &[MoveAttempt]) -> Resul
     }
     let descriptions: Vec<_> = attempts.iter().map(describe_attempt).collect();
     Err(format!(
-        "  expected blockers, without consent and with --accept low: {expected_blockers:?}, and on the way back {:?}\n  found:\n    {}",
+        "  expected blockers, without consent and with --accept low: {expected_blockers:?}, \
+         and on the way back {:?}\n  found:\n    {}",
         expected.return_blockers,
         descriptions.join("\n    ")
     )

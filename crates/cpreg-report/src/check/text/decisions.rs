@@ -289,7 +289,8 @@ fn print_extension(
     ) && decision.source.is_some()
     {
         printer.line(format_args!(
-            "           {}: if the guest can do without it, --drop {} drops it and loses its content",
+            "           {}: if the guest can do without it, --drop {} drops it and loses its \
+             content",
             styled(style::HINT, "fix"),
             decision.name
         ));

@@ -330,8 +330,8 @@ fn print_tolerances(printer: &mut Printer, explanation: &RegisterExplanation<'_>
     if explanation.tolerances.is_empty() && explanation.has_known_form() {
         printer.line("");
         printer.line(
-            "no tolerance: source only refuses the VM; value not accepted refuses the VM; destination \
-             only keeps the reset value",
+            "no tolerance: source only refuses the VM; value not accepted refuses the VM; \
+             destination only keeps the reset value",
         );
     }
 }

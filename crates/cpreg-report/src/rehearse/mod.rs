@@ -210,8 +210,8 @@ impl RehearsalFindings<'_> {
         }
         if self.verdict == Verdict::Converts {
             return vec![
-                "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, with the \
-                 same COMMAND"
+                "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, with \
+                 the same COMMAND"
                     .to_owned(),
                 if self.lacks_ram {
                     "save the VM to a file (QEMU's monitor: `migrate file:vm.stream`), then \

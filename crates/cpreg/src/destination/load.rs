@@ -8,7 +8,6 @@
 //! finally writes all vCPUs again, even after a failure. A refusal in that step is fatal, with
 //! another message.
 
-use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::accept::{self, Acceptor};
@@ -18,6 +17,8 @@ use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing}
 use super::{Accelerator, Confidence, Destination, DestinationVcpu, Loader, ValueOrigin, Version};
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vm};
+
+pub use super::load_event::{LoadEvent, LoadStep};
 
 /// Predicted load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,92 +35,6 @@ pub struct SimulatedLoad {
     /// Registers that the loader would lose without refusing the VM: with a failure that it
     /// forgets, or silently. The number is the vCPU's.
     pub lost_registers: Vec<(usize, RegisterId)>,
-}
-
-/// Event of a load: a message or an action of the loader. `vcpu` counts from zero.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum LoadEvent {
-    /// The input's list is longer than the loader's.
-    TooManyRegisters {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// Number of registers in the input.
-        incoming: usize,
-        /// Number of registers in the loader's list.
-        listed: usize,
-    },
-    /// The loader reports a register that only the input has as a failure.
-    OnlyInInput {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// The register.
-        id: RegisterId,
-    },
-    /// The loader reports a register that only the destination has as a warning.
-    OnlyAtDestination {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// The register.
-        id: RegisterId,
-    },
-    /// A write was refused because of the value.
-    ValueNotTaken {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// The register.
-        id: RegisterId,
-        /// The written value.
-        value: Value,
-        /// The register's current value.
-        current: Option<Value>,
-    },
-    /// A write was refused because an earlier write hid the register.
-    RegisterHidden {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// The register.
-        id: RegisterId,
-    },
-    /// The loader aborts on a subsection.
-    AbortOnSubsection {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// Name of the subsection.
-        name: Cow<'static, str>,
-    },
-    /// The loader aborts when it writes a register.
-    AbortOnWrite {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// The register.
-        id: RegisterId,
-    },
-    /// The section of this vCPU did not load.
-    SectionFailed {
-        /// Number of the vCPU.
-        vcpu: usize,
-    },
-    /// The load as a whole failed.
-    LoadFailed {
-        /// Number of the vCPU whose section failed.
-        vcpu: usize,
-        /// Step that failed.
-        step: LoadStep,
-    },
-    /// Writing all registers after the last section failed, which ends the program.
-    PutFailed,
-}
-
-/// Step of loading one vCPU.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoadStep {
-    /// Reading the fields.
-    Fields,
-    /// Loading the registers.
-    Registers,
-    /// Reading a subsection that the loader does not know.
-    Extension(Cow<'static, str>),
 }
 
 /// Returns `true` if the loader can be the one at the destination.

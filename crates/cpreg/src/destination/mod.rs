@@ -13,6 +13,7 @@
 //! | [`extension`] | handling of extensions by loaders |
 //! | [`loader`] | the programs that load the state, and their behaviour |
 //! | [`load`] | simulation of a load, register by register |
+//! | `load_event` | messages and actions of a loader during a load |
 //! | `version` | versions of programs, and ranges of versions |
 //! | [`writer`] | the versions of QEMU that can have written a VM |
 //!
@@ -23,6 +24,7 @@ pub mod extension;
 pub mod features;
 pub mod kernel;
 pub mod load;
+mod load_event;
 pub mod loader;
 mod vcpu;
 mod version;

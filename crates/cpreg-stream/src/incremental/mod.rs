@@ -6,6 +6,8 @@
 //! | `phase` | [`Phase`]: progress of a stream |
 //! | `setup` | [`StreamSetup`]: information before RAM's pages |
 //! | `parser` | [`IncrementalParser`]: parses arriving bytes and decides which to forward |
+//! | `state` | the kind of bytes that the parser reads next |
+//! | `window` | the bytes that the caller shows to the parser, at their offsets |
 //! | `end_detector` | detection of a stream's end on a connection that stays open |
 //! | `vcpu_scanner` | [`VcpuScanner`]: the vCPUs in a growing buffer |
 //! | `vcpu_scanner` | [`EarlyOutput`]: the edited bytes up to the last vCPU |
@@ -32,7 +34,9 @@ mod forward;
 mod parser;
 mod phase;
 mod setup;
+mod state;
 mod vcpu_scanner;
+mod window;
 
 pub use device_state_buffer::DeviceStateBuffer;
 pub use forward::{forward, resume_forward};

@@ -5,19 +5,18 @@
 //! buffered, and it returns the number of bytes to forward. The caller can therefore forward them
 //! from its read buffer, or without a copy in memory.
 
-use std::io;
-
 use super::device_state_buffer::DeviceStateBuffer;
 use super::end_detector::EndDetector;
 use super::phase::Phase;
 use super::setup::StreamSetup;
+use super::state::{ParserState, SectionPart};
+use super::window::{Window, index};
 use crate::cursor::Cursor;
 use crate::element::{self, COMMAND, CommandCode, END, EOF, FULL, PART, SECTION_HEADER_LEN, START};
 use crate::error::{Error, ErrorKind, PrependPath};
 use crate::full_scan::{MAX_EARLY_LEN, ScanState};
 use crate::live_sections;
 use crate::section_search::{SearchContext, find_full_sections, find_full_sections_incomplete};
-use crate::source::ReadAt;
 
 /// Maximum number of bytes that are buffered.
 ///
@@ -68,28 +67,6 @@ pub struct IncrementalParser {
     /// `true` if the sender gets answers and may keep the connection open after the last byte.
     is_bidirectional: bool,
     end_detector: EndDetector,
-}
-
-/// Kind of the bytes at the position.
-#[derive(Debug)]
-enum ParserState {
-    Header,
-    Element,
-    /// Payload of a live section.
-    Payload(SectionPart),
-    Footer(SectionPart),
-    /// Device state, which is buffered and not parsed before all of it has arrived.
-    DeviceState,
-    /// Bytes after the package of a bidirectional postcopy migration, which the parser ignores.
-    AfterPackage,
-}
-
-#[derive(Debug)]
-struct SectionPart {
-    kind: u8,
-    id: u32,
-    name: String,
-    progress: live_sections::Progress,
 }
 
 impl Default for IncrementalParser {
@@ -600,37 +577,4 @@ fn live_postcopy_error(at: u64) -> Error {
          saved to a file this way can be changed there with `cpreg convert`",
     )
     .prepend_path("ram")
-}
-
-/// Converts a number of bytes in a window, which is in memory.
-fn index(count: u64) -> usize {
-    usize::try_from(count).unwrap_or(usize::MAX)
-}
-
-/// Window of a stream's bytes at their offsets.
-struct Window<'w> {
-    start: u64,
-    bytes: &'w [u8],
-}
-
-impl Window<'_> {
-    /// Returns the bytes from this offset on.
-    fn bytes_from(&self, offset: u64) -> Option<&[u8]> {
-        self.bytes.get(index(offset.checked_sub(self.start)?)..)
-    }
-}
-
-impl ReadAt for Window<'_> {
-    fn length(&self) -> io::Result<u64> {
-        Ok(self.start.saturating_add(self.bytes.len() as u64))
-    }
-
-    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let bytes = self
-            .bytes_from(offset)
-            .and_then(|bytes| bytes.get(..buffer.len()))
-            .ok_or(io::ErrorKind::UnexpectedEof)?;
-        buffer.copy_from_slice(bytes);
-        Ok(())
-    }
 }

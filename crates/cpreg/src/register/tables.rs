@@ -1,12 +1,34 @@
 //! Names, fields and values of registers. Generated from data/ by
 //! `cargo xtask gen-registers`: do not edit.
 //!
-//! `sysregs.tsv`: AArch64 system registers: name op0 op1 CRn CRm op2. Names from Arm's 2025-06 register list and LLVM's disassembler; encodings by assembling/disassembling each.
-//! `names-extra.tsv`: What sysregs.tsv lacks: name op0 op1 CRn CRm op2 kind. `alias`: a second architectural name of an encoding, accepted but not printed. `impdef:CPUs`: IMPLEMENTATION DEFINED, so the name holds on those CPUs only. From Arm's architecture reference manual and the CPUs' technical reference manuals; encodings as seen in recorded QEMU TCG streams.
-//! `kvm-registers.tsv`: KVM's registers that are no system registers, with their bits and the meaning of values: register id name [alias...] | field name field msb lsb | value name field-or-dash value text. From Linux, up to v7.3-rc7: include/uapi/linux/kvm.h, arch/arm64/include/uapi/asm/kvm.h and Documentation/virt/kvm/arm/fw-pseudo-registers.rst. CCSIDR_EL1[\<n>] is the layout of every CCSIDR slot (without FEAT_CCIDX).
-//! `aarch32.tsv`: AArch32 cp14 and cp15 registers that QEMU lists under TCG: name coprocessor width opc1 CRn CRm opc2 kind counterpart bits layout. kind: name, or impdef:CPUs (the name holds on those CPUs only), or nameless. counterpart: the AArch64 register that holds the same state, and which bits of it; layout `same` if its fields are this register's too. Names and mappings from Arm's architecture reference manual; encodings as seen in recorded streams of QEMU 5.2 to 11.1. `_64` marks the 64-bit form of a register that has a 32-bit one. A Secure instance has the name with `_S` and no counterpart.
-//! `fields.tsv`: Bit fields: register field msb lsb. From Arm's 2025-06 register description (names and positions only).
-//! `fields-extra.tsv`: Fields that fields.tsv lacks or has in another layout: field register name msb lsb; signed register field. `\<n>` stands for every register so numbered. A field here takes precedence over those of fields.tsv that share bits with it (they stay, as alternatives). `signed`: values with the top bit set are below zero, that is less than 0 (ID fields where all ones say that even the baseline is absent, or IMPLEMENTATION DEFINED). From Arm's architecture reference manual; signed ones as Linux v6.5 arch/arm64/kernel/cpufeature.c compares them; ID_AA64DFR0_EL1.MTPMU, MTE_frac and E2H0, which it does not compare, by their definition.
+//! - `sysregs.tsv`: AArch64 system registers: name op0 op1 CRn CRm op2. Names from Arm's 2025-06
+//!   register list and LLVM's disassembler; encodings by assembling/disassembling each.
+//! - `names-extra.tsv`: What sysregs.tsv lacks: name op0 op1 CRn CRm op2 kind. `alias`: a second
+//!   architectural name of an encoding, accepted but not printed. `impdef:CPUs`: IMPLEMENTATION
+//!   DEFINED, so the name holds on those CPUs only. From Arm's architecture reference manual and
+//!   the CPUs' technical reference manuals; encodings as seen in recorded QEMU TCG streams.
+//! - `kvm-registers.tsv`: KVM's registers that are no system registers, with their bits and the
+//!   meaning of values: register id name [alias...] | field name field msb lsb | value name
+//!   field-or-dash value text. From Linux, up to v7.3-rc7: include/uapi/linux/kvm.h,
+//!   arch/arm64/include/uapi/asm/kvm.h and Documentation/virt/kvm/arm/fw-pseudo-registers.rst.
+//!   CCSIDR_EL1[\<n>] is the layout of every CCSIDR slot (without FEAT_CCIDX).
+//! - `aarch32.tsv`: AArch32 cp14 and cp15 registers that QEMU lists under TCG: name coprocessor
+//!   width opc1 CRn CRm opc2 kind counterpart bits layout. kind: name, or impdef:CPUs (the name
+//!   holds on those CPUs only), or nameless. counterpart: the AArch64 register that holds the same
+//!   state, and which bits of it; layout `same` if its fields are this register's too. Names and
+//!   mappings from Arm's architecture reference manual; encodings as seen in recorded streams of
+//!   QEMU 5.2 to 11.1. `_64` marks the 64-bit form of a register that has a 32-bit one. A Secure
+//!   instance has the name with `_S` and no counterpart.
+//! - `fields.tsv`: Bit fields: register field msb lsb. From Arm's 2025-06 register description
+//!   (names and positions only).
+//! - `fields-extra.tsv`: Fields that fields.tsv lacks or has in another layout: field register name
+//!   msb lsb; signed register field. `\<n>` stands for every register so numbered. A field here
+//!   takes precedence over those of fields.tsv that share bits with it (they stay, as
+//!   alternatives). `signed`: values with the top bit set are below zero, that is less than 0 (ID
+//!   fields where all ones say that even the baseline is absent, or IMPLEMENTATION DEFINED). From
+//!   Arm's architecture reference manual; signed ones as Linux v6.5 arch/arm64/kernel/cpufeature.c
+//!   compares them; ID_AA64DFR0_EL1.MTPMU, MTE_frac and E2H0, which it does not compare, by their
+//!   definition.
 
 use super::field::{Field, alternative, field, signed};
 

@@ -3,9 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+use textwrap::{Options, WordSplitter};
+
 use super::data::{Counterpart, Data, Field};
 use super::encoding::{Result, generic_name};
 use super::tables::Tables;
+
+/// Columns that a line of a comment may have.
+const MAX_COLUMNS: usize = 100;
 
 /// Renders the tables as Rust code.
 ///
@@ -17,10 +22,7 @@ pub(crate) fn render(tables: &Tables) -> Result<String> {
     out.push_str("//! Names, fields and values of registers. Generated from data/ by\n");
     out.push_str("//! `cargo xtask gen-registers`: do not edit.\n//!\n");
     for (file, comment) in &data.provenance {
-        line(
-            &mut out,
-            &format!("//! `{file}`: {}", comment.replace('<', "\\<")),
-        )?;
+        line(&mut out, &render_provenance(file, comment))?;
     }
     out.push_str("\nuse super::field::{Field, alternative, field, signed};\n");
 
@@ -92,6 +94,17 @@ pub(crate) fn render(tables: &Tables) -> Result<String> {
         }),
     )?;
     Ok(out)
+}
+
+/// Returns the provenance of a file as an item of a list in the module's documentation.
+fn render_provenance(file: &str, comment: &str) -> String {
+    let options = Options::new(MAX_COLUMNS)
+        .initial_indent("//! - ")
+        .subsequent_indent("//!   ")
+        .break_words(false)
+        .word_splitter(WordSplitter::NoHyphenation);
+    let text = format!("`{file}`: {}", comment.replace('<', "\\<"));
+    textwrap::fill(&text, options)
 }
 
 /// Returns the rows about AArch32 registers, by id.

@@ -67,7 +67,10 @@ fn missing_monitor_is_reported_with_a_hint() {
         reply.contains("the source (/nonexistent/qmp): cannot reach QEMU's monitor"),
         "{reply}"
     );
-    assert!(reply.contains("check that this QEMU is still running"), "{reply}");
+    assert!(
+        reply.contains("check that this QEMU is still running"),
+        "{reply}"
+    );
     // The guard accepts another request.
     let reply = guard.request(r#"{"request":"connect","source":null,"destination":null}"#);
     assert!(reply.contains("no monitor to guard with"), "{reply}");

@@ -266,10 +266,10 @@ impl Comparison {
             }
             (None, None) => {}
             (Some(_), None) => {
-                self.add_difference("writable", "masks only in the tables", guest_name)
+                self.add_difference("writable", "masks only in the tables", guest_name);
             }
             (None, Some(_)) => {
-                self.add_difference("writable", "masks only in the records", guest_name)
+                self.add_difference("writable", "masks only in the records", guest_name);
             }
         }
     }

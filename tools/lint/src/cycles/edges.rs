@@ -194,7 +194,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
         if !tree::is_for_tests(&function.attrs) {
             let variables = Variables::collect(|names| names.visit_impl_item_fn(function));
             self.visit_with_variables(variables, |visitor| {
-                visit::visit_impl_item_fn(visitor, function)
+                visit::visit_impl_item_fn(visitor, function);
             });
         }
     }
@@ -203,7 +203,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
         if !tree::is_for_tests(&function.attrs) {
             let variables = Variables::collect(|names| names.visit_trait_item_fn(function));
             self.visit_with_variables(variables, |visitor| {
-                visit::visit_trait_item_fn(visitor, function)
+                visit::visit_trait_item_fn(visitor, function);
             });
         }
     }

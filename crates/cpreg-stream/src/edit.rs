@@ -1,9 +1,8 @@
 //! Changes the CPU state in a stream, as replacements of byte ranges.
 //!
-//! An edit changes the payloads of `cpu` sections and the lengths that depend on them. These are
-//! the list lengths, the description (text and length), and the length of a postcopy package. Every
-//! other byte stays. An edit that changes nothing has no replacements. [`crate::write`] and
-//! [`crate::in_place`] apply an edit to a file.
+//! An edit changes the payloads of `cpu` sections. The description and the length of a postcopy
+//! package change with them. All other bytes stay the same. An edit that changes nothing has no
+//! replacements. [`crate::write`] and [`crate::in_place`] apply an edit to a file.
 
 use std::collections::HashMap;
 
@@ -24,16 +23,17 @@ use crate::stream::{OpenMethod, Stream};
 pub struct CpuEdit {
     /// New register list, ascending by id; `None` leaves the list unchanged.
     pub registers: Option<Vec<(RegisterId, u64)>>,
-    /// Changes of its extensions, applied in this order.
+    /// Changes of the vCPU's extensions, applied in this order.
     pub extensions: Vec<ExtensionChange>,
 }
 
 /// Requested change of one extension of a vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExtensionChange {
-    /// Removes it and all subsections inside it; [`Extension::FEATURES`] becomes 0.
+    /// Removes the extension with this name and all subsections inside it. Sets
+    /// [`Extension::FEATURES`] to 0 instead.
     Remove(String),
-    /// Sets its content; adds it if it is missing.
+    /// Sets the content of the extension; adds the extension if it is missing.
     Set(Extension),
 }
 
@@ -69,7 +69,7 @@ impl Stream {
     /// returned.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if the edit cannot be applied; reading errors.
+    /// [`ErrorKind::BadEdit`] if the edit cannot be applied; errors of reading `source`.
     pub fn edit(&self, source: &dyn ReadAt, edits: &[CpuEdit]) -> Result<Edit, Error> {
         let (edit, changed) = self.plan_edit(source, edits)?;
         if !changed.is_empty() {
@@ -120,15 +120,15 @@ impl Stream {
             return Ok((Edit::new(replacements, self.length()), changed));
         }
         if growth != 0 {
-            self.check_fixed_pages()?;
+            self.reject_move_of_mapped_ram()?;
         }
         replacements.extend(self.package_replacement(growth)?);
         replacements.extend(self.description_replacement(source, &changed)?);
         Ok((Edit::new(replacements, self.length()), changed))
     }
 
-    /// Rejects a change of length before mapped-ram pages, which have fixed offsets.
-    fn check_fixed_pages(&self) -> Result<(), Error> {
+    /// Rejects a change of length in front of mapped-ram pages, whose file offsets are fixed.
+    fn reject_move_of_mapped_ram(&self) -> Result<(), Error> {
         let pages_end = self
             .ram_blocks()
             .iter()
@@ -161,7 +161,7 @@ impl Stream {
         }))
     }
 
-    /// Returns the description with the new list lengths and subsections, if it can be read.
+    /// Returns the description with the new list lengths and subsections, if it was parsed.
     fn description_replacement(
         &self,
         source: &dyn ReadAt,
@@ -173,7 +173,10 @@ impl Stream {
         };
         let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let text = read_bytes(source, range.start, count)?;
-        let changed: HashMap<u32, &Cpu> = changed.iter().map(|it| (it.0, &it.1)).collect();
+        let changed: HashMap<u32, &Cpu> = changed
+            .iter()
+            .map(|(instance, cpu)| (*instance, cpu))
+            .collect();
         let mut patches = Vec::new();
         for device in &description.devices {
             if let (Some(state), Some(cpu)) = (&device.state, changed.get(&device.instance)) {
@@ -206,22 +209,21 @@ impl Stream {
         }
         let mismatch = || bad_edit("the edited stream does not read back as intended");
         let edited = Self::open_by_description(&edit.apply_to(source)).map_err(|_| mismatch())?;
-        let same = edited.cpus().len() == self.cpus().len()
+        let is_same = edited.cpus().len() == self.cpus().len()
             && changed.iter().all(|(instance, cpu)| {
-                edited
-                    .cpus()
-                    .iter()
-                    .any(|it| it.section().instance == *instance && it.bytes() == cpu.bytes())
+                edited.cpus().iter().any(|other| {
+                    other.section().instance == *instance && other.bytes() == cpu.bytes()
+                })
             });
-        if same { Ok(()) } else { Err(mismatch()) }
+        if is_same { Ok(()) } else { Err(mismatch()) }
     }
 }
 
 impl Cpu {
-    /// Returns the section with `state` instead of the current one.
+    /// Returns the section with `state` in place of its current state.
     ///
-    /// The result is the one of [`Stream::edit`] with [`Stream::diff_to`]; it is read back and
-    /// compared.
+    /// The result is that of [`Stream::edit`] with the changes of [`Stream::diff_to`]. This
+    /// function parses the new section and compares it with `state`.
     ///
     /// # Errors
     /// [`ErrorKind::BadEdit`] if the section cannot hold that state.
@@ -274,7 +276,11 @@ fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
         .collect::<Result<Vec<_>, _>>()?;
     let mut extensions = Vec::new();
     for extension in &old.extensions {
-        if !new.extensions.iter().any(|it| it.name == extension.name) {
+        if !new
+            .extensions
+            .iter()
+            .any(|other| other.name == extension.name)
+        {
             extensions.push(ExtensionChange::Remove(extension.name.to_string()));
         }
     }
@@ -283,15 +289,15 @@ fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
             extensions.push(ExtensionChange::Set(extension.clone()));
         }
     }
-    // Equal lists stay unchanged even if cpreg would write them as other bytes.
-    let same = registers.iter().copied().eq(cpu.registers());
+    // Keep the bytes of an equal list, even if cpreg would encode it differently.
+    let is_unchanged = registers.iter().copied().eq(cpu.registers());
     Ok(CpuEdit {
-        registers: (!same).then_some(registers),
+        registers: (!is_unchanged).then_some(registers),
         extensions,
     })
 }
 
-/// Subsection during an edit.
+/// Subsection that an edit builds.
 struct SubsectionDraft {
     name: String,
     version: u32,
@@ -320,7 +326,17 @@ impl SubsectionDraft {
         bytes.extend(self.name.as_bytes());
         bytes.extend(self.version.to_be_bytes());
         bytes.extend(&self.content);
-        self.subsections.iter().try_for_each(|it| it.write(bytes))
+        self.subsections
+            .iter()
+            .try_for_each(|subsection| subsection.write(bytes))
+    }
+
+    /// Appends the names of `drafts` and of all subsections inside them, in stream order.
+    fn collect_names<'d>(drafts: &'d [Self], names: &mut Vec<&'d String>) {
+        for draft in drafts {
+            names.push(&draft.name);
+            Self::collect_names(&draft.subsections, names);
+        }
     }
 }
 
@@ -332,21 +348,22 @@ fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
         Some(registers) => write_registers(&mut bytes, registers)?,
         None => bytes.extend(&old[cpu::COUNT_OFFSET..cpu.trailing_fields_start()]),
     }
-    let mut tail = old[cpu.trailing_fields_start()..][..cpu::TRAILING_FIELDS_LEN].to_vec();
-    let mut drafts = cpu
+    let mut trailing_fields =
+        old[cpu.trailing_fields_start()..][..cpu::TRAILING_FIELDS_LEN].to_vec();
+    let mut drafts: Vec<SubsectionDraft> = cpu
         .subsections()
         .iter()
-        .map(|it| SubsectionDraft::from_subsection(cpu, it))
+        .map(|subsection| SubsectionDraft::from_subsection(cpu, subsection))
         .collect();
     for change in &edit.extensions {
         match change {
             ExtensionChange::Remove(name) if name == Extension::FEATURES => {
-                set_features(&mut tail, 0);
+                set_features(&mut trailing_fields, 0);
             }
             ExtensionChange::Remove(name) => remove_draft(&mut drafts, name)?,
             ExtensionChange::Set(extension) if extension.name == Extension::FEATURES => {
                 match extension.content {
-                    Content::Number(features) => set_features(&mut tail, features),
+                    Content::Number(features) => set_features(&mut trailing_fields, features),
                     Content::Bytes(_) => {
                         return Err(bad_edit("not a number").prepend_path(&extension.name));
                     }
@@ -355,37 +372,32 @@ fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
             ExtensionChange::Set(extension) => set_extension(&mut drafts, extension)?,
         }
     }
-    bytes.extend(tail);
+    bytes.extend(trailing_fields);
     drafts
         .iter()
         .try_for_each(|draft| draft.write(&mut bytes))?;
 
     let mut section = cpu.section().clone();
     section.payload.end = section.payload.start + bytes.len() as u64;
-    let read_back = Cpu::parse(section.clone(), bytes, None).map_err(|error| {
+    let edited = Cpu::parse(section.clone(), bytes, None).map_err(|error| {
         let mut message = String::from("the edited section cannot be read: ");
         message += error.message();
         bad_edit(message).prepend_path(error.path())
     })?;
-    // A subsection of unknown length can swallow a new one after it.
-    let names = |drafts: &[SubsectionDraft]| {
-        fn collect(drafts: &[SubsectionDraft], to: &mut Vec<String>) {
-            for draft in drafts {
-                to.push(draft.name.clone());
-                collect(&draft.subsections, to);
-            }
-        }
-        let mut all = Vec::new();
-        collect(drafts, &mut all);
-        all
-    };
-    let found = read_back.all_subsections();
-    if !found.iter().map(|it| &it.name).eq(&names(&drafts)) {
+    // The parser may read a new subsection as content of one of unknown length before it.
+    let mut names = Vec::new();
+    SubsectionDraft::collect_names(&drafts, &mut names);
+    let parsed_subsections = edited.all_subsections();
+    if !parsed_subsections
+        .iter()
+        .map(|parsed| &parsed.name)
+        .eq(names)
+    {
         return Err(bad_edit(
             "the edited subsections read back as other subsections",
         ));
     }
-    Ok(read_back)
+    Ok(edited)
 }
 
 fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Result<(), Error> {
@@ -420,11 +432,11 @@ fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Resu
     Ok(())
 }
 
-fn set_features(tail: &mut [u8], features: u64) {
-    tail[cpu::FEATURES_OFFSET..][..8].copy_from_slice(&features.to_be_bytes());
+fn set_features(trailing_fields: &mut [u8], features: u64) {
+    trailing_fields[cpu::FEATURES_OFFSET..][..8].copy_from_slice(&features.to_be_bytes());
 }
 
-/// Returns the list that holds a subsection of this name, and its index there.
+/// Returns the list that contains the subsection of this name, and the index in that list.
 fn find_draft<'d>(
     drafts: &'d mut Vec<SubsectionDraft>,
     name: &str,

@@ -2,22 +2,23 @@
 //! contents.
 //!
 //! RAM is not the only place of guest data. A serial port holds typed characters, a graphics card
-//! its pictures, a disk controller a sector, a TPM its keys. Bytes known to be only configuration,
-//! interrupt state and addresses stay. Of everything else only small fields stay. An unknown device
-//! may therefore fail to load, but leaks nothing.
+//! its pictures, a disk controller a sector, a TPM its keys. Redaction keeps bytes that are known
+//! to be configuration, interrupt state or addresses. Of all other bytes it keeps only fields of up
+//! to [`MAX_KEPT_FIELD_LEN`] bytes. An unknown device may therefore fail to load from a redacted
+//! stream, but it leaks nothing.
 //!
 //! | device | possible data |
 //! |---|---|
 //! | board devices ([`DEVICES_WITHOUT_DATA`]) | nothing |
 //! | `pl011` | the FIFO and the last character |
-//! | `pflash_cfi01` | during a write, the bytes being written (sent by 9.0 and later) |
+//! | `pflash_cfi01` | during a write, the bytes being written (sent by QEMU 9.0 and later) |
 //! | `slirp` | all of it |
-//! | virtio | nothing in transport and queues, whose data is in RAM |
-//! | `virtio-gpu` | the pictures |
-//! | other, described | fields over [`MAX_PLAIN_FIELD_LEN`] bytes, except PCI's |
+//! | virtio transport and queues | nothing; their data is in RAM |
+//! | `virtio-gpu` | the pixels of its resources |
+//! | other, described | buffers and long fields, except [`TYPES_WITHOUT_DATA`] |
 //! | other, not described | all of it |
 //!
-//! Read from QEMU's `hw/` of 5.2 to 11.x. [`crate::redact`] overwrites the bytes.
+//! Derived from QEMU's `hw/`, 5.2 to 11.x. [`crate::redact`] overwrites the bytes.
 #![expect(
     clippy::single_range_in_vec_init,
     reason = "a list of one range is intended"
@@ -57,17 +58,17 @@ const DEVICES_WITHOUT_DATA: [&str; 24] = [
 ];
 
 /// Ranges of `readbuff` and `read_fifo`; both versions of the section (5.2 and later) have them.
-const PL011_DATA: [Range<u64>; 2] = [0..4, 32..96];
+const PL011_DATA_RANGES: [Range<u64>; 2] = [0..4, 32..96];
 
-/// Length of the section of flash that is not being written: u8, u8, u8, u64.
+/// Length of the section of a flash device without a pending write: u8, u8, u8, u64.
 const IDLE_FLASH_LEN: u64 = 11;
 
-/// Maximum length of a field of an unknown device that stays: a number, an address.
-const MAX_PLAIN_FIELD_LEN: u64 = 8;
+/// Maximum length of a field of an unknown device that redaction keeps: a number or an address.
+const MAX_KEPT_FIELD_LEN: u64 = 8;
 
-/// Known longer types: PCI's registers and interrupt lines, MSI-X tables, virtio's transport and
-/// queues.
-const KNOWN_TYPES: [&str; 4] = ["msix state", "pci config", "pci irq state", "virtio"];
+/// Types without guest data that may be longer than [`MAX_KEPT_FIELD_LEN`]: PCI's registers and
+/// interrupt lines, MSI-X tables, virtio's transport and queues.
+const TYPES_WITHOUT_DATA: [&str; 4] = ["msix state", "pci config", "pci irq state", "virtio"];
 
 /// Returns the ranges of a section that may be data, ascending.
 ///
@@ -84,52 +85,52 @@ pub(crate) fn find_data_ranges(
     {
         return Vec::new();
     }
-    if device == "pl011" && PL011_DATA.iter().all(|range| range.end <= length) {
-        return PL011_DATA.to_vec();
+    if device == "pl011" && PL011_DATA_RANGES.iter().all(|range| range.end <= length) {
+        return PL011_DATA_RANGES.to_vec();
     }
     let Some(leaves) = leaves else {
         return vec![0..length];
     };
-    let mut data = Vec::new();
+    let mut ranges = Vec::new();
     for leaf in leaves {
         let is_small =
-            leaf.range.end - leaf.range.start <= MAX_PLAIN_FIELD_LEN && leaf.kind != "buffer";
-        if is_small || KNOWN_TYPES.contains(&&*leaf.kind) {
+            leaf.range.end - leaf.range.start <= MAX_KEPT_FIELD_LEN && leaf.kind != "buffer";
+        if is_small || TYPES_WITHOUT_DATA.contains(&&*leaf.kind) {
             continue;
         }
-        let pictures = (leaf.kind == "virtio-gpu").then(|| find_pictures(payload, &leaf.range));
-        match pictures.flatten() {
-            Some(pictures) => data.extend(pictures),
-            None => data.push(leaf.range.clone()),
+        let pixels = (leaf.kind == "virtio-gpu").then(|| find_pixel_ranges(payload, &leaf.range));
+        match pixels.flatten() {
+            Some(pixels) => ranges.extend(pixels),
+            None => ranges.push(leaf.range.clone()),
         }
     }
-    data
+    ranges
 }
 
 /// Returns the ranges of the pixels in virtio-gpu's list of resources.
 ///
-/// A resource is u32 id (0 ends the list), width, height, format and count of pieces. The pieces'
-/// addresses and lengths follow (u64, u32), then pixels of 4 bytes (every format has 32 bits).
-/// `None` if the bytes are not such a list.
-fn find_pictures(payload: &[u8], list: &Range<u64>) -> Option<Vec<Range<u64>>> {
+/// A resource is u32 id (0 ends the list), width, height, format and `iov_cnt`. Then follow
+/// `iov_cnt` entries (u64 address, u32 length), then pixels of 4 bytes (every format has 32 bits).
+/// Returns `None` if the bytes are not such a list.
+fn find_pixel_ranges(payload: &[u8], list: &Range<u64>) -> Option<Vec<Range<u64>>> {
     let word = |at: u64| -> Option<u64> {
         let at = usize::try_from(at).ok()?;
         let bytes = payload.get(at..at.checked_add(4)?)?;
         Some(u64::from(u32::from_be_bytes(bytes.try_into().ok()?)))
     };
-    let mut pictures = Vec::new();
+    let mut pixels = Vec::new();
     let mut at = list.start;
     while word(at)? != 0 {
-        let (width, height, pieces) = (word(at + 4)?, word(at + 8)?, word(at + 16)?);
-        let start = at + 20 + 12 * pieces;
+        let (width, height, iov_count) = (word(at + 4)?, word(at + 8)?, word(at + 16)?);
+        let start = at + 20 + 12 * iov_count;
         let end = start.checked_add(width.checked_mul(height)?.checked_mul(4)?)?;
         if end > list.end {
             return None;
         }
-        pictures.push(start..end);
+        pixels.push(start..end);
         at = end;
     }
-    Some(pictures)
+    Some(pixels)
 }
 
 #[cfg(test)]
@@ -185,11 +186,11 @@ mod tests {
     #[test]
     fn graphics_card_loses_its_pictures() {
         let mut payload = vec![9; 8];
-        for (width, height, pieces) in [(2_u32, 3_u32, 1_u32), (1, 1, 0)] {
-            for word in [7, width, height, 1, pieces] {
+        for (width, height, iov_count) in [(2_u32, 3_u32, 1_u32), (1, 1, 0)] {
+            for word in [7, width, height, 1, iov_count] {
                 payload.extend(word.to_be_bytes());
             }
-            payload.extend(vec![2; 12 * pieces as usize]);
+            payload.extend(vec![2; 12 * iov_count as usize]);
             payload.extend(vec![0xee; (4 * width * height) as usize]);
         }
         payload.extend([0; 4]);
@@ -202,10 +203,10 @@ mod tests {
         assert!(
             pixels
                 .map(|at| payload[usize::try_from(at).unwrap()])
-                .all(|it| it == 0xee)
+                .all(|byte| byte == 0xee)
         );
 
-        // A list without an end is all data.
+        // All bytes of a list without an end may be data.
         let cut = leaf("virtio-gpu", 8..70);
         assert_eq!(
             find_data_ranges("virtio-gpu", &payload[..70], Some(&[cut])),

@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
     let b = hosts::open(&arguments.b, verify, printer)?;
     match (a, b) {
         (HostOrFile::File(a), HostOrFile::File(b)) => diff_files(&a, &b, arguments, printer),
-        // A host without features in its name stands for the guest on the other side.
+        // A host whose name has no features is compared as if it had the other input's guest.
         (HostOrFile::Host(a), HostOrFile::File(b)) => {
             let a = a.input_for_guest(Guest::Stream(&b))?;
             diff_files(&a, &b, arguments, printer)
@@ -33,7 +33,7 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
             a.features = a.features.or(b.features);
             b.features = b.features.or(a.features);
             if a.features != b.features {
-                // Guests with different features are compared like guests of two VMMs.
+                // With different features, compare the guests on these hosts, not the hosts.
                 let a = a.input_for_guest(Guest::Unspecified)?;
                 let b = b.input_for_guest(Guest::Unspecified)?;
                 return diff_files(&a, &b, arguments, printer);

@@ -1,4 +1,4 @@
-//! Commands, one file each.
+//! Commands, one module each.
 
 pub(crate) mod check;
 pub(crate) mod convert;

@@ -1,9 +1,10 @@
 //! `cpreg rehearse SOURCE -- QEMU COMMAND…`: loads the VM, without its RAM, into the real
 //! destination QEMU, paused, and reports the result.
 //!
-//! [`cpreg_qemu::isolate`] changes the command line into one that touches nothing. cpreg starts
-//! that QEMU, queries its registers and plans for it as `check` does. QEMU then loads the VM, or
-//! the VM converted as by `convert`. The loaded state is compared with the plan.
+//! [`cpreg_qemu::isolate`] changes the command line so that QEMU touches nothing outside itself.
+//! cpreg starts that QEMU, queries its registers and plans for it as `check` does. QEMU then loads
+//! the VM, with `--converted` as `convert` would write it. cpreg compares the loaded state with the
+//! plan.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -56,7 +57,7 @@ pub(crate) fn rehearse_input(
         ));
     }
     let (edit, not_verified) = without_ram(source, stream, &isolated)?;
-    let skeleton = edit.apply_to(source.file()?);
+    let ramless_stream = edit.apply_to(source.file()?);
 
     let options = interrupt::wait_options(arguments.timeout)?;
     let to_failure = |error| rehearsal_failure(error, inspect.show_secrets);
@@ -90,18 +91,18 @@ pub(crate) fn rehearse_input(
         final_state_error: None,
         stderr: Vec::new(),
     };
-    // A plan for a QEMU of which nothing is known predicts nothing.
+    // Without the destination's registers the plan predicts nothing.
     if findings.initial_state_error.is_some() {
         findings.verdict = Verdict::Unknown;
     }
-    // A VM that the plan does not make loadable is not loaded as if it were converted.
+    // With `--converted`, load only if the plan is ready: otherwise there is no converted VM.
     if !arguments.converted || prediction.check.plan.outcome() == PlanOutcome::Ready {
         let result = if arguments.converted {
-            let edit = convert_to_plan(&skeleton, &prediction)?;
+            let edit = convert_to_plan(&ramless_stream, &prediction)?;
             findings.has_changes = !edit.is_identity();
-            rehearsal.load(&edit.apply_to(&skeleton), &options)
+            rehearsal.load(&edit.apply_to(&ramless_stream), &options)
         } else {
-            rehearsal.load(&skeleton, &options)
+            rehearsal.load(&ramless_stream, &options)
         };
         evaluate(&mut findings, result.map_err(to_failure)?);
     }
@@ -179,7 +180,7 @@ fn without_ram(
         isolated
             .unverified
             .iter()
-            .any(|it| it.should_skip_ram_block(block))
+            .any(|unverified| unverified.should_skip_ram_block(block))
     };
     let edit = stream
         .without_ram_and_blocks(&changes, &is_skipped)
@@ -187,7 +188,7 @@ fn without_ram(
     Ok((edit, not_verified))
 }
 
-/// Returns that QEMU as a destination, with its registers at reset and its shape.
+/// Returns the started QEMU as a destination, with its registers at reset and its shape.
 ///
 /// If its state could not be queried, the destination has no vCPUs and no shape.
 fn query_destination(
@@ -200,7 +201,7 @@ fn query_destination(
         .ok()
         .zip(u16::try_from(version.minor).ok())
         .map(|(major, minor)| Loader::qemu(major, minor));
-    let name = |machine: &str| format!("QEMU {number}{machine}");
+    let name = |suffix: &str| format!("QEMU {number}{suffix}");
     let Ok(initial) = rehearsal.initial_state() else {
         return Ok(ResolvedDestination {
             destination: Destination {
@@ -215,8 +216,8 @@ fn query_destination(
             origin: Box::default(),
         });
     };
-    let machine = format!(", {}", initial.state.machine);
-    let mut destination = destination::from_stream(name(&machine), &initial.stream)?;
+    let machine_suffix = format!(", {}", initial.state.machine);
+    let mut destination = destination::from_stream(name(&machine_suffix), &initial.stream)?;
     destination.loader = loader;
     // QEMU was queried before anything was loaded, so its values are reset values.
     destination.value_origin = ValueOrigin::Reset;
@@ -231,13 +232,13 @@ fn query_destination(
 
 /// Returns the edit that converts the VM as planned.
 fn convert_to_plan(
-    skeleton: &dyn ReadAt,
+    ramless_stream: &dyn ReadAt,
     findings: &CheckFindings<'_>,
 ) -> Result<cpreg_stream::Edit, Failure> {
     let failure = |error| Failure::new("cannot convert the stream").with_hinted_cause(error);
-    let stream = Stream::open(skeleton).map_err(failure)?;
+    let stream = Stream::open(ramless_stream).map_err(failure)?;
     let planned = findings.check.plan.apply(&findings.vm);
-    cpreg_stream::convert(&stream, skeleton, &planned).map_err(failure)
+    cpreg_stream::convert(&stream, ramless_stream, &planned).map_err(failure)
 }
 
 /// Converts a changed option of the command line for the report.

@@ -1,8 +1,8 @@
 //! `cpreg __relay-guard`: process that ensures that the VM runs on exactly one side.
 //!
-//! `cpreg relay` starts it; it is not for users. It outlives the relay: it leaves its session, and
-//! ignores the signals that end other commands. It exits when its work is done, soon after its
-//! standard input is closed. It prints its result to standard error if the relay has exited.
+//! `cpreg relay` starts the guard; users do not. The guard outlives the relay: it leaves the
+//! relay's session, and ignores the signals that end other commands. It exits when it knows which
+//! side has the VM. If the relay has exited, the guard prints that to standard error.
 
 use std::io;
 
@@ -14,7 +14,8 @@ use crate::printer::Printer;
 
 pub(crate) fn run(printer: &mut Printer) -> Result<Status, Failure> {
     printer.report_to_stderr();
-    // A guard started by hand may already lead its process group, and then keeps its session.
+    // setsid(2) fails if a user started the guard and it leads its process group. It then keeps
+    // its session.
     let _ = guard::leave_session();
     interrupt::on_interrupt(|| {})?;
     let result = guard::run(io::stdin(), io::stdout().lock());

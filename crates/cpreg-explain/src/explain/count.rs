@@ -18,6 +18,7 @@ pub(super) fn explain_register_count(
 ) -> Explanation {
     const MAX_SIMILAR_PAIRS: usize = 3;
     let mut causes = Vec::new();
+    let mut has_exact_pair = false;
     let meaning = match count {
         Some((incoming, local)) if incoming < 0 || local < 0 => format!(
             "the length of the register list is {incoming}, which no vCPU has: the stream is \
@@ -25,12 +26,13 @@ pub(super) fn explain_register_count(
         ),
         Some((incoming, local)) => {
             let mut pairs = list_lengths::pairs(incoming, local);
-            // Host kernels before QEMU's lists under TCG.
+            // List pairs under KVM (host kernels) before those under TCG (QEMU versions).
             pairs.sort_by_key(|pair| pair.accelerator != Accelerator::Kvm);
+            has_exact_pair = !pairs.is_empty();
             for pair in &pairs {
-                causes.push(cause(describe_pair(pair), source(pair)));
+                causes.push(cause(describe_pair(pair), describe_source(pair)));
             }
-            if pairs.is_empty() {
+            if !has_exact_pair {
                 let pairs = list_lengths::pairs_with_difference(incoming, local);
                 let kvm = pairs
                     .iter()
@@ -38,7 +40,7 @@ pub(super) fn explain_register_count(
                 for pair in kvm.take(MAX_SIMILAR_PAIRS) {
                     causes.push(cause(
                         format!("possibly, by the difference alone, {}", describe_pair(pair)),
-                        format!("{}; other CPUs have other lengths", source(pair)),
+                        format!("{}; other CPUs have other lengths", describe_source(pair)),
                     ));
                 }
             }
@@ -54,15 +56,11 @@ pub(super) fn explain_register_count(
                  refuses the VM even if all registers that the destination lacks are harmless"
             .to_string(),
     };
-    let is_length = count.is_none_or(|(incoming, local)| incoming >= 0 && local >= 0);
-    if causes.is_empty() && is_length {
+    let has_valid_lengths = count.is_none_or(|(incoming, local)| incoming >= 0 && local >= 0);
+    if causes.is_empty() && has_valid_lengths {
         causes.extend(general_causes());
     }
-    if is_length
-        && !causes.iter().any(|cause| {
-            cause.source.starts_with("recorded under") && !cause.description.starts_with("possibly")
-        })
-    {
+    if has_valid_lengths && !has_exact_pair {
         causes.push(cause(
             "under TCG: every QEMU version has a different list for every CPU model",
             "recorded with QEMU 5.2, 7.2, 10.0 and 11.1",
@@ -82,7 +80,7 @@ pub(super) fn explain_register_count(
     }
 }
 
-fn names(ids: &[RegisterId], accelerator: Accelerator) -> String {
+fn format_registers(ids: &[RegisterId], accelerator: Accelerator) -> String {
     const MAX_LISTED: usize = 8;
     let naming = match accelerator {
         Accelerator::Kvm => Naming::Kvm,
@@ -105,15 +103,17 @@ fn names(ids: &[RegisterId], accelerator: Accelerator) -> String {
     text
 }
 
-/// Returns a range, `6.12.43 to 6.12.107`. Every recorded host in the range is one of `hosts`.
-fn hosts(hosts: &[&str], accelerator: Accelerator) -> String {
+/// Formats the oldest and the newest of `hosts` as a range: `Linux 6.12.43 to 6.12.107`.
+///
+/// The range contains no other recorded host.
+fn format_hosts(hosts: &[&str], accelerator: Accelerator) -> String {
     let program = match accelerator {
         Accelerator::Kvm => "Linux",
         _ => "QEMU",
     };
     match hosts {
         [] => program.to_string(),
-        [one] => format!("{program} {one}"),
+        [host] => format!("{program} {host}"),
         [first, .., last] => format!("{program} {first} to {last}"),
     }
 }
@@ -121,20 +121,20 @@ fn hosts(hosts: &[&str], accelerator: Accelerator) -> String {
 fn describe_pair(pair: &Pair) -> String {
     let mut text = format!(
         "from {} ({}) to {} ({}): only in the input {}",
-        hosts(pair.source_hosts, pair.accelerator),
+        format_hosts(pair.source_hosts, pair.accelerator),
         pair.lengths.0,
-        hosts(pair.destination_hosts, pair.accelerator),
+        format_hosts(pair.destination_hosts, pair.accelerator),
         pair.lengths.1,
-        names(&pair.only_in_input, pair.accelerator)
+        format_registers(&pair.only_in_input, pair.accelerator)
     );
     if !pair.only_at_destination.is_empty() {
         text += "; only at the destination ";
-        text += &names(&pair.only_at_destination, pair.accelerator);
+        text += &format_registers(&pair.only_at_destination, pair.accelerator);
     }
     text
 }
 
-fn source(pair: &Pair) -> String {
+fn describe_source(pair: &Pair) -> String {
     let accelerator = match pair.accelerator {
         Accelerator::Kvm => "KVM",
         Accelerator::Tcg => "TCG",
@@ -143,8 +143,9 @@ fn source(pair: &Pair) -> String {
     format!("recorded under {accelerator} on {}", pair.cpu)
 }
 
-/// Returns the usual causes of different lists, if the lengths suggest none. Kernels and commits
-/// are those of the tolerances.
+/// Returns the usual causes of different list lengths, for lengths that match no recorded lists.
+///
+/// The table of tolerances names the same kernels and commits.
 pub(super) fn general_causes() -> Vec<Cause> {
     [
         (

@@ -19,7 +19,7 @@ pub struct FailureKind {
 }
 
 impl FailureKind {
-    /// List in the input that is longer than the loader's.
+    /// Register list in the input that is longer than the loader's.
     pub const REGISTER_COUNT: Self =
         Self::new("register-count", "more registers than the destination has");
     /// Registers that are only in the input.
@@ -32,7 +32,7 @@ impl FailureKind {
         "value-not-taken",
         "register values that the destination does not accept",
     );
-    /// vCPU that did not load, without a reason.
+    /// vCPU that did not load, without a reason in the log.
     pub const CPU_SECTION: Self =
         Self::new("cpu-section", "a vCPU that did not load, without a reason");
     /// Subsection of the CPU state that the destination does not know.
@@ -40,7 +40,7 @@ impl FailureKind {
         "cpu-subsection",
         "a subsection of the CPU state that the destination does not know",
     );
-    /// CPU that differs in libvirt's comparison of the guest's CPU.
+    /// CPU of the destination that libvirt finds different from the guest's.
     pub const GUEST_CPU: Self = Self::new(
         "guest-cpu",
         "a CPU that differs from the one the guest was started with",
@@ -58,9 +58,9 @@ impl FailureKind {
     pub const RAM: Self = Self::new("ram", "a different layout of RAM");
     /// Different machine type.
     pub const MACHINE_TYPE: Self = Self::new("machine-type", "a different machine type");
-    /// Different device, or different version or content of one.
+    /// Device that is missing, or whose version or content differs.
     pub const DEVICE: Self = Self::new("device", "a device, not the CPU");
-    /// Interrupt controller.
+    /// Interrupt controller whose state did not load.
     pub const INTERRUPT_CONTROLLER: Self = Self::new(
         "interrupt-controller",
         "the interrupt controller, not the CPU",
@@ -71,7 +71,7 @@ impl FailureKind {
     pub const NOT_SAVED: Self = Self::new("not-saved", "a VM that could not be saved");
     /// Warnings only, after which the load continued.
     pub const WARNINGS: Self = Self::new("warnings", "warnings; the load continued");
-    /// Failure without a reason.
+    /// Failed load, without a reason in the log.
     pub const NO_REASON: Self = Self::new("no-reason", "a failed load, without a reason");
 
     const fn new(name: &'static str, title: &'static str) -> Self {
@@ -89,7 +89,7 @@ impl FailureKind {
     }
 }
 
-/// Usual cause of a failure.
+/// Possible cause of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cause {
     /// Description of the cause.
@@ -101,13 +101,13 @@ pub struct Cause {
 /// Register affected by a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AffectedRegister {
-    /// Register as named in the line.
+    /// Register as named in the log line.
     pub register: NamedRegister,
-    /// Difference that fails the load.
+    /// Difference that makes the load fail.
     pub difference: Option<RegisterDifference>,
-    /// Written value, if the line has it.
+    /// Written value, if the log line contains it.
     pub value: Option<u64>,
-    /// Value at the destination, if the line has it.
+    /// Value at the destination, if the log line contains it.
     pub destination_value: Option<u64>,
     /// `true` if the register is in the destination's list, but an ID register of the VM hides it.
     pub hidden: bool,
@@ -123,9 +123,9 @@ pub struct Explanation {
     pub kind: FailureKind,
     /// Meaning of the failure, in one or two sentences.
     pub meaning: String,
-    /// Usual causes.
+    /// Possible causes.
     pub causes: Vec<Cause>,
-    /// Named registers, including those in warnings, each once.
+    /// Registers named in errors and warnings, each once.
     pub registers: Vec<AffectedRegister>,
     /// Remedies; empty if cpreg has none.
     pub next_steps: Vec<Remedy>,

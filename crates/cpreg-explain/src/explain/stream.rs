@@ -1,4 +1,4 @@
-//! Explanation of single lines about the stream or the snapshot.
+//! Explanations of log lines about the migration stream or a Firecracker snapshot.
 
 use alloc::format;
 use alloc::string::String;
@@ -10,7 +10,7 @@ use cpreg::remedy::Remedy;
 use super::explanation::{Explanation, FailureKind, cause};
 use crate::message::Symptom;
 
-/// Explains a line about the stream or the snapshot.
+/// Explains one log line about the stream or the snapshot.
 pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
     Some(match symptom {
         Symptom::MachineType { incoming, local } => Explanation::new(

@@ -8,17 +8,18 @@
 //! | 4 | read back: those of step 2, and PMCR_EL0 | |
 //! | 5 | counters, which run from then on | the first vCPU |
 //!
-//! System calls: one for each written register; one for each register of step 2 that is read back,
-//! at most [`MAX_VM_WIDE_REGISTERS`] for a VM. Each vCPU adds one for its PMCR_EL0 and one to
-//! finalize SVE, if it has them. A plan that is not ready makes no call.
+//! Each write and each read-back is one system call. A VM has at most [`MAX_VM_WIDE_REGISTERS`]
+//! registers of step 2. A vCPU with SVE adds one call to finalize it. A plan that is not ready
+//! makes no call.
 //!
-//! Between v6.7 (a45f41d754e0) and v6.14 the PMU's setting registers set bits and its clearing
-//! registers clear them. A fresh vCPU has set bits without a meaning (observed on 6.12.107). A plan
-//! therefore writes all ones to the clearing register before it writes the setting register. The
-//! result is the plan's value on every kernel.
+//! The PMU has pairs of registers that set and clear the same bits (PMCNTENSET_EL0 and
+//! PMCNTENCLR_EL0). From v6.7 (a45f41d754e0) until v6.14, a write by the VMM only sets or clears
+//! bits, like a write by the guest. A new vCPU has arbitrary bits set (observed on 6.12.107). A
+//! plan therefore first clears all bits. The result is the plan's value on every kernel.
 //!
-//! Step 3 allocates nothing: the writes are ordered before the first one. [`cpreg::plan`] decides
-//! what is written. The VMM loads the GIC and other devices afterwards, before the VM runs.
+//! Step 3 allocates no memory: [`load`] lists all writes before the first one. [`cpreg::plan`]
+//! decides what is written. The VMM loads the GIC and other devices after [`load`], before the VM
+//! runs.
 
 use cpreg::destination::kernel::{RegisterKind, Scope};
 use cpreg::plan::{ExtensionAction, Plan, PlanOutcome};
@@ -89,7 +90,7 @@ impl std::fmt::Display for Mismatch {
 /// [`LoadSummary::mismatches`].
 ///
 /// # Errors
-/// The failure; [`Error::is_vm_untouched`] reports if anything was written.
+/// The first failure. [`Error::is_vm_untouched`] returns `true` if no register was written.
 pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<LoadSummary, Error> {
     execute_plan(plan, vcpus, |refused_write| {
         Err(ErrorKind::Refused(Box::new(refused_write)).into())
@@ -165,7 +166,7 @@ fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
         }
         .into());
     }
-    let mut all = Vec::with_capacity(vcpus);
+    let mut all_writes = Vec::with_capacity(vcpus);
     for (vcpu, plan) in plan.vcpus.iter().enumerate() {
         let mut extensions = plan.extensions.iter();
         let loaded_extension = extensions.find(|extension| {
@@ -193,9 +194,9 @@ fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
             }
             .into());
         }
-        all.push(writes);
+        all_writes.push(writes);
     }
-    Ok(all)
+    Ok(all_writes)
 }
 
 /// Returns each VM-wide register once, with the first vCPU to which the plan writes it.
@@ -284,6 +285,9 @@ impl<V: Vcpu, F: FnMut(RefusedWrite) -> Result<(), Error>> Loader<'_, V, F> {
         })
     }
 
+    /// Reads a register back through vCPU `number` and records a mismatch.
+    ///
+    /// `reported_vcpu` is `None` for a VM-wide register.
     fn verify(
         &mut self,
         reported_vcpu: Option<usize>,

@@ -1,21 +1,23 @@
-//! The sets of vCPU features that are probed, by the host's capabilities.
+//! Sets of vCPU features to probe, selected by the host's capabilities.
 
 use cpreg::destination::Features;
 use cpreg_hosts::record::Capabilities;
 
-fn has(capabilities: &Capabilities, names: &[&str]) -> bool {
+fn has_all(capabilities: &Capabilities, names: &[&str]) -> bool {
     let mut names = names.iter();
     names.all(|name| capabilities.get(*name).is_some_and(|value| *value > 0))
 }
 
-/// Returns those of PMU, SVE and pointer authentication that the host has, as VMMs do for a full
-/// guest.
+/// Returns those of PMU, SVE and pointer authentication that the host supports.
+///
+/// A VMM gives these features to a guest for which none is switched off.
 pub(super) fn all_features(capabilities: &Capabilities) -> Features {
     single_features(capabilities).fold(Features::NONE, |all, feature| all | feature)
 }
 
+/// Returns the features of [`all_features`], one by one.
 fn single_features(capabilities: &Capabilities) -> impl Iterator<Item = Features> {
-    let needs: [(Features, &[&str]); 3] = [
+    let requirements: [(Features, &[&str]); 3] = [
         (Features::PMU, &["KVM_CAP_ARM_PMU_V3"]),
         (Features::SVE, &["KVM_CAP_ARM_SVE"]),
         (
@@ -23,31 +25,34 @@ fn single_features(capabilities: &Capabilities) -> impl Iterator<Item = Features
             &["KVM_CAP_ARM_PTRAUTH_ADDRESS", "KVM_CAP_ARM_PTRAUTH_GENERIC"],
         ),
     ];
-    let needs = needs.into_iter();
-    needs
-        .filter(|(_, names)| has(capabilities, names))
+    let requirements = requirements.into_iter();
+    requirements
+        .filter(|(_, names)| has_all(capabilities, names))
         .map(|(feature, _)| feature)
 }
 
-/// Returns the sets, each once.
+/// Returns the sets to probe, each once, without features that the host lacks.
 ///
-/// These are none, each of the three features alone, all of them, EL1 in AArch32 alone, all with an
-/// EL2, and all with memory tagging.
+/// - no feature
+/// - PMU, SVE and pointer authentication, each alone and all together
+/// - EL1 in AArch32, alone
+/// - all three with EL2, without and with its E2H0 mode
+/// - all three with memory tagging
 pub(super) fn feature_sets(capabilities: &Capabilities) -> Vec<Features> {
     let all = all_features(capabilities);
     let mut sets = vec![Features::NONE];
     sets.extend(single_features(capabilities));
     sets.push(all);
-    if has(capabilities, &["KVM_CAP_ARM_EL1_32BIT"]) {
+    if has_all(capabilities, &["KVM_CAP_ARM_EL1_32BIT"]) {
         sets.push(Features::EL1_32BIT);
     }
-    if has(capabilities, &["KVM_CAP_ARM_EL2"]) {
+    if has_all(capabilities, &["KVM_CAP_ARM_EL2"]) {
         sets.push(all | Features::EL2);
     }
-    if has(capabilities, &["KVM_CAP_ARM_EL2", "KVM_CAP_ARM_EL2_E2H0"]) {
+    if has_all(capabilities, &["KVM_CAP_ARM_EL2", "KVM_CAP_ARM_EL2_E2H0"]) {
         sets.push(all | Features::EL2 | Features::EL2_E2H0);
     }
-    if has(capabilities, &["KVM_CAP_ARM_MTE"]) {
+    if has_all(capabilities, &["KVM_CAP_ARM_MTE"]) {
         sets.push(all | Features::MTE);
     }
     let mut known = Vec::new();

@@ -19,7 +19,7 @@ use crate::error::Error;
 /// Poll interval while the guest runs at the source.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Poll interval once the device state is sent. It adds to the downtime.
+/// Poll interval during the switchover. It adds to the downtime.
 const ACTIVE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
 /// Interval between two attempts of a command that a QEMU refuses. The other QEMU may still hold
@@ -63,10 +63,10 @@ impl Guard {
         })
     }
 
-    /// Has the source start its migration.
+    /// Starts the migration at the source.
     ///
     /// # Errors
-    /// If the monitor of the source is not known, or it refuses.
+    /// If the monitor of the source is not known, or the source refuses.
     pub fn start(&mut self, uri: &str) -> Result<(), Error> {
         let Some(source) = &mut self.source else {
             return Err(Error::guard("the source's monitor is not known")
@@ -78,7 +78,7 @@ impl Guard {
         Ok(())
     }
 
-    /// Records a migration that was started by others.
+    /// Records the start of a migration that the guard did not start.
     pub fn migration_started(&mut self) {
         self.apply(&GuardEvent::MigrationStarted);
     }
@@ -94,7 +94,7 @@ impl Guard {
         self.apply(&GuardEvent::DeviceStateCommitted(guest));
     }
 
-    /// Records that no device state was sent or will be.
+    /// Records that the device state was rejected: none, or no more of it, will be sent.
     pub fn device_state_rejected(&mut self) {
         self.apply(&GuardEvent::DeviceStateRejected);
     }
@@ -147,8 +147,8 @@ impl Guard {
             Some((_, destination, ..)) => destination.clone(),
             None => SideStatus::Unreachable,
         };
-        // Poll the destination first: if it has the whole VM, the source's later answer describes a
-        // moment after that.
+        // Poll the destination first. If it has the whole VM, the source's answer is then newer
+        // than the end of the transfer.
         let destination_first = self.should_poll_destination_first();
         let mut destination = destination_first.then(|| self.poll_destination());
         let source = self
@@ -193,8 +193,8 @@ impl Guard {
             .map_or(SideStatus::NoMonitor, Monitor::poll)
     }
 
-    /// Returns `true` if the destination is to be polled. It is not while RAM is sent: it then
-    /// answers late, and its state tells nothing.
+    /// Returns `true` if the destination should be polled. While RAM is sent, it should not:
+    /// the destination then answers late, and its state does not help to decide.
     fn should_poll_destination(&self, source: &SideStatus) -> bool {
         let state = &self.state;
         if state.has_relay_ended() || state.transfer.is_rejected() || state.destination.has_run() {
@@ -231,7 +231,7 @@ impl Guard {
             GuardAction::Execute(command) => {
                 if let Some(refusal) = &self.refusal
                     && refusal.command == command
-                    && refusal.last.elapsed() < RETRY_INTERVAL
+                    && refusal.last_attempt.elapsed() < RETRY_INTERVAL
                 {
                     return None;
                 }
@@ -271,14 +271,14 @@ impl Guard {
                 let now = Instant::now();
                 let first_attempt = match &mut self.refusal {
                     Some(refusal) if refusal.command == command => {
-                        refusal.last = now;
-                        refusal.first
+                        refusal.last_attempt = now;
+                        refusal.first_attempt
                     }
                     _ => {
                         self.refusal = Some(Refusal {
                             command,
-                            first: now,
-                            last: now,
+                            first_attempt: now,
+                            last_attempt: now,
                         });
                         self.record_action(format!("{role}: {name}, refused: {reason}"));
                         now
@@ -299,10 +299,10 @@ impl Guard {
     }
 }
 
-/// Command that a QEMU refuses.
+/// Command that a QEMU has refused, with the times of the attempts.
 #[derive(Debug)]
 struct Refusal {
     command: Command,
-    first: Instant,
-    last: Instant,
+    first_attempt: Instant,
+    last_attempt: Instant,
 }

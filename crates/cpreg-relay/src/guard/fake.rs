@@ -1,5 +1,5 @@
-//! Two fake monitors for tests, each in a thread: the commands received, and the states of their
-//! VMs.
+//! Two fake monitors for tests, each in a thread. They record commands and simulate the states of
+//! their VMs.
 
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -28,7 +28,7 @@ pub(super) struct FakeQemu {
 pub(super) struct World {
     pub(super) source: FakeQemu,
     pub(super) destination: FakeQemu,
-    /// States of both after `migrate` (run, migration).
+    /// Run and migration state of the source and of the destination after `migrate`.
     pub(super) states_after_migrate: [(&'static str, &'static str); 2],
     /// Commands that change something, in the order received.
     pub(super) commands: Vec<String>,

@@ -4,7 +4,7 @@
 //! | query | refused if |
 //! |---|---|
 //! | `query-status` | the source neither runs nor is paused; the destination is not `inmigrate` |
-//! | `query-migrate-parameters` | `tls-creds` is set (encrypted), or `mode` is one of CPR |
+//! | `query-migrate-parameters` | `tls-creds` is set (encrypted), or `mode` is a CPR mode |
 //! | `query-migrate-capabilities` | `x-colo` (endless), `background-snapshot` (not a migration) |
 //!
 //! The modes of CPR pass descriptors, which a relay cannot forward.
@@ -32,11 +32,11 @@ const UNSUPPORTED_CAPABILITIES: [(&str, &str); 2] = [
 ];
 
 impl Guard {
-    /// Queries both sides. Returns `None` after an earlier migration that its guard did not finish;
-    /// [`Guard::step`] finishes it.
+    /// Queries both sides. Returns `None` if an earlier migration is unfinished because its guard
+    /// was killed; [`Guard::step`] then finishes that migration.
     ///
     /// # Errors
-    /// If one side is in no state to begin a migration.
+    /// If the state of one side does not allow a migration to begin.
     pub fn query_initial_status(&mut self) -> Result<Option<InitialStatus>, Error> {
         let source = poll_side(&mut self.source, "the source")?;
         let destination = poll_side(&mut self.destination, "the destination")?;
@@ -63,7 +63,7 @@ impl Guard {
             vm_location: None,
         };
         if self.is_unfinished(source.as_ref(), destination.as_ref()) {
-            // The relay of that migration has ended.
+            // This event also records that the relay of that migration has ended.
             self.apply(&GuardEvent::UnfinishedMigrationFound);
             return Ok(None);
         }
@@ -107,13 +107,13 @@ impl Guard {
         else {
             return false;
         };
-        let is_precopy = *source_migration == MigrationStatus::COMPLETED
+        let is_completed = *source_migration == MigrationStatus::COMPLETED
             && *destination_migration == MigrationStatus::COMPLETED;
-        let is_postcopy = source_migration.is_postcopy() && destination_migration.is_postcopy();
+        let is_in_postcopy = source_migration.is_postcopy() && destination_migration.is_postcopy();
         let is_loaded = *destination_run == RunState::PAUSED
-            || is_precopy && *destination_run == RunState::RUNNING;
+            || is_completed && *destination_run == RunState::RUNNING;
         let is_interrupted =
-            source_run.is_stopped_by_migration() && is_loaded && (is_precopy || is_postcopy);
+            source_run.is_stopped_by_migration() && is_loaded && (is_completed || is_in_postcopy);
         // Both must be the same VM, as far as QMP can show.
         is_interrupted && self.answers_match("query-uuid") && self.answers_match("query-name")
     }
@@ -136,7 +136,8 @@ impl Guard {
     /// destination's autostart.
     ///
     /// # Errors
-    /// If such a feature is set, or a QEMU refuses. The autostart may already be blocked.
+    /// If such a feature is set, or a QEMU refuses a command. After an error the autostart may
+    /// already be blocked.
     pub fn prepare(&mut self) -> Result<Prepared, Error> {
         let mut prepared = Prepared {
             return_path_switched_on: false,

@@ -2,8 +2,8 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the findings, for both forms |
-//! | [`model`] | its model, schema `cpreg.check/2` |
+//! | `mod.rs` | the findings, shared by text and JSON |
+//! | [`model`] | JSON model, schema `cpreg.check/2` |
 //! | `json` | conversion of the findings to the model |
 //! | [`text`] | text of the findings |
 
@@ -38,7 +38,7 @@ pub struct CheckFindings<'a> {
     pub vm: Vm,
     /// Destination of the VM.
     pub destination: &'a Destination,
-    /// Source of the knowledge about the destination.
+    /// Origin of the data about the destination, in words.
     pub provenance: &'a str,
     /// Table of tolerances.
     pub tolerances: &'a Tolerances,
@@ -171,8 +171,8 @@ impl CheckFindings<'_> {
             .is_some_and(|dry_run| !dry_run.is_consistent_with_plan());
         let verdict = self.verdict();
         let blockers = match verdict {
-            Verdict::Unknown => self.undecided(),
-            _ => self.blockers(),
+            Verdict::Unknown => self.count_undecided(),
+            _ => self.count_blockers(),
         };
         let is_single = blockers.count() == 1;
         let meaning = match verdict {
@@ -208,16 +208,16 @@ impl CheckFindings<'_> {
         }
     }
 
-    /// Counts what blocks the load.
-    fn blockers(&self) -> Blockers {
+    /// Counts the differences that block the load.
+    fn count_blockers(&self) -> Blockers {
         Blockers {
             shape: self.shape.iter().filter(|it| it.blocks).count(),
             ..self.count_decisions(&Action::Refuse, &ExtensionAction::Refuse)
         }
     }
 
-    /// Counts what is not known to load.
-    fn undecided(&self) -> Blockers {
+    /// Counts the differences of which it is not known if they block the load.
+    fn count_undecided(&self) -> Blockers {
         self.count_decisions(&Action::Undecided, &ExtensionAction::Undecided)
     }
 
@@ -243,7 +243,7 @@ impl CheckFindings<'_> {
         loader.is_some_and(Loader::can_execute_plans)
     }
 
-    /// Returns the severity that `--accept` needs for the VM to convert, if that is enough.
+    /// Returns the lowest severity with which `--accept` resolves all blockers, if there is one.
     fn severity_to_accept(&self) -> Option<Severity> {
         let plan = &self.check.plan;
         if self.is_blocked_by_shape() || plan.outcome_with_proposed != PlanOutcome::Ready {
@@ -253,7 +253,7 @@ impl CheckFindings<'_> {
         proposed.map(|adjustment| adjustment.severity).max()
     }
 
-    /// Returns the next steps, best first, if the verdict is unknown; else nothing.
+    /// Returns the next steps, best first; none unless the verdict is unknown.
     pub fn next_steps(&self) -> Vec<String> {
         if self.verdict() != Verdict::Unknown {
             return Vec::new();

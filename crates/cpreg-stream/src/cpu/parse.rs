@@ -32,9 +32,9 @@ const KNOWN_SUBSECTIONS: [(&str, u32, usize); 12] = [
     ("cpu/thumb2ee", 1, 8),
 ];
 
-/// Returns `true` if QEMU can have this id in its list.
+/// Returns `true` if QEMU's register list can contain this id.
 ///
-/// These are registers of 32-bit or 64-bit Arm with 4 or 8 bytes.
+/// The list contains registers of AArch32 and AArch64 that have 4 or 8 bytes.
 pub(crate) fn is_register(id: u64) -> bool {
     matches!(id >> 56, 0x40 | 0x60) && matches!(id >> 52 & 15, 2 | 3)
 }
@@ -65,6 +65,7 @@ pub(crate) fn read_cpu(
     let count = usize::try_from(length).unwrap_or(usize::MAX);
     let bytes = read_bytes(source, section.payload.start, count)?;
     if description.is_some() {
+        // Ignore a description that does not fit the bytes.
         let described = Cpu::parse(section.clone(), bytes.clone(), description);
         if described.is_ok() {
             return described;
@@ -73,7 +74,7 @@ pub(crate) fn read_cpu(
     Cpu::parse(section.clone(), bytes, None).prepend_path(path)
 }
 
-/// Rejects `cpu` sections of other machines.
+/// Rejects `cpu` sections of other architectures.
 pub(crate) fn require_arm(header: &SectionHeader, start: u64) -> Result<(), Error> {
     if header.name != CPU || header.version == VERSION {
         return Ok(());
@@ -130,8 +131,11 @@ impl Cpu {
 
     /// Decodes the payload at the beginning of `bytes`, which the footer must follow.
     ///
-    /// `start` is the offset of the section, `offset` that of `bytes`. Nothing is searched: a
-    /// subsection of unknown length is [`ErrorKind::Unsupported`].
+    /// `start` is the file offset of the section, `offset` that of `bytes`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] for a subsection of unknown length: this function does not search
+    /// for its end.
     pub(crate) fn parse_prefix(
         header: SectionHeader,
         start: u64,
@@ -179,13 +183,13 @@ fn parse_until_footer(
     }
     let at = offset + end as u64;
     let remaining = bytes.len() - end;
-    // Marker, length, name, version.
-    let wanted = match bytes[end..] {
+    // Header of a subsection: marker, name length, name, version.
+    let needed_len = match bytes[end..] {
         [SUBSECTION, length, ..] => 1 + 1 + usize::from(length) + 4,
         _ => footer.len(),
     };
-    if remaining < wanted {
-        let missing = (wanted - remaining) as u64;
+    if remaining < needed_len {
+        let missing = (needed_len - remaining) as u64;
         return Err(Error::truncated(at, at + remaining as u64, missing));
     }
     Err(Error::malformed(
@@ -198,10 +202,10 @@ struct Parser<'a> {
     bytes: &'a [u8],
     /// Offset of `bytes` in the file.
     offset: u64,
-    /// Footer that ends the payload, or `None` if `bytes` end with it.
+    /// Footer that follows the payload; `None` if the payload is all of `bytes`.
     footer: Option<&'a [u8]>,
     description: Option<&'a StateDescription>,
-    /// `true` if the end of a subsection of unknown length may be searched.
+    /// `true` if the parser may search for the end of a subsection of unknown length.
     may_search: bool,
 }
 
@@ -220,6 +224,7 @@ impl Parser<'_> {
         ))
     }
 
+    /// Returns the number of registers, the subsections, and the end of the payload in `bytes`.
     fn parse_payload(&self) -> Result<(usize, Vec<Subsection>, usize), Error> {
         self.require_len(0, LIST_OFFSET)?;
         let count = self.parse_count()?;
@@ -265,7 +270,7 @@ impl Parser<'_> {
         Ok(())
     }
 
-    /// Parses the subsections that belong to `parent`.
+    /// Parses the subsections that belong to `parent`; returns them and the offset after them.
     fn parse_subsections(
         &self,
         start: usize,
@@ -274,8 +279,8 @@ impl Parser<'_> {
         let mut subsections: Vec<Subsection> = Vec::new();
         let mut at = start;
         while let Some((name, version, content)) = self.peek_subsection_header(at) {
-            // The loader's rule: a nested name begins with the parent's name. Growing names bound
-            // the nesting.
+            // QEMU's loader has the same rule: a nested name begins with the parent's name and is
+            // longer. The maximum length of a name therefore limits the recursion.
             if !name.starts_with(parent) || name.len() == parent.len() {
                 break;
             }
@@ -325,7 +330,7 @@ impl Parser<'_> {
 
     /// Returns the content length of a subsection.
     ///
-    /// It comes from the description, else from the table, else from a search of the next element.
+    /// It comes from the description, else from the table, else from a search for the next element.
     fn content_length(&self, name: &str, version: u32, content: usize) -> Result<usize, Error> {
         let described = self
             .description
@@ -449,19 +454,19 @@ mod tests {
 
     #[test]
     fn errors_name_the_invalid_register() {
-        let wrong = |ids: &[u64]| {
+        let parse_error = |ids: &[u64]| {
             let bytes = payload(ids);
             Cpu::parse(section(bytes.len()), bytes, None)
                 .unwrap_err()
                 .to_string()
         };
         assert_eq!(
-            wrong(&[IDS[1], IDS[0]]),
+            parse_error(&[IDS[1], IDS[0]]),
             "cpreg_vmstate_indexes[1] at byte 0x2a8: \
              0x40200000200f0082 is not above the register before it"
         );
-        assert!(wrong(&[0x2030_0000_0000_0001]).contains("not a register of an Arm CPU"));
-        assert!(wrong(&[0x6040_0000_0010_0000]).contains("not a register of an Arm CPU"));
+        assert!(parse_error(&[0x2030_0000_0000_0001]).contains("not a register of an Arm CPU"));
+        assert!(parse_error(&[0x6040_0000_0010_0000]).contains("not a register of an Arm CPU"));
         let mut bytes = payload(&[]);
         bytes[COUNT_OFFSET] = 0x80;
         let error = Cpu::parse(section(bytes.len()), bytes, None).unwrap_err();

@@ -1,4 +1,5 @@
-//! Fetches the inputs of the end-to-end tests: programs of the machine, QEMUs.
+//! Prepares a machine for the end-to-end tests: installs the programs that tests start, and fetches
+//! QEMUs.
 #![forbid(unsafe_code)]
 // The command prints for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
@@ -45,8 +46,8 @@ fn main() -> ExitCode {
 fn run(target: FetchTarget) -> Result<()> {
     match target {
         FetchTarget::Tools => {
-            let all = [&[GCC], &toolchain::TOOLS[..], &guest::TOOLS, &debian::TOOLS];
-            tool::ensure_installed(&all.concat())
+            let tools = [&[GCC], &toolchain::TOOLS[..], &guest::TOOLS, &debian::TOOLS];
+            tool::ensure_installed(&tools.concat())
         }
         FetchTarget::Qemus => {
             for qemu in qemu::ensure()? {

@@ -1,22 +1,22 @@
-//! Emulated hosts: real Debian arm64 kernels with real KVM, under an emulating QEMU.
-//! `e2e/lab/README.md` is the manual.
+//! Emulated arm64 hosts: QEMU (TCG) boots Debian's kernels with their KVM. `e2e/lab/README.md` is
+//! the manual.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`folder`] | the lab folder, with artifacts built at their first use |
 //! | [`kernels`] | list and download of kernels |
 //! | [`image`] | conversion of a vmlinuz into a bootable image |
-//! | [`modules`] | modules of a network card |
+//! | [`modules`] | kernel modules for the network card |
 //! | [`toolchain`] | builds of arm64 programs |
 //! | [`initramfs`] | initramfs of every host |
-//! | [`roots`] | disk with the arm64 QEMUs |
-//! | [`disk`] | other disks, and the unpacking of results |
+//! | [`roots`] | disk with one root file system for each arm64 QEMU |
+//! | [`disk`] | disks for the job and its results |
 //! | [`cpu`] | CPU models and modes |
-//! | [`job`] | job of a host |
+//! | [`job`] | script, programs and files that a host runs |
 //! | [`boot`] | one boot of a host |
 //!
-//! Each artifact in the lab folder is built once by the module that uses it. Its name has a
-//! version.
+//! Artifacts stay in the lab folder. The module that needs an artifact builds it once. The
+//! artifact's name contains a version.
 
 pub mod boot;
 pub mod cpu;

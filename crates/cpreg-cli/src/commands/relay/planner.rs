@@ -1,4 +1,4 @@
-//! [`MigrationPlanner`]: decisions during a migration, made as by `check` and `convert`.
+//! [`MigrationPlanner`]: plans a migrating VM by the rules of `check` and `convert`.
 
 use std::cell::OnceCell;
 
@@ -23,11 +23,11 @@ use crate::printer::Printer;
 pub(super) struct MigrationPlanner<'c> {
     config: &'c RelayConfig<'c>,
     guard: Option<&'c GuardSession>,
-    /// Destination for this guest.
+    /// Destination for this guest, set when [`Self::resolve`] knows the whole stream.
     destination: &'c OnceCell<ResolvedDestination>,
-    /// Destination for this guest, resolved from its first vCPU.
-    early_destination: Option<ResolvedDestination>,
-    /// Printer of the notes.
+    /// Destination resolved from the first vCPU, until [`Self::resolve`] adds the whole shape.
+    provisional_destination: Option<ResolvedDestination>,
+    /// Printer for the notes of the check.
     printer: Printer,
     findings: Option<CheckFindings<'c>>,
 }
@@ -35,7 +35,7 @@ pub(super) struct MigrationPlanner<'c> {
 /// Decision on a migration.
 pub(super) struct PolicyReport<'c> {
     pub(super) findings: Option<CheckFindings<'c>>,
-    /// Reasons for which the migration was rejected before RAM.
+    /// Reasons for a rejection before any RAM was sent.
     pub(super) reasons: Vec<String>,
     /// Error that prevented a decision.
     pub(super) failure: Option<Failure>,
@@ -51,7 +51,7 @@ impl<'c> MigrationPlanner<'c> {
             config,
             guard,
             destination,
-            early_destination: None,
+            provisional_destination: None,
             printer: Printer::default(),
             findings: None,
         }
@@ -63,11 +63,11 @@ impl<'c> MigrationPlanner<'c> {
 
     /// Returns the destination for the guest in `source`.
     fn resolve(&mut self, source: &Input) -> Result<&'c ResolvedDestination, Failure> {
-        let early = self.early_destination.take();
+        let provisional = self.provisional_destination.take();
         Ok(match &self.config.destination {
             RelayDestination::Fixed(resolved) => resolved,
             RelayDestination::PerGuest(spec) => {
-                let resolved = if let Some(mut resolved) = early {
+                let resolved = if let Some(mut resolved) = provisional {
                     resolved.set_shape(source.stream()?.shape());
                     resolved
                 } else {
@@ -88,20 +88,20 @@ impl Planner for MigrationPlanner<'_> {
         }
     }
 
-    fn destination_for(&mut self, first: Stream, setup: &StreamSetup) -> Option<&Destination> {
+    fn destination_for(&mut self, first_vcpu: Stream, setup: &StreamSetup) -> Option<&Destination> {
         let RelayDestination::PerGuest(spec @ DestinationSpec::Host(_)) = &self.config.destination
         else {
             return None;
         };
-        let first = Input::from_live_stream(SOURCE_NAME, first);
+        let first_vcpu = Input::from_live_stream(SOURCE_NAME, first_vcpu);
         let mut resolved = spec
-            .resolve_for_stream(&first, &self.config.arguments.loader)
+            .resolve_for_stream(&first_vcpu, &self.config.arguments.loader)
             .ok()?;
         resolved.set_shape(MachineShape {
             machine: setup.machine.clone(),
             ..MachineShape::default()
         });
-        Some(&self.early_destination.insert(resolved).destination)
+        Some(&self.provisional_destination.insert(resolved).destination)
     }
 
     fn plan(&mut self, stream: Stream) -> Result<Option<PlannedVm>, Failure> {
@@ -139,7 +139,7 @@ impl Planner for MigrationPlanner<'_> {
     }
 }
 
-/// Describes a reason for a rejection before RAM.
+/// Describes a reason for a rejection before any RAM was sent.
 pub(super) fn describe_rejection(reason: &SetupRejection) -> String {
     const CONSENT_HINT: &str = "name the source with --from, so that the verdict is known before \
          the migration starts, or consent with --allow-no-return-path";

@@ -1,8 +1,8 @@
 //! [`Preflight`]: check of the source named with `--from`, before the migration starts.
 //!
 //! A stream, a report, or the monitor of the running QEMU gives the registers and their values. A
-//! recorded host gives the registers and their reset values. Registers that a guest changes are
-//! then decided on during the migration.
+//! recorded host gives the registers and their reset values only. The relay then decides during
+//! the migration on the registers that the guest has changed.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -29,7 +29,7 @@ const STEP_TIMEOUT_SECONDS: u64 = 60;
 /// Result of the check of the source.
 pub(super) struct Preflight {
     pub(super) verdict: Verdict,
-    /// VM, if more than its host is known.
+    /// Stream of the VM; `None` if only its host is known.
     source: Option<Input>,
     /// Printed report.
     text: String,
@@ -75,7 +75,8 @@ impl Preflight {
         })
     }
 
-    /// Returns `true` if a VM is known, not only its host. The result applies to that VM only.
+    /// Returns `true` if the VM itself is known. The verdict then applies to that VM only, not to
+    /// all VMs of its host.
     pub(super) fn has_vm(&self) -> bool {
         self.source.is_some()
     }
@@ -128,10 +129,10 @@ impl Preflight {
 /// Returns the command line of a process, if it can be read.
 fn command_line(process: i32) -> Option<Vec<OsString>> {
     let text = std::fs::read(format!("/proc/{process}/cmdline")).ok()?;
-    let words = text.strip_suffix(&[0])?.split(|byte| *byte == 0);
+    let arguments = text.strip_suffix(&[0])?.split(|byte| *byte == 0);
     Some(
-        words
-            .map(|word| OsString::from_vec(word.to_vec()))
+        arguments
+            .map(|argument| OsString::from_vec(argument.to_vec()))
             .collect(),
     )
 }

@@ -4,8 +4,7 @@
 //! |---|---|---|
 //! | `ARM\x64` at byte 0x38 | an Image already | 5.10, 6.1 |
 //! | `1f 8b` | an Image in gzip | |
-//! | `MZ`, `zimg` at byte 4 | EFI zboot: a small program that contains the compressed Image | 6.12
-//! and later |
+//! | `MZ`, `zimg` at byte 4 | EFI zboot: a program that contains the compressed Image | from 6.12 |
 //!
 //! The header of zboot (Linux, `drivers/firmware/efi/libstub/zboot-header.S`) has little-endian
 //! integers. Byte 8 has the offset of the compressed Image (u32), byte 12 its length (u32). Byte 24

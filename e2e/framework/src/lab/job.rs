@@ -6,8 +6,7 @@
 //! | `/job/bin/` | arm64 programs, in PATH |
 //! | `/job/…` | other files |
 //! | `/job/modules/` | the kernel's modules for a network card, loaded already |
-//! | `/roots/10.0/` … | QEMUs to chroot into, if the job needs them, with `/job`, `/out`, `/tmp`
-//! and `/dev` |
+//! | `/roots/10.0/` … | root of a QEMU, if needed, with `/job`, `/out`, `/tmp`, `/dev` |
 //! | `/out/` | results; `release`, `status` (of the script) and `dmesg` are added |
 
 use std::fs;

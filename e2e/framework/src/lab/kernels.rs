@@ -4,11 +4,10 @@
 //! |---|---|
 //! | `kernels/6.12.107/Image` | bootable image |
 //! | `kernels/6.12.107/modules/` | modules of a network card; see [`modules`](super::modules) |
-//! | `kernels/6.12.107/package` | package and version, written last, so its presence means complete
-//! |
+//! | `kernels/6.12.107/package` | package and version; written last, it marks completion |
 //!
 //! These are the `cloud` kernels, with NVMe, ext4, the PL011 and KVM built in. Debian's suites drop
-//! a kernel some time after its successor appears. The newest kernel of the series then repaths
+//! a kernel some time after its successor appears. The newest kernel of the series then replaces
 //! it, under its own version, with a note. A request for the old version fails.
 
 use std::fs;
@@ -184,7 +183,7 @@ pub fn run(lab: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Returns all kernels of the table, or their repathments. Quick if they are fetched.
+/// Returns all kernels of the table, or their replacements. Quick if they are fetched.
 ///
 /// # Errors
 /// For the reasons of [`run`].
@@ -206,7 +205,7 @@ pub fn all(lab: &Path) -> Result<Vec<Kernel>> {
 /// Returns the kernels with these versions. Each must be in the table or in the lab folder.
 ///
 /// # Errors
-/// If a kernel is in neither, cannot be fetched, or is repathd by another of its series.
+/// If a kernel is in neither, cannot be fetched, or is replaced by another of its series.
 pub fn fetch_versions(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
     let packages: Vec<_> = PACKAGES
         .iter()
@@ -266,10 +265,10 @@ fn fetch(lab: &Path, packages: &[&Package]) -> Result<Vec<String>> {
     Ok(packages
         .iter()
         .map(|package| {
-            let repathment = fetched
+            let replacement = fetched
                 .iter()
                 .find(|(requested, _)| *requested == package.version);
-            repathment.map_or(package.version.to_owned(), |(_, version)| version.clone())
+            replacement.map_or(package.version.to_owned(), |(_, version)| version.clone())
         })
         .collect())
 }
@@ -283,7 +282,7 @@ fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String>
     let version = upstream_version(&full).to_owned();
     if version != package.version {
         println!(
-            "note: Debian's {} no longer has kernel {}; {version} ({name}) repaths it",
+            "note: Debian's {} no longer has kernel {}; {version} ({name}) replaces it",
             package.suite, package.version
         );
         if folder(lab, &version).join("package").exists() {

@@ -2,11 +2,9 @@
 //!
 //! | file of an end | content |
 //! |---|---|
-//! | `NAME.log` | QEMU's output: its QMP, where each reply has the id `KIND-NUMBER` of the command,
-//! and its errors |
+//! | `NAME.log` | QEMU's errors and QMP replies, with the command's id `KIND-NUMBER` |
 //! | `NAME.serial` | output of the guest, after the byte that makes it report |
-//! | `NAME.relay`, `.report`, `.relay-exit` | log, report and exit status of cpreg, at the
-//! destination |
+//! | `NAME.relay`, `.report`, `.relay-exit` | cpreg's log, report and exit status (destination) |
 //!
 //! The guest increments a counter in its RAM all the time. The value at the stop is read from the
 //! memory of the stopped source QEMU. A guest that reports a higher value at the destination has

@@ -7,8 +7,7 @@
 //! | [`case`](mod@case) | kinds of migration, and the script line of each end |
 //! | [`expected`] | results of the [matrix](super::matrix) for a source and a destination |
 //! | [`runner`] | two hosts, and the migrations between their QEMUs |
-//! | [`evaluate`](mod@evaluate) | outcome of a migration, from the output of QEMU, guest and cpreg
-//! at both ends |
+//! | [`evaluate`](mod@evaluate) | outcome of a migration, from the output of both ends |
 //!
 //! The relay runs at the destination, and probes that host (`--to kvm`). With postcopy, both hosts
 //! are given by their recorded names. All expectations are from the matrix: QEMU's errors, the

@@ -3,10 +3,8 @@
 //!
 //! | module | claim |
 //! |---|---|
-//! | [`hosts`] | each host matches its record in cpreg, and a recorded host behaves as the real one
-//! |
-//! | [`moves`] | the example VMM's guest makes round trips between each two kernels, or is refused
-//! for the expected reasons |
+//! | [`hosts`] | each host matches its record, and a recorded host behaves as the real one |
+//! | [`moves`] | the example VMM's guest makes round trips, or is refused as expected |
 //! | [`relays`] | a guest of QEMU under KVM moves live through `cpreg relay`, and not without it |
 //! | [`faults`] | if either end dies or refuses, the guest runs in one place |
 //!

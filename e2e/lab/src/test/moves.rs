@@ -34,10 +34,8 @@ struct Expected {
 /// | | |
 /// |---|---|
 /// | PSCI_VERSION | 1.3 since v6.13 |
-/// | CCSIDR_EL1, CLIDR_EL1 | KVM synthesises caches since v6.3; before, they are the machine's and
-/// cannot be changed |
-/// | the rest | features that the newer kernel gives to guests and the older does not know (`max`
-/// has nearly all) |
+/// | CCSIDR_EL1, CLIDR_EL1 | synthesised since v6.3; the machine's own and fixed before |
+/// | the rest | features that only the newer kernel gives to guests (`max` has most) |
 const EXPECTED: [Expected; 12] = [
     Expected {
         cpu: "neoverse-n1",

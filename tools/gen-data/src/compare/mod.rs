@@ -4,12 +4,10 @@
 //! | compared | criterion |
 //! |---|---|
 //! | listed registers | ids |
-//! | values at reset | equal values; KVM's reset poison and counters are not values and must occur
-//! on both sides |
+//! | values at reset | equal values; reset poison and counters must occur on both sides |
 //! | writing back the value read | the errno |
 //! | writable bits | presence of masks, and the masks |
-//! | tried values | errno and value read back, for values that both tried; others are counted; none
-//! for counters |
+//! | tried values | errno and value read back, if both tried the value; not for counters |
 //!
 //! [`EXPLAINED_DIFFERENCES`] lists differences with a known reason, which are not failures.
 //!

@@ -9,10 +9,8 @@
 //! | `# UNAME RELEASE BUILD` | kernel: `uname -r` and `-v` |
 //! | `# CAPS … masks 0\|1` | capabilities; `masks`: whether the kernel reports writable bits |
 //! | `# outer cpu MODEL[+MODE]` | emulated CPU of the host |
-//! | `# featureset NAME: n COUNT target T features MASK ipa BITS` | number of registers that
-//! follow, and features of `struct kvm_vcpu_init` |
-//! | `NAME ID SIZE VALUE get=ERRNO set=ERRNO` | register of a fresh vCPU; `set`: writing back the
-//! value read |
+//! | `# featureset NAME: n COUNT target T features MASK ipa BITS` | following registers, features |
+//! | `NAME ID SIZE VALUE get=ERRNO set=ERRNO` | register of a fresh vCPU; `set`: write-back |
 //! | `writable ID MASK` | bits of an ID register that user space may change |
 //!
 //! The folder of probes holds `probes.tar.xz` with files `KERNEL__MODEL[+MODE]__all.txt`. They have

@@ -142,7 +142,7 @@ impl Stream {
             .find(|cpu| cpu.section().range.start < pages_end)
         {
             Some(cpu) => Err(bad_edit(
-                "this section is before RAM pages that have fixed offsets in the file",
+                "the edit changes the length of a section in front of RAM pages with fixed file offsets",
             )
             .at_offset(cpu.section().range.start)
             .prepend_path(&cpu_path(cpu))),
@@ -184,8 +184,8 @@ impl Stream {
             }
         }
         let text = apply_patches(&text, patches);
-        let length =
-            u32::try_from(text.len()).map_err(|_| bad_edit("the description grows over 4 GiB"))?;
+        let length = u32::try_from(text.len())
+            .map_err(|_| bad_edit("the description would exceed 4 GiB"))?;
         let mut bytes = length.to_be_bytes().to_vec();
         bytes.extend(text);
         Ok(Some(Replacement {
@@ -246,7 +246,7 @@ pub(crate) fn grown_package_length(length: u64, growth: i64) -> Result<u32, Erro
     length
         .checked_add_signed(growth)
         .and_then(|length| u32::try_from(length).ok())
-        .ok_or_else(|| bad_edit("the package grows over 4 GiB"))
+        .ok_or_else(|| bad_edit("the package would exceed 4 GiB"))
 }
 
 fn cpu_path(cpu: &Cpu) -> String {
@@ -258,7 +258,7 @@ fn bad_edit(message: impl Into<std::borrow::Cow<'static, str>>) -> Error {
 }
 
 pub(crate) fn to_i64(length: usize) -> Result<i64, Error> {
-    i64::try_from(length).map_err(|_| bad_edit("the section is longer than any file"))
+    i64::try_from(length).map_err(|_| bad_edit("the section exceeds the maximum length of a file"))
 }
 
 /// Returns the edit that turns one vCPU's state into another's.
@@ -365,7 +365,9 @@ fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
                 match extension.content {
                     Content::Number(features) => set_features(&mut trailing_fields, features),
                     Content::Bytes(_) => {
-                        return Err(bad_edit("not a number").prepend_path(&extension.name));
+                        return Err(
+                            bad_edit("the content must be a number").prepend_path(&extension.name)
+                        );
                     }
                 }
             }
@@ -394,7 +396,7 @@ fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
         .eq(names)
     {
         return Err(bad_edit(
-            "the edited subsections read back as other subsections",
+            "the edited section parses into other subsections than intended",
         ));
     }
     Ok(edited)
@@ -412,14 +414,14 @@ fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Resu
                 .prepend_path(&format!("cpreg_vmstate_indexes[{index}]")))
         };
         if !cpu::is_register(raw) {
-            return fault("is not a register that QEMU can have");
+            return fault("is not a register id that QEMU accepts");
         }
         if index > 0 && registers[index - 1].0 >= *id {
-            return fault("is not above the register before it");
+            return fault("is not greater than the id before it");
         }
         // Bits 55:52: log2 of the size in bytes.
         if raw >> 52 & 15 == 2 && *value > u64::from(u32::MAX) {
-            return fault("has 32 bits, its value has more");
+            return fault("is a 32-bit register, but its value needs more bits");
         }
     }
     bytes.extend(count.to_be_bytes());
@@ -471,7 +473,7 @@ fn set_extension(drafts: &mut Vec<SubsectionDraft>, extension: &Extension) -> Re
     }
     let fault = |message: &'static str| Err(bad_edit(message).prepend_path(name));
     if !name.starts_with("cpu/") || !crate::cursor::is_name(name.as_bytes()) {
-        return fault("not a name of a subsection");
+        return fault("not a valid subsection name");
     }
     let parent = name.rsplit_once('/').map_or("", |(parent, _)| parent);
     let list = if parent == CPU {

@@ -314,7 +314,7 @@ fn invalid_edits_are_rejected() {
         ),
         (
             registers(&[(0x4020_0000_0000_0000, 1 << 32)]),
-            "has 32 bits, its value has more",
+            "is a 32-bit register, but its value needs more bits",
         ),
         (
             extension(ExtensionChange::Remove("cpu/wfxt-timer".into())),
@@ -325,8 +325,8 @@ fn invalid_edits_are_rejected() {
             set("cpu/no-parent/inner", 1),
             "its parent subsection is missing",
         ),
-        (set("gpu/x", 1), "not a name of a subsection"),
-        (set(Extension::FEATURES, 8), "not a number"),
+        (set("gpu/x", 1), "not a valid subsection name"),
+        (set(Extension::FEATURES, 8), "the content must be a number"),
         (set("cpu/vfp", 3), "cpu[0]"),
     ] {
         let error = stream.edit(&source, &[edit]).unwrap_err();

@@ -53,7 +53,7 @@ pub(crate) fn rehearse_input(
         })?;
     if let Some(reason) = &isolated.namespace_error {
         printer.note(format_args!(
-            "no network namespace, and therefore no tap: {reason}"
+            "cannot create a network namespace, so the rehearsal has no tap: {reason}"
         ));
     }
     let (edit, not_verified) = without_ram(source, stream, &isolated)?;

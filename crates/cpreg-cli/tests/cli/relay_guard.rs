@@ -73,7 +73,7 @@ fn missing_monitor_is_reported_with_a_hint() {
     );
     // The guard accepts another request.
     let reply = guard.request(r#"{"request":"connect","source":null,"destination":null}"#);
-    assert!(reply.contains("no monitor to guard with"), "{reply}");
+    assert!(reply.contains("the guard needs the monitor"), "{reply}");
     drop(guard.requests);
     assert!(guard.child.wait().expect("it ends").success());
 }

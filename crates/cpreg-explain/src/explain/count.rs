@@ -39,20 +39,23 @@ pub(super) fn explain_register_count(
                     .filter(|pair| pair.accelerator == Accelerator::Kvm);
                 for pair in kvm.take(MAX_SIMILAR_PAIRS) {
                     causes.push(cause(
-                        format!("possibly, by the difference alone, {}", describe_pair(pair)),
+                        format!(
+                            "possibly (only the difference in length matches): {}",
+                            describe_pair(pair)
+                        ),
                         format!("{}; other CPUs have other lengths", describe_source(pair)),
                     ));
                 }
             }
             format!(
                 "the VM has {incoming} registers per vCPU and the destination {local}. QEMU up to \
-                 10.2 compares these two numbers first, and no register: it refuses the VM even \
-                 if all registers that the destination lacks (at least {}) are harmless",
+                 10.2 compares these two numbers before any register, and refuses the VM even if \
+                 all registers that the destination lacks (at least {}) are harmless",
                 incoming.saturating_sub(local)
             )
         }
         None => "the VM has more registers per vCPU than the destination; the two numbers are in \
-                 another line. QEMU up to 10.2 compares the numbers first, and no register: it \
+                 another line. QEMU up to 10.2 compares the numbers before any register, and \
                  refuses the VM even if all registers that the destination lacks are harmless"
             .to_string(),
     };

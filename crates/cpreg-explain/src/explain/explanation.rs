@@ -66,7 +66,7 @@ impl FailureKind {
         "the interrupt controller, not the CPU",
     );
     /// Stream that is damaged, has other capabilities, or is not a stream.
-    pub const STREAM: Self = Self::new("stream", "the stream itself");
+    pub const STREAM: Self = Self::new("stream", "a damaged or unexpected stream");
     /// VM that could not be saved.
     pub const NOT_SAVED: Self = Self::new("not-saved", "a VM that could not be saved");
     /// Warnings only, after which the load continued.

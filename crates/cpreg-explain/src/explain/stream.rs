@@ -27,7 +27,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             format!("`{name}` differs between the two sides of the migration"),
             vec![cause(
                 "a capability or machine option that is set on one side only",
-                "the start of the stream contains it",
+                "QEMU compares them at the start of the stream",
             )],
             vec![Remedy::SHOW],
         ),
@@ -66,11 +66,11 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             Explanation::new(
                 FailureKind::STREAM,
                 format!(
-                    "the snapshot{version} has a format that this version of the program does not \
+                    "the snapshot{version} has a format that this version of Firecracker does not \
                      read"
                 ),
                 vec![cause(
-                    "another version of the program wrote it",
+                    "another version of Firecracker wrote it",
                     "Firecracker reads only its own format version",
                 )],
                 Vec::new(),

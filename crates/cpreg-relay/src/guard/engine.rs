@@ -47,7 +47,9 @@ impl Guard {
     /// If none is given, or one cannot be reached.
     pub fn connect(source: Option<&Path>, destination: Option<&Path>) -> Result<Self, Error> {
         if source.is_none() && destination.is_none() {
-            return Err(Error::guard("there is no monitor to guard with"));
+            return Err(Error::guard(
+                "the guard needs the monitor of the source or the destination",
+            ));
         }
         let source = source.map(|path| Monitor::connect(Role::Source, path));
         let destination = destination.map(|path| Monitor::connect(Role::Destination, path));

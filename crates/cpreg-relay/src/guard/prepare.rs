@@ -81,7 +81,7 @@ impl Guard {
             && run != RunState::INMIGRATE
         {
             let failure = Error::guard(format!(
-                "the destination does not wait for a migration: its guest is `{run}`"
+                "the destination is not waiting for an incoming migration: its run state is `{run}`"
             ));
             return Err(failure.with_hint(
                 if run == RunState::PAUSED && migration != MigrationStatus::NONE {
@@ -183,16 +183,16 @@ impl Guard {
         }
         if self.destination.is_none() {
             prepared.notes.push(
-                "the destination's monitor is not known: QEMU starts the guest when it has loaded \
-                 it, before it confirms that. If the connection breaks at that moment, the VM \
-                 runs on both sides. --destination-qmp prevents that"
+                "the destination's monitor is not known: QEMU starts the guest before it \
+                 confirms the load. If the connection breaks in between, the VM runs on both \
+                 sides. --destination-qmp prevents that"
                     .to_owned(),
             );
         }
         if self.source.is_none() {
             prepared.notes.push(
-                "the source's monitor is not known: a VM that was stopped there and then rejected \
-                 stays stopped. --source-qmp resumes it"
+                "the source's monitor is not known: after a rejection, the VM stays stopped \
+                 at the source. With --source-qmp, cpreg resumes it"
                     .to_owned(),
             );
         }
@@ -216,7 +216,7 @@ fn poll_side(
 fn check_source(run: &RunState, migration: &MigrationStatus) -> Result<(), Error> {
     if !migration.is_settled() {
         return Err(
-            Error::guard(format!("the source already migrates (`{migration}`)")).with_hint(
+            Error::guard(format!("the source is already migrating (`{migration}`)")).with_hint(
                 "wait for its end or cancel it (QMP `migrate_cancel`), and start the relay first",
             ),
         );

@@ -177,7 +177,7 @@ impl CheckFindings<'_> {
         let is_single = blockers.count() == 1;
         let meaning = match verdict {
             Verdict::Loads if self.is_loaded_by_plan() => {
-                "by this plan, which cpreg executes".to_owned()
+                "if cpreg executes this plan".to_owned()
             }
             Verdict::Loads => "as it is".to_owned(),
             Verdict::Converts => "after `cpreg convert`".to_owned(),
@@ -189,7 +189,7 @@ impl CheckFindings<'_> {
                 "this machine's KVM contradicts the plan".to_owned()
             }
             Verdict::Unknown if blockers.count() == 0 => {
-                "not enough information to decide: what the destination's loader does".to_owned()
+                "not enough information to decide: the behaviour of the destination's loader is not known".to_owned()
             }
             Verdict::Unknown => format!(
                 "not enough information to decide: whether the destination accepts {}",

@@ -111,7 +111,7 @@ impl Cpu {
         if end != bytes.len() {
             return Err(Error::malformed(
                 section.payload.start + end as u64,
-                "more bytes after the last subsection",
+                "unexpected bytes after the last subsection",
             ));
         }
         Ok(Self {
@@ -194,7 +194,7 @@ fn parse_until_footer(
     }
     Err(Error::malformed(
         at,
-        "neither a subsection nor the section's footer",
+        "expected a subsection or the section's footer",
     ))
 }
 
@@ -263,7 +263,7 @@ impl Parser<'_> {
                 return fault(format!("{id:#018x} is not a register of an Arm CPU"));
             }
             if previous.is_some_and(|previous| previous >= id) {
-                return fault(format!("{id:#018x} is not above the register before it"));
+                return fault(format!("{id:#018x} is not greater than the id before it"));
             }
             previous = Some(id);
         }
@@ -339,7 +339,7 @@ impl Parser<'_> {
             return usize::try_from(described.fields_size).map_err(|_| {
                 Error::malformed(
                     self.offset + content as u64,
-                    "the length exceeds that of any subsection",
+                    "the subsection's length in the description is too large",
                 )
             });
         }
@@ -366,7 +366,7 @@ impl Parser<'_> {
         }
         Err(Error::malformed(
             self.offset + content as u64,
-            "the end of the subsection is not found",
+            "cannot find the end of the subsection",
         ))
     }
 }
@@ -463,7 +463,7 @@ mod tests {
         assert_eq!(
             parse_error(&[IDS[1], IDS[0]]),
             "cpreg_vmstate_indexes[1] at byte 0x2a8: \
-             0x40200000200f0082 is not above the register before it"
+             0x40200000200f0082 is not greater than the id before it"
         );
         assert!(parse_error(&[0x2030_0000_0000_0001]).contains("not a register of an Arm CPU"));
         assert!(parse_error(&[0x6040_0000_0010_0000]).contains("not a register of an Arm CPU"));

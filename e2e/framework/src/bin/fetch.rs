@@ -21,7 +21,7 @@ struct Arguments {
 
 #[derive(Clone, Copy, Debug, Subcommand)]
 enum FetchTarget {
-    /// Install the programs that tests start, on Debian and as root
+    /// Install the programs that tests start (needs Debian and root)
     Tools,
     /// Fetch the QEMUs of the live tests into the lab folder
     Qemus,

@@ -305,12 +305,12 @@ fn invalid_edits_are_rejected() {
     for (edit, words) in [
         (
             registers(&[(a + 1, 0), (a, 0)]),
-            "cpu[0].cpreg_vmstate_indexes[1]: 0x603000000013c000 is not above",
+            "cpu[0].cpreg_vmstate_indexes[1]: 0x603000000013c000 is not greater than the id",
         ),
-        (registers(&[(a, 0), (a, 0)]), "is not above"),
+        (registers(&[(a, 0), (a, 0)]), "is not greater than the id"),
         (
             registers(&[(0x6040_0000_0010_0000, 0)]),
-            "not a register that QEMU can have",
+            "is not a register id that QEMU accepts",
         ),
         (
             registers(&[(0x4020_0000_0000_0000, 1 << 32)]),

@@ -10,10 +10,11 @@ pub struct Errno(pub u16);
 impl Errno {
     /// `Operation not permitted`.
     ///
-    /// From QEMU: the -1 of a hook that failed for any reason. From KVM: the vCPU's SVE is not
-    /// finalized, or it is and its vector lengths are fixed (`arch/arm64/kvm/guest.c`).
+    /// In a message of QEMU, a hook returned -1 for any reason. From KVM, either SVE of the vCPU is
+    /// not finalized yet, or SVE is finalized and the vector lengths are fixed
+    /// (`arch/arm64/kvm/guest.c`).
     pub const EPERM: Self = Self(1);
-    /// `No such file or directory`. For a register: KVM does not have it.
+    /// `No such file or directory`. For a register: KVM lacks the register.
     pub const ENOENT: Self = Self(2);
     /// `Interrupted system call`: a signal was received.
     pub const EINTR: Self = Self(4);
@@ -25,7 +26,7 @@ impl Errno {
     pub const ENOEXEC: Self = Self(8);
     /// `Bad address`.
     pub const EFAULT: Self = Self(14);
-    /// `Device or resource busy`. For a register: it cannot change after a vCPU or the VM ran.
+    /// `Device or resource busy`. For a register: its value is fixed once a vCPU or the VM has run.
     pub const EBUSY: Self = Self(16);
     /// `Invalid argument`. For a register: KVM does not accept the value.
     pub const EINVAL: Self = Self(22);
@@ -46,14 +47,16 @@ impl Errno {
         (Self::EINVAL, "Invalid argument"),
     ];
 
-    /// Returns the message of `strerror`.
+    /// Returns the message of glibc's `strerror`, or `None` for a number outside this module's
+    /// table.
     pub fn message(self) -> Option<&'static str> {
         Self::MESSAGES
             .into_iter()
             .find_map(|(number, message)| (number == self).then_some(message))
     }
 
-    /// Returns the error number whose message this text begins with, and the message's length.
+    /// Returns the error number whose message is a prefix of `text`, and the message's length in
+    /// bytes.
     pub fn parse_prefix(text: &str) -> Option<(Self, usize)> {
         Self::MESSAGES
             .into_iter()

@@ -4,14 +4,14 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Maximum length of a text that is parsed. No valid spelling is longer.
+/// Maximum length of a text that cpreg parses. No valid spelling is longer.
 pub(crate) const MAX_TEXT_LEN: usize = 80;
 
 /// Error for a text that names no register, field or loader.
 ///
-/// `Display` prints one line; its wording may change with any version. Suggestions and the hint are
-/// not part of that line: see [`Error::suggestions`] and [`Error::hint`]. Programs should match on
-/// [`Error::kind`].
+/// `Display` prints one line, whose wording may change with any version. The line contains no
+/// suggestions and no hint: see [`Error::suggestions`] and [`Error::hint`]. Programs should match
+/// on [`Error::kind`].
 ///
 /// ```
 /// use cpreg::ErrorKind;
@@ -37,18 +37,18 @@ pub enum ErrorKind {
     Empty,
     /// The text is neither a register's name nor another spelling of a register.
     UnknownName,
-    /// The name stands for registers with different encodings on different CPUs.
+    /// The name denotes registers with different encodings on different CPUs.
     Ambiguous,
     /// A part of the text is not a number, or the number is too large.
     OutOfRange {
-        /// Name of the part.
+        /// Name of the part, for messages.
         part: &'static str,
         /// Largest valid number.
         max: u32,
     },
     /// A part of the text is missing.
     Missing {
-        /// Name of the missing part.
+        /// Name of the missing part, for messages.
         part: &'static str,
     },
     /// The text is not 1 to 16 hexadecimal digits, or is not a valid QEMU key.
@@ -85,17 +85,19 @@ impl Error {
         self.kind
     }
 
-    /// Returns the text, at most its first 80 characters.
+    /// Returns the text without surrounding blanks. A text of more than 80 characters is cut there
+    /// and ends in `…`.
     pub fn text(&self) -> &str {
         &self.text
     }
 
-    /// Returns similar valid names, most likely first. `Display` does not print them.
+    /// Returns similar valid names, which `Display` does not print. The most likely name comes
+    /// first.
     pub fn suggestions(&self) -> &[String] {
         &self.suggestions
     }
 
-    /// Returns a hint about the expected syntax. `Display` does not print it.
+    /// Returns a hint about the expected syntax, which `Display` does not print.
     pub const fn hint(&self) -> Option<&'static str> {
         match self.kind {
             ErrorKind::UnknownLoader => Some(

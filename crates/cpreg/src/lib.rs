@@ -1,7 +1,8 @@
-//! Model of arm64 vCPU registers, and plans for loading a VM on a host that lists other registers.
+//! Model of arm64 vCPU registers, and plans for loading a VM on a host with a different list of
+//! registers.
 //!
-//! This crate contains the model and all decisions of cpreg. It does no I/O, allocates only what
-//! its inputs bound, and depends only on `core` and `alloc`.
+//! This crate contains the model and all decisions of cpreg. It does no I/O, allocates memory in
+//! proportion to its inputs only, and depends only on `core` and `alloc`.
 //!
 //! | module | contents |
 //! |---|---|
@@ -11,10 +12,10 @@
 //! | [`severity`] | severity of changes that the guest could notice |
 //! | [`shape`] | the VM's shape, compared before any register: machine, vCPUs, RAM, devices |
 //! | [`destination`] | the destination: its registers, the values it accepts, its loader |
-//! | [`tolerance`] | the table of harmless differences, with conditions and reasons |
+//! | [`tolerance`] | the table of harmless differences, each with its conditions and reason |
 //! | `error` | [`Error`]: a text that does not parse |
 //! | [`errno`] | Linux error numbers |
-//! | [`plan`] | one decision for every register and extension, all or nothing |
+//! | [`plan`] | a decision for every register and extension; cpreg loads all vCPUs or none |
 //!
 //! Adapters (QEMU's stream, KVM, files) translate to and from these types and decide nothing.
 #![no_std]

@@ -1,7 +1,7 @@
 //! [`Remedy`]: a remedy for a difference or a failed load, as data.
 //!
-//! The texts here name no program's commands or options. The crate `cpreg-report` has texts that
-//! name those of the command `cpreg` and of QEMU.
+//! The texts here name no commands or options of a program. The texts in the crate `cpreg-report`
+//! name those of `cpreg` and QEMU.
 
 use alloc::borrow::Cow;
 use core::fmt;
@@ -14,7 +14,7 @@ use crate::register::RegisterId;
 pub enum Remedy {
     /// Check whether the VM loads at the destination.
     Check {
-        /// Register whose adjustment to accept.
+        /// Register whose proposed change of value the user accepts, if any.
         accept: Option<RegisterId>,
     },
     /// Compare two hosts.
@@ -38,17 +38,17 @@ pub enum Remedy {
     StartWithCommonPsciVersion,
     /// Give the VM a PMU on both sides, or on neither.
     MatchPmu,
-    /// Let the guest stop using the register, or ignore it.
+    /// Make the guest stop using the register, or ignore the register.
     StopOrIgnore,
-    /// Choose a destination that has the register, or ignore it.
+    /// Choose a destination that has the register, or ignore the register.
     DestinationWithRegister,
-    /// Choose a destination that accepts the value, or ignore it.
+    /// Choose a destination that accepts the value, or ignore the register.
     DestinationForValue,
     /// Set a value that the destination accepts.
     SetAcceptedValue,
-    /// Make the vCPUs agree.
+    /// Give all vCPUs one value of a VM-wide register.
     AlignVcpus,
-    /// Ignore the register, with any value.
+    /// Ignore the register, whatever its value is.
     IgnoreAny,
     /// Set one field of a register.
     SetField {
@@ -59,12 +59,12 @@ pub enum Remedy {
         /// New value of the field.
         value: u64,
     },
-    /// Another remedy, as text. `{destination}` stands for the destination's value.
+    /// Another remedy, as text. The placeholder `{destination}` stands for the destination's value.
     Text(Cow<'static, str>),
 }
 
 impl Remedy {
-    /// Remedy to check whether the VM loads at the destination as it is.
+    /// Remedy to check whether the unchanged VM loads at the destination.
     pub const CHECK: Self = Self::Check { accept: None };
     /// Remedy to show all registers of the VM.
     pub const SHOW: Self = Self::Show { register: None };

@@ -10,7 +10,7 @@ use crate::register::{FieldDifference, RegisterId, differing_fields};
 /// Severity of a change that the guest could notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// A running guest will hardly notice.
+    /// A running guest will hardly notice the change.
     Low,
     /// A feature that a guest may use is missing or differs.
     Medium,
@@ -28,7 +28,7 @@ impl Severity {
         }
     }
 
-    /// Returns the severity with this name.
+    /// Returns the severity with this name, or `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Low, Self::Medium, Self::High]
             .into_iter()
@@ -47,7 +47,8 @@ pub fn rate_change(register: RegisterId, from: u64, to: u64) -> Severity {
     let register = aarch64_view(register);
     match RegisterKind::from_id(register) {
         RegisterKind::PsciVersion => rate_psci_change(from, to),
-        // KVM traps set/way maintenance and does it correctly for any geometry the guest reads.
+        // KVM traps cache maintenance by set and way, and executes it correctly for any geometry
+        // that the guest reads.
         RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => Severity::Low,
         RegisterKind::FirmwareBitmap(_) if from & !to == 0 => Severity::Low,
         RegisterKind::FirmwareBitmap(_) => Severity::Medium,
@@ -75,8 +76,9 @@ pub fn rate_field_change(register: RegisterId, difference: FieldDifference) -> S
             | RegisterId::ID_AA64DFR1_EL1
     );
     let is_lowered = difference.field.rank(difference.to) < difference.field.rank(difference.from);
-    // Kernels and emulators show different debug architecture versions for one CPU. Some claimed
-    // memory-mapped access, which no VM has. A missing PMU or fewer breakpoints do matter.
+    // Kernels and emulators show different debug architecture versions for one CPU. Some show
+    // memory-mapped access, which no VM has. Only a missing PMU and fewer breakpoints matter to a
+    // guest.
     let is_version_change = is_debug
         && match difference.field.name() {
             "DebugVer" | "CopDbg" | "CopSDbg" | "MMapDbg" | "MMapTrc" => true,
@@ -86,7 +88,7 @@ pub fn rate_field_change(register: RegisterId, difference: FieldDifference) -> S
     if is_lowered && !is_version_change {
         Severity::Medium
     } else {
-        // Raised: the guest read its ID registers when it booted.
+        // Low for a raised field: the guest read its ID registers when it booted.
         Severity::Low
     }
 }
@@ -105,8 +107,8 @@ fn aarch64_view(register: RegisterId) -> RegisterId {
 
 /// Returns the severity of a change of the PSCI version.
 ///
-/// PSCI 1.3 added SYSTEM_OFF2, 1.1 added SYSTEM_RESET2. 1.0 added PSCI_FEATURES, by which a guest
-/// finds everything else.
+/// PSCI 1.0 added PSCI_FEATURES, by which a guest discovers all other functions. PSCI 1.1 added
+/// SYSTEM_RESET2, and 1.3 added SYSTEM_OFF2.
 fn rate_psci_change(from: u64, to: u64) -> Severity {
     match to {
         _ if to >= from => Severity::Low,

@@ -1,4 +1,5 @@
-//! [`MachineShape`]: the part of a VM that must match the destination before registers matter.
+//! [`MachineShape`]: the machine type, vCPUs, RAM and devices of a VM, which must match those of
+//! the destination.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
@@ -32,7 +33,7 @@ pub struct RamBlock {
 pub struct DeviceSection {
     /// QEMU's id string (`arm_gicv3`, `0000:00:01.0/virtio-net`).
     pub name: String,
-    /// Instance id, among sections with the same name.
+    /// Instance id, which distinguishes sections with the same name.
     pub instance: u32,
     /// Version of the section's format.
     pub version: u32,
@@ -43,11 +44,11 @@ pub struct DeviceSection {
 pub struct ShapeDifference {
     /// Name of the part that differs.
     pub subject: String,
-    /// The VM's side, if it has the part.
+    /// Text of the part in the VM, or `None` if the VM lacks the part.
     pub source: Option<String>,
-    /// The destination's side, if it has the part.
+    /// Text of the part at the destination, or `None` if the destination lacks the part.
     pub destination: Option<String>,
-    /// `true` if a loader fails on the difference.
+    /// `true` if the difference makes a loader fail.
     pub blocks: bool,
 }
 
@@ -137,10 +138,10 @@ impl MachineShape {
 /// (`acpi_add_rom_blob`).
 const RESIZABLE_BLOCK_PREFIX: &str = "/rom@etc/";
 
-/// Sections that occur once per vCPU; their number is compared as the number of vCPUs.
+/// Names of sections that occur once per vCPU. [`MachineShape::vcpu_count`] stands for them.
 const PER_VCPU_SECTIONS: [&str; 2] = ["cpu", "cpu_common"];
 
-/// Returns each block's length; the first block with a name counts.
+/// Returns each block's length in bytes, by name. Of several blocks with one name, uses the first.
 fn ram_lengths(ram: &[RamBlock]) -> BTreeMap<&str, u64> {
     let blocks = ram.iter().rev();
     blocks
@@ -148,8 +149,8 @@ fn ram_lengths(ram: &[RamBlock]) -> BTreeMap<&str, u64> {
         .collect()
 }
 
-/// Returns each device's version, without the per-vCPU sections; the first section with a name and
-/// instance counts.
+/// Returns each device's version by name and instance, without the per-vCPU sections. Of several
+/// sections with one name and instance, uses the first.
 fn device_versions(devices: &[DeviceSection]) -> BTreeMap<(&str, u32), u32> {
     let devices = devices.iter().rev();
     devices

@@ -1,14 +1,14 @@
-//! [`Vm`]: the incoming VM. Each vCPU's registers, and the parts of its state that are not
-//! registers but need a decision too.
+//! [`Vm`]: the incoming VM, with each vCPU's registers and extensions. An [`Extension`] is state
+//! that is not a register but needs a decision too.
 //!
-//! The formats of sources live in the adapters, decisions in [`crate::plan`].
+//! Other crates parse the file formats of sources. [`crate::plan`] makes the decisions.
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use crate::register::{RegisterId, Value};
 
-/// CPU state of a VM as a source provided it.
+/// CPU state of a VM as a source provided the state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Vm {
     /// vCPUs in the order of their creation.
@@ -25,7 +25,7 @@ pub struct Vcpu {
 }
 
 impl Vm {
-    /// Returns `true` if both hold the same state. The order of a vCPU's extensions means nothing.
+    /// Returns `true` if both VMs hold the same state. Ignores the order of a vCPU's extensions.
     pub fn is_same_state(&self, other: &Self) -> bool {
         self.vcpus.len() == other.vcpus.len()
             && self
@@ -37,7 +37,7 @@ impl Vm {
 }
 
 impl Vcpu {
-    /// Returns `true` if both hold the same state. The order of extensions means nothing.
+    /// Returns `true` if both vCPUs hold the same state. Ignores the order of extensions.
     pub fn is_same_state(&self, other: &Self) -> bool {
         self.registers == other.registers
             && self.extensions.len() == other.extensions.len()
@@ -48,11 +48,11 @@ impl Vcpu {
     }
 }
 
-/// Registers and their values: ascending by id, each id once.
+/// Registers and their values, ascending by id. Each id occurs once.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Registers(Vec<(RegisterId, Value)>);
 
-/// Error for two values of one register.
+/// Error for a list with two values of the register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DuplicateRegister(pub RegisterId);
 
@@ -77,20 +77,21 @@ impl Registers {
         }
     }
 
-    /// Returns the value of a register, if present.
+    /// Returns the value of a register, if the set contains the register.
     pub fn get(&self, id: RegisterId) -> Option<&Value> {
         let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         Some(&self.0[index].1)
     }
 
-    /// Returns the value of a register of at most 64 bits, if present.
+    /// Returns the value of a register as a number, or `None` if the register is absent or wider
+    /// than 64 bits.
     pub fn get_u64(&self, id: RegisterId) -> Option<u64> {
         self.get(id).and_then(Value::as_u64)
     }
 
-    /// Sets a register and returns its previous value.
+    /// Sets a register and returns its previous value, if the set contained the register.
     pub fn insert(&mut self, id: RegisterId, value: Value) -> Option<Value> {
-        // Most lists are built in order.
+        // Callers usually insert in ascending order.
         if self.0.last().is_none_or(|(last, _)| *last < id) {
             self.0.push((id, value));
             return None;
@@ -104,7 +105,7 @@ impl Registers {
         }
     }
 
-    /// Removes a register and returns its value.
+    /// Removes a register and returns its value, if the set contained the register.
     pub fn remove(&mut self, id: RegisterId) -> Option<Value> {
         let index = self.0.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         Some(self.0.remove(index).1)
@@ -120,7 +121,7 @@ impl Registers {
         self.0.len()
     }
 
-    /// Returns `true` if there are no registers.
+    /// Returns `true` if the set contains no register.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -128,11 +129,11 @@ impl Registers {
 
 /// Part of a vCPU's state that is not a register but needs a decision.
 ///
-/// It is a subsection of QEMU's `cpu` section, or a field of that section that only some versions
-/// use.
+/// An extension is a subsection of QEMU's `cpu` section, or a field of the section that only some
+/// versions of QEMU use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Extension {
-    /// QEMU's name (`cpu/wfxt-timer`), or cpreg's where QEMU has none ([`Extension::FEATURES`]).
+    /// QEMU's name (`cpu/wfxt-timer`), or cpreg's name if QEMU has none ([`Extension::FEATURES`]).
     pub name: Cow<'static, str>,
     /// Content of the extension.
     pub content: Content,
@@ -141,11 +142,11 @@ pub struct Extension {
 impl Extension {
     /// Name of QEMU's internal feature bits (`env.features`). Content: [`Content::Number`].
     ///
-    /// QEMU up to 5.2 saves them in the stream and loads them from it. QEMU 6.0 and later send
-    /// zeros and ignore the incoming bits.
+    /// QEMU up to 5.2 saves the bits in the stream, and loads them from the stream. QEMU 6.0 and
+    /// later send zeros and ignore the incoming bits.
     pub const FEATURES: &'static str = "env.features";
-    /// Name of QEMU's subsection for the timer of WFET and WFIT (FEAT_WFxT), sent by 11.1 for every
-    /// CPU.
+    /// Name of QEMU's subsection for the timer of WFET and WFIT (FEAT_WFxT). QEMU 11.1 sends the
+    /// subsection for every CPU.
     ///
     /// Content: [`Content::Number`], the expiry in nanoseconds of QEMU's virtual clock, `u64::MAX`
     /// when idle.

@@ -1,5 +1,5 @@
-//! The handling of extensions by loaders: subsections of QEMU's `cpu` section, and 5.2's
-//! `env.features`.
+//! The handling of extensions by loaders. Extensions are the subsections of QEMU's `cpu` section,
+//! and `env.features` of QEMU 5.2.
 //!
 //! | extension | known since | sent |
 //! |---|---|---|
@@ -14,7 +14,7 @@
 //! | `env.features` | up to 5.2 | always |
 //!
 //! Sources: QEMU `target/arm/machine.c` of v5.2.0 to v11.0.3 (read); loads of edited streams by
-//! 5.2.0, 7.2.22, 10.0.13 and 11.1.3. Decisions about extensions live in [`crate::plan`].
+//! 5.2.0, 7.2.22, 10.0.13 and 11.1.3. [`crate::plan`] decides about extensions.
 
 use super::loader::Program;
 use super::{DestinationVcpu, Loader, Version};
@@ -24,9 +24,9 @@ use crate::vm::{Content, Extension, Vcpu};
 /// Outcome of an extension in a loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ExtensionOutcome {
-    /// The loader loads or ignores it.
+    /// The loader loads or ignores the extension.
     Loads,
-    /// The section fails.
+    /// The loader fails the section.
     Refused,
     /// The program aborts.
     Aborts,
@@ -34,7 +34,8 @@ pub enum ExtensionOutcome {
     Unknown,
 }
 
-/// Subsections, each with the first version that knows it.
+/// Subsections, each with the first version of QEMU that knows the subsection. Version 0.0 stands
+/// for any version before 5.2.
 const FIRST_VERSIONS: [(&str, Version); 12] = [
     ("cpu/vfp", Version::new(0, 0)),
     ("cpu/irq-line-state", Version::new(0, 0)),
@@ -57,10 +58,10 @@ const FPSR: RegisterId = RegisterId::sysreg(3, 3, 4, 4, 1);
 /// abort if the vCPU has no such timer.
 const FIRST_WFXT_TIMER_FOR_ALL: Version = Version::new(11, 1);
 
-/// Last version in which the feature bits in the stream replace the vCPU's own.
+/// Last version in which the feature bits in the stream replace the vCPU's own bits.
 const LAST_FEATURES_VERSION: Version = Version::new(5, 2);
 
-/// Returns the first version with an extension, if known and not before 5.2.
+/// Returns the first version with an extension, or `None` if the version is unknown or before 5.2.
 pub(super) fn first_version(extension: &Extension) -> Option<Version> {
     let is_extension = |(name, _): &&(&str, Version)| *name == extension.name;
     let since = FIRST_VERSIONS
@@ -70,7 +71,7 @@ pub(super) fn first_version(extension: &Extension) -> Option<Version> {
     since.filter(|version| version.major != 0)
 }
 
-/// Returns the last version that writes an extension, if there is one.
+/// Returns the last version that writes an extension, or `None` if all later versions write it too.
 pub(super) fn last_version(extension: &Extension) -> Option<Version> {
     (extension.name == Extension::FEATURES).then_some(LAST_FEATURES_VERSION)
 }
@@ -83,7 +84,7 @@ pub fn predict_outcome(
 ) -> ExtensionOutcome {
     let own_extension = destination_vcpu.extension(&extension.name);
     if extension.name == Extension::FEATURES {
-        // Other bits change the behaviour of the listed registers.
+        // Feature bits that differ change the behaviour of the listed registers.
         let is_own =
             own_extension.is_none_or(|own_extension| own_extension.content == extension.content);
         return if is_own || !loads_features(loader) {
@@ -96,7 +97,7 @@ pub fn predict_outcome(
         return ExtensionOutcome::Loads;
     }
     if loader.can_execute_plans() {
-        // It loads registers; the VMM itself transfers all other state.
+        // cpreg loads registers. The VMM itself transfers all other state.
         return ExtensionOutcome::Loads;
     }
     let since = FIRST_VERSIONS
@@ -110,7 +111,7 @@ pub fn predict_outcome(
         Some(_) if extension.name == Extension::WFXT_TIMER => {
             match loader.version {
                 version if version >= FIRST_WFXT_TIMER_FOR_ALL => ExtensionOutcome::Loads,
-                // It has no timer for this CPU.
+                // QEMU has no timer for this CPU.
                 version if version < Version::new(11, 0) => ExtensionOutcome::Aborts,
                 _ => ExtensionOutcome::Unknown,
             }
@@ -126,7 +127,8 @@ fn is_rare(name: &str) -> bool {
     rare.iter().any(|rare| name.starts_with(rare))
 }
 
-/// Returns the reason why leaving out the vCPU's extension loses nothing, or `None` if it does.
+/// Returns the reason why a load without the vCPU's extension loses nothing, or `None` if state
+/// would be lost.
 pub fn idle_reason(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
     let has = |id| vcpu.registers.get(id).is_some();
     match (&*extension.name, &extension.content) {
@@ -139,15 +141,15 @@ pub fn idle_reason(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
             Some("the registers FPCR and FPSR hold the same values")
         }
         ("cpu/fpmr", _) if has(RegisterId::FPMR) => Some("the register FPMR holds the same value"),
-        // WFE does not wait in emulators that do not know the event register. Under KVM the kernel
-        // does not expose it.
+        // WFE does not wait in emulators without the event register. Under KVM the kernel does not
+        // expose the event register.
         ("cpu/event", _) => Some("a loader that does not know it never waits for an event"),
         _ => None,
     }
 }
 
-/// Returns `true` if the loader would replace the vCPU's feature bits by those of an input that has
-/// none, so that the load cannot be correct.
+/// Returns `true` if the loader would replace the vCPU's feature bits but the input has none. The
+/// load cannot be correct then.
 pub fn clears_features(
     loader: Loader,
     destination_vcpu: &DestinationVcpu,

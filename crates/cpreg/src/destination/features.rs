@@ -9,16 +9,16 @@
 //! | `mte` | RGSR_EL1 | the VM's `KVM_CAP_ARM_MTE` |
 //! | `el2` | HCR_EL2 | `HAS_EL2` |
 //! | `el2-e2h0` | HCR_EL2, and ID_AA64MMFR4_EL1.E2H0 is 0 | `HAS_EL2_E2H0` |
-//! | `el1-32bit` | none: list and values equal those of a guest without it | `EL1_32BIT` |
+//! | `el1-32bit` | none: list and values equal those of a guest without the feature | `EL1_32BIT` |
 //!
 //! Kernels before v5.11 (11663111cd49) list the PMU's registers for guests without a PMU too, and
-//! identify the PMU to them. Such a kernel does not list OSLSR_EL1 (v5.18). A guest without a PMU
-//! cannot write the registers, so PMCNTENSET_EL0 holds KVM's reset poison. A guest with a PMU may
-//! not have written it either, and the feature is undetermined.
+//! show such guests a PMU in the ID registers. These kernels do not list OSLSR_EL1 (v5.18). A guest
+//! without a PMU cannot write the registers, so PMCNTENSET_EL0 keeps KVM's reset poison. A guest
+//! with a PMU may also have left PMCNTENSET_EL0 alone, so the poison leaves the feature
+//! undetermined.
 //!
 //! Sources: Linux `arch/arm64/kvm/sys_regs.c` (read), and recorded lists of every feature set
-//! (`crates/cpreg-hosts/data`). SVE's own registers are in none of QEMU's lists. The feature sets
-//! of hosts live elsewhere.
+//! (`crates/cpreg-hosts/data`). SVE's own registers are in none of QEMU's lists.
 
 use core::fmt;
 use core::ops::BitOr;
@@ -33,7 +33,7 @@ use crate::vm::Registers;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Features(u8);
 
-/// Features with their names, in the order of names in a set.
+/// Features with their names, in the order in which [`Features::names`] returns them.
 const NAMES: [(Features, &str); 7] = [
     (Features::PMU, "pmu"),
     (Features::SVE, "sve"),
@@ -56,11 +56,11 @@ impl Features {
     pub const SVE: Self = Self(1 << 1);
     /// Pointer authentication, by address and generic.
     pub const POINTER_AUTHENTICATION: Self = Self(1 << 2);
-    /// EL1 is AArch32.
+    /// AArch32 at EL1.
     pub const EL1_32BIT: Self = Self(1 << 3);
-    /// The guest has an EL2.
+    /// EL2 in the guest (nested virtualization).
     pub const EL2: Self = Self(1 << 4);
-    /// The guest's EL2 may have HCR_EL2.E2H = 0.
+    /// HCR_EL2.E2H = 0 at the guest's EL2.
     pub const EL2_E2H0: Self = Self(1 << 5);
     /// The Memory Tagging Extension.
     pub const MTE: Self = Self(1 << 6);
@@ -93,13 +93,14 @@ impl Features {
             .map(|(_, name)| name)
     }
 
-    /// Returns the feature with this name.
+    /// Returns the feature with this name, or `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
         let entry = NAMES.iter().find(|(_, own)| *own == name);
         entry.map(|(feature, _)| *feature)
     }
 
-    /// Parses names separated by commas, as [`fmt::Display`] writes them.
+    /// Parses names separated by commas, as [`fmt::Display`] writes them. Returns `None` if a name
+    /// is unknown.
     pub fn from_names(names: &str) -> Option<Self> {
         if names == EMPTY_SET_NAME {
             return Some(Self::NONE);
@@ -132,7 +133,7 @@ impl fmt::Display for Features {
 pub struct GuestFeatures {
     /// Features that the guest has or may have.
     pub features: Features,
-    /// The features among them that its registers do not determine.
+    /// Subset of `features` that the registers do not determine: the guest may lack these.
     pub undetermined: Features,
 }
 

@@ -1,13 +1,13 @@
 //! The kernel's view of registers: [`RegisterKind`], [`Scope`], ID fields that hide registers, and
 //! services in firmware bitmaps.
 //!
-//! The values that a destination accepts live in [`super::accept`], harmless differences in
-//! [`crate::tolerance`].
+//! [`super::accept`] decides which values a destination accepts. [`crate::tolerance`] lists
+//! harmless differences.
 //!
 //! Sources: Linux `arch/arm64/kvm/{sys_regs,guest,hypercalls,arch_timer}.c` of v5.10 to v7.3-rc7
-//! (read). Also writes of other values to each register of a fresh vCPU of 5.10.223, 6.1.176, 6.12,
-//! 6.16, 6.18, 6.19, 7.2 and 7.3 (recorded). Every register outside the kinds below accepted every
-//! value, though some bits were masked.
+//! (read). Also trial writes to each register of a fresh vCPU of 5.10.223, 6.1.176, 6.12, 6.16,
+//! 6.18, 6.19, 7.2 and 7.3 (recorded). Every register of kind [`RegisterKind::Storage`] accepted
+//! every value, although KVM masked some bits.
 
 use super::{AcceptedValues, DestinationVcpu};
 use crate::register::RegisterId;
@@ -26,11 +26,11 @@ const SYSREG_CLASS: u64 = 0x6030_0000_0013_0000;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum RegisterKind {
-    /// Plain storage, perhaps with some bits masked.
+    /// Plain storage. KVM may mask some bits of a written value.
     Storage,
     /// Counter of time: KVM turns the written value into an offset for the whole VM.
     Counter,
-    /// One of the ID registers, allocated or not.
+    /// ID register, with fields or reserved.
     Identification,
     /// MIDR_EL1, REVIDR_EL1, AIDR_EL1: writable only after `KVM_CAP_ARM_WRITABLE_IMP_ID_REGS`
     /// (v6.15).
@@ -39,17 +39,18 @@ pub enum RegisterKind {
     CacheType,
     /// CLIDR_EL1.
     CacheLevels,
-    /// One slot of CCSIDR_EL1, by its CSSELR_EL1 value.
+    /// Slot of CCSIDR_EL1, with the CSSELR_EL1 value that selects the slot.
     CacheSize(u8),
-    /// OSLSR_EL1: only OSLK may differ.
+    /// OSLSR_EL1. KVM accepts a change of bit OSLK only.
     LockStatus,
-    /// PMMIR_EL1: zero, or exactly the host's value (v7.3, 453f6ff04b8d).
+    /// PMMIR_EL1. KVM accepts zero and the host's value (v7.3, 453f6ff04b8d).
     PmuModel,
     /// PSCI version shown to the guest.
     PsciVersion,
-    /// KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n: compared with the host's level, not stored.
+    /// KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n, with n. KVM compares a written value with the host's
+    /// level and does not store the value.
     Workaround(u8),
-    /// Bitmap of hypercall services, by its number.
+    /// Bitmap of hypercall services, with the number of the register in its class.
     FirmwareBitmap(u8),
     /// KVM_REG_ARM64_SVE_VLS.
     VectorLengths,
@@ -59,8 +60,8 @@ pub enum RegisterKind {
 
 /// Returns the bits of a register that time changes while its vCPU is paused.
 ///
-/// These are ISTATUS of the timers' control registers, which is set while the timer's condition is
-/// met. It is read-only (Arm ARM, CNTV_CTL_EL0).
+/// The only such bit is ISTATUS of a timer's control register, which is read-only and set while the
+/// timer's condition is met (Arm ARM, CNTV_CTL_EL0). Returns 0 for all other registers.
 pub const fn time_dependent_bits(id: RegisterId) -> u64 {
     match id {
         RegisterId::TIMER_CTL | RegisterId::PTIMER_CTL => 1 << 2,
@@ -73,9 +74,10 @@ pub const fn time_dependent_bits(id: RegisterId) -> u64 {
 pub enum Scope {
     /// Each vCPU has its own value.
     Vcpu,
-    /// The VM has one value, and the last write wins: vCPUs must agree.
+    /// The VM has one value, and the last write wins. All vCPUs must have the same value.
     Vm,
-    /// The VM has one value that advances with time: vCPUs read at different moments differ.
+    /// The VM has one value that advances with time. Values read from two vCPUs differ by the time
+    /// in between.
     VmCounter,
 }
 
@@ -131,17 +133,18 @@ impl RegisterKind {
     }
 }
 
-/// Returns `true` if the guest's PMU is enabled (PMCR_EL0.E) and one of its counters is.
+/// Returns `true` if the guest has enabled its PMU (PMCR_EL0.E) and at least one counter.
 ///
-/// Some kernels have a45f41d754e0 and lack f2aeb7bbd574: v6.7 to v6.14, except some stable releases
-/// (observed on 6.12.107). On them, such a guest's counters stop when QEMU writes back the values
-/// that it read. QEMU does so when it loads, and when its registers are queried. See docs/facts.md.
+/// Kernels v6.7 to v6.14 have Linux commit a45f41d754e0 and lack f2aeb7bbd574, except some stable
+/// releases (observed on 6.12.107). On these kernels, such a guest's counters stop when QEMU writes
+/// back the values that it read. QEMU does so during a load, and when a client queries its
+/// registers. See docs/facts.md.
 pub fn is_pmu_counting(vcpu: &Vcpu) -> bool {
     let value_of = |id| vcpu.registers.get_u64(id).unwrap_or(0);
     value_of(RegisterId::PMCR_EL0) & 1 != 0 && value_of(RegisterId::PMCNTENSET_EL0) != 0
 }
 
-/// Returns PMCR_EL0.N, the number of event counters (Arm ARM).
+/// Returns PMCR_EL0.N, the number of event counters, from a value of PMCR_EL0 (Arm ARM).
 pub const fn event_counter_count(pmcr: u64) -> u64 {
     (pmcr & PMCR_N) >> PMCR_N.trailing_zeros()
 }
@@ -154,9 +157,9 @@ const PMCR_CONTROLS: u64 = 0xff;
 
 /// Returns the value that PMCR_EL0 holds after a write, where the host's own value is `own`.
 ///
-/// This is for kernels that do not keep all of PMCR_EL0 ([`keeps_all_of_pmcr`]). They keep the
-/// controls in 7:0, and N up to the host's. All other bits silently read as zero (observed from
-/// 6.12.43 to 7.3.4).
+/// The caller checks with [`keeps_all_of_pmcr`] that the kernel does not keep all of PMCR_EL0. Such
+/// kernels keep the controls in 7:0, and N up to the host's N. All other bits silently read as zero
+/// (observed from 6.12.43 to 7.3.4).
 pub const fn effective_pmcr(value: u64, own: u64) -> u64 {
     let count = if event_counter_count(value) <= event_counter_count(own) {
         value & PMCR_N
@@ -168,18 +171,20 @@ pub const fn effective_pmcr(value: u64, own: u64) -> u64 {
 
 /// Returns `Some(true)` if the host's kernel keeps all written bits of PMCR_EL0, per vCPU.
 ///
-/// Kernels before v6.7 (ea9ca904d24f) do, for example 5.10.223 and 6.1.176. Later ones have one
-/// PMCR_EL0.N for the VM and [keep few other bits](effective_pmcr). Returns `None` if the host's
-/// list does not show it.
+/// Kernels before v6.7 (ea9ca904d24f) keep all bits, for example 5.10.223 and 6.1.176. Later
+/// kernels have one PMCR_EL0.N for the VM and [keep few other bits](effective_pmcr). Returns `None`
+/// if the host's list does not show the kernel's behaviour.
 pub fn keeps_all_of_pmcr(destination_vcpu: &DestinationVcpu) -> Option<bool> {
     let has_identity = destination_vcpu
         .value(RegisterId::PMCR_EL0)
         .is_some_and(|own| own & PMCR_IDENTITY_MASK != 0);
-    // The registers of the physical timer are older than that change (v6.4).
+    // KVM listed the registers of the physical timer from v6.4 on, before it masked PMCR_EL0
+    // (v6.7).
     if has_identity || destination_vcpu.get(RegisterId::PTIMER_CTL).is_none() {
         return Some(true);
     }
-    // Writable masks are as old as that change (v6.7), the bitmap is younger (v6.15).
+    // Kernels that report writable masks (v6.7) or list the bitmap (v6.15) also mask PMCR_EL0
+    // (v6.7).
     let mut registers = destination_vcpu.registers().iter();
     let has_masks =
         registers.any(|register| matches!(register.accepted_values, AcceptedValues::Writable(_)));
@@ -190,7 +195,7 @@ pub fn keeps_all_of_pmcr(destination_vcpu: &DestinationVcpu) -> Option<bool> {
     .then_some(false)
 }
 
-/// Field of an ID register that hides other registers of the same VM once it is zero.
+/// Field of an ID register that hides other registers of the same VM once the field is zero.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FeatureGate {
     /// ID register with the field.
@@ -201,18 +206,19 @@ pub struct FeatureGate {
     pub lsb: u8,
     /// Registers that the field hides.
     pub registers: &'static [RegisterId],
-    /// First kernel version with the gate.
+    /// First kernel version with the gate, and the Linux commit if known.
     pub first_version: &'static str,
 }
 
 impl FeatureGate {
-    /// Returns the field's value in a value of its register.
+    /// Extracts the field from a value of the ID register.
     pub const fn extract(&self, value: u64) -> u64 {
         value >> self.lsb & 0xf
     }
 }
 
-/// ID fields that hide registers when they are zero, on kernels that follow the VM's ID registers.
+/// Fields of ID registers that hide other registers when the field is zero. They do so on kernels
+/// that consult the VM's ID registers.
 pub const FEATURE_GATES: [FeatureGate; 5] = [
     FeatureGate {
         id_register: RegisterId::ID_AA64MMFR3_EL1,
@@ -251,7 +257,7 @@ pub const FEATURE_GATES: [FeatureGate; 5] = [
     },
 ];
 
-/// Returns the ID field that hides a register when it is zero.
+/// Returns the ID field that hides a register when the field is zero, if there is one.
 pub fn find_feature_gate(id: RegisterId) -> Option<&'static FeatureGate> {
     FEATURE_GATES
         .iter()
@@ -261,14 +267,15 @@ pub fn find_feature_gate(id: RegisterId) -> Option<&'static FeatureGate> {
 /// Returns `Some(true)` if the host's kernel hides a listed register once the VM's ID field becomes
 /// zero.
 ///
-/// Returns `None` if the host's list does not show it.
+/// Returns `None` if no field hides the register, or if the host's list does not show the kernel's
+/// behaviour.
 pub fn gates_by_vm_id_field(destination_vcpu: &DestinationVcpu, id: RegisterId) -> Option<bool> {
     let gate = find_feature_gate(id)?;
     if !matches!(
         id,
         RegisterId::TCR2_EL1 | RegisterId::PIR_EL1 | RegisterId::PIRE0_EL1
     ) {
-        // The kernel added the check together with these registers.
+        // The kernel added the check together with the registers of the other gates.
         return Some(true);
     }
     if destination_vcpu
@@ -286,8 +293,9 @@ pub fn gates_by_vm_id_field(destination_vcpu: &DestinationVcpu, id: RegisterId) 
 
 /// Returns `true` if the host fabricates cache geometry and lets user space write it.
 ///
-/// Kernels since v6.3 (7af0c2534f4c) do. They list all 14 slots of CCSIDR_EL1, even for caches that
-/// do not exist. Older kernels list the existing caches and accept only their own values.
+/// Kernels since v6.3 (7af0c2534f4c) fabricate the geometry. They list all 14 slots of CCSIDR_EL1,
+/// even for caches that do not exist. Older kernels list the existing caches and accept only the
+/// CPU's own geometry.
 pub fn is_cache_geometry_writable(destination_vcpu: &DestinationVcpu) -> bool {
     lists_all_slots(
         destination_vcpu
@@ -299,7 +307,8 @@ pub fn is_cache_geometry_writable(destination_vcpu: &DestinationVcpu) -> bool {
 
 /// Returns `true` if this is the list of a kernel since v6.3; see [`is_cache_geometry_writable`].
 fn lists_all_slots(list: impl Iterator<Item = RegisterId>) -> bool {
-    // The ids of [`RegisterKind::CacheSize`], compared directly because lists are long.
+    // Ids of kind [`RegisterKind::CacheSize`]. A mask is cheaper than `from_id`, and lists are
+    // long.
     let slots = list.filter(|id| id.raw() & !0xff == CCSIDR_CLASS);
     slots.count() == CACHE_SLOTS
 }
@@ -307,11 +316,11 @@ fn lists_all_slots(list: impl Iterator<Item = RegisterId>) -> bool {
 /// Returns `true` if a guest may read another CTR_EL0.IDC at the destination, although both hosts
 /// list this value.
 ///
-/// Up to v6.2 a guest reads the CPU's own CTR_EL0. Since then (8cc6dedaff42) KVM traps reads,
-/// except on CPUs with FEAT_EVT, and the guest reads the listed value. That is Linux's view of the
-/// CPU (`read_cpuid_effective_cachetype` in Linux `arch/arm64/include/asm/cache.h`). Linux also
-/// sets IDC if only CLIDR_EL1 says that no data cache needs to be cleaned for instructions: the
-/// level of coherence is 0, or both levels of unification are.
+/// Up to v6.2 a guest reads the CPU's own CTR_EL0. From v6.3 on (8cc6dedaff42) KVM traps reads,
+/// except on CPUs with FEAT_EVT, and the guest reads the listed value. The listed value is Linux's
+/// view of the CPU (`read_cpuid_effective_cachetype` in Linux `arch/arm64/include/asm/cache.h`).
+/// Linux also sets IDC where only CLIDR_EL1 shows that instruction fetches need no cleaning of data
+/// caches ([`clidr_implies_idc`]).
 ///
 /// Observed: 0x8444c004 under 5.10.223, 0x9444c004 under later kernels; both list 0x9444c004.
 pub fn cache_type_may_differ(vcpu: &Vcpu, destination_vcpu: &DestinationVcpu, ctr: u64) -> bool {
@@ -328,23 +337,27 @@ pub fn cache_type_may_differ(vcpu: &Vcpu, destination_vcpu: &DestinationVcpu, ct
     clidr.is_some_and(clidr_implies_idc)
 }
 
-/// Bit CTR_EL0.IDC: no data cache needs to be cleaned for instructions.
+/// Bit CTR_EL0.IDC: instruction fetches need no cleaning of data caches.
 pub const CTR_IDC: u64 = 1 << 28;
 
-/// Returns `true` if CLIDR_EL1 says that no data cache needs to be cleaned for instructions: LoC is
-/// 0, or both LoUU and LoUIS are.
+/// Returns `true` if CLIDR_EL1 shows that instruction fetches need no cleaning of data caches.
+///
+/// This is so if LoC (the level of coherence) is 0, or both LoUU and LoUIS (the levels of
+/// unification) are 0.
 pub const fn clidr_implies_idc(clidr: u64) -> bool {
     const LEVELS_OF_UNIFICATION: u64 = 0b111 << 27 | 0b111 << 21;
     const LEVEL_OF_COHERENCE: u64 = 0b111 << 24;
     clidr & LEVEL_OF_COHERENCE == 0 || clidr & LEVELS_OF_UNIFICATION == 0
 }
 
-/// Number of CCSIDR_EL1 slots: seven levels, each with a data or unified and an instruction cache.
+/// Number of CCSIDR_EL1 slots: seven levels, each with an instruction cache and a data or unified
+/// cache.
 const CACHE_SLOTS: usize = 14;
 
 /// Returns `true` if CLIDR_EL1 says that the cache of a CCSIDR_EL1 slot exists.
 ///
-/// `slot` is a CSSELR_EL1 value: bit 0 instruction cache, bits 3:1 level minus one.
+/// `slot` is a CSSELR_EL1 value. Bit 0 selects the instruction cache, and bits 3:1 hold the level
+/// minus one.
 pub const fn has_cache(clidr: u64, slot: u8) -> bool {
     let level = slot >> 1 & 7;
     if level >= 7 {
@@ -358,9 +371,10 @@ pub const fn has_cache(clidr: u64, slot: u8) -> bool {
     }
 }
 
-/// Returns the services that one of the three older firmware bitmaps can name.
+/// Returns a mask of the services that one of the three older firmware bitmaps (0 to 2) can name,
+/// or `None` for other bitmaps.
 ///
-/// A kernel without these bitmaps (before v5.19) offers at most these services.
+/// A kernel without these bitmaps (before v5.19) offers no other service.
 pub const fn max_services_without_bitmap(bitmap: u8) -> Option<u64> {
     match bitmap {
         0 | 1 => Some(1),

@@ -1,12 +1,12 @@
-//! Simulation of a load: a loader's behaviour with a VM as it is, register by register.
+//! Simulation of a load: a loader's behaviour with an unchanged VM, register by register.
 //!
-//! This is a model of other programs, including their bugs and their order of events. The adapter
-//! that knows a program has the program's messages. Decisions live in [`crate::plan`].
+//! The simulation models other programs, including their bugs and the order of their events. Other
+//! crates turn events into a program's messages. [`crate::plan`] makes the decisions.
 //!
 //! For each vCPU in turn QEMU checks the list's length (to 10.2), reads the subsections, merges the
-//! list into its own and writes the result. The first vCPU that fails ends the load. Under KVM QEMU
-//! finally writes all vCPUs again, even after a failure. A refusal in that step is fatal, with
-//! another message.
+//! incoming list into its own and writes the result. The first vCPU that fails ends the load. Under
+//! KVM QEMU finally writes all vCPUs again, even after a failure. A write that KVM refuses in this
+//! last step is fatal, and QEMU prints another message ([`LoadEvent::PutFailed`]).
 
 use alloc::vec::Vec;
 
@@ -29,18 +29,18 @@ pub struct SimulatedLoad {
     pub confidence: Confidence,
     /// Events of the load, in order.
     pub events: Vec<LoadEvent>,
-    /// `true` if these are all events; otherwise unknown values of the destination decide about
-    /// further ones.
+    /// `true` if `events` holds all events. Otherwise further events depend on unknown values of
+    /// the destination.
     pub is_complete: bool,
-    /// Registers that the loader would lose without refusing the VM: with a failure that it
-    /// forgets, or silently. The number is the vCPU's.
+    /// Registers that the loader would lose without refusing the VM, each with the number of its
+    /// vCPU. The loader drops them silently, or forgets their failure.
     pub lost_registers: Vec<(usize, RegisterId)>,
 }
 
-/// Returns `true` if the loader can be the one at the destination.
+/// Returns `true` if the loader can be the destination's loader.
 ///
-/// A version lacks the machine types of later versions. Under an emulator the list of registers is
-/// the program's own. Without a known accelerator no loader is plausible.
+/// A version of QEMU lacks the machine types of later versions. Under an emulator the list of
+/// registers identifies the program. Without a known accelerator no loader is plausible.
 pub fn is_plausible(loader: Loader, destination: &Destination) -> bool {
     if loader.can_execute_plans() {
         return destination.accelerator == Some(Accelerator::Kvm);
@@ -68,7 +68,7 @@ pub fn is_plausible(loader: Loader, destination: &Destination) -> bool {
     }
 }
 
-/// Returns the modelled loaders that can be the one at the destination, oldest first.
+/// Returns the modelled loaders that can be the destination's loader, oldest first.
 pub fn candidates(destination: &Destination) -> impl Iterator<Item = Loader> + '_ {
     Loader::MODELLED
         .into_iter()
@@ -78,15 +78,17 @@ pub fn candidates(destination: &Destination) -> impl Iterator<Item = Loader> + '
 /// vCPU as an input lists it.
 #[derive(Clone, Copy, Debug)]
 pub struct IncomingVcpu<'a> {
-    /// Registers. QEMU writes them ascending; an input may have any order, and a register twice.
+    /// Registers in the order of the input. QEMU sends them ascending by id, but another input may
+    /// have any order and repeat a register.
     pub registers: &'a [(RegisterId, &'a Value)],
     /// Extensions.
     pub extensions: &'a [Extension],
 }
 
-/// Simulates the load of the VM, as it is, by the loader.
+/// Simulates the load of the unchanged VM by the loader.
 ///
-/// A loader that carries out plans is not simulated: the plan determines its behaviour.
+/// Returns an unknown result for a loader that is not plausible. The same holds for a loader that
+/// executes plans, whose behaviour the plan determines.
 pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> SimulatedLoad {
     let lists: Vec<Vec<_>> = vm
         .vcpus
@@ -175,7 +177,7 @@ struct Simulation {
     is_kvm: bool,
     acceptor: Acceptor,
     load: SimulatedLoad,
-    /// `true` once it is not known whether the load gets this far; later events are uncertain.
+    /// `true` once an earlier step may have ended the load. Later events are uncertain.
     is_uncertain: bool,
 }
 
@@ -191,7 +193,7 @@ struct WriteResults {
     refused_writes: Vec<LoadEvent>,
     /// `true` if the result of a write is not known.
     has_unknown: bool,
-    /// `true` if a write certainly fails, even if the message is not known.
+    /// `true` if a write certainly fails, even if its message is not known.
     has_failure: bool,
     /// Register whose write makes the program abort.
     aborting_register: Option<RegisterId>,
@@ -209,7 +211,8 @@ impl Simulation {
         }
     }
 
-    /// Marks everything that follows as uncertain, except that a failure remains a failure.
+    /// Marks all later events as uncertain. A later certain failure still sets `loads` to
+    /// `Some(false)`.
     fn mark_uncertain(&mut self) {
         self.is_uncertain = true;
         self.load.is_complete = false;
@@ -265,8 +268,8 @@ impl Simulation {
             && extension::loads_features(self.loader)
             && lacks_features(vcpu.extensions)
         {
-            // Such a loader on that host would lose its own feature bits. This was never tried
-            // under KVM.
+            // QEMU 5.2 on such a host would lose its own feature bits. No load of this kind was
+            // observed under KVM.
             self.mark_uncertain();
             self.lower_confidence(Confidence::Unknown);
         }
@@ -302,8 +305,8 @@ impl Simulation {
         SectionOutcome::Loaded(writes)
     }
 
-    /// Merges both lists as the loader does: its own is ascending, and it assumes that the input's
-    /// is ascending too.
+    /// Merges both lists as the loader does. The loader's own list is ascending, and the loader
+    /// assumes an ascending input.
     fn merge<'v>(
         &mut self,
         number: usize,
@@ -373,8 +376,8 @@ impl Simulation {
         merged
     }
 
-    /// Writes the merged list: the incoming value for each own register. The list is shorter if the
-    /// merge ended early.
+    /// Writes the merged list, which has the incoming value for each of the loader's registers. The
+    /// list is shorter if the merge ended early.
     fn write_registers(
         &self,
         number: usize,
@@ -418,7 +421,7 @@ impl Simulation {
                         });
                         continue;
                     }
-                    // Refused or hidden: the write fails either way.
+                    // KVM refuses the ID register or hides this one. A write fails in both cases.
                     (Some(true), None) => {
                         writes.has_failure = true;
                         writes.has_unknown = true;
@@ -462,7 +465,7 @@ impl Simulation {
     }
 
     fn record_refused_writes(&mut self, writes: &WriteResults) {
-        // TCG compares without a message.
+        // TCG compares the values and prints no message.
         if self.generation != Generation::LengthChecked && self.is_kvm {
             writes
                 .refused_writes
@@ -481,7 +484,8 @@ impl Simulation {
             self.record_event(LoadEvent::SectionFailed { vcpu: number });
         }
         if self.is_kvm {
-            // The effects of an earlier vCPU's unknown values are reported here too.
+            // QEMU also reports the refused writes of earlier vCPUs, even those with unknown
+            // values.
             let has_unknown = written.iter().any(|writes| writes.has_unknown);
             let has_failure = written.iter().any(|writes| writes.has_failure);
             for writes in written {
@@ -493,7 +497,7 @@ impl Simulation {
                     self.record_event(LoadEvent::PutFailed);
                     return;
                 }
-                // Not known whether the final write fails, and so which message ends the load.
+                // The final write may fail, so the last message of the load is not known.
                 Some(true) if has_unknown => return,
                 Some(_) => {}
                 None if has_failure || has_unknown => {
@@ -508,10 +512,11 @@ impl Simulation {
 }
 
 struct MergedList<'v> {
-    /// `true` if the merge failed at its end; a later register may have reset a failure.
+    /// `true` if the result of the merge is a failure. A tolerated register resets an earlier
+    /// failure.
     has_failure: bool,
-    /// Incoming value for each register of the loader's list, in its order; fewer if the merge
-    /// ended early.
+    /// Incoming value for each register of the loader's list, in the list's order. The vector is
+    /// shorter if the merge ended early.
     incoming_values: Vec<Option<&'v Value>>,
     lost_registers: Vec<RegisterId>,
 }

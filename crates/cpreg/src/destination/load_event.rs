@@ -4,11 +4,11 @@ use alloc::borrow::Cow;
 
 use crate::register::{RegisterId, Value};
 
-/// Event of a load: a message or an action of the loader. `vcpu` counts from zero.
+/// Event of a load: a message or an action of the loader. vCPU numbers count from zero.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LoadEvent {
-    /// The input's list is longer than the loader's.
+    /// The input lists more registers than the loader.
     TooManyRegisters {
         /// Number of the vCPU.
         vcpu: usize,
@@ -31,7 +31,7 @@ pub enum LoadEvent {
         /// The register.
         id: RegisterId,
     },
-    /// A write was refused because of the value.
+    /// KVM refused a write because of the value.
     ValueNotTaken {
         /// Number of the vCPU.
         vcpu: usize,
@@ -39,10 +39,10 @@ pub enum LoadEvent {
         id: RegisterId,
         /// The written value.
         value: Value,
-        /// The register's current value.
+        /// Value that the register keeps, if known.
         current: Option<Value>,
     },
-    /// A write was refused because an earlier write hid the register.
+    /// KVM refused a write because an earlier write hid the register.
     RegisterHidden {
         /// Number of the vCPU.
         vcpu: usize,
@@ -75,16 +75,16 @@ pub enum LoadEvent {
         /// Step that failed.
         step: LoadStep,
     },
-    /// Writing all registers after the last section failed, which ends the program.
+    /// The write of all registers after the last section failed, and the loader exits.
     PutFailed,
 }
 
 /// Step of loading one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LoadStep {
-    /// Reading the fields.
+    /// Reading the fields of the section, which include the length of the register list.
     Fields,
-    /// Loading the registers.
+    /// Loading the list of registers.
     Registers,
     /// Reading a subsection that the loader does not know.
     Extension(Cow<'static, str>),

@@ -1,18 +1,18 @@
-//! [`Loader`]: the program that loads the state, and its behaviour.
+//! [`Loader`]: the program that loads the state, and how versions of QEMU treat a different list.
 //!
 //! | input | QEMU to 10.2 | QEMU 11.0 | QEMU 11.1 |
 //! |---|---|---|---|
-//! | longer list than its own | fails at once | not checked | not checked |
-//! | register only in the input, below its own last one | fails, unnamed | fails, named | (1) |
-//! | register only in the input, above its own last one | silently dropped | fails, named | (1) |
+//! | list longer than the loader's | fails at once | not checked | not checked |
+//! | only in the input, below the loader's last register | fails, unnamed | fails, named | (1) |
+//! | only in the input, above the loader's last register | silently dropped | fails, named | (1) |
 //! | register only at the destination | no message | warning | warning unless tolerated |
-//! | failure followed by a tolerated register | – | – | the failure is lost |
+//! | failure, followed by a tolerated register | – | – | forgets the failure |
 //!
-//! (1) Fails, named, unless tolerated.
+//! (1) Fails and names the register, unless QEMU's own table tolerates the register.
 //!
 //! Sources: QEMU `target/arm/machine.c` and `target/arm/kvm.c` of v5.2.0, v10.0 and v11.0.3 (read),
-//! and loads by 5.2.0, 7.2.22, 10.0.13 and 11.1.3 on real kernels (recorded). Versions in between
-//! are assumed to behave like their generation. [`super::load`] simulates a load.
+//! and loads by 5.2.0, 7.2.22, 10.0.13 and 11.1.3 on real kernels (recorded). The model assumes
+//! that versions in between behave like their generation. [`super::load`] simulates a load.
 
 use core::fmt;
 use core::str::FromStr;
@@ -24,7 +24,7 @@ use crate::register::{RegisterClass, RegisterId};
 /// Version of a program that loads CPU state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Loader {
-    /// Program that loads.
+    /// Program that loads the state.
     pub program: Program,
     /// Version of the program.
     pub version: Version,
@@ -37,13 +37,13 @@ pub struct Program(&'static str);
 impl Program {
     /// QEMU, `qemu-system-aarch64`.
     pub const QEMU: Self = Self("qemu");
-    /// A VMM that loads through cpreg (`cpreg_kvm::load`), which carries out a plan register by
-    /// register, in the plan's order.
+    /// A VMM that loads through cpreg. `cpreg_kvm::load` executes a plan register by register, in
+    /// the plan's order.
     pub const CPREG: Self = Self("cpreg");
 
-    /// Returns `true` if the program keeps a register that KVM lists in its own list.
+    /// Returns `true` if the program's own list keeps a register that KVM lists.
     ///
-    /// cpreg keeps all of them. QEMU keeps the registers of `struct kvm_regs` and SVE apart
+    /// cpreg keeps all registers. QEMU leaves those of `struct kvm_regs` and SVE out of its list
     /// (`kvm_arm_reg_syncs_via_cpreg_list` in its `target/arm/kvm.c`, read in v10.0).
     pub fn has_in_list(self, id: RegisterId) -> bool {
         self == Self::CPREG || !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
@@ -55,19 +55,19 @@ impl Program {
     }
 }
 
-/// Generation of QEMU's handling of a list that differs from its own; it changed twice.
+/// Generation of QEMU's handling of a list that differs from its own. The handling changed twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Generation {
-    /// Up to 10.2: the length is checked, and the first unknown register ends the load.
+    /// Up to 10.2: QEMU checks the length, and the first unknown register ends the load.
     LengthChecked,
-    /// 11.0: every difference is named, and every unknown register fails.
+    /// 11.0: QEMU names every difference, and every unknown register fails the load.
     Strict,
     /// From 11.1: as in 11.0, with a table of tolerances.
     Tolerant,
 }
 
 impl Loader {
-    /// Loaders whose behaviour is modelled, oldest first.
+    /// Versions of QEMU whose behaviour [`super::load`] models, oldest first.
     pub const MODELLED: [Self; 5] = [
         Self::qemu(5, 2),
         Self::qemu(7, 2),
@@ -82,8 +82,8 @@ impl Loader {
         version: Version::new(0, 1),
     };
 
-    /// Returns `true` if the loader carries out a plan, so that no conversion and no prediction is
-    /// needed.
+    /// Returns `true` if the loader executes a plan. Such a loader needs no conversion of the VM
+    /// and no prediction.
     pub fn can_execute_plans(self) -> bool {
         self.program == Program::CPREG
     }
@@ -98,7 +98,7 @@ impl Loader {
 
     /// Returns `true` if loads by exactly this version were observed.
     ///
-    /// Other versions are assumed to behave like their generation.
+    /// The model assumes that other versions behave like their generation.
     pub(super) fn is_observed(self) -> bool {
         Self::MODELLED.contains(&self) && self != Self::qemu(11, 0)
     }
@@ -111,11 +111,11 @@ impl Loader {
         }
     }
 
-    /// Returns whether a failure to write a register after the last section is reported as
-    /// `Failed to put registers after init`.
+    /// Returns `Some(true)` if the loader prints `Failed to put registers after init` when a write
+    /// after the last section fails.
     ///
-    /// 10.0 and later report it (observed), 7.2 and earlier do not, and it is not known for the
-    /// versions in between.
+    /// QEMU 10.0 and later print the message (observed), and 7.2 and earlier do not. Returns `None`
+    /// for the versions in between, which were not examined.
     pub(super) fn reports_put_failure(self) -> Option<bool> {
         match self.version {
             version if version <= Version::new(7, 2) => Some(false),

@@ -1,7 +1,7 @@
-//! [`Destination`]: the place that a VM is loaded into.
+//! [`Destination`]: the program and host that load a VM.
 //!
-//! It consists of a kernel (or an emulator) and a loader, each with the confidence in what is known
-//! about it.
+//! A destination consists of a kernel (or an emulator) and a loader. Statements about either carry
+//! a [`Confidence`].
 //!
 //! | file | contents |
 //! |---|---|
@@ -9,7 +9,7 @@
 //! | `vcpu.rs` | a vCPU of the destination: registers, their values, extensions |
 //! | [`kernel`] | kinds of registers in KVM, their scope, registers hidden by ID fields |
 //! | [`accept`] | the values that a register accepts |
-//! | [`features`] | vCPU features of KVM, and those that a guest has |
+//! | [`features`] | vCPU features of KVM, and the features of a guest |
 //! | [`extension`] | handling of extensions by loaders |
 //! | [`loader`] | the programs that load the state, and their behaviour |
 //! | [`load`] | simulation of a load, register by register |
@@ -17,7 +17,7 @@
 //! | `version` | versions of programs, and ranges of versions |
 //! | [`writer`] | the versions of QEMU that can have written a VM |
 //!
-//! Decisions about differences live in [`crate::plan`].
+//! [`crate::plan`] decides about differences.
 
 pub mod accept;
 pub mod extension;
@@ -44,15 +44,15 @@ pub use version::{Version, VersionRange};
 
 /// Confidence in a statement about a destination.
 ///
-/// The order is from weakest to strongest, so the confidence in a conclusion is the minimum of the
-/// confidences in its premises.
+/// Variants ascend from weakest to strongest. The confidence in a conclusion is therefore the
+/// minimum of the confidences in its premises.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Confidence {
     /// Neither observed nor inferred.
     Unknown,
     /// Inferred from the register's kind.
     Inferred,
-    /// Observed on that very destination.
+    /// Observed on the destination itself.
     Proven,
 }
 
@@ -94,14 +94,15 @@ impl Accelerator {
         }
     }
 
-    /// Returns the accelerator with this name.
+    /// Returns the accelerator with this name of QEMU, or `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Kvm, Self::Tcg, Self::Hvf]
             .into_iter()
             .find(|accelerator| accelerator.name() == name)
     }
 
-    /// Returns the accelerator that a list of registers comes from, if the list shows it.
+    /// Returns the accelerator that produced a list of registers, or `None` if the list does not
+    /// identify one.
     ///
     /// KVM lists its firmware registers for every vCPU, and only QEMU's TCG lists AArch32 views.
     pub fn from_registers(ids: impl IntoIterator<Item = RegisterId>) -> Option<Self> {
@@ -124,19 +125,20 @@ impl fmt::Display for Accelerator {
 pub enum ValueOrigin {
     /// Reset values, read before any guest ran.
     Reset,
-    /// Values of a guest that ran: accepted for certain, but not reset values.
+    /// Values of a guest that ran. The destination certainly accepts them, but they are not reset
+    /// values.
     Guest,
     /// Reset values of a vCPU that no program had configured, on an emulated CPU.
     ///
-    /// Every control register has the kernel's maximum. Nothing is proven for a real machine of
-    /// that name.
+    /// Every control register has the maximum that the kernel allows. The values prove nothing
+    /// about a real machine with the same CPU model.
     EmulatedHost,
 }
 
 /// Destination that a VM could be loaded into.
 #[derive(Clone, Debug)]
 pub struct Destination {
-    /// Name in reports.
+    /// Name of the destination in reports.
     pub name: String,
     /// Accelerator that runs the guest, if known.
     pub accelerator: Option<Accelerator>,
@@ -144,14 +146,15 @@ pub struct Destination {
     pub loader: Option<Loader>,
     /// Origin of the registers' values.
     pub value_origin: ValueOrigin,
-    /// vCPUs of the destination. The last one stands for all further vCPUs of the VM.
+    /// vCPUs of the destination. If the VM has more vCPUs, the last element stands for the rest.
     pub vcpus: Vec<DestinationVcpu>,
     /// Shape of the VM at the destination, if known.
     pub shape: Option<MachineShape>,
 }
 
 impl ValueOrigin {
-    /// Returns the highest possible confidence in a statement about such a destination.
+    /// Returns the highest possible confidence in a statement about a destination with values of
+    /// this origin.
     pub const fn max_confidence(self) -> Confidence {
         match self {
             Self::Reset | Self::Guest => Confidence::Proven,
@@ -161,7 +164,9 @@ impl ValueOrigin {
 }
 
 impl Destination {
-    /// Returns the destination's vCPU for the VM's vCPU with this number.
+    /// Returns the destination's vCPU for the VM's vCPU `number`, which counts from zero.
+    ///
+    /// Returns `None` only if the destination has no vCPU at all.
     pub fn vcpu(&self, number: usize) -> Option<&DestinationVcpu> {
         self.vcpus.get(number).or(self.vcpus.last())
     }

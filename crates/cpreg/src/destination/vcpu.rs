@@ -20,27 +20,29 @@ pub struct DestinationRegister {
     pub id: RegisterId,
     /// Recorded value; see [`Destination::value_origin`](super::Destination::value_origin).
     pub value: Option<Value>,
-    /// Other values that are known to be accepted or refused.
+    /// Other values that the register is known to accept or refuse.
     pub accepted_values: AcceptedValues,
 }
 
-/// Observed values that a destination's register accepts, besides its recorded one.
+/// Observed values that a destination's register accepts, in addition to its recorded value.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum AcceptedValues {
-    /// Nothing was observed; the register's kind decides.
+    /// No observation. The [`RegisterKind`](super::kernel::RegisterKind) determines the accepted
+    /// values.
     #[default]
     ByKind,
-    /// Only these bits may differ from the recorded value (`KVM_ARM_GET_REG_WRITABLE_MASKS`).
-    /// Within them KVM decides field by field.
+    /// Only these bits may differ from the recorded value (`KVM_ARM_GET_REG_WRITABLE_MASKS`). KVM
+    /// decides about each field within these bits.
     Writable(u64),
-    /// Exactly these values are accepted.
+    /// The register accepts exactly these values.
     OneOf(Vec<u64>),
-    /// Any combination of these bits is accepted, and no other bit.
+    /// The register accepts any combination of these bits, and no other bit.
     Subset(u64),
 }
 
 impl DestinationVcpu {
-    /// Returns a vCPU with these registers, in any order; the last register with an id counts.
+    /// Returns a vCPU with these registers, in any order. Of several registers with one id, keeps
+    /// the last.
     pub fn new(
         registers: impl IntoIterator<Item = DestinationRegister>,
         extensions: Vec<Extension>,
@@ -56,7 +58,10 @@ impl DestinationVcpu {
         }
     }
 
-    /// Returns the destination's vCPU that a loaded or saved vCPU is evidence of.
+    /// Returns the destination's vCPU as a vCPU that was loaded or saved there shows it.
+    ///
+    /// All values are proven for the destination, but [`ByKind`](AcceptedValues::ByKind) applies to
+    /// any other value.
     pub fn from_vcpu(vcpu: &Vcpu) -> Self {
         let registers = vcpu
             .registers
@@ -74,7 +79,7 @@ impl DestinationVcpu {
         &self.registers
     }
 
-    /// Returns the register with this id, if it is listed.
+    /// Returns the register with this id, if the destination lists the register.
     pub fn get(&self, id: RegisterId) -> Option<&DestinationRegister> {
         let index = self
             .registers

@@ -17,9 +17,9 @@ impl Version {
         Self { major, minor }
     }
 
-    /// Returns the first version that has a machine type, by its name (`virt-10.0`).
+    /// Returns the first version of QEMU that has a machine type, such as `virt-10.0`.
     ///
-    /// Returns `None` if the name has no version.
+    /// Returns `None` if the name does not end in a version.
     pub(super) fn from_machine_type(machine: &str) -> Option<Self> {
         let (_, version) = machine.rsplit_once('-')?;
         let (major, minor) = version.split_once('.')?;
@@ -33,7 +33,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// Range of versions. An unknown end is `None`.
+/// Range of versions, both ends included. An unknown end is `None`.
 ///
 /// A range without both ends contains all examined versions.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -75,7 +75,8 @@ impl VersionRange {
         }
     }
 
-    /// Returns the range of versions that are in both ranges.
+    /// Returns the range of versions that are in both ranges. If there are none, `first` is later
+    /// than `last`.
     #[must_use]
     pub fn intersection(self, other: Self) -> Self {
         Self {

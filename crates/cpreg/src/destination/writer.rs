@@ -1,13 +1,13 @@
-//! The versions of QEMU that can have written a VM, by its machine type and its CPU state.
+//! The versions of QEMU that can have written a VM, by the VM's machine type and CPU state.
 //!
 //! | evidence | versions |
 //! |---|---|
 //! | the machine type `virt-10.0` | 10.0 or later |
-//! | a subsection of `cpu` | the version that added it, or later ([`super::extension`]) |
+//! | a subsection of `cpu` | the first version with the subsection, or later ([`super::extension`]) |
 //! | `env.features` | 5.2 or earlier |
 //!
-//! A distribution may have backported a subsection to an earlier version. The result is a hint for
-//! people; no decision uses it.
+//! A distribution may have backported a subsection to an earlier version. Reports show the range as
+//! a hint. No decision uses the range.
 
 use super::extension;
 use super::{Version, VersionRange};

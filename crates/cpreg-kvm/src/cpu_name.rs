@@ -1,4 +1,5 @@
-//! Names of CPUs by MIDR_EL1: the name of QEMU's `-cpu` if it has one, else a name in that style.
+//! Names of CPUs by MIDR_EL1: the name for QEMU's `-cpu` if QEMU has one, otherwise a name in the
+//! same style.
 //!
 //! Sources: Linux v7.3 `arch/arm64/include/asm/cputype.h`, and MIDR_EL1 in Arm's Technical
 //! Reference Manuals.

@@ -1,7 +1,7 @@
 //! [`dry_run`]: a plan loaded into a throwaway VM on this host.
 //!
-//! It shows if KVM accepts the writes in cpreg's order ([`mod@crate::load`]), for a VM as
-//! [`Host::create_vm`] creates it. Another VMM may create its VM and order its writes differently.
+//! A dry run shows if KVM accepts the writes in cpreg's order ([`mod@crate::load`]), in a VM that
+//! [`Host::create_vm`] creates. Another VMM may create its VM and order its writes differently.
 
 use cpreg::destination::Features;
 use cpreg::plan::Plan;
@@ -30,8 +30,8 @@ impl DryRun {
 /// vCPUs.
 ///
 /// # Errors
-/// If the VM cannot be created, or the plan cannot be loaded at all. A refused write is not an
-/// error but part of the result.
+/// Returns an error if the VM cannot be created, or if the load fails without a refused write.
+/// Refused writes are part of the result.
 pub fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Result<DryRun, Error> {
     let vm = host.create_vm(features, plan.vcpus.len())?;
     let mut refused_writes = Vec::new();
@@ -44,7 +44,7 @@ pub fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Result<DryR
             summary,
             refused_writes,
         }),
-        // The earlier refusal causes this failure to finalize the vCPU or to read it back.
+        // A refused write causes this later failure, to finalize a vCPU or to read a register back.
         Err(_) if !refused_writes.is_empty() => Ok(DryRun {
             summary: LoadSummary::default(),
             refused_writes,

@@ -16,8 +16,8 @@ use crate::errno::{
 
 /// Error of an operation on a host, a VM or a vCPU.
 ///
-/// Its display is one line without the values of pointer-authentication keys, which are the guest's
-/// secrets. The hint is not part of that line: see [`Error::hint`].
+/// `Display` prints one line without the values of pointer-authentication keys, which are the
+/// guest's secrets. The line does not contain the hint: see [`Error::hint`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error {
     kind: ErrorKind,
@@ -60,12 +60,12 @@ pub enum ErrorKind {
     Finalize(Errno),
     /// KVM did not list a vCPU's registers.
     List {
-        /// Number of the vCPU, if the VM is saved.
+        /// Number of the vCPU in a save, or `None` in a probe.
         vcpu: Option<usize>,
         /// The kernel's errno.
         errno: Errno,
     },
-    /// The kernel claims to report the writable bits of ID registers, but failed to.
+    /// The kernel claims to report the writable bits of ID registers, but the query failed.
     Masks(Errno),
     /// A listed register could not be read.
     Read {
@@ -105,7 +105,7 @@ pub enum ErrorKind {
     ConflictingValues {
         /// The register.
         register: RegisterId,
-        /// Two vCPUs with different values.
+        /// Numbers of two vCPUs with different values.
         vcpus: [usize; 2],
     },
     /// KVM refused a write.
@@ -116,7 +116,7 @@ pub enum ErrorKind {
         vcpu: usize,
         /// The kernel's errno.
         errno: Errno,
-        /// Number of registers written before.
+        /// Number of registers written earlier in the load.
         written_registers: usize,
     },
     /// A register that was written could not be read back.
@@ -139,11 +139,11 @@ pub struct RefusedWrite {
     pub register: RegisterId,
     /// The value that was written.
     pub written_value: Value,
-    /// Value that the register holds, or the errno of reading it.
+    /// Value that the register holds, or the errno of the failed read.
     pub current_value: Result<Value, Errno>,
     /// Errno of the write.
     pub errno: Errno,
-    /// Number of registers written before.
+    /// Number of registers written earlier in the load.
     pub written_registers: usize,
 }
 
@@ -154,9 +154,9 @@ impl RefusedWrite {
     }
 }
 
-/// Hint for a VM without any write.
+/// Hint for a VM to which no register was written.
 const UNTOUCHED_HINT: &str = "Do not run the VM's vCPUs: they hold no guest.";
-/// Hint for a VM after some writes.
+/// Hint for a VM to which some registers were written.
 const HALF_LOADED_HINT: &str =
     "Do not run any of its vCPUs; create a new VM, or resume the guest at the source.";
 
@@ -198,7 +198,8 @@ impl Error {
     /// Returns the error and its hint as one text, for programs with one message.
     pub fn to_string_with_hint(&self) -> String {
         match self.hint() {
-            // A hint that is a sentence follows the error's sentences; others continue its line.
+            // A hint that is a sentence follows the error as a sentence. Other hints continue the
+            // error's line.
             Some(hint) if hint.ends_with('.') => format!("{self} {hint}"),
             Some(hint) => format!("{self}: {hint}"),
             None => self.to_string(),
@@ -207,7 +208,7 @@ impl Error {
 
     /// Returns `true` if no register of the VM was written by the load.
     ///
-    /// Its SVE may have been finalized.
+    /// SVE of its vCPUs may have been finalized.
     pub fn is_vm_untouched(&self) -> bool {
         match &self.kind {
             ErrorKind::Refused(refused) => refused.written_registers == 0,
@@ -219,7 +220,7 @@ impl Error {
         }
     }
 
-    /// Returns the kernel's errno, if a call of it failed.
+    /// Returns the kernel's errno, if a system call failed.
     pub fn errno(&self) -> Option<Errno> {
         self.errno_ref().copied()
     }
@@ -350,7 +351,7 @@ impl Error {
         }
     }
 
-    /// Formats an error of loading a VM, with what it leaves behind.
+    /// Formats an error of loading a VM, with the number of registers written.
     fn fmt_load(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.kind {
             ErrorKind::NotReady(PlanOutcome::Unknown) => {
@@ -417,7 +418,7 @@ impl Error {
         }
     }
 
-    /// Returns the number of registers written before the error, if it is known.
+    /// Returns the number of registers that the load wrote earlier than the error, if known.
     fn written_registers(&self) -> Option<usize> {
         match &self.kind {
             ErrorKind::Refused(refused) => Some(refused.written_registers),

@@ -1,7 +1,8 @@
 //! The operations on a host, a VM and a vCPU that this crate needs: [`Host`], [`Vm`], [`Vcpu`].
 //!
-//! The real KVM implements them, and a recorded host that behaves as its record. A VMM author can
-//! test on any machine with it. The VMM owns the guest's memory and devices, and runs it.
+//! [`crate::sys`] implements the traits for the real KVM. [`crate::recorded`] implements them for a
+//! recorded host, with which a VMM author can test on any machine. The VMM owns the guest's memory
+//! and devices, and runs the guest.
 
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
@@ -23,11 +24,11 @@ pub trait Host {
 
     /// Creates a VM that is never run, in the way in which a VMM creates its own.
     ///
-    /// Its vCPUs are initialised with these features and not finalized. An in-kernel GICv3 is
-    /// initialised, and with [`Features::PMU`] the PMU.
+    /// The vCPUs are initialised with these features, and SVE is not finalized. The VM has an
+    /// initialised in-kernel GICv3 and, with [`Features::PMU`], an initialised PMU.
     ///
     /// # Errors
-    /// The step that failed, and its errno.
+    /// Returns the step that failed, and its errno.
     fn create_vm(&self, features: Features, vcpus: usize) -> Result<Self::Vm, Error>;
 }
 
@@ -41,17 +42,17 @@ pub trait Vm {
 
     /// Returns the bits of each ID register that user space may change, ascending by register.
     ///
-    /// `None` if the kernel does not report them (`KVM_ARM_GET_REG_WRITABLE_MASKS`, v6.7,
-    /// 3f9cd0ca8484).
+    /// Returns `None` if the kernel does not report the bits (`KVM_ARM_GET_REG_WRITABLE_MASKS`,
+    /// v6.7, 3f9cd0ca8484).
     ///
     /// # Errors
-    /// The kernel's errno, if it claims to report them.
+    /// Returns the kernel's errno if the kernel claims to report the bits and fails.
     fn writable_masks(&self) -> Result<Option<Vec<(RegisterId, u64)>>, Errno>;
 }
 
 /// vCPU, initialised (`KVM_ARM_VCPU_INIT`) and not running.
 pub trait Vcpu {
-    /// Returns all registers that KVM lists (`KVM_GET_REG_LIST`), in its order.
+    /// Returns all registers that KVM lists (`KVM_GET_REG_LIST`), in KVM's order.
     ///
     /// # Errors
     /// [`Errno::EPERM`] for a vCPU with SVE that is not finalized.
@@ -62,19 +63,20 @@ pub trait Vcpu {
     /// `bytes` must have the length [`RegisterId::size_bytes`].
     ///
     /// # Errors
-    /// The kernel's errno.
+    /// Returns the kernel's errno.
     fn get(&self, id: RegisterId, bytes: &mut [u8]) -> Result<(), Errno>;
 
     /// Writes a register (`KVM_SET_ONE_REG`) from `bytes`, as [`Self::get`] reads it.
     ///
     /// # Errors
-    /// The kernel's errno.
+    /// Returns the kernel's errno.
     fn set(&self, id: RegisterId, bytes: &[u8]) -> Result<(), Errno>;
 
-    /// Finalizes SVE's vector lengths (`KVM_ARM_VCPU_FINALIZE`); its registers exist afterwards.
+    /// Finalizes SVE (`KVM_ARM_VCPU_FINALIZE`): fixes the vector lengths and creates SVE's
+    /// registers.
     ///
     /// # Errors
-    /// The kernel's errno: [`Errno::EPERM`] if it is finalized already, [`Errno::EINVAL`] without
-    /// SVE.
+    /// Returns the kernel's errno: [`Errno::EPERM`] if SVE is already finalized, [`Errno::EINVAL`]
+    /// for a vCPU without SVE.
     fn finalize_sve(&self) -> Result<(), Errno>;
 }

@@ -1,22 +1,24 @@
-//! A live KVM host on arm64: its properties, and saving and loading of vCPU state. For VMM authors,
-//! and for `cpreg probe kvm`.
+//! Access to a live KVM host on arm64, for VMM authors and for `cpreg probe kvm`.
+//!
+//! The crate records the properties of a host, and saves and loads vCPU state.
 //!
 //! | file | content |
 //! |---|---|
 //! | [`host`] | the traits with the operations on a host, a VM and a vCPU |
 //! | [`sys`] | KVM of this machine |
-//! | [`mod@save`] | vCPUs to a [`cpreg::vm::Vm`] |
-//! | [`mod@load`] | a [`cpreg::plan::Plan`] to vCPUs |
+//! | [`mod@save`] | saving of vCPUs as a [`cpreg::vm::Vm`] |
+//! | [`mod@load`] | execution of a [`cpreg::plan::Plan`] on vCPUs |
 //! | [`write_probe`] | trial writes of values that a plan cannot decide |
 //! | [`mod@dry_run`] | a plan loaded into a throwaway VM |
 //! | [`mod@probe`] | recording a host |
 //! | [`recorded`] | a fake host that behaves as its record, on any machine |
-//! | [`value`] | registers of any width |
+//! | [`value`] | reading and writing of registers of any width |
 //! | [`cpu_name`] | names of CPUs |
 //! | [`errno`] | meanings of KVM's errors |
 //! | `error` | [`Error`] with its kind and hint |
 //!
-//! [`cpreg`] decides about registers; [`cpreg_hosts::record`] has the file of a recorded host.
+//! [`cpreg`] decides about registers. [`cpreg_hosts::record`] reads and writes the file of a
+//! recorded host.
 
 #![deny(unsafe_code)]
 

@@ -1,6 +1,6 @@
 //! [`save`]: every register of every vCPU, as [`cpreg::vm::Vm`].
 //!
-//! The VMM saves memory, the GIC and devices.
+//! The VMM itself saves memory, the GIC and devices.
 
 use cpreg::vm::{Registers, Vcpu as SavedVcpu, Vm};
 
@@ -11,10 +11,10 @@ use crate::value;
 
 /// Reads every register that KVM lists, of all classes and widths, of each vCPU in turn.
 ///
-/// The vCPUs must not run meanwhile.
+/// The caller must have stopped all vCPUs.
 ///
 /// # Errors
-/// The vCPU, the register, and the kernel's errno.
+/// Returns the vCPU, the register if one failed, and the kernel's errno.
 pub fn save(vcpus: &[impl Vcpu]) -> Result<Vm, Error> {
     let numbered = vcpus.iter().enumerate();
     let vcpus = numbered

@@ -14,7 +14,8 @@ const U64_LEN: usize = 8;
 /// Reads a register.
 ///
 /// # Errors
-/// The kernel's errno; [`Errno::EINVAL`] for an id whose size code Linux does not define.
+/// Returns the kernel's errno, or [`Errno::EINVAL`] for an id whose size code Linux does not
+/// define.
 pub fn read(vcpu: &impl Vcpu, id: RegisterId) -> Result<Value, Errno> {
     let size = id.size_bytes().ok_or(Errno::EINVAL)?;
     let mut bytes = [0; MAX_REGISTER_LEN];
@@ -26,7 +27,8 @@ pub fn read(vcpu: &impl Vcpu, id: RegisterId) -> Result<Value, Errno> {
 /// Writes a register, without allocation.
 ///
 /// # Errors
-/// The kernel's errno; [`Errno::EINVAL`] for a value of another [width](has_register_width).
+/// Returns the kernel's errno, or [`Errno::EINVAL`] for a value of another
+/// [width](has_register_width).
 pub fn write(vcpu: &impl Vcpu, id: RegisterId, value: &Value) -> Result<(), Errno> {
     if !has_register_width(id, value) {
         return Err(Errno::EINVAL);
@@ -43,7 +45,8 @@ pub fn write(vcpu: &impl Vcpu, id: RegisterId, value: &Value) -> Result<(), Errn
 
 /// Returns `true` if the value has the width of the register.
 ///
-/// A number must have no more bits than the register, and bytes the same length.
+/// A [`Value::U64`] must have no more bits than the register. [`Value::Bytes`] must have the length
+/// of the register.
 pub fn has_register_width(id: RegisterId, value: &Value) -> bool {
     match (value, id.size_bytes()) {
         (Value::U64(value), Some(size @ 0..U64_LEN)) => value >> (8 * size) == 0,
@@ -53,7 +56,8 @@ pub fn has_register_width(id: RegisterId, value: &Value) -> bool {
     }
 }
 
-/// Returns all ones for a register of at most 64 bits.
+/// Returns a value with all bits of the register set, or `None` for a register of more than 64
+/// bits.
 pub(crate) const fn all_ones(id: RegisterId) -> Option<u64> {
     match id.size_bytes() {
         Some(1) => Some(0xff),

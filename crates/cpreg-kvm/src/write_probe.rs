@@ -2,9 +2,10 @@
 //! VM.
 //!
 //! Kernels report the bits of an ID register that may change ([`crate::Vm::writable_masks`]), but
-//! decide by field within them. Older kernels report nothing. On the host itself a trial decides.
+//! decide about each field within these bits. Older kernels report no bits. A trial on the host
+//! itself shows the decision.
 //!
-//! [`crate::dry_run()`] tests a whole plan in its order.
+//! [`crate::dry_run()`] tests a whole plan, in the plan's order of writes.
 
 use std::collections::BTreeMap;
 
@@ -34,12 +35,13 @@ const MAX_PROBES: usize = 512;
 
 /// Decides the undecided registers of a VM's plan by trial writes.
 ///
-/// The destination must be this host's ([`crate::probe::probe_destination`]). Each round updates
-/// the destination and plans again, until nothing new is undecided; accepted values are then
-/// proven. Returns the trials in their order. Registers beyond 512 trials stay undecided.
+/// `destination` must be that of `host` ([`crate::probe::probe_destination`]). Each round updates
+/// the destination with the trials and plans again, until no new value is undecided. Accepted
+/// values are then proven. Returns the trials in the order in which they ran. After 512 trials,
+/// further values remain undecided.
 ///
 /// # Errors
-/// If no VM can be created for a trial.
+/// Returns an error if no VM can be created for a trial.
 pub fn decide_unknown(
     host: &impl Host,
     features: Features,
@@ -116,8 +118,8 @@ fn is_accepted(
 
 /// Updates the destination with the result of the trials.
 ///
-/// A tried register then accepts the values of successful trials and its own value, which
-/// adjustments may choose; no other value counts as accepted.
+/// Afterwards a tried register accepts the values of successful trials, and its own value, which
+/// adjustments may choose. The destination refuses any other value.
 fn apply_probes(destination: &mut Destination, probes: &[WriteProbe]) {
     let mut accepted: BTreeMap<RegisterId, Vec<u64>> = BTreeMap::new();
     for probe in probes {

@@ -3,10 +3,10 @@
 //! | step | registers | on |
 //! |---|---|---|
 //! | 1 | SVE's vector lengths, then `KVM_ARM_VCPU_FINALIZE` | each vCPU |
-//! | 2 | VM-wide ones: PSCI version, workarounds, firmware bitmaps, ID registers | the first vCPU |
-//! | 3 | the others, PMCR_EL0 before the PMU's other registers | each vCPU in turn |
-//! | 4 | read back: those of step 2, and PMCR_EL0 | |
-//! | 5 | counters, which run from then on | the first vCPU |
+//! | 2 | VM-wide registers: PSCI version, workarounds, firmware bitmaps, ID registers | the first vCPU |
+//! | 3 | all other registers, PMCR_EL0 ahead of the PMU's others | each vCPU in turn |
+//! | 4 | those of step 2, and PMCR_EL0, read back | the vCPU that step 2 or 3 wrote |
+//! | 5 | counters, which run from the write on | the first vCPU |
 //!
 //! Each write and each read-back is one system call. A VM has at most [`MAX_VM_WIDE_REGISTERS`]
 //! registers of step 2. A vCPU with SVE adds one call to finalize it. A plan that is not ready
@@ -14,12 +14,13 @@
 //!
 //! The PMU has pairs of registers that set and clear the same bits (PMCNTENSET_EL0 and
 //! PMCNTENCLR_EL0). From v6.7 (a45f41d754e0) until v6.14, a write by the VMM only sets or clears
-//! bits, like a write by the guest. A new vCPU has arbitrary bits set (observed on 6.12.107). A
-//! plan therefore first clears all bits. The result is the plan's value on every kernel.
+//! bits, like a write by the guest. A new vCPU has arbitrary bits set (observed on 6.12.107).
+//! [`cpreg::plan::VcpuPlan::writes`] therefore first clears all bits. The register then holds the
+//! plan's value on every kernel.
 //!
-//! Step 3 allocates no memory: [`load`] lists all writes before the first one. [`cpreg::plan`]
-//! decides what is written. The VMM loads the GIC and other devices after [`load`], before the VM
-//! runs.
+//! Step 3 allocates no memory, because [`load`] lists all writes in advance. [`cpreg::plan`]
+//! decides which values to write. The VMM loads the GIC and other devices between [`load`] and the
+//! first run of the VM.
 
 use cpreg::destination::kernel::{RegisterKind, Scope};
 use cpreg::plan::{ExtensionAction, Plan, PlanOutcome};
@@ -47,7 +48,7 @@ pub struct LoadSummary {
     pub mismatches: Vec<Mismatch>,
 }
 
-/// Register that accepted a value and reads differently.
+/// Register for which KVM accepted one value and returns another.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mismatch {
     /// Number of the vCPU; `None` for a VM-wide register.
@@ -86,21 +87,23 @@ impl std::fmt::Display for Mismatch {
 /// with the GIC and the PMU set up, and must never have run. The caller may finalize SVE only if
 /// the vector lengths are those of the plan.
 ///
-/// After an error no vCPU of the VM may run. After success the guest may see
-/// [`LoadSummary::mismatches`].
+/// After an error the caller must not run any vCPU of the VM. After success the guest sees the
+/// values in [`LoadSummary::mismatches`], if any.
 ///
 /// # Errors
-/// The first failure. [`Error::is_vm_untouched`] returns `true` if no register was written.
+/// Returns the first failure. [`Error::is_vm_untouched`] returns `true` if the load wrote no
+/// register.
 pub fn load(plan: &Plan, vcpus: &[impl Vcpu]) -> Result<LoadSummary, Error> {
     execute_plan(plan, vcpus, |refused_write| {
         Err(ErrorKind::Refused(Box::new(refused_write)).into())
     })
 }
 
-/// Executes a plan like [`load`]; `on_refusal` decides if it continues after a refused write.
+/// Executes a plan like [`load`]; `on_refusal` decides if the execution continues after a refused
+/// write.
 ///
 /// # Errors
-/// Those of [`load`], and the error of `on_refusal`.
+/// Returns the errors of [`load`], and the error of `on_refusal`.
 pub(crate) fn execute_plan<V: Vcpu>(
     plan: &Plan,
     vcpus: &[V],
@@ -153,7 +156,7 @@ pub(crate) fn execute_plan<V: Vcpu>(
 /// Writes to each vCPU, in the plan's order.
 type Writes<'a> = Vec<Vec<(RegisterId, &'a Value)>>;
 
-/// Checks the plan as far as possible before the first write, and returns its writes.
+/// Checks the plan as far as possible without a write, and returns its writes.
 fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
     match plan.outcome() {
         PlanOutcome::Ready => {}
@@ -199,7 +202,8 @@ fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
     Ok(all_writes)
 }
 
-/// Returns each VM-wide register once, with the first vCPU to which the plan writes it.
+/// Returns each VM-wide register once, with the number of the first vCPU to which the plan writes
+/// the register, and its value.
 fn vm_wide_writes<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a Value)>, Error> {
     let mut vm_wide: Vec<(usize, RegisterId, &Value)> = Vec::with_capacity(MAX_VM_WIDE_REGISTERS);
     for (number, writes) in writes.iter().enumerate() {
@@ -248,7 +252,7 @@ impl<V: Vcpu, F: FnMut(RefusedWrite) -> Result<(), Error>> Loader<'_, V, F> {
         };
         self.summary.calls += 1;
         match vcpu.finalize_sve() {
-            // EPERM: the VMM has already finalized it.
+            // EPERM: the VMM has already finalized SVE.
             Ok(()) | Err(Errno::EPERM) => Ok(()),
             Err(errno) => Err(ErrorKind::FinalizeLoaded {
                 vcpu: number,

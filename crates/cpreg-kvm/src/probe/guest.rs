@@ -1,8 +1,8 @@
 //! One guest of a host: the registers of a fresh vCPU with one set of features, their values, and
 //! trials.
 //!
-//! Everything is read before the first write: on some kernels a write to one PMU register changes
-//! another.
+//! The probe reads all registers before the first write, because on some kernels a write to one PMU
+//! register changes another.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,8 @@ use crate::value;
 /// Values of a vCPU's registers, in the order of KVM's list.
 type RegisterValues = Vec<(RegisterId, Result<Value, Errno>)>;
 
-/// Probes a guest with two vCPUs, to detect differences between them; with one if two fail.
+/// Probes a guest with two vCPUs, to detect differences between the vCPUs. Falls back to one vCPU
+/// if two fail.
 pub(super) fn probe_guest(
     host: &impl Host,
     features: Features,
@@ -133,7 +134,7 @@ fn probe_first_vcpu(
     })
 }
 
-/// Returns the errno of writing back the value; 0 on success or if it cannot be read.
+/// Returns the errno of writing back the value, or 0 on success or if the register cannot be read.
 fn write_back(vcpu: &impl Vcpu, id: RegisterId) -> u16 {
     let Ok(value) = value::read(vcpu, id) else {
         return 0;

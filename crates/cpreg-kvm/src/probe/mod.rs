@@ -1,4 +1,4 @@
-//! [`probe`]: recording of a host with KVM. Nothing is run, and every VM is thrown away.
+//! [`probe`]: recording of a host with KVM. The probe runs no vCPU and throws away every VM.
 //!
 //! | file | content |
 //! |---|---|
@@ -28,14 +28,14 @@ use trials::TrialScope;
 pub enum ProbeEvent {
     /// The probe of a guest with these features starts.
     GuestStarted(Features),
-    /// The host claims these features but cannot create the guest: the record lacks it.
+    /// The host claims the features but cannot create the guest, which the record then lacks.
     GuestFailed(Error),
 }
 
-/// Records a host: a guest for each set of features that the host claims, with progress `on_event`.
+/// Records a guest for each set of features that the host claims. Reports progress to `on_event`.
 ///
 /// # Errors
-/// If a guest without features cannot be created and read.
+/// Returns an error if a guest without features cannot be created and read.
 pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<HostRecord, Error> {
     let capabilities = host.capabilities();
     let all_features = sets::all_features(&capabilities);
@@ -64,10 +64,11 @@ pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<H
 
 /// Returns this host as the destination of a VM with `vcpus` vCPUs and these features.
 ///
-/// It is for a load by cpreg, with the values of each fresh vCPU, and the result of trials.
+/// The destination has cpreg as its loader, the values of each fresh vCPU, and the results of
+/// trials.
 ///
 /// # Errors
-/// If such a VM cannot be created or read.
+/// Returns an error if such a VM cannot be created or read.
 pub fn probe_destination(
     host: &impl Host,
     features: Features,

@@ -8,9 +8,9 @@ fn has_all(capabilities: &Capabilities, names: &[&str]) -> bool {
     names.all(|name| capabilities.get(*name).is_some_and(|value| *value > 0))
 }
 
-/// Returns those of PMU, SVE and pointer authentication that the host supports.
+/// Returns the features among PMU, SVE and pointer authentication that the host supports.
 ///
-/// A VMM gives these features to a guest for which none is switched off.
+/// A VMM gives a guest these features by default.
 pub(super) fn all_features(capabilities: &Capabilities) -> Features {
     single_features(capabilities).fold(Features::NONE, |all, feature| all | feature)
 }

@@ -1,14 +1,14 @@
-//! Trial writes: each value is written and read back, then the original value is written back.
+//! Trial writes. A trial writes a value, reads the register back, and restores the original value.
 //!
-//! Each value is tried once, in this order, and never the current value:
+//! Values are tried in this order, each once and never the current value:
 //! - 0; all ones; the value with bit 0 changed; the value minus 1 in its lowest nonzero digit. For
 //!   all registers but core registers, counters, and those of more than 64 bits, with
 //!   [`TrialScope::AllRegisters`].
 //! - every PSCI version, for PSCI_VERSION
 //! - every single bit, for firmware bitmaps
 //!
-//! The first row shows masked bits, refusals, and if lower values are accepted. The others show all
-//! accepted values.
+//! The values of the first item show masked bits, refusals, and if the register accepts lower
+//! values. The values of the other items show all accepted values.
 
 use cpreg::destination::kernel::{PSCI_VERSIONS, RegisterKind};
 use cpreg::register::{RegisterClass, RegisterId, Value};
@@ -26,7 +26,7 @@ pub(super) enum TrialScope {
     FirmwareOnly,
 }
 
-/// Tries values on one register of a vCPU; returns none if it cannot be read.
+/// Tries values on one register of a vCPU. Returns no trials if the register cannot be read.
 pub(super) fn try_register(
     vcpu: &impl Vcpu,
     id: RegisterId,
@@ -74,7 +74,8 @@ fn try_value(vcpu: &impl Vcpu, id: RegisterId, original: u64, value: u64) -> Wri
         (Ok(()), Ok(read)) => (0, read.as_u64().unwrap_or(0)),
         (Ok(()), Err(errno)) => (errno.0, 0),
     };
-    // If this fails, later trials start from the current value; the vCPU is thrown away.
+    // A failure is harmless: later trials start from the current value, and the vCPU is thrown
+    // away.
     let _ = value::write(vcpu, id, &Value::U64(original));
     WriteTrial {
         value,

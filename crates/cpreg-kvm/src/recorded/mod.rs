@@ -1,5 +1,5 @@
-//! [`RecordedHost`]: a fake host that behaves as its record, on any machine. For tests of cpreg and
-//! of VMMs.
+//! [`RecordedHost`]: a fake host that behaves as its record, for tests of cpreg and of VMMs on any
+//! machine.
 //!
 //! | file | content |
 //! |---|---|
@@ -9,29 +9,32 @@
 //! | `vcpu.rs` | the operations of a vCPU |
 //!
 //! Behaviour from the record, and assumptions where the record has no information:
-//! - Registers: those that the record lists for the features, ascending by id; others return
-//!   `ENOENT`.
+//! - Registers: those that the record lists for the features, ascending by id. A call with any
+//!   other register returns `ENOENT`.
 //! - Values of fresh vCPUs: as recorded, with KVM's reset poison as recorded. If a value differs by
-//!   vCPU, the other vCPUs add their number to it; MPIDR_EL1 is as KVM numbers vCPUs.
+//!   vCPU, the other vCPUs add their number to the first vCPU's value. MPIDR_EL1 has the affinity
+//!   that KVM assigns.
 //! - A value that was tried: the recorded errno and the value read back.
-//! - Any other value: as [`cpreg::destination::accept`] predicts for this host; `EINVAL` if it is
-//!   unknown.
+//! - Any other value: as [`cpreg::destination::accept`] predicts for this host, and `EINVAL` if the
+//!   prediction is unknown.
 //! - Bits that a write cannot change: from the trials of 0 and of all ones, for this set of
 //!   features or another one of the host. Without trials all bits can change.
 //! - PMCR_EL0.N, if some bits of PMCR_EL0 are fixed: one value per VM, at most that at reset,
-//!   constant after the first run; it limits the counters.
-//! - Setting and clearing registers of the PMU: one state. By the trials a write either replaces
-//!   the state, or sets and clears bits in it; without trials it replaces it.
-//! - PSTATE: only modes that the guest has. In a mode of AArch32 general registers are narrowed to
-//!   32 bits, before 5.11 only those of the mode.
+//!   constant after the first run. N limits the counters.
+//! - Setting and clearing registers of the PMU: one state. Trials show if a write replaces the
+//!   state, or sets and clears bits in the state. Without trials a write replaces the state.
+//! - PSTATE: only modes that the guest has. In a mode of AArch32, a write narrows general registers
+//!   to 32 bits. Kernels before 5.11 narrow only the registers of the mode.
 //! - Event counters of the PMU: 32 bits are visible if the VM lacks FEAT_PMUv3p5.
-//! - Workarounds: read as at reset whatever was written. That of Spectre v4 reads as not required
-//!   if the VM lacks SSBS.
+//! - Workarounds: a read returns the value at reset, whatever was written. The workaround of
+//!   Spectre v4 reads as not required if the VM lacks SSBS.
 //! - Control registers of timers: ISTATUS follows the counter if it was set at reset.
 //! - VM-wide registers: shared by the vCPUs, constant after the first run (`EBUSY`).
-//! - Registers hidden by ID registers: hidden by those of the VM, if the host does so.
-//! - SVE: `EPERM` before it is finalized, and for its vector lengths afterwards.
-//! - Counters: run one tick with each read, from 0.
+//! - Registers hidden by ID registers: hidden by the VM's ID registers, if the host's kernel
+//!   consults them.
+//! - SVE: `EPERM` for its registers until SVE is finalized, and for writes of its vector lengths
+//!   afterwards.
+//! - Counters: each read advances time by one tick, from 0.
 //!
 //! The fake runs no guest: [`RecordedVm::mark_run`] marks a VM as having run.
 
@@ -105,8 +108,8 @@ impl Host for RecordedHost {
         self.record.capabilities.clone()
     }
 
-    /// Fails at `KVM_ARM_VCPU_INIT` for features that are not in the record, as a host without
-    /// them.
+    /// Fails at `KVM_ARM_VCPU_INIT` for features that are not in the record, like a host without
+    /// these features.
     fn create_vm(&self, features: Features, vcpus: usize) -> Result<RecordedVm, Error> {
         let create_error = |step| ErrorKind::Create {
             step,

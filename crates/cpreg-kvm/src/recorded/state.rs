@@ -11,9 +11,9 @@ use crate::errno::Errno;
 /// Write that fails although the record has no such failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Every write of this register.
+    /// Failure of every write of this register, with this errno.
     Register(RegisterId, Errno),
-    /// The write with this number in a VM, from 0.
+    /// Failure of the write with this number in a VM, from 0, with this errno.
     Write(usize, Errno),
 }
 
@@ -22,11 +22,11 @@ pub enum Fault {
 pub struct Calls {
     /// Number of register reads.
     pub reads: usize,
-    /// vCPU and register of each write, in order; with failed writes.
+    /// Number of the vCPU and register of each write, in order. Failed writes are included.
     pub writes: Vec<(usize, RegisterId)>,
     /// Number of register lists.
     pub lists: usize,
-    /// Number of calls to finalize SVE, with failed ones.
+    /// Number of calls to finalize SVE. Failed calls are included.
     pub finalize_calls: usize,
 }
 
@@ -80,7 +80,8 @@ impl VmState {
     }
 }
 
-/// Locks the state. A panic elsewhere leaves it consistent, because each change is one assignment.
+/// Locks the state. A panic of another holder leaves the state consistent, because each change is
+/// one assignment.
 pub(super) fn lock(state: &Mutex<VmState>) -> MutexGuard<'_, VmState> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }

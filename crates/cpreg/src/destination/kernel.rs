@@ -342,8 +342,8 @@ pub const CTR_IDC: u64 = 1 << 28;
 
 /// Returns `true` if CLIDR_EL1 shows that instruction fetches need no cleaning of data caches.
 ///
-/// This is so if LoC (the level of coherence) is 0, or both LoUU and LoUIS (the levels of
-/// unification) are 0.
+/// CLIDR_EL1 shows this by a level of coherence (LoC) of 0, or by two levels of unification (LoUU
+/// and LoUIS) of 0.
 pub const fn clidr_implies_idc(clidr: u64) -> bool {
     const LEVELS_OF_UNIFICATION: u64 = 0b111 << 27 | 0b111 << 21;
     const LEVEL_OF_COHERENCE: u64 = 0b111 << 24;

@@ -87,8 +87,8 @@ pub struct IncomingVcpu<'a> {
 
 /// Simulates the load of the unchanged VM by the loader.
 ///
-/// Returns an unknown result for a loader that is not plausible. The same holds for a loader that
-/// executes plans, whose behaviour the plan determines.
+/// Returns an unknown result for a loader that is not plausible, and for a loader that executes
+/// plans. The plan determines the behaviour of the latter.
 pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> SimulatedLoad {
     let lists: Vec<Vec<_>> = vm
         .vcpus

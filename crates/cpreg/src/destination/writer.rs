@@ -3,7 +3,7 @@
 //! | evidence | versions |
 //! |---|---|
 //! | the machine type `virt-10.0` | 10.0 or later |
-//! | a subsection of `cpu` | the first version with the subsection, or later ([`super::extension`]) |
+//! | a `cpu` subsection | the first version with the subsection, or later ([`super::extension`]) |
 //! | `env.features` | 5.2 or earlier |
 //!
 //! A distribution may have backported a subsection to an earlier version. Reports show the range as

@@ -1,8 +1,8 @@
 //! [`Plan::new`], and each [`Adjustment`]: a change of value that would let a refused plan load.
 //!
-//! Only the user accepts adjustments. The plan is made, adjusted by the accepted ones, and made
-//! again until nothing changes. If it is not ready, it is made once more with all adjustments
-//! accepted, to find those that would help.
+//! Only the user accepts adjustments. [`Plan::new`] decides, applies the accepted adjustments, and
+//! decides again until nothing changes. If the plan is not ready, `Plan::new` decides once more
+//! with all adjustments accepted, to find those that would help.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
@@ -19,12 +19,12 @@ use crate::severity::{self, Severity};
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
 
-/// Maximum number of rounds. A register is adjusted once, and once more for every ID field that
-/// hides another register.
+/// Maximum number of rounds of decisions. One register needs one round, and one more for every ID
+/// field that hides another register.
 const MAX_ADJUST_ROUNDS: usize = 8;
 
 impl Plan {
-    /// Makes the plan. Changes nothing else.
+    /// Decides about every register and extension of `vm` at `destination`.
     pub fn new(
         vm: &Vm,
         destination: &Destination,
@@ -94,7 +94,8 @@ fn adjustments(vm: &Vm, targets: &Targets) -> Vec<Adjustment> {
         .collect()
 }
 
-/// Adjusts and decides again until nothing changes; `first` is the plan without adjustments.
+/// Adjusts and decides again until nothing changes. `first` holds the decisions without
+/// adjustments.
 fn adjust_until_stable(
     input: PlanInput<'_>,
     first: &[VcpuPlan],
@@ -153,7 +154,7 @@ fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
         .collect()
 }
 
-/// Returns the changes of value that would unblock the load, as far as values block it.
+/// Returns the changes of value that would unblock the registers whose values block the load.
 fn propose(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, RegisterId), Proposal> {
     let mut proposals = BTreeMap::new();
     for (number, plan) in vcpus.iter().enumerate() {
@@ -184,7 +185,8 @@ fn propose(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, Registe
                 _ => None,
             };
             if let Some((register, to)) = proposal {
-                // If the nearest value is the VM's own, the user's value is what is not accepted.
+                // If the nearest value is the VM's own, the destination refuses only the user's
+                // value.
                 let from = vcpu.registers.get_u64(register);
                 let Some(from) = from.filter(|from| *from != to) else {
                     continue;
@@ -192,7 +194,7 @@ fn propose(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, Registe
                 let best = proposals
                     .entry((number, register))
                     .or_insert(Proposal { from, to });
-                // The proposal that changes the most bits satisfies all decisions.
+                // Of several proposals, the one that changes the most bits satisfies all decisions.
                 if (best.to ^ from).count_ones() < (to ^ from).count_ones() {
                     best.to = to;
                 }
@@ -208,8 +210,8 @@ struct Proposal {
     to: u64,
 }
 
-/// Returns the VM's ID register with one field set to the destination's value, so that the field no
-/// longer hides a register that the destination lists.
+/// Returns the VM's ID register with the field of the gate set to the destination's value. The
+/// field then no longer hides a register that the destination lists.
 fn restore_field(
     destination_vcpu: &DestinationVcpu,
     id_register: RegisterId,

@@ -17,7 +17,7 @@ impl Reason {
 }
 
 impl Decision {
-    /// Returns the remedy: that of the tolerance, or the general one for the reason.
+    /// Returns the remedy of the tolerance, or the general remedy for the reason.
     ///
     /// A decision that does not block the load has a remedy only if its tolerance has one.
     pub fn remedy(&self, tolerances: &Tolerances) -> Option<Remedy> {
@@ -62,7 +62,8 @@ impl fmt::Display for ReasonDisplay<'_> {
                 let Some(entry) = self.tolerances.entries().get(*entry) else {
                     return f.write_str("a tolerance");
                 };
-                // An entry that refuses has no condition; its reason is the reason for refusing.
+                // The reason of an entry that refuses is the reason for the refusal. Such an entry
+                // has no condition.
                 if matches!(self.reason, Reason::Tolerated(_)) || entry.handling == Handling::Refuse
                 {
                     f.write_str(&entry.reason)

@@ -1,4 +1,5 @@
-//! [`Check`]: the plan, each loader's predicted behaviour without it, and the resulting verdict.
+//! [`Check`]: the plan, each loader's predicted behaviour without the plan, and the resulting
+//! verdict.
 
 use alloc::vec::Vec;
 
@@ -11,9 +12,9 @@ use crate::vm::Vm;
 /// Verdict on whether a VM loads at a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// The VM loads as it is; with a loader that carries plans out, by this plan.
+    /// The VM loads unchanged or, with a loader that executes plans, by this plan.
     Loads,
-    /// The VM loads after it is converted.
+    /// The VM loads after a conversion by this plan.
     Converts,
     /// The VM loads only with a decision by the user, or not at all.
     Refused,
@@ -33,12 +34,12 @@ impl Verdict {
     }
 }
 
-/// Prediction of one loader's behaviour with the VM as it is.
+/// Prediction of one loader's behaviour with the unchanged VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderPrediction {
     /// Loader that the prediction is about.
     pub loader: Loader,
-    /// `true` if it is known to be the destination's loader.
+    /// `true` if `loader` is known to be the destination's loader.
     pub is_destination_loader: bool,
     /// Predicted load.
     pub load: SimulatedLoad,
@@ -51,15 +52,15 @@ pub struct Check {
     pub verdict: Verdict,
     /// Decisions that lead to the verdict.
     pub plan: Plan,
-    /// Predictions for each loader without a plan; empty if the destination's loader carries plans
-    /// out.
+    /// Predictions for each loader without a plan. Empty if the destination's loader executes
+    /// plans.
     pub loaders: Vec<LoaderPrediction>,
 }
 
 impl Check {
     /// Makes the plan and simulates every modelled loader.
     ///
-    /// Shapes are not compared. Compare them first with
+    /// The check does not compare shapes. The caller compares them first with
     /// [`crate::shape::MachineShape::differences`]. A VM without vCPUs loads anywhere.
     pub fn new(
         vm: &Vm,
@@ -127,13 +128,14 @@ fn verdict(
     if loads_converted(vm, destination, plan, loaders) {
         Verdict::Converts
     } else {
-        // The plan is ready but the loader's model does not load its result: one of the two models
-        // is wrong.
+        // The plan is ready, but the simulated loader does not load the converted VM. One of the
+        // two models is wrong.
         Verdict::Unknown
     }
 }
 
-/// Returns the predictions for the destination's loader, or for all that it may be.
+/// Returns the prediction for the destination's loader or, if that is unknown, for all plausible
+/// loaders.
 fn relevant_loaders<'l>(
     destination: &Destination,
     loaders: &'l [LoaderPrediction],
@@ -144,7 +146,7 @@ fn relevant_loaders<'l>(
         .filter(move |prediction| !is_known || prediction.is_destination_loader)
 }
 
-/// Returns `true` if every relevant loader loads the VM as the plan writes it.
+/// Returns `true` if every relevant loader loads the converted VM.
 fn loads_converted(
     vm: &Vm,
     destination: &Destination,
@@ -158,13 +160,13 @@ fn loads_converted(
 }
 
 impl Check {
-    /// Returns `true` if the VM also loads as the plan writes it.
+    /// Returns `true` if the converted VM also loads.
     pub(super) fn loads_converted(&self, vm: &Vm, destination: &Destination) -> bool {
         loads_converted(vm, destination, &self.plan, &self.loaders)
     }
 }
 
-/// Returns `true` if the VM loads as it is and the loader loses only registers that the plan
+/// Returns `true` if the unchanged VM loads and the loader loses only registers that the plan
 /// ignores.
 fn loads_unchanged(plan: &Plan, load: &SimulatedLoad) -> bool {
     load.loads == Some(true)
@@ -178,8 +180,8 @@ fn loads_unchanged(plan: &Plan, load: &SimulatedLoad) -> bool {
 }
 
 impl Plan {
-    /// Returns `true` if the plan loads a value that is neither the VM's nor left by the loader
-    /// itself.
+    /// Returns `true` if the plan loads a value that differs from the VM's, and that the loader
+    /// would not choose itself.
     pub fn changes_values(&self) -> bool {
         self.vcpus.iter().any(|vcpu| {
             let registers = vcpu

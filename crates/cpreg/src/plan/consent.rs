@@ -9,16 +9,18 @@ use crate::severity::Severity;
 /// Decisions that the user made in advance.
 #[derive(Clone, Debug, Default)]
 pub struct Consents {
-    /// Registers to ignore if only the input has them or their value is not accepted.
+    /// Registers to ignore if only the input has the register or the destination does not accept
+    /// its value.
     pub ignore: Vec<IgnoreConsent>,
     /// Registers to leave out of the converted VM.
     pub drop_registers: Vec<RegisterId>,
     /// Values to change before any decision, and values for registers that only the destination
     /// has.
     pub set: Vec<SetConsent>,
-    /// Registers whose adjustment is accepted.
+    /// Registers whose adjustment the user accepts, whatever its severity is.
     pub accept: Vec<RegisterId>,
-    /// Maximum severity of adjustments that are accepted without a name.
+    /// Maximum severity of adjustments that the user accepts without a register in
+    /// [`Self::accept`]; `None` for none.
     pub accept_up_to: Option<Severity>,
     /// Extensions to leave out, by name.
     pub drop_extensions: Vec<String>,
@@ -29,7 +31,8 @@ pub struct Consents {
 pub struct IgnoreConsent {
     /// Register to ignore.
     pub register: RegisterId,
-    /// Value and mask: the register is ignored only if it holds the value under the mask.
+    /// Value and mask, in this order. The plan ignores the register only if it holds the value
+    /// under the mask. `None` ignores any value.
     pub condition: Option<(u64, u64)>,
 }
 
@@ -45,7 +48,7 @@ pub struct SetConsent {
 }
 
 impl SetConsent {
-    /// Returns the value with these bits changed.
+    /// Returns `value` with the bits of the mask set to the consent's value.
     pub const fn apply(&self, value: u64) -> u64 {
         value & !self.mask | self.value & self.mask
     }

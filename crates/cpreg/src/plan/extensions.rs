@@ -68,7 +68,7 @@ fn decide_incoming(
 
 type ExtensionRuling = (ExtensionAction, Confidence, Reason);
 
-/// Decides about QEMU's feature bits, which have a meaning only for the QEMU that wrote them.
+/// Decides about QEMU's feature bits, whose meaning depends on the version of QEMU that wrote them.
 fn decide_features(
     extension: &Extension,
     destination_extension: Option<&Extension>,

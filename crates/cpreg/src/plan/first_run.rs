@@ -1,11 +1,11 @@
-//! Features that KVM silently removes when the guest first runs, after it accepted every write.
+//! Features that KVM silently removes when the guest first runs, although KVM accepted every write.
 //!
-//! Linux 7.3 removes ID_AA64MMFR3_EL1.S1PIE, and with it PIR_EL1 and PIRE0_EL1, from a guest
-//! without ID_AA64ISAR2_EL1.ATS1A.
+//! Linux 7.3 removes ID_AA64MMFR3_EL1.S1PIE from a guest without ID_AA64ISAR2_EL1.ATS1A. The guest
+//! then loses PIR_EL1 and PIRE0_EL1.
 //!
-//! This was observed on 7.3.4 and not on 7.2.12, on an emulated CPU (docs/kvm-matrix.md). With
-//! ATS1A set in the loaded state the guest keeps S1PIE. KVM lists ATS1A to guests since 7.2, so
-//! guests of older kernels do not have it.
+//! The removal was observed on 7.3.4 and not on 7.2.12, on an emulated CPU (docs/kvm-matrix.md).
+//! With ATS1A set in the loaded state the guest keeps S1PIE. KVM shows guests ATS1A since 7.2, so
+//! guests of older kernels lack ATS1A.
 
 use alloc::borrow::Cow;
 
@@ -20,7 +20,7 @@ const S1PIE: u8 = 8;
 /// Lowest bit of ID_AA64ISAR2_EL1.ATS1A.
 const ATS1A: u8 = 60;
 
-/// Returns the feature that the guest on one vCPU would lose.
+/// Returns the change by which the guest on one vCPU would lose S1PIE, if it would.
 pub(super) fn lost_feature(
     destination: &Destination,
     number: usize,
@@ -68,7 +68,7 @@ fn is_linux_7_3(destination_vcpu: &DestinationVcpu) -> Option<bool> {
     }
 }
 
-/// Returns the value of a register of at most 64 bits after the plan is carried out, if known.
+/// Returns the value of a register of at most 64 bits after the load, if known.
 fn planned_value(plan: &VcpuPlan, id: RegisterId) -> Option<u64> {
     let decisions = &plan.decisions;
     let index = decisions

@@ -1,9 +1,10 @@
-//! [`IncrementalPlan`]: a check of a VM whose vCPUs arrive one after the other, so that little work
-//! is left after the last one.
+//! [`IncrementalPlan`]: a check of a VM whose vCPUs arrive one after the other. Most of the work is
+//! done before the last vCPU arrives.
 //!
-//! It decides less than [`Check`] and never contradicts it. Each vCPU is checked alone, and so are
-//! the registers that must agree between vCPUs. If a vCPU alone is not enough to decide, only the
-//! check of the whole VM decides. Every VM that passes here passes [`Check`] with the same result.
+//! An incremental plan decides less than [`Check`] and never contradicts the result of [`Check`].
+//! It checks each vCPU alone, and the registers that must agree between vCPUs. If a vCPU alone is
+//! not enough to decide, only [`Check`] of the whole VM decides. Every VM that passes here passes
+//! [`Check`] with the same result.
 
 use alloc::vec;
 use alloc::vec::Vec;
@@ -19,11 +20,12 @@ use crate::vm::{Extension, Vcpu, Vm};
 pub struct IncrementalPlan<'a> {
     tolerances: &'a Tolerances,
     consents: &'a Consents,
-    /// Destination with one vCPU, the one for the newest incoming vCPU.
+    /// Destination with one vCPU, which is that for the newest incoming vCPU.
     destination: Destination,
-    /// Destination vCPUs for the next incoming ones; the last one serves all further ones.
+    /// Destination vCPUs for the next incoming vCPUs. The last element serves all further incoming
+    /// vCPUs.
     remaining_vcpus: alloc::vec::IntoIter<DestinationVcpu>,
-    /// First incoming vCPU, with which the others must agree.
+    /// First incoming vCPU. The VM-wide registers of later vCPUs must agree with it.
     first_vcpu: Option<Vcpu>,
     received_count: usize,
     /// `true` once a vCPU alone was not enough to decide.
@@ -71,7 +73,7 @@ impl<'a> IncrementalPlan<'a> {
         }
     }
 
-    /// Checks the next vCPU and returns it as it would be loaded.
+    /// Checks the next vCPU and returns the vCPU with the values that the plan loads.
     ///
     /// Returns `None` if only the check of the whole VM can decide.
     pub fn add(&mut self, vcpu: &Vcpu) -> Option<Vcpu> {

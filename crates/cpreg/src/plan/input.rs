@@ -1,4 +1,4 @@
-//! [`PlanInput`]: inputs of every decision.
+//! [`PlanInput`]: inputs that all decisions share.
 
 use alloc::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::register::RegisterId;
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
 
-/// Values that registers are adjusted to, by vCPU number and register.
+/// New values of adjusted registers, by vCPU number and register.
 pub(super) type Targets = BTreeMap<(usize, RegisterId), u64>;
 
-/// Inputs of every decision.
+/// Inputs that all decisions share.
 #[derive(Clone, Copy)]
 pub(super) struct PlanInput<'a> {
     pub(super) vm: &'a Vm,

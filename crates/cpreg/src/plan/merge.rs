@@ -1,10 +1,10 @@
 //! The decision about each register.
 //!
-//! Both lists are walked once. The decision about a register depends on the register and on the
-//! planned values of the other registers of its vCPU.
+//! [`decide_registers`] walks the lists of the VM and the destination once. A decision depends on
+//! the register and on the planned values of the other registers of its vCPU.
 //!
-//! Extensions are in [`super::extensions`], changes of value that make a plan load in
-//! [`super::adjust`].
+//! [`super::extensions`] decides about extensions. [`super::adjust`] finds changes of value that
+//! make a plan load.
 
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
@@ -23,10 +23,10 @@ use crate::vm::{Registers, Vcpu};
 
 /// Returns the VM-wide registers on which the vCPUs disagree.
 ///
-/// vCPUs disagree if they hold different values, or if only some of them have the register: a
-/// loader writes its own value for a vCPU that lacks it.
+/// vCPUs disagree if they hold different values, or if only some of them have the register. A
+/// loader writes its own value for a vCPU without the register.
 pub(super) fn disagreements(input: PlanInput<'_>) -> BTreeSet<RegisterId> {
-    // An emulator keeps these registers per CPU, and its CPUs may be of several models.
+    // TCG keeps these registers per CPU, and a machine may have CPUs of several models.
     if input.destination.accelerator == Some(Accelerator::Tcg) {
         return BTreeSet::new();
     }
@@ -59,7 +59,7 @@ pub(super) fn disagreements(input: PlanInput<'_>) -> BTreeSet<RegisterId> {
         .into_iter()
         .filter(|(_, (_, holders, agree))| !agree || *holders != vcpus);
     let mut disagreed: BTreeSet<_> = disagreed.map(|(id, _)| id).collect();
-    // Only PMCR_EL0.N is VM-wide, and only on newer kernels, where the last write wins.
+    // In PMCR_EL0, which is per vCPU, N is VM-wide on newer kernels. The last write of N wins.
     let first_destination_vcpu = input.destination.vcpu(0);
     let keeps_pmcr_per_vcpu =
         first_destination_vcpu.and_then(kernel::keeps_all_of_pmcr) == Some(true);
@@ -87,7 +87,8 @@ pub(super) fn has_same_vm_registers(one: &Vcpu, other: &Vcpu) -> bool {
     counters(one) == counters(other) && shared(one).eq(shared(other))
 }
 
-/// Returns one vCPU's registers with the values that the user set and accepted.
+/// Returns one vCPU's registers with the values that the user set, and with the accepted
+/// adjustments.
 pub(super) fn planned_registers(input: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Registers {
     let mut planned = vcpu.registers.clone();
     for set in &input.consents.set {
@@ -313,7 +314,7 @@ impl RegisterPlanner<'_> {
 
     /// Keeps the destination's reset value.
     ///
-    /// It must be written explicitly if the loader would write another value.
+    /// Writes the value explicitly if the loader would write another value.
     fn keep_at_reset(&self, register: &DestinationRegister) -> Ruling {
         let destination = self.input.destination;
         if destination.accelerator == Some(Accelerator::Kvm) {
@@ -339,7 +340,7 @@ impl RegisterPlanner<'_> {
             ValueOrigin::Reset | ValueOrigin::EmulatedHost => {
                 Some(destination.value_origin.max_confidence())
             }
-            // No guest can change a register that its kind makes constant.
+            // A guest cannot change a register of a constant kind.
             ValueOrigin::Guest => constant.then_some(Confidence::Inferred),
         };
         match (&register.value, confidence) {
@@ -352,9 +353,9 @@ impl RegisterPlanner<'_> {
         }
     }
 
-    /// Returns the VM's value of the same state under its other name.
+    /// Returns the other register that holds the same state, with its planned value.
     ///
-    /// An emulator lists the AArch32 and the AArch64 name of one state; the last write wins.
+    /// TCG lists the AArch32 and the AArch64 name of one state, and the last write wins.
     fn other_view(&self, id: RegisterId) -> Option<(RegisterId, u64)> {
         let is_whole_view = |view: RegisterId| {
             view.counterpart()
@@ -394,7 +395,7 @@ impl RegisterPlanner<'_> {
                 (Action::Set(value.clone()), confidence, reason)
             }
             Some(false) => match self.decide_value_not_taken(register, confidence) {
-                // The tolerances are about values that VMs hold, not about a user's value.
+                // Tolerances apply to values that VMs hold, and not to a user's value.
                 (Action::Refuse, confidence, Reason::ValueNotTaken | Reason::NotTolerated(_))
                     if value != source && self.is_user_set(id) =>
                 {

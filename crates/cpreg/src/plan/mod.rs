@@ -1,16 +1,16 @@
 //! [`Plan`]: one decision for every register and extension of a VM.
 //!
-//! A plan is made from the VM, the destination, the tolerances and the user's consents, before
-//! anything is changed. It is all or nothing.
+//! [`Plan::new`] makes a plan from the VM, the destination, the tolerances and the user's consents,
+//! and changes nothing. A loader executes a plan as a whole or not at all.
 //!
 //! | file | contents |
 //! |---|---|
 //! | `mod.rs` | the plan as data, and its outcome |
 //! | `reason.rs` | reasons of decisions |
-//! | `input.rs` | inputs of every decision |
+//! | `input.rs` | inputs that all decisions share |
 //! | `merge.rs` | the decision about each register |
 //! | `extensions.rs` | the decision about each extension |
-//! | `adjust.rs` | making a plan, and changes of value that would let a refused plan load |
+//! | `adjust.rs` | construction of a plan, and value changes that would let a refused plan load |
 //! | `visible.rs` | changes that the guest could notice |
 //! | `order.rs` | the order of writes |
 //! | `first_run.rs` | features that KVM removes when the guest first runs |
@@ -64,7 +64,8 @@ pub struct Plan {
     pub visible_changes: Vec<VisibleChange>,
     /// Adjustments that the user accepted and the plan needs.
     pub accepted_adjustments: Vec<Adjustment>,
-    /// Further adjustments that the plan would need; empty if it needs none or none would help.
+    /// Further adjustments that would let the plan load. Empty if the plan needs none, or if no
+    /// adjustment would help.
     pub proposed_adjustments: Vec<Adjustment>,
     /// Outcome of the plan with all of [`Self::proposed_adjustments`].
     pub outcome_with_proposed: PlanOutcome,
@@ -73,20 +74,20 @@ pub struct Plan {
 /// Outcome of a plan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PlanOutcome {
-    /// The plan can be carried out.
+    /// A loader can execute the plan.
     Ready,
     /// A register or extension blocks the load.
     Refused,
-    /// Nothing is known to block the load, but a decision lacks information.
+    /// No register or extension is known to block the load, but a decision lacks information.
     Unknown,
 }
 
 /// Decisions about one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VcpuPlan {
-    /// One decision for each register of either side, ascending by id.
+    /// One decision for each register of the VM or the destination, ascending by id.
     pub decisions: Vec<Decision>,
-    /// One decision for each extension of either side.
+    /// One decision for each extension of the VM or the destination, ascending by name.
     pub extensions: Vec<ExtensionDecision>,
 }
 
@@ -99,11 +100,12 @@ pub struct Decision {
     pub source: Option<Value>,
     /// `true` if the destination lists the register.
     pub is_listed: bool,
-    /// The destination's recorded value, if it lists the register and the value is known.
+    /// The destination's recorded value, if the destination lists the register and the value is
+    /// known.
     pub destination: Option<Value>,
     /// Action for the register.
     pub action: Action,
-    /// Confidence in the premises.
+    /// Confidence in the premises of the decision.
     pub confidence: Confidence,
     /// Reason of the decision.
     pub reason: Reason,
@@ -113,19 +115,19 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum Action {
-    /// The VM's value is loaded.
+    /// Load the VM's value.
     Copy,
-    /// The VM's value is left out.
+    /// Leave out the VM's value.
     Ignore,
-    /// The destination's reset value stays.
+    /// Leave the destination's register at its reset value, without a write.
     KeepAtReset,
-    /// The destination's reset value is written, where the loader would write another value.
+    /// Write this reset value of the destination, because the loader would write another value.
     WriteReset(Value),
-    /// The contained value is loaded in place of the VM's.
+    /// Load this value in place of the VM's value.
     Set(Value),
-    /// The register blocks the load.
+    /// Refuse the load because of the register.
     Refuse,
-    /// There is not enough information to decide.
+    /// No action, because there is not enough information to decide.
     Undecided,
 }
 
@@ -158,11 +160,11 @@ pub struct ExtensionDecision {
     pub name: Cow<'static, str>,
     /// The VM's content, if the VM has the extension.
     pub source: Option<Content>,
-    /// The destination's recorded content, if it has the extension.
+    /// The destination's recorded content, if the destination has the extension.
     pub destination: Option<Content>,
     /// Action for the extension.
     pub action: ExtensionAction,
-    /// Confidence in the premises.
+    /// Confidence in the premises of the decision.
     pub confidence: Confidence,
     /// Reason of the decision.
     pub reason: Reason,
@@ -172,17 +174,17 @@ pub struct ExtensionDecision {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]
 pub enum ExtensionAction {
-    /// The VM's extension is loaded as it is.
+    /// Load the VM's extension unchanged.
     Copy,
-    /// The VM's extension is left out.
+    /// Leave out the VM's extension.
     Ignore,
-    /// The destination's extension stays.
+    /// Leave the destination's extension at its reset content.
     KeepAtReset,
-    /// The contained content is loaded in place of the VM's.
+    /// Load this content in place of the VM's content.
     Set(Content),
-    /// The extension blocks the load.
+    /// Refuse the load because of the extension.
     Refuse,
-    /// There is not enough information to decide.
+    /// No action, because there is not enough information to decide.
     Undecided,
 }
 
@@ -232,9 +234,11 @@ pub struct VisibleChange {
     pub register: Option<RegisterId>,
     /// Field within the register, or the extension's name.
     pub field: Option<Cow<'static, str>>,
-    /// Old value of the field if there is one, else of the register.
+    /// Old value, of the field if `field` names one, otherwise of the register. `None` if not
+    /// known.
     pub from: Option<u64>,
-    /// New value of the field if there is one, else of the register.
+    /// New value, of the field if `field` names one, otherwise of the register. `None` if not
+    /// known.
     pub to: Option<u64>,
     /// Severity of the change.
     pub severity: Severity,
@@ -262,7 +266,7 @@ impl Plan {
             .unwrap_or(Confidence::Proven)
     }
 
-    /// Returns the VM as it would be loaded.
+    /// Returns the VM with the values that a loader of this plan would load.
     ///
     /// The result is meaningful for a plan that is [`PlanOutcome::Ready`]. Refused and undecided
     /// registers keep the VM's values.
@@ -273,14 +277,16 @@ impl Plan {
         }
     }
 
-    /// Returns the decisions with the vCPUs that share each, ascending by register.
+    /// Returns each distinct decision with the vCPUs that share the decision, ascending by
+    /// register.
     pub fn decisions(&self) -> Vec<(VcpuSet, &Decision)> {
         group(self.vcpus.iter().map(|vcpu| &vcpu.decisions), |decision| {
             decision.register
         })
     }
 
-    /// Returns the decisions about extensions with the vCPUs that share each, ascending by name.
+    /// Returns each distinct decision about an extension with the vCPUs that share the decision,
+    /// ascending by name.
     pub fn extensions(&self) -> Vec<(VcpuSet, &ExtensionDecision)> {
         group(self.vcpus.iter().map(|vcpu| &vcpu.extensions), |decision| {
             decision.name.clone()
@@ -329,7 +335,7 @@ fn group<'a, T: Ord + 'a, K: Ord>(
 }
 
 impl VcpuPlan {
-    /// Returns the vCPU as it would be loaded; see [`Plan::apply`].
+    /// Returns the vCPU with the values that a loader of this plan would load; see [`Plan::apply`].
     pub fn apply(&self, vcpu: &Vcpu) -> Vcpu {
         let mut registers = Registers::new();
         for decision in &self.decisions {

@@ -1,15 +1,16 @@
 //! The order of writes, for a loader that writes one register after another in any order.
 //!
 //! KVM requires this order:
-//! - Vector lengths come before the vCPU is finalized.
-//! - Registers of the VM, and ID registers, come before the first run and before the registers that
-//!   they hide.
-//! - PMCR_EL0.N comes before the counters that it bounds.
-//! - In a pair of PMU registers, the one that clears comes before the one that sets. Between v6.7
-//!   (a45f41d754e0) and v6.14, writing the former clears bits (observed on 6.12.107).
-//! - Time comes last, since it runs from the moment of the write.
+//! - Writes of vector lengths precede the call that finalizes the vCPU.
+//! - VM-wide registers, which include the ID registers, precede the first run and the registers
+//!   that they hide.
+//! - PMCR_EL0 precedes the counters, whose number its field N bounds.
+//! - In a pair of PMU registers, the register that clears bits precedes the register that sets the
+//!   same bits. From v6.7 (a45f41d754e0) to v6.14, writing the former clears bits (observed on
+//!   6.12.107).
+//! - Counters of time come last, because they run from the moment of the write.
 //!
-//! Loaders with a fixed order (QEMU: ascending) ignore this one.
+//! Loaders with an order of their own ignore this order. QEMU writes ascending by id.
 
 use alloc::vec::Vec;
 
@@ -47,21 +48,22 @@ fn step(id: RegisterId) -> WriteStep {
     }
 }
 
-/// PMU registers that clear bits, each with the one that sets the same bits.
+/// Pairs of PMU registers. The first clears bits, and the second sets the same bits.
 const PMU_CLEAR_SET_PAIRS: [(RegisterId, RegisterId); 3] = [
     (RegisterId::PMCNTENCLR_EL0, RegisterId::PMCNTENSET_EL0),
     (RegisterId::PMINTENCLR_EL1, RegisterId::PMINTENSET_EL1),
     (RegisterId::PMOVSCLR_EL0, RegisterId::PMOVSSET_EL0),
 ];
 
-/// Value that clears all bits of a register whose written ones clear bits.
+/// Value that clears all bits, written to the first register of a pair in [`PMU_CLEAR_SET_PAIRS`].
 static ALL_BITS: Value = Value::U64(u64::MAX);
 
 impl VcpuPlan {
     /// Returns the registers to write with their values, in the order of the writes.
     ///
-    /// A PMU register that clears bits is written with all bits set if the one that sets the same
-    /// bits follows. Writing back the value that it reads would not restore it.
+    /// For a pair of PMU registers, the first write clears all bits, and the second sets the bits
+    /// of the plan. The saved value is useless for the first register, because writing it would
+    /// clear the bits to set.
     pub fn writes(&self) -> Vec<(RegisterId, &Value)> {
         let mut writes = Vec::with_capacity(self.decisions.len());
         writes.extend(self.decisions.iter().filter_map(|decision| {

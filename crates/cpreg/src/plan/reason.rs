@@ -19,22 +19,24 @@ pub enum Reason {
     OnlyInInput,
     /// Only the destination has the register.
     OnlyAtDestination,
-    /// Only the destination has the register; its reset value must be written but is not known.
+    /// Only the destination has the register, and the reset value to write is not known.
     ResetUnknown,
     /// The destination does not accept the value.
     ValueNotTaken,
     /// The destination does not accept the value that the user set.
     SetNotTaken,
-    /// Not known whether the destination accepts the value; the tolerance with this index has a
-    /// remedy.
+    /// Nothing shows whether the destination accepts the value. The tolerance with this index, if
+    /// any, has a remedy.
     ValueUnknown(Option<usize>),
-    /// Another register's value hides it at the destination, so the loader's write would fail.
+    /// An ID register's planned value hides the register at the destination, so the loader's write
+    /// would fail.
     Hidden(&'static FeatureGate),
-    /// Another register's value may hide it at the destination.
+    /// An ID register's planned value may hide the register at the destination.
     PerhapsHidden(&'static FeatureGate),
-    /// The vCPUs disagree on a register that they share.
+    /// The vCPUs have different values of a VM-wide register.
     Disagreement,
-    /// The vCPUs disagree on this field of a per-vCPU register; the field has one value per VM.
+    /// The vCPUs have different values of this field of a per-vCPU register. The VM has one value
+    /// of the field.
     FieldDisagreement(&'static str),
     /// The user ignores the register.
     UserIgnores,
@@ -42,26 +44,28 @@ pub enum Reason {
     UserDrops,
     /// The user sets the register.
     UserSets,
-    /// The user ignores the register only with a value that it does not hold.
+    /// The user ignores the register only with a value that the register does not hold.
     UserCondition,
     /// The user accepted an adjustment.
     UserAccepts,
-    /// The decision is that for the register that shows the same state.
+    /// The contained register shows the same state, and its decision applies.
     SameStateAs(RegisterId),
     /// The loader knows this extension.
     ExtensionKnown,
-    /// The loader does not know this extension, and leaving it out loses nothing.
+    /// The loader does not know this extension, and a load without the extension loses nothing. The
+    /// text says why.
     ExtensionIdle(Cow<'static, str>),
     /// The loader does not know this extension, and it is in use.
     ExtensionInUse(Cow<'static, str>),
-    /// The loader loads this extension from the input, where it must be the destination's own.
+    /// The loader loads this extension from the input, which must hold the destination's own
+    /// content.
     ExtensionFromDestination(Cow<'static, str>),
-    /// Not known what the loader does with this extension.
+    /// Nothing shows the loader's handling of this extension.
     ExtensionUnknown,
 }
 
 impl Reason {
-    /// Returns the index of the tolerance that led to the decision.
+    /// Returns the index of the tolerance that led to the decision, if there is one.
     pub const fn tolerance(&self) -> Option<usize> {
         match self {
             Self::Tolerated(index) | Self::NotTolerated(index) => Some(*index),

@@ -3,10 +3,11 @@
 use alloc::vec::Vec;
 use core::fmt;
 
-/// Set of vCPU numbers, stored as ranges: VMs have hundreds of vCPUs that mostly agree.
+/// Set of vCPU numbers, stored as ranges because VMs can have hundreds of vCPUs that mostly agree.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VcpuSet {
-    /// Inclusive, ascending, neither touching nor overlapping.
+    /// First and last number of each range, both included. Ranges ascend and neither touch nor
+    /// overlap.
     ranges: Vec<(usize, usize)>,
 }
 

@@ -1,6 +1,6 @@
-//! Verification of a finished load: do the guest's registers hold the plan's values?
+//! Verification that the guest's registers hold the plan's values after a load.
 //!
-//! This module contains the comparison and the resulting verdict. The adapters perform the load.
+//! This module compares the values and gives the resulting verdict. Other crates perform the load.
 
 use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
@@ -13,7 +13,7 @@ use crate::register::{RegisterId, Value};
 use crate::tolerance::condition::RESET_POISON;
 use crate::vm::{Content, Vcpu, Vm};
 
-/// Result of a load that was tried.
+/// Result of a trial load.
 #[derive(Clone, Copy, Debug)]
 pub enum LoadResult<'a> {
     /// The loader refused the VM.
@@ -21,7 +21,8 @@ pub enum LoadResult<'a> {
         /// `false` if the trial lacked a part of the VM, so that the refusal proves nothing.
         is_reliable: bool,
     },
-    /// The loader loaded the VM. The value is the loaded state, or `None` if it could not be read.
+    /// The loader loaded the VM. Contains the loaded state, or `None` if the state could not be
+    /// read.
     Loaded(Option<&'a Vm>),
 }
 
@@ -52,8 +53,8 @@ pub enum Deviation {
 impl Plan {
     /// Marks the confidence of every written value as proven.
     ///
-    /// Call this after the destination itself accepted every write of this plan, in its order, and
-    /// reads back the written values. Do not call it for a loader with a fixed order.
+    /// The caller must have seen the destination itself accept every write in the plan's order, and
+    /// read back the written values. A load by a loader with another order proves nothing.
     pub fn mark_proven(&mut self) {
         for decision in self.vcpus.iter_mut().flat_map(|vcpu| &mut vcpu.decisions) {
             let is_written = matches!(
@@ -66,10 +67,11 @@ impl Plan {
         }
     }
 
-    /// Returns the deviations of a loaded VM from the plan, with the vCPUs that share each.
+    /// Returns the deviations of a loaded VM from the plan, each with the vCPUs that share the
+    /// deviation.
     ///
     /// Registers that the plan ignores, and counters of time, may hold any value. An absent vCPU
-    /// deviates in everything.
+    /// deviates in every register and extension.
     pub fn deviations(&self, loaded: &Vm) -> Vec<(VcpuSet, Deviation)> {
         let mut deviations_by_vcpu: BTreeMap<Deviation, VcpuSet> = BTreeMap::new();
         let absent = Vcpu::default();
@@ -110,7 +112,7 @@ impl Decision {
         if RegisterKind::from_id(self.register).scope() == Scope::VmCounter {
             return None;
         }
-        // Only at the destination: it holds the low half of the VM's 64-bit form.
+        // Only the destination lists this form, which holds the low half of the VM's 64-bit form.
         if self.source.is_none() && is_low_half_of_par(self.register) {
             return None;
         }
@@ -132,8 +134,8 @@ impl Decision {
 
 /// Returns `true` if this is AArch32's PAR in its 32-bit form, of either security state.
 ///
-/// QEMU 5.2 and 7.2 list it in addition to the 64-bit form, whose low half it is. Later versions do
-/// not.
+/// QEMU 5.2 and 7.2 list this form in addition to the 64-bit form, and it holds the low half of the
+/// latter. Later versions list only the 64-bit form.
 fn is_low_half_of_par(id: RegisterId) -> bool {
     const PAR: RegisterId = RegisterId::aarch32(15, 0, 7, 4, 0);
     id.raw() | 1 << 29 == PAR.raw()
@@ -191,8 +193,8 @@ impl PmuState {
                 let never_written = (expected ^ RESET_POISON) & self.counter_mask == 0;
                 differ & self.counter_mask == 0 || self.is_off && never_written
             }
-            // IMP and IDCODE of zero refer the guest to MIDR_EL1, which has the same values. 5.10
-            // and 6.1 show the CPU's values, 6.12 and later show zero (recorded).
+            // If IMP and IDCODE are zero, the guest reads the same values from MIDR_EL1. Kernels
+            // 5.10 and 6.1 show the CPU's values, and 6.12 and later show zero (recorded).
             RegisterId::PMCR_EL0 => {
                 actual & PMCR_IDENTITY_MASK == 0 && differ & !PMCR_IDENTITY_MASK == 0
             }
@@ -233,10 +235,11 @@ impl ExtensionDecision {
 }
 
 impl Check {
-    /// Returns the verdict on the VM that was tried, as it is or as the plan writes it.
+    /// Returns the verdict after a trial load of the unchanged or the converted VM.
     ///
-    /// Observation outweighs inference. A VM that its loader refuses is refused, even if the check
-    /// says otherwise. A VM that holds the plan's values loads, even if the check could not decide.
+    /// Observation outweighs inference. If the loader refused the VM, the verdict is
+    /// [`Verdict::Refused`], even if the check says otherwise. A VM that holds the plan's values
+    /// loads, even if the check could not decide.
     pub fn verdict_after(&self, trial: LoadResult<'_>) -> Verdict {
         match trial {
             LoadResult::Failed { is_reliable: true } => Verdict::Refused,

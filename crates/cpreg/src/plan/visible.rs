@@ -44,7 +44,8 @@ pub(super) fn visible_changes(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<V
     changes
 }
 
-/// Registers that identify an emulated CPU but are in no list, so that their changes are not seen.
+/// Registers that identify an emulated CPU. No list contains them, so cpreg cannot see their
+/// changes.
 const UNLISTED_BY_TCG: [RegisterId; 6] = [
     RegisterId::MIDR_EL1,
     RegisterId::ID_PFR1_EL1,
@@ -58,8 +59,8 @@ const CCSIDR_EL1: RegisterId = RegisterId::sysreg(3, 1, 0, 0, 0);
 
 /// Returns changes of registers that an emulator does not list.
 ///
-/// An emulated CPU whose listed ID registers differ may differ in the unlisted ones too, in an
-/// unknown way.
+/// If the listed ID registers of two emulated CPUs differ, the unlisted registers may differ too,
+/// in an unknown way.
 fn unlisted_changes(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
     let has_changed_id_registers = input.destination.accelerator == Some(Accelerator::Tcg)
         && vcpus.iter().any(|vcpu| {
@@ -181,7 +182,7 @@ fn decision_changes(
     }
 }
 
-/// Returns the change by a control register that the source did not save.
+/// Returns the change that a control register causes if the source did not save the register.
 fn unsaved_control_change(id: RegisterId, destination_value: Option<u64>) -> Option<VisibleChange> {
     let description = match RegisterKind::from_id(id) {
         RegisterKind::PsciVersion => {
@@ -201,7 +202,7 @@ fn unsaved_control_change(id: RegisterId, destination_value: Option<u64>) -> Opt
     ))
 }
 
-/// Returns the changes that KVM makes to a value that it accepts.
+/// Returns the changes that KVM makes to an accepted value.
 fn copy_changes(
     vcpu: &Vcpu,
     destination_vcpu: &DestinationVcpu,
@@ -229,7 +230,7 @@ fn copy_changes(
     }
 }
 
-/// Returns the changes that KVM silently makes to a PMCR_EL0 that it accepts.
+/// Returns the changes that KVM silently makes to an accepted value of PMCR_EL0.
 fn pmcr_changes(
     destination_vcpu: &DestinationVcpu,
     source: u64,

@@ -2,8 +2,9 @@
 
 /// Error of reading or writing a document, or of resolving a host's name.
 ///
-/// Its display is one line with the document and, if known, the place in it. Advice is separate:
-/// see [`Error::hint`]. Programs match on [`Error::kind`]; the wording may change with any version.
+/// `Display` prints one line with the kind of document and, if known, the place in the document.
+/// [`Error::hint`] returns advice. Programs should match on [`Error::kind`], because the wording
+/// may change with any version.
 ///
 /// ```
 /// use cpreg_hosts::{ErrorKind, Profile};
@@ -28,7 +29,7 @@ pub struct Error {
 pub enum ErrorKind {
     /// The document is not JSON, or its members have the wrong types.
     Json,
-    /// The document has another schema, such as that of a later version.
+    /// The document has another schema, such as the schema of a later version.
     Schema,
     /// A member of the document has an invalid value.
     Member,
@@ -79,12 +80,13 @@ impl Error {
         self.kind
     }
 
-    /// Returns the place in the document, such as `vcpus[0].registers[3].value` or `line 7`.
+    /// Returns the place in the document, such as `vcpus[0].registers[3].value` or `line 7`, if
+    /// known.
     pub fn path(&self) -> Option<&str> {
         self.path.as_deref()
     }
 
-    /// Returns advice that does not depend on the reading program.
+    /// Returns advice that does not depend on the reading program, if there is any.
     pub const fn hint(&self) -> Option<&'static str> {
         self.hint
     }
@@ -97,7 +99,7 @@ pub(crate) struct DocumentKind {
     pub(crate) name: &'static str,
     /// Schema that is read and written.
     pub(crate) schema: &'static str,
-    /// Advice on a document of another version.
+    /// Advice for the user of a document of another version.
     pub(crate) version_hint: &'static str,
 }
 

@@ -10,7 +10,7 @@
 //! | `linux-6.12.107+deb13-cloud-arm64/neoverse-n1` | the host by its full kernel release |
 //! | `linux-6.1/n1` | a short name, if one host matches |
 //!
-//! A short name has the first numbers of the version and the last part of the CPU's name.
+//! A short name consists of the first numbers of the version and the last words of the CPU's name.
 //! [`crate::record::destination`] derives the destination for a guest.
 
 use std::collections::BTreeMap;
@@ -26,7 +26,7 @@ use crate::record::HostRecord;
 pub use crate::record::PREFIX;
 pub use crate::record::destination::EMULATED_HOST_EVIDENCE;
 
-/// Maximum number of names in an error.
+/// Maximum number of similar names in an error.
 const MAX_SUGGESTIONS: usize = 3;
 /// Maximum number of characters compared per part of a name; recorded names are much shorter.
 const MAX_COMPARED_LEN: usize = 100;
@@ -86,7 +86,7 @@ impl HostIndex {
     /// Returns the host that matches a name, and the features in the name.
     ///
     /// # Errors
-    /// If no host or several match, or the features are invalid.
+    /// Returns an error if no host or several hosts match, or if the features are invalid.
     pub fn resolve(&self, name: &str) -> Result<NamedHost<'_>, Error> {
         let mut parts = name.splitn(3, '/');
         let full_name: Vec<_> = parts.by_ref().take(2).collect();
@@ -115,7 +115,8 @@ impl HostIndex {
         }
     }
 
-    /// Returns the hosts whose full or short names are most similar to this one.
+    /// Returns the full names of up to three hosts whose full or short names are most similar to
+    /// `name`.
     pub fn nearest_names(&self, name: &str) -> Vec<String> {
         let name = name.strip_prefix(PREFIX).unwrap_or(name);
         let (kernel, cpu) = name.split_once('/').unwrap_or((name, ""));
@@ -154,7 +155,8 @@ fn min_distance<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> usi
     distances.min().unwrap_or_default()
 }
 
-/// Returns the hosts that match exactly, or if none does, those that match as a short name.
+/// Returns the hosts that match exactly. If there are none, returns the hosts that match as a short
+/// name.
 fn filter_exact_or_short<'a>(
     hosts: &[IndexedHost<'a>],
     exact: impl Fn(&IndexedHost<'a>) -> bool,
@@ -175,13 +177,14 @@ fn filter_exact_or_short<'a>(
     }
 }
 
-/// Returns `true` for a prefix of whole numbers: `6.12.107` has `6` and `6.12`, not `6.1`.
+/// Returns `true` if `short` is a prefix of whole numbers: `6` and `6.12` of `6.12.107`, but not
+/// `6.1`.
 fn is_version_prefix(version: &str, short: &str) -> bool {
     let rest = version.strip_prefix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// Returns `true` for a suffix of whole words: `neoverse-n1` has `n1`, not `1`.
+/// Returns `true` if `short` is a suffix of whole words: `n1` of `neoverse-n1`, but not `1`.
 fn is_cpu_suffix(cpu: &str, short: &str) -> bool {
     let rest = cpu.strip_suffix(short);
     !short.is_empty() && rest.is_some_and(|rest| rest.ends_with('-'))
@@ -203,7 +206,7 @@ impl<'a> IndexedHost<'a> {
         &self.entry.identity.cpu
     }
 
-    /// Returns the mode of KVM; empty if it is the usual one.
+    /// Returns the mode of KVM, such as `nested`, or an empty text for the usual mode.
     pub fn mode(&self) -> &'a str {
         &self.entry.identity.mode
     }
@@ -251,7 +254,7 @@ impl<'a> IndexedHost<'a> {
     /// See [`HostRecord::destination`].
     ///
     /// # Errors
-    /// If the recordings do not cover these features.
+    /// Returns an error if the recordings do not cover these features.
     pub fn destination(&self, features: Features, program: Program) -> Result<Destination, Error> {
         self.record().destination(features, program)
     }

@@ -2,14 +2,14 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`record`] | a host with KVM, its file, and its use as a destination |
+//! | [`record`] | a recorded host with KVM, its file, and its use as a destination |
 //! | [`profile`] | the file format of a destination, to and from [`Destination`] |
 //! | [`schema`] | the schema name of a JSON document |
 //! | `error` | [`Error`]: an unreadable document, or a name that matches no host |
 //! | [`host`] | recorded hosts as destinations, by name |
 //! | [`host_index`] | the recorded kernels that list a register, with guests and values |
 //!
-//! Querying a host lives in `cpreg-kvm` and `cpreg-qemu`, decisions in `cpreg`.
+//! `cpreg-kvm` and `cpreg-qemu` query hosts. `cpreg` makes the decisions.
 //!
 //! [`Destination`]: cpreg::destination::Destination
 #![forbid(unsafe_code)]

@@ -2,13 +2,14 @@
 
 use serde::Deserialize;
 
-/// The part that every document of cpreg has.
+/// Member that every JSON document of cpreg has.
 #[derive(Deserialize)]
 struct Header {
     schema: String,
 }
 
-/// Returns the schema that a JSON document names, if it names one.
+/// Returns the schema that a JSON document names, or `None` for invalid JSON or a document without
+/// a schema.
 pub fn parse_name(json: &[u8]) -> Option<String> {
     let header = serde_json::from_slice::<Header>(json).ok();
     header.map(|header| header.schema)
@@ -16,7 +17,8 @@ pub fn parse_name(json: &[u8]) -> Option<String> {
 
 /// Returns `true` if the schema of a JSON document begins with `name` (`cpreg.report/`).
 ///
-/// A truncated document is recognised too if cpreg wrote it: the schema is at its start.
+/// Recognises a truncated document too if cpreg wrote the document, because cpreg writes the schema
+/// first.
 pub fn has_prefix(json: &[u8], name: &str) -> bool {
     const SNIFF_LEN: usize = 64;
     if let Some(schema) = parse_name(json) {

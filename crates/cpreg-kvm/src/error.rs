@@ -69,7 +69,7 @@ pub enum ErrorKind {
     Masks(Errno),
     /// A listed register could not be read.
     Read {
-        /// The vCPU.
+        /// Number of the vCPU, from 0.
         vcpu: usize,
         /// The register.
         register: RegisterId,
@@ -87,14 +87,14 @@ pub enum ErrorKind {
     },
     /// The plan loads an extension, which is not a register.
     Extension {
-        /// The vCPU.
+        /// Number of the vCPU, from 0.
         vcpu: usize,
         /// The extension's name.
         name: Cow<'static, str>,
     },
     /// A value has another width than its register.
     Width {
-        /// The vCPU.
+        /// Number of the vCPU, from 0.
         vcpu: usize,
         /// The register.
         register: RegisterId,
@@ -112,7 +112,7 @@ pub enum ErrorKind {
     Refused(Box<RefusedWrite>),
     /// SVE of a vCPU could not be finalized during a load.
     FinalizeLoaded {
-        /// The vCPU.
+        /// Number of the vCPU, from 0.
         vcpu: usize,
         /// The kernel's errno.
         errno: Errno,
@@ -121,7 +121,7 @@ pub enum ErrorKind {
     },
     /// A register that was written could not be read back.
     ReadBack {
-        /// The vCPU.
+        /// Number of the vCPU, from 0.
         vcpu: usize,
         /// The register.
         register: RegisterId,
@@ -133,7 +133,7 @@ pub enum ErrorKind {
 /// A write that KVM refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedWrite {
-    /// The vCPU.
+    /// Number of the vCPU, from 0.
     pub vcpu: usize,
     /// The register.
     pub register: RegisterId,

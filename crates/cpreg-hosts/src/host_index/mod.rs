@@ -3,14 +3,15 @@
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | [`HostIndex`], built recording by recording, queried register by register |
-//! | [`text`] | its text form, which is checked in |
+//! | [`text`] | the text form of the index, as in `data/history.txt` |
 //!
-//! The recordings are fresh vCPUs of real kernels on **emulated CPUs**. They are valid for the
-//! kernels, and prove nothing about a real machine's values. Reports say so ([`SOURCE`]).
+//! The recordings are fresh vCPUs of real kernels on **emulated CPUs**. They show the behaviour of
+//! the kernels, and prove nothing about a real machine's values. Reports name this origin
+//! ([`SOURCE`]).
 //!
 //! `cargo xtask gen-history FOLDER` makes `data/history.txt` from the files of `cpreg probe kvm`
-//! ([`HostRecord`]). [`HostIndex::record`] returns them without any loss. Differences between two
-//! kernels are interpreted elsewhere; [`crate::host`] has whole hosts as destinations.
+//! ([`HostRecord`]). [`HostIndex::record`] returns the content of these files without any loss.
+//! [`crate::host`] offers whole hosts as destinations.
 
 pub mod text;
 
@@ -34,7 +35,8 @@ pub struct KernelRecord {
     pub version: String,
     /// Release (`uname -r`): `6.12.107+deb13-cloud-arm64`.
     pub release: String,
-    /// Version of the distribution's package: `6.12.107-1`; empty if the kernel lacks it.
+    /// Version of the distribution's package: `6.12.107-1`. Empty if the kernel does not name a
+    /// package.
     pub package: String,
     /// Build (`uname -v`): `#1 SMP Debian 6.12.107-1 (2026-08-29)`.
     pub build: String,
@@ -100,7 +102,8 @@ pub struct HostIndex {
 /// Facts about one register in all recordings.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct RegisterFacts {
-    /// Contents at reset, with the recordings; together, these list the register.
+    /// Contents at reset, with the recordings. A recording in none of the sets does not list the
+    /// register.
     at_reset: BTreeMap<AtReset, RecordingSet>,
     /// Writable bits, with the recordings.
     writable: BTreeMap<u64, RecordingSet>,
@@ -205,7 +208,7 @@ pub struct RegisterEntry<'a> {
 }
 
 impl RegisterEntry<'_> {
-    /// Returns the other values that were tried.
+    /// Returns the trials of other values than the one at reset.
     pub fn trials(&self) -> impl Iterator<Item = WriteTrial> {
         let reset_value = reset_value(self.at_reset);
         self.normalized_trials
@@ -250,7 +253,7 @@ impl HostIndex {
 
     /// Returns the registers that one recording lists, ascending.
     ///
-    /// It is empty if there is no recording of that number.
+    /// Returns nothing if the index has no recording with this number.
     pub fn entries_in_recording(&self, number: usize) -> impl Iterator<Item = RegisterEntry<'_>> {
         let recording = self.recordings.get(number);
         let registers = self.registers.iter();
@@ -270,7 +273,8 @@ impl HostIndex {
         &self.hosts
     }
 
-    /// Returns everything that was recorded of one host; `None` if there is none of that number.
+    /// Returns everything that was recorded of one host, or `None` if the index has no host with
+    /// this number.
     pub fn record(&self, host: usize) -> Option<HostRecord> {
         let entry = self.hosts.get(host)?;
         let recordings = self.recordings.iter().enumerate();

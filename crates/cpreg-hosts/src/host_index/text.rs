@@ -1,4 +1,4 @@
-//! The text form of a [`HostIndex`], which contains equal parts once.
+//! The text form of a [`HostIndex`]. Equal parts occur once and are referred to by number.
 //!
 //! Lines (kernels, capabilities, hosts, recordings, sets and trials are numbered from 0):
 //! - `# …`: a comment
@@ -46,7 +46,7 @@ impl HostIndex {
     /// Returns the recordings that come with cpreg.
     ///
     /// # Errors
-    /// If the checked-in text is malformed, which a test rules out.
+    /// Returns an error if the checked-in text is malformed, which a test rules out.
     pub fn built_in() -> Result<Self, Error> {
         Self::parse(BUILT_IN)
     }
@@ -144,7 +144,7 @@ impl HostIndex {
     /// Parses the text form.
     ///
     /// # Errors
-    /// If a line is malformed, or refers to a number that is not defined.
+    /// Returns an error if a line is malformed, or refers to a number that is not defined.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let mut parser = Parser::default();
         let mut has_header = false;

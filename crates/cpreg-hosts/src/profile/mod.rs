@@ -10,8 +10,8 @@
 //! - `vcpus`: for each vCPU its `registers` (id, name, value, and the other accepted values as
 //!   `writable`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes)
 //!
-//! 64-bit numbers are strings, `"0x…"`. Names of registers are for readers; cpreg ignores them, and
-//! unknown members.
+//! 64-bit numbers are strings, `"0x…"`. Names of registers are for readers. cpreg ignores them, and
+//! ignores unknown members.
 //!
 //! | file | content |
 //! |---|---|
@@ -58,10 +58,10 @@ impl Profile {
     /// Parses the JSON document.
     ///
     /// # Errors
-    /// If it is not JSON, has another schema, or a member is malformed.
+    /// Returns an error if the document is not JSON, has another schema, or has a malformed member.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| {
-            // Report another kind of document as such, not by the member that it lacks.
+            // For another kind of document, report its schema and not the first missing member.
             match schema::parse_name(bytes) {
                 Some(schema) if schema != SCHEMA => schema_error(&schema),
                 _ => PROFILE.json_error(error),
@@ -73,7 +73,7 @@ impl Profile {
     /// Returns the JSON document, formatted for readers.
     ///
     /// # Errors
-    /// If JSON cannot represent the profile, which does not happen.
+    /// Returns an error if JSON cannot represent the profile, which does not happen.
     pub fn to_json(&self) -> Result<String, Error> {
         let document = Document::from(self);
         let text = serde_json::to_string_pretty(&document);

@@ -1,10 +1,10 @@
 //! A recorded host as a destination for a guest with some features.
 //!
-//! - Registers: from the recording of a guest with exactly these features, else combined from
-//!   recordings that each have some of them.
+//! - Registers: from the recording of a guest with exactly these features, or combined from
+//!   recordings that each have some of the features.
 //! - Values at reset: from a fresh vCPU, if the register has a value that is the same on all vCPUs.
 //! - Other accepted values: PSCI versions and bitmap bits from trials; ID registers from the masks
-//!   that the kernel reports. Without these they are not known.
+//!   that the kernel reports. Without trials and masks, the accepted values are not known.
 //!
 //! [`cpreg::destination::features`] decides which features a guest has, and
 //! [`cpreg::destination::accept`] whether a value is accepted.
@@ -31,12 +31,12 @@ impl HostRecord {
     /// Returns the host as a destination for a guest with these features, for the list of
     /// `program`.
     ///
-    /// A set of features that was not recorded is combined, if each feature was recorded in a
-    /// subset of it. KVM lists the registers of all these subsets. A value is known if all related
-    /// recordings of the host agree.
+    /// If a set of features was not recorded, the method combines recordings of its subsets that
+    /// together have all features. KVM lists the registers of all these subsets. A value is known
+    /// if all related recordings of the host agree.
     ///
     /// # Errors
-    /// If the recordings do not cover these features.
+    /// Returns an error if the recordings do not cover these features.
     pub fn destination(&self, features: Features, program: Program) -> Result<Destination, Error> {
         let features = list_relevant_features(features);
         let recorded: BTreeMap<Features, DestinationVcpu> = self
@@ -102,7 +102,7 @@ impl HostRecord {
     /// Returns [`Self::destination`] as a profile.
     ///
     /// # Errors
-    /// If the recordings do not cover these features.
+    /// Returns an error if the recordings do not cover these features.
     pub fn profile(&self, features: Features, program: Program) -> Result<Profile, Error> {
         let destination = self.destination(features, program)?;
         let origin = ProfileOrigin {
@@ -132,7 +132,7 @@ fn combine_registers(
     let union = parts
         .clone()
         .fold(Features::NONE, |union, (set, _)| union | *set);
-    // The empty set has no proper subsets: it must have been recorded itself.
+    // The empty set has no proper subsets, so only its own recording can describe it.
     if union != features || features.is_empty() {
         return None;
     }
@@ -222,8 +222,8 @@ impl GuestRecord {
 
 /// Returns `true` if the register may be an AArch32 ID register of a CPU without AArch32.
 ///
-/// Such a register reads as zero; KVM accepts any value and ignores it (`aa32_id_visibility` in
-/// Linux `arch/arm64/kvm/sys_regs.c`, since v6.1, d5efec7ed826). No such CPU was recorded.
+/// Such a register reads as zero. KVM accepts and ignores any written value (`aa32_id_visibility`
+/// in Linux `arch/arm64/kvm/sys_regs.c`, since v6.1, d5efec7ed826). No such CPU was recorded.
 fn can_ignore_writes(id: RegisterId, reset_value: Option<u64>) -> bool {
     let is_aarch32 = matches!(
         id.decode(),

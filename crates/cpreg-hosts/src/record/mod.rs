@@ -1,7 +1,7 @@
 //! [`HostRecord`]: a host with KVM, as `cpreg probe kvm` records it.
 //!
-//! It holds the registers of a fresh vCPU for each set of vCPU features, their values, and the
-//! other values that KVM accepted.
+//! For each set of vCPU features, a record holds the registers of a fresh vCPU, their values, and
+//! the results of writing other values.
 //!
 //! | file | content |
 //! |---|---|
@@ -10,7 +10,8 @@
 //! | [`json`] | the file of a recorded host, `cpreg.host/2` |
 //! | [`destination`] | the host as a destination for a guest with some features |
 //!
-//! `cpreg-kvm` records hosts. [`crate::host_index`] has the recorded hosts that come with cpreg.
+//! `cpreg-kvm` records hosts. [`crate::host_index`] contains the recorded hosts that come with
+//! cpreg.
 
 pub mod destination;
 pub mod json;
@@ -51,11 +52,13 @@ pub struct Identity {
     pub version: String,
     /// MIDR_EL1 of the host's first CPU.
     pub midr: u64,
-    /// Name of the CPU, such as `neoverse-n1`: given by the user, else derived from MIDR_EL1.
+    /// Name of the CPU, such as `neoverse-n1`, which the user gave or which follows from MIDR_EL1.
     pub cpu: String,
-    /// Mode of KVM if it is not the usual one: `nested`, `nvhe`, `mte`; else empty.
+    /// Mode of KVM: `nested`, `nvhe`, `protected` or `mte`, joined by `+`. Empty for the usual
+    /// mode.
     pub mode: String,
-    /// `true` if the CPU is emulated: its values prove nothing about a real machine of that name.
+    /// `true` if the CPU is emulated. The values then prove nothing about a real machine with this
+    /// CPU.
     pub emulated: bool,
 }
 
@@ -74,8 +77,8 @@ pub const PREFIX: &str = "linux-";
 impl Identity {
     /// Returns the kernel's upstream version: `6.12.107`.
     ///
-    /// Debian's `uname -r` may lack it (`5.10.0-32-cloud-arm64`); `uname -v` has it in that case.
-    /// All other releases begin with it.
+    /// Debian's `uname -r` may lack the version (`5.10.0-32-cloud-arm64`), and `uname -v` has it in
+    /// that case. All other releases begin with the upstream version.
     pub fn upstream(&self) -> &str {
         let package = self.package().and_then(|package| package.split('-').next());
         package.unwrap_or_else(|| {

@@ -4,7 +4,8 @@ use cpreg::destination::kernel::time_dependent_bits;
 use cpreg::register::{Naming, RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
 
-/// KVM's reset poison: the whole value, or its low half in a register of 32 bits.
+/// KVM's reset poison in a register of 64 bits, and the low half of the poison for a register of 32
+/// bits.
 const RESET_POISON_VALUES: [u64; 2] = [RESET_POISON, RESET_POISON & 0xffff_ffff];
 
 /// A register of a fresh vCPU.
@@ -18,13 +19,13 @@ pub struct RegisterRecord {
     pub differs_by_vcpu: bool,
     /// Errno of writing back the value that was read; 0 on success.
     pub write_back: u16,
-    /// Other values that were written, one after another on one vCPU.
+    /// Trials of other values, one after another on one vCPU.
     ///
-    /// The original value is written back between them.
+    /// The probe writes the original value back between trials.
     pub trials: Vec<WriteTrial>,
 }
 
-/// A write of another value.
+/// Result of writing another value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct WriteTrial {
     /// Value that was written.
@@ -38,13 +39,13 @@ pub struct WriteTrial {
 /// Content of a register in a fresh vCPU.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum AtReset {
-    /// A value.
+    /// Value that the register holds.
     Value(Value),
-    /// KVM's reset poison, which is not a value.
+    /// KVM's reset poison, which stands for an architecturally UNKNOWN value.
     Poison,
-    /// A running counter.
+    /// Value of a running counter, which the record does not keep.
     Counter,
-    /// A read failed with this errno.
+    /// Failure of the read, with this errno.
     Unreadable(u16),
 }
 
@@ -64,7 +65,7 @@ impl AtReset {
 impl RegisterRecord {
     /// Returns a copy without the parts that depend on time, for comparing two records of one host.
     ///
-    /// A counter loses its trials too, because their values derive from the value that was read. In
+    /// A counter loses its trials too, because the values to try derive from the value read. In
     /// other registers the [bits that time changes](time_dependent_bits) become 0.
     #[must_use]
     pub fn without_time(&self) -> Self {

@@ -3,7 +3,7 @@
 //! | step | registers | on |
 //! |---|---|---|
 //! | 1 | SVE's vector lengths, then `KVM_ARM_VCPU_FINALIZE` | each vCPU |
-//! | 2 | VM-wide registers: PSCI version, workarounds, firmware bitmaps, ID registers | the first vCPU |
+//! | 2 | VM-wide: PSCI version, workarounds, firmware bitmaps, ID registers | the first vCPU |
 //! | 3 | all other registers, PMCR_EL0 ahead of the PMU's others | each vCPU in turn |
 //! | 4 | those of step 2, and PMCR_EL0, read back | the vCPU that step 2 or 3 wrote |
 //! | 5 | counters, which run from the write on | the first vCPU |

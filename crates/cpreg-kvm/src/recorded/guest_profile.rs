@@ -22,7 +22,8 @@ pub(super) struct GuestProfile {
     write_effects: BTreeMap<RegisterId, WriteEffect>,
     /// Gate that can hide each register.
     feature_gates: BTreeMap<RegisterId, &'static FeatureGate>,
-    /// `true` if a clearing register clears bits; otherwise a write replaces the state.
+    /// `true` if a write to a clearing register clears bits. Otherwise the write replaces the state
+    /// of the pair.
     has_clear_semantics: bool,
     /// `true` if the kernel narrows only the registers of the current mode of AArch32.
     has_mode_narrowing: bool,
@@ -69,7 +70,7 @@ impl SetClearPair {
     }
 }
 
-/// PMCR_EL0.N: the number of counters.
+/// Mask of PMCR_EL0.N, the number of event counters.
 pub(super) const PMCR_N: u64 = 0x1f << 11;
 
 /// Returns the bits of the PMU's register pairs for PMCR_EL0.N counters and the cycle counter.
@@ -78,7 +79,7 @@ pub(super) const fn counter_bits(pmcr: u64) -> u64 {
     ((1 << counters) - 1) | 1 << 31
 }
 
-/// PSTATE.M, with the bit for AArch32.
+/// Mask of PSTATE.M, with the bit for AArch32.
 const PSTATE_MODE: u64 = 0x1f;
 /// User mode of AArch32.
 pub(super) const AARCH32_USER: u64 = 0x10;
@@ -88,12 +89,12 @@ pub(super) const AARCH32_SYSTEM: u64 = 0x1f;
 /// Returns the registers of X0 to X30 and the PC that a write to a core register narrows to 32
 /// bits.
 ///
-/// KVM does so in a mode of AArch32 (`set_core_reg` in Linux `arch/arm64/kvm/guest.c`); in AArch64
-/// it narrows none.
+/// KVM narrows registers in a mode of AArch32 (`set_core_reg` in Linux `arch/arm64/kvm/guest.c`).
+/// In AArch64 state KVM narrows no register.
 ///
 /// | since | in user and system mode | in any other mode |
 /// |---|---|---|
-/// | v5.7 | X0 to X14 | those that are the mode's R0 to R14 |
+/// | v5.7 | X0 to X14 | only the mode's R0 to R14 |
 /// | v5.11 | X0 to X14 | all |
 pub(super) fn narrowed_registers(pstate: u64, by_mode: bool) -> impl Iterator<Item = RegisterId> {
     let (low, high) = match pstate & PSTATE_MODE {
@@ -118,7 +119,7 @@ pub(super) fn narrowed_registers(pstate: u64, by_mode: bool) -> impl Iterator<It
 /// ISTATUS of CNTV_CTL_EL0 and CNTP_CTL_EL0: the timer has expired. Computed on each read.
 pub(super) const TIMER_STATUS: u64 = 1 << 2;
 
-/// Other registers of a timer than its control register.
+/// Registers of a timer, apart from its control register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Timer {
     pub(super) counter: RegisterId,
@@ -147,14 +148,14 @@ impl Timer {
 pub(super) enum WriteResult {
     /// The write fails with this errno.
     Refused(Errno),
-    /// The value was tried; this value is read back.
+    /// The record has a trial of the value, which reads back this value.
     ReadBack(u64),
-    /// The write succeeds, within the bits that it can change.
+    /// The write succeeds and changes only writable bits.
     Masked,
 }
 
 impl GuestProfile {
-    /// Returns the profile; `None` if the record has no such guest.
+    /// Returns the profile, or `None` if the record has no guest with these features.
     pub(super) fn new(record: &HostRecord, features: Features) -> Option<Self> {
         let guest = record.guests.get(&features)?;
         let vcpu = guest.to_destination_vcpu();
@@ -268,7 +269,7 @@ impl GuestProfile {
         values
     }
 
-    /// Returns the value of a register at reset; `None` if it cannot be read.
+    /// Returns the value of a register at reset, or `None` if the read failed.
     fn at_reset(register: &RegisterRecord) -> Option<Value> {
         match &register.at_reset {
             AtReset::Value(value) => Some(value.clone()),
@@ -280,8 +281,8 @@ impl GuestProfile {
 
     /// Returns the poison that a register holds.
     ///
-    /// It is the low half for a narrow register, or one with fixed high bits, which a trial with
-    /// bit 0 changed shows.
+    /// Returns the low half of the poison for a register of 32 bits, and for a register with fixed
+    /// high bits. A trial with bit 0 changed shows these.
     fn poison(register: &RegisterRecord) -> u64 {
         let low = RESET_POISON & 0xffff_ffff;
         let is_narrow = register.id.size_bytes().is_some_and(|bytes| bytes < 8);
@@ -325,7 +326,7 @@ impl GuestProfile {
         }
     }
 
-    /// Returns the content of a register after an accepted write; `current` is its content before.
+    /// Returns the content of a register after an accepted write. `current` is the earlier content.
     pub(super) fn stored_value(
         &self,
         id: RegisterId,
@@ -339,7 +340,7 @@ impl GuestProfile {
                 requested if requested <= max_counters && !has_run => requested,
                 _ => current & PMCR_N,
             };
-            // Without trials: as on the hosts with trials.
+            // Without trials, assume the behaviour of the hosts with trials.
             let ones = self.write_effects.get(&id).map(|effect| effect.ones);
             let ones = ones.unwrap_or_else(|| kernel::effective_pmcr(u64::MAX, 0));
             return value & ones & !PMCR_N | counters;
@@ -382,9 +383,9 @@ impl GuestProfile {
 
     /// Returns `true` if an event counter reads as 32 bits although more are stored.
     ///
-    /// Event counters have 64 bits with FEAT_PMUv3p5. This is the case of a VM without it on a host
-    /// with it (`kvm_pmc_is_64bit` in Linux v7.3 `arch/arm64/kvm/pmu-emul.c`). For a host without
-    /// it the trials show the width.
+    /// Event counters have 64 bits with FEAT_PMUv3p5. They read as 32 bits in a VM without this
+    /// feature on a host with it (`kvm_pmc_is_64bit` in Linux v7.3 `arch/arm64/kvm/pmu-emul.c`).
+    /// For a host without the feature, trials show the width.
     pub(super) fn is_read_as_32_bits(&self, id: RegisterId, dfr0: u64) -> bool {
         const PMUV3P5: u64 = 6;
         let has_pmuv3p5 = |dfr0: u64| dfr0 >> 8 & 0xf >= PMUV3P5;
@@ -410,8 +411,8 @@ impl GuestProfile {
     /// Returns `true` if PSTATE may hold this mode (`set_core_reg` in Linux v7.3
     /// `arch/arm64/kvm/guest.c`).
     ///
-    /// These are AArch64's modes of the guest's exception levels, or AArch32's if EL1 is AArch32.
-    /// AArch32's user mode depends only on EL0.
+    /// PSTATE may hold AArch64's modes of the guest's exception levels or, if EL1 is AArch32, the
+    /// modes of AArch32. AArch32's user mode depends only on EL0.
     pub(super) fn has_mode(&self, pstate: u64) -> bool {
         const EL0_AARCH32: u64 = 2;
         let is_32bit = self.features.contains(Features::EL1_32BIT);
@@ -440,7 +441,8 @@ impl GuestProfile {
 impl WriteEffect {
     /// Returns the effect that trials show.
     ///
-    /// `None` if all ones were not tried or not accepted, or for a counter, which runs meanwhile.
+    /// Returns `None` if the record has no accepted trial of all ones. Also returns `None` for a
+    /// counter, which runs between write and read.
     fn from_trials(id: RegisterId, trials: &[WriteTrial]) -> Option<Self> {
         if RegisterKind::from_id(id) == RegisterKind::Counter {
             return None;

@@ -96,7 +96,7 @@ impl RecordedVcpu {
         if state.has_run && is_fixed_after_run && !is_current {
             return Err(Errno::EBUSY);
         }
-        // The recorded errno of the vector lengths is from a finalized vCPU.
+        // Ignore the recorded errno of the vector lengths, which is from a finalized vCPU.
         if is_at_reset && register.write_back != 0 && id != RegisterId::SVE_VLS {
             return Err(Errno(register.write_back));
         }
@@ -112,7 +112,8 @@ impl RecordedVcpu {
         }
         match (self.profile.predict_write(register, value), value) {
             (WriteResult::Refused(errno), _) => Err(errno),
-            // These registers were tried in another state, so their recorded result does not apply.
+            // The trials of these registers ran in another state, so the recorded result does not
+            // apply.
             (WriteResult::ReadBack(_), Value::U64(value)) if self.depends_on_others(id) => {
                 let current = current.and_then(Value::as_u64).unwrap_or(0);
                 let stored = self

@@ -20,12 +20,12 @@ use crate::errno::{self, Errno};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 
-/// Address of the GIC's distributor in the guest's physical memory; 64 KiB.
+/// Address of the GIC's distributor in the guest's physical memory, 64 KiB long.
 const DISTRIBUTOR_ADDRESS: u64 = 0x0800_0000;
 /// Address of the GIC's redistributors, 128 KiB for each vCPU.
 ///
-/// KVM limits a VM to 512 vCPUs: 64 MiB, so that all is below 4 GiB, which every VM can address.
-/// The VM has no memory at these addresses.
+/// KVM limits a VM to 512 vCPUs, whose redistributors take 64 MiB. They end below 4 GiB, which
+/// every VM can address. The VM has no memory at these addresses.
 const REDISTRIBUTORS_ADDRESS: u64 = 0x1000_0000;
 /// Minimum number of interrupts of a GIC: 32 private and 32 shared ones.
 const INTERRUPT_COUNT: u32 = 64;
@@ -41,7 +41,7 @@ pub struct Kvm {
 /// VM of this host that is never run.
 #[derive(Debug)]
 pub struct KvmVm {
-    // Fields are dropped in order: those that need the VM's descriptor come first.
+    // Rust drops fields in order, so fields that need the VM's descriptor come first.
     vcpus: Vec<VcpuFd>,
     _gic: DeviceFd,
     vm: VmFd,
@@ -51,7 +51,7 @@ impl Kvm {
     /// Opens `/dev/kvm`.
     ///
     /// # Errors
-    /// An error with a hint if `/dev/kvm` cannot be opened or is not KVM's.
+    /// Returns an error with a hint if `/dev/kvm` cannot be opened or is not KVM's device.
     pub fn open() -> Result<Self, Error> {
         let kvm = kvm_ioctls::Kvm::new().map_err(|error| match error.errno() {
             // ENOENT, ENXIO, ENODEV: no such file, or no device for it.
@@ -70,7 +70,7 @@ impl Kvm {
     /// Returns the type for `KVM_CREATE_VM`.
     ///
     /// If the host's intermediate physical addresses have fewer bits than the default of 40, KVM
-    /// would refuse the default: the type has the host's size.
+    /// would refuse the default. The returned type has the host's size.
     fn vm_type(&self) -> u64 {
         match self.kvm.check_extension_int(Cap::ArmVmIPASize) {
             size @ 32..40 => u64::from(size.unsigned_abs()),

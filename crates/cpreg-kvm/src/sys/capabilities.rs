@@ -34,7 +34,8 @@ const QUERIED_CAPABILITIES: [(&str, u64); 28] = [
     ("KVM_CAP_ARM_SEA_TO_USER", 245),
 ];
 
-/// Returns the value of each queried capability; 0 if this KVM lacks it or the query fails.
+/// Returns the value of each queried capability, which is 0 if this KVM lacks the capability or the
+/// query fails.
 pub(super) fn query_capabilities(kvm: &kvm_ioctls::Kvm) -> Capabilities {
     let queried = QUERIED_CAPABILITIES.into_iter();
     queried

@@ -24,9 +24,9 @@ pub(super) fn read_midr() -> Option<u64> {
 
 /// Returns the kernel and CPU of this host.
 ///
-/// The CPU counts as emulated if it has no implementer (0 means software), or if the firmware's
-/// machine is a VM. That is the case if SMBIOS has QEMU, or the device tree has [`DUMMY_VIRT`]. A
-/// VM with KVM on a real CPU looks the same; the user can correct the record.
+/// The CPU counts as emulated if MIDR_EL1 has implementer 0 (software), or if the firmware
+/// describes a VM: SMBIOS names QEMU, or the device tree names [`DUMMY_VIRT`]. A VM with KVM on a
+/// real CPU cannot be told apart, and the user can correct the record.
 pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identity {
     let uname = rustix::system::uname();
     let compatible = fs::read(DEVICE_TREE_COMPATIBLE_PATH).unwrap_or_default();
@@ -54,7 +54,7 @@ pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identit
 /// - `nvhe` or `protected` as in the last `kvm-arm.mode=` of the command line (v5.12)
 /// - `mte` if KVM offers memory tagging
 ///
-/// A kernel built without VHE does not show it.
+/// A kernel built without VHE does not show that, and gets no `nvhe`.
 fn mode(command_line: &str, has: impl Fn(&str) -> bool) -> String {
     let requested = command_line
         .split_ascii_whitespace()

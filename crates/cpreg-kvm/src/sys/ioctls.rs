@@ -1,4 +1,4 @@
-//! Two ioctls that `kvm-ioctls` lacks in the needed form. The only file with `unsafe`.
+//! Two ioctls that `kvm-ioctls` lacks in the needed form. This file alone contains `unsafe`.
 //!
 //! | ioctl | reason |
 //! |---|---|
@@ -120,7 +120,8 @@ unsafe impl Ioctl for WritableMasks<'_> {
     }
 }
 
-/// Returns the bits that user space may change, for each ID register with such bits, ascending.
+/// Returns each ID register with bits that user space may change, and a mask of these bits.
+/// Registers ascend.
 pub(super) fn writable_masks(vm: BorrowedFd<'_>) -> Result<Vec<(RegisterId, u64)>, Errno> {
     let mut masks = [0; MASK_COUNT];
     let request = WritableMasks {

@@ -3,8 +3,7 @@
 //! Members of the document:
 //! - `schema`: `"cpreg.host/2"`
 //! - `identity`: `release` and `version` (`uname -r`, `-v`), `midr`, `cpu`, `mode`, `emulated`
-//! - `capabilities`: results of `KVM_CHECK_EXTENSION`, by the capability's name; those that are 0
-//!   are left out
+//! - `capabilities`: results of `KVM_CHECK_EXTENSION` other than 0, by the capability's name
 //! - `guests`: the recorded sets of vCPU features, with `features` (`"pmu,sve"`, `"none"`) and
 //!   `has_writable_masks`
 //! - `registers`: registers of a fresh vCPU; one line each, and one more for each difference
@@ -28,9 +27,10 @@
 //! | `model.rs` | the members |
 //! | `read.rs`, `write.rs` | the file to and from a [`HostRecord`](super::HostRecord) |
 //!
-//! 64-bit numbers are strings, `"0x…"`. Names are for readers; cpreg ignores them, and unknown
-//! members. One line can describe many guests and takes more memory than its length suggests:
-//! [`MAX_REGISTERS`] and [`MAX_TRIALS`] bound it. No recording comes near these limits.
+//! 64-bit numbers are strings, `"0x…"`. Names are for readers. cpreg ignores them, and ignores
+//! unknown members. One line can describe many guests and take more memory than its length
+//! suggests. [`MAX_REGISTERS`] and [`MAX_TRIALS`] therefore bound the memory. No recording comes
+//! near these limits.
 
 mod model;
 mod read;
@@ -45,7 +45,7 @@ pub use read::{MAX_DOCUMENT_LEN, MAX_REGISTERS, MAX_TRIALS};
 
 /// Returns `true` if a JSON document is a recorded host of any version.
 ///
-/// A truncated document is recognised too if cpreg wrote it.
+/// Recognises a truncated document too if cpreg wrote the document.
 pub fn is_record(json: &[u8]) -> bool {
     schema::has_prefix(json, "cpreg.host/")
 }

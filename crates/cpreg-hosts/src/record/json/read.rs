@@ -22,15 +22,17 @@ pub const MAX_REGISTERS: usize = 1 << 17;
 pub const MAX_TRIALS: usize = 1 << 20;
 
 impl HostRecord {
-    /// Parses the json.
+    /// Parses the JSON document.
     ///
     /// # Errors
-    /// If it is not JSON, has another schema or a malformed member, or exceeds a limit.
+    /// Returns an error if the document is not JSON, has another schema or a malformed member, or
+    /// exceeds a limit.
     pub fn from_json(bytes: &[u8]) -> Result<Self, Error> {
         let document: HostDocument = match serde_json::from_slice(bytes) {
             Ok(document) => document,
             Err(error) => {
-                // The members of another version are unknown: report the version instead.
+                // cpreg does not know the members of another version, so report the version
+                // instead.
                 return Err(match schema::parse_name(bytes) {
                     Some(schema) if schema != SCHEMA => DOCUMENT.schema_error(&schema),
                     _ => DOCUMENT.json_error(error),
@@ -44,10 +46,10 @@ impl HostRecord {
     }
 }
 
-/// State of reading a json.
+/// State of reading a document.
 #[derive(Default)]
 struct DocumentReader {
-    /// Features by their names in the json.
+    /// Features by their names in the document.
     guests: BTreeMap<String, Features>,
     registers: BTreeMap<Features, BTreeMap<RegisterId, RegisterRecord>>,
     writable: BTreeMap<Features, Option<BTreeMap<RegisterId, u64>>>,

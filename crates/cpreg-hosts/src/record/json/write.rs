@@ -18,7 +18,7 @@ impl HostRecord {
     /// Returns the file: registers in the order of their ids, one per line.
     ///
     /// # Errors
-    /// If JSON cannot represent the record, which does not happen.
+    /// Returns an error if JSON cannot represent the record, which does not happen.
     pub fn to_json(&self) -> Result<String, Error> {
         self.write().map_err(|error| DOCUMENT.json_error(error))
     }

@@ -1,4 +1,4 @@
-//! [`Counterpart`]: the AArch64 register that holds the same state as an AArch32 register. Also
+//! [`Counterpart`]: the AArch64 register that holds the same state as an AArch32 register, and
 //! QEMU's keys for both.
 //!
 //! QEMU's key for a register, which its messages under TCG print, is the low half of the id. Bit 15
@@ -64,7 +64,7 @@ impl RegisterId {
 
     /// Returns the register's key in QEMU under TCG.
     ///
-    /// Only system registers and AArch32 registers have one.
+    /// Returns `None` unless the id is that of a system register or an AArch32 register.
     #[expect(clippy::cast_possible_truncation, reason = "the upper half is known")]
     pub const fn qemu_key(self) -> Option<u32> {
         match self.decode() {
@@ -82,7 +82,8 @@ impl RegisterId {
     /// Returns the AArch64 register that holds the same state as this AArch32 register, if known.
     ///
     /// QEMU under TCG lists both, so a change of one requires a change of the other. In every
-    /// recorded stream that has both they are equal. Secure instances have no counterpart.
+    /// recorded stream with both registers, their values are equal. Secure instances have no
+    /// counterpart.
     pub fn counterpart(self) -> Option<Counterpart> {
         let index = tables::COUNTERPARTS
             .binary_search_by_key(&self.raw(), |row| row.0)

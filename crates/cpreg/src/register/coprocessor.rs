@@ -2,8 +2,8 @@
 //! under TCG.
 //!
 //! KVM has ids only for AArch64 registers. QEMU under TCG puts both views into a stream, with its
-//! own ids (`target/arm/cpregs.h`, `cpreg_to_kvm_id`; QEMU 11.0). They differ from those of 32-bit
-//! Arm kernels:
+//! own ids (`target/arm/cpregs.h`, `cpreg_to_kvm_id`; QEMU 11.0). These ids differ from the ids of
+//! 32-bit Arm kernels:
 //!
 //! | bits | 32-bit register (MRC, MCR) | 64-bit register (MRRC, MCRR) |
 //! |---|---|---|
@@ -16,7 +16,7 @@
 //! | 6:3 | opc1 | opc1 |
 //! | 2:0 | opc2 | 0 |
 //!
-//! The AArch64 register that holds the same state is in [`super::aarch32`].
+//! [`super::aarch32`] finds the AArch64 register that holds the same state.
 
 pub(super) const ARCHITECTURE_ARM: u64 = 0x40 << 56;
 pub(super) const SIZE_U32: u64 = 2 << 52;

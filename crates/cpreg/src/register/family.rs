@@ -7,7 +7,7 @@ impl RegisterId {
     /// Returns `true` if this is one of the 56 AArch64 encodings of ID registers: op0 3, op1 0,
     /// CRn 0, CRm 1 to 7, allocated or not.
     ///
-    /// KVM lists all of them. MIDR, MPIDR, REVIDR, CTR, CLIDR and AIDR are not among them.
+    /// KVM lists all 56. MIDR, MPIDR, REVIDR, CTR, CLIDR and AIDR have other encodings.
     pub const fn is_id_register(self) -> bool {
         matches!(
             self.system_register(),
@@ -24,7 +24,7 @@ impl RegisterId {
     /// Returns `true` if this is QEMU's id of an AArch32 cp15 ID register: opc1 0, CRn 0,
     /// CRm 1 to 7.
     ///
-    /// They exist only under TCG, in addition to the AArch64 view of the same register.
+    /// Only TCG has these ids, in addition to the id of the AArch64 view of the same register.
     pub const fn is_aarch32_id_register(self) -> bool {
         matches!(
             self.decode(),

@@ -5,8 +5,8 @@
 //! # Order of values
 //!
 //! For most ID registers a larger field value promises more, so lowering a field removes a feature.
-//! [`Field::rank`] returns numbers in that order. It differs from the plain value only for signed
-//! fields, whose values with the top bit set mean less than 0:
+//! [`Field::rank`] returns numbers in this order. The rank differs from the plain value only for
+//! signed fields, whose values with the top bit set mean less than 0:
 //!
 //! | register | fields | value below 0 |
 //! |---|---|---|
@@ -24,7 +24,7 @@
 //! compare MTE_frac, E2H0 and the MTPMU of ID_AA64DFR0_EL1, whose order follows from their
 //! definition.)
 //!
-//! Some fields have no such order. Their rank orders plain values and means nothing: TGran4_2,
+//! Some fields have no such order, and their rank only orders plain values. These are TGran4_2,
 //! TGran16_2 and TGran64_2 of ID_AA64MMFR0_EL1 (0 means "as for stage 1", 1 "not supported"), L1Ip
 //! of CTR_EL0, and the fields of control registers. For SpecSEI (ID_AA64MMFR1_EL1, ID_MMFR4_EL1),
 //! BC (ID_AA64ISAR2_EL1), CWG and ERG (CTR_EL0) Linux considers the *higher* value the safe one.
@@ -129,8 +129,8 @@ impl Field {
 
     /// Returns `true` if the bits also belong to another field of the register.
     ///
-    /// [`differing_fields`](super::differing_fields) uses that other field.
-    /// Examples are the parts of ESR_EL1.ISS, which depend on the exception class.
+    /// [`differing_fields`](super::differing_fields) uses the other field. Examples are the parts
+    /// of ESR_EL1.ISS, which depend on the exception class.
     pub const fn is_alternative(self) -> bool {
         matches!(self.kind, FieldKind::Alternative)
     }
@@ -142,8 +142,9 @@ impl Field {
 
     /// Returns a number that orders the field's values.
     ///
-    /// Of two values of an ID register's field the one with the lower rank promises less. Bits
-    /// above the field's width are ignored. See the module for the fields without such an order.
+    /// Of two values of an ID register's field, the value with the lower rank promises less. The
+    /// method ignores bits above the field's width. See the module for the fields without such an
+    /// order.
     pub const fn rank(self, field: u64) -> u64 {
         let field = field & (u64::MAX >> (64 - self.width()));
         if self.is_signed() {

@@ -16,8 +16,8 @@ pub struct FieldDifference {
 
 /// Returns the differences between two values of a register.
 ///
-/// Named fields come first, then the bits of no field, both from the most significant down.
-/// Alternative fields are left out.
+/// Named fields come first, then the bits of no field, both from the most significant down. The
+/// iterator omits alternative fields ([`Field::is_alternative`]).
 pub fn differing_fields(
     id: RegisterId,
     from: u64,

@@ -1,7 +1,7 @@
 //! [`RegisterId`]: the 64-bit "one reg" id, encoded and decoded.
 //!
-//! Names live in [`super::name`], constants for well-known registers in [`super::known`], QEMU's
-//! AArch32 ids in [`super::coprocessor`].
+//! [`super::name`] has the names, [`super::known`] constants for well-known registers, and
+//! [`super::coprocessor`] QEMU's AArch32 ids.
 //!
 //! | bits | meaning |
 //! |---|---|
@@ -51,8 +51,8 @@ const SVE_VLS: u64 = 0xffff;
 /// Id of one register, as in `KVM_GET_ONE_REG` and in QEMU's streams.
 ///
 /// Bits 63:56 architecture, 55:52 log2 of the size in bytes, 27:16 class, 15:0 class specific
-/// (Linux `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`).
-/// The set is open: any `u64` is an id, but not every id is one of a register.
+/// (Linux `include/uapi/linux/kvm.h` and `arch/arm64/include/uapi/asm/kvm.h`). The set of ids is
+/// open. Any `u64` is an id, but not every id belongs to a register.
 ///
 /// Ids are ordered by their bits. QEMU sorts and writes registers in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,7 +64,7 @@ pub struct RegisterId(u64);
 pub enum RegisterClass {
     /// A field of `struct kvm_regs`: general purpose and vector registers, PC, PSTATE.
     Core,
-    /// A register that a selector chooses; so far only CCSIDR, chosen by CSSELR.
+    /// A register that a selector chooses. Linux has only CCSIDR in this class, chosen by CSSELR.
     Demux,
     /// An AArch64 system register, by encoding.
     SystemRegister,
@@ -86,7 +86,8 @@ pub enum RegisterClass {
 pub enum DecodedId {
     /// A field of `struct kvm_regs`.
     ///
-    /// Any offset and size is valid; kernels before v5.2 listed ids of this class without a field.
+    /// Decoding accepts any offset and size, because kernels before v5.2 listed ids of this class
+    /// that name no field.
     Core {
         /// Offset of the field in the structure, in 32-bit words.
         word: u16,
@@ -95,7 +96,8 @@ pub enum DecodedId {
     Demux {
         /// Index of the register: 0 is CCSIDR.
         index: u8,
-        /// Value of the selector; for CCSIDR the value of CSSELR (level and instruction bit).
+        /// Value of the selector. For CCSIDR this is the value of CSSELR (level and instruction
+        /// bit).
         selector: u8,
     },
     /// An AArch64 system register.
@@ -124,7 +126,8 @@ pub enum DecodedId {
         /// Index of the 256-bit part; only 0 is in use.
         slice: u8,
     },
-    /// The set of SVE vector lengths: eight 64-bit words, bit (quadwords - 1) for each length.
+    /// The set of SVE vector lengths, in eight 64-bit words. A length of n quadwords (128 bits
+    /// each) has bit n - 1.
     SveVls,
     /// A bitmap of firmware services.
     FirmwareBitmap {
@@ -187,8 +190,9 @@ impl RegisterId {
         Self(ARCHITECTURE_ARM64 | SIZE_U32 | CLASS_CORE | word as u64)
     }
 
-    /// Returns the id of CCSIDR as it reads when CSSELR holds `selector`: bit 0 instruction cache,
-    /// 3:1 level - 1.
+    /// Returns the id of CCSIDR for the value `selector` of CSSELR.
+    ///
+    /// Bit 0 of `selector` selects the instruction cache, and bits 3:1 hold the level minus one.
     pub const fn ccsidr(selector: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U32 | CLASS_DEMUX | selector as u64)
     }
@@ -279,8 +283,8 @@ impl RegisterId {
 
     /// Decodes the id.
     ///
-    /// An id is [`DecodedId::Unknown`] unless the constructor of its class returns the same id
-    /// again. This includes the size, except in the core class.
+    /// Returns [`DecodedId::Unknown`] unless the constructor of the class returns exactly this id
+    /// from the decoded parts. Ids of the core class may have any size.
     pub const fn decode(self) -> DecodedId {
         if let Some(register) = CoprocessorRegister::from_raw(self.0) {
             return DecodedId::Coprocessor(register);
@@ -329,7 +333,7 @@ impl RegisterId {
         }
     }
 
-    /// Returns the encoding of an AArch64 system register.
+    /// Returns the encoding of an AArch64 system register, or `None` for an id of another class.
     pub const fn system_register(self) -> Option<SystemRegister> {
         match self.decode() {
             DecodedId::SystemRegister(register) => Some(register),

@@ -8,9 +8,10 @@ use super::name::{Naming, compare_names};
 use super::tables;
 
 impl RegisterId {
-    /// Returns the register's fields, most significant first; empty if none are known.
+    /// Returns the register's fields, most significant first. The slice is empty if no field is
+    /// known.
     ///
-    /// They can share bits; see [`Field::is_alternative`]. An AArch32 register has the fields of
+    /// Fields can share bits; see [`Field::is_alternative`]. An AArch32 register has the fields of
     /// its [counterpart](Self::counterpart) if the layout is the same.
     ///
     /// A saved program status (`PSTATE`, `SPSR_EL1` …) has the fields of AArch64 state; see
@@ -25,8 +26,8 @@ impl RegisterId {
 
     /// Returns the fields that apply to this value.
     ///
-    /// These are those of [`fields`](Self::fields), or those of AArch32 state for a saved program
-    /// status with bit 4 (`M[4]`) set.
+    /// For a saved program status with bit 4 (`M[4]`) set, returns the fields of AArch32 state. For
+    /// any other value, returns [`fields`](Self::fields).
     pub fn fields_for_value(self, value: u64) -> &'static [Field] {
         if value & AARCH32_STATE == 0 {
             self.fields()
@@ -64,7 +65,8 @@ impl RegisterId {
 
     /// Returns the field with this name, in upper or lower case.
     ///
-    /// For a program status the fields of AArch64 state come first.
+    /// For a program status, a field of AArch64 state takes precedence over a field of AArch32
+    /// state.
     pub fn field(self, name: &str) -> Option<Field> {
         find_field(self.fields(), name).or_else(|| find_field(self.tabled_fields(), name))
     }

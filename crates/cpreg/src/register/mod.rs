@@ -21,8 +21,7 @@
 //! | `value` | [`Value`]: a register's value |
 //! | `tables` | names and fields, generated from the workspace's `data/` |
 //!
-//! The meaning of values for a migration lives in [`crate::tolerance`] and
-//! [`crate::destination`].
+//! [`crate::tolerance`] and [`crate::destination`] decide what values mean for a migration.
 
 mod aarch32;
 mod coprocessor;

@@ -1,7 +1,7 @@
 //! Names and printing of a [`RegisterId`].
 //!
-//! The names are in the generated tables; [`super::parse`] parses them. An id prints as the first
-//! of these that it has:
+//! The names are in the generated tables, and [`super::parse`] parses them. An id prints as the
+//! first spelling in this table that exists for the id:
 //!
 //! | spelling | register |
 //! |---|---|
@@ -15,8 +15,8 @@
 //! | `P15_0_C0_C1_2`, `P15_0_C7` | any other AArch32 register (32, 64 bits); `_S` if Secure |
 //! | `0x603000000013c103`, always 16 digits | any id |
 //!
-//! [`super::parse`] lists further spellings that are parsed. Names of IMPLEMENTATION DEFINED
-//! registers are valid only on some CPUs, so they are not printed;
+//! [`super::parse`] parses further spellings. Names of IMPLEMENTATION DEFINED registers are valid
+//! only on some CPUs, so ids do not print as these names.
 //! [`RegisterId::implementation_defined_names`] returns them.
 
 use alloc::borrow::ToOwned;
@@ -31,8 +31,8 @@ use super::tables;
 
 /// Meaning of names.
 ///
-/// Two of KVM's ids have each other's encoding, which is frozen ABI. KVM also keeps some registers
-/// as core registers that have system register encodings too.
+/// KVM swapped the encodings of two ids, which is now frozen ABI. KVM also gives ids of the core
+/// class to some registers that have system register encodings too.
 ///
 /// | id | under KVM | by encoding |
 /// |---|---|---|
@@ -42,11 +42,11 @@ use super::tables;
 /// | 0x603000000013da21 | `SYSREG_FPSR` | `FPSR` |
 ///
 /// (The same holds for FPCR, SP_EL0, SP_EL1, ELR_EL1 and the SPSRs.) QEMU under TCG uses ids by
-/// their encoding. In every list recorded from it …df1a does not change while the guest runs, like
-/// a compare value, and …df02 is not listed. Under KVM …df1a is different in every list.
+/// their encoding. In every list recorded from TCG, …df1a is constant while the guest runs, like a
+/// compare value, and …df02 is absent. In lists from KVM, …df1a always differs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Naming {
-    /// Names by KVM's use of its ids.
+    /// Names by the registers for which KVM uses the ids.
     #[default]
     Kvm,
     /// Names by the architecture's encoding, as QEMU under TCG uses ids.
@@ -54,14 +54,14 @@ pub enum Naming {
 }
 
 impl RegisterId {
-    /// Returns the register's name under KVM, if it has one in the tables.
+    /// Returns the register's name under KVM, if the tables have one.
     ///
-    /// Every id has a printed spelling; see the module.
+    /// `Display` prints a spelling for every id; see the module.
     pub fn name(self) -> Option<&'static str> {
         find_by_id(tables::NAMES_BY_ID, self)
     }
 
-    /// Returns the register's name, if it has one in the tables.
+    /// Returns the register's name with this meaning of ids, if the tables have one.
     pub fn name_in(self, naming: Naming) -> Option<&'static str> {
         match naming {
             Naming::Kvm => self.name(),

@@ -30,7 +30,8 @@ pub fn parse_u64(text: &str) -> Result<u64, ParseIntError> {
     }
 }
 
-/// Parses a number of 64 bits as documents write it, `0x…`.
+/// Parses a number of 64 bits in the notation of documents, `0x…`. Returns `None` for any other
+/// text.
 ///
 /// ```
 /// # use cpreg::register::parse_hexadecimal;
@@ -50,8 +51,8 @@ impl Value {
     /// Parses a register's value in the format of [`Value`]'s `Display`: `0x…`, most significant
     /// digit first.
     ///
-    /// Returns `None` if the text is not a number, or is too long for the register. An id without a
-    /// known size is treated as one of at most 64 bits.
+    /// Returns `None` if the text is not a number, or is too long for the register. Allows 64 bits
+    /// for an id without a known size.
     pub fn parse(id: RegisterId, text: &str) -> Option<Self> {
         let size = match id.size_bytes() {
             Some(size @ 9..) => size,

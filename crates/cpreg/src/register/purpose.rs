@@ -1,7 +1,7 @@
 //! The purpose of a register, in one sentence for people.
 //!
-//! The sentence is found by name, then by family, then by class. Not every register has one. The
-//! meaning of differences for a migration lives in [`crate::tolerance`].
+//! [`RegisterId::purpose`] searches by name, then by family, then by class. Not every register has
+//! a sentence. [`crate::tolerance`] explains differences between hosts.
 //!
 //! Sources: the Arm Architecture Reference Manual (DDI 0487) for the architecture's registers,
 //! Linux `Documentation/virt/kvm/arm/fw-pseudo-registers.rst` (v6.15) and `api.rst` for KVM's own.
@@ -64,7 +64,7 @@ fn purpose_by_name(name: &str) -> Option<&'static str> {
     entry.map(|(_, purpose)| *purpose)
 }
 
-/// Purposes by the beginning of the name; the first match counts.
+/// Purposes by the beginning of the name. The first match applies.
 const FAMILIES: &[(&str, &str)] = &[
     ("DBGBVR", "a hardware breakpoint: the address"),
     ("DBGBCR", "a hardware breakpoint: when it counts"),

@@ -12,7 +12,7 @@ use crate::error::{Error, ErrorKind};
 
 /// Field of a particular register: `ID_AA64MMFR3_EL1.TCRX`.
 ///
-/// Bits by number are parsed and printed too: `ID_AA64MMFR3_EL1.[51:48]`, `SCTLR_EL1.[17]`.
+/// The type also parses and prints bits by number: `ID_AA64MMFR3_EL1.[51:48]`, `SCTLR_EL1.[17]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RegisterField {
     /// Id of the register.
@@ -38,11 +38,11 @@ impl RegisterField {
         value_by_name(self.id.name()?, self.field.name(), text)
     }
 
-    /// Parses `REGISTER.FIELD`; the register is parsed like in [`RegisterId::parse_in`].
+    /// Parses `REGISTER.FIELD`, with the register in any spelling of [`RegisterId::parse_in`].
     ///
     /// # Errors
     ///
-    /// Returns an error if there is no such register, or it has no such field.
+    /// Returns an error if the register is unknown or lacks the field.
     pub fn parse_in(text: &str, naming: Naming) -> Result<Self, Error> {
         let error = |kind| Error::new(text, kind);
         let (register, name) = text.split_once('.').ok_or_else(|| {

@@ -1,4 +1,5 @@
-//! Registers that reveal the guest's data rather than its CPU. A report of a VM leaves them out.
+//! Registers that reveal the guest's data rather than its CPU. A report of a VM does not contain
+//! their values.
 //!
 //! - Pointer-authentication keys ([`RegisterId::is_secret`]) allow forging pointers that the guest
 //!   trusts.
@@ -21,8 +22,8 @@ pub const REDACTED: u64 = 0xb1a4_0000;
 /// Registers that hold an address or a context number of the guest, by their architectural names,
 /// ascending.
 ///
-/// KVM and TCG accept any value for each of them, so no decision depends on the value. Registers of
-/// EL2 and EL3 are not among them: emulators accept only some of their values.
+/// KVM and TCG accept any value for each of them, so no decision depends on the value. The list has
+/// no registers of EL2 and EL3, because emulators accept only some values of these.
 const GUEST_POINTERS: [&str; 28] = [
     "CONTEXTIDR",
     "CONTEXTIDR_EL1",

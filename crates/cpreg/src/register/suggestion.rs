@@ -2,8 +2,8 @@
 
 use alloc::vec::Vec;
 
-/// Returns up to three of `names` that are most similar to `text`: names that continue it, and
-/// names a few edits away.
+/// Returns up to three of `names` that are most similar to `text`. Similar names begin with `text`,
+/// or differ from it by a few edits.
 pub(super) fn suggest(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     const MAX_NAME_LEN: usize = 40;
     let text = text.trim();
@@ -11,7 +11,7 @@ pub(super) fn suggest(text: &str, names: impl Iterator<Item = &'static str>) -> 
         return Vec::new();
     }
     let text = text.to_ascii_uppercase();
-    // A third of the letters may be wrong, and always two.
+    // Allow edits in a third of the letters, and at least two edits.
     let max_distance = (text.len() / 3).max(2);
     let mut matches: Vec<(usize, &'static str)> = names
         .filter(|name| !name.contains('<') && name.len() <= MAX_NAME_LEN)

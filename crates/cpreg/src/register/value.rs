@@ -8,13 +8,13 @@ use core::fmt;
 pub enum Value {
     /// Value of a register of at most 64 bits, zero extended.
     U64(u64),
-    /// Bytes of a wider register (vectors, SVE) as KVM returns them, least significant first.
-    /// Shared, so that planning does not copy them.
+    /// Bytes of a wider register (vectors, SVE) as KVM returns them, least significant first. The
+    /// bytes are shared, so that planning does not copy them.
     Bytes(Arc<[u8]>),
 }
 
 impl Value {
-    /// Returns the value of a register of at most 64 bits.
+    /// Returns the number, or `None` for a value of more than 64 bits.
     pub const fn as_u64(&self) -> Option<u64> {
         match self {
             Self::U64(value) => Some(*value),

@@ -30,7 +30,8 @@ pub enum Condition {
     },
     /// The guest lacks the feature: the four-bit ID field is zero in the VM's own ID register.
     ///
-    /// If the feature is removed by the user's decision, the register must also be unused.
+    /// If the guest lacks the feature only by the user's decision, the register must also be
+    /// unused.
     WithoutFeature {
         /// ID register with the field.
         register: RegisterId,
@@ -41,7 +42,7 @@ pub enum Condition {
         /// Condition under which the register is unused although the guest has the feature.
         unused: Box<Self>,
     },
-    /// The CCSIDR_EL1 slot describes a cache that CLIDR_EL1 does not have.
+    /// The CCSIDR_EL1 slot describes a cache that does not exist according to CLIDR_EL1.
     NoSuchCache,
     /// The destination has no PMU, and all PMU registers in the input hold their reset values.
     PmuUnused,
@@ -133,8 +134,8 @@ impl Condition {
     }
 }
 
-/// Reset value that KVM gives a register with an architecturally UNKNOWN one, in full or truncated
-/// to 32 bits.
+/// KVM's reset poison: the value that KVM gives a register whose reset value is architecturally
+/// UNKNOWN. Registers of 32 bits hold the low half.
 pub const RESET_POISON: u64 = 0x1de7_ec7e_dbad_c0de;
 
 /// Returns `true` if a PMU register holds its reset value.

@@ -20,7 +20,7 @@ pub struct Tolerance {
     pub accelerator: Option<Accelerator>,
     /// Difference that the entry applies to.
     pub difference: RegisterDifference,
-    /// Condition of the entry. If it does not hold, the VM is refused.
+    /// Condition of the entry. If the condition does not hold, the plan refuses the VM.
     pub condition: Condition,
     /// Handling of the difference if the condition holds.
     pub handling: Handling,
@@ -156,7 +156,7 @@ pub enum Category {
     Control,
     /// Register that some kernels list although the guest lacks the feature.
     ListedByMistake,
-    /// Register that older kernels should list, and newer kernels do.
+    /// Register that newer kernels list, and that older kernels omit by mistake.
     MissingByMistake,
     /// Register of a feature that older hosts lack.
     New,

@@ -25,7 +25,7 @@ pub use entry::{
     VisibleEffect,
 };
 
-/// Table of tolerances: an operator's entries before the built-in ones.
+/// Table of tolerances. An operator's entries precede the built-in entries.
 #[derive(Clone, Debug)]
 pub struct Tolerances {
     entries: Vec<Tolerance>,
@@ -40,14 +40,16 @@ impl Default for Tolerances {
 }
 
 impl Tolerances {
-    /// Returns a table without entries, with which every register only in the input is refused.
+    /// Returns a table without entries. A plan with this table refuses every register that only the
+    /// input has.
     pub const fn empty() -> Self {
         Self {
             entries: Vec::new(),
         }
     }
 
-    /// Inserts an operator's entries before the existing ones.
+    /// Inserts an operator's entries in front of the existing entries, so that the former take
+    /// precedence.
     pub fn add_operator_entries(&mut self, entries: impl IntoIterator<Item = Tolerance>) {
         let entries = entries.into_iter().map(|entry| Tolerance {
             is_operator_entry: true,

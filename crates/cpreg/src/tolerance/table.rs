@@ -1,8 +1,9 @@
 //! The table of tolerances for KVM: harmless differences, with their conditions and reasons.
 //!
 //! Registers appear by name. No entry depends on a VMM's machine version. The first entry for a
-//! register and a difference counts. Without an entry, a register only in the input is refused, and
-//! one only at the destination is kept at reset and reported.
+//! register and a difference applies. Without an entry, a plan refuses a register that only the
+//! input has. A register that only the destination has keeps its reset value, and the plan reports
+//! it.
 //!
 //! Sources: Linux commits and releases as cited; lists and values of real kernels 5.10.223 to 7.3.4
 //! (recorded); the public discussions of QEMU's mitigation series (qemu-devel, September 2025 to

@@ -3,7 +3,7 @@
 //!
 //! An emulated CPU's list grows with each version, mostly by registers without state. The lists and
 //! values are those of 5.2.0, 7.2.22, 10.0.13 and 11.1.3 (data/tcg-lists.tsv). docs/tcg-loading.md,
-//! sections 4 and 6, describes each register and the results of leaving it out.
+//! sections 4 and 6, describes each register and the results of a load without the register.
 
 use alloc::borrow::Cow;
 use alloc::boxed::Box;

@@ -5,7 +5,7 @@ use crate::destination::{Accelerator, Confidence, Loader, ValueOrigin, Version};
 /// Acceptance of a value by a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {
-    /// The value is accepted and kept (a counter of time runs on from it).
+    /// The register accepts and keeps the value. A counter of time runs on from the value.
     Taken(Confidence),
     /// The write fails.
     Refused(Confidence),
@@ -17,7 +17,8 @@ impl Acceptance {
     pub(super) const INFERRED_TAKEN: Self = Self::Taken(Confidence::Inferred);
     pub(super) const INFERRED_REFUSED: Self = Self::Refused(Confidence::Inferred);
 
-    /// Returns `Some(true)` if accepted, `Some(false)` if refused.
+    /// Returns `Some(true)` if the register accepts the value, `Some(false)` if the write fails,
+    /// and `None` if not known.
     pub const fn as_bool(self) -> Option<bool> {
         match self {
             Self::Taken(_) => Some(true),

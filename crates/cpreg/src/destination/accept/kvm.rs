@@ -33,7 +33,7 @@ pub(super) fn evaluate(
     ) else {
         return Acceptance::Unknown;
     };
-    // Such a host has its maximum at reset.
+    // The recorded value of an emulated host is the maximum of its kernel.
     let is_maximum = acceptor.value_origin == Some(ValueOrigin::EmulatedHost);
     match kind {
         RegisterKind::Identification | RegisterKind::CacheType => {
@@ -56,8 +56,8 @@ pub(super) fn evaluate(
 
 /// Evaluates a value of KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2.
 ///
-/// KVM has two levels: not available (0) and not required (3). It treats 1 (unknown) as 0 and 2
-/// (available) as 3. It accepts no more than the host's level (`kvm_arm_set_fw_reg` in Linux
+/// KVM has two levels, not available (0) and not required (3). KVM treats 1 (unknown) as 0, and 2
+/// (available) as 3, and accepts no more than the host's level (`kvm_arm_set_fw_reg` in Linux
 /// `arch/arm64/kvm/hypercalls.c`, since v5.10). Every recorded host with level 0 accepts 1, and
 /// then reads 0.
 fn evaluate_workaround_2(destination_vcpu: &DestinationVcpu, own: u64, value: u64) -> Acceptance {
@@ -95,8 +95,8 @@ fn evaluate_id_register(register: &DestinationRegister, own: u64, value: u64) ->
         AcceptedValues::Writable(_) if is_below_floor(register.id, own, value) => {
             Acceptance::INFERRED_REFUSED
         }
-        // Within the mask KVM decides field by field. Its rule is "no more than the host has",
-        // which certainly holds if every changed field is lower.
+        // KVM decides about each field within the mask. KVM accepts no more than the host has, and
+        // a lower field certainly is no more.
         AcceptedValues::Writable(_) if has_only_lowered_fields(register.id, own, value) => {
             Acceptance::INFERRED_TAKEN
         }
@@ -133,8 +133,8 @@ fn has_only_lowered_fields(id: RegisterId, own: u64, value: u64) -> bool {
 pub(super) fn is_lowering(difference: &FieldDifference) -> bool {
     let FieldDifference { field, from, to } = *difference;
     let has_order = !UNORDERED_FIELDS.contains(&field.name());
-    // Removing the PMU is possible only for some vCPUs, depending on whether they were created with
-    // one. Newer kernels keep the exception levels.
+    // KVM lets user space remove the PMU only for some vCPUs, depending on their features. Newer
+    // kernels do not let user space change the exception levels.
     let must_stay = ["PMUVer", "PerfMon", "EL0", "EL1", "EL2"].contains(&field.name())
         && matches!(to, 0 | 8..=0xf);
     has_order && !must_stay && field.rank(to) < field.rank(from)

@@ -1,10 +1,10 @@
-//! The values that a destination accepts for its registers, and the confidence in that.
+//! The values that a destination accepts for its registers, and the confidence in each answer.
 //!
 //! KVM accepts:
-//! - Any register: its own value, always, because the register held it before.
+//! - Any register: its current value, because the register already holds the value.
 //! - Plain storage and counters: any value.
-//! - ID registers: no change outside the writable mask, and within it only lower fields. Unknown
-//!   without a mask.
+//! - ID registers: no change outside the writable mask, and only lower fields within the mask.
+//!   Without a mask, the answer is unknown.
 //! - MIDR_EL1, REVIDR_EL1, AIDR_EL1: only the host's own value, unless the loader enables the
 //!   capability (QEMU does not).
 //! - CLIDR_EL1, CCSIDR_EL1: up to v6.2 only the host's own value; since v6.3 any value that agrees
@@ -12,15 +12,15 @@
 //! - OSLSR_EL1: the host's own value with another OSLK.
 //! - PMMIR_EL1: zero.
 //! - PSCI_VERSION: any lower version that exists. A host whose vCPU no program had configured
-//!   refuses a higher one. On other hosts that is unknown: the VM may have a lower version than the
-//!   kernel.
+//!   refuses a higher version. On other hosts the answer for a higher version is unknown, because
+//!   the VM may have a lower version than the kernel.
 //! - KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_n: at most the host's level. For n = 2, 1 counts as 0 and 2
 //!   as 3.
 //! - Firmware bitmaps: any subset of the observed bits. Other bits are as for PSCI_VERSION, except
 //!   in KVM_REG_ARM_VENDOR_HYP_BMAP_2, which is 0 until it is set.
 //!
-//! Sources are those of [`super::kernel`]. The values that TCG accepts are in [`tcg`]. Decisions
-//! about values that are not accepted live in [`crate::plan`].
+//! Sources are those of [`super::kernel`]. [`tcg`] has the values that TCG accepts. [`crate::plan`]
+//! decides about values that the destination refuses.
 
 mod acceptance;
 mod kvm;
@@ -81,7 +81,7 @@ impl Acceptor {
             return acceptance;
         }
         if !fits(register.id, value) {
-            // The program truncates it, refuses it or reads back another value.
+            // The program truncates the value, refuses the write or reads back another value.
             return Acceptance::Unknown;
         }
         match self.accelerator {

@@ -27,7 +27,7 @@ pub(crate) fn nearest_value(
         &register.accepted_values,
     ) {
         (RegisterKind::Identification, AcceptedValues::Writable(mask)) => {
-            // A writable field keeps the VM's value if that is lower than the host's.
+            // A writable field keeps the VM's value if the VM's value is lower than the host's.
             let fields = differing_fields(register.id, own, planned);
             fields.fold(own, |to, difference| {
                 let bits = difference.field.mask();

@@ -1,9 +1,9 @@
 //! The values that QEMU's own emulation (TCG) accepts when it loads the list.
 //!
-//! QEMU writes every listed register and reads it back, in ascending order. If a register reads
-//! back another value, the load fails. So a value is accepted if its bits outside the register's
-//! writable ones are the emulated CPU's own. QEMU also writes a register that the input lacks, from
-//! uninitialised memory: zero up to QEMU 10.0, any value from 11.0.
+//! QEMU writes every listed register and reads the register back, in ascending order. If a register
+//! reads back another value, the load fails. TCG therefore accepts a value whose bits outside the
+//! register's writable bits are the emulated CPU's own. QEMU also writes a register that the input
+//! lacks, from uninitialised memory: zero up to QEMU 10.0, any value from 11.0.
 //!
 //! The rules, with the loads that show them, are in docs/tcg-loading.md, section 3. The
 //! observations are in data/tcg-acceptance.tsv.
@@ -303,7 +303,8 @@ pub(super) fn evaluate(
 /// Evaluates a value of PMCR_EL0.
 ///
 /// QEMU 5.2 aborts if PMCR_EL0.N is less than its number of counters. It accepts a larger N without
-/// having these counters, and aborts when the guest uses them. That counts as refused.
+/// having these counters, and aborts when the guest uses them. The function treats both cases as
+/// refused.
 fn evaluate_pmcr(acceptor: Acceptor, register: &DestinationRegister, value: &Value) -> Acceptance {
     match (acceptor.version(), number_of_counters(register, value)) {
         (_, Some((own, incoming))) if own == incoming => Acceptance::INFERRED_TAKEN,
@@ -321,7 +322,7 @@ fn number_of_counters(register: &DestinationRegister, value: &Value) -> Option<(
 /// Mismatch between an incoming PMCR_EL0.N and the emulated CPU's number of event counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CounterMismatch {
-    /// The value has fewer counters than are listed and written after it.
+    /// The value has fewer counters than QEMU lists and writes later in the load.
     Fewer,
     /// The value has more counters than the CPU.
     More,
@@ -366,8 +367,8 @@ pub(crate) fn evaluate_missing(
         writable_bits(acceptor, Cpu::from_vcpu(destination_vcpu), register.id),
         own,
     ) {
-        // A register of 32 bits may lose half of the uninitialised value and then reads back
-        // another one.
+        // A register of 32 bits may drop half of the uninitialised value, and then reads back a
+        // different value.
         (WritableBits::All, _) if register.id.size_bytes() == Some(8) => Acceptance::INFERRED_TAKEN,
         // Uninitialised memory holds exactly these bits only by chance.
         (WritableBits::Bits(bits), Some(own)) if own & !bits != 0 => Acceptance::INFERRED_REFUSED,
@@ -377,10 +378,11 @@ pub(crate) fn evaluate_missing(
 
 /// Returns `true` if a register that the input lacks is loaded as zero.
 ///
-/// No version of QEMU clears that memory. Up to 10.0 it was zero in every load of a list of at most
-/// 340 registers. In 10.0 it was not zero with the 403 registers of neoverse-n2 with EL2 and EL3.
+/// No version of QEMU clears the memory of the missing value. Up to 10.0 this memory was zero in
+/// every load of a list of at most 340 registers. In 10.0 the memory was not zero with the 403
+/// registers of neoverse-n2 with EL2 and EL3.
 pub fn loads_missing_as_zero(acceptor: Acceptor, destination_vcpu: &DestinationVcpu) -> bool {
-    /// Maximum length of a list with which the memory was zero in every load.
+    /// Maximum number of registers in a list with which the memory was zero in every load.
     const MAX_ZEROED_LIST_LEN: usize = 340;
     destination_vcpu.registers().len() <= MAX_ZEROED_LIST_LEN
         && acceptor
@@ -388,7 +390,7 @@ pub fn loads_missing_as_zero(acceptor: Acceptor, destination_vcpu: &DestinationV
             .is_some_and(|version| version <= LAST_ZEROING_VERSION)
 }
 
-/// Last version in which that memory was zero.
+/// Last version in which the memory of a missing value can be zero; see [`loads_missing_as_zero`].
 const LAST_ZEROING_VERSION: Version = Version::new(10, 2);
 
 /// Returns `true` if a register has no state and only identifies the emulated CPU.

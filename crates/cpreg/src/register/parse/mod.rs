@@ -1,6 +1,6 @@
 //! Parsing of a [`RegisterId`].
 //!
-//! Every spelling that [`super::name`] prints is parsed, in upper or lower case, and also:
+//! The parser accepts every spelling that [`super::name`] prints, in upper or lower case, and also:
 //!
 //! | spelling | register |
 //! |---|---|
@@ -33,7 +33,7 @@ impl RegisterId {
     ///
     /// # Errors
     ///
-    /// Returns an error if the text is not one of them.
+    /// Returns an error if the text has none of these spellings.
     pub fn parse_in(text: &str, naming: Naming) -> Result<Self, Error> {
         let error = |kind| Error::new(text, kind);
         let trimmed = text.trim();
@@ -274,8 +274,8 @@ fn parse_numbered(upper: &str) -> Option<Parsed> {
     )
 }
 
-/// Parses a name of the IMPLEMENTATION DEFINED table; returns all encodings as the error if there
-/// are several.
+/// Parses a name of the IMPLEMENTATION DEFINED table. Returns an error with all encodings if the
+/// name has several.
 fn parse_implementation_defined(upper: &str) -> Option<Result<RegisterId, Vec<RegisterId>>> {
     let parsed: Vec<RegisterId> = tables::IMPLEMENTATION_DEFINED
         .iter()

@@ -1,15 +1,15 @@
-//! Compares the KVM of this machine with a recorded host of its own record, to show the accuracy of
-//! tests on a recorded host.
+//! Compares this machine's KVM with a recorded host made from the machine's own record. The
+//! differences show the accuracy of tests on a recorded host.
 //!
-//! - `record`: the record of the machine, and that of the recorded host
-//! - `write`: the same writes to a VM of each, one after another, with the errno and the value read
-//!   back. A value that the recorded host refuses because its record has no information is counted
-//!   separately, not as a difference.
-//! - `load`: a saved VM, planned for the machine and loaded into a VM of each, with the result and
-//!   the values that the VM holds
+//! - `record`: the record of the machine, and a record of the recorded host
+//! - `write`: the same writes to a VM of each host, one after another, with the errno and the value
+//!   read back. The program counts values separately that the recorded host refuses only because
+//!   its record has no information.
+//! - `load`: a saved VM, planned for the machine and loaded into a VM of each host, with the result
+//!   and the values that the VM holds
 //! - `time`: a load of 64 vCPUs, a plain loop of the same writes, and a plan; not a comparison
 //!
-//! Usage: `compare [WRITES [SEED [untimed]]]`. It fails if there is a difference.
+//! Usage: `compare [WRITES [SEED [untimed]]]`. The program fails if it finds a difference.
 #![expect(clippy::print_stdout, reason = "the example prints its result")]
 
 use std::collections::BTreeMap;
@@ -60,7 +60,7 @@ fn main() -> AnyResult<()> {
     Ok(())
 }
 
-/// Compares two records of one host, without the parts that depend on time; returns the number of
+/// Compares two records of one host, without the parts that depend on time. Returns the number of
 /// differences.
 fn compare_records(one: &HostRecord, other: &HostRecord) -> usize {
     let mut differences = 0;

@@ -1,8 +1,8 @@
 //! Records the KVM of this machine and prints a summary: the shortest program for a VMM author to
 //! inspect a host.
 //!
-//! With the argument `tables` it prints each register (features, id, size, value, errno of reading
-//! and of writing back), writable masks, and trials.
+//! With the argument `tables` the program prints each register (features, id, size, value, errno of
+//! reading and of writing back), writable masks, and trials.
 #![expect(clippy::print_stdout, reason = "the example prints its result")]
 
 use std::collections::BTreeMap;

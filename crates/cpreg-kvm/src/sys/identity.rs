@@ -25,8 +25,9 @@ pub(super) fn read_midr() -> Option<u64> {
 /// Returns the kernel and CPU of this host.
 ///
 /// The CPU counts as emulated if MIDR_EL1 has implementer 0 (software), or if the firmware
-/// describes a VM: SMBIOS names QEMU, or the device tree names [`DUMMY_VIRT`]. A VM with KVM on a
-/// real CPU cannot be told apart, and the user can correct the record.
+/// describes a VM. The firmware does so if SMBIOS names QEMU, or the device tree names
+/// [`DUMMY_VIRT`]. A VM with KVM on a real CPU cannot be told apart, and the user can correct the
+/// record.
 pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identity {
     let uname = rustix::system::uname();
     let compatible = fs::read(DEVICE_TREE_COMPATIBLE_PATH).unwrap_or_default();

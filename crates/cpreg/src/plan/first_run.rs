@@ -55,9 +55,11 @@ pub(super) fn lost_feature(
     })
 }
 
-/// Returns `Some(true)` if the host certainly runs 7.3 or later, `None` if it certainly does not.
+/// Returns `Some(true)` if the host certainly runs Linux 7.3 or later, and `Some(false)` if the
+/// host may run 7.3. Returns `None` if the list shows no sign of 7.3.
 ///
-/// The evidence is PMMIR_EL1, which 7.3 lists for vCPUs with a PMU.
+/// The evidence is PMMIR_EL1, which 7.3 lists for vCPUs with a PMU. For vCPUs without a PMU,
+/// ID_AA64ISAR2_EL1.ATS1A shows 7.2 or later.
 fn is_linux_7_3(destination_vcpu: &DestinationVcpu) -> Option<bool> {
     let has = |id| destination_vcpu.get(id).is_some();
     let ats1a = destination_vcpu.value(RegisterId::ID_AA64ISAR2_EL1)? >> ATS1A & 0xf;

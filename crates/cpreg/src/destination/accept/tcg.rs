@@ -302,9 +302,9 @@ pub(super) fn evaluate(
 
 /// Evaluates a value of PMCR_EL0.
 ///
-/// QEMU 5.2 aborts if PMCR_EL0.N is less than its number of counters. It accepts a larger N without
-/// having these counters, and aborts when the guest uses them. The function treats both cases as
-/// refused.
+/// QEMU 5.2 aborts if PMCR_EL0.N is less than the CPU's number of counters. QEMU 5.2 accepts a
+/// larger N, but aborts when the guest uses a counter that the CPU lacks. The function treats both
+/// cases as refused.
 fn evaluate_pmcr(acceptor: Acceptor, register: &DestinationRegister, value: &Value) -> Acceptance {
     match (acceptor.version(), number_of_counters(register, value)) {
         (_, Some((own, incoming))) if own == incoming => Acceptance::INFERRED_TAKEN,
@@ -313,7 +313,7 @@ fn evaluate_pmcr(acceptor: Acceptor, register: &DestinationRegister, value: &Val
     }
 }
 
-/// Returns the register's own PMCR_EL0.N and the value's.
+/// Returns PMCR_EL0.N of the register's recorded value, then N of `value`.
 fn number_of_counters(register: &DestinationRegister, value: &Value) -> Option<(u64, u64)> {
     let counters = |value: &Value| value.as_u64().map(|value| value >> 11 & 0x1f);
     Some((counters(register.value.as_ref()?)?, counters(value)?))
@@ -330,7 +330,7 @@ pub(crate) enum CounterMismatch {
 
 /// Returns the mismatch if QEMU 5.2 would write a PMCR_EL0 with another number of counters.
 ///
-/// A missing value is written as zero.
+/// A missing value (`None`) is compared as zero, which QEMU 5.2 writes in its place.
 pub(crate) fn counter_mismatch(
     acceptor: Acceptor,
     register: &DestinationRegister,

@@ -16,9 +16,9 @@ use crate::stream::{OpenMethod, Stream};
 /// a stream in transit.
 ///
 /// # Errors
-/// - [`ErrorKind::BadEdit`] if the stream cannot hold that state.
-/// - [`ErrorKind::NotAsPlanned`] if the edited stream differs from the plan; its source is the
-///   reading error, if any.
+/// - [`ErrorKind::BadEdit`] if the stream cannot hold the planned state.
+/// - [`ErrorKind::NotAsPlanned`] if the edited stream differs from the plan. If the edited stream
+///   cannot be opened, the reading error is the source of this error.
 /// - Reading errors of `source`.
 pub fn convert(stream: &Stream, source: &dyn ReadAt, planned: &Vm) -> Result<Edit, Error> {
     convert_and_open(stream, source, planned, &|edit| {

@@ -30,8 +30,8 @@ pub struct CpuEdit {
 /// Requested change of one extension of a vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExtensionChange {
-    /// Removes the extension with this name and all subsections inside it. Sets
-    /// [`Extension::FEATURES`] to 0 instead.
+    /// Removes the extension with this name and all subsections inside it. [`Extension::FEATURES`],
+    /// which is not a subsection, is set to 0.
     Remove(String),
     /// Sets the content of the extension; adds the extension if it is missing.
     Set(Extension),
@@ -43,8 +43,8 @@ impl Stream {
     /// Registers and extensions that `vm` lacks are removed.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if `vm` has another number of vCPUs, or a register wider than 64
-    /// bits.
+    /// [`ErrorKind::BadEdit`] if the number of vCPUs in `vm` differs from the stream's, or if `vm`
+    /// has a register wider than 64 bits.
     pub fn diff_to(&self, vm: &Vm) -> Result<Vec<CpuEdit>, Error> {
         if vm.vcpus.len() != self.cpus().len() {
             return Err(bad_edit(format!(
@@ -65,8 +65,8 @@ impl Stream {
     /// Plans an edit: one [`CpuEdit`] for each vCPU, in the order of [`Stream::cpus`].
     ///
     /// `source` is the file that the stream was opened from. If the stream was opened by its
-    /// description, the edited stream is opened the same way and compared before the edit is
-    /// returned.
+    /// description, this function also opens the edited stream by its description and compares the
+    /// changed sections.
     ///
     /// # Errors
     /// [`ErrorKind::BadEdit`] if the edit cannot be applied; errors of reading `source`.
@@ -78,7 +78,7 @@ impl Stream {
         Ok(edit)
     }
 
-    /// Plans an edit like [`Self::edit`], without reading it back.
+    /// Plans an edit like [`Self::edit`], without opening the edited stream.
     ///
     /// The caller opens the edited stream and checks it before writing it.
     ///
@@ -222,11 +222,11 @@ impl Stream {
 impl Cpu {
     /// Returns the section with `state` in place of its current state.
     ///
-    /// The result is that of [`Stream::edit`] with the changes of [`Stream::diff_to`]. This
-    /// function parses the new section and compares it with `state`.
+    /// The result equals that of [`Stream::edit`] with the changes of [`Stream::diff_to`]. This
+    /// function parses the new section and compares the parsed state with `state`.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if the section cannot hold that state.
+    /// [`ErrorKind::BadEdit`] if the section cannot hold `state`.
     pub fn with_state(&self, state: &Vcpu) -> Result<Self, Error> {
         let edit = diff_cpu(self, &self.vcpu()?, state).prepend_path(|| cpu_path(self))?;
         let changed = apply_cpu_edit(self, &edit).prepend_path(|| cpu_path(self))?;
@@ -386,7 +386,7 @@ fn apply_cpu_edit(cpu: &Cpu, edit: &CpuEdit) -> Result<Cpu, Error> {
         message += error.message();
         bad_edit(message).prepend_path(error.path())
     })?;
-    // The parser may read a new subsection as content of one of unknown length before it.
+    // The parser may read a new subsection as content of a preceding one of unknown length.
     let mut names = Vec::new();
     SubsectionDraft::collect_names(&drafts, &mut names);
     let parsed_subsections = edited.all_subsections();

@@ -54,8 +54,7 @@ pub(crate) const MAGIC: [u8; 4] = *b"QEVM";
 pub struct Configuration {
     /// Machine type (`virt-10.0`).
     pub machine: String,
-    /// Binary logarithm of the target page size in bytes. A stream without it has the target's
-    /// default size.
+    /// Binary logarithm of the target page size in bytes. `None` means the target's default size.
     pub target_page_bits: Option<u32>,
     /// Migration capabilities that the destination must have too (`x-ignore-shared`, `mapped-ram`).
     pub capabilities: Vec<String>,
@@ -91,17 +90,17 @@ pub enum SectionKind {
 pub struct Section {
     /// Kind of the section.
     pub kind: SectionKind,
-    /// Number that the source assigned, unique in the stream.
+    /// Number that the source assigned to the section, unique in the stream.
     pub id: u32,
     /// QEMU's id string (`cpu`, `0000:00:01.0/virtio-net`).
     pub name: String,
-    /// Instance number among sections of the same name.
+    /// Instance number of the section among sections of the same name.
     pub instance: u32,
-    /// Version of its format.
+    /// Version of the section's format.
     pub version: u32,
-    /// Range of its bytes from header to footer.
+    /// File range of the section, from the first byte of its header to the last of its footer.
     pub range: Range<u64>,
-    /// Range of the bytes between header and footer.
+    /// File range of the section's payload, between header and footer.
     pub payload: Range<u64>,
 }
 
@@ -110,7 +109,7 @@ pub struct Section {
 pub(crate) struct Command {
     /// Number of the command.
     pub(crate) code: CommandCode,
-    /// Range of its bytes, without the header of five bytes.
+    /// Range of the command's arguments, which follow the header of five bytes.
     pub(crate) payload: Range<u64>,
 }
 
@@ -123,15 +122,16 @@ impl CommandCode {
     pub(crate) const OPEN_RETURN_PATH: Self = Self(1);
     /// Requests an answer with the given number.
     pub(crate) const PING: Self = Self(2);
-    /// Announces that postcopy may follow: page sizes, or nothing if only bitmaps are sent late.
+    /// Announces that postcopy may follow. The payload holds page sizes, or nothing if only dirty
+    /// bitmaps are sent in postcopy.
     pub(crate) const POSTCOPY_ADVISE: Self = Self(3);
-    /// Makes the destination request pages from now on.
+    /// Makes the destination request pages on the return path from now on.
     pub(crate) const POSTCOPY_LISTEN: Self = Self(4);
-    /// Starts the guest.
+    /// Starts the guest at the destination.
     pub(crate) const POSTCOPY_RUN: Self = Self(5);
-    /// Discards stale pages that were sent before.
+    /// Discards pages that the source has changed since it sent them.
     pub(crate) const POSTCOPY_RAM_DISCARD: Self = Self(6);
-    /// Begins a stream of device state of the given length.
+    /// Announces the package of a postcopy migration: device state of the given length.
     pub(crate) const PACKAGED: Self = Self(7);
     /// Enables COLO; until 10.1.
     pub(crate) const ENABLE_COLO: Self = Self(8);

@@ -10,8 +10,8 @@ use std::io;
 
 /// Error of this crate.
 ///
-/// Where possible it names the place twice: by the byte offset in the file and by the path of the
-/// field (`cpu[1].cpreg_vmstate_indexes[57]`).
+/// An error names its place twice where possible: by the byte offset in the file and by the path of
+/// the field (`cpu[1].cpreg_vmstate_indexes[57]`).
 pub struct Error(Box<Inner>);
 
 struct Inner {
@@ -31,7 +31,7 @@ pub enum ErrorKind {
     Io,
     /// No space is left for the output.
     NoSpace,
-    /// The file is neither a QEMU migration stream nor a known relative of one.
+    /// File that is neither a QEMU migration stream nor a known relative of one.
     NotAStream,
     /// Stream of a version that QEMU itself no longer loads.
     ObsoleteVersion,
@@ -47,15 +47,16 @@ pub enum ErrorKind {
     UnfinishedEdit,
     /// Stream of a machine that is not Arm.
     NotArm,
-    /// The stream ends too early.
+    /// Stream that ends too early.
     Truncated,
     /// Bytes that no QEMU writes.
     Malformed,
     /// Data that QEMU can write and this crate cannot read.
     Unsupported,
-    /// The description of the devices is missing at the end, or does not match the devices.
+    /// Description of the devices that is missing at the end of the stream or does not match the
+    /// devices.
     NoDescription,
-    /// A full scan finds another stream than the description.
+    /// Full scan that finds another stream than the description.
     Disagreement,
     /// Edit that cannot be applied.
     BadEdit,
@@ -64,7 +65,7 @@ pub enum ErrorKind {
 }
 
 impl Error {
-    /// Makes an error of this kind.
+    /// Makes an error of this kind, without place, hint or cause.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
         Self(Box::new(Inner {
             kind,

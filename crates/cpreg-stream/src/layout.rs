@@ -1,4 +1,4 @@
-//! [`Layout`]: the offsets of a stream's parts, as both methods of opening find them.
+//! [`Layout`]: the offsets of a stream's parts, as both methods of opening determine them.
 
 use std::ops::Range;
 
@@ -8,22 +8,22 @@ use crate::ram::{RamBlock, RecordCounts};
 /// Live section that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LiveSection {
-    /// Number that the source assigned.
+    /// Number that the source assigned to the section, unique in the stream.
     pub id: u32,
     /// QEMU's id string (`ram`).
     pub name: String,
-    /// Instance number among sections of the same name.
+    /// Instance number of the section among sections of the same name.
     pub instance: u32,
-    /// Version of its format.
+    /// Version of the section's format.
     pub version: u32,
 }
 
 /// Device state that a postcopy migration sends in one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
-    /// Offset of its length, a u32.
+    /// File offset of the package's length, a u32.
     pub length_field: u64,
-    /// Range of its bytes.
+    /// File range of the package's bytes, without the length.
     pub range: Range<u64>,
 }
 
@@ -32,16 +32,17 @@ pub struct Package {
 pub(crate) struct Layout {
     pub(crate) configuration: Option<Configuration>,
     pub(crate) blocks: Vec<RamBlock>,
-    /// Known only if RAM was read.
+    /// Number of RAM records of each kind; `None` if RAM was not read.
     pub(crate) record_counts: Option<RecordCounts>,
-    /// Opened by description, only those that begin where RAM begins.
+    /// Live sections; of a stream opened by its description, only those that begin where RAM
+    /// begins.
     pub(crate) live_sections: Vec<LiveSection>,
     /// FULL sections in wire order.
     pub(crate) sections: Vec<Section>,
     pub(crate) package: Option<Package>,
-    /// Offset after EOF.
+    /// File offset after EOF, or after the package of a source that ends with it.
     pub(crate) end: u64,
-    /// Range of the description's text.
+    /// File range of the description's text.
     pub(crate) description: Option<Range<u64>>,
     /// `true` if the description gives every section its right length.
     pub(crate) described_exactly: bool,

@@ -68,7 +68,7 @@ pub struct RamBlock {
     pub page_size: Option<u64>,
     /// Guest physical address, if the stream contains it (`x-ignore-shared`).
     pub address: Option<u64>,
-    /// Offsets of its pages in the file (`mapped-ram`).
+    /// Offsets of the block's pages in the file (`mapped-ram`).
     pub mapped_ram: Option<MappedBlock>,
 }
 
@@ -79,7 +79,7 @@ pub struct MappedBlock {
     pub page_size: u64,
     /// Offset of the bitmap of present pages, in the source host's byte order.
     pub bitmap_offset: u64,
-    /// Range of the pages, each at a fixed offset; pages never written are holes.
+    /// File range of the pages, each at a fixed offset; a page that QEMU never wrote is a hole.
     pub pages: Range<u64>,
 }
 
@@ -107,15 +107,15 @@ pub(crate) fn write_block_list(bytes: &mut Vec<u8>, blocks: &[RamBlock]) -> Resu
 /// Number of records of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RecordCounts {
-    /// Pages of zeros.
+    /// Number of pages of zeros.
     pub zero: u64,
-    /// Uncompressed pages.
+    /// Number of uncompressed pages.
     pub page: u64,
-    /// Changes of pages sent before.
+    /// Number of changes of pages that the source had sent earlier (XBZRLE).
     pub xbzrle: u64,
-    /// Compressed pages.
+    /// Number of pages that the source compressed with zlib.
     pub compress_page: u64,
-    /// Markers that all multifd channels have been flushed.
+    /// Number of markers that all multifd channels have been flushed.
     pub multifd_flush: u64,
 }
 
@@ -189,9 +189,10 @@ impl RamParser {
 
     /// Skips PAGE and ZERO records of the current block at the front of `bytes`.
     ///
-    /// Returns the number of bytes of these records; the last page may extend past `bytes`. Nearly
-    /// all records are of this form, so this decides the throughput. [`Self::step`] parses all
-    /// others.
+    /// Returns the total length of these records in bytes; the last page may extend past `bytes`.
+    ///
+    /// Nearly all records are of this form, so this function decides the throughput. [`Self::step`]
+    /// parses all others.
     pub(crate) fn skip_pages(&mut self, bytes: &[u8]) -> usize {
         const WHOLE: u64 = PAGE | CONTINUE;
         const ZEROS: u64 = ZERO | CONTINUE;

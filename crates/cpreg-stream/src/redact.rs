@@ -1,7 +1,7 @@
 //! A stream that can be shown to strangers, without RAM and with the guest's secrets overwritten.
 //!
-//! Every length stays, so the description stays exact, and QEMU loads the result in a machine whose
-//! RAM is zero. Redacted always:
+//! The redacted stream has the same lengths, so its description is exact. QEMU loads the stream
+//! into a machine whose RAM is zero. Redacted always:
 //!
 //! | data | by |
 //! |---|---|
@@ -19,8 +19,9 @@
 //! | the exclusive monitor | clear |
 //! | the syndrome and address of a pending exception | zero |
 //!
-//! PSTATE, timers, power states and all other registers stay, because decisions or loaders use
-//! them. The content of registers never used (zero, and KVM's poison) stays too.
+//! PSTATE, timers, power states and all other registers keep their values, because decisions or
+//! loaders use them. A register that the guest never used (zero, or KVM's poison) keeps its value
+//! too.
 
 use std::ops::Range;
 
@@ -63,23 +64,23 @@ pub struct RedactedStream {
 /// Redacted parts of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Redactions {
-    /// Redacted registers of at least one vCPU, ascending.
+    /// Registers that were redacted in at least one vCPU, ascending.
     pub registers: Vec<RegisterId>,
     /// Other redacted parts of `cpu` sections: `general registers`, `pending exception`,
     /// subsections.
     pub parts: Vec<String>,
     /// Devices with redacted bytes, in wire order.
     pub devices: Vec<RedactedDevice>,
-    /// `true` if there was a UUID.
+    /// `true` if the stream had a UUID, which is then redacted.
     pub uuid: bool,
 }
 
 /// Device with redacted bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RedactedDevice {
-    /// QEMU's id string.
+    /// QEMU's id string of the device's section.
     pub name: String,
-    /// Instance number among sections of the same name.
+    /// Instance number of the section among sections of the same name.
     pub instance: u32,
     /// Number of redacted bytes that were not zero.
     pub bytes: u64,
@@ -96,11 +97,13 @@ impl std::fmt::Debug for RedactedStream {
 }
 
 impl Stream {
-    /// Makes the stream without RAM and secrets. `source` is the file that it was opened from.
+    /// Makes the stream without RAM and secrets. `source` is the file that the stream was opened
+    /// from.
     ///
     /// # Errors
-    /// Those of [`Stream::without_ram`]; [`ErrorKind::Unsupported`] if the result is longer than
-    /// 256 MiB, or is not read as the same devices.
+    /// - Those of [`Stream::without_ram`].
+    /// - [`ErrorKind::Unsupported`] if the result is longer than 256 MiB, or if it opens as a
+    ///   stream with other devices.
     pub fn redact(
         &self,
         source: &dyn ReadAt,
@@ -136,9 +139,9 @@ impl Stream {
         Ok(RedactedStream { bytes, redactions })
     }
 
-    /// Rejects a stream that is read as other devices than these.
+    /// Rejects the result if it opens as a stream with other devices than this one.
     ///
-    /// The redacted parts would then be unknown.
+    /// The redacted parts would otherwise be unknown.
     fn check_same_devices(&self, other: &Self) -> Result<(), Error> {
         let devices = |stream: &Self| -> Vec<(String, u32, u64)> {
             let sections = stream.sections().iter();
@@ -197,8 +200,8 @@ impl Stream {
 
     /// Redacts the UUID.
     ///
-    /// A stream made by [`Stream::without_ram`] has it at the end of its configuration, before the
-    /// first section.
+    /// A stream made by [`Stream::without_ram`] has the UUID at the end of its configuration, in
+    /// front of the first section.
     fn redact_uuid(&self, bytes: &mut [u8], redactions: &mut Redactions) -> Result<(), Error> {
         const NAME: &[u8] = b"\x12configuration/uuid\0\0\0\x01";
         let Some(uuid) = self.configuration().and_then(|it| it.uuid) else {
@@ -230,7 +233,7 @@ fn slice(bytes: &[u8], range: &Range<u64>) -> Result<Range<usize>, Error> {
     }
 }
 
-/// Core fields of a `cpu` section before and after PSTATE.
+/// Ranges of the core fields of a `cpu` section in front of PSTATE and after it.
 const GENERAL_REGISTER_RANGES: [Range<usize>; 2] = [0..328, 332..cpu::COUNT_OFFSET];
 /// Range of the exclusive monitor's address in the trailing fields.
 const MONITOR_ADDRESS: Range<usize> = 0..8;
@@ -241,7 +244,7 @@ const PENDING_EXCEPTION: Range<usize> = 32..48;
 /// Range of the lower 128 bits of the 32 vectors in `cpu/vfp`; control and status follow.
 const VECTORS: Range<usize> = 0..512;
 
-/// Subsections that stay: control, status and pending events. They contain no registers.
+/// Subsections without registers, which redaction keeps: control, status and pending events.
 const KEPT_SUBSECTIONS: [&str; 8] = [
     "cpu/event",
     "cpu/fpmr",
@@ -263,7 +266,8 @@ fn redact_cpu(
     let values = LIST_OFFSET + 8 * cpu.register_count();
     for (index, (id, value)) in cpu.registers().enumerate() {
         let is_secret = id.is_secret() || id.is_guest_pointer() && !options.keep_general_registers;
-        // The value before any use by a guest is not a secret, and decisions may need it.
+        // The value of a register that no guest has used is not a secret, and decisions may need
+        // it.
         let was_used = value != 0 && value != RESET_POISON;
         if is_secret && was_used {
             let at = values + 8 * index;

@@ -11,9 +11,9 @@ use crate::source::ReadAt;
 /// Byte range of the old file and its replacement.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Replacement {
-    /// Range of the old bytes.
+    /// Range of the replaced bytes in the old file.
     pub range: Range<u64>,
-    /// New bytes; their number may differ.
+    /// New bytes, not necessarily of the same number.
     pub bytes: Vec<u8>,
 }
 
@@ -60,7 +60,7 @@ impl Edit {
 
     /// Makes the edit that leaves a file of this length unchanged.
     ///
-    /// With it, bytes in memory are written like an edited file.
+    /// The caller can write bytes in memory with this edit, in the same way as an edited file.
     pub fn identity(length: u64) -> Self {
         Self::new(Vec::new(), length)
     }
@@ -104,7 +104,8 @@ impl Edit {
         segments
     }
 
-    /// Returns the edited file, composed while it is read.
+    /// Returns the edited file as a source, which composes each read from `source` and the new
+    /// bytes.
     pub fn apply_to<'e>(&'e self, source: &'e dyn ReadAt) -> EditedSource<'e> {
         let mut start = 0;
         let segments = self
@@ -125,7 +126,7 @@ impl Edit {
 }
 
 impl Segment<'_> {
-    /// Returns the number of bytes.
+    /// Returns the number of bytes of the segment.
     pub fn length(&self) -> u64 {
         match self {
             Self::Old(range) => range.end - range.start,

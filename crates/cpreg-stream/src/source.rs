@@ -11,19 +11,20 @@ pub trait ReadAt {
     /// Returns the number of bytes.
     ///
     /// # Errors
-    /// If the operating system does not report it, or the source has no length (a pipe, a
+    /// The error of the operating system, or an error if the source has no length (a pipe, a
     /// directory).
     fn length(&self) -> io::Result<u64>;
 
     /// Fills `buffer` with the bytes from `offset` on.
     ///
     /// # Errors
-    /// If they cannot all be read; the content of `buffer` is unspecified after an error.
+    /// If the source cannot supply all bytes; the content of `buffer` is unspecified after an
+    /// error.
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()>;
 
     /// Returns the file if the bytes are exactly its content.
     ///
-    /// The kernel can copy such content without a read into memory.
+    /// The kernel can copy the content of a file without a read into memory.
     fn as_file(&self) -> Option<&File> {
         None
     }
@@ -100,7 +101,7 @@ impl<T> CountingSource<T> {
         }
     }
 
-    /// Returns the number of bytes read so far; bytes read twice count twice.
+    /// Returns the number of bytes read so far. A byte that is read twice counts as two.
     pub fn bytes(&self) -> u64 {
         self.bytes.load(Ordering::Relaxed)
     }

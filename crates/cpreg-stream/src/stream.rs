@@ -1,8 +1,8 @@
 //! [`Stream`]: a parsed migration stream in a file.
 //!
-//! [`Stream::open`] reads a complete file by its description: a bounded part, whatever the size of
-//! RAM. It reads a file without a description from the front. [`Stream::verify`] does both and
-//! compares.
+//! [`Stream::open`] opens a complete file by its description and reads a bounded part of the file,
+//! whatever the size of RAM. A file without a description is scanned from its first byte.
+//! [`Stream::verify`] opens the file by both methods and compares the results.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -30,18 +30,18 @@ pub struct Stream {
     pub(crate) description: Option<Description>,
 }
 
-/// Method by which a stream was opened; it decides what is known about the stream.
+/// Method by which a stream was opened; the method decides which parts of the stream are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum OpenMethod {
-    /// By the description: it matches the devices to the byte; RAM was not read.
+    /// Opened by the description, which matches the devices to the byte; RAM was not read.
     Description,
-    /// From the front: every record was read.
+    /// Opened by a scan from the first byte; every record was read.
     FullScan {
-        /// Reason why the description was of no use, if it was tried.
+        /// Reason why the description was of no use; `None` if cpreg did not try the description.
         reason: Option<String>,
     },
-    /// Both ways, with the same result.
+    /// Opened by both methods, with the same result.
     Verified,
 }
 
@@ -59,10 +59,10 @@ impl fmt::Display for OpenMethod {
 }
 
 impl Stream {
-    /// Opens a stream by its description where that is possible, else by a full scan.
+    /// Opens a stream by its description if possible, otherwise by a full scan.
     ///
     /// # Errors
-    /// If neither is possible; the error is that of the full scan.
+    /// The error of the full scan, if both methods fail.
     pub fn open(source: &dyn ReadAt) -> Result<Self, Error> {
         match Self::open_by_description(source) {
             Err(error) if error.kind() == ErrorKind::NoDescription => {
@@ -93,7 +93,7 @@ impl Stream {
         )
     }
 
-    /// Opens a stream by reading all of it from the front.
+    /// Opens a stream by a full scan, from the first byte to the last.
     ///
     /// # Errors
     /// If anything in the stream is not as QEMU writes it, or the file cannot be read.
@@ -104,7 +104,8 @@ impl Stream {
 
     /// Opens a stream that `scan` has read up to `at`, where its device state begins.
     ///
-    /// Before `at`, only the bytes before RAM's pages and the last ones are read again.
+    /// Of the bytes in front of `at`, this function reads again only those in front of RAM's pages
+    /// and the last ones.
     ///
     /// # Errors
     /// Those of [`Self::open`], and [`ErrorKind::Disagreement`] if a description at the end lists
@@ -153,7 +154,8 @@ impl Stream {
     /// Makes the stream from the layout of a full scan.
     fn from_layout(source: &dyn ReadAt, length: u64, layout: Layout) -> Result<Self, Error> {
         let description = match layout.description.clone() {
-            // The loader does not read it, so an unreadable one stays unchanged.
+            // The loader does not read the description, so an unreadable description stays
+            // unchanged.
             Some(range) if range.end - range.start <= described_layout::MAX_DESCRIPTION_LEN => {
                 let count = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
                 let text = cursor::read_bytes(source, range.start, count)?;
@@ -169,10 +171,11 @@ impl Stream {
         Self::assemble(source, length, layout, description, open_method)
     }
 
-    /// Opens a stream by a full scan and, if it has a description, by that too; compares both.
+    /// Opens a stream by a full scan and, if the stream has a description, by the description too.
+    /// Compares the two results.
     ///
-    /// It rejects a file that is cut inside RAM just after pages that imitate the end of a stream.
-    /// [`Self::open`] accepts such a file.
+    /// The full scan rejects a file that is cut inside RAM just after pages that imitate the end of
+    /// a stream. [`Self::open`] accepts such a file.
     ///
     /// # Errors
     /// [`ErrorKind::Disagreement`] if the two methods find different streams; those of
@@ -259,7 +262,7 @@ impl Stream {
 
     /// Makes a stream that holds only this vCPU's section.
     ///
-    /// A report about a VM's vCPUs can then be made of the first one alone.
+    /// A caller can report on the first vCPU with the functions that report on a VM.
     pub fn from_vcpu(cpu: Cpu) -> Self {
         Self {
             open_method: OpenMethod::FullScan { reason: None },
@@ -342,7 +345,8 @@ impl Stream {
         self.layout.record_counts
     }
 
-    /// Returns the live sections; opened by description, only those that begin where RAM begins.
+    /// Returns the live sections. A stream opened by its description has only those that begin
+    /// where RAM begins.
     pub fn live_sections(&self) -> &[LiveSection] {
         &self.layout.live_sections
     }
@@ -352,22 +356,22 @@ impl Stream {
         &self.layout.sections
     }
 
-    /// Returns the vCPUs' sections, decoded, in wire order.
+    /// Returns the decoded `cpu` sections, one for each vCPU, in wire order.
     pub fn cpus(&self) -> &[Cpu] {
         &self.cpus
     }
 
-    /// Returns the package that holds the device state of a postcopy migration.
+    /// Returns the package that holds the device state of a postcopy migration; `None` in precopy.
     pub fn package(&self) -> Option<&Package> {
         self.layout.package.as_ref()
     }
 
-    /// Returns the offset after the element that ends the stream.
+    /// Returns the file offset after EOF, or after the package of a source that ends with it.
     pub fn end(&self) -> u64 {
         self.layout.end
     }
 
-    /// Returns the range of the description's JSON.
+    /// Returns the file range of the description's JSON; `None` if the stream has no description.
     pub fn description(&self) -> Option<Range<u64>> {
         self.layout.description.clone()
     }
@@ -379,16 +383,17 @@ impl Stream {
         self.layout.described_exactly
     }
 
-    /// Returns the run state at the time of writing, if the stream contains it.
+    /// Returns QEMU's name of the run state at the time of writing (`running`, `paused`,
+    /// `prelaunch`).
     ///
-    /// The run state is QEMU's word: `running`, `paused`, `prelaunch` ….
+    /// `None` if the stream does not contain the run state.
     pub fn run_state(&self) -> Option<&str> {
         self.run_state.as_deref()
     }
 
-    /// Returns `true` if the guest had not run yet.
+    /// Returns `true` if the guest had not run when the stream was written.
     ///
-    /// Only then do the registers hold their reset values.
+    /// The registers hold their reset values only in such a stream.
     pub fn is_prelaunch(&self) -> bool {
         self.run_state() == Some("prelaunch")
     }
@@ -397,8 +402,8 @@ impl Stream {
 /// Rejects sections that do not match the described ones.
 ///
 /// Device state can look like the end of its section. A full scan can then be wrong without a
-/// contradiction. Only `cpu` sections may have another length than described: they are measured,
-/// and an editor need not update the description.
+/// contradiction. Only a `cpu` section may differ in length from its description: cpreg measures
+/// such a section, and an editor need not update the description.
 fn check_described_sections(layout: &Layout, description: &Description) -> Result<(), Error> {
     let fault = |at: u64, name: &str| {
         Err(Error::new(

@@ -1,8 +1,8 @@
 //! A stream without its RAM: the list of RAM blocks stays, their pages are removed.
 //!
-//! It contains everything that a loader checks before the guest runs: the machine type, the layout
-//! of RAM, every device's state. The stream of a VM with 2 GiB and 4 vCPUs becomes 59 KB long.
-//! Every QEMU from 5.2 to 11.1 loads it in a machine whose RAM is zero. The crate `cpreg-qemu`
+//! The result contains everything that a loader checks before the guest runs: the machine type, the
+//! layout of RAM, every device's state. For a VM with 2 GiB and 4 vCPUs, the result has 59 KB.
+//! Every QEMU from 5.2 to 11.1 loads it into a machine whose RAM is zero. The crate `cpreg-qemu`
 //! loads it in a rehearsal.
 //!
 //! | in the stream | without RAM |
@@ -31,20 +31,20 @@ pub enum SectionChange {
     Omit,
     /// Replaces the payload by these bytes.
     Payload(Vec<u8>),
-    /// Overwrites the payload with these bytes from this offset in it on.
+    /// Overwrites bytes of the payload; the number is the offset in the payload of the first one.
     Patch(u64, Vec<u8>),
 }
 
 impl Stream {
     /// Returns the edit that removes RAM from the stream's file and applies `changes` to sections.
     ///
-    /// `changes` are by index into [`Stream::sections`]: at most one of a whole section, and
-    /// patches that do not overlap. RAM pages are not read. [`Edit::apply_to`] gives the result
-    /// without writing it to a file.
+    /// Each change has an index into [`Stream::sections`]. A section has at most one change of the
+    /// whole section, or patches that do not overlap. RAM pages are not read. [`Edit::apply_to`]
+    /// gives the result without writing a file.
     ///
     /// # Errors
     /// - [`ErrorKind::Unsupported`] if the sum of the RAM blocks' lengths exceeds 64 bits.
-    /// - [`ErrorKind::BadEdit`] if a change does not belong to a section.
+    /// - [`ErrorKind::BadEdit`] if no section has the index, or a patch exceeds the payload.
     pub fn without_ram(&self, changes: &[(usize, SectionChange)]) -> Result<Edit, Error> {
         self.without_ram_and_blocks(changes, &|_| false)
     }
@@ -96,8 +96,8 @@ impl Stream {
         Ok(Edit::new(replacements, self.length()))
     }
 
-    /// Appends `bytes`, EOF and the description, if that still matches, after offset `at` of the
-    /// stream.
+    /// Appends `bytes`, EOF and the description, in place of everything after offset `at` of the
+    /// stream. A description that no longer matches becomes `{}`.
     fn append_end(
         &self,
         replacements: &mut Vec<Replacement>,
@@ -131,9 +131,9 @@ impl Stream {
         }
     }
 
-    /// Encodes everything before the devices.
+    /// Encodes everything in front of the device sections.
     fn encode_setup_without(&self, is_omitted: &dyn Fn(&str) -> bool) -> Result<Vec<u8>, Error> {
-        // Without RAM in the stream, use a number that no section has.
+        // If the stream has no RAM, use a section number that no section has.
         let max_id = self.sections().iter().map(|section| section.id).max();
         let ram = self.live_sections().iter().find(|it| it.name == "ram");
         let (id, instance) = ram.map_or((max_id.unwrap_or(0).wrapping_add(1), 0), |ram| {
@@ -166,7 +166,8 @@ fn replacement(section: &Section, change: &SectionChange) -> Result<Replacement,
     Ok(Replacement { range, bytes })
 }
 
-/// Encodes header, configuration and the whole `ram` section with these numbers.
+/// Encodes header, configuration and the whole `ram` section with this section number and instance
+/// number.
 ///
 /// # Errors
 /// [`ErrorKind::Unsupported`] if a name or a block is longer than a stream can hold.

@@ -1,9 +1,9 @@
 //! Writes an edited stream as a new file, all or nothing.
 //!
 //! The content is written to an unnamed file in the target's directory and synced. Only then does
-//! the file get its name ([`crate::new_file`]). A process that dies before leaves no file. RAM is
-//! shared with the old file where the filesystem supports it, else copied by the kernel.
-//! [`crate::in_place`] changes an existing file.
+//! the file get its name ([`crate::new_file`]). A process that dies earlier leaves no file. The new
+//! file shares RAM with the old file where the filesystem supports that; otherwise the kernel
+//! copies RAM. [`crate::in_place`] changes an existing file.
 
 use std::fmt;
 use std::fs::{File, Metadata};
@@ -22,7 +22,7 @@ use crate::source::ReadAt;
 pub struct WriteOptions<'p> {
     /// Replaces an existing file if `true`.
     pub overwrite: bool,
-    /// Callback for progress, called with the bytes written and the total.
+    /// Progress callback; its arguments are the number of bytes written and the total number.
     pub progress: Option<&'p mut dyn FnMut(u64, u64)>,
 }
 
@@ -40,8 +40,11 @@ impl fmt::Debug for WriteOptions<'_> {
 /// not a file.
 ///
 /// # Errors
-/// If the target is the source itself, exists and `overwrite` is not set, or is not a regular file;
-/// if reading or writing fails. An error leaves no new file and keeps an existing one.
+/// - If the target is the source itself, is not a regular file, or exists and `overwrite` is not
+///   set.
+/// - If reading or writing fails.
+///
+/// An error leaves no new file and keeps an existing one.
 pub fn write_new(
     source: &dyn ReadAt,
     edit: &Edit,
@@ -74,7 +77,7 @@ pub fn write_new(
 /// Path of the new file.
 struct OutputTarget {
     target: PathBuf,
-    /// `true` if the file exists and may be replaced.
+    /// `true` if the target exists and may be replaced.
     replaces: bool,
 }
 
@@ -148,7 +151,7 @@ fn fill(
     let shared = source
         .as_file()
         .is_some_and(|file| copy::share_all(file, to));
-    // Bytes that are not written stay a hole.
+    // A range that is not written stays a hole.
     let kept_len = if shared { first_change } else { 0 };
     to.set_len(kept_len)
         .and_then(|()| to.set_len(total))

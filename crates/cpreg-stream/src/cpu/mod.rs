@@ -27,7 +27,7 @@
 //! | t + 64 | `power_state` u8 |
 //! | t + 65 | subsections, up to the section's footer |
 //!
-//! The crate `cpreg` interprets the registers; [`crate::edit`] changes a section.
+//! The crate `cpreg` gives the registers their meaning; [`crate::edit`] changes a section.
 //!
 //! | file | contents |
 //! |---|---|

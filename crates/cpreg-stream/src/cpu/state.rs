@@ -7,7 +7,7 @@ use cpreg::register::RegisterId;
 
 use crate::element::Section;
 
-/// Version of the section; the only one on Arm.
+/// Version of the section's format; the only one on Arm.
 pub(crate) const VERSION: u32 = 22;
 /// Maximum number of registers; KVM lists about 500 with all features enabled.
 pub(crate) const MAX_REGISTERS: usize = 4096;
@@ -38,22 +38,23 @@ pub struct Cpu {
 pub struct Subsection {
     /// QEMU's name (`cpu/sve`).
     pub name: String,
-    /// Version of its format.
+    /// Version of the subsection's format.
     pub version: u32,
-    /// Range of all its bytes in the payload, from its marker to its last subsection's end.
+    /// Range of all bytes of the subsection in the payload, from its marker to its last
+    /// subsection's end.
     pub(crate) range: Range<usize>,
-    /// Range of its fields in the payload, without its subsections.
+    /// Range of the subsection's own fields in the payload, without its nested subsections.
     pub(crate) content_range: Range<usize>,
     /// Nested subsections (`cpu/vfp/fpcr_fpsr`).
     pub subsections: Vec<Self>,
 }
 
-/// Fields before the register list.
+/// Fields in front of the register list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the names are QEMU's and the architecture's")]
 pub struct CoreFields {
     pub regs: [u32; 16],
-    /// `x[31]` is SP.
+    /// General registers X0 to X30, and the current SP in `x[31]`.
     pub x: [u64; 32],
     pub pc: u64,
     /// PSTATE, or CPSR in AArch32 state.
@@ -70,14 +71,14 @@ pub struct CoreFields {
     pub sp_el: [u64; 4],
 }
 
-/// Fields after the register list.
+/// Fields that follow the register list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TrailingFields {
-    /// Address of the exclusive monitor; all ones if it is clear.
+    /// Address that the exclusive monitor marks; all ones if the monitor is clear.
     pub exclusive_address: u64,
-    /// Value that was loaded there.
+    /// Value that the guest loaded from the exclusive monitor's address.
     pub exclusive_value: u64,
-    /// Upper half of a loaded pair.
+    /// Upper half of the loaded value, if the guest loaded a pair.
     pub exclusive_high: u64,
     /// QEMU 5.2's internal feature bits; 0 in streams of later versions.
     pub features: u64,
@@ -89,14 +90,14 @@ pub struct TrailingFields {
     pub fault_address: u64,
     /// Expiry of the physical timer, in nanoseconds of QEMU's virtual clock; all ones if idle.
     pub physical_timer: u64,
-    /// Expiry of the virtual timer, in the same format.
+    /// Expiry of the virtual timer, in nanoseconds of QEMU's virtual clock; all ones if idle.
     pub virtual_timer: u64,
     /// PSCI power state: 0 on, 1 off, 2 being switched on.
     pub power_state: u8,
 }
 
 impl fmt::Debug for Cpu {
-    /// Formats without values, some of which are the guest's secrets.
+    /// Formats without values, because some of them are the guest's secrets.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Cpu")
             .field("section", &self.section)
@@ -112,7 +113,7 @@ impl Cpu {
         &self.section
     }
 
-    /// Returns the payload as in the file.
+    /// Returns the payload of the section as stored in the file.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -134,7 +135,7 @@ impl Cpu {
         })
     }
 
-    /// Returns the fields before the register list.
+    /// Returns the fields in front of the register list.
     pub fn core_fields(&self) -> CoreFields {
         let bytes = &self.bytes;
         CoreFields {
@@ -153,7 +154,7 @@ impl Cpu {
         }
     }
 
-    /// Returns the fields after the register list.
+    /// Returns the fields that follow the register list.
     pub fn trailing_fields(&self) -> TrailingFields {
         let bytes = &self.bytes[self.trailing_fields_start()..];
         TrailingFields {
@@ -180,7 +181,7 @@ impl Cpu {
         &self.subsections
     }
 
-    /// Returns all subsections, each before its nested ones.
+    /// Returns all subsections; a subsection precedes those nested in it.
     pub fn all_subsections(&self) -> Vec<&Subsection> {
         fn collect<'a>(from: &'a [Subsection], to: &mut Vec<&'a Subsection>) {
             for subsection in from {

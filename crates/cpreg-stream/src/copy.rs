@@ -1,4 +1,4 @@
-//! Copies byte ranges of one file into another: holes stay holes, and the kernel moves the bytes
+//! Copies byte ranges of one file into another. Holes stay holes, and the kernel copies the bytes
 //! where it can.
 //!
 //! [`crate::write`] chooses the ranges.
@@ -12,9 +12,9 @@ use crate::source::ReadAt;
 
 /// Bytes copied between two progress reports.
 const PROGRESS_INTERVAL_BYTES: u64 = 64 << 20;
-/// Length of the buffer where the kernel cannot copy.
+/// Length in bytes of the copy buffer, used where the kernel cannot copy.
 const BUFFER_LEN: usize = 1 << 20;
-/// Length and alignment of zeros that become holes where holes cannot be queried.
+/// Length and alignment in bytes of zeros that become holes where the filesystem reports no holes.
 const HOLE_LEN: usize = 4 << 10;
 
 /// Reason why a copy stopped.
@@ -24,7 +24,7 @@ pub(crate) enum CopyError {
     Write(io::Error),
 }
 
-/// Makes `to` share all blocks of `from`, if the filesystem can do that.
+/// Makes `to` share all blocks of `from`; returns `false` if the filesystem cannot do that.
 #[cfg(target_os = "linux")]
 pub(crate) fn share_all(from: &File, to: &File) -> bool {
     rustix::fs::ioctl_ficlone(to, from).is_ok()
@@ -94,7 +94,7 @@ fn next_data(_file: &File, range: Range<u64>) -> Range<u64> {
     range
 }
 
-/// Makes the kernel copy; returns the number of bytes copied, 0 if it cannot.
+/// Makes the kernel copy `range`; returns the number of bytes copied, 0 if the kernel cannot copy.
 #[cfg(target_os = "linux")]
 fn move_data(from: &File, range: Range<u64>, to: &File, at: u64) -> Result<u64, CopyError> {
     use rustix::io::Errno;
@@ -106,7 +106,7 @@ fn move_data(from: &File, range: Range<u64>, to: &File, at: u64) -> Result<u64, 
         Err(error @ (Errno::NOSPC | Errno::DQUOT | Errno::FBIG)) => {
             Err(CopyError::Write(error.into()))
         }
-        // Other errors appear again when the bytes are read and written, if they matter.
+        // The read and write that follow report any other error that matters.
         Err(_) => Ok(0),
     }
 }

@@ -1,6 +1,6 @@
 //! [`Cursor`]: sequential reads of big-endian numbers and names through a window.
 //!
-//! The cursor reads only on demand and only within its range. The window bounds the memory.
+//! The cursor reads only on demand and only within its range. The window bounds the memory in use.
 
 use crate::error::{Error, ErrorKind};
 use crate::source::ReadAt;
@@ -10,7 +10,7 @@ pub(crate) const LARGE_WINDOW_LEN: usize = 256 << 10;
 /// Length of the window for a read of a few separate fields.
 pub(crate) const SMALL_WINDOW_LEN: usize = 4 << 10;
 
-/// Position in a source, and a window of bytes around it.
+/// Position in a source, and a window of the source's bytes around that position.
 pub(crate) struct Cursor<'s> {
     source: &'s dyn ReadAt,
     position: u64,
@@ -18,7 +18,7 @@ pub(crate) struct Cursor<'s> {
     window: Vec<u8>,
     window_start: u64,
     window_size: usize,
-    /// `true` if more bytes follow the end later: they can be skipped now.
+    /// `true` if the source still grows: the cursor can skip bytes past the end now.
     is_partial: bool,
 }
 
@@ -63,12 +63,12 @@ impl<'s> Cursor<'s> {
         self.position >= self.end
     }
 
-    /// Moves to an absolute offset; a read there fails if it is out of range.
+    /// Moves to an absolute offset. A read at an offset out of range fails.
     pub(crate) fn seek(&mut self, position: u64) {
         self.position = position;
     }
 
-    /// Returns the next `count` bytes, at most a window, and moves past them.
+    /// Returns the next `count` bytes and moves past them; `count` is at most the window's length.
     pub(crate) fn take(&mut self, count: usize) -> Result<&[u8], Error> {
         let start = self.fill(count)?;
         self.position += count as u64;
@@ -81,7 +81,8 @@ impl<'s> Cursor<'s> {
         Ok(&self.window[start..start + count])
     }
 
-    /// Fills the window with at least `count` bytes; returns their index in it.
+    /// Fills the window with at least `count` bytes; returns the index in the window of the first
+    /// one.
     fn fill(&mut self, count: usize) -> Result<usize, Error> {
         debug_assert!(count <= self.window_size);
         let available = self

@@ -1,10 +1,10 @@
 //! Opens a stream by the description at its end, which is an exact map of the device sections.
 //!
 //! 1. EOF and the description follow the last device: `00 06`, a length, JSON, possibly padding.
-//!    Each offset with a matching length is a candidate. Only a candidate that matches everything
-//!    else is accepted.
+//!    Each offset with a matching length is a candidate. A candidate is accepted only if everything
+//!    else in the file matches it.
 //! 2. Read from the front: header, configuration, commands, early sections, the RAM block list.
-//! 3. Read from the description backwards: each device's header, footer and version, and every
+//! 3. Read backwards from the description: each device's header, footer and version, and every
 //!    field of `cpu`.
 //!
 //! The number of bytes read grows with the devices and not with RAM. RAM itself is never read, so a
@@ -30,13 +30,15 @@ use crate::vmdescription::{Description, DeviceDescription};
 pub(crate) const MAX_DESCRIPTION_LEN: u64 = 16 << 20;
 /// Maximum number of candidates; the length must match exactly, so more than one is rare.
 const MAX_CANDIDATES: usize = 16;
-/// Maximum length of padding, which rounds up to a block size.
+/// Maximum length of zeros after the stream, which a writer adds to fill a block.
 const MAX_PADDING_LEN: u64 = 16 << 20;
-/// Maximum length of device state that is read at once; 256 vCPUs with SVE take 4 MiB.
+/// Maximum length of device state that is read at once; that of 256 vCPUs with SVE has 4 MiB.
 const MAX_CACHE_LEN: u64 = 16 << 20;
-/// Maximum length before RAM: configuration, commands, early sections, block list.
+/// Maximum length of everything in front of RAM: configuration, commands, early sections, block
+/// list.
 const MAX_SETUP_LEN: u64 = 4 << 20;
-/// Maximum distance from its footer at which a misplaced `cpu` section is searched.
+/// Maximum distance between the start and the footer of a `cpu` section that is not as long as
+/// described.
 const MAX_CPU_SEARCH_LEN: u64 = 192 << 10;
 
 /// Reads everything but RAM. Fails with [`ErrorKind::NoDescription`] if only a full scan can help.
@@ -88,7 +90,7 @@ struct Candidates<'s> {
     search_start: u64,
     /// End of the description.
     end: u64,
-    /// Bytes of the file that are searched, downwards from `next`.
+    /// Block of the file in which the search runs downwards from `next`.
     block: Vec<u8>,
     block_start: u64,
     next: usize,
@@ -100,7 +102,7 @@ struct Candidate {
     text: Vec<u8>,
 }
 
-/// Bytes before the text: EOF, the element's type, the length.
+/// Length in front of the text: EOF, the element's type, the length field.
 const DESCRIPTION_HEADER_LEN: u64 = 1 + 1 + 4;
 
 impl<'s> Candidates<'s> {
@@ -189,7 +191,7 @@ fn end_before_padding(source: &dyn ReadAt, front: u64, length: u64) -> Result<u6
 }
 
 impl Candidate {
-    /// Builds the layout if the whole file matches this description.
+    /// Builds the layout if the whole file matches this description; returns an error otherwise.
     fn build_layout(
         self,
         source: &dyn ReadAt,
@@ -238,7 +240,7 @@ impl Candidate {
     }
 }
 
-/// Reads everything before RAM's pages; returns the number of devices there.
+/// Reads everything in front of RAM's pages; returns the number of early devices.
 fn read_setup(
     cursor: &mut Cursor<'_>,
     layout: &mut Layout,
@@ -258,7 +260,7 @@ fn read_setup(
                     ram.postcopy = true;
                 }
             }
-            // Early sections are before RAM or just after its START.
+            // Early sections precede RAM or follow its START.
             FULL if early_count < description.devices.len() => {
                 let device = &description.devices[early_count];
                 let end = section_end(device, start);
@@ -283,13 +285,13 @@ fn read_setup(
                     let to = from.saturating_add(MAX_SETUP_LEN).min(cursor.end());
                     let mut inner = Cursor::new(cursor.source(), from, to, SMALL_WINDOW_LEN);
                     if live_sections::skip_payload(&mut inner, &header.name, header.id).is_err() {
-                        // The section is not needed here, and its length is unknown.
+                        // The caller does not need the section, and its length is unknown.
                         break;
                     }
                     cursor.seek(inner.position());
                 }
                 element::read_footer(cursor, header.id)?;
-                // The pages of mapped-ram are between the entries of the block list.
+                // The pages of mapped-ram lie between the entries of the block list.
                 if header.name == "ram" {
                     skipped = ram
                         .blocks
@@ -393,7 +395,7 @@ fn read_described_section(
     Ok(section)
 }
 
-/// Searches the `cpu` section that ends at `end` and is not as long as described.
+/// Searches for the `cpu` section that ends at `end` and is not as long as described.
 fn find_misplaced_cpu(
     source: &dyn ReadAt,
     device: &DeviceDescription,
@@ -442,7 +444,7 @@ fn find_misplaced_cpu(
     Ok(None)
 }
 
-/// Checks that a live section ends just before the first device after RAM.
+/// Checks that a live section ends just in front of the first device after RAM.
 fn check_live_section_end(
     source: &dyn ReadAt,
     layout: &Layout,
@@ -485,7 +487,7 @@ fn check_unique_ids(layout: &Layout) -> Result<(), Error> {
     }
 }
 
-/// Source that caches the bytes before a given offset.
+/// Source that caches the bytes in front of a given offset.
 struct CachedSource<'s> {
     source: &'s dyn ReadAt,
     start: u64,
@@ -493,7 +495,8 @@ struct CachedSource<'s> {
 }
 
 impl<'s> CachedSource<'s> {
-    /// Caches the bytes of these devices before `end`, or nothing if that is too much.
+    /// Caches the bytes of these devices in front of `end`; caches nothing if they exceed the
+    /// maximum.
     fn new(source: &'s dyn ReadAt, devices: &[DeviceDescription], end: u64) -> Result<Self, Error> {
         // Add a reserve for sections that are longer than described.
         let length = devices.iter().fold(16 << 10, |sum: u64, device| {

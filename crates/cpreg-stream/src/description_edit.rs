@@ -1,8 +1,8 @@
 //! Updates the description after an edit: list lengths and subsections of `cpu` sections.
 //!
 //! QEMU does not read the description; its `scripts/analyze-migration.py` and
-//! [`crate::described_layout`] do. Only the changed parts are rewritten, everything else keeps its
-//! text.
+//! [`crate::described_layout`] do. Only the changed parts are rewritten, and all other text is
+//! kept.
 
 use std::ops::Range;
 
@@ -11,10 +11,10 @@ use cpreg::vm::Extension;
 use crate::cpu::{Cpu, Subsection};
 use crate::vmdescription::StateDescription;
 
-/// Range of the text and its replacement.
+/// Range of the description's text and the replacement of that range.
 pub(crate) type Patch = (Range<usize>, String);
 
-/// Collects the necessary changes in the description of one `cpu` section.
+/// Collects the patches that the description of one `cpu` section needs.
 pub(crate) fn collect_patches(
     text: &[u8],
     state: &StateDescription,
@@ -39,7 +39,7 @@ pub(crate) fn collect_patches(
     patches.extend(subsections_patch(text, state, cpu.subsections()));
 }
 
-/// Returns the patch of the array of subsections, if it does not match.
+/// Returns the patch of the array of subsections, if the array does not match the section.
 fn subsections_patch(
     text: &[u8],
     state: &StateDescription,

@@ -1,4 +1,4 @@
-//! The fields of every device by the description: the type of each byte of a section.
+//! Fields of every device, from the description: the type of each byte of a section.
 //!
 //! [`crate::vmdescription`] needs only sizes and keeps only the fields of `cpu` sections. This
 //! module keeps the fields of all devices. [`crate::guest_data`] interprets the types.
@@ -82,7 +82,8 @@ impl DescribedState {
         1 + 1 + self.name.len() as u64 + 4
     }
 
-    /// Adds the leaves from `at` on; returns their end. `None` if there are more than `left`.
+    /// Adds the leaves from offset `at` on; returns the end of the last one. `None` if there are
+    /// more than `left`.
     fn collect_leaves(&self, mut at: u64, leaves: &mut Vec<Leaf>, left: &mut usize) -> Option<u64> {
         for field in &self.fields {
             *left = left.checked_sub(1)?;
@@ -209,14 +210,14 @@ fn parse_field(reader: &mut Reader<'_>) -> Result<Field, SyntaxError> {
                 expect(reader, TokenKind::ObjectStart)?;
                 field.element_state = Some(parse_state(reader)?);
             }
-            // A list's elements are described in the field itself, one after another; they are
-            // skipped.
+            // The description of a list contains its elements one after another in the field
+            // itself. The parser skips them.
             _ => {
                 reader.skip_value()?;
             }
         }
     }
-    // An array of empty elements would be walked element by element.
+    // A walk over a large array of empty elements would take long and yield no leaf.
     let size = field.size;
     let adds_up = |state: &DescribedState| size != 0 && state.size() == Some(size);
     field.element_state = field.element_state.filter(adds_up);

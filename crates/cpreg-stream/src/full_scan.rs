@@ -1,11 +1,11 @@
 //! Reads a stream from its first byte to its last, element by element, RAM record by record.
 //!
-//! It neither needs nor trusts a description, and sees every byte of structure. Memory stays
-//! bounded because no payload is kept. The elements are in [`crate::element`].
+//! The scan neither needs nor trusts a description, and parses every byte of structure. Memory
+//! stays bounded because no payload is kept. [`crate::element`] has the elements.
 //!
 //! [`ScanState`] is the structure read so far, which decides the elements that may follow. A reader
-//! of a stream in transit ([`crate::incremental`]) keeps one too, and resumes the scan where the
-//! device state begins.
+//! of a stream in transit ([`crate::incremental`]) also keeps a [`ScanState`], and resumes the scan
+//! where the device state begins.
 
 use crate::cursor::{Cursor, LARGE_WINDOW_LEN};
 use crate::element::{
@@ -22,9 +22,9 @@ use crate::source::ReadAt;
 /// Maximum number of live sections; more than any machine has (RAM, bitmaps, one for each VFIO
 /// device).
 const MAX_LIVE_SECTIONS: usize = 4096;
-/// Maximum length of early sections.
+/// Maximum length of early sections in bytes.
 ///
-/// They have a hundred bytes each. RAM follows, which must not be searched.
+/// Each section has about a hundred bytes. RAM follows, which must not be searched.
 pub(crate) const MAX_EARLY_LEN: u64 = 1 << 20;
 /// Maximum number of commands; more than any migration sends (RECV_BITMAP and PING may repeat
 /// often).
@@ -50,11 +50,11 @@ pub(crate) struct ScanState {
     pub(crate) ram_open: bool,
     command_count: usize,
     pub(crate) announced_capabilities: AnnouncedCapabilities,
-    /// `true` if the source ends with the package, without RAM's last pages and EOF.
+    /// `true` if the source ends with the package and lacks RAM's last pages and EOF.
     pub(crate) ends_with_package: bool,
 }
 
-/// Capabilities of the migration that commands before RAM announce.
+/// Capabilities of the migration that commands in front of RAM announce.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct AnnouncedCapabilities {
     /// `true` after OPEN_RETURN_PATH: the destination answers.
@@ -90,7 +90,7 @@ impl ScanState {
         Ok(self.layout)
     }
 
-    /// Returns `true` if this is the number of the `ram` section.
+    /// Returns `true` if `id` is the number of the `ram` section.
     pub(crate) fn is_ram(&self, id: u32) -> bool {
         self.ram_id == Some(id)
     }
@@ -201,7 +201,7 @@ impl ScanState {
         Ok(live.name.clone())
     }
 
-    /// Records that the payload of a START, PART or END has been read.
+    /// Records that the payload of a START, PART or END section has been read.
     pub(crate) fn end_part(&mut self, kind: u8, id: u32) {
         if kind == END && self.is_ram(id) {
             self.ram_open = false;

@@ -10,7 +10,8 @@ pub const GLOBAL_STATE: &str = "globalstate";
 
 /// Decodes `globalstate`: u32 length of the text with its NUL, then 100 bytes that begin with it.
 ///
-/// In 10.0 the last 68 of these hold two more flags, in 7.2 they do not; the flags are ignored.
+/// In 10.0, two flags lie in the last 68 of the 100 bytes; 7.2 has no flags. This function ignores
+/// the flags.
 pub(crate) fn run_state(source: &dyn ReadAt, section: &Section) -> Result<Option<String>, Error> {
     let start = section.payload.start;
     if section.payload.end - start < 4 + 32 {

@@ -1,11 +1,11 @@
 //! Bytes of a device's section that may be the guest's data: input, output, screen and disk
 //! contents.
 //!
-//! RAM is not the only place of guest data. A serial port holds typed characters, a graphics card
-//! its pictures, a disk controller a sector, a TPM its keys. Redaction keeps bytes that are known
-//! to be configuration, interrupt state or addresses. Of all other bytes it keeps only fields of up
-//! to [`MAX_KEPT_FIELD_LEN`] bytes. An unknown device may therefore fail to load from a redacted
-//! stream, but it leaks nothing.
+//! Guest data is not only in RAM. A serial port holds typed characters, a graphics card its
+//! pictures, a disk controller a sector, a TPM its keys. Redaction keeps bytes that are known to be
+//! configuration, interrupt state or addresses. Of all other bytes, redaction keeps only fields of
+//! up to [`MAX_KEPT_FIELD_LEN`] bytes. An unknown device may therefore fail to load from a redacted
+//! stream, but leaks nothing.
 //!
 //! | device | possible data |
 //! |---|---|
@@ -70,7 +70,7 @@ const MAX_KEPT_FIELD_LEN: u64 = 8;
 /// interrupt lines, MSI-X tables, virtio's transport and queues.
 const TYPES_WITHOUT_DATA: [&str; 4] = ["msix state", "pci config", "pci irq state", "virtio"];
 
-/// Returns the ranges of a section that may be data, ascending.
+/// Returns the ranges of a section that may be guest data, ascending.
 ///
 /// `leaves` is `None` if the section is not described.
 pub(crate) fn find_data_ranges(

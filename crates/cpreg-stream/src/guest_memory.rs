@@ -1,8 +1,8 @@
 //! Device state that points into guest memory, and its fixups for a load without that memory.
 //!
-//! Without RAM every page is zero. A loader that reads a page then checks zeros instead of the VM's
-//! data. The list gives each loader's use of memory (QEMU 5.2 to 11.1, read; virtio tested), and
-//! the consequence for a rehearsal:
+//! Without RAM, every page is zero. A loader that reads a page then checks zeros instead of the
+//! VM's data. The list gives each loader's use of memory and the consequence for a rehearsal. The
+//! source is the code of QEMU 5.2 to 11.1; virtio was also tested.
 //!
 //! - virtio, split rings: the loader reads the index that the guest last offered and the one last
 //!   used, and compares both with the saved one. If they are far apart, the device is broken, which
@@ -11,14 +11,14 @@
 //!   saved index is set to 0, as in zeroed memory.
 //! - virtio, packed rings, and requests in flight: the loader reads nothing; it maps addresses,
 //!   which exist. A rehearsal leaves them unchanged.
-//! - GICv3's ITS under KVM: the kernel reads the tables that the registers name; zeros map no
-//!   device. It loads; a rehearsal does not check the tables.
-//! - GICv3's redistributors: they read the pending LPIs; zeros have none. They load; a rehearsal
-//!   does not check the LPIs.
-//! - XHCI, SMMUv3, virtio-gpu: they read or map memory; any content loads. A rehearsal does not
-//!   check it.
-//! - AHCI: it reads the command list of transfers in flight, and fails if it is too short. A
-//!   rehearsal ignores a refusal.
+//! - GICv3's ITS under KVM: the kernel reads the tables that the registers name, and zeros map no
+//!   device. The ITS loads; a rehearsal does not check the tables.
+//! - GICv3's redistributors: the loader reads the pending LPIs, and zeros hold none. The
+//!   redistributors load; a rehearsal does not check the LPIs.
+//! - XHCI, SMMUv3, virtio-gpu: the loader reads or maps memory, and any content loads. A rehearsal
+//!   does not check the content.
+//! - AHCI: the loader reads the command list of transfers in flight, and fails if the list is too
+//!   short. A rehearsal ignores a refusal.
 //!
 //! This module finds and fixes these parts of a stream. `virtio_save` and `virtio_load` are in
 //! `hw/virtio/virtio.c`.
@@ -44,12 +44,12 @@ use crate::without_ram::SectionChange;
 
 /// Maximum number of queues (`VIRTIO_QUEUE_MAX`).
 const MAX_QUEUES: u32 = 1024;
-/// Maximum size of a queue; the interface allows it, `VIRTQUEUE_MAX_SIZE` is 1024.
+/// Maximum size of a queue, from the virtio specification; QEMU's `VIRTQUEUE_MAX_SIZE` is 1024.
 const MAX_QUEUE_SIZE: u32 = 1 << 15;
 /// Maximum number of bytes read of a virtio section.
 ///
-/// A section has some hundred bytes to some KiB, plus 16 bytes for each of 2048 MSI-X vectors. The
-/// part after the queues is not needed.
+/// A section has some hundred bytes to some KiB, plus 16 bytes for each of 2048 MSI-X vectors. This
+/// module does not need the part after the queues.
 const MAX_READ_LEN: u64 = 256 << 10;
 
 /// Section whose loader may check memory that is missing.
@@ -57,20 +57,20 @@ const MAX_READ_LEN: u64 = 256 << 10;
 pub struct UnreliableSection {
     /// Name of the section (`0000:00:02.0/ich9_ahci`).
     pub section: String,
-    /// Reason why its verdict is unreliable.
+    /// Reason why the verdict of the section's loader is unreliable.
     pub reason: &'static str,
 }
 
-/// Changes after which the devices expect zeros in memory.
+/// Changes of a stream after which the devices expect zeros in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RamlessFixups {
     /// Changes to pass to [`Stream::without_ram`].
     pub changes: Vec<(usize, SectionChange)>,
-    /// Sections that may fail although the VM is valid.
+    /// Sections whose load may fail although the VM is valid.
     pub unreliable_sections: Vec<UnreliableSection>,
 }
 
-/// Finds the parts that point into memory.
+/// Finds the sections that point into guest memory.
 ///
 /// # Errors
 /// Those of reading `source`, the file that the stream was opened from.
@@ -154,7 +154,7 @@ fn pci_layout(payload: &[u8]) -> Option<VirtioLayout> {
         return None;
     }
     let space = payload.get(VERSION_LEN..VERSION_LEN + 256)?;
-    // PCI Express devices have a larger space; a virtio device on a root bus is not one.
+    // PCI Express devices have a larger space; a virtio device on a root bus is a PCI device.
     let length = find_capability(space, PCI_CAP_ID_EXP).map_or(256, |_| 4096);
     let vectors = match find_capability(space, PCI_CAP_ID_MSIX) {
         // Bits 10:0 of the control word hold the number of vectors minus one (PCI 3.0, 6.8.2.3).
@@ -184,7 +184,7 @@ fn find_capability(space: &[u8], wanted: u8) -> Option<usize> {
         return None;
     }
     let mut at = usize::from(space.get(CAPABILITY_LIST)? & !3);
-    // Each entry takes four of the first 256 bytes, so a longer list is a circle.
+    // Each entry has four of the first 256 bytes, so a longer list is a circle.
     for _ in 0..48 {
         if at == 0 {
             return None;
@@ -215,7 +215,7 @@ impl VirtioLayout {
             }
             let address = payload.get(at..at + 8)?;
             let index = payload.get(at + 8..at + 10)?;
-            // The loader rejects an index without an address whatever memory holds.
+            // The loader rejects an index without an address, whatever memory holds.
             if address != [0; 8] && index != [0; 2] {
                 offsets.push(at as u64 + 8);
             }

@@ -10,7 +10,7 @@ use std::ops::Range;
 /// Maximum nesting; deeper than the structures of any device.
 const MAX_DEPTH: usize = 128;
 
-/// Offset of the first invalid byte.
+/// Syntax error; holds the offset of the first invalid byte.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SyntaxError(pub(crate) usize);
 
@@ -86,7 +86,7 @@ impl<'t> Reader<'t> {
         unescape(text).map(Cow::Owned).ok_or(fault)
     }
 
-    /// Returns a whole number; a negative one modulo 2^64.
+    /// Returns a whole number; a negative number is returned modulo 2^64.
     pub(crate) fn integer(&self, token: &Token) -> Result<u64, SyntaxError> {
         let text = std::str::from_utf8(self.bytes(token)).unwrap_or_default();
         if token.kind == TokenKind::Number {
@@ -143,7 +143,7 @@ impl<'t> Reader<'t> {
         }
     }
 
-    /// Skips the next value; returns its range.
+    /// Skips the next value; returns the range of its text.
     pub(crate) fn skip_value(&mut self) -> Result<Range<usize>, SyntaxError> {
         let depth = self.open_containers.len();
         let first = self.next()?.ok_or(SyntaxError(self.position))?;
@@ -266,7 +266,7 @@ fn unescape(text: &str) -> Option<String> {
     Some(out)
 }
 
-/// Reads a token of this kind; returns its offset.
+/// Reads a token, which must be of this kind; returns its offset.
 pub(crate) fn expect(reader: &mut Reader<'_>, kind: TokenKind) -> Result<usize, SyntaxError> {
     match reader.next()? {
         Some(token) if token.kind == kind => Ok(token.range.start),

@@ -32,9 +32,9 @@ pub(crate) struct Progress {
     configuration: Option<u64>,
 }
 
-/// Skips the next piece of a payload; returns `true` if it was the last one.
+/// Skips the next piece of a payload; returns `true` if the piece was the last one.
 ///
-/// A piece is small or is skipped unread. After an error the caller can retry the step with more
+/// A piece is small or is skipped unread. After an error, the caller can retry the step with more
 /// bytes.
 pub(crate) fn step(
     cursor: &mut Cursor<'_>,
@@ -168,8 +168,8 @@ fn step_vfio(cursor: &mut Cursor<'_>, id: u32, progress: &mut Progress) -> Resul
 
 /// Skips a PCI device's configuration, which began at `start`.
 ///
-/// It has no length and no tags inside. It ends with the end-of-state tag, which the section's
-/// footer follows.
+/// The configuration has no length and contains no tags. It ends with the end-of-state tag, which
+/// the section's footer follows.
 fn step_vfio_config(
     cursor: &mut Cursor<'_>,
     end_of_state: u64,

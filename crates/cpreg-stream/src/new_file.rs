@@ -1,8 +1,8 @@
 //! [`NewFile`]: a file that has no name until it is complete.
 //!
-//! On Linux it is an unnamed file (`O_TMPFILE`), which vanishes when the process dies. On
-//! filesystems without `O_TMPFILE` and on other systems it is a hidden temporary file.
-//! [`crate::write`] and [`crate::in_place`] fill it.
+//! On Linux, the file is unnamed (`O_TMPFILE`) and vanishes when the process dies. On filesystems
+//! without `O_TMPFILE` and on other systems, it is a hidden temporary file. [`crate::write`] and
+//! [`crate::in_place`] fill the file.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -60,8 +60,8 @@ impl NewFile {
 
     /// Gives the file its name atomically and syncs the directory.
     ///
-    /// A file of that name is replaced if `replaces`, else it is an error
-    /// ([`io::ErrorKind::AlreadyExists`]).
+    /// With `replaces`, an existing file of that name is replaced. Otherwise, an existing file is
+    /// an error ([`io::ErrorKind::AlreadyExists`]).
     pub(crate) fn persist(self, target: &Path, replaces: bool) -> io::Result<()> {
         match self {
             #[cfg(target_os = "linux")]

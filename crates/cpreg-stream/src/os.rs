@@ -1,6 +1,7 @@
 //! File operations of this system: reads and writes at an offset, identity, locks, permissions.
 //!
-//! The rest of the crate is the same on every system. Substitutes for missing features are here.
+//! The rest of the crate is the same on every system. This module also has substitutes for features
+//! that a system lacks.
 
 pub(crate) use system::{
     Lock, copy_permissions, is_same_file, length, read_exact_at, sync_directory, write_all_at,
@@ -26,7 +27,8 @@ mod system {
             return Err(io::ErrorKind::IsADirectory.into());
         }
         if kind.is_block_device() {
-            // Its metadata has length 0. The crate does not use the file position elsewhere.
+            // A block device's metadata has length 0. The crate does not use the file position
+            // elsewhere.
             return file.seek(SeekFrom::End(0));
         }
         if kind.is_fifo() || kind.is_socket() || kind.is_char_device() {
@@ -67,12 +69,12 @@ mod system {
         }
     }
 
-    /// Advisory lock (`flock`), which belongs to the open file.
+    /// Advisory lock (`flock`), which belongs to the open file description.
     #[derive(Debug)]
     pub(crate) struct Lock(File);
 
     impl Lock {
-        /// Takes the lock, or fails with [`io::ErrorKind::WouldBlock`] if another process has it.
+        /// Takes the lock; fails with [`io::ErrorKind::WouldBlock`] if another process holds it.
         ///
         /// Returns `None` if the filesystem has no locks.
         pub(crate) fn take(file: &File) -> io::Result<Option<Self>> {

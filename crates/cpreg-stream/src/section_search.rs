@@ -1,9 +1,9 @@
 //! Finds device sections of unknown length by their footers.
 //!
-//! A section ends with `7e` and its own number. An occurrence of these five bytes is its end if a
-//! chain of valid elements follows, up to the end of the run. The search takes the first such
-//! occurrence, and tries a later one if the chain breaks. `cpu` sections are measured, not
-//! searched.
+//! A section ends with `7e` and its own number. An occurrence of these five bytes is the section's
+//! end if a chain of valid elements follows, up to the end of the run of sections. The search takes
+//! the first such occurrence, and tries a later one if the chain breaks. `cpu` sections are
+//! measured by their fields, not searched.
 //!
 //! Guest memory can hold anything, so only sections after RAM are searched. Exceptions are early
 //! sections, whose neighbours are known, and the sections of a background snapshot, whose RAM has
@@ -29,11 +29,11 @@ pub(crate) const MAX_SECTION_VERSION: u32 = 0xffff;
 pub(crate) struct SearchContext<'a> {
     /// Numbers of the live sections that have begun.
     pub(crate) live_ids: &'a [u32],
-    /// `true` before the first part of a live section: START may follow.
+    /// `true` before the first part of a live section, while START may follow.
     pub(crate) allows_start: bool,
     /// `true` if only EOF may follow.
     pub(crate) only_eof: bool,
-    /// `true` if the run is in a package: the package's end may follow, EOF may not.
+    /// `true` if the run is in a package: the end of the package may follow, EOF may not.
     pub(crate) in_package: bool,
 }
 
@@ -50,7 +50,8 @@ struct Frame {
     end: u64,
 }
 
-/// Reads the FULL sections from `start` to the first other element; returns its offset too.
+/// Reads the FULL sections from `start` to the first other element; returns the sections and the
+/// offset of that element.
 pub(crate) fn find_full_sections(
     source: &dyn ReadAt,
     start: u64,
@@ -60,7 +61,7 @@ pub(crate) fn find_full_sections(
     SectionSearch::new(source, start, end, context).run(start)
 }
 
-/// Does the same for a source that may grow.
+/// Reads like [`find_full_sections`], from a source that may grow.
 ///
 /// Returns `None` if bytes after `end` could change the result.
 pub(crate) fn find_full_sections_incomplete(
@@ -79,7 +80,7 @@ enum NextElement {
     Section(SectionHeader, u64),
     /// Other element that may follow the run.
     RunEnd,
-    /// Bytes that cannot follow.
+    /// Bytes that no valid element can begin with.
     Invalid,
 }
 
@@ -169,7 +170,7 @@ impl<'a> SectionSearch<'a> {
         }
         match self.read_element(&mut cursor, frames) {
             Err(error) if matches!(error.kind(), ErrorKind::Io | ErrorKind::NotArm) => Err(error),
-            // Another end of the previous section may still be right.
+            // Another end of the previous section may still be the true one.
             Err(error) => {
                 if error.kind() == ErrorKind::Truncated {
                     self.reached_end = true;
@@ -339,7 +340,8 @@ impl<'a> SectionSearch<'a> {
     }
 }
 
-/// Returns the first index of `wanted` in `bytes`. Its first byte is rare, which makes this fast.
+/// Returns the first index of `wanted` in `bytes`. The first byte of `wanted` is rare, so the
+/// search is fast.
 pub(crate) fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -353,8 +355,8 @@ pub(crate) fn position(bytes: &[u8], wanted: &[u8]) -> Option<usize> {
 
 /// Rejects device state that seems to contain a `cpu` section.
 ///
-/// A damaged section number, or a guest that knows one, can make a search run past the end of a
-/// section and over a vCPU. Without a description no other check detects that.
+/// A damaged section number, or a guest that knows the number, can make a search run past the end
+/// of a section and over a vCPU. Without a description, no other check detects that.
 pub(crate) fn reject_hidden_cpu(source: &dyn ReadAt, sections: &[Section]) -> Result<(), Error> {
     // Length and name; type and number precede them, instance and version follow.
     const NAME: &[u8] = b"\x03cpu";

@@ -1,7 +1,7 @@
 //! Conversion from the stream to the model: registers, extensions, shape, accelerator, and the host
 //! that wrote the stream.
 //!
-//! The meaning of ids and values is in `cpreg`.
+//! The crate `cpreg` gives ids and values their meaning.
 
 use std::borrow::Cow;
 
@@ -17,8 +17,8 @@ use crate::stream::Stream;
 impl Stream {
     /// Returns the VM's CPU state.
     ///
-    /// The extensions of a vCPU are every subsection of its `cpu` section, and `env.features` where
-    /// that is not 0. A subsection inside another one is a separate extension.
+    /// The extensions of a vCPU are all subsections of its `cpu` section, and `env.features` if it
+    /// is not 0. A subsection inside another one is a separate extension.
     ///
     /// # Errors
     /// None for a stream that could be opened, because its registers are distinct.
@@ -56,9 +56,9 @@ impl Stream {
         }
     }
 
-    /// Returns the host that wrote the stream, as far as the stream is evidence of it.
+    /// Returns the host that wrote the stream, as far as the stream shows.
     ///
-    /// The stream does not identify the loader of that host.
+    /// The field `loader` is `None`, because the stream does not identify the loader of that host.
     ///
     /// # Errors
     /// Those of [`Self::vm`].

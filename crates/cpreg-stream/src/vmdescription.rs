@@ -1,8 +1,8 @@
 //! The description of the devices at the end of a stream, as an exact map of its sections.
 //!
-//! QEMU writes it for `scripts/analyze-migration.py` and never reads it back. Read from
-//! `migration/vmstate.c` and `migration/savevm.c`, v5.2 to 11.x; tried on every recorded stream of
-//! 5.2, 7.2, 10.0 and 11.1.
+//! QEMU writes the description for `scripts/analyze-migration.py` and never reads it. Read from
+//! `migration/vmstate.c` and `migration/savevm.c`, v5.2 to 11.x; tested with every recorded stream
+//! of 5.2, 7.2, 10.0 and 11.1.
 //!
 //! | part | content |
 //! |---|---|
@@ -40,9 +40,9 @@ pub(crate) struct DeviceDescription {
     pub(crate) name: String,
     pub(crate) instance: u32,
     pub(crate) version: Option<u32>,
-    /// Bytes of its payload.
+    /// Length of the section's payload in bytes.
     pub(crate) size: u64,
-    /// Its fields; kept only for `cpu` sections, where the name is the first member.
+    /// Fields of the section, kept only for `cpu` sections whose object begins with `name`.
     pub(crate) state: Option<StateDescription>,
 }
 
@@ -51,9 +51,9 @@ pub(crate) struct DeviceDescription {
 pub(crate) struct StateDescription {
     pub(crate) name: String,
     pub(crate) fields: Vec<FieldDescription>,
-    /// Bytes of all fields, without subsections.
+    /// Total length of the fields in bytes, without subsections.
     pub(crate) fields_size: u64,
-    /// Bytes of all subsections, including their headers.
+    /// Total length of the subsections in bytes, including their headers.
     subsections_size: u64,
     pub(crate) subsections: Vec<Self>,
     /// Range of the object, with its braces.
@@ -66,7 +66,7 @@ pub(crate) struct StateDescription {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct FieldDescription {
     pub(crate) name: String,
-    /// Bytes of one element.
+    /// Length of one element in bytes.
     pub(crate) size: u64,
     pub(crate) count: u64,
     /// Range of the number after `array_len`.
@@ -101,7 +101,7 @@ impl StateDescription {
 }
 
 impl Description {
-    /// Reads a description.
+    /// Parses the description's JSON text.
     pub(crate) fn parse(text: &[u8]) -> Result<Self, SyntaxError> {
         let mut reader = Reader::new(text);
         let mut devices = None;
@@ -256,7 +256,7 @@ fn parse_field(
                 field.count = count;
                 field.count_text = Some(range);
             }
-            // `size` includes everything inside; keys may repeat.
+            // The `size` of a field includes everything inside it; keys may repeat.
             _ => {
                 reader.skip_value()?;
             }

@@ -1,4 +1,4 @@
-//! [`edit_in_place`]: an edit in the file itself, step by step.
+//! [`edit_in_place`]: an edit applied in the file itself, in separate steps.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -19,9 +19,13 @@ use crate::source::ReadAt;
 /// `source` is the file that the edit was made for, `path` its name.
 ///
 /// # Errors
-/// If `path` is not `source` or has changed its length, is not a regular file, or has a journal
-/// already; if another process is changing it ([`Lock`]); if writing fails. The file is unchanged
-/// after an error, except after [`ErrorKind::UnfinishedEdit`] for a failed undo.
+/// - If `path` is not `source`, is not a regular file, has another length than the edit expects, or
+///   already has a journal.
+/// - If another process is changing the file ([`Lock`]).
+/// - If writing fails.
+///
+/// The file is unchanged after an error, except after [`ErrorKind::UnfinishedEdit`] for a failed
+/// undo.
 pub fn edit_in_place(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<(), Error> {
     if edit.is_identity() {
         return Ok(());
@@ -34,7 +38,7 @@ pub fn edit_in_place(source: &dyn ReadAt, edit: &Edit, path: &Path) -> Result<()
     edit_in_progress.remove_journal()
 }
 
-/// Edit in progress. The steps are separate so that a test can stop after each.
+/// Edit in progress. A test can stop after each of its steps.
 pub(super) struct InPlaceEdit {
     path: PathBuf,
     pub(super) file: File,
@@ -106,14 +110,14 @@ impl InPlaceEdit {
         self.unmark()
     }
 
-    /// Reserves space before anything is overwritten.
+    /// Reserves space for the new bytes before any old byte is overwritten.
     pub(super) fn reserve(&self) -> Result<(), Error> {
         let (old, new) = (self.change.old_length, self.change.new_length);
         if new <= old {
             return Ok(());
         }
         let end = usize::try_from(new - old).unwrap_or(usize::MAX);
-        // Bytes, not a hole: a hole is allocated only later.
+        // Write zeros, because the filesystem would allocate a hole only later.
         os::write_all_at(&self.file, &vec![0; end], old)
             .and_then(|()| self.file.sync_all())
             .map_err(path_error("write", &self.path))

@@ -25,8 +25,8 @@ use crate::source::ReadAt;
 const JOURNAL_MAGIC: &[u8; 16] = b"cpreg journal 1\n";
 /// Maximum number of bytes that an edit in place rewrites.
 ///
-/// Device state after the first `cpu` section is some hundred KiB; in a postcopy stream RAM can
-/// follow it.
+/// An edit rewrites the device state from the first `cpu` section on, some hundred KiB. In a
+/// postcopy stream, RAM can follow the device state.
 const MAX_CHANGED_LEN: u64 = 256 << 20;
 
 /// Returns the path of the journal of an edit of this file; `path` must not be a link.
@@ -36,7 +36,7 @@ pub fn journal_path(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// Returns the journal that an interrupted edit of this file left, if any.
+/// Returns the path of the journal that an interrupted edit of this file left, if any.
 pub fn pending_journal(path: &Path) -> Option<PathBuf> {
     let journal = journal_path(&path.canonicalize().ok()?);
     journal.symlink_metadata().is_ok().then_some(journal)
@@ -86,7 +86,8 @@ impl ChangedBytes {
     }
 }
 
-/// Returns the range from the first changed byte to the last, or to the end if the length changes.
+/// Returns the file range from the first changed byte to the last, or to the end if the length
+/// changes.
 fn changed_range(edit: &Edit) -> Range<u64> {
     let replacements = edit.replacements();
     let start = replacements.first().map_or(0, |it| it.range.start);
@@ -126,7 +127,8 @@ pub(super) fn encode(change: &ChangedBytes) -> Vec<u8> {
     bytes
 }
 
-/// Returns the change without its new bytes, and the sum of those.
+/// Returns the change without its new bytes, and the sum of the new bytes. `None` for a torn
+/// journal.
 pub(super) fn decode(bytes: &[u8]) -> Option<(ChangedBytes, u64)> {
     let (content, last) = bytes.split_last_chunk::<8>()?;
     if u64::from_be_bytes(*last) != checksum(content) {

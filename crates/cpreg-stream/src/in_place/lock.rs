@@ -21,7 +21,8 @@ impl Lock {
     /// Takes the lock without waiting.
     ///
     /// # Errors
-    /// If another process has it ([`ErrorKind::UnfinishedEdit`]), or the file cannot be used.
+    /// [`ErrorKind::UnfinishedEdit`] if another process holds the lock; an I/O error if the file
+    /// cannot be locked.
     pub fn take(file: &File) -> Result<Self, Error> {
         match os::Lock::take(file) {
             Ok(lock) => Ok(Self { _lock: lock }),

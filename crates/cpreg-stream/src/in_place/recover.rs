@@ -25,14 +25,14 @@ pub enum Recovery {
     Completed,
 }
 
-/// Removes the space that was reserved after the end.
+/// Removes the space that the edit reserved after the end of the file.
 pub(super) fn truncate(file: &File, path: &Path, change: &ChangedBytes) -> Result<(), Error> {
     file.set_len(change.old_length)
         .and_then(|()| file.sync_all())
         .map_err(path_error("restore", path))
 }
 
-/// Writes the old content back.
+/// Writes the old bytes of the journal into the file.
 pub(super) fn restore(file: &File, path: &Path, change: &ChangedBytes) -> Result<(), Error> {
     os::write_all_at(file, &change.old_bytes, change.start)
         .and_then(|()| file.set_len(change.old_length))
@@ -45,8 +45,8 @@ pub(super) fn restore(file: &File, path: &Path, change: &ChangedBytes) -> Result
 /// Ends an interrupted edit: restores the old file, or keeps the new one if it is complete.
 ///
 /// # Errors
-/// If the edit is still in progress, the file was changed since, the journal is missing although
-/// the file needs it, or reading or writing fails. A later call of [`recover`] can repair
+/// If the edit is still in progress, the file has changed since the edit, the journal is missing
+/// although the file needs it, or reading or writing fails. A later call of [`recover`] can repair
 /// everything that a failed call changed.
 pub fn recover(path: &Path) -> Result<Recovery, Error> {
     let path = path.canonicalize().map_err(path_error("open", path))?;

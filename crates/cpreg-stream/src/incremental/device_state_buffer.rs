@@ -1,7 +1,7 @@
 //! [`DeviceStateBuffer`]: the buffered device state, with the context needed to read it.
 //!
-//! It reads like the whole stream, at the same offsets, with zeros for RAM's pages, which the
-//! parsers of device state do not read. Offsets and edits therefore apply to the stream.
+//! The buffer reads like the whole stream, at the same offsets. RAM's pages, which the parsers of
+//! device state do not read, are zeros. Offsets and edits therefore apply to the stream.
 
 use std::io::{self, Write};
 
@@ -18,9 +18,9 @@ use crate::stream::Stream;
 #[derive(Debug)]
 pub struct DeviceStateBuffer {
     pub(super) scan: ScanState,
-    /// Bytes before RAM's pages.
+    /// Bytes of the stream in front of RAM's pages.
     pub(super) prefix: Vec<u8>,
-    /// Bytes just before the device state, where RAM ends.
+    /// Last bytes of RAM, just in front of the device state.
     pub(super) ram_tail: Vec<u8>,
     /// Offset of the device state in the stream.
     pub(super) start: u64,
@@ -28,7 +28,8 @@ pub struct DeviceStateBuffer {
 }
 
 impl DeviceStateBuffer {
-    /// Returns the offset of the device state, the number of bytes forwarded.
+    /// Returns the offset of the device state in the stream, which equals the number of bytes
+    /// forwarded.
     pub fn start(&self) -> u64 {
         self.start
     }
@@ -38,7 +39,7 @@ impl DeviceStateBuffer {
         self.bytes.len() as u64
     }
 
-    /// Opens the stream.
+    /// Opens the stream that the buffer holds.
     ///
     /// # Errors
     /// Those of [`Stream::open`]; [`ErrorKind::Disagreement`] if the description is that of another
@@ -50,7 +51,7 @@ impl DeviceStateBuffer {
     /// Opens the stream with an edit applied.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if it changes forwarded bytes; those of [`Self::open_stream`].
+    /// [`ErrorKind::BadEdit`] if the edit changes forwarded bytes; those of [`Self::open_stream`].
     pub fn open_edited(&self, edit: &Edit) -> Result<Stream, Error> {
         self.check_edit(edit)?;
         Stream::resume_at(&edit.apply_to(self), &self.scan, self.start)
@@ -58,8 +59,8 @@ impl DeviceStateBuffer {
 
     /// Makes the edit after which the stream holds the state `planned`.
     ///
-    /// Like [`convert`](crate::convert()) for a file; `stream` is the result of
-    /// [`Self::open_stream`].
+    /// This function does for a stream in transit what [`convert`](crate::convert()) does for a
+    /// file. `stream` is the result of [`Self::open_stream`].
     ///
     /// # Errors
     /// Those of [`convert`](crate::convert()); also [`ErrorKind::NotAsPlanned`] if the edit changes
@@ -68,7 +69,7 @@ impl DeviceStateBuffer {
         convert_and_open(stream, self, planned, &|edit| self.open_edited(edit))
     }
 
-    /// Writes the rest of the stream, the edited device state.
+    /// Writes the edited device state, which is the rest of the stream.
     ///
     /// # Errors
     /// - [`ErrorKind::BadEdit`] if the edit changes forwarded bytes, or belongs to another stream.

@@ -1,15 +1,15 @@
 //! [`EndDetector`]: detects the end of a stream with a description.
 //!
-//! A QEMU that waits for an answer does not close its connection after the last byte. The end must
-//! therefore be found in the bytes: EOF, the type of a description, its length, and JSON of that
+//! A QEMU that waits for an answer does not close its connection after the last byte. The bytes
+//! alone must therefore show the end: EOF, the type of a description, its length, and JSON of that
 //! length. A guest can write such bytes into its devices, so a match is only a hint. The caller
-//! then opens the stream, and waits for more bytes if that fails.
+//! opens the stream after a match, and waits for more bytes if the stream does not open.
 
 /// Bytes of EOF and of the type of a description.
 const END_MARK: [u8; 2] = [0, 6];
 /// Length of the mark, the length field, and the first byte of the text.
 const END_MARK_LEN: usize = 2 + 4 + 1;
-/// Maximum number of candidates; each costs one attempt at most.
+/// Maximum number of candidates; each candidate costs the caller one attempt at most.
 const MAX_CANDIDATES: usize = 64;
 
 /// Detector of the offsets where a stream may end.

@@ -1,6 +1,6 @@
 //! [`forward`]: forwards a stream from a reader to a writer and buffers its device state.
 //!
-//! One buffer is read into and written from. Only the beginning of an incomplete record moves in
+//! The same buffer serves reads and writes. Only the beginning of an incomplete record moves inside
 //! it. [`super::parser`] decides which bytes to forward.
 
 use std::io::{self, Read, Write};
@@ -13,7 +13,7 @@ use crate::error::Error;
 /// Length of the buffer; its content stays in the processor's cache until it is written.
 const BUFFER_LEN: usize = 256 << 10;
 
-/// Forwards a stream from `input` to `output` up to its device state, and buffers that.
+/// Forwards a stream from `input` to `output` up to its device state, which this function buffers.
 ///
 /// Calls `progress` after each read, with the phase and the number of bytes consumed.
 ///
@@ -34,9 +34,9 @@ pub fn forward(
     )
 }
 
-/// Continues with a stream after `parser` has read a part of it.
+/// Forwards the rest of a stream after `parser` has read a part of it.
 ///
-/// `pending` are bytes that were received and are neither forwarded nor buffered.
+/// `pending` holds received bytes that are neither forwarded nor buffered.
 ///
 /// # Errors
 /// Those of [`forward`].

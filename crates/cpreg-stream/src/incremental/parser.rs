@@ -1,9 +1,9 @@
 //! [`IncrementalParser`]: parses a stream as it arrives, and decides which bytes are forwarded and
 //! which are buffered.
 //!
-//! It owns only the buffered bytes. The caller shows it the bytes that are neither forwarded nor
-//! buffered, and it returns the number of bytes to forward. The caller can therefore forward them
-//! from its read buffer, or without a copy in memory.
+//! The parser owns only the buffered bytes. The caller shows the parser the bytes that are neither
+//! forwarded nor buffered. The parser returns the number of bytes to forward, which the caller can
+//! forward from its read buffer or without a copy in memory.
 
 use super::device_state_buffer::DeviceStateBuffer;
 use super::end_detector::EndDetector;
@@ -20,18 +20,18 @@ use crate::section_search::{SearchContext, find_full_sections, find_full_section
 
 /// Maximum number of bytes that are buffered.
 ///
-/// The device state of the largest VMs takes some MiB, and their description as much.
+/// The device state of the largest VMs has some MiB, and their description about as much.
 pub const MAX_DEVICE_STATE_LEN: u64 = 256 << 20;
-/// Maximum number of bytes before RAM's pages, of which a copy is kept.
+/// Maximum number of bytes in front of RAM's pages; the parser keeps a copy of them.
 const MAX_PREFIX_LEN: u64 = 16 << 20;
-/// Number of bytes kept before the device state.
+/// Number of bytes kept in front of the device state.
 ///
 /// They include the last record of a `ram` section and its footer.
 const RAM_TAIL_LEN: usize = 32;
 /// Maximum length of an element's header that is retried with each new byte.
 ///
-/// A longer one (a list of RAM blocks) is retried when it has grown by a fraction of itself. Bytes
-/// that arrive one by one are then not parsed a thousand times.
+/// A longer header (a list of RAM blocks) is retried when it has grown by a fraction of its length.
+/// The parser thus avoids a thousand attempts if bytes arrive one by one.
 const MAX_HEADER_LEN: u64 = 4 << 10;
 
 /// Number of bytes that [`IncrementalParser::feed`] consumed.
@@ -39,7 +39,8 @@ const MAX_HEADER_LEN: u64 = 4 << 10;
 pub struct Consumed {
     /// Number of bytes to forward, from the first on.
     pub forward: usize,
-    /// Number of bytes after them that the parser has buffered; the caller can drop them.
+    /// Number of bytes after the forwarded ones that the parser has buffered; the caller can drop
+    /// them.
     pub buffered: usize,
 }
 
@@ -64,7 +65,7 @@ pub struct IncrementalParser {
     device_state_start: Option<u64>,
     device_state: Vec<u8>,
     buffer_limit: u64,
-    /// `true` if the sender gets answers and may keep the connection open after the last byte.
+    /// `true` if the sender receives answers and may keep the connection open after the last byte.
     is_bidirectional: bool,
     end_detector: EndDetector,
 }
@@ -96,7 +97,7 @@ impl IncrementalParser {
         }
     }
 
-    /// Makes a parser for a stream whose sender gets answers.
+    /// Makes a parser for a stream whose sender receives answers on a return path.
     ///
     /// The stream may be a postcopy migration, and the connection may stay open after its end.
     /// [`Self::looks_complete`] returns `true` when [`Self::take_device_state`] is worth an
@@ -108,7 +109,7 @@ impl IncrementalParser {
         }
     }
 
-    /// Limits the buffer to `limit` bytes, if [`MAX_DEVICE_STATE_LEN`] is too much.
+    /// Limits the buffer to `limit` bytes instead of [`MAX_DEVICE_STATE_LEN`].
     #[must_use]
     pub fn with_buffer_limit(self, limit: u64) -> Self {
         Self {
@@ -117,7 +118,7 @@ impl IncrementalParser {
         }
     }
 
-    /// Returns the progress of the stream.
+    /// Returns the current phase of the stream.
     pub fn phase(&self) -> Phase {
         match &self.scan {
             _ if self.device_state_start.is_some() => Phase::DeviceState,
@@ -127,7 +128,7 @@ impl IncrementalParser {
         }
     }
 
-    /// Returns the information before RAM's pages, once the list of RAM blocks has arrived.
+    /// Returns the data in front of RAM's pages; `None` before the list of RAM blocks has arrived.
     pub fn setup(&self) -> Option<StreamSetup> {
         let scan = self.scan.as_ref()?;
         let has_setup = !scan.ram.blocks.is_empty() || self.device_state_start.is_some();
@@ -141,16 +142,19 @@ impl IncrementalParser {
 
     /// Returns the offset and the bytes of the buffered device state.
     ///
-    /// `None` before device state arrives. Empty after [`Self::take_device_state`].
+    /// `None` before the device state arrives. The bytes are empty after
+    /// [`Self::take_device_state`].
     pub fn device_state(&self) -> Option<(u64, &[u8])> {
         Some((self.device_state_start?, &self.device_state))
     }
 
-    /// Parses the received bytes from [`Self::offset`] on; `last` means that no more will follow.
+    /// Parses the received bytes from [`Self::offset`] on; `last` means that no more bytes will
+    /// follow.
     ///
-    /// The caller must pass bytes that were not consumed again, with more after them. These are at
-    /// most some KiB, and 1 MiB of early sections. After an error nothing more is consumed. The
-    /// bytes forwarded before it are not a complete stream.
+    /// If bytes remain unconsumed, the caller must pass them again, followed by more bytes. These
+    /// remaining bytes are at most some KiB, or 1 MiB if they are early sections. After an error,
+    /// the parser consumes nothing more. The bytes forwarded before the error are not a complete
+    /// stream.
     ///
     /// # Errors
     /// - If the stream is not as QEMU writes it, or a filter cannot forward it.
@@ -177,8 +181,9 @@ impl IncrementalParser {
 
     /// Returns `true` if the device state of a [`Self::bidirectional`] stream may be complete.
     ///
-    /// It then ends like a stream with a description, or is a whole package. Only opening it proves
-    /// that. A stream without a description never looks complete.
+    /// A stream that looks complete ends like a stream with a description, or is a whole package.
+    /// Only opening the stream proves that it is complete. A stream without a description never
+    /// looks complete.
     pub fn looks_complete(&self) -> bool {
         match self.state {
             ParserState::DeviceState => self.end_detector.can_end_at(self.device_state.len()),
@@ -195,7 +200,7 @@ impl IncrementalParser {
 
     /// Takes the device state received so far.
     ///
-    /// If more must follow, [`Self::restore_device_state`] puts it back.
+    /// If more bytes must follow, [`Self::restore_device_state`] puts the device state back.
     ///
     /// # Errors
     /// [`ErrorKind::Truncated`] if no device state has arrived.
@@ -263,7 +268,7 @@ impl IncrementalParser {
         }
         let is_complete = self.device_state_start.is_some() && self.position <= end;
         if last && !is_complete {
-            // The missing element has not begun: report the end of the bytes.
+            // The missing element has not begun, so report the end of the bytes.
             let missing = self.position.saturating_sub(end).max(1);
             return Err(Error::truncated(self.position.min(end), end, missing));
         }
@@ -503,10 +508,10 @@ impl IncrementalParser {
         self.state = ParserState::DeviceState;
     }
 
-    /// Reads FULL sections before the first page (virtio-mem's), which are forwarded.
+    /// Reads the FULL sections in front of the first page (virtio-mem's), which are forwarded.
     ///
-    /// Their ends are searched among known neighbours. A result counts only if later bytes cannot
-    /// change it.
+    /// The search finds their ends among known neighbours. This function accepts a result only if
+    /// later bytes cannot change it.
     fn read_early_sections(
         &mut self,
         source: &Window<'_>,
@@ -545,12 +550,12 @@ impl IncrementalParser {
             })?
         } else {
             let found = find_full_sections_incomplete(source, start, end, &context);
-            // The same error as for missing bytes makes the caller retry.
+            // Return the error for missing bytes, so that the caller retries.
             found.ok_or_else(|| Error::truncated(start, end, SECTION_HEADER_LEN))?
         };
         cursor.seek(next);
         if cursor.peek(1)?[0] == EOF {
-            // A stream without pages: these are its devices.
+            // In a stream without pages, these sections are the devices.
             self.start_buffering(start);
             return Ok(());
         }
@@ -564,8 +569,8 @@ impl IncrementalParser {
     }
 }
 
-/// Makes the error for pages of a running postcopy, which the destination requests on the return
-/// path.
+/// Makes the error for pages of a running postcopy migration. The destination requests such pages
+/// on the return path.
 fn live_postcopy_error(at: u64) -> Error {
     Error::unsupported(
         at,

@@ -8,7 +8,7 @@ use std::fmt;
 pub enum Phase {
     /// Header and configuration, not yet complete.
     Header,
-    /// Elements before RAM's pages: commands, the list of RAM blocks, early sections.
+    /// Elements in front of RAM's pages: commands, the list of RAM blocks, early sections.
     Setup,
     /// Live sections: RAM's pages, disks' bitmaps, VFIO devices.
     Ram,
@@ -17,7 +17,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Returns its name in logs: `header`, `setup`, `ram`, `device-state`.
+    /// Returns the phase's name for logs: `header`, `setup`, `ram`, `device-state`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Header => "header",

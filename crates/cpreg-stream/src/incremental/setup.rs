@@ -1,4 +1,5 @@
-//! [`StreamSetup`]: information about VM and migration before RAM's pages.
+//! [`StreamSetup`]: information about the VM and the migration that the source sends before RAM's
+//! pages.
 
 use cpreg::shape::RamBlock;
 
@@ -11,7 +12,7 @@ pub struct StreamSetup {
     pub machine: Option<String>,
     /// Blocks of guest RAM.
     pub ram: Vec<RamBlock>,
-    /// `true` if the destination answers.
+    /// `true` if the migration has a return path, on which the destination answers.
     ///
     /// The source then learns of a failure, and its guest continues to run.
     pub return_path: bool,

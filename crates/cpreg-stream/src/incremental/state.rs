@@ -2,7 +2,7 @@
 
 use crate::live_sections;
 
-/// Kind of the bytes at the position.
+/// Kind of the bytes at the parser's position.
 #[derive(Debug)]
 pub(super) enum ParserState {
     Header,

@@ -10,8 +10,8 @@
 //! header of a device after the last vCPU has arrived, the caller can decide about the vCPUs. It
 //! can send them before the rest has arrived ([`EarlyOutput`]).
 //!
-//! The scanner does not backtrack: it takes the first possible end of a section. If that leads
-//! nowhere, or anything is not as QEMU writes it, the scan fails, and all device state stays
+//! The scanner takes the first possible end of a section and never backtracks. The scan fails if
+//! that end leads nowhere, or if anything is not as QEMU writes it. All device state then stays
 //! buffered until it can be opened. A result is preliminary: the caller must compare it with the
 //! whole stream after it has sent the vCPUs.
 
@@ -28,7 +28,7 @@ use crate::element::{
 use crate::error::{Error, ErrorKind};
 use crate::section_search::{MAX_SECTION_VERSION, MAX_SECTIONS, position};
 
-/// Id string of the section before each vCPU's section.
+/// Id string of the section in front of each vCPU's section.
 const CPU_COMMON: &str = "cpu_common";
 /// Length up to which an incomplete section is retried with each new byte.
 const BYTEWISE_RETRY_LIMIT: usize = 4 << 10;
@@ -40,25 +40,25 @@ pub struct VcpuScanner {
     position: usize,
     /// Index up to which the end of the current section has been searched.
     searched_to: usize,
-    /// Number of buffered bytes before which no step can succeed.
+    /// Number of buffered bytes that the next step needs at least.
     retry_at: usize,
     phase: VcpuScanPhase,
     sections: Vec<Section>,
     ids: HashSet<u32>,
     common_count: usize,
     cpus: Vec<Cpu>,
-    /// Index of the package's length field, and the length.
+    /// Index of the package's length field in the buffer, and the package's length in bytes.
     package: Option<(usize, u32)>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum VcpuScanPhase {
-    /// An element begins, or the section that began there is incomplete.
+    /// State at the beginning of an element, or of a section that is incomplete.
     #[default]
     Element,
     /// All vCPUs have arrived.
     Complete,
-    /// The scan has failed and stays so.
+    /// The scan has failed; more bytes change nothing.
     Failed,
 }
 
@@ -105,7 +105,7 @@ impl VcpuScanner {
         self.phase == VcpuScanPhase::Failed
     }
 
-    /// Scans one element. An error changes only the search position.
+    /// Scans one element. After an error, only the search position has changed.
     fn step(&mut self, start: u64, device_state: &[u8]) -> Result<(), Error> {
         let mut cursor = Cursor::new(
             &device_state,
@@ -240,11 +240,11 @@ impl VcpuScanner {
 #[derive(Debug, Default)]
 pub struct EarlyOutput {
     bytes: Vec<u8>,
-    /// Number of vCPUs in it.
+    /// Number of vCPUs in the output.
     vcpu_count: usize,
     /// Number of buffered bytes that were copied or replaced.
     consumed_len: usize,
-    /// Length before the first vCPU's payload.
+    /// Length in front of the first vCPU's payload.
     prefix_len: usize,
     growth: i64,
 }
@@ -283,10 +283,11 @@ impl EarlyOutput {
         Ok(())
     }
 
-    /// Returns the bytes and the length before the first vCPU's payload.
+    /// Returns the bytes, and the number of bytes in front of the first vCPU's payload.
     ///
     /// # Errors
-    /// [`ErrorKind::BadEdit`] if not all of `vcpus` have arrived, or their package grows too long.
+    /// [`ErrorKind::BadEdit`] if some of `vcpus` have not arrived, or the edited package is too
+    /// long.
     pub fn finish(mut self, vcpus: &VcpuScanner) -> Result<(Vec<u8>, usize), Error> {
         let bad = || Error::new(ErrorKind::BadEdit, "not all vCPUs have arrived");
         if !vcpus.is_complete() || vcpus.cpus.len() != self.vcpu_count {

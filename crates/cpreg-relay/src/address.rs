@@ -7,7 +7,7 @@
 //! - `fd:N`: an inherited descriptor, which is a connection, a listening socket or a pipe.
 //! - `stdio:`: standard input and standard output. QEMU has no such address.
 //!
-//! All others are written as in QEMU's `-incoming`. For `tcp::PORT`, QEMU listens on every
+//! The other forms are written as in QEMU's `-incoming`. For `tcp::PORT`, QEMU listens on every
 //! interface and cpreg on loopback only, because a migration stream holds the guest's memory.
 
 use std::fmt;
@@ -27,7 +27,7 @@ pub enum Address {
     Tcp {
         /// Host name or IP address, without brackets; empty for loopback.
         host: String,
-        /// Port; 0 listens on a free one.
+        /// Port number; a listener with port 0 chooses a free one.
         port: u16,
     },
     /// Stream socket in the file system.
@@ -36,7 +36,7 @@ pub enum Address {
     Vsock {
         /// Context id of the VM, or 2 for the host.
         cid: u32,
-        /// Port; 4294967295 listens on a free one.
+        /// Port number; a listener with port 4294967295 chooses a free one.
         port: u32,
     },
     /// Inherited descriptor.
@@ -46,7 +46,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// Returns `true` if this process inherited the connection, so that it can be used only once.
+    /// Returns `true` if this process inherited the connection, which can then be used only once.
     pub fn is_inherited(&self) -> bool {
         matches!(self, Self::Fd(_) | Self::Stdio)
     }
@@ -116,7 +116,7 @@ impl FromStr for Address {
     }
 }
 
-/// Parses an unsigned decimal number. Printing it again gives the same text except for leading
+/// Parses an unsigned decimal number. A parsed number prints as the same text, without leading
 /// zeros.
 fn parse_decimal<T: FromStr>(text: &str) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,4 @@
-//! [`Channel`]: the kind of a connection, from its first bytes. Acting on it is the caller's part.
+//! [`Channel`]: the kind of a connection, from its first bytes. The caller acts on the kind.
 //!
 //! - `QEVM`: the main channel.
 //! - `11 22 33 44`: a multifd channel, since QEMU 2.11.
@@ -8,8 +8,8 @@
 //! - `QCPR`: the channel of cpr-transfer, which passes descriptors, since 10.0.
 //! - nothing: postcopy-preempt, which sends nothing until pages are requested, since 7.1.
 //!
-//! QEMU 7.2 and later connect the main channel first. They identify the others by these bytes if
-//! possible, otherwise by their order (`migration/channel.c`, 6720c2b327).
+//! QEMU 7.2 and later connect the main channel first. They identify the other channels by these
+//! bytes if possible, otherwise by the order of connections (`migration/channel.c`, 6720c2b327).
 
 /// Number of bytes that identify a channel.
 pub(super) const MAGIC_LEN: usize = 4;
@@ -22,22 +22,22 @@ pub(super) const CPR_UNSUPPORTED: &str =
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Channel {
-    /// Main channel: the VM except for the data of other channels.
+    /// Main channel: the whole VM, except for the data that other channels carry.
     Main,
-    /// Pages or device state in addition to the main channel.
+    /// Multifd channel: pages or device state in addition to the main channel.
     Multifd,
     /// Main channel of a postcopy migration that resumes after an interruption.
     PostcopyRecovery,
-    /// End-to-end encrypted connection.
+    /// Connection that QEMU itself encrypts with TLS.
     Tls,
-    /// Channel that passes descriptors on one machine.
+    /// Channel of cpr-transfer, which passes descriptors on one machine.
     Cpr,
     /// Further connection that does not identify itself.
     Other,
 }
 
 impl Channel {
-    /// Returns the channel kind for these first bytes, or `None` if more are needed.
+    /// Returns the channel kind for these first bytes; `None` if the relay needs more bytes.
     pub(super) fn identify(first: &[u8]) -> Option<Self> {
         Some(match first {
             [b'Q', b'E', b'V', b'M', ..] => Self::Main,

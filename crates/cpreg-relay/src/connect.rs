@@ -1,7 +1,7 @@
 //! [`connect()`]: an outgoing connection.
 //!
-//! A host name may have several addresses, which are tried one after the other. Name resolution is
-//! left to the system and is the only step that cannot be cancelled.
+//! A host name may have several addresses, which [`connect()`] tries one after the other. The
+//! system resolves names; this is the only step that cannot be cancelled.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
@@ -19,8 +19,8 @@ use crate::inherited::{self, InheritedFd};
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
 
-/// Delay before the next attempt if the listener's backlog is full. Linux offers nothing to wait
-/// on.
+/// Delay before the next attempt if the listener's backlog is full. Linux has no event for a free
+/// place in the backlog.
 const BACKLOG_RETRY_DELAY: Duration = Duration::from_millis(10);
 /// Timeout for a connection to the destination.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,15 +1,14 @@
-//! [`EarlyVcpus`]: vCPUs that are decided about one by one and sent before the devices after them
-//! have been received.
+//! [`EarlyVcpus`]: vCPUs that the relay sends before it has received the devices after them.
 //!
 //! - After each vCPU, the policy decides how it is sent.
-//! - After the last vCPU, the policy decides whether they are sent early. If so, their sections and
-//!   the bytes before them are sent.
-//! - After all device state, the policy decides about the whole. It must begin with the bytes that
-//!   were sent early, and the rest follows.
+//! - After the last vCPU, the policy decides if the vCPUs may be sent early. If so, the relay sends
+//!   their sections and the bytes in front of them.
+//! - After all device state, the policy decides about the whole. The decided bytes must begin with
+//!   those sent early; the relay then sends the rest.
 //!
-//! So the pause between the last vCPU and the first byte sent is the work for one vCPU. The end of
-//! the stream always waits for the decision about the whole; no destination runs the VM without it.
-//! If the policy leaves one vCPU undecided, nothing is sent early.
+//! The pause between the last vCPU and the first byte sent is thus the work for one vCPU. The end
+//! of the stream always waits for the decision about the whole, and no destination runs the VM
+//! without the end. If the policy leaves one vCPU undecided, the relay sends nothing early.
 
 use std::time::{Duration, Instant};
 
@@ -21,12 +20,12 @@ use cpreg_stream::incremental::{EarlyOutput, IncrementalParser, VcpuScanner};
 #[derive(Debug, Default)]
 pub(super) struct EarlyVcpus {
     scanner: VcpuScanner,
-    /// Sections of the vCPUs as they are sent.
+    /// Sections of the vCPUs as the relay sends them.
     output: EarlyOutput,
     state: EarlyVcpusState,
     /// Time at which the last byte of the newest vCPU was read.
     last_received_at: Option<Instant>,
-    /// Bytes that were sent early.
+    /// Bytes that the relay sent early.
     sent_bytes: Vec<u8>,
     /// Time from reading the last byte of the last vCPU to writing the first byte of the first.
     added_downtime: Option<Duration>,
@@ -36,21 +35,21 @@ pub(super) struct EarlyVcpus {
 enum EarlyVcpusState {
     #[default]
     Receiving,
-    /// Nothing is sent early.
+    /// State in which the relay sends nothing early.
     Disabled,
     Sent,
 }
 
-/// Bytes to send early.
+/// Bytes for the relay to send early.
 pub(super) struct EarlyBytes {
     pub(super) bytes: Vec<u8>,
-    /// Number of bytes before the first vCPU.
+    /// Number of bytes in front of the first vCPU.
     pub(super) prefix_len: usize,
 }
 
 impl EarlyVcpus {
     /// Scans the buffered device state and returns the bytes to send early. `read_at` is the time
-    /// at which the newest of it was read.
+    /// at which the relay read the newest of these buffered bytes.
     pub(super) fn poll(
         &mut self,
         parser: &IncrementalParser,
@@ -93,8 +92,8 @@ impl EarlyVcpus {
         Some(EarlyBytes { bytes, prefix_len })
     }
 
-    /// Records that these bytes were sent. `first_at` is the time at which the first byte of the
-    /// first vCPU was written.
+    /// Records that the relay sent these bytes. `first_at` is the time at which it wrote the first
+    /// byte of the first vCPU.
     pub(super) fn mark_sent(&mut self, early: EarlyBytes, first_at: Instant) {
         self.state = EarlyVcpusState::Sent;
         self.scanner = VcpuScanner::default();
@@ -110,16 +109,16 @@ impl EarlyVcpus {
     }
 
     /// Returns the time from reading the last byte of the last vCPU to writing the first byte of
-    /// the first. `None` if the vCPUs were not recognised on arrival.
+    /// the first. `None` if the relay did not recognise the vCPUs on arrival.
     pub(super) fn added_downtime(&self) -> Option<Duration> {
         self.added_downtime
     }
 
-    /// Compares decided bytes at offset `from` with those sent early and returns the number of
-    /// bytes that were sent already.
+    /// Compares decided bytes at offset `from` with those sent early. Returns the number of bytes
+    /// that the relay has already sent.
     ///
     /// # Errors
-    /// If they differ.
+    /// If the decided bytes differ from those sent early.
     pub(super) fn check(&self, from: usize, decided: &[u8]) -> Result<usize, Error> {
         let sent = self.sent_bytes.get(from..).unwrap_or_default();
         let count = sent.len().min(decided.len());
@@ -142,7 +141,7 @@ impl EarlyVcpus {
         )
     }
 
-    /// Returns the number of bytes that were sent early.
+    /// Returns the number of bytes that the relay sent early.
     pub(super) fn sent_len(&self) -> usize {
         self.sent_bytes.len()
     }

@@ -1,7 +1,7 @@
 //! [`Error`]: failures to connect, forward or guard, with a hint for the user.
 //!
-//! One type for the whole crate, which includes [`cpreg_stream::Error`] unchanged. A hint is a
-//! field of its own: [`Display`](fmt::Display) does not print it.
+//! The whole crate has one error type, which includes [`cpreg_stream::Error`] unchanged.
+//! [`Display`](fmt::Display) does not print the hint, which is a separate field.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -34,11 +34,11 @@ pub enum ErrorKind {
     /// Operation that this side cancelled through a [`CancelToken`](crate::CancelToken) or a
     /// [`ShutdownHandle`](crate::ShutdownHandle).
     Cancelled,
-    /// The peer closed the connection or died.
+    /// Connection that the peer closed, or whose peer died.
     Closed,
-    /// The operating system reported an error.
+    /// Error that the operating system reported.
     Io,
-    /// The guard does not accept the migration; nothing was started.
+    /// Migration that the guard does not accept; the guard started nothing.
     Guard,
     /// Stream that is damaged or cannot be forwarded.
     Stream(cpreg_stream::ErrorKind),
@@ -141,7 +141,7 @@ impl Error {
         }
     }
 
-    /// Returns the hint for the user. [`Display`](fmt::Display) does not print it.
+    /// Returns the advice to the user. [`Display`](fmt::Display) does not print it.
     pub fn hint(&self) -> Option<&str> {
         match &*self.0 {
             Inner::Own { hint, .. } => hint.as_deref(),
@@ -165,7 +165,7 @@ impl Error {
         }
     }
 
-    /// Returns the error of the operating system, or wraps this error.
+    /// Returns the error of the operating system; wraps this error if it has none.
     pub(crate) fn into_io(self) -> io::Error {
         match *self.0 {
             Inner::Own {

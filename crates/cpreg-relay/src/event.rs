@@ -1,5 +1,5 @@
-//! [`Event`]: progress of a relay for logs, progress bars and tests. The observer decides how to
-//! show it.
+//! [`Event`]: progress of a relay, for logs, progress bars and tests. The observer decides how to
+//! show an event.
 
 use crate::channel::Channel;
 use crate::vm_location::VmLocation;
@@ -13,7 +13,7 @@ pub enum Event<'e> {
     Connected {
         /// Kind of the connection.
         channel: Channel,
-        /// Number of the connection in this migration, from 1 on.
+        /// Number of the connection in this migration, counted from 1.
         number: usize,
     },
     /// The relay closed a connection that has no place in this migration.
@@ -23,7 +23,7 @@ pub enum Event<'e> {
         /// Reason for the rejection.
         reason: &'e str,
     },
-    /// The relay received the data before RAM.
+    /// The relay received the data in front of RAM.
     Setup(&'e StreamSetup),
     /// The stream entered its next phase.
     Phase {
@@ -36,32 +36,33 @@ pub enum Event<'e> {
     Progress {
         /// Current phase of the stream.
         phase: Phase,
-        /// Number of bytes of the main channel.
+        /// Number of bytes received on the main channel.
         bytes: u64,
-        /// Number of bytes of all other channels.
+        /// Number of bytes forwarded on all other channels.
         other_channel_bytes: u64,
     },
-    /// The relay received all device state, which waits for a decision.
+    /// The relay received all device state; the policy decides next.
     DeviceStateReceived {
-        /// Number of bytes.
+        /// Length of the device state in bytes, as received.
         bytes: u64,
-        /// The device state is the package of a postcopy migration.
+        /// `true` if the device state is the package of a postcopy migration.
         is_package: bool,
     },
     /// The relay sent the device state.
     DeviceStateSent {
-        /// Number of bytes as sent.
+        /// Length of the device state in bytes, as sent.
         bytes: u64,
-        /// Number of these bytes that were sent before all device state had been received.
+        /// Number of these bytes that the relay sent before it had received all device state.
         early_bytes: u64,
-        /// Added downtime in microseconds. It begins when the last byte of the last `cpu` section
-        /// has been read, and ends when the first byte of the first one has been written. Without
-        /// recognised vCPUs, it begins at the last byte of all device state.
+        /// Added downtime in microseconds. It begins when the relay has read the last byte of the
+        /// last `cpu` section. It ends when the relay has written the first byte of the first `cpu`
+        /// section. Without recognised vCPUs, it begins at the last byte of all device state.
         added_downtime_us: u64,
     },
-    /// Final SHUT message of the destination on the return path; 0 if it has loaded the VM.
+    /// The destination sent its final SHUT message on the return path; 0 means that it has loaded
+    /// the VM.
     ReturnPathShut(u32),
-    /// The policy rejected the VM; both sides have been notified.
+    /// The policy rejected the VM; the relay has notified both sides.
     Refused(VmLocation),
 }
 
@@ -82,7 +83,7 @@ impl Event<'_> {
     }
 }
 
-/// Receiver of events. Several threads call it.
+/// Receiver of events, which several threads call.
 pub trait Observer: Sync {
     /// Handles one event.
     fn on_event(&self, event: &Event<'_>);

@@ -11,16 +11,16 @@ use cpreg_stream::incremental::StreamSetup;
 /// Input to the decision about every migration through a relay.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyConfig<'t> {
-    /// Destination, if it is the same for every guest.
+    /// Destination, if every guest has the same one.
     pub destination: Option<&'t Destination>,
-    /// Differences that do no harm.
+    /// Differences of register values that do no harm.
     pub tolerances: &'t Tolerances,
     /// Consents of the user.
     pub consents: &'t Consents,
-    /// The outcome is certain before anything is received.
+    /// `true` if the outcome of every migration is certain before the relay receives anything.
     pub is_certain: bool,
-    /// The user accepts a migration without return path, which cannot resume the source after a
-    /// late refusal.
+    /// `true` if the user accepts a migration without return path, which cannot resume the source
+    /// after a late refusal.
     pub allow_no_return_path: bool,
 }
 
@@ -28,7 +28,7 @@ pub struct PolicyConfig<'t> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SetupRejection {
-    /// Machine or RAM layout that differs from the destination's.
+    /// Difference between the machine or RAM layout and the destination's.
     ShapeMismatch(ShapeDifference),
     /// Possible postcopy migration: the guest would stay stopped at the source after a refusal.
     PossiblePostcopy,
@@ -39,7 +39,7 @@ pub enum SetupRejection {
 /// VM to forward.
 #[derive(Debug)]
 pub struct PlannedVm {
-    /// Stream that was planned for.
+    /// Parsed stream, from which the plan was made.
     pub stream: Stream,
     /// CPU state to forward.
     pub vm: Vm,
@@ -53,8 +53,8 @@ pub trait Planner {
     /// Handles the start of a migration.
     fn on_migration_started(&mut self) {}
 
-    /// Returns the destination for a guest whose first vCPU has been received, if it is known so
-    /// early. Called only without [`PolicyConfig::destination`].
+    /// Returns the destination for a guest, or `None` if it is not known after the first vCPU. The
+    /// policy calls this function only without [`PolicyConfig::destination`].
     fn destination_for(&mut self, first_vcpu: Stream, setup: &StreamSetup) -> Option<&Destination> {
         let _ = (first_vcpu, setup);
         None
@@ -63,17 +63,17 @@ pub trait Planner {
     /// Plans the whole VM; `None` if it is rejected.
     ///
     /// # Errors
-    /// If the planner cannot decide; the VM is rejected.
+    /// If the planner cannot decide; the policy then rejects the VM.
     fn plan(&mut self, stream: Stream) -> Result<Option<PlannedVm>, Self::Failure>;
 
     /// Returns the failure for a planned state that could not be written into the stream.
     fn conversion_failure(&mut self, error: cpreg_stream::Error) -> Self::Failure;
 
-    /// Handles the decision to send the end of the device state. `running` is the guest's run state
-    /// from the stream, if it is present.
+    /// Handles the decision to send the end of the device state. `running` is `true` if the
+    /// stream's run state says that the guest runs; `None` if the stream has no run state.
     ///
     /// # Errors
-    /// If the end must not be sent.
+    /// If the relay must not send the end.
     fn on_device_state_commit(&mut self, running: Option<bool>) -> Result<(), Self::Failure> {
         let _ = running;
         Ok(())

@@ -30,7 +30,7 @@ use crate::policy::{Decision, MigrationPolicy};
 pub struct CheckPolicy<'t, P: Planner> {
     config: PolicyConfig<'t>,
     planner: P,
-    /// Data before RAM.
+    /// Data in front of RAM, once the relay has received it.
     setup: Option<StreamSetup>,
     vcpu_planner: VcpuPlanner<'t>,
     setup_rejections: Vec<SetupRejection>,
@@ -55,7 +55,7 @@ impl<'t, P: Planner> CheckPolicy<'t, P> {
         &self.setup_rejections
     }
 
-    /// Returns the planner, and the reason if it could not decide.
+    /// Returns the planner, and the reason if the planner could not decide.
     pub fn into_parts(self) -> (P, Option<P::Failure>) {
         (self.planner, self.failure)
     }

@@ -1,11 +1,11 @@
 //! [`VcpuPlanner`]: decides about the vCPUs of a migration one by one, by [`IncrementalPlan`].
 //!
-//! - A profile or a stream is known as destination before anything connects.
+//! - A destination that is a profile or a stream is known before anything connects.
 //! - A recorded host is known after the first vCPU, whose registers show the guest's features.
-//! - KVM of this machine is known after all device state, because it is queried for the number of
-//!   vCPUs. No vCPU is sent early.
+//! - KVM of this machine is known after all device state, because cpreg queries KVM for the number
+//!   of vCPUs. The relay sends no vCPU early.
 //!
-//! Uncertain results are left to the plan of the whole VM. This module rejects nothing and reports
+//! The plan of the whole VM decides uncertain results. This module rejects nothing and reports
 //! nothing.
 
 use cpreg::destination::Accelerator;
@@ -25,7 +25,7 @@ pub(super) struct VcpuPlanner<'t> {
 }
 
 impl<'t> VcpuPlanner<'t> {
-    /// Returns the next vCPU as it is sent, if that is certain.
+    /// Returns the next vCPU as the relay sends it, if the result is certain.
     pub(super) fn add(
         &mut self,
         config: &PolicyConfig<'t>,
@@ -65,7 +65,7 @@ impl<'t> VcpuPlanner<'t> {
         }
     }
 
-    /// Returns `true` if the vCPUs may be sent early after these sections.
+    /// Returns `true` if the relay may send the vCPUs early after these sections.
     pub(super) fn can_send_early(
         &self,
         config: &PolicyConfig<'_>,

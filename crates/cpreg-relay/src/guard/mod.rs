@@ -1,11 +1,11 @@
 //! Switchover guard: the VM runs on exactly one side, whatever fails and when.
 //!
 //! The guard talks to the monitor of the source, of the destination, or of both. It decides which
-//! side runs, and reads no byte of the stream. Without a guard, a QEMU without return path stops a
-//! VM that the destination then rejects. A QEMU with a return path starts it at the destination
-//! before the source knows. If the connection breaks at that moment, the VM runs on both sides. The
-//! guard blocks the destination's autostart, and resumes the destination when the source can no
-//! longer resume.
+//! side runs, and reads no byte of the stream. Without a guard, a source without return path stops
+//! a VM that the destination then rejects. With a return path, the destination starts the VM before
+//! the source knows. If the connection breaks at that moment, the VM runs on both sides. The guard
+//! blocks the destination's autostart, and resumes the destination when the source can no longer
+//! resume.
 //!
 //! | file | contents |
 //! |---|---|

@@ -25,7 +25,7 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Relay's handle on the guard's process.
 ///
-/// Dropping it closes the pipe; the guard continues alone to its end.
+/// Dropping the client closes the pipe to the guard, and the guard continues alone to its end.
 #[derive(Debug)]
 pub struct GuardClient {
     child: Child,
@@ -74,7 +74,7 @@ impl GuardClient {
         self.child.id()
     }
 
-    /// Has the guard connect to the monitors, at least one, and query both VMs.
+    /// Makes the guard connect to the monitors, at least one, and query both VMs.
     ///
     /// # Errors
     /// If a monitor cannot be reached, or a VM is not in a state to be migrated.
@@ -99,11 +99,11 @@ impl GuardClient {
         }
     }
 
-    /// Has the guard check for features that cannot pass a relay, switch the return path on, and
+    /// Makes the guard check for features that cannot pass a relay, switch the return path on, and
     /// block the destination's autostart.
     ///
     /// # Errors
-    /// If such a feature is switched on, or QEMU refuses.
+    /// If such a feature is switched on, or a QEMU refuses a command.
     pub fn prepare(&mut self) -> Result<Prepared, Error> {
         match self.call(&Request::Prepare)? {
             Response::Prepared(prepared) => Ok(prepared),
@@ -111,10 +111,11 @@ impl GuardClient {
         }
     }
 
-    /// Has the guard start the migration.
+    /// Makes the guard start the migration. `uri` is the relay's address in the syntax of
+    /// `migrate`.
     ///
     /// # Errors
-    /// If the source refuses.
+    /// If the source refuses the command.
     pub fn start(&mut self, uri: &str) -> Result<(), Error> {
         let uri = uri.to_owned();
         match self.call(&Request::Start { uri })? {
@@ -123,15 +124,15 @@ impl GuardClient {
         }
     }
 
-    /// Reports a migration that was started by others.
+    /// Tells the guard that another program has started the migration.
     pub fn migration_started(&mut self) {
         self.send(&Request::MigrationStarted);
     }
 
-    /// Reports that the end of the device state is about to be sent. The caller must send it
-    /// **after** this call, because the destination can load the VM as soon as it has the end.
-    /// `running` is the run state from the stream's `globalstate`, if present; the guard uses it if
-    /// it cannot query the source.
+    /// Tells the guard that the relay is about to send the end of the device state. The caller must
+    /// send it **after** this call, because the destination can load the VM as soon as it has the
+    /// end. `running` is the run state from the stream's `globalstate`, if present. The guard uses
+    /// it if it cannot query the source.
     ///
     /// # Errors
     /// If the guard has exited. The caller must send nothing, since nothing would resume the
@@ -145,28 +146,28 @@ impl GuardClient {
         ))
     }
 
-    /// Reports that no device state was sent or will be; both connections are closed.
+    /// Tells the guard that no device state was sent or will be. Both connections are closed.
     pub fn device_state_rejected(&mut self) {
         self.send(&Request::DeviceStateRejected);
     }
 
-    /// Reports that everything was sent and, with a return path, the destination's success was
-    /// forwarded.
+    /// Tells the guard that the relay sent everything and, with a return path, forwarded the
+    /// destination's success.
     pub fn device_state_delivered(&mut self) {
         self.send(&Request::DeviceStateDelivered);
     }
 
-    /// Returns the commands that the guard sent since the last call, for the log.
+    /// Returns the commands that the guard has sent to the QEMUs since the last call, for the log.
     pub fn take_actions(&mut self) -> Vec<String> {
         self.drain_responses();
         std::mem::take(&mut self.actions)
     }
 
-    /// Reports the end of the relay, and waits until the guard knows the location of the VM.
+    /// Tells the guard that the relay ends, and waits until the guard knows the location of the VM.
     ///
     /// The guard waits for both QEMUs, cancels a stalled migration, and gives up in the end.
-    /// `timeout` is for a guard that was stopped or hangs, and should be minutes. The guard
-    /// continues after the timeout.
+    /// `timeout` limits the wait for a guard that was stopped or hangs; it should be minutes. The
+    /// guard continues after the timeout.
     pub fn conclude(mut self, timeout: Duration) -> VmLocationReport {
         self.send(&Request::RelayEnded);
         let deadline = Instant::now() + timeout;
@@ -193,7 +194,7 @@ impl GuardClient {
         self.vm_location.as_ref()
     }
 
-    /// Handles the responses received so far, and notices the end of the guard.
+    /// Handles the responses received so far, and records the exit of the guard.
     fn drain_responses(&mut self) {
         loop {
             match self.responses.try_recv() {

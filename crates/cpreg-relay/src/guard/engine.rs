@@ -16,14 +16,14 @@ use super::states::{RunState, SideStatus};
 use super::vm_location_report::VmLocationReport;
 use crate::error::Error;
 
-/// Poll interval while the guest runs at the source.
+/// Interval between two polls while the guest runs at the source.
 const IDLE_POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// Poll interval during the switchover. It adds to the downtime.
+/// Interval between two polls during the switchover. It adds to the downtime.
 const ACTIVE_POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// Interval between two attempts of a command that a QEMU refuses. The other QEMU may still hold
-/// the lock of a disk.
+/// Interval between two attempts of a command that a QEMU refuses, for example because the other
+/// QEMU still holds the lock of a disk.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Guard of one VM, with the monitor of either side or of both.
@@ -85,8 +85,8 @@ impl Guard {
         self.apply(&GuardEvent::MigrationStarted);
     }
 
-    /// Records that device state is about to be sent. `running` is the run state that the relay
-    /// found in it, if any.
+    /// Records that the relay is about to send device state. `running` is the run state that the
+    /// relay found in the stream, if any.
     pub fn device_state_committed(&mut self, running: Option<bool>) {
         let guest = match running {
             _ if self.source.is_some() => None,
@@ -96,12 +96,12 @@ impl Guard {
         self.apply(&GuardEvent::DeviceStateCommitted(guest));
     }
 
-    /// Records that the device state was rejected: none, or no more of it, will be sent.
+    /// Records that the relay rejected the device state and will send none or no more of it.
     pub fn device_state_rejected(&mut self) {
         self.apply(&GuardEvent::DeviceStateRejected);
     }
 
-    /// Records that all device state was sent.
+    /// Records that the relay has sent all device state.
     pub fn device_state_delivered(&mut self) {
         self.apply(&GuardEvent::DeviceStateDelivered);
     }
@@ -111,7 +111,7 @@ impl Guard {
         self.apply(&GuardEvent::RelayEnded);
     }
 
-    /// Returns the commands sent to the QEMUs since the last call.
+    /// Returns the commands that the guard has sent to the QEMUs since the last call.
     pub fn take_actions(&mut self) -> Vec<String> {
         let actions = self.actions[self.reported_actions..].to_vec();
         self.reported_actions = self.actions.len();
@@ -195,8 +195,8 @@ impl Guard {
             .map_or(SideStatus::NoMonitor, Monitor::poll)
     }
 
-    /// Returns `true` if the destination should be polled. While RAM is sent, it should not:
-    /// the destination then answers late, and its state does not help to decide.
+    /// Returns `true` if the guard should poll the destination. While the source sends RAM, the
+    /// destination answers late and its state does not help to decide.
     fn should_poll_destination(&self, source: &SideStatus) -> bool {
         let state = &self.state;
         if state.has_relay_ended() || state.transfer.is_rejected() || state.destination.has_run() {

@@ -44,7 +44,8 @@ pub(super) struct GuardState {
     pub(super) source: SourceCommandState,
     pub(super) destination: DestinationCommandState,
     pub(super) autostart: Autostart,
-    /// The return path is on: `completed` at the source means loaded at the destination.
+    /// `true` if the return path is on: `completed` at the source then means loaded at the
+    /// destination.
     pub(super) has_return_path: bool,
 }
 
@@ -53,72 +54,73 @@ pub(super) struct GuardState {
 pub(super) enum MigrationPhase {
     /// Not begun: `query-migrate` describes an earlier migration.
     NotStarted,
-    /// Begun.
+    /// A migration has begun.
     Started,
-    /// The guard cancelled it at the source.
+    /// The guard cancelled the migration at the source.
     Cancelled,
 }
 
-/// State of the device state, as reported by the relay.
+/// Progress of the device state, as the relay reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceStateTransfer {
-    /// None has been sent.
+    /// The relay has sent no device state so far.
     Pending,
-    /// None has been sent or will be.
+    /// The relay has sent no device state and will send none.
     Rejected,
-    /// Part or all of it may have been sent.
+    /// The relay may have sent part or all of the device state.
     Committed,
-    /// Part of it may have been sent; no more will be.
+    /// The relay may have sent part of the device state, and will send no more.
     Aborted,
-    /// All of the stream was sent and, with a return path, the success forwarded.
+    /// The relay sent all of the stream and, with a return path, forwarded the success.
     Delivered,
 }
 
 /// State of the relay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum RelayStatus {
-    /// Forwards the migration.
+    /// The relay forwards the migration.
     Running,
-    /// Has finished or died.
+    /// The relay has finished or died.
     Ended,
 }
 
 /// Run state of the guest at the source before its migration stopped it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceGuestState {
-    /// Was running.
+    /// The guest was running.
     Running,
-    /// Was paused.
+    /// The guest was paused.
     Paused,
 }
 
 /// Result of resuming the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceCommandState {
-    /// Not resumed, or not refused for long enough.
+    /// The guard has not resumed the source, or the source has not refused for long enough.
     Pending,
-    /// Resumed.
+    /// The guard resumed the source.
     Resumed,
-    /// Refused for too long.
+    /// The source refused to resume for too long.
     ResumeRefused,
-    /// Resumed once, and refused once.
+    /// The guard resumed the source once, and the source refused once.
     ResumedAndRefused,
 }
 
 /// Result of resuming or ending the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DestinationCommandState {
-    /// No such command, or not refused for long enough.
+    /// The guard has sent no such command, or the destination has not refused for long enough.
     Pending,
-    /// Refused to resume for too long.
+    /// The destination refused to resume for too long.
     ResumeRefused,
-    /// Confirmed `quit`.
+    /// The destination confirmed `quit`.
     Quitting,
-    /// Refused to resume for too long, and confirmed `quit`.
+    /// The destination refused to resume for too long, and confirmed `quit`.
     ResumeRefusedAndQuitting,
-    /// Resumed without a refusal, or observed running. An earlier refusal has no meaning any more.
+    /// The guard resumed the destination or observed it running. An earlier refusal no longer
+    /// matters.
     Resumed,
-    /// Resumed, and confirmed `quit`.
+    /// The guard resumed the destination, and the destination confirmed `quit`.
     ResumedAndQuitting,
 }
 
@@ -127,7 +129,7 @@ pub(super) enum DestinationCommandState {
 pub(super) enum Autostart {
     /// The guest may start by itself.
     Enabled,
-    /// Confirmed that the guest does not start by itself.
+    /// The guard has confirmed that the guest does not start by itself.
     Blocked,
 }
 
@@ -151,32 +153,33 @@ pub(super) enum Command {
 pub(super) enum CommandOutcome {
     /// Done.
     Done,
-    /// Refused; the guard retries.
+    /// QEMU refused the command; the guard retries.
     Refused,
-    /// Refused for too long.
+    /// QEMU refused the command for too long.
     GivenUp,
-    /// No reply: it may have been executed.
+    /// QEMU sent no reply and may have executed the command.
     NoReply,
 }
 
 /// Event of a guarded migration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum GuardEvent<'e> {
-    /// Before a migration: the source's guest has this state.
+    /// The source's guest has this state before a migration.
     SourceGuestObserved(SourceGuestState),
-    /// Before a migration: the return path is on.
+    /// The return path is on before a migration.
     ReturnPathEnabled,
-    /// Before a migration: the destination does not start by itself.
+    /// The destination does not start by itself; observed before a migration.
     AutostartBlocked,
     /// An earlier guard and its relay died, and only their final steps are missing.
     UnfinishedMigrationFound,
     /// A migration has begun.
     MigrationStarted,
-    /// Device state is about to be sent. The guest state is given if the source cannot be queried.
+    /// The relay is about to send device state. The guest state is given if the guard cannot query
+    /// the source.
     DeviceStateCommitted(Option<SourceGuestState>),
-    /// No device state, or no more of it, will be sent.
+    /// The relay will send no device state, or no more of it.
     DeviceStateRejected,
-    /// All device state was sent.
+    /// The relay sent all device state.
     DeviceStateDelivered,
     /// The relay has ended.
     RelayEnded,
@@ -201,7 +204,7 @@ impl GuardState {
         has_return_path: false,
     };
 
-    /// Returns the state after an event.
+    /// Returns the state after `event`.
     pub(super) fn transition(self, event: &GuardEvent<'_>) -> Self {
         match event {
             GuardEvent::SourceGuestObserved(guest) => Self {
@@ -258,7 +261,7 @@ impl GuardState {
         }
     }
 
-    /// Follows the guest at the source until its migration stops it.
+    /// Updates the state of the source's guest until its migration stops it.
     fn apply_source_report(mut self, side: &SideStatus) -> Self {
         let SideStatus::Present { run, migration } = side else {
             return self;
@@ -279,7 +282,7 @@ impl GuardState {
 
     fn apply_command_outcome(mut self, command: Command, outcome: CommandOutcome) -> Self {
         match (command, outcome) {
-            // Sent once, whatever the reply.
+            // The guard sends the command once, whatever the reply.
             (Command::Cancel, _) => self.migration = MigrationPhase::Cancelled,
             (Command::ResumeSource, CommandOutcome::Done) => self.source = self.source.on_resumed(),
             (Command::ResumeSource, CommandOutcome::GivenUp) => {
@@ -315,7 +318,7 @@ impl GuardState {
         !self.transfer.may_be_sent() && (self.transfer.is_rejected() || self.has_relay_ended())
     }
 
-    /// Returns `true` if the guest is to run on the side that has the VM in the end.
+    /// Returns `true` if the guest is to run at the end, on the side that then has the VM.
     pub(super) fn should_run_guest(self) -> bool {
         self.source_guest == SourceGuestState::Running
     }
@@ -360,12 +363,12 @@ impl DeviceStateTransfer {
         }
     }
 
-    /// Returns `true` if part or all of it may have been sent.
+    /// Returns `true` if the relay may have sent part or all of the device state.
     pub(super) fn may_be_sent(self) -> bool {
         matches!(self, Self::Committed | Self::Aborted | Self::Delivered)
     }
 
-    /// Returns `true` if the relay rejected all or the rest of it.
+    /// Returns `true` if the relay rejected all or the rest of the device state.
     pub(super) fn is_rejected(self) -> bool {
         matches!(self, Self::Rejected | Self::Aborted)
     }
@@ -391,7 +394,7 @@ impl SourceCommandState {
         matches!(self, Self::Resumed | Self::ResumedAndRefused)
     }
 
-    /// Returns `true` if it refused to resume for too long.
+    /// Returns `true` if the source refused to resume for too long.
     pub(super) fn has_refused(self) -> bool {
         matches!(self, Self::ResumeRefused | Self::ResumedAndRefused)
     }
@@ -429,7 +432,7 @@ impl DestinationCommandState {
         matches!(self, Self::Resumed | Self::ResumedAndQuitting)
     }
 
-    /// Returns `true` if it refused to resume for too long.
+    /// Returns `true` if the destination refused to resume for too long.
     pub(super) fn has_refused(self) -> bool {
         matches!(self, Self::ResumeRefused | Self::ResumeRefusedAndQuitting)
     }

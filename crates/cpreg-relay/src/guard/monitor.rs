@@ -8,9 +8,9 @@
 //! - The executing process is that of the thread of vCPU 0: `query-cpus-fast` and `Tgid` in
 //!   `/proc/THREAD/status`.
 //!
-//! If both are the same process, it is QEMU and on this machine. Otherwise (a tunnel, or a manager
-//! that opened the socket for QEMU), an exit cannot be proven, and the side is `Unreachable` at
-//! worst.
+//! If both are the same process, it is QEMU and on this machine. Otherwise, the peer is a tunnel,
+//! or a manager that opened the socket for QEMU. The guard cannot prove an exit then, and the side
+//! is `Unreachable` at worst.
 
 use std::fmt;
 use std::fs;
@@ -30,7 +30,7 @@ use crate::error::Error;
 use cpreg_qemu::ErrorKind;
 use cpreg_qemu::qmp::{Qmp, Version, WaitOptions};
 
-/// Timeout of one reply. A destination that loads fast replies late.
+/// Timeout of one reply. A destination that loads may reply late.
 const QMP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(10));
 
 /// Side of the migration.
@@ -60,12 +60,13 @@ pub(super) enum Reply {
     Lost(String),
 }
 
-/// Identity of a QEMU, as opposed to another one that later listens at the same path.
+/// Identity of a QEMU, which distinguishes it from another QEMU that later listens at the same
+/// path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
-    /// Process that listens.
+    /// Process id of the listener.
     peer: i32,
-    /// Thread of vCPU 0.
+    /// Thread id of vCPU 0.
     thread: i64,
 }
 
@@ -76,10 +77,10 @@ pub(super) struct Monitor {
     path: PathBuf,
     qmp: Option<Qmp>,
     identity: Identity,
-    /// QEMU's process, if it is on this machine.
+    /// Process of QEMU, if it is on this machine.
     process: Option<OwnedFd>,
     version: Version,
-    /// The process was observed to have exited; this is final.
+    /// `true` if the guard has observed the exit of the process; final once set.
     has_ended: bool,
 }
 
@@ -100,7 +101,8 @@ impl Monitor {
         let socket = Qmp::connect_socket(path).map_err(to_error)?;
         let peer = peer(&socket)
             .map_err(|error| Error::guard(format!("{role} ({}): {error}", path.display())))?;
-        // Opened before QEMU replies, so that it is the process that replies.
+        // Open the process before QEMU replies, so that the descriptor belongs to the process that
+        // replies.
         let process = Pid::from_raw(peer).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let mut qmp = Qmp::handshake(socket, &QMP_TIMEOUT).map_err(to_error)?;
         let thread = first_thread(&mut qmp).map_err(to_error)?;
@@ -130,14 +132,14 @@ impl Monitor {
         }
     }
 
-    /// Executes one command. After a failure, the connection is dropped, and the next poll
-    /// reconnects.
+    /// Executes one command. After a failure, the guard drops the connection and reconnects at the
+    /// next poll.
     pub(super) fn execute(&mut self, command: &str, arguments: Value) -> Reply {
         let Some(qmp) = &mut self.qmp else {
             return Reply::Lost("it does not answer".to_owned());
         };
         let result = qmp.execute(command, arguments, &QMP_TIMEOUT);
-        // Events are not used and would only pile up.
+        // The guard does not use events, which would only fill the buffer.
         qmp.take_events();
         match result {
             Ok(value) => Reply::Ok(value),
@@ -186,8 +188,8 @@ impl Monitor {
     }
 
     fn query_states(&mut self) -> Option<(RunState, MigrationStatus)> {
-        // In this order: a source with `completed` or `failed` then reports the run state that
-        // belongs to it, or a later one.
+        // Query the migration first: the run state then belongs to a reported `completed` or
+        // `failed`, or is newer.
         let migration = match self.execute("query-migrate", json!({})) {
             Reply::Ok(value) => {
                 let status = value.get("status").and_then(Value::as_str);
@@ -218,7 +220,7 @@ impl Monitor {
         self.has_ended
     }
 
-    /// Reconnects to the same QEMU, or not at all.
+    /// Reconnects to the same QEMU; connects to no other QEMU.
     fn reconnect(&mut self) {
         let Ok(socket) = Qmp::connect_socket(&self.path) else {
             return;

@@ -9,9 +9,9 @@
 //!
 //! The modes of CPR pass descriptors, which a relay cannot forward.
 //!
-//! The guard changes two things: `return-path` at the source, and `stop` at the destination. In
-//! `inmigrate`, `stop` only blocks autostart (tested with 7.2, 10.0 and 11.1). `zero-copy-send` is
-//! allowed, because it concerns the sender alone.
+//! The guard changes two things: it switches `return-path` on at the source, and sends `stop` to
+//! the destination. In `inmigrate`, `stop` only blocks autostart (tested with 7.2, 10.0 and 11.1).
+//! `zero-copy-send` is allowed, because it concerns the sender alone.
 
 use serde_json::{Value, json};
 
@@ -22,7 +22,7 @@ use super::protocol::{InitialStatus, Prepared};
 use super::states::{MigrationStatus, RunState, SideStatus};
 use crate::error::Error;
 
-/// Capabilities that a relay does not support, with the reason.
+/// Capabilities that a relay does not support, with the reason for the user.
 const UNSUPPORTED_CAPABILITIES: [(&str, &str); 2] = [
     ("x-colo", "COLO never ends and never hands the VM over"),
     (
@@ -114,7 +114,7 @@ impl Guard {
             || is_completed && *destination_run == RunState::RUNNING;
         let is_interrupted =
             source_run.is_stopped_by_migration() && is_loaded && (is_completed || is_in_postcopy);
-        // Both must be the same VM, as far as QMP can show.
+        // Both sides must have the same VM, as far as QMP can show.
         is_interrupted && self.answers_match("query-uuid") && self.answers_match("query-name")
     }
 
@@ -136,8 +136,8 @@ impl Guard {
     /// destination's autostart.
     ///
     /// # Errors
-    /// If such a feature is set, or a QEMU refuses a command. After an error the autostart may
-    /// already be blocked.
+    /// If such a feature is switched on, or a QEMU refuses a command. After an error, the guard may
+    /// already have blocked the autostart.
     pub fn prepare(&mut self) -> Result<Prepared, Error> {
         let mut prepared = Prepared {
             return_path_switched_on: false,

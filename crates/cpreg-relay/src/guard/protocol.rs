@@ -16,11 +16,11 @@
 //! The guard sends `command-sent` after each command to a QEMU. At the end it sends `vm-location`
 //! with the report, and exits.
 //!
-//! `device-state-committed` needs no response: the guard reads what was written into the pipe even
-//! if the relay dies. So if the guard has not read it before the end of the file, the destination
-//! cannot have the VM.
+//! `device-state-committed` needs no response, because the guard reads the pipe to its end even if
+//! the relay dies. If the guard meets the end of file before this request, the destination cannot
+//! have the VM.
 //!
-//! Both ends are the same program, so the protocol has no versions.
+//! Both ends are the same program, so the protocol has no version number.
 
 use std::path::PathBuf;
 
@@ -32,15 +32,15 @@ use super::vm_location_report::VmLocationReport;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "request", rename_all = "kebab-case")]
 pub enum Request {
-    /// Connects to these monitors: Unix sockets, at least one.
+    /// Connects to the monitors at these Unix sockets, of which at least one is given.
     Connect {
         /// Monitor of the source.
         source: Option<PathBuf>,
         /// Monitor of the destination.
         destination: Option<PathBuf>,
     },
-    /// Checks for features that cannot pass, switches the return path on, blocks the destination's
-    /// autostart.
+    /// Checks for features that cannot pass a relay, switches the return path on, and blocks the
+    /// destination's autostart.
     Prepare,
     /// Starts the migration.
     Start {
@@ -51,8 +51,8 @@ pub enum Request {
     MigrationStarted,
     /// Reports that the end of the device state is about to be sent.
     DeviceStateCommitted {
-        /// Run state of the guest from `globalstate`, if present: `true` if it is to run at the
-        /// destination.
+        /// Run state of the guest from `globalstate`: `true` if the guest is to run at the
+        /// destination; `None` if the stream has no `globalstate`.
         running: Option<bool>,
     },
     /// Reports that no device state was sent or will be.
@@ -70,21 +70,22 @@ pub struct QemuStatus {
     pub version: String,
     /// Run state of its guest (`running`, `paused`, `inmigrate`).
     pub run_state: String,
-    /// Process id if the process is on this machine, so that its end can be proven.
+    /// Process id, if the process is on this machine. The guard can then prove that the process has
+    /// exited.
     pub process: Option<i32>,
 }
 
 /// Status of both sides before a migration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InitialStatus {
-    /// Source, if its monitor was given.
+    /// Status of the source, if its monitor was given.
     pub source: Option<QemuStatus>,
-    /// Destination, if its monitor was given.
+    /// Status of the destination, if its monitor was given.
     pub destination: Option<QemuStatus>,
-    /// Notes for the user.
+    /// Notes on the initial status, for the user.
     pub notes: Vec<String>,
-    /// Location of the VM if an earlier migration was unfinished and the guard finished it now.
-    /// Nothing is left to migrate.
+    /// Location of the VM, if the guard has just finished an earlier, unfinished migration. No VM
+    /// is left to migrate.
     #[serde(skip)]
     pub vm_location: Option<VmLocationReport>,
 }
@@ -92,11 +93,11 @@ pub struct InitialStatus {
 /// Changes made before a migration.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Prepared {
-    /// The return path was switched on.
+    /// `true` if the guard switched the return path on.
     pub return_path_switched_on: bool,
-    /// The destination does not start its guest by itself.
+    /// `true` if the destination does not start its guest by itself.
     pub autostart_blocked: bool,
-    /// Notes for the user.
+    /// Notes on the changes, for the user.
     pub notes: Vec<String>,
 }
 
@@ -112,10 +113,10 @@ pub enum Response {
     Started,
     /// The guard sent a command to a QEMU.
     CommandSent {
-        /// The side, the command and its result, in words.
+        /// Side, command and result, in words.
         command: String,
     },
-    /// A request failed; earlier reports tell all that has changed.
+    /// Failure of a request. Earlier responses report every change that was made.
     Failed {
         /// Error message.
         message: String,

@@ -1,8 +1,8 @@
 //! [`run()`]: the guard's process. It serves requests, polls both QEMUs, reports its commands, and
 //! ends when the location of the VM is known.
 //!
-//! The caller leaves the relay's session and handles signals before; this module needs only the two
-//! streams. If the relay has ended, nothing reads the report, so it is also returned.
+//! The caller leaves the relay's session and handles signals beforehand; this module needs only the
+//! two streams. If the relay has ended, nothing reads the report, so [`run()`] also returns it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
@@ -13,7 +13,7 @@ use super::protocol::{Request, Response};
 use super::vm_location_report::VmLocationReport;
 use crate::error::Error;
 
-/// Maximum length of a request in bytes: two paths.
+/// Maximum length in bytes of a request, which contains two paths at most.
 const MAX_REQUEST_LEN: u64 = 64 << 10;
 
 /// Result of the guard's process.
@@ -21,12 +21,12 @@ const MAX_REQUEST_LEN: u64 = 64 << 10;
 pub struct GuardExit {
     /// Location of the VM; `None` if the relay ended before any monitor was connected.
     pub vm_location: Option<VmLocationReport>,
-    /// The relay was still there to receive the report.
+    /// `true` if the relay still existed to receive the report.
     pub relay_notified: bool,
 }
 
 /// Leaves the session of the relay, so that neither its terminal nor a signal to its process group
-/// reaches the guard. To be called first, before the relay gets a response.
+/// reaches the guard. The guard must call this function before it sends any response.
 ///
 /// # Errors
 /// If this process already leads a process group (setsid(2)): it was not started by a
@@ -36,7 +36,7 @@ pub fn leave_session() -> io::Result<()> {
     Ok(())
 }
 
-/// Serves one relay and one VM.
+/// Serves the requests of one relay for one VM until the location of the VM is known.
 pub fn run(requests: impl Read + Send + 'static, responses: impl Write) -> GuardExit {
     let requests = spawn_reader(requests);
     let mut responses = ResponseWriter {
@@ -87,7 +87,7 @@ pub fn run(requests: impl Read + Send + 'static, responses: impl Write) -> Guard
     }
 }
 
-/// Serves requests until both monitors are connected and both VMs are ready.
+/// Serves requests until the guard has connected to the monitors and both VMs are ready.
 fn connect_monitors<W: Write>(
     requests: &Receiver<Request>,
     responses: &mut ResponseWriter<W>,
@@ -108,7 +108,7 @@ fn connect_monitors<W: Write>(
             .and_then(|mut guard| guard.query_initial_status().map(|status| (guard, status)));
         match result {
             Ok((guard, status)) => {
-                // After an unfinished migration, `vm-location` is the response.
+                // If an unfinished migration was found, `vm-location` is the response.
                 if let Some(status) = status {
                     responses.send(&Response::InitialStatus(status));
                 }
@@ -146,7 +146,7 @@ fn handle_request<W: Write>(
 }
 
 /// Reads requests until their end or an invalid line. A peer that sends an invalid line is not a
-/// relay, and counts as ended.
+/// relay, and is treated as one that has ended.
 fn spawn_reader(requests: impl Read + Send + 'static) -> Receiver<Request> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -172,7 +172,7 @@ fn spawn_reader(requests: impl Read + Send + 'static) -> Receiver<Request> {
     receiver
 }
 
-/// Writer of responses while the relay reads them.
+/// Writer of responses, which stops when the relay reads no more.
 #[derive(Debug)]
 struct ResponseWriter<W> {
     output: W,

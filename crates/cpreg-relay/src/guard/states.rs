@@ -12,7 +12,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-/// Run state of a guest.
+/// Run state of a guest, by QEMU's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RunState(Cow<'static, str>);
 
@@ -56,12 +56,12 @@ impl fmt::Display for RunState {
     }
 }
 
-/// Status of a migration at either end.
+/// Status of a migration at either side, by QEMU's name.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MigrationStatus(Cow<'static, str>);
 
 impl MigrationStatus {
-    /// No migration so far; QEMU then reports no status.
+    /// Status before any migration, for which QEMU reports no status.
     pub const NONE: Self = Self::from_static("none");
     /// Source: everything is written and, with a return path, loaded. Destination: everything is
     /// loaded.
@@ -70,12 +70,13 @@ impl MigrationStatus {
     pub const FAILED: Self = Self::from_static("failed");
     /// The user cancelled the migration.
     pub const CANCELLED: Self = Self::from_static("cancelled");
-    /// Source: stopped before the device state until the user sends `migrate-continue`.
+    /// Source: the guest is stopped before the device state, until the user sends
+    /// `migrate-continue`.
     pub const PRE_SWITCHOVER: Self = Self::from_static("pre-switchover");
-    /// Postcopy: the device state is being sent, and the source can still resume (10.2 and later).
+    /// Postcopy: the source sends the device state and can still resume (10.2 and later).
     pub const POSTCOPY_DEVICE: Self = Self::from_static("postcopy-device");
     /// Postcopy: the VM belongs to the destination, which fetches memory. Up to 9.x, the source
-    /// reports it before it has sent the device state.
+    /// reports this status before it has sent the device state.
     pub const POSTCOPY_ACTIVE: Self = Self::from_static("postcopy-active");
     /// Postcopy: the connection is lost.
     pub const POSTCOPY_PAUSED: Self = Self::from_static("postcopy-paused");
@@ -94,7 +95,7 @@ impl MigrationStatus {
         &self.0
     }
 
-    /// Returns `true` if no migration is in progress: it has ended, or there was none.
+    /// Returns `true` if no migration is in progress: the last one has ended, or there was none.
     pub fn is_settled(&self) -> bool {
         [Self::NONE, Self::COMPLETED, Self::FAILED, Self::CANCELLED].contains(self)
     }
@@ -114,18 +115,18 @@ impl fmt::Display for MigrationStatus {
 /// State of one side at one moment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SideStatus {
-    /// The monitor was not given.
+    /// Side whose monitor the user did not give.
     NoMonitor,
-    /// The monitor answers.
+    /// Side whose monitor answers.
     Present {
         /// Run state of the guest.
         run: RunState,
         /// Status of the migration.
         migration: MigrationStatus,
     },
-    /// The monitor does not answer, and QEMU is not known to have exited.
+    /// Side whose monitor does not answer, and whose QEMU is not known to have exited.
     Unreachable,
-    /// The process has exited.
+    /// Side whose QEMU process has exited.
     Exited,
 }
 

@@ -12,13 +12,13 @@ use serde::{Deserialize, Serialize};
 pub struct VmPlace(Cow<'static, str>);
 
 impl VmPlace {
-    /// Source: it never left, or is back.
+    /// Source: the VM never left the source, or is back.
     pub const SOURCE: Self = Self(Cow::Borrowed("source"));
-    /// Destination: it has moved.
+    /// Destination: the VM has moved.
     pub const DESTINATION: Self = Self(Cow::Borrowed("destination"));
-    /// Both sides run it, which damages it; one has to be ended at once.
+    /// Both sides run the VM, which damages it. The user has to end one of them at once.
     pub const BOTH: Self = Self(Cow::Borrowed("both"));
-    /// Lost: no side has all of it.
+    /// Lost: no side has all of the VM.
     pub const LOST: Self = Self(Cow::Borrowed("lost"));
     /// Not known from what the guard can observe.
     pub const UNKNOWN: Self = Self(Cow::Borrowed("unknown"));
@@ -40,9 +40,9 @@ impl fmt::Display for VmPlace {
 pub struct VmLocationReport {
     /// Side that has the VM.
     pub place: VmPlace,
-    /// `true` if the guest runs there; `None` if that is not known.
+    /// `true` if the guest runs at that place; `None` if that is not known.
     pub running: Option<bool>,
-    /// Reason: one sentence without a full stop.
+    /// Reason for the place, one sentence without a full stop.
     pub reason: String,
     /// Commands that the guard sent to the two QEMUs, in order.
     #[serde(default)]

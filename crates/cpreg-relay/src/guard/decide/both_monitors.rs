@@ -61,8 +61,8 @@ fn decide_unless_stalled(observation: &Observation) -> GuardAction {
                     // that ran last is at the destination.
                     return GuardAction::Execute(Command::StopSource);
                 }
-                // The guest is stopped before `completed`; one that runs was resumed by this guard
-                // or by others.
+                // QEMU stops the guest before it reports `completed`. A guest that runs was resumed
+                // by this guard or by others.
                 let has_resumed = observation.state.source.is_resumed()
                     || observation.unchanged_for >= GRACE_PERIOD;
                 if migration.is_settled()
@@ -119,8 +119,8 @@ fn decide_not_started(observation: &Observation) -> GuardAction {
     )
 }
 
-/// Decides for a running source whose migration has failed or was cancelled. The destination's copy
-/// must not be used.
+/// Decides for a running source whose migration has failed or was cancelled. The VM's copy at the
+/// destination must not be used.
 fn decide_source_running(observation: &Observation, migration: &MigrationStatus) -> GuardAction {
     let reason = if observation.state.source.is_resumed() {
         "the guard resumed it".to_owned()
@@ -167,8 +167,8 @@ fn decide_source_running(observation: &Observation, migration: &MigrationStatus)
     }
 }
 
-/// Decides for a stopped source that has written everything. With a return path, everything is also
-/// loaded.
+/// Decides for a stopped source that has written everything. With a return path, the destination
+/// has also loaded everything.
 fn decide_source_completed(observation: &Observation) -> GuardAction {
     if observation.state.is_device_state_withheld() && !observation.state.destination.has_run() {
         return resume_source_if_safe(observation, "the device state was not sent");

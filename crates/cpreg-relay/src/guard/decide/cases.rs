@@ -1,4 +1,4 @@
-//! Cases of an unsuccessful migration, common to one and two monitors.
+//! Cases of an unsuccessful migration, shared by the decisions with one and with two monitors.
 
 use super::observation::{GRACE_PERIOD, GuardAction, Observation, UNRESPONSIVE_TIMEOUT};
 use crate::guard::machine::{Command, MigrationPhase};
@@ -42,7 +42,7 @@ pub(super) fn decide_loaded(observation: &Observation, run: &RunState) -> GuardA
     GuardAction::Execute(Command::ResumeDestination)
 }
 
-/// Resumes the source after the destination can no longer run.
+/// Resumes the source when the destination can no longer run.
 pub(super) fn resume_source_if_safe(observation: &Observation, reason: &str) -> GuardAction {
     if observation.state.destination.has_run() {
         return decide_destination_stopped(observation);
@@ -55,7 +55,7 @@ pub(super) fn resume_source_if_safe(observation: &Observation, reason: &str) -> 
         SideStatus::Unreachable if observation.unchanged_for < UNRESPONSIVE_TIMEOUT => {
             return GuardAction::Wait;
         }
-        // Only this guard resumes the destination, and it has not.
+        // Only this guard resumes the destination, and it has not done so.
         SideStatus::Unreachable => {
             observation.state.is_autostart_blocked() || observation.state.is_device_state_withheld()
         }
@@ -93,8 +93,8 @@ pub(super) fn resume_source_if_safe(observation: &Observation, reason: &str) -> 
     GuardAction::Execute(Command::ResumeSource)
 }
 
-/// Decides for a source with a failed migration and a stopped guest. It usually resumes by itself
-/// at once.
+/// Decides for a source with a failed migration and a stopped guest. Such a source usually resumes
+/// by itself at once.
 pub(super) fn decide_source_stopped(
     observation: &Observation,
     run: &RunState,
@@ -109,7 +109,7 @@ pub(super) fn decide_source_stopped(
         };
     }
     if !observation.state.should_run_guest() || !run.is_stopped_by_migration() {
-        // Paused before, or stopped by others: the guard must not resume it.
+        // The guest was paused before, or others stopped it. The guard must not resume it.
         return match &observation.destination {
             SideStatus::Present { .. } if !observation.state.destination.is_quitting() => {
                 GuardAction::Execute(Command::QuitDestination)
@@ -141,7 +141,7 @@ pub(super) fn decide_in_progress(
         return decide_postcopy(observation, is_stopped, migration);
     }
     if observation.state.destination.has_run() {
-        // Resumed too early, or by others; 10.2 and later can still fail here.
+        // The guest was resumed too early, or by others; 10.2 and later can still fail here.
         return GuardAction::Wait;
     }
     let is_in_progress = !migration.is_settled();

@@ -4,18 +4,18 @@
 //! and [`super::machine`] has the state. The rules were tested with QEMU 7.2, 10.0 and 11.1
 //! (docs/facts.md):
 //!
-//! - The destination's autostart is blocked, so it runs only after `cont`. QMP `stop` in
-//!   `inmigrate` blocks it.
+//! - The destination's autostart is blocked, so its guest runs only after `cont`. QMP `stop` in
+//!   `inmigrate` blocks autostart.
 //! - The guard resumes the destination only when the source is `completed` and stopped. A source
 //!   that is `completed` never resumes by itself.
-//! - In postcopy, the guard resumes it when it has the device state and the source is then
-//!   `postcopy-active` and stopped. It fetches its memory while it runs.
-//! - After the destination was resumed, the source is never resumed. Its effects on disks and
-//!   networks cannot be undone.
-//! - A stopped source is resumed only when the destination cannot run: it has exited, confirmed
-//!   `quit`, or is blocked and does not answer.
-//! - A running source ends the destination, if that was never resumed, because its copy must not be
-//!   used.
+//! - In postcopy, the guard resumes the destination when it has the device state and the source is
+//!   then `postcopy-active` and stopped. The destination fetches its memory while it runs.
+//! - After the guard has resumed the destination, the guard never resumes the source. The
+//!   destination's effects on disks and networks cannot be undone.
+//! - The guard resumes a stopped source only if the destination cannot run. The destination then
+//!   has exited, has confirmed `quit`, or is blocked and does not answer.
+//! - If the source runs, the guard ends a destination that was never resumed, because its copy must
+//!   not be used.
 //!
 //! | file | contents |
 //! |---|---|

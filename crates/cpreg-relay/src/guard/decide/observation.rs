@@ -6,14 +6,14 @@ use crate::guard::machine::{Command, GuardState};
 use crate::guard::states::SideStatus;
 use crate::guard::vm_location_report::VmLocationReport;
 
-/// Time for a QEMU to do by itself what it usually does at once: to notice a lost connection, or to
-/// resume its guest.
+/// Time for a QEMU to notice a lost connection or to resume its guest by itself, which it usually
+/// does at once.
 pub(in crate::guard) const GRACE_PERIOD: Duration = Duration::from_secs(2);
 
-/// Time after which a QEMU that hangs or does not answer is given up.
+/// Time without an answer or progress after which the guard gives a QEMU up.
 pub(in crate::guard) const UNRESPONSIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Time without any change after which the user has to decide.
+/// Time without any change after which the guard leaves the decision to the user.
 pub(in crate::guard) const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Input of a decision.
@@ -21,9 +21,9 @@ pub(in crate::guard) const STALL_TIMEOUT: Duration = Duration::from_secs(120);
 pub(in crate::guard) struct Observation {
     pub(in crate::guard) source: SideStatus,
     pub(in crate::guard) destination: SideStatus,
-    /// State after all events so far.
+    /// State of the guarded migration after all events so far.
     pub(in crate::guard) state: GuardState,
-    /// Time since the last change of the fields above.
+    /// Time since `source`, `destination` or `state` last changed.
     pub(in crate::guard) unchanged_for: Duration,
 }
 

@@ -1,11 +1,11 @@
 //! Descriptors inherited from the parent process: `fd:N` and `stdio:`.
 //!
 //! `fd:N` is a plain number, which safe code can neither close nor read. cpreg duplicates the
-//! descriptor with `pidfd_getfd` on its own process (Linux 5.6) and closes the number. It must be
-//! closed, because the peer of a pipe sees its end only once all descriptors are closed.
+//! descriptor with `pidfd_getfd` on its own process (Linux 5.6) and closes the number. The number
+//! must be closed, because the peer of a pipe sees its end only once all descriptors are closed.
 //!
-//! Descriptors that cpreg opens are close-on-exec; inherited ones cannot be. So a descriptor of
-//! cpreg is never mistaken for an inherited one, and none is used twice.
+//! Descriptors that cpreg opens are close-on-exec; inherited ones cannot be. cpreg therefore never
+//! mistakes its own descriptor for an inherited one, and uses none twice.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -25,7 +25,7 @@ pub(super) enum InheritedFd {
     Listener(OwnedFd),
 }
 
-/// Takes over `fd:N`.
+/// Takes over the descriptor of `fd:N`; `number` is N.
 pub(super) fn take(number: i32) -> Result<InheritedFd, Error> {
     let address = format!("fd:{number}");
     let unusable = |reason: &str| Error::new(ErrorKind::BadAddress, format!("{address}: {reason}"));
@@ -76,7 +76,7 @@ pub(super) fn take(number: i32) -> Result<InheritedFd, Error> {
         .map_err(failed)
 }
 
-/// Returns `true` if this number is open and not close-on-exec. `fdinfo` has the flags in octal
+/// Returns `true` if this descriptor is open and not close-on-exec. `fdinfo` has the flags in octal
 /// (Linux `Documentation/filesystems/proc.rst`).
 fn is_inherited(number: i32) -> bool {
     let Ok(info) = std::fs::read_to_string(format!("/proc/self/fdinfo/{number}")) else {
@@ -89,8 +89,8 @@ fn is_inherited(number: i32) -> bool {
         .is_some_and(|flags| flags & OFlags::CLOEXEC.bits() == 0)
 }
 
-/// Takes over standard input and output. Both are `/dev/null` afterwards. So nothing else gets
-/// between the bytes, and the peer sees the end in time.
+/// Takes over standard input and output, which are `/dev/null` afterwards. No other output can then
+/// mix with the stream, and the peer sees the end in time.
 pub(super) fn take_stdio() -> Result<Connection, Error> {
     let take = || -> io::Result<Connection> {
         let input = io::stdin().as_fd().try_clone_to_owned()?;

@@ -27,8 +27,9 @@
 //! source <──multifd, postcopy-preempt, … forwarded unparsed───────> destination
 //! ```
 //!
-//! Linux only: the relay uses `splice`, `eventfd` and `pidfd_getfd`. Every descriptor of this crate
-//! is non-blocking and close-on-exec. Every wait is a `poll`; nothing polls in a busy loop.
+//! Linux only, because the relay uses `splice`, `eventfd` and `pidfd_getfd`. Every descriptor of
+//! this crate is non-blocking and close-on-exec. Every wait is a `poll`, and no thread polls in a
+//! busy loop.
 //!
 //! [`cpreg_stream::incremental`] parses the stream. [`cpreg::plan`] decides about differences. Only
 //! the guard talks to the monitors of the two QEMUs.

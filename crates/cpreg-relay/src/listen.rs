@@ -1,8 +1,9 @@
 //! [`Listener`]: incoming connections.
 //!
-//! Only its user may connect to a Unix socket from the moment it exists. The socket's mode is set
-//! before it is bound, and the file gets the same mode (Linux `unix_bind`). A socket file of a dead
-//! process is replaced. A socket with a listener is not, nor is a file of another kind.
+//! Only the relay's user may connect to its Unix socket, from the moment the socket exists. The
+//! relay sets the socket's mode before it binds the socket, and the file receives the same mode
+//! (Linux `unix_bind`). The relay replaces the socket file of a dead process. It replaces neither a
+//! socket with a listener nor a file of another kind.
 
 use std::fmt;
 use std::io;
@@ -26,8 +27,8 @@ use crate::inherited::{self, InheritedFd};
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
 
-/// Maximum number of connections to be accepted. QEMU has fewer channels (multifd: at most 255, and
-/// 2).
+/// Maximum number of connections that wait to be accepted. QEMU has fewer channels (at most 255 for
+/// multifd, and 2 others).
 const BACKLOG: i32 = 1024;
 
 /// Source of incoming connections.
@@ -39,11 +40,11 @@ pub struct Listener {
 enum ListenerKind {
     Socket {
         socket: OwnedFd,
-        /// Path of the socket file.
+        /// Path of the socket file that this process created; removed when the listener is dropped.
         #[expect(dead_code, reason = "removes the socket file on drop")]
         socket_path: Option<SocketPath>,
     },
-    /// Inherited connection, until it has been accepted.
+    /// Inherited connection; `None` once the caller has accepted it.
     SingleConnection(Mutex<Option<Connection>>),
 }
 
@@ -117,12 +118,12 @@ impl Listener {
         })
     }
 
-    /// Returns the address it listens on, with the host and port that were chosen.
+    /// Returns the address of the listener, with the host and port that were chosen.
     pub fn address(&self) -> &Address {
         &self.address
     }
 
-    /// Returns `true` if there is one inherited connection and no other.
+    /// Returns `true` if the listener has one inherited connection and will have no other.
     pub fn is_single(&self) -> bool {
         matches!(self.kind, ListenerKind::SingleConnection(_))
     }
@@ -145,7 +146,7 @@ impl Listener {
             }
             match accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
                 Ok(connection) => return Connection::from_socket(connection).map(Some),
-                // The peer closed it before it was accepted.
+                // The peer closed the connection before the listener accepted it.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => match wait_for(socket, PollFlags::IN, None, &[cancel]) {
                     Ok(_) => {}
@@ -259,8 +260,8 @@ fn remove_stale_socket(
             "a file that is not a socket exists at this path: remove it, or use another path",
         ));
     }
-    // A datagram socket learns whether the path has a listener without connecting to it. A waiting
-    // QEMU would take a connection for its migration.
+    // A datagram socket learns if the path has a listener without connecting to it. A QEMU that
+    // waits would take a connection for its migration.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
         .map_err(|error| to_error(error.into()))?;

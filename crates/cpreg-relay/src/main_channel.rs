@@ -20,26 +20,26 @@ use cpreg_stream::VMDESCRIPTION;
 use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, StreamSetup};
 use cpreg_stream::{Edit, Stream};
 
-/// Size of the read buffer: it stays in the CPU cache until it has been written.
+/// Size of the read buffer in bytes; the data stays in the CPU cache until it is written.
 const READ_BUFFER_LEN: usize = 256 << 10;
-/// Maximum read size within the device state, about two vCPUs. So the relay converts the first
-/// vCPUs while it receives the others.
+/// Maximum size in bytes of a read within the device state, about two vCPUs. The relay thus
+/// converts the first vCPUs while it receives the others.
 const DEVICE_STATE_CHUNK_LEN: usize = 16 << 10;
 /// Interval without data after which the relay tries to open the device state. A stream without
 /// description has no mark at its end.
 const IDLE_PROBE_INTERVAL: Duration = Duration::from_millis(200);
-/// Time without data after which device state that does not open is an error. Before that, more of
+/// Time without data after which device state that does not open is an error. Until then, more of
 /// it may follow.
 const INCOMPLETE_STATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of bytes between two progress events.
 const PROGRESS_INTERVAL_BYTES: u64 = 4 << 20;
 
-/// Reason why the main channel ended before or while the device state was sent.
+/// Reason why the main channel ended early.
 #[derive(Debug)]
 pub(super) enum StopReason {
     /// The policy rejected the VM.
     Refused,
-    /// Data cannot be read, written or parsed.
+    /// The relay could not read, write or parse data.
     Failed(Error),
     /// The connection to the source broke after the destination had received all device state. The
     /// relay has closed its direction to the destination.
@@ -66,7 +66,7 @@ pub(super) struct MainChannel<'f> {
     pub(super) writer: Writer,
     pub(super) policy: &'f mut dyn MigrationPolicy,
     pub(super) observer: &'f dyn Observer,
-    /// Bytes of the other channels.
+    /// Number of bytes forwarded on the other channels.
     pub(super) other_channel_bytes: &'f AtomicU64,
     pub(super) state: MainChannelState,
 }
@@ -79,7 +79,7 @@ pub(super) struct MainChannelState {
     pub(super) bytes_sent: u64,
     pub(super) phase: Phase,
     pub(super) progress: DeviceStateProgress,
-    /// The device state is the package of a postcopy migration.
+    /// `true` if the device state is the package of a postcopy migration.
     pub(super) is_package: bool,
 }
 
@@ -102,7 +102,7 @@ impl MainChannelState {
     }
 }
 
-/// Bytes that were read but neither forwarded nor moved to the device state.
+/// Bytes that the relay has read but neither forwarded nor moved to the device state.
 struct Buffer {
     bytes: Vec<u8>,
     filled: usize,
@@ -143,8 +143,8 @@ impl MainChannel<'_> {
             .as_ref()
             .is_some_and(|setup| setup.return_path);
         if has_return_path && self.writer.has_peer_ended() {
-            // The destination must send an answer, so it has exited. The system might still accept
-            // bytes for it.
+            // The destination must send an answer, so a closed return path means that it has
+            // exited. The system might still accept bytes for it.
             return Err(write_error(Errno::PIPE.into()));
         }
         self.send_device_state(&device_state, &edit, &mut early_vcpus, received_at, session)?;
@@ -170,7 +170,7 @@ impl MainChannel<'_> {
     }
 
     /// Closes the direction to the destination after the connection to the source broke. The
-    /// destination has all device state. It must be able to read the rest and to answer.
+    /// destination, which has all device state, can then read the rest and answer.
     fn finish_after_source_loss(&mut self, error: Error) -> StopReason {
         let _ = self.writer.finish();
         match read_error(error) {
@@ -179,12 +179,13 @@ impl MainChannel<'_> {
         }
     }
 
-    /// Forwards what may follow the description: zeros until the source closes, or a late
+    /// Forwards the data that may follow the description: zeros until the source closes, or a late
     /// description.
     ///
     /// Other data shows that the presumed end was not the end. A guest can put an imitation of the
-    /// end into a device, and the source may pause right after it. The relay has then edited bytes
-    /// that belong to the device. The destination waits for the rest and must not get it.
+    /// end into a device, and the source may pause right after the imitation. The relay has then
+    /// edited bytes that belong to the device. The destination waits for the rest and must not get
+    /// it.
     fn expect_eof(
         &mut self,
         buffer: &mut Buffer,
@@ -215,7 +216,7 @@ impl MainChannel<'_> {
         }
     }
 
-    /// Forwards the stream until all of the device state has been received.
+    /// Forwards the stream until the relay has received all of the device state.
     fn receive_device_state(
         &mut self,
         parser: &mut IncrementalParser,
@@ -227,7 +228,7 @@ impl MainChannel<'_> {
         let mut last_read_at = Instant::now();
         loop {
             if buffer.filled == buffer.bytes.len() {
-                // A long record before the pages; the parser limits its length.
+                // A long record precedes the pages; the parser limits its length.
                 buffer.bytes.resize(2 * buffer.filled, 0);
             }
             let is_device_state = parser.phase() == Phase::DeviceState;
@@ -286,7 +287,7 @@ impl MainChannel<'_> {
                     .as_ref()
                     .is_none_or(|error| error.kind() == cpreg_stream::ErrorKind::Truncated);
                 if is_truncated && !parser.looks_complete() {
-                    // The source has not sent all of it, and knows that.
+                    // The source has not sent all of the device state, and knows that.
                     self.state.apply(DeviceStateEvent::Truncated);
                 }
                 let truncated =
@@ -296,7 +297,7 @@ impl MainChannel<'_> {
         }
     }
 
-    /// Reports progress, and asks the policy once whether the migration may begin.
+    /// Reports progress, and asks the policy once if the migration may begin.
     fn advance(&mut self, parser: &IncrementalParser) -> Result<(), StopReason> {
         let state = &mut self.state;
         if state.setup.is_none()
@@ -328,7 +329,7 @@ impl MainChannel<'_> {
         Ok(())
     }
 
-    /// Sends the vCPUs and the bytes before them.
+    /// Sends the vCPUs and the bytes in front of them.
     fn send_early_vcpus(
         &mut self,
         early: EarlyBytes,
@@ -395,9 +396,9 @@ impl MainChannel<'_> {
 
 /// Data that may follow the end of a precopy stream.
 struct TrailingData {
-    /// Bytes received of a late description's type and length; `None` if none may follow.
+    /// Bytes received of the type and length of a late description; `None` if none may follow.
     header: Option<Vec<u8>>,
-    /// Number of bytes of its text not yet received.
+    /// Number of bytes of the late description's text not yet received.
     remaining: usize,
 }
 
@@ -409,7 +410,7 @@ impl TrailingData {
         }
     }
 
-    /// Returns `true` if these bytes may follow: one description and zeros.
+    /// Returns `true` if `bytes` may follow the end: one description and zeros.
     fn accept(&mut self, bytes: &[u8]) -> bool {
         bytes.iter().all(|byte| {
             if self.remaining > 0 {
@@ -434,7 +435,8 @@ impl TrailingData {
     }
 }
 
-/// Opens the buffered device state if it is complete. `has_end_mark`: it looks complete.
+/// Opens the buffered device state if it is complete. `has_end_mark` is `true` if it looks
+/// complete.
 fn try_open(
     parser: &mut IncrementalParser,
     open_error: &mut Option<cpreg_stream::Error>,
@@ -452,7 +454,7 @@ fn try_open(
     };
     parser.restore_device_state(device_state);
     if let Some(error) = error {
-        // At an end mark, missing data does not follow any more.
+        // After an end mark, the missing data will not arrive.
         let is_final =
             error.kind() != cpreg_stream::ErrorKind::Truncated || parser.looks_complete();
         *open_error = is_final.then_some(error);
@@ -481,14 +483,14 @@ fn stop_reason(message: &'static str, error: Error) -> StopReason {
     })
 }
 
-/// Writer that skips the bytes sent early after comparing them.
+/// Writer that compares the bytes sent early with the decided bytes and does not send them again.
 struct VerifyingWriter<'w> {
     writer: &'w mut Writer,
     session: &'w CancelToken,
     early_vcpus: &'w EarlyVcpus,
     /// Number of bytes of the device state written so far.
     bytes: u64,
-    /// Time at which the first of them was written.
+    /// Time at which the first byte was written.
     first_written_at: Option<Instant>,
     disagreement: Option<Error>,
 }

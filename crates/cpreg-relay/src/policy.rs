@@ -1,4 +1,5 @@
-//! [`MigrationPolicy`]: decides whether and as what a VM is forwarded. The relay carries it out.
+//! [`MigrationPolicy`]: decides if and as what a VM is forwarded. The relay carries the decision
+//! out.
 
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Edit, Section, Stream};
@@ -8,20 +9,21 @@ use cpreg_stream::{Cpu, Edit, Section, Stream};
 pub enum Decision {
     /// Forwards the device state as edited.
     Forward(Edit),
-    /// Rejects the VM. The policy keeps the reason.
+    /// Rejects the VM. The policy keeps the reason for its caller.
     Reject,
 }
 
 /// Policy of one migration.
 pub trait MigrationPolicy {
-    /// Returns `true` if the migration may continue; called before the first page.
+    /// Returns `true` if the migration may continue. The relay calls this function before the first
+    /// page.
     fn on_setup(&mut self, setup: &StreamSetup) -> bool;
 
-    /// Returns the section to send for the next vCPU, or `None` if that cannot be decided yet.
+    /// Returns the section to send for the next vCPU, or `None` if the policy cannot decide yet.
     ///
-    /// The relay calls it while the source still sends the devices after the vCPU, so expensive
-    /// preparation belongs here. If the policy leaves one vCPU undecided, the relay sends nothing
-    /// early.
+    /// The relay calls this function while the source still sends the devices after the vCPU, so
+    /// expensive preparation belongs here. If the policy leaves one vCPU undecided, the relay sends
+    /// nothing early.
     fn on_vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {
         let _ = cpu;
         None
@@ -34,7 +36,8 @@ pub trait MigrationPolicy {
         false
     }
 
-    /// Decides about the whole device state, which opens as `stream`. Nothing of it has been sent,
-    /// except perhaps the vCPUs, in which case the decision must begin with them.
+    /// Decides about the whole device state, which opens as `stream`. The relay has sent none of
+    /// it, except perhaps the vCPUs. If it has sent them, the decision must begin with the same
+    /// bytes.
     fn on_device_state(&mut self, device_state: &DeviceStateBuffer, stream: Stream) -> Decision;
 }

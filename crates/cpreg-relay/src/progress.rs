@@ -21,43 +21,43 @@
 /// Progress of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceStateProgress {
-    /// The source has not sent all of it. Its vCPUs may have been sent, which are of no use to the
-    /// destination alone.
+    /// The source has not sent all of the device state. The relay may have sent the vCPUs, which
+    /// are of no use to the destination alone.
     NotStarted,
-    /// The relay received part of it and sent none, or only the vCPUs. The source may have sent the
-    /// rest already.
+    /// The relay received part of the device state and sent none, or only the vCPUs. The source may
+    /// have sent the rest already.
     Receiving,
-    /// The relay received all of it and sent none, or only the vCPUs.
+    /// The relay received all device state and sent none, or only the vCPUs.
     Received,
-    /// The relay sent part of it.
+    /// The relay sent part of the device state.
     PartlySent,
-    /// The relay sent all of it; with the destination's SHUT value from the return path.
+    /// The relay sent all device state; holds the value of the destination's SHUT, if received.
     Sent(Option<u32>),
     /// The relay wrote everything that it took for the device state, but the destination may lack
-    /// some. Either its end of the connection was lost, or the data was incomplete.
+    /// some. Either the connection to the destination was lost, or the data was incomplete.
     Indeterminate,
 }
 
 /// Event of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceStateEvent {
-    /// The relay received the first byte.
+    /// The relay received the first byte of the device state.
     FirstByteReceived,
-    /// The source stopped sending before the end, and knows that.
+    /// The source stopped before the end of the device state, and knows that.
     Truncated,
-    /// The relay received all of it.
+    /// The relay received all device state.
     FullyReceived,
-    /// The relay begins to send it.
+    /// The relay begins to send the device state.
     SendStarted,
-    /// The relay wrote all of it.
+    /// The relay wrote all device state.
     SendCompleted,
     /// The relay received more data after the presumed end.
     TrailingDataReceived,
-    /// The destination closed its end of the connection before everything had been written.
+    /// The destination closed its connection before the relay had written everything.
     DestinationClosed,
     /// The relay received this SHUT value on the return path.
     ReturnPathShut(u32),
-    /// The destination closed the return path in a way in which its answer may be lost.
+    /// The destination closed the return path in such a way that its answer may be lost.
     ReturnPathLost,
     /// The source, which waits for an answer, closed its connection before it received one.
     SourceClosed,
@@ -86,17 +86,17 @@ impl DeviceStateProgress {
         }
     }
 
-    /// Returns `true` if all of it was sent, as far as the relay knows.
+    /// Returns `true` if the relay sent all device state, as far as it knows.
     pub(super) const fn is_sent(self) -> bool {
         matches!(self, Self::Sent(_))
     }
 
-    /// Returns `true` if everything taken for the device state was written.
+    /// Returns `true` if the relay wrote everything that it took for the device state.
     pub(super) const fn is_fully_written(self) -> bool {
         matches!(self, Self::Sent(_) | Self::Indeterminate)
     }
 
-    /// Returns `true` if it was sent in part or whole.
+    /// Returns `true` if the relay sent the device state in part or whole.
     pub(super) const fn is_partly_or_fully_sent(self) -> bool {
         matches!(self, Self::PartlySent | Self::Sent(_) | Self::Indeterminate)
     }
@@ -107,8 +107,8 @@ impl DeviceStateProgress {
 pub(super) enum MainChannelEnd {
     /// The source sent everything.
     Completed,
-    /// The policy rejected the VM, the user cancelled, or data could not be read, written or
-    /// parsed.
+    /// The policy rejected the VM, the user cancelled, or the relay could not read, write or parse
+    /// data.
     Stopped,
     /// The connection to the source broke after the destination had received all device state. The
     /// relay has closed its direction to the destination.
@@ -129,8 +129,8 @@ pub(super) enum ShutdownAction {
     SendShutError,
 }
 
-/// Returns the action on both connections. `has_return_path`: the source reads the return path.
-/// `is_package`: the device state is the package of a postcopy migration.
+/// Returns the action on both connections. `has_return_path` is `true` if the source reads the
+/// return path. `is_package` is `true` if the device state is the package of a postcopy migration.
 pub(super) const fn shutdown_action(
     end: MainChannelEnd,
     progress: DeviceStateProgress,
@@ -148,8 +148,8 @@ pub(super) const fn shutdown_action(
             {
                 ShutdownAction::SendShutError
             }
-            // The relay has to report the failure in time. The return path may not be open yet;
-            // closing reports the failure as well.
+            // The relay has to report the failure in time. The source may not have opened the
+            // return path yet; closing the connection reports the failure as well.
             DeviceStateProgress::PartlySent | DeviceStateProgress::Indeterminate
                 if has_return_path && is_package =>
             {

@@ -1,5 +1,5 @@
-//! The return path from the destination to the source. Messages are forwarded as received; the
-//! relay can insert an error message between two of them.
+//! Return path from the destination to the source. The relay forwards messages as received, and can
+//! insert an error message between two of them.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::{Duration, Instant};
@@ -9,10 +9,10 @@ use crate::io::cancel::CancelToken;
 use crate::io::connection::{Reader, Writer};
 use crate::return_path_parser::{ReturnPathParser, SHUT_ERROR};
 
-/// Size of the read buffer. Messages are short; with postcopy they are page requests.
+/// Size of the read buffer in bytes. Messages are short; in postcopy, most are page requests.
 const READ_BUFFER_LEN: usize = 64 << 10;
-/// Timeout for a source that does not read. After it, the relay reports the failure by closing
-/// only.
+/// Timeout for a source that does not read. After the timeout, the relay reports the failure only
+/// by closing the connection.
 const LOCK_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Return path to the source.
@@ -25,7 +25,7 @@ pub(super) struct ReturnPath {
 struct Inner {
     writer: Writer,
     parser: ReturnPathParser,
-    /// All bytes received, including a SHUT, were handed to the source.
+    /// `true` if the relay handed all bytes received, including a SHUT, to the source.
     is_shut_delivered: bool,
 }
 
@@ -57,8 +57,8 @@ impl ReturnPath {
             let mut inner = self.lock();
             inner.parser.feed(bytes);
             if source_reads {
-                // A source that has closed its direction accepts bytes and may not read them. The
-                // check comes before the write, because a source closes after it has read a SHUT.
+                // A source that has closed its direction accepts bytes and may not read them. Check
+                // before the write, because a source closes its direction after it has read a SHUT.
                 let has_left = inner.writer.has_peer_ended();
                 // Parse the destination's last message even after the source has closed.
                 match inner.writer.write_all(bytes, session) {
@@ -69,27 +69,27 @@ impl ReturnPath {
                     source_reads && !has_left && inner.parser.shut().is_some();
             }
         }
-        // An error only means that the source has closed.
+        // An error only means that the source has closed its connection.
         let _ = self.lock().writer.finish();
         Ok(())
     }
 
-    /// Returns the value of the destination's SHUT, if it was received.
+    /// Returns the value of the destination's SHUT; `None` if the relay has not received it.
     pub(super) fn shut(&self) -> Option<u32> {
         self.lock().parser.shut()
     }
 
-    /// Returns `true` if the destination's SHUT was handed to the source. A source that closes
-    /// earlier has not received it, and may resume its guest.
+    /// Returns `true` if the relay handed the destination's SHUT to the source. A source that
+    /// closes earlier has not received the SHUT, and may resume its guest.
     pub(super) fn is_shut_delivered(&self) -> bool {
         self.try_lock_for()
             .is_some_and(|inner| inner.is_shut_delivered)
     }
 
     /// Sends the source an error SHUT if the return path is at a message boundary now. Returns
-    /// `true` if it was sent.
+    /// `true` if the relay sent it.
     pub(super) fn send_shut_error(&self) -> bool {
-        // Otherwise, closing reports the failure less clearly.
+        // Without the SHUT, closing the connection reports the failure less clearly.
         self.try_lock_for().is_some_and(|mut inner| {
             inner.parser.is_at_message_boundary()
                 && inner
@@ -100,7 +100,7 @@ impl ReturnPath {
     }
 
     /// Locks the return path within [`LOCK_TIMEOUT`]. The forwarding thread keeps the lock while
-    /// the source does not read, which may never end.
+    /// the source does not read, possibly for ever.
     fn try_lock_for(&self) -> Option<MutexGuard<'_, Inner>> {
         let deadline = Instant::now() + LOCK_TIMEOUT;
         loop {

@@ -11,26 +11,26 @@
 //! inserts one of its own between two messages.
 
 const MIG_RP_MSG_SHUT: u16 = 1;
-/// Maximum length that QEMU accepts.
+/// Maximum length in bytes of a payload that QEMU accepts.
 const MAX_MESSAGE_LEN: u16 = 512;
 
-/// SHUT message that reports a failed load.
+/// SHUT message with the value 1, which reports a failed load.
 pub(super) const SHUT_ERROR: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 1];
 
 /// Incremental parser of the return path.
 #[derive(Debug, Default)]
 pub(super) struct ReturnPathParser {
-    /// Bytes received of the message's header and of a SHUT's payload.
+    /// Bytes received so far of a message's header and of a SHUT's payload.
     partial_message: Vec<u8>,
-    /// Number of payload bytes not yet received.
+    /// Number of bytes of the current payload not yet received.
     payload_remaining: usize,
     shut: Option<u32>,
-    /// The stream contains an invalid message.
+    /// `true` after an invalid message, when message boundaries are no longer known.
     is_desynchronized: bool,
 }
 
 impl ReturnPathParser {
-    /// Parses the next bytes.
+    /// Parses the next bytes of the return path.
     pub(super) fn feed(&mut self, mut bytes: &[u8]) {
         while let (Some((first, rest)), false) = (bytes.split_first(), self.is_desynchronized) {
             if self.partial_message.len() < 4 {
@@ -63,12 +63,12 @@ impl ReturnPathParser {
         self.partial_message.clear();
     }
 
-    /// Returns the value of the destination's SHUT, if it was received.
+    /// Returns the value of the destination's SHUT; `None` if it has not arrived.
     pub(super) fn shut(&self) -> Option<u32> {
         self.shut
     }
 
-    /// Returns `true` if the relay can insert a message here.
+    /// Returns `true` if the relay can insert a message after the bytes parsed so far.
     pub(super) fn is_at_message_boundary(&self) -> bool {
         self.partial_message.is_empty() && !self.is_desynchronized
     }

@@ -13,7 +13,7 @@ use crate::listen::Listener;
 use crate::policy::MigrationPolicy;
 use crate::session::{MigrationResult, Session};
 
-/// Timeout for a new connection to send its channel header.
+/// Timeout for a new connection to send the bytes that identify its channel.
 const IDENTIFY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Maximum number of connections before the main channel. No migration has more.
 const MAX_PENDING_CONNECTIONS: usize = 256;
@@ -22,7 +22,7 @@ const MAX_PENDING_CONNECTIONS: usize = 256;
 const TLS_UNSUPPORTED: &str = "TLS by QEMU itself (tls-creds): the stream is end-to-end \
  encrypted, and a relay cannot edit it";
 
-/// Relay between the address that it listens on and a destination.
+/// Relay between an address, on which it listens, and a destination.
 #[derive(Debug)]
 pub struct Relay {
     listener: Listener,
@@ -41,7 +41,7 @@ impl Relay {
         })
     }
 
-    /// Returns the address it listens on, with the host and port that were chosen.
+    /// Returns the address on which the relay listens, with the host and port that were chosen.
     pub fn address(&self) -> &Address {
         self.listener.address()
     }
@@ -54,8 +54,8 @@ impl Relay {
     /// Waits for one migration and forwards it; `None` if `user` is cancelled or no further
     /// migration can begin.
     ///
-    /// `user` can cancel the wait and the migration until all device state has been received. After
-    /// that, only the two QEMUs can end it.
+    /// `user` can cancel the wait, and also the migration until the relay has received all device
+    /// state. After that, only the two QEMUs can end the migration.
     ///
     /// # Errors
     /// If no connection can be accepted, the migration cannot be forwarded, or the destination
@@ -116,7 +116,7 @@ impl Relay {
                 .with_offset(0));
             }
         };
-        // Reject channels of a migration that ended before its main channel was accepted.
+        // Reject channels of a migration that ended before the relay accepted its main channel.
         others.retain(|other: &Connection| {
             let is_open = !other.reader.has_ended();
             if !is_open {

@@ -31,13 +31,14 @@ use crate::return_path::ReturnPath;
 use crate::vm_location::{VmLocation, locate_vm};
 use cpreg_stream::incremental::StreamSetup;
 
-/// Timeout for a further connection to send its channel header. Some kinds send none.
+/// Timeout for a further connection to send the bytes that identify its channel. Some kinds send
+/// none.
 const SECONDARY_IDENTIFY_TIMEOUT: Duration = Duration::from_millis(20);
 /// Timeout for the other channels to close after the main channel has ended.
 const CHANNEL_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for the other channels to close after the main channel has failed.
 const CHANNEL_CLOSE_TIMEOUT_ON_ERROR: Duration = Duration::from_secs(3);
-/// Timeout for a source to close after it has been notified of a failure.
+/// Timeout for a source to close its connection after the relay has notified it of a failure.
 const SOURCE_CLOSE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Delay before the next attempt to accept a connection after a failed one.
@@ -53,15 +54,15 @@ const MIGRATION_IN_PROGRESS: &str = "another migration is in progress";
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MigrationOutcome {
-    /// The device state was sent, and both sides closed.
+    /// The relay sent the device state, and both sides closed their connections.
     Completed,
     /// The policy rejected the VM.
     Refused,
-    /// An interrupted postcopy migration resumed; no decision was needed.
+    /// An interrupted postcopy migration resumed, for which the policy decides nothing.
     Recovered,
-    /// Data could not be read, written or parsed.
+    /// The relay could not read, write or parse data.
     Failed(Error),
-    /// The migration was cancelled before its device state had been received.
+    /// The user cancelled the migration before the relay had received its device state.
     Cancelled,
 }
 
@@ -72,9 +73,9 @@ pub struct MigrationResult {
     pub outcome: MigrationOutcome,
     /// Location of the VM, as far as the relay knows.
     pub vm_location: VmLocation,
-    /// Device state was sent in part or whole.
+    /// `true` if the relay sent device state in part or whole.
     pub device_state_sent: bool,
-    /// Data before RAM, if it was received.
+    /// Data in front of RAM, if the relay received it.
     pub setup: Option<StreamSetup>,
     /// Number of bytes sent to the destination on the main channel.
     pub main_channel_bytes: u64,
@@ -87,11 +88,11 @@ pub(super) struct Session<'s> {
     pub(super) listener: &'s Listener,
     pub(super) destination: &'s Connector,
     pub(super) observer: &'s dyn Observer,
-    /// Cancels all channels.
+    /// Token that cancels all channels.
     pub(super) cancel: CancelToken,
-    /// Number of connections so far.
+    /// Number of connections accepted so far.
     pub(super) connections: AtomicUsize,
-    /// Bytes of the other channels.
+    /// Number of bytes forwarded on the other channels.
     pub(super) other_channel_bytes: AtomicU64,
     /// Number of other channels that have not ended.
     open_channels: AtomicUsize,
@@ -123,7 +124,8 @@ impl<'s> Session<'s> {
             .on_event(&Event::Connected { channel, number });
     }
 
-    /// Forwards a migration whose main channel has been accepted after the channels in `others`.
+    /// Forwards a migration. The relay has accepted its main channel after the channels in
+    /// `others`.
     pub(super) fn run(
         &self,
         channel: Channel,
@@ -134,7 +136,7 @@ impl<'s> Session<'s> {
         user: &CancelToken,
     ) -> MigrationResult {
         thread::scope(|scope| {
-            // No thread may wait for ever after a return or a panic.
+            // Cancel all channels after a return or a panic, so that no thread waits for ever.
             let _cancel = CancelOnDrop(&self.cancel);
             scope.spawn(move || {
                 for other in others {
@@ -188,7 +190,7 @@ impl<'s> Session<'s> {
         let result = main_channel.run(user, &self.cancel);
         let (mut state, mut reader) = (main_channel.state, main_channel.reader);
         let has_return_path = state.setup.as_ref().is_some_and(|setup| setup.return_path);
-        // A source that waits for the SHUT does not close before it.
+        // A source that waits for the SHUT does not close its connection before the SHUT arrives.
         let lost_answer =
             has_return_path && state.progress.is_sent() && !return_path.is_shut_delivered();
         let end = match &result {
@@ -211,14 +213,14 @@ impl<'s> Session<'s> {
                 shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
             }
         }
-        // The destination closes after it has loaded the VM or has failed to.
+        // The destination closes its connection after a successful or failed load.
         let return_path_result = return_path_thread.join().unwrap_or(Ok(()));
         match return_path.shut() {
             Some(value) if state.progress.is_fully_written() => {
                 state.apply(DeviceStateEvent::ReturnPathShut(value));
                 self.observer.on_event(&Event::ReturnPathShut(value));
             }
-            // The destination closed with unread data, or died.
+            // The destination closed its connection with unread data, or died.
             _ if return_path_result.is_err_and(|error| error.is_closed()) => {
                 state.apply(DeviceStateEvent::ReturnPathLost);
             }
@@ -250,7 +252,8 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Forwards the main channel of a resumed migration whose device state was sent earlier.
+    /// Forwards the main channel of a resumed migration, whose device state an earlier connection
+    /// carried.
     fn forward_postcopy_recovery(
         &self,
         source: Connection,
@@ -284,7 +287,7 @@ impl<'s> Session<'s> {
                 Ok(Some(connection)) => connection,
                 Ok(None) => return,
                 Err(_) => {
-                    // Mostly no descriptor is free, and the end of a channel frees some.
+                    // Mostly no descriptor is free; the end of a channel will free some.
                     let deadline = Instant::now() + ACCEPT_RETRY_DELAY;
                     if self.cancel.wait(Some(deadline)).unwrap_or(true) {
                         return;
@@ -310,15 +313,15 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Closes a connection that has no place in this migration.
+    /// Closes a connection that does not belong to this migration.
     pub(super) fn reject(&self, channel: Channel, connection: &Connection, reason: &str) {
         connection.shutdown_handle.shutdown();
         self.observer
             .on_event(&Event::ConnectionRejected { channel, reason });
     }
 
-    /// Connects one more channel. The order of connections is kept, because it identifies some
-    /// channels.
+    /// Connects one more channel. The relay keeps the order of connections, because the order
+    /// identifies some channels.
     fn add_channel<'e>(&'e self, scope: &'e Scope<'e, '_>, channel: Channel, source: Connection) {
         let destination = match self.destination.connect(&self.cancel) {
             Ok(destination) => destination,
@@ -333,8 +336,8 @@ impl<'s> Session<'s> {
         });
     }
 
-    /// Forwards a channel other than the main channel. Its kind may show late, so it is identified
-    /// again from its first bytes.
+    /// Forwards a channel other than the main channel. The kind of the channel may show late, so
+    /// the relay identifies it again from its first bytes.
     fn forward_channel(
         &self,
         mut source: Connection,
@@ -379,7 +382,7 @@ impl<'s> Session<'s> {
         })
     }
 
-    /// Forwards unparsed bytes in one direction until it ends.
+    /// Forwards unparsed bytes in one direction until the input ends.
     fn forward_one_way(
         &self,
         mut reader: Reader,
@@ -391,7 +394,7 @@ impl<'s> Session<'s> {
         if result.is_ok() {
             let _ = writer.finish();
         } else {
-            // The sender must notice that its peer does not read any more.
+            // Shut both ends down, so that the sender notices that its peer no longer reads.
             shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
         }
         result.map(drop)
@@ -425,10 +428,10 @@ impl<'s> Session<'s> {
         })
     }
 
-    /// Lets a notified source close first and discards what it still sends.
+    /// Waits for a notified source to close first, and discards the data that it still sends.
     ///
     /// QEMU 10.0 that has switched to postcopy resumes its guest if it receives the failure before
-    /// a write fails. Otherwise it stays in `postcopy-paused`.
+    /// a write fails. Otherwise, QEMU stays in `postcopy-paused`.
     fn drain_until_closed(&self, reader: &mut Reader) {
         let deadline = Instant::now() + SOURCE_CLOSE_TIMEOUT;
         let mut buffer = vec![0; DRAIN_BUFFER_LEN];

@@ -1,14 +1,14 @@
 //! [`VmLocation`]: the side that has the VM after a migration through the relay, as far as the
 //! relay alone can know.
 //!
-//! - Any migration that ends before the device state: it fails, and the guest continues at the
-//!   source.
-//! - Precopy with return path, at the device state: it fails, and the guest continues at the
-//!   source.
-//! - Precopy without return path, at the device state: the source has sent everything. Its
-//!   migration is `completed` and the guest is stopped; QMP `cont` resumes it.
-//! - Postcopy, at the package: in QEMU 10.0 and later it fails, and the guest continues at the
-//!   source. In 7.2 the guest is stopped, in `postcopy-paused`, seldom `failed`.
+//! - Any migration that ends before the device state: the migration fails, and the guest continues
+//!   at the source.
+//! - Precopy with return path, at the device state: the migration fails, and the guest continues at
+//!   the source.
+//! - Precopy without return path, at the device state: the source has sent everything. The source
+//!   reports `completed` and its guest is stopped; QMP `cont` resumes the guest.
+//! - Postcopy, at the package: in QEMU 10.0 and later the migration fails, and the guest continues
+//!   at the source. In 7.2 the guest is stopped, in `postcopy-paused`, seldom `failed`.
 //! - Precopy with return path, after the device state: the destination's SHUT decides.
 //! - Any other, after the device state: the relay receives no answer.
 //!
@@ -25,7 +25,7 @@ use crate::progress::DeviceStateProgress;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum VmLocation {
-    /// At the source; its guest is as before the migration.
+    /// At the source; the guest runs or is paused as before the migration.
     SourceRunning,
     /// At the source, stopped; QEMU there regards the migration as completed.
     SourceStopped,
@@ -36,7 +36,8 @@ pub enum VmLocation {
     Destination,
     /// At the destination, which received everything but did not confirm that it loaded the VM.
     DestinationUnconfirmed,
-    /// Not known: a connection broke after part or all of the device state had been sent.
+    /// Not known, because a connection broke after the relay had sent part or all of the device
+    /// state.
     Unknown,
 }
 
@@ -115,7 +116,8 @@ pub(super) fn locate_vm(
             VmLocation::SourceRunning
         }
         DeviceStateProgress::Receiving | DeviceStateProgress::Received => VmLocation::SourceStopped,
-        // A destination that lacks only the end of the description loads the VM.
+        // A destination that lacks only the end of the description loads the VM, so the location is
+        // not known.
         DeviceStateProgress::PartlySent => VmLocation::Unknown,
         DeviceStateProgress::Sent(Some(0)) => VmLocation::Destination,
         DeviceStateProgress::Sent(Some(_)) if is_postcopy => VmLocation::Unknown,

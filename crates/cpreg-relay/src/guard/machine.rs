@@ -151,7 +151,7 @@ pub(super) enum Command {
 /// Result of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CommandOutcome {
-    /// Done.
+    /// QEMU executed the command.
     Done,
     /// QEMU refused the command; the guard retries.
     Refused,

@@ -63,8 +63,8 @@ pub struct MigrationStatus(Cow<'static, str>);
 impl MigrationStatus {
     /// Status before any migration, for which QEMU reports no status.
     pub const NONE: Self = Self::from_static("none");
-    /// Source: everything is written and, with a return path, loaded. Destination: everything is
-    /// loaded.
+    /// Source: the source has written everything and, with a return path, the destination has
+    /// loaded it. Destination: the destination has loaded everything.
     pub const COMPLETED: Self = Self::from_static("completed");
     /// The migration failed.
     pub const FAILED: Self = Self::from_static("failed");

@@ -1,8 +1,8 @@
 //! [`CancelToken`]: ends every wait that includes it.
 //!
-//! The token is an `eventfd` that nothing reads. Once it has been written, every present and later
-//! `poll` that includes it returns. So any thread can end a wait without timeout, and no wait needs
-//! a timeout to check.
+//! The token is an `eventfd` that nothing reads. Once a thread has written to it, every present and
+//! later `poll` that includes it returns. Any thread can thus end a wait without timeout, and no
+//! wait needs a timeout to check for cancellation.
 
 use std::fmt;
 use std::io;
@@ -39,7 +39,8 @@ impl CancelToken {
         })))
     }
 
-    /// Creates a token that is cancelled with this one and can also be cancelled alone.
+    /// Creates a token that is cancelled with this one. A cancellation of the new token alone
+    /// leaves this one unchanged.
     ///
     /// # Errors
     /// Those of [`CancelToken::new`].
@@ -56,7 +57,7 @@ impl CancelToken {
         Ok(child)
     }
 
-    /// Ends all present and later waits.
+    /// Ends all present and later waits that include this token.
     pub fn cancel(&self) {
         self.0.cancelled.store(true, Ordering::SeqCst);
         // The write fails only if the counter is full, and a full counter also wakes the waits.
@@ -72,8 +73,8 @@ impl CancelToken {
         self.0.cancelled.load(Ordering::SeqCst)
     }
 
-    /// Waits until the token is cancelled or the deadline has passed. Returns `true` if it is
-    /// cancelled.
+    /// Waits until the token is cancelled or the deadline has passed. Returns `true` if the token
+    /// is cancelled.
     ///
     /// # Errors
     /// If the system call fails.
@@ -111,8 +112,8 @@ impl Drop for CancelOnDrop<'_> {
     }
 }
 
-/// Waits until a descriptor is ready or the deadline has passed. Returns `true` if one is ready.
-/// Cancellation takes precedence over both.
+/// Waits until a descriptor is ready or the deadline has passed. Returns `true` if one is ready. A
+/// cancellation takes precedence over both.
 pub(crate) fn wait(
     files: &[PollFd<'_>],
     deadline: Option<Instant>,

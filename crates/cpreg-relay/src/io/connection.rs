@@ -5,11 +5,11 @@
 //!   On a pipe or file, it closes the descriptor.
 //! - [`ShutdownHandle::shutdown`] on a socket shuts both directions down and ends all waits. On
 //!   pipes and files, it only ends the waits.
-//! - A half may be missing (`fd:N` is a pipe). A missing reader is at its end; a missing writer
-//!   refuses writes.
+//! - A half may be missing (`fd:N` is a pipe). A missing reader returns the end of the input; a
+//!   missing writer refuses writes.
 //!
-//! The [`Reader`] keeps peeked bytes and returns them again. A pipe supports no peek, and a socket
-//! with peeked bytes is ready for `poll` although no more have arrived.
+//! The [`Reader`] keeps peeked bytes and returns them again, for two reasons. A pipe supports no
+//! peek, and a socket with peeked bytes is ready for `poll` although no more have arrived.
 
 use std::fmt;
 use std::io;
@@ -26,14 +26,15 @@ use super::cancel::{CancelToken, wait_for};
 use super::file::grow_pipe;
 use crate::error::Error;
 
-/// Idle time of a TCP connection before the first keepalive probe. A host that loses power closes
-/// nothing.
+/// Idle time of a TCP connection before the first keepalive probe. Without probes, the relay would
+/// not notice a peer whose host lost power.
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(30);
 /// Interval between keepalive probes, and timeout of each.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 3;
 
-/// Connection. Its parts may move to different threads; the halves close the descriptors.
+/// Connection in three parts, which may move to different threads. The halves close the
+/// descriptors.
 #[derive(Debug)]
 pub struct Connection {
     /// Half that receives from the peer.
@@ -48,7 +49,7 @@ impl Connection {
     /// Creates a connection from a connected stream socket.
     ///
     /// # Errors
-    /// If it cannot be made non-blocking, or this process may open no more descriptors.
+    /// If the socket cannot be made non-blocking, or this process may open no more descriptors.
     pub fn from_socket(socket: OwnedFd) -> io::Result<Self> {
         let descriptor = Arc::new(Descriptor::new(socket)?);
         Self::from_descriptors(Some(descriptor.clone()), Some(descriptor))
@@ -90,7 +91,7 @@ impl Connection {
         })
     }
 
-    /// Returns its parts.
+    /// Returns the three parts of the connection.
     pub fn split(self) -> (Reader, Writer, ShutdownHandle) {
         (self.reader, self.writer, self.shutdown_handle)
     }
@@ -105,7 +106,7 @@ impl Connection {
 struct Descriptor {
     file: OwnedFd,
     is_socket: bool,
-    /// Flags to restore if the open file was blocking. It may be shared with the parent process.
+    /// Flags to restore if the open file was blocking. The parent process may share the open file.
     original_flags: Option<OFlags>,
 }
 
@@ -158,10 +159,11 @@ pub struct Reader {
 }
 
 impl Reader {
-    /// Waits for bytes and returns the number read into the buffer; 0 is the end.
+    /// Waits for bytes and reads them into the buffer. Returns the number of bytes read; 0 means
+    /// the end.
     ///
     /// # Errors
-    /// If it is cancelled or shut down, or cannot be read.
+    /// If the token is cancelled, the connection is shut down, or the descriptor cannot be read.
     pub fn read(&mut self, buffer: &mut [u8], cancel: &CancelToken) -> Result<usize, Error> {
         if self.peeked.is_empty() {
             return Ok(self.take(buffer, None, cancel)?.unwrap_or(0));
@@ -172,7 +174,7 @@ impl Reader {
         Ok(count)
     }
 
-    /// Reads like [`Reader::read`]; `None` if no bytes have arrived at the deadline.
+    /// Reads like [`Reader::read`]; returns `None` if no bytes have arrived by the deadline.
     ///
     /// # Errors
     /// Those of [`Reader::read`].
@@ -189,8 +191,8 @@ impl Reader {
         }
     }
 
-    /// Returns the next `count` bytes without consuming them. There are fewer if the input ends or
-    /// the deadline passes first.
+    /// Returns the next `count` bytes without consuming them; fewer if the input ends or the
+    /// deadline passes first.
     ///
     /// # Errors
     /// Those of [`Reader::read`].
@@ -210,7 +212,7 @@ impl Reader {
         Ok(&self.peeked[..count.min(self.peeked.len())])
     }
 
-    /// Returns `true` if the peer is known to send no more. It has closed its direction or the
+    /// Returns `true` if the peer is known to send no more, because it closed its direction or the
     /// whole connection, or died. Earlier bytes may still be readable. Always `false` for pipes and
     /// a missing half.
     pub fn has_ended(&self) -> bool {
@@ -239,7 +241,7 @@ impl Reader {
         self.retry_when_ready(deadline, cancel, || rustix::io::read(source, &mut *buffer))
     }
 
-    /// Retries a call until it does not block; `None` if the deadline has passed first.
+    /// Retries a call until it does not block; returns `None` if the deadline passes first.
     pub(crate) fn retry_when_ready(
         &self,
         deadline: Option<Instant>,
@@ -256,7 +258,7 @@ impl Reader {
             &[cancel, &self.shutdown_token],
             call,
         )?;
-        // A local shutdown looks like an end from the peer.
+        // A shutdown on this side also reads as an end of the input.
         if count == Some(0) && self.shutdown_token.is_cancelled() {
             return Err(Error::cancelled());
         }
@@ -280,10 +282,11 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// Waits for room and writes as much as fits. Returns the number of bytes written.
+    /// Waits for space and writes as many bytes as possible. Returns the number of bytes written.
     ///
     /// # Errors
-    /// If it is cancelled, shut down or finished, or the peer has closed.
+    /// If the token is cancelled, the connection is shut down or finished, or the peer has closed
+    /// it.
     pub fn write(&mut self, bytes: &[u8], cancel: &CancelToken) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
         self.retry_when_ready(cancel, || {
@@ -298,7 +301,7 @@ impl Writer {
     /// Writes all bytes, however long the peer takes.
     ///
     /// # Errors
-    /// Those of [`Writer::write`]; some of the bytes may have been sent.
+    /// Those of [`Writer::write`]; the writer may have sent some of the bytes.
     pub fn write_all(&mut self, mut bytes: &[u8], cancel: &CancelToken) -> Result<(), Error> {
         while !bytes.is_empty() {
             let written = self.write(bytes, cancel)?;
@@ -307,10 +310,10 @@ impl Writer {
         Ok(())
     }
 
-    /// Writes as much as fits now, perhaps nothing. Returns the number of bytes written.
+    /// Writes as many bytes as possible without waiting, perhaps none. Returns the number written.
     ///
     /// # Errors
-    /// If the peer has closed, or it has been finished.
+    /// If the peer has closed the connection, or this direction is finished.
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
         let written = if is_socket {
@@ -329,10 +332,10 @@ impl Writer {
         self.sink.as_deref().is_some_and(Descriptor::has_ended)
     }
 
-    /// Closes this direction; bytes written before still arrive. Later writes fail.
+    /// Closes this direction. Bytes written earlier still arrive; later writes fail.
     ///
     /// # Errors
-    /// If the peer has closed.
+    /// If the peer has closed the connection.
     pub fn finish(&mut self) -> Result<(), Error> {
         if let Some(sink) = self.sink.take()
             && sink.is_socket
@@ -374,7 +377,8 @@ impl fmt::Debug for Writer {
     }
 }
 
-/// Handle that shuts a connection down from any thread. It does not keep the connection open.
+/// Handle that shuts a connection down from any thread. The handle does not keep the connection
+/// open.
 #[derive(Clone)]
 pub struct ShutdownHandle {
     halves: [Option<Weak<Descriptor>>; 2],
@@ -397,7 +401,7 @@ impl ShutdownHandle {
         }
     }
 
-    /// Returns `true` if it has been shut down.
+    /// Returns `true` if the connection has been shut down.
     pub fn is_shut_down(&self) -> bool {
         self.shutdown_token.is_cancelled()
     }
@@ -411,7 +415,7 @@ impl fmt::Debug for ShutdownHandle {
     }
 }
 
-/// Retries a call until it does not block; `None` if the deadline has passed first.
+/// Retries a call until it does not block; returns `None` if the deadline passes first.
 fn retry_when_ready(
     file: BorrowedFd<'_>,
     flags: PollFlags,
@@ -420,7 +424,7 @@ fn retry_when_ready(
     mut call: impl FnMut() -> rustix::io::Result<usize>,
 ) -> Result<Option<usize>, Error> {
     loop {
-        // A call that never blocks must notice the cancellation, too.
+        // Check here as well, because a call that never blocks never waits for the tokens.
         if cancels.iter().any(|cancel| cancel.is_cancelled()) {
             return Err(Error::cancelled());
         }

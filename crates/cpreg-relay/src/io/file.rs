@@ -44,7 +44,7 @@ impl Write for BlockingFd<'_> {
     }
 }
 
-/// Waits until the file can be read or written.
+/// Waits until the file can be read or written, according to `flags`.
 pub(super) fn wait(file: impl AsFd, flags: PollFlags) -> rustix::io::Result<()> {
     let mut files = [PollFd::new(&file, flags)];
     match poll(&mut files, None) {
@@ -54,7 +54,7 @@ pub(super) fn wait(file: impl AsFd, flags: PollFlags) -> rustix::io::Result<()> 
 }
 
 /// Enlarges a pipe so that its reader and writer wait for each other less often. Other files stay
-/// unchanged, as does a pipe that the system does not let grow.
+/// unchanged, as does a pipe whose growth the system refuses.
 pub fn grow_pipe(pipe: impl AsFd) {
     if rustix::pipe::fcntl_getpipe_size(&pipe).is_ok_and(|size| size < PIPE_CAPACITY) {
         let _ = rustix::pipe::fcntl_setpipe_size(&pipe, PIPE_CAPACITY);

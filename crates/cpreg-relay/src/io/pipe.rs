@@ -22,10 +22,10 @@ use cpreg_stream::incremental::{IncrementalParser, Phase};
 
 use super::file::{BlockingFd, grow_pipe, wait};
 
-/// Chunk size in bytes: a chunk stays in the CPU cache until it has been forwarded.
+/// Size in bytes of a chunk, which stays in the CPU cache until the kernel has forwarded it.
 const CHUNK_LEN: usize = 256 << 10;
 
-/// Pipe of cpreg into which the input is teed.
+/// Pipe of cpreg that receives a copy of the input.
 pub(super) struct TeePipe {
     read_end: File,
     write_end: OwnedFd,
@@ -44,8 +44,8 @@ impl TeePipe {
         })
     }
 
-    /// Forwards a stream up to its device state, its end, or the point where `tee` or `splice` is
-    /// not supported. Returns the bytes that were taken from the input but neither forwarded nor
+    /// Forwards a stream up to its device state, its end, or a file that does not support `tee` or
+    /// `splice`. Returns the bytes that were taken from the input but neither forwarded nor
     /// buffered.
     pub(super) fn forward(
         mut self,
@@ -62,7 +62,7 @@ impl TeePipe {
                 tee(input, &self.write_end, CHUNK_LEN, SpliceFlags::empty())
             });
             let count = match teed {
-                // The end, which the caller reads again, or a file that does not support `tee`.
+                // The input has ended, which the caller reads again, or does not support `tee`.
                 Ok(0) | Err(_) => break,
                 Ok(count) => count,
             };

@@ -6,9 +6,9 @@
 //! | `splice` | from the input into cpreg's pipe | none, or one in the kernel |
 //! | `splice` | from the pipe to the output, until the pipe is empty | none, or one in the kernel |
 //!
-//! Before each wait for input, the pipe is empty: all bytes taken have been forwarded. So an end or
-//! an error on one side loses no earlier bytes. Where `splice` is not supported (some files, old
-//! vsock), the bytes are read and written instead.
+//! Before each wait for input, the pipe is empty and all bytes taken have been forwarded. An end or
+//! an error on one side thus loses no earlier bytes. Where `splice` is not supported (some files,
+//! old vsock), the bytes are read and written instead.
 
 use std::fmt;
 use std::io;
@@ -38,11 +38,11 @@ pub enum CopySide {
 /// Error that ended a copy early.
 #[derive(Debug)]
 pub struct CopyError {
-    /// Side that failed; [`CopySide::Input`] if neither did.
+    /// Side that failed; [`CopySide::Input`] if neither side failed.
     pub side: CopySide,
     /// Cause of the failure.
     pub error: Error,
-    /// Number of bytes handed to the output.
+    /// Number of bytes written to the output before the error.
     pub copied: u64,
 }
 
@@ -59,7 +59,7 @@ impl fmt::Display for CopyError {
 /// Copies bytes until the input ends, and returns their number. `counter` grows during the copy, so
 /// other threads can read it.
 ///
-/// The output stays open: only the caller knows whether it must be finished.
+/// The output stays open, because only the caller knows if it must be finished.
 ///
 /// # Errors
 /// If one side fails or the token is cancelled. If the input failed, all bytes taken from it have
@@ -105,8 +105,8 @@ fn output_error(error: Error) -> (CopySide, Error) {
     (CopySide::Output, error)
 }
 
-/// Returns `true` if `splice` does not support the descriptor. It reports that before it moves
-/// anything.
+/// Returns `true` if `splice` does not support the descriptor, which `splice` reports before it
+/// moves any byte.
 fn is_splice_unsupported(error: &Error) -> bool {
     let cause = error.cause().and_then(io::Error::raw_os_error);
     error.kind() == ErrorKind::Io && cause == Some(Errno::INVAL.raw_os_error())
@@ -165,7 +165,7 @@ impl SpliceCopy<'_> {
         }
     }
 
-    /// Writes the rest of the pipe.
+    /// Writes the remaining `left` bytes of the pipe to the output.
     fn drain_pipe(&mut self, pipe: &Pipe, mut left: usize) -> CopyResult<()> {
         let mut buffer = vec![0; COPY_BUFFER_LEN];
         while left > 0 {

@@ -1,7 +1,7 @@
-//! The device state of a running or paused QEMU, queried through its monitor without RAM or
-//! migration.
+//! Device state of a running or paused QEMU, queried through its monitor without RAM or migration.
 //!
-//! [`cpreg_stream`] encodes a stream without RAM. [`crate::rehearse`] and the command query it.
+//! [`cpreg_stream`] encodes a stream without RAM. [`crate::rehearse`] and the command-line tool
+//! query the device state.
 //!
 //! Commands (tested with QEMU 5.2 to 11.1):
 //! - `qom-get /machine type` returns the machine type; an alias such as `virt` is resolved.
@@ -10,9 +10,9 @@
 //!   Despite its name the command does not depend on Xen.
 //!
 //! QEMU stops a running guest while it saves (1 to 10 ms measured, more if it has to flush disks),
-//! and resumes it. With `live` off it does nothing else. A QEMU that waits for a migration
-//! (`inmigrate`) replies too; its registers are at reset. QEMU writes `running` into `globalstate`
-//! in any state of the guest; this module corrects it.
+//! and resumes the guest. With `live` off, the command changes nothing else. A QEMU that waits for
+//! a migration (`inmigrate`) replies too; its registers are at reset. QEMU writes `running` into
+//! `globalstate` in any state of the guest; this module corrects the text.
 //!
 //! RAM blocks with blanks in their names are left out. They are windows into passed-through devices
 //! (`0000:01:00.0 BAR 0 mmaps[0]`), which QEMU does not migrate.
@@ -28,29 +28,30 @@ use crate::error::Error;
 use crate::qmp::{Qmp, Version, WaitOptions};
 use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, encode_setup};
 
-/// Message for a failing temporary file.
+/// Message for a failed operation on the temporary file.
 const TEMP_FILE_ERROR: &str = "cannot store the device state";
 
-/// Bits of a target page. `virt` sets 12 for every accelerator; a stream without it means 10.
+/// Binary logarithm of the target page size. `virt` sets 12 for every accelerator; a stream without
+/// this field means 10.
 const TARGET_PAGE_BITS: u32 = 12;
 
-/// Id of the `ram` section; devices are numbered from 0.
+/// Number of the `ram` section, which no device has, because QEMU numbers devices from 0.
 const RAM_ID: u32 = u32::MAX - 1;
 
-/// Length of the header that QEMU writes before the sections.
+/// Length in bytes of the header that QEMU writes in front of the sections.
 const HEADER_LEN: usize = 8;
 
 /// Maximum length of a device state in bytes.
 const MAX_DEVICE_STATE_LEN: u64 = 256 << 20;
 
-/// The device state of a QEMU.
+/// Device state of a QEMU.
 #[derive(Debug)]
 pub struct DeviceState {
     /// QEMU's version.
     pub version: Version,
-    /// The machine type (`virt-10.0`).
+    /// Machine type (`virt-10.0`).
     pub machine: String,
-    /// State of the guest (`running`, `paused`, `prelaunch`, `inmigrate`).
+    /// Run state of the guest (`running`, `paused`, `prelaunch`, `inmigrate`).
     pub run_state: String,
     /// `true` if KVM executes the guest.
     pub kvm: bool,
@@ -61,7 +62,8 @@ pub struct DeviceState {
 /// Queries the QEMU whose monitor listens at the Unix socket `path`.
 ///
 /// # Errors
-/// If no monitor replies, QEMU refuses, or its reply is unexpected. A running guest keeps running.
+/// If no monitor replies, QEMU refuses a command, or its reply is unexpected. A running guest keeps
+/// running.
 pub fn query_socket(path: &Path, options: &WaitOptions<'_>) -> Result<DeviceState, Error> {
     let mut qmp = Qmp::handshake(Qmp::connect_socket(path)?, options)?;
     query(&mut qmp, options)
@@ -70,7 +72,8 @@ pub fn query_socket(path: &Path, options: &WaitOptions<'_>) -> Result<DeviceStat
 /// Queries the QEMU at the other end of an open monitor.
 ///
 /// # Errors
-/// If no monitor replies, QEMU refuses, or its reply is unexpected. A running guest keeps running.
+/// If no monitor replies, QEMU refuses a command, or its reply is unexpected. A running guest keeps
+/// running.
 pub fn query(qmp: &mut Qmp, options: &WaitOptions<'_>) -> Result<DeviceState, Error> {
     let status = qmp.execute("query-status", json!({}), options)?;
     let run_state = text(status.get("status"), "query-status")?;
@@ -112,7 +115,7 @@ fn text(reply: Option<&Value>, command: &'static str) -> Result<String, Error> {
 /// header.
 fn save(qmp: &mut Qmp, front: &[u8], options: &WaitOptions<'_>) -> Result<File, Error> {
     let io = |error| Error::io(TEMP_FILE_ERROR, error);
-    // QEMU compares the descriptor's mode with the mode in which it would open a file: write only.
+    // QEMU compares the descriptor's mode with the mode in which it would open a file (write only).
     let named = tempfile::NamedTempFile::new().map_err(io)?;
     let writing = OpenOptions::new()
         .write(true)
@@ -124,7 +127,7 @@ fn save(qmp: &mut Qmp, front: &[u8], options: &WaitOptions<'_>) -> Result<File, 
     let set = set.ok_or(Error::unexpected_reply("add-fd"))?;
     let arguments = json!({"filename": format!("/dev/fdset/{set}"), "live": false});
     let saved = qmp.execute("xen-save-devices-state", arguments, options);
-    // Ignore an error: QEMU closes the descriptor with the connection at the latest.
+    // Ignore an error, because QEMU closes the descriptor with the connection at the latest.
     let _ = qmp.execute("remove-fd", json!({"fdset-id": set}), options);
     saved?;
 
@@ -144,7 +147,7 @@ fn save(qmp: &mut Qmp, front: &[u8], options: &WaitOptions<'_>) -> Result<File, 
 
 /// Writes the state of the guest into `globalstate`, if the stream has it.
 fn fix_global_state(file: &mut File, run_state: &str) -> Result<(), Error> {
-    // A VM that is loaded in this state never leaves it.
+    // A VM that is loaded in the state `inmigrate` never leaves it.
     if run_state == INMIGRATE {
         return Ok(());
     }
@@ -156,7 +159,8 @@ fn fix_global_state(file: &mut File, run_state: &str) -> Result<(), Error> {
     let Some(section) = sections.find(|section| section.name == GLOBAL_STATE) else {
         return Ok(());
     };
-    // A u32 with the length including the zero, then text in a field of 100 bytes; 32 since 8.2.
+    // The section holds a u32 with the text's length including the zero, then the text in a field
+    // of 100 bytes (32 bytes since 8.2).
     let room = section.payload.end - section.payload.start;
     let mut text = run_state.as_bytes().to_vec();
     text.push(0);
@@ -172,10 +176,10 @@ fn fix_global_state(file: &mut File, run_state: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// State of a QEMU that waits for a VM.
+/// Run state of a QEMU that waits for a VM.
 const INMIGRATE: &str = "inmigrate";
 
-/// State that QEMU writes.
+/// Run state that QEMU writes into `globalstate`, whatever the guest's state.
 const RUNNING: &[u8] = b"running\0";
 
 /// Parses the table of `info ramblock`.
@@ -192,7 +196,7 @@ fn parse_ram_blocks(table: &str) -> Option<Vec<RamBlock>> {
         let [name, _, unit, offset, used, ..] = words[..] else {
             continue;
         };
-        // A name with blanks shifts the columns.
+        // A block's name with blanks shifts the columns.
         let is_block = unit.ends_with("iB") || unit == "B";
         if !is_block || !offset.starts_with("0x") {
             continue;

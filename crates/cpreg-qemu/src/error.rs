@@ -14,7 +14,7 @@ pub struct Error(Box<Inner>);
 
 struct Inner {
     kind: ErrorKind,
-    /// Failed QMP conversation, if the error is one.
+    /// Failed QMP conversation; `None` if the error has another cause.
     conversation: Option<Conversation>,
     stderr: String,
     hint: Option<Cow<'static, str>>,
@@ -23,11 +23,11 @@ struct Inner {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Conversation {
-    /// Command in progress, if any.
+    /// QMP command in progress, if any.
     command: Option<String>,
 }
 
-/// The kind of an [`Error`].
+/// Kind of an [`Error`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ErrorKind {
@@ -35,26 +35,26 @@ pub enum ErrorKind {
     Connect,
     /// QEMU refused a command.
     Refused {
-        /// The error class: `GenericError`, `CommandNotFound`, `DeviceNotFound` ….
+        /// Error class of the reply: `GenericError`, `CommandNotFound`, `DeviceNotFound` ….
         class: String,
-        /// QEMU's description.
+        /// Description of the error, in QEMU's words.
         description: String,
     },
     /// QEMU closed the connection.
     Closed,
-    /// No reply within this time.
+    /// QEMU did not reply within this time.
     TimedOut(Duration),
     /// The caller gave up ([`WaitOptions::interrupted`](crate::qmp::WaitOptions::interrupted)).
     Interrupted,
-    /// Data that is not QMP; holds a description of it.
+    /// QEMU sent data that is not QMP; holds a description of the data.
     Protocol(String),
-    /// A reply without the expected members; holds the command.
+    /// QEMU sent a reply without the expected members; holds the command.
     UnexpectedReply(&'static str),
     /// The command line is empty.
     NoCommand,
     /// The program could not be started.
     Start {
-        /// The program, as given.
+        /// Program, as given on the command line.
         program: OsString,
     },
     /// QEMU exited.
@@ -74,24 +74,24 @@ pub enum ErrorKind {
     },
     /// An option of the command line makes a probe impossible.
     CannotProbe {
-        /// The option.
+        /// Option, as given on the command line.
         option: OsString,
-        /// Reason.
+        /// Reason why a probe with the option is impossible.
         reason: &'static str,
     },
     /// An option of the command line cannot be isolated.
     CannotIsolate {
-        /// The option's words.
+        /// Words of the option, as given on the command line.
         words: Vec<OsString>,
-        /// Reason.
+        /// Reason why the option cannot be isolated.
         reason: &'static str,
         /// Entry of `allowed_options` of [`isolate`](crate::isolate::isolate()) that keeps the
         /// option as it is; `None` if that makes no sense.
         allow_option: Option<String>,
     },
-    /// QEMU wrote data that is not a stream; see the source of the error.
+    /// QEMU wrote data that is not a stream; the error's source has the details.
     Stream,
-    /// A system call failed; holds a description, which is empty if the source has one.
+    /// A system call failed; holds a description, which is empty if the error's source has one.
     Io(&'static str),
 }
 
@@ -140,7 +140,7 @@ impl Error {
         error
     }
 
-    /// Adds the command in progress.
+    /// Adds the QMP command in progress.
     #[must_use]
     pub(crate) fn with_command(mut self, command: &str) -> Self {
         self.0.conversation = Some(Conversation {
@@ -164,7 +164,7 @@ impl Error {
         self
     }
 
-    /// Adds the standard error of the process; an existing hint remains.
+    /// Adds the standard error of QEMU's process; an existing hint remains.
     #[must_use]
     pub fn with_stderr(mut self, stderr: String) -> Self {
         self.0.stderr = stderr;
@@ -186,12 +186,12 @@ impl Error {
         self.0.conversation.as_ref()?.command.as_deref()
     }
 
-    /// Returns the end of QEMU's standard error until the error.
+    /// Returns the last part of QEMU's standard error, up to the error.
     pub fn stderr(&self) -> &str {
         &self.0.stderr
     }
 
-    /// Returns the hint for the user, if any. [`Display`](fmt::Display) does not print it.
+    /// Returns the advice to the user, if any. [`Display`](fmt::Display) does not print it.
     pub fn hint(&self) -> Option<&str> {
         self.0.hint.as_deref()
     }
@@ -219,7 +219,7 @@ impl fmt::Display for Error {
             match &inner.kind {
                 ErrorKind::Io("") => write!(f, "{source}")?,
                 ErrorKind::Stream => {
-                    // The stream error's hint belongs to the same line.
+                    // The hint of the stream error belongs in the same line.
                     let stream = source.downcast_ref::<cpreg_stream::Error>();
                     match stream.and_then(cpreg_stream::Error::hint) {
                         Some(hint) => write!(f, ": {source}; {hint}")?,

@@ -10,7 +10,8 @@
 //! | [`error`] | [`Error`] with its kind and hint |
 //! | [`isolate`] | a command line whose QEMU touches nothing outside itself |
 //!
-//! [`cpreg_stream`] parses QEMU's stream. The plans of the crate `cpreg` decide about differences.
+//! [`cpreg_stream`] parses QEMU's stream. The crate `cpreg` plans a load and decides about
+//! differences.
 #![forbid(unsafe_code)]
 
 #[cfg(not(unix))]

@@ -1,27 +1,27 @@
-//! Recording an installed QEMU: `cpreg probe qemu -- COMMAND…`.
+//! Recording of an installed QEMU: `cpreg probe qemu -- COMMAND…`.
 //!
-//! The user's command line is started paused, before the guest's first instruction. QMP queries the
-//! version, accelerator, machine and CPUs, and makes QEMU write its migration stream. That stream
-//! holds every register of this destination at reset; its `globalstate` is `prelaunch`. The steps
-//! are the same for KVM, HVF and TCG. The caller parses the stream.
+//! cpreg starts the user's command line paused, before the guest's first instruction. QMP queries
+//! the version, accelerator, machine and CPUs, and makes QEMU write its migration stream. The
+//! stream holds every register of this destination at reset; its `globalstate` is `prelaunch`. The
+//! steps are the same for KVM, HVF and TCG. The caller parses the stream.
 //!
 //! Changes to the command line:
-//! - `-S` is added: the guest must not run. Its registers would not be at reset any more, and
-//!   nothing may be written to its disks.
-//! - `-qmp unix:…` is added: the monitor ([`crate::process`]).
-//! - `-incoming …` is left out: a QEMU that waits for a stream cannot write one.
-//! - `-daemonize` is left out: cpreg watches and ends QEMU.
-//! - `-loadvm …` and `-preconfig` are refused: the registers would be a snapshot's; QEMU would have
-//!   no vCPUs yet.
+//! - `-S` is added, because the guest must not run. A guest that runs would change the registers
+//!   and might write to its disks.
+//! - `-qmp unix:…` is added for the monitor ([`crate::process`]).
+//! - `-incoming …` is left out, because a QEMU that waits for a stream cannot write one.
+//! - `-daemonize` is left out, because cpreg watches and ends QEMU.
+//! - `-loadvm …` is refused, because the registers would be those of the snapshot. `-preconfig` is
+//!   refused, because QEMU would have no vCPUs yet.
 //!
 //! The stream goes through a Unix socket into an unnamed temporary file, without a return path. The
 //! only capability in use is `x-ignore-shared`, if memory is shared. Untouched memory takes 9 bytes
-//! per page in the stream (18 MB for 8 GiB). QEMU does not write to it, so the host allocates none
-//! of it (a QEMU with 8 GiB stays below 50 MiB). Memory that the command line preallocates or locks
-//! is allocated, and so are the pages of a memfd when QEMU reads them.
+//! per page in the stream (18 MB for 8 GiB). QEMU does not write to this memory, so the host
+//! allocates none of it (a QEMU with 8 GiB stays below 50 MiB). The host does allocate memory that
+//! the command line preallocates or locks, and the pages of a memfd when QEMU reads them.
 //!
-//! Other effects of the command line remain. It may open images: QEMU locks them and refuses the
-//! probe while the VM runs elsewhere on the same storage, see [`Error::hint`]. It may replace
+//! Other effects of the command line remain. QEMU may open images, which it locks. It refuses the
+//! probe while the VM runs elsewhere on the same storage, see [`Error::hint`]. QEMU may replace
 //! listening sockets and attach network devices. Run a probe on a host where that VM does not run.
 
 use std::ffi::{OsStr, OsString};
@@ -39,7 +39,7 @@ use crate::isolate::{OptionChange, options};
 use crate::process::{QemuProcess, find_hint};
 use crate::qmp::{Version, WaitOptions};
 
-/// Message for a failing file or socket.
+/// Message for a failed operation on the file or socket that receives the stream.
 const RECEIVE_ERROR: &str = "cannot receive the stream";
 
 /// Bandwidth above that of any link, in bytes per second.
@@ -50,17 +50,17 @@ const MAX_BANDWIDTH: u64 = 1 << 40;
 /// Result of probing a QEMU.
 #[derive(Debug)]
 pub struct ProbeResult {
-    /// Its version.
+    /// Version of QEMU.
     pub version: Version,
     /// Accelerator: `kvm`, `tcg`, `hvf` ….
     pub accelerator: String,
-    /// The machine type (`virt-10.0`), an alias such as `virt` resolved.
+    /// Machine type (`virt-10.0`), with an alias such as `virt` resolved.
     pub machine: String,
-    /// Type of each vCPU (`cortex-a57`, `host`), in order.
+    /// QOM type of each vCPU (`cortex-a57`, `host`), in order of the vCPUs.
     pub cpus: Vec<String>,
-    /// Command line that was run, with the program first and all additions.
+    /// Command line that cpreg ran, with the program first and all additions.
     pub command: Vec<OsString>,
-    /// Options of the given command line that were left out.
+    /// Options of the given command line that cpreg left out.
     pub removed_options: Vec<OptionChange>,
     /// Stream that QEMU wrote, in an unnamed file at position 0.
     pub stream: File,
@@ -70,13 +70,14 @@ pub struct ProbeResult {
     pub stderr: String,
 }
 
-/// Starts `command` paused, queries it, makes it write its stream, and ends it.
+/// Starts `command` paused, queries QEMU, makes it write its stream, and ends it.
 ///
-/// `options` applies to each step. Writing the stream may take any time while data arrives.
+/// `options` applies to each step. Writing the stream may take any time, provided that data
+/// arrives.
 ///
 /// # Errors
-/// If the command line makes a probe impossible, QEMU does not start or refuses, or its stream does
-/// not arrive. QEMU ends in any case.
+/// If the command line makes a probe impossible, QEMU does not start or refuses a command, or its
+/// stream does not arrive. QEMU ends in any case.
 pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeResult, Error> {
     let (command, removed_options) = prepare_command(command)?;
     let mut qemu = QemuProcess::start(&command, &["-S".into()], options)?;
@@ -121,7 +122,7 @@ pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeRes
     })
 }
 
-/// Returns the QOM type of an object, without the suffix of all types of its kind.
+/// Returns the QOM type of an object, without the suffix that all types of its kind have.
 fn query_qom_type(
     qemu: &mut QemuProcess,
     path: &str,
@@ -149,7 +150,7 @@ fn write_stream(
     let mut file = tempfile::tempfile().map_err(|error| Error::io(RECEIVE_ERROR, error))?;
     let path = qemu.folder().join("stream");
     let listener = UnixListener::bind(&path).map_err(|error| Error::io(RECEIVE_ERROR, error))?;
-    // cpreg created the folder, so the path needs no quoting for `migrate`.
+    // cpreg created the folder, so `migrate` needs no quoting of the path.
     let path = path.to_str().ok_or_else(|| {
         Error::io(
             RECEIVE_ERROR,
@@ -168,7 +169,8 @@ fn write_stream(
         let capability = json!({"capability": "x-ignore-shared", "state": true});
         let arguments = json!({"capabilities": [capability]});
         match qemu.execute("migrate-set-capabilities", arguments, options) {
-            // A QEMU without the capability (5.2 to 11.1 have it) sends that memory like any other.
+            // A QEMU without the capability sends shared memory like any other (5.2 to 11.1 have
+            // it).
             Err(error) if matches!(error.kind(), ErrorKind::Refused { .. }) => {}
             other => drop(other?),
         }
@@ -176,7 +178,7 @@ fn write_stream(
     qemu.execute("migrate", json!({"uri": format!("unix:{path}")}), options)?;
     let socket = match qemu.accept(&listener, options) {
         Ok(socket) => socket,
-        // QEMU may fail before it connects, and reports the reason in `query-migrate`.
+        // QEMU may fail before it connects, and then reports the reason in `query-migrate`.
         Err(error) if matches!(error.kind(), ErrorKind::NoMonitor(_)) => {
             let migration = qemu.execute("query-migrate", json!({}), options)?;
             return Err(migration_error(&migration, qemu.stderr()));
@@ -314,7 +316,7 @@ fn prepare_command(command: &[OsString]) -> Result<(Vec<OsString>, Vec<OptionCha
     Ok((probe_command, removed_options))
 }
 
-/// Returns the accelerator: from QMP if it is KVM, else from the command line.
+/// Returns the accelerator: KVM if QMP reports it, otherwise that of the command line.
 ///
 /// `-accel A -accel B` and `-machine accel=A:B` request A, or B if A is not available.
 pub fn detect_accelerator(command: &[OsString], kvm: bool) -> String {

@@ -1,12 +1,12 @@
 //! [`QemuProcess`]: a QEMU that cpreg started, with its monitor and its standard error.
 //!
-//! The command is the user's. cpreg adds a QMP monitor and the additions of the caller. QEMU
-//! connects to a listening socket, in a folder that only this user may enter. No polling of a path
-//! is needed, and an early exit of QEMU is noticed at once.
+//! The user gives the command. cpreg adds a QMP monitor and the additions of the caller. QEMU
+//! connects to a listening socket, in a folder that only this user may enter. cpreg thus polls no
+//! path, and notices an early exit of QEMU at once.
 //!
-//! QEMU always ends. Dropping a [`QemuProcess`] sends `quit` and kills QEMU if it does not exit in
-//! time. QEMU stays in the caller's process group on purpose: a Ctrl-C in the terminal reaches
-//! both.
+//! QEMU always ends. Dropping a [`QemuProcess`] sends `quit`, and kills QEMU if it does not exit in
+//! time. QEMU stays in the caller's process group on purpose, so that a Ctrl-C in the terminal
+//! reaches both processes.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -25,13 +25,14 @@ use tempfile::TempDir;
 use crate::error::{Error, ErrorKind};
 use crate::qmp::{Qmp, Version, WaitOptions};
 
-/// Maximum length of the end of QEMU's standard error that is kept for messages, in bytes.
+/// Maximum length in bytes of QEMU's standard error that is kept for messages, counted from its
+/// end.
 const STDERR_LIMIT: u64 = 64 << 10;
 
 /// Timeout for QEMU to exit after `quit`, before it is killed.
 const QUIT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Interval between two checks for a connection or the end of the process.
+/// Interval between two checks for a connection or the exit of the process.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// Returns the hint for a message of QEMU, if one is known.
@@ -42,7 +43,7 @@ pub(crate) fn find_hint(message: &str) -> Option<&'static str> {
         .map(|(_, hint)| *hint)
 }
 
-/// Parts of QEMU's messages, with hints.
+/// Pairs of a part of QEMU's message and the hint for that message.
 const HINTS: &[(&str, &str)] = &[
     (
         // "Failed to get "write" lock / Is another process using the image [...]?"
@@ -72,14 +73,15 @@ pub struct QemuProcess {
     child: ChildGuard,
     qmp: Qmp,
     command: Vec<OsString>,
-    /// Folder of the sockets; dropped, and removed, after QEMU has ended.
+    /// Folder of the sockets, which is removed after QEMU has ended.
     folder: TempDir,
 }
 
 impl QemuProcess {
     /// Starts `command` with `additions` and a monitor, and waits until the monitor replies.
     ///
-    /// Standard input is empty, standard output is discarded, standard error is kept for messages.
+    /// QEMU's standard input is empty, its standard output is discarded, and its standard error is
+    /// kept for messages.
     ///
     /// # Errors
     /// If QEMU does not start, exits, or opens no monitor in time. All started processes have
@@ -93,7 +95,7 @@ impl QemuProcess {
         let Some((program, arguments)) = command.split_first() else {
             return Err(Error::new(ErrorKind::NoCommand));
         };
-        // `tempfile` creates it with mode 0700.
+        // `tempfile` creates the folder with mode 0700.
         let folder = tempfile::Builder::new()
             .prefix("cpreg-")
             .tempdir()
@@ -130,12 +132,12 @@ impl QemuProcess {
         })
     }
 
-    /// Returns the whole command line, with the program first.
+    /// Returns the whole command line of QEMU, with the program first.
     pub fn command(&self) -> &[OsString] {
         &self.command
     }
 
-    /// Returns the folder that lives as long as this QEMU; only this user may enter it.
+    /// Returns a folder that exists as long as this QEMU; only this user may enter it.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -145,7 +147,7 @@ impl QemuProcess {
         self.qmp.version()
     }
 
-    /// Returns the process id.
+    /// Returns the process id of the started program.
     pub fn id(&self) -> u32 {
         self.child.child.id()
     }
@@ -158,8 +160,8 @@ impl QemuProcess {
     /// Executes one QMP command ([`Qmp::execute`]).
     ///
     /// # Errors
-    /// Those of [`Qmp::execute`], or [`ErrorKind::Exited`] if QEMU exited. Both have QEMU's
-    /// standard error.
+    /// Those of [`Qmp::execute`], or [`ErrorKind::Exited`] if QEMU exited. Each error includes
+    /// QEMU's standard error.
     pub fn execute(
         &mut self,
         command: &str,
@@ -171,7 +173,7 @@ impl QemuProcess {
             .map_err(|error| self.child.explain(error))
     }
 
-    /// Waits for a connection from QEMU to a socket of the caller.
+    /// Waits until QEMU connects to a listening socket of the caller.
     ///
     /// # Errors
     /// [`ErrorKind::NoMonitor`] if QEMU does not connect in time, [`ErrorKind::Exited`],
@@ -259,7 +261,7 @@ impl ChildGuard {
         loop {
             match listener.accept() {
                 Ok((socket, _)) => {
-                    // On some systems the connection inherits the listener's mode.
+                    // On some systems, the connection inherits the listener's mode.
                     socket
                         .set_nonblocking(false)
                         .map_err(|error| failed(self, error))?;
@@ -283,7 +285,7 @@ impl ChildGuard {
     }
 
     fn stderr(&self) -> String {
-        // Reads by position: QEMU writes through the same open file and owns its offset.
+        // Read at an offset, because QEMU writes through the same open file and owns its position.
         let length = self.stderr.metadata().map_or(0, |metadata| metadata.len());
         let start = length.saturating_sub(STDERR_LIMIT);
         let mut bytes = vec![0; usize::try_from(length - start).unwrap_or(0)];
@@ -308,7 +310,7 @@ impl ChildGuard {
         self.add_stderr(Error::new(kind))
     }
 
-    /// Adds QEMU's standard error and the hint for it.
+    /// Adds QEMU's standard error, and the hint for it, to `error`.
     fn add_stderr(&self, error: Error) -> Error {
         let stderr = self.stderr();
         let hint = if error.is_qmp_error() {
@@ -319,7 +321,7 @@ impl ChildGuard {
         error.with_stderr(stderr).with_hint(hint)
     }
 
-    /// Adds the cause to a failed conversation: a closed connection usually means that QEMU exited.
+    /// Adds the cause to a failed conversation; a closed connection usually means that QEMU exited.
     fn explain(&mut self, error: Error) -> Error {
         match error.kind() {
             ErrorKind::Interrupted => self.error(ErrorKind::Interrupted),
@@ -342,7 +344,7 @@ impl ChildGuard {
 
 impl Drop for ChildGuard {
     fn drop(&mut self) {
-        // Both have no effect on a process that has been waited for.
+        // Both calls have no effect on a process that has been waited for.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

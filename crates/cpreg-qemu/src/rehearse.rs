@@ -1,20 +1,22 @@
-//! Loading a VM without its RAM into a paused QEMU.
+//! Rehearsal: the load of a VM without its RAM into a paused QEMU.
 //!
-//! It shows if this very program accepts the VM, and the state of the guest's CPU after the load.
+//! A rehearsal shows if this very QEMU accepts the VM, and the state of the guest's CPU after the
+//! load.
 //!
 //! 1. [`Rehearsal::start`] starts the command with `-S -incoming defer` and queries its device
 //!    state: the registers that QEMU lists, at reset, before anything is loaded.
 //! 2. [`Rehearsal::load`] sends a stream ([`Stream::without_ram`]) through a Unix socket, waits for
 //!    the end of the load, and queries the device state that the guest would see.
 //!
-//! A queried QEMU with TCG is not the one that loads. Saving fills memory with the reset values of
-//! registers, and the load takes registers that the stream lacks from that memory. QEMU would
-//! accept streams that it refuses otherwise (observed in 5.2, 7.2, 10.0 and 11.1). A second, newly
-//! started QEMU loads. Under KVM the kernel fills that memory in both cases.
+//! A queried QEMU with TCG is not the one that loads. A query saves the devices, which fills memory
+//! with the reset values of registers. The load takes registers that the stream lacks from that
+//! memory. QEMU would thus accept streams that it otherwise refuses (observed in 5.2, 7.2, 10.0 and
+//! 11.1). A second, newly started QEMU loads. Under KVM, the kernel fills that memory in both
+//! cases.
 //!
-//! [`crate::isolate`] removes from the command line what must not be touched. [`cpreg_stream`]
-//! knows the sections that cannot be verified without RAM, and the plan of the crate `cpreg`
-//! interprets the result.
+//! [`crate::isolate`] removes from the command line every part that accesses the host.
+//! [`cpreg_stream`] knows the sections that cannot be verified without RAM, and the plan of the
+//! crate `cpreg` interprets the result.
 //!
 //! A QEMU that fails to load exits (status 1, for some failures by SIGABRT). `exit-on-error` keeps
 //! its default.
@@ -35,19 +37,19 @@ use crate::process::QemuProcess;
 use crate::qmp::{Version, WaitOptions};
 use cpreg_stream::{ReadAt, Stream};
 
-/// Message for a failing socket.
+/// Message for a failed operation on the socket.
 const SEND_ERROR: &str = "cannot send the stream";
 
-/// Length of one write of the stream in bytes.
+/// Length in bytes of one write of the stream.
 const CHUNK_LEN: usize = 64 << 10;
 
-/// Timeout of one write, after which the interrupt flag is checked.
+/// Timeout of one write. After it, the sender checks the interrupt flag.
 const WRITE_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// Interval between two checks for the end of the load.
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
-/// QEMU that waits for a VM.
+/// QEMU that waits for a VM, with its queried initial state.
 #[derive(Debug)]
 pub struct Rehearsal {
     qemu: QemuProcess,
@@ -60,7 +62,7 @@ pub struct Rehearsal {
 pub struct QueriedState {
     /// Device state that QEMU wrote.
     pub state: DeviceState,
-    /// Its stream, parsed.
+    /// Parsed form of the stream in `state`.
     pub stream: Stream,
 }
 
@@ -78,13 +80,13 @@ pub enum LoadOutcome {
 pub struct RehearsalResult {
     /// QEMU's version.
     pub version: Version,
-    /// Command line that was run, with the program first.
+    /// Command line that cpreg ran, with the program first.
     pub command: Vec<OsString>,
     /// Outcome of the load.
     pub outcome: LoadOutcome,
     /// QEMU's standard error during the load (at most the last 64 KiB).
     pub stderr: String,
-    /// Device state after the load; an error if the query failed. `None` if the VM was not loaded.
+    /// Device state after the load, or the error of the query. `None` if QEMU did not load the VM.
     pub final_state: Option<Result<QueriedState, Error>>,
     /// Time from the start of the program to its first reply.
     pub startup_time: Duration,
@@ -96,19 +98,20 @@ impl QueriedState {
     fn query(qemu: &mut QemuProcess, options: &WaitOptions<'_>) -> Result<Self, Error> {
         let state = device_state::query(qemu.qmp(), options)?;
         let stream = Stream::open(&state.stream)?;
-        // The caller needs the vCPUs: report their error here.
+        // The caller needs the vCPUs, so report their error here.
         stream.vm()?;
         Ok(Self { state, stream })
     }
 }
 
 impl Rehearsal {
-    /// Starts `command`, which must be isolated, and queries its state.
+    /// Starts `command`, which must be isolated, and queries its device state.
     ///
     /// # Errors
     /// If QEMU does not start, or does not wait for a VM. All started processes have ended.
     pub fn start(command: &[OsString], options: &WaitOptions<'_>) -> Result<Self, Error> {
-        // Starts two in parallel if a second one will be needed: starting takes most of the time.
+        // Start two in parallel if a second one will be needed, because starting takes most of the
+        // time.
         let is_emulated = !command.iter().any(|word| is_kvm_option(word));
         let (queried, fresh) = thread::scope(|scope| {
             let fresh = is_emulated.then(|| scope.spawn(|| start_incoming(command, options)));
@@ -129,7 +132,7 @@ impl Rehearsal {
             .as_ref()
             .is_ok_and(|queried| queried.state.kvm)
         {
-            // The queried QEMU ends only after the other has started.
+            // The queried QEMU ends only after the second one has started.
             (qemu, _) = fresh.unwrap_or_else(|| start_incoming(command, options))?;
         }
         Ok(Self {
@@ -142,7 +145,7 @@ impl Rehearsal {
     /// Returns the state of this QEMU before the load: its registers at reset.
     ///
     /// # Errors
-    /// The error of the query; QEMU can load nevertheless.
+    /// The error of the query, after which QEMU can load nevertheless.
     pub fn initial_state(&self) -> Result<&QueriedState, &Error> {
         self.initial_state.as_ref()
     }
@@ -174,7 +177,7 @@ fn is_kvm_option(word: &OsStr) -> bool {
     parts.into_iter().any(|part| part == "kvm")
 }
 
-/// Loads a stream into `command` without querying its state first.
+/// Loads a stream into `command` without querying its device state first.
 ///
 /// # Errors
 /// If QEMU does not start, the stream cannot be read or sent, or the load does not finish. A
@@ -188,7 +191,7 @@ pub fn load(
     IncomingQemu(qemu).load(stream, startup_time, options)
 }
 
-/// Starts `command` as a QEMU that waits for a VM, and returns the time that it took.
+/// Starts `command` as a QEMU that waits for a VM, and returns QEMU and its startup time.
 fn start_incoming(
     command: &[OsString],
     options: &WaitOptions<'_>,
@@ -221,7 +224,7 @@ impl IncomingQemu {
         let command = self.0.command().to_vec();
         let initial_len = self.0.stderr().len();
         let path = self.0.folder().join("stream");
-        // cpreg created the folder, so the path needs no quoting for `migrate-incoming`.
+        // cpreg created the folder, so `migrate-incoming` needs no quoting of the path.
         let uri = path.to_str().map(|path| format!("unix:{path}"));
         let uri = uri.ok_or_else(|| {
             Error::io(
@@ -244,7 +247,7 @@ impl IncomingQemu {
             .0
             .quit()
             .map_err(|error| Error::io(SEND_ERROR, error))?;
-        // Only the end of a long text is kept.
+        // A long text keeps only its end, which may be shorter than `initial_len`.
         let stderr = stderr.get(initial_len..).unwrap_or(&stderr);
         Ok(RehearsalResult {
             version,
@@ -288,7 +291,7 @@ impl IncomingQemu {
     fn is_loaded(&mut self, options: &WaitOptions<'_>) -> Result<bool, Error> {
         let status = self.0.execute("query-status", json!({}), options)?;
         let status = status.get("status").and_then(Value::as_str);
-        // QEMU leaves this state after all devices are loaded and ready to run.
+        // QEMU leaves `inmigrate` after all devices are loaded and ready to run.
         Ok(status.ok_or(Error::unexpected_reply("query-status"))? != "inmigrate")
     }
 }
@@ -306,14 +309,14 @@ fn is_refusal(status: ExitStatus) -> bool {
     }
 }
 
-/// Sends the whole stream and shuts the socket down. A QEMU that refuses stops reading, which is no
-/// error.
+/// Sends the whole stream and shuts the socket down. A QEMU that refuses the VM stops reading,
+/// which is not an error.
 fn send(
     mut socket: UnixStream,
     stream: &dyn ReadAt,
     options: &WaitOptions<'_>,
 ) -> Result<(), Error> {
-    // A timeout per write makes a Ctrl-C effective.
+    // With a timeout for each write, the sender notices a Ctrl-C.
     socket
         .set_write_timeout(Some(WRITE_TIMEOUT))
         .map_err(|error| Error::io(SEND_ERROR, error))?;

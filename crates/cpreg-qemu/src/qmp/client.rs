@@ -15,7 +15,7 @@ use super::version::Version;
 use super::wait_options::WaitOptions;
 use crate::error::{Error, ErrorKind};
 
-/// Maximum length of a line from QEMU in bytes.
+/// Maximum length in bytes of a line from QEMU.
 ///
 /// The longest reply, that of `query-qmp-schema`, has about 300 KiB.
 const LINE_LIMIT: usize = 16 << 20;
@@ -29,9 +29,9 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Event that QEMU sends.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Event {
-    /// Its name (`RESUME`, `STOP`, `SHUTDOWN`).
+    /// Name of the event (`RESUME`, `STOP`, `SHUTDOWN`).
     pub name: String,
-    /// Data of the event, or `null`.
+    /// Data of the event; `null` if the event has none.
     pub data: Value,
 }
 
@@ -39,7 +39,7 @@ pub struct Event {
 #[derive(Debug)]
 pub struct Qmp {
     socket: UnixStream,
-    /// Bytes received and not yet used: less than a line, plus the rest of the last read.
+    /// Received bytes not yet consumed: an incomplete line, or lines from the last read.
     receive_buffer: Vec<u8>,
     /// Number of bytes of `receive_buffer` that are known to contain no line end.
     scanned_len: usize,
@@ -58,7 +58,7 @@ impl Qmp {
         UnixStream::connect(path).map_err(Error::connect)
     }
 
-    /// Reads the greeting on a new connection and negotiates.
+    /// Reads the greeting on a new connection and negotiates the capabilities.
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] if the greeting is not QEMU's, and the errors of [`Self::execute`].
@@ -106,7 +106,7 @@ impl Qmp {
         Ok(qmp)
     }
 
-    /// Returns the version in the greeting.
+    /// Returns the version of QEMU, from the greeting.
     pub fn version(&self) -> &Version {
         &self.version
     }
@@ -118,11 +118,12 @@ impl Qmp {
 
     /// Executes one command and returns the `return` member of its reply.
     ///
-    /// `arguments` is an object; an empty one is not sent. Events before the reply are buffered.
+    /// `arguments` is an object; an empty one is not sent. Events that precede the reply are
+    /// buffered.
     ///
     /// # Errors
-    /// [`ErrorKind::Refused`] with QEMU's description if it refuses. After any other kind the
-    /// conversation has failed and the connection is unusable.
+    /// [`ErrorKind::Refused`] with QEMU's description if QEMU refuses the command. After an error
+    /// of any other kind, the connection is unusable.
     pub fn execute(
         &mut self,
         command: &str,
@@ -178,8 +179,8 @@ impl Qmp {
             if self.buffer_event(&message) {
                 continue;
             }
-            // QEMU's error about a line that is not JSON has no id; no other command is
-            // outstanding.
+            // QEMU's error about a line that is not JSON has no id. The error belongs to this
+            // command, because no other command is outstanding.
             let is_reply = message
                 .get("id")
                 .is_none_or(|reply_id| *reply_id == json!(id));
@@ -231,7 +232,8 @@ impl Qmp {
     /// Waits for an event with one of these names and removes it; earlier events stay buffered.
     ///
     /// # Errors
-    /// [`ErrorKind::TimedOut`] if none arrives in time, and any error that ends the connection.
+    /// [`ErrorKind::TimedOut`] if no such event arrives in time, and any error that ends the
+    /// connection.
     pub fn wait_for_event(
         &mut self,
         names: &[&str],
@@ -241,7 +243,7 @@ impl Qmp {
         let is_wanted = |event: &Event| names.contains(&event.name.as_str());
         loop {
             if let Some(position) = self.events.iter().position(is_wanted) {
-                // `position` is valid: nothing was removed since it was determined.
+                // `position` is valid, because nothing was removed since it was determined.
                 if let Some(event) = self.events.remove(position) {
                     return Ok(event);
                 }
@@ -254,10 +256,10 @@ impl Qmp {
         }
     }
 
-    /// Returns the events since the last call, oldest first.
+    /// Returns the events received since the last call, oldest first.
     ///
-    /// Events are received only during the wait for a reply or an event. The oldest are dropped if
-    /// there are more than 1024.
+    /// The connection receives events only while it waits for a reply or an event. It drops the
+    /// oldest events if there are more than 1024.
     pub fn take_events(&mut self) -> Vec<Event> {
         self.events.drain(..).collect()
     }
@@ -319,7 +321,7 @@ impl Qmp {
         }
     }
 
-    /// Removes the next complete line from the buffer, and returns it without its end.
+    /// Removes the next complete line from the buffer, and returns the line without its line end.
     fn take_line(&mut self) -> Option<Vec<u8>> {
         let line_end = self.receive_buffer[self.scanned_len..]
             .iter()
@@ -351,7 +353,7 @@ fn io_error(error: io::Error) -> Error {
     Error::for_qmp(ErrorKind::Io("")).with_source(error)
 }
 
-/// Returns the beginning of a message for an error text.
+/// Returns the beginning of a message, for the text of an error.
 fn abbreviate(message: &Value) -> String {
     message.to_string().chars().take(120).collect()
 }

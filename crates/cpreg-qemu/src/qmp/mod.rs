@@ -1,7 +1,7 @@
 //! QMP, QEMU's control protocol: one connection, its greeting, commands, replies and events.
 //!
-//! This module has the protocol over a Unix socket. [`crate::process`] starts a QEMU; callers such
-//! as [`crate::probe`] choose the commands.
+//! This module implements the protocol over a Unix socket. [`crate::process`] starts a QEMU;
+//! callers such as [`crate::probe`] choose the commands.
 //!
 //! Form of the messages (QEMU `docs/interop/qmp-spec.rst`, versions 5.2 to 11.1):
 //! - framing: one JSON object per line in both directions; QEMU ends its lines with CR LF
@@ -13,7 +13,7 @@
 //! - event: `{"event": NAME, "data": {…}, "timestamp": {"seconds", "microseconds"}}`, between any
 //!   two other lines
 //!
-//! Out-of-band execution is not supported and refused.
+//! This module supports no out-of-band execution and refuses it.
 //!
 //! | file | content |
 //! |---|---|

@@ -13,7 +13,7 @@ pub struct Version {
     pub minor: u32,
     /// Micro version: 13 of 10.0.13.
     pub micro: u32,
-    /// Packager's addition (`Debian 1:10.0.13+ds-0+deb13u1`), or empty.
+    /// Addition of the packager (`Debian 1:10.0.13+ds-0+deb13u1`), or an empty string.
     pub package: String,
 }
 
@@ -34,7 +34,7 @@ impl Version {
         format!("{}.{}.{}", self.major, self.minor, self.micro)
     }
 
-    /// Parses the `version` of a greeting, or the reply to `query-version`, which has the same
+    /// Parses the `version` of a greeting, or the reply to `query-version`. Both have the same
     /// form.
     pub(super) fn from_json(value: &Value) -> Option<Self> {
         let number = |name| u32::try_from(value.get("qemu")?.get(name)?.as_u64()?).ok();

@@ -6,7 +6,7 @@ use std::time::Duration;
 /// Timeout and interrupt flag of an operation that waits.
 #[derive(Clone, Copy, Debug)]
 pub struct WaitOptions<'a> {
-    /// Timeout for one step (a reply, a connection, the end of a stream).
+    /// Timeout for each step (a reply, a connection, the end of a stream).
     pub timeout: Duration,
     /// Flag that makes the operation give up at once; a signal handler may set it.
     pub interrupted: Option<&'a AtomicBool>,

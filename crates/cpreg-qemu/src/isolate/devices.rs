@@ -1,11 +1,12 @@
 //! Devices that access the host, and their stand-ins.
 //!
-//! A removed device would move the devices after it, because places on a bus are assigned in order.
-//! On a bus a stand-in takes the place: `pci-testdev` on PCI, `virtio-rng-device` on virtio's own
-//! bus, `usb-mouse` on USB. None of them accesses the host, and no stream has a section for them
-//! that does not match. The state of the real device is not verified.
+//! Places on a bus are assigned in order, so a removed device would move the devices that follow
+//! it. A stand-in takes the place of such a device: `pci-testdev` on PCI, `virtio-rng-device` on
+//! virtio's own bus, `usb-mouse` on USB. No stand-in accesses the host, and no stream has a section
+//! that a stand-in would wrongly take for its own. The state of the real device is not verified.
 //!
-//! Devices, with what they access, their stand-in, and the sections that no device accepts:
+//! Devices, each with the resource that it accesses, its stand-in, and the sections that no device
+//! then accepts:
 //! - `vfio-*`: a host's device; `pci-testdev`, none on the platform bus; `vfio`, `vfio-pci`, …
 //! - `vhost-user-*`, `vhost-*`: a process, the kernel; `pci-testdev` or `virtio-rng-device`;
 //!   sections named as in QEMU's `-dump-vmstate`
@@ -21,12 +22,13 @@
 use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
-/// Rewrite of a device.
+/// Rewrite of a `-device` option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum DeviceRewrite {
-    /// Keep it unchanged.
+    /// Keep the device unchanged.
     Keep,
-    /// Replace it by this value, or remove it; with the part that is then not verified.
+    /// Replace the device by this value, or remove it if `None`; with the reason and the part that
+    /// the load then does not verify.
     Replace(Option<String>, &'static str, Option<UnverifiedPart>),
 }
 
@@ -65,7 +67,7 @@ enum Bus {
     None,
 }
 
-/// Rewrites `-device` with these values.
+/// Returns the rewrite of the `-device` option with these values.
 pub(crate) fn rewrite_device(values: &Values) -> DeviceRewrite {
     let driver = values.get("driver").unwrap_or_default();
     let shares_pages = ["virtio-gpu", "virtio-vga"]
@@ -114,7 +116,7 @@ fn is_on(word: &str) -> bool {
     ["on", "yes", "true", "y"].contains(&word)
 }
 
-/// Rewrites a device that stays, without the files and connections that it would open.
+/// Rewrites a device that stays; removes properties that would open files and connections.
 fn strip_host_access(driver: &str, values: &Values) -> DeviceRewrite {
     if values.has_any(HOST_ACCESS_PROPERTIES) {
         return DeviceRewrite::Replace(
@@ -133,7 +135,7 @@ fn strip_host_access(driver: &str, values: &Values) -> DeviceRewrite {
     DeviceRewrite::Keep
 }
 
-/// Replaces a NIC whose queues only its own kind of backend supports.
+/// Replaces a NIC with queues that only its own kind of backend supports.
 pub(crate) fn replace_nic(values: &Values) -> DeviceRewrite {
     let driver = values.get("driver").unwrap_or_default();
     let keys: &[&str] = &["id", "bus", "addr", "multifunction"];
@@ -167,7 +169,7 @@ fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
         _ if driver.starts_with("vfio-") => (Bus::Pci, vec!["vfio", "vfio-pci", "vfio-cpr-pci"]),
         _ if driver.starts_with("vhost-") => {
             let name = match bare {
-                // Their state is that of an ordinary virtio-scsi, with that name.
+                // The state of this device is that of an ordinary virtio-scsi, under that name.
                 "vhost-user-scsi" => "virtio-scsi",
                 "vhost-scsi" => "virtio-vhost_scsi",
                 "vhost-vsock" => "virtio-vhost_vsock",
@@ -203,13 +205,14 @@ fn classify_host_device(driver: &str) -> Option<(Bus, Vec<&str>)> {
         "canokey" => (Bus::Usb, vec![driver]),
         "ccid-card-emulated" => (Bus::None, vec![driver]),
         "scsi-generic" => (Bus::Scsi, vec!["SCSIDevice"]),
-        // Its state is that of an ordinary disk, with the same name, and loads into one.
+        // The state of this device is that of an ordinary disk, under the same name, and loads into
+        // one.
         "scsi-block" => (Bus::Scsi, Vec::new()),
         _ => return None,
     })
 }
 
-/// Returns the ends of the names of a device's RAM blocks.
+/// Returns the suffixes of the names of a device's RAM blocks.
 fn ram_blocks(driver: &str) -> Vec<String> {
     let names: &[&str] = match driver {
         "ivshmem-doorbell" | "ivshmem" => &["ivshmem.bar2"],

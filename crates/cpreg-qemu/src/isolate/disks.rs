@@ -1,9 +1,10 @@
 //! Disks, replaced by `null-co` block nodes.
 //!
-//! A stand-in has the same name, place on the board, kind of medium and size. It is read-only if
+//! A stand-in has the disk's name, place on the board, kind of medium and size. It is read-only if
 //! the disk was, and reads as zeroes. Every `-blockdev` becomes a stand-in; nodes that only other
-//! nodes used remain unused. Flash keeps its exact size, or the machine refuses it. For other disks
-//! the stream does not depend on the size: an unknown size becomes [`DEFAULT_DISK_SIZE`].
+//! nodes used remain unused. Flash keeps its exact size, because the machine refuses any other. For
+//! other disks, the stream does not depend on the size, and a disk of unknown size has
+//! [`DEFAULT_DISK_SIZE`].
 
 use std::path::Path;
 
@@ -11,7 +12,7 @@ use super::host_queries::HostQueries;
 use super::images::ImageFormat;
 use super::values::{Values, parse_size};
 
-/// Size for a disk of unknown size, in bytes; a power of two, as SD cards need it.
+/// Size for a disk of unknown size, in bytes; a power of two, because SD cards require one.
 const DEFAULT_DISK_SIZE: u64 = 1 << 30;
 
 /// Size of a bank of flash of the machine `virt`, in bytes (hw/arm/virt.c: 128 MiB in two banks).
@@ -19,7 +20,8 @@ const FLASH_BANK_SIZE: u64 = 64 << 20;
 
 /// Keys of a `-drive` that concern the device and not the image.
 ///
-/// The cache mode is one: with `config-wce=off` it determines if virtio-blk offers flushing.
+/// The cache mode is one of them, because with `config-wce=off` it determines if virtio-blk offers
+/// flushing.
 const DEVICE_KEYS: &[&str] = &[
     "id",
     "if",
@@ -48,7 +50,7 @@ const IMAGE_KEYS: &[&str] = &[
     "server",
 ];
 
-/// Stand-in for a disk: the new value of the option, and the reason.
+/// Stand-in for a disk: the new value of the option, and the reason for the change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct StandIn {
     pub(crate) value: String,
@@ -67,14 +69,14 @@ pub(crate) struct BlockNodes {
 }
 
 impl BlockNodes {
-    /// Adds a `-blockdev`.
+    /// Adds the node of a `-blockdev` option.
     pub(crate) fn add(&mut self, values: Values) {
         if let Some(name) = values.get("node-name") {
             self.nodes.push((name.to_owned(), values));
         }
     }
 
-    /// Marks a node that `-machine` uses as flash.
+    /// Marks the node `name`, which `-machine` uses as flash.
     pub(crate) fn mark_flash(&mut self, name: &str) {
         self.flash.push(name.to_owned());
     }
@@ -91,7 +93,7 @@ impl BlockNodes {
         }
     }
 
-    /// Returns the stand-in for a `-drive`; `None` if it has no medium.
+    /// Returns the stand-in for a `-drive`; `None` if the drive has no medium.
     pub(crate) fn replace_drive(&self, values: &Values, host: &dyn HostQueries) -> Option<StandIn> {
         if !values.has_any(IMAGE_KEYS) {
             return None;
@@ -114,7 +116,7 @@ impl BlockNodes {
             let contents = match format {
                 Some("raw") => ImageFormat::Raw,
                 Some("qcow2" | "luks") | None => ImageFormat::Detect,
-                // `driver=file,file=…` uses the protocol's name for a file.
+                // In `driver=file,file=…`, the driver is a protocol, and the image is raw.
                 Some("file" | "host_device") => ImageFormat::Raw,
                 Some(_) => return None,
             };
@@ -134,7 +136,7 @@ impl BlockNodes {
         host: &dyn HostQueries,
         depth: usize,
     ) -> Option<u64> {
-        // References between nodes may form a circle.
+        // Limit the depth, because references between nodes may form a circle.
         if depth > 16 {
             return None;
         }
@@ -162,7 +164,7 @@ impl BlockNodes {
         }
     }
 
-    /// Returns the size of the `file` of a node: another node by name, or a nested one.
+    /// Returns the size of a node's `file`, which is another node by name or a nested node.
     fn child_size(
         &self,
         values: &Values,

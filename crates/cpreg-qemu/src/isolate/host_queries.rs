@@ -5,15 +5,15 @@ use std::path::Path;
 use super::images::{ImageFormat, size as image_size};
 use super::namespace::probe_namespace;
 
-/// Queries of [`isolate`](super::isolate) about the host.
+/// Queries of [`isolate`](super::isolate) about the host, which a test can replace.
 pub trait HostQueries {
-    /// Returns the size in bytes of a disk image as a guest sees it; `None` if it is unknown.
+    /// Returns the size in bytes of a disk image as a guest sees it; `None` if the size is unknown.
     fn image_size(&self, path: &Path, contents: ImageFormat) -> Option<u64>;
 
-    /// Returns the words that run a command in an empty network namespace where it can create a
+    /// Returns the words that run a command in an empty network namespace, where it can create a
     /// tap.
     ///
-    /// Called only if a tap is needed.
+    /// [`isolate`](super::isolate) calls this function only if a network backend needs a tap.
     ///
     /// # Errors
     /// The reason why no namespace can be created.

@@ -1,4 +1,4 @@
-//! The size of a disk image for the guest, from its length or its header. Nothing is written.
+//! Size of a disk image for the guest, from the image's length or header. The image is only read.
 //!
 //! Formats (virtual sizes from QEMU's docs/interop/qcow2 and the LUKS on-disk format 1.2.3):
 //! - qcow2, recognised by `QFI\xfb`: big-endian 64 bits at byte 24
@@ -7,30 +7,30 @@
 //! - VMDK, VDI, VHDX and QED, recognised by `KDMV`, `<<<`, `vhdxfile` and `QED\0`: unknown
 //! - raw, anything else: the length
 //!
-//! Only regular files and block devices are opened: opening another file may have effects.
+//! Only regular files and block devices are opened, because opening another file may have effects.
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek as _, SeekFrom};
 use std::os::unix::fs::{FileExt as _, FileTypeExt as _};
 use std::path::Path;
 
-/// Format of a file.
+/// Format of an image file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageFormat {
-    /// The file's bytes are the disk's.
+    /// Raw format: the file's bytes are the disk's.
     Raw,
-    /// The format is recognised by the file's header.
+    /// Format to be detected from the file's header.
     Detect,
 }
 
-/// Returns the size that a guest sees, in bytes; `None` if it is unknown.
+/// Returns the size in bytes that a guest sees; `None` if the size is unknown.
 pub fn size(path: &Path, contents: ImageFormat) -> Option<u64> {
     let kind = std::fs::metadata(path).ok()?.file_type();
     if !kind.is_file() && !kind.is_block_device() {
         return None;
     }
     let mut file = OpenOptions::new().read(true).open(path).ok()?;
-    // A block device's metadata has the length 0.
+    // Seek, because a block device's metadata has the length 0.
     let length = file.seek(SeekFrom::End(0)).ok()?;
     match contents {
         ImageFormat::Raw => Some(length),

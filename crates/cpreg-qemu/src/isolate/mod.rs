@@ -2,10 +2,10 @@
 //!
 //! The isolated QEMU can load a VM's device state and touches nothing outside itself.
 //!
-//! [`isolate`] depends on the words alone; [`HostQueries`] has its queries about the host. It keeps
-//! the guest's machine, so that the stream's sections and RAM blocks match. It replaces or removes
-//! what accesses a disk, network, socket, display, device or file. An option, object or use that is
-//! not known to be harmless is refused, unless the user allows it.
+//! [`isolate`] depends on the words alone and on the answers of [`HostQueries`]. The isolated
+//! command keeps the guest's machine, so that the stream's sections and RAM blocks match. Parts
+//! that access a disk, network, socket, display, device or file are replaced or removed. An option,
+//! object or use that is not known to be harmless is refused, unless the user allows it.
 //!
 //! Parts of the command line, with the module that rewrites them:
 //! - `-machine`, `-cpu`, `-smp`, `-m`, `-numa`, `-device`, `-global`, `-boot`, `-rtc`, `-smbios`,
@@ -33,8 +33,8 @@
 //!
 //! `values` parses the value of an option, `images` determines the size of a disk image.
 //!
-//! Effects of a launcher (`sudo`, `taskset`) or of a user's script in place of QEMU are not
-//! checked. The caller starts QEMU and loads the stream.
+//! This module does not check the effects of a launcher (`sudo`, `taskset`), or of a user's script
+//! in place of QEMU. The caller starts QEMU and loads the stream.
 
 mod devices;
 mod disks;
@@ -60,12 +60,12 @@ use rewriter::Rewriter;
 
 /// Isolates `command`, which begins with the program or a known launcher.
 ///
-/// `allowed_options` has names of options (`plugin`) that are kept unchanged, whatever they do. An
+/// `allowed_options` has names of options (`plugin`) that stay unchanged, whatever their effect. An
 /// entry such as `object arm-rme` allows only options whose value begins with that word.
 ///
 /// # Errors
-/// [`ErrorKind::NoCommand`] if there are no words, [`ErrorKind::CannotIsolate`] if an option cannot
-/// be isolated.
+/// - [`ErrorKind::NoCommand`] if there are no words.
+/// - [`ErrorKind::CannotIsolate`] if an option cannot be isolated.
 pub fn isolate(
     command: &[OsString],
     allowed_options: &[String],

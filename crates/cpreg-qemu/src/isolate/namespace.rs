@@ -1,8 +1,8 @@
-//! An empty network namespace for QEMU, where a tap device reaches no network.
+//! Empty network namespace for QEMU, in which a tap device reaches no network.
 //!
-//! `unshare` of util-linux creates it. Root needs only a network namespace and keeps root's access
-//! to files. Other users get a user namespace too, in which they are root. The namespace and the
-//! tap in it disappear when QEMU exits.
+//! `unshare` of util-linux creates the namespace. Root needs only a network namespace and keeps
+//! root's access to files. Any other user needs a user namespace too, in which the user is root.
+//! The namespace and its tap disappear when QEMU exits.
 
 use std::process::{Command, Stdio};
 
@@ -12,14 +12,14 @@ const ROOT_COMMAND: &[&str] = &["unshare", "--net", "--"];
 /// Prefix of a command that any other user runs in a new namespace.
 const USER_COMMAND: &[&str] = &["unshare", "--user", "--map-root-user", "--net", "--"];
 
-/// Test that `/dev/net/tun` may be opened; the namespace's root may then create the device.
+/// Command that tests if `/dev/net/tun` may be opened; the namespace's root may then create a tap.
 const TUN_TEST_COMMAND: &[&str] = &["sh", "-c", ": <>/dev/net/tun"];
 
-/// Returns the prefix that runs a command in an empty network namespace with taps, after a test
-/// run.
+/// Returns the prefix that runs a command in an empty network namespace with taps. Runs a test in
+/// such a namespace first.
 ///
 /// # Errors
-/// The message of the failed test.
+/// The message of the failed test run.
 pub fn probe_namespace() -> Result<&'static [&'static str], String> {
     let mut reason = String::new();
     for words in [ROOT_COMMAND, USER_COMMAND] {

@@ -5,13 +5,13 @@
 //! requires vnet_hdr=on", hw/net/virtio-net.c). The stand-in must match in this respect:
 //!
 //! - `tap`, `bridge`, `vhost-user`, `vhost-vdpa`, `netmap`, `passt,vhost-user=on` have the header.
-//!   The stand-in is a tap in a new network namespace ([`super::namespace`]). If none can be
-//!   created it is a hub port, and virtio-net's section is not verified.
-//! - `user` lacks it. It stays, without options that listen, answer or start a program. Its section
-//!   is `slirp`, which is not verified with `guestfwd`.
-//! - `socket`, `stream`, `dgram`, `vde`, `l2tpv3`, `passt`, `af-xdp`, … lack it. The stand-in is a
-//!   hub port without any other port on the hub.
-//! - `hubport` lacks it and stays.
+//!   The stand-in is a tap in a new network namespace ([`super::namespace`]). If no namespace can
+//!   be created, the stand-in is a hub port, and virtio-net's section is not verified.
+//! - `user` lacks the header. It stays, without options that listen, answer or start a program. Its
+//!   section is `slirp`, which is not verified with `guestfwd`.
+//! - `socket`, `stream`, `dgram`, `vde`, `l2tpv3`, `passt`, `af-xdp`, … lack the header. The
+//!   stand-in is a hub port, alone on its hub.
+//! - `hubport` lacks the header and stays.
 //!
 //! Only virtio-net needs a tap; other NICs load with any backend. The number of queues stays,
 //! because it is part of the device's state.
@@ -20,13 +20,13 @@ use super::host_queries::HostQueries;
 use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
-/// First number of added hubs, above those of the command line.
+/// Number of the first added hub, above those of the command line.
 const FIRST_HUB: u32 = 1_000_000;
 
 /// Keys of `user` that listen on the host, start programs, or provide files.
 const HOST_ACCESS_KEYS: &[&str] = &["hostfwd", "guestfwd", "smb", "smbserver", "tftp"];
 
-/// Keys of `-nic` that concern the device.
+/// Keys of `-nic` that concern the device and not the backend.
 const NIC_KEYS: &[&str] = &["id", "model", "mac", "macaddr", "addr", "vectors", "name"];
 
 const NETWORK_REASON: &str = "no network may be accessed: a backend without a peer replaces it";
@@ -47,9 +47,9 @@ pub(crate) enum NetworkRewrite {
 /// State of rewriting the network options of a command line.
 pub(crate) struct Network<'a> {
     host: &'a dyn HostQueries,
-    /// Backends of virtio-net devices.
+    /// Ids of the backends that virtio-net devices use.
     virtio_backends: Vec<String>,
-    /// Result of the host query for a namespace, if a tap was needed.
+    /// Answer of the host query for a namespace; `None` if no backend has needed a tap.
     namespace: Option<Result<&'static [&'static str], String>>,
     taps: u32,
     hubs: u32,
@@ -69,12 +69,13 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// Returns the namespace for QEMU, or the reason why there is none; `None` if no tap is needed.
+    /// Returns the namespace for QEMU, or the reason why none can be created; `None` if no backend
+    /// needs a tap.
     pub(crate) fn namespace(&self) -> Option<&Result<&'static [&'static str], String>> {
         self.namespace.as_ref()
     }
 
-    /// Adds a device.
+    /// Records the backend of a `-device` option, if the device is virtio-net.
     pub(crate) fn add_device(&mut self, values: &Values) {
         if values.get("driver").is_some_and(is_virtio) {
             self.virtio_backends
@@ -82,14 +83,14 @@ impl<'a> Network<'a> {
         }
     }
 
-    /// Rewrites `-netdev`.
+    /// Rewrites a `-netdev` option.
     pub(crate) fn rewrite_netdev(&mut self, values: &Values) -> NetworkRewrite {
         let id = values.get("id").unwrap_or_default().to_owned();
         let virtio = self.virtio_backends.contains(&id);
         self.rewrite_backend(values, &["id"], virtio, &format!("`-netdev {id}`"))
     }
 
-    /// Rewrites `-nic`.
+    /// Rewrites a `-nic` option.
     pub(crate) fn rewrite_nic(&mut self, values: &Values) -> NetworkRewrite {
         if values.get("type") == Some("none") {
             return NetworkRewrite::Keep;
@@ -99,7 +100,7 @@ impl<'a> Network<'a> {
         self.rewrite_backend(values, NIC_KEYS, virtio, "`-nic`")
     }
 
-    /// Rewrites `-net`, which uses a hub: no header passes a hub.
+    /// Rewrites a `-net` option. Such an option uses a hub, and no offload header passes a hub.
     pub(crate) fn rewrite_net(&mut self, values: &Values) -> NetworkRewrite {
         match values.get("type") {
             Some("nic" | "none") => NetworkRewrite::Keep,
@@ -163,10 +164,10 @@ impl<'a> Network<'a> {
         NetworkRewrite::Replace(values.format_only_as_keys("tap", keys, &more), TAP_REASON)
     }
 
-    /// Rewrites `user`.
+    /// Rewrites a `user` backend.
     ///
-    /// libslirp saves the guest's connections to forwards out of the guest. It loads such a
-    /// connection only if its forward exists.
+    /// libslirp saves the guest's connections to `guestfwd` targets. It loads such a connection
+    /// only if its forward exists.
     fn rewrite_user(&mut self, values: &Values) -> NetworkRewrite {
         if values.has_any(&["guestfwd"]) {
             self.unverified.push(UnverifiedPart {
@@ -212,7 +213,7 @@ fn uses_vhost(values: &Values) -> bool {
         || matches!(values.get("vhost"), Some("on" | "yes" | "true"))
 }
 
-/// Returns the number of queue pairs: as given, else the number of passed descriptors.
+/// Returns the number of queue pairs: the given one, else the number of passed descriptors.
 fn queues(values: &Values) -> usize {
     let given = values.get("queues").and_then(|text| text.parse().ok());
     let descriptors = values.get("fds").map(|list| list.split(':').count());

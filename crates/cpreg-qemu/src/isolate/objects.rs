@@ -1,4 +1,4 @@
-//! The rewrite of `-object`.
+//! Rewrite of `-object` options.
 //!
 //! - `memory-backend-file`, `-memfd`, `-shm`, `-ram`: `memory-backend-ram` of the same name and
 //!   size, so that the RAM block in the stream has the same name. It has no file, huge pages,
@@ -22,7 +22,7 @@ use super::images::ImageFormat;
 use super::isolated_command::UnverifiedPart;
 use super::values::Values;
 
-/// Rewrite of an object.
+/// Rewrite of an `-object` option.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum ObjectRewrite {
     Keep,
@@ -56,7 +56,7 @@ const HOST_MEMORY_KEYS: &[&str] = &[
     "seal",
 ];
 
-/// Rewrites `-object` with these values.
+/// Returns the rewrite of the `-object` option with these values.
 pub(crate) fn rewrite_object(values: &Values, host: &dyn HostQueries) -> ObjectRewrite {
     let kind = values.get("qom-type").unwrap_or_default();
     match kind {
@@ -120,7 +120,7 @@ fn rewrite_memory(values: &Values, host: &dyn HostQueries) -> ObjectRewrite {
             MEMORY_REASON,
         );
     }
-    // QEMU 10.0 and later use the size of the file.
+    // QEMU 10.0 and later use the size of the file if no size is given.
     let file = values.get("mem-path").map(Path::new);
     match file.and_then(|path| host.image_size(path, ImageFormat::Raw)) {
         Some(bytes) => {

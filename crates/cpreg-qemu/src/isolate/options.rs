@@ -1,10 +1,12 @@
-//! The options of QEMU's command line, and the policy for each of them in an isolated QEMU.
+//! Options of QEMU's command line, and the policy for each of them in an isolated QEMU.
 //!
-//! The names are from `qemu-system-aarch64 --help` of QEMU 5.2, 7.2, 10.0 and 11.1 (a test compares
-//! them), plus a few of the versions in between. Sibling modules rewrite [`OptionPolicy::ByValue`].
+//! The names are from `qemu-system-aarch64 --help` of QEMU 5.2, 7.2, 10.0 and 11.1, which a test
+//! compares, plus a few of the versions in between. Sibling modules rewrite
+//! [`OptionPolicy::ByValue`].
 //!
-//! QEMU accepts `-name` and `--name`. A value is always the next word, whatever its form: `-append
-//! -S` is a kernel command line. A word that is neither option nor value is a disk image (`-hda`).
+//! QEMU accepts `-name` and `--name`. A value is always the next word, whatever its form: in
+//! `-append -S`, `-S` is a kernel command line. A word that is neither option nor value is a disk
+//! image (`-hda`).
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt as _;
@@ -13,15 +15,16 @@ use std::path::Path;
 /// Policy for an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum OptionPolicy {
-    /// Keep: it is part of the VM, or reads at most a file that a paused guest cannot change.
+    /// Keep the option: it is part of the VM, or reads at most a file that a paused guest cannot
+    /// change.
     Keep,
-    /// Remove; with the reason.
+    /// Remove the option; holds the reason.
     Drop(&'static str),
-    /// Replace by these words; with the reason.
+    /// Replace the option by these words; holds the words and the reason.
     Replace(&'static [&'static str], &'static str),
-    /// Refuse: a VM with it cannot be isolated; with the reason.
+    /// Refuse the option, because a VM with it cannot be isolated; holds the reason.
     Refuse(&'static str),
-    /// Rewrite depending on the value.
+    /// Rewrite the option depending on its value.
     ByValue(OptionKind),
 }
 
@@ -33,7 +36,7 @@ pub(crate) enum OptionKind {
     Blockdev,
     Chardev,
     Device,
-    /// A disk image as the whole value; with the equivalent beginning of a `-drive`.
+    /// Option whose whole value is a disk image; holds the equivalent beginning of a `-drive`.
     Disk(&'static str),
     Display,
     Drive,
@@ -45,14 +48,14 @@ pub(crate) enum OptionKind {
     Netdev,
     Nic,
     Object,
-    /// `-serial`, `-parallel`, `-debugcon`.
+    /// `-serial`, `-parallel` and `-debugcon`.
     Port,
     Soundhw,
     Usbdevice,
     Virtfs,
 }
 
-/// An option of the command line.
+/// Entry of [`OPTIONS`] for an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct KnownOption {
     pub(crate) name: &'static str,
@@ -72,7 +75,8 @@ pub(crate) fn find_option(name: &str) -> Option<KnownOption> {
         })
 }
 
-/// Returns the name of an option with one or two dashes; `None` if the word is not an option.
+/// Returns the name of an option without its one or two dashes; `None` if the word is not an
+/// option.
 pub(crate) fn option_name(word: &OsStr) -> Option<&OsStr> {
     let word = word.as_bytes();
     let name = word.strip_prefix(b"-")?;
@@ -83,9 +87,9 @@ pub(crate) fn option_name(word: &OsStr) -> Option<&OsStr> {
 /// Command line in its parts, as QEMU parses it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CommandLine<'a> {
-    /// `taskset -c 1`, `sudo -u qemu`, or nothing.
+    /// Words of the launcher (`taskset -c 1`, `sudo -u qemu`), or none.
     pub(crate) launcher: &'a [OsString],
-    /// QEMU.
+    /// Program that starts QEMU; `None` if there are no words.
     pub(crate) program: Option<&'a OsString>,
     /// Options and disk images, in order.
     pub(crate) arguments: Vec<Argument<'a>>,
@@ -94,16 +98,16 @@ pub(crate) struct CommandLine<'a> {
 /// Option with its value, or a disk image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Argument<'a> {
-    /// Its words: one or two.
+    /// Words of the argument: one or two.
     pub(crate) words: &'a [OsString],
-    /// Name without dashes; `None` for a disk image.
+    /// Name of the option without dashes; `None` for a disk image.
     pub(crate) name: Option<&'a OsStr>,
     /// Entry of the option, if it is known.
     pub(crate) option: Option<KnownOption>,
 }
 
 impl<'a> Argument<'a> {
-    /// Returns the value, which is the second word.
+    /// Returns the value of the option, which is the second word.
     pub(crate) fn value(&self) -> Option<&'a OsStr> {
         self.words.get(1).map(OsString::as_os_str)
     }
@@ -206,7 +210,7 @@ const MEMORY_REASON: &str = "the guest's memory is neither filled nor used";
 const EXIT_REASON: &str = "QEMU would print something and exit";
 const HOST_REASON: &str = "cpreg does not know what it accesses on this host";
 
-/// Options with their name, `true` if they take a value, and their policy.
+/// Names of options, `true` if the option takes a value, and its policy.
 const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     // The machine.
     ("machine", true, ByValue(OptionKind::Machine)),
@@ -262,7 +266,7 @@ const OPTIONS: &[(&str, bool, OptionPolicy)] = &[
     ("watchdog-action", true, Keep),
     ("enable-fips", false, Keep),
     ("enable-sync-profile", false, Keep),
-    // Its chardev is replaced, and a paused guest makes no call.
+    // The rewrite of `-chardev` replaces the chardev, and a paused guest makes no semihosting call.
     ("semihosting-config", true, Keep),
     // Memory.
     ("mem-path", true, Drop(MEMORY_REASON)),

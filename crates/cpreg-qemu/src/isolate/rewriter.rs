@@ -1,7 +1,7 @@
 //! [`Rewriter`]: passes each option to the module that rewrites it, and collects the results.
 //!
-//! [`super::options`] has the policy for each option. Short rewrites are here: character devices,
-//! displays, sound, shared folders.
+//! [`super::options`] has the policy for each option. This module also has the short rewrites:
+//! character devices, displays, sound, shared folders.
 
 use std::ffi::{OsStr, OsString};
 
@@ -28,7 +28,7 @@ pub(super) struct Rewriter<'a> {
     pub(super) unverified: Vec<UnverifiedPart>,
     nodes: BlockNodes,
     pub(super) network: Network<'a>,
-    /// Network backends: id and type.
+    /// Id and type of each network backend.
     backends: Vec<(String, String)>,
     needs_null_audiodev: bool,
 }
@@ -48,7 +48,7 @@ impl<'a> Rewriter<'a> {
         }
     }
 
-    /// Collects the parts of an argument that other options refer to.
+    /// Collects the parts of an argument to which other options refer.
     pub(super) fn collect_references(&mut self, argument: &Argument<'_>) {
         let Some(known) = argument.option else { return };
         let OptionPolicy::ByValue(kind) = known.policy else {
@@ -121,7 +121,8 @@ impl<'a> Rewriter<'a> {
         Ok(())
     }
 
-    /// Returns `true` if the user allows this option, by its name or its name and first value.
+    /// Returns `true` if the user allows this option, either by its name or by its name and first
+    /// value.
     fn is_allowed(&self, argument: &Argument<'_>) -> bool {
         let Some(name) = argument.name.and_then(OsStr::to_str) else {
             return false;
@@ -231,7 +232,7 @@ impl<'a> Rewriter<'a> {
                 self.replace(argument, value, AUDIO_REASON);
             }
             OptionKind::Soundhw => {
-                // QEMU 5.2: such a device uses the first backend.
+                // In QEMU 5.2, such a device uses the first audio backend.
                 self.needs_null_audiodev = true;
                 self.pass_through(argument);
             }
@@ -340,7 +341,8 @@ impl<'a> Rewriter<'a> {
 
     /// Adds the options that an isolated QEMU needs.
     pub(super) fn finish(&mut self, program: &OsString) {
-        // Parse again: a word that looks like an option may be a value (`-append -S`).
+        // Parse the result again, because a word that looks like an option may be a value
+        // (`-append -S`).
         let mut command = vec![program.clone()];
         command.extend_from_slice(&self.options);
         let parts = options::parse_command_line(&command);
@@ -381,7 +383,7 @@ impl<'a> Rewriter<'a> {
     }
 }
 
-/// Returns the first part of an option's value: a driver or a type.
+/// Returns the first part of an option's value, which is a driver or a type.
 fn value_kind(argument: &Argument<'_>) -> Option<String> {
     let first = match argument.option?.policy {
         OptionPolicy::ByValue(kind) => implied_key(kind),

@@ -1,5 +1,4 @@
-//! The value of an option: `driver,id=x,file.driver=raw`, or the same as a JSON object, as in
-//! libvirt.
+//! Value of an option: `driver,id=x,file.driver=raw`, or an equivalent JSON object, as in libvirt.
 //!
 //! Forms (QEMU's docs/system/qemu-options and util/keyval.c, util/qemu-option.c):
 //! - keys: parts between commas, where `,,` is a comma. A part is `key=value`. The first part may
@@ -7,9 +6,9 @@
 //! - JSON: `-blockdev`, `-device`, `-netdev`, `-object` accept an object; nested objects correspond
 //!   to the dotted keys of the other form.
 //!
-//! Both forms become one flat list. A rewrite keeps the form where it matters. QEMU creates all
-//! devices given as keys before those given as JSON, and the order determines their places on a
-//! bus.
+//! Both forms become one flat list. A rewrite keeps the form where the form affects places on a
+//! bus. QEMU creates all devices given as keys before those given as JSON, and the order determines
+//! the places.
 
 use std::fmt::Write as _;
 
@@ -19,12 +18,13 @@ use serde_json::{Map, Value};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Values {
     pairs: Vec<(String, String)>,
-    /// The object, if the value is JSON; its numbers and booleans must keep their types.
+    /// Object of a JSON value, whose numbers and booleans must keep their types; `None` for keys.
     json: Option<Map<String, Value>>,
 }
 
 impl Values {
-    /// Parses a value; `first` is the key that its first part may omit. `None` for invalid JSON.
+    /// Parses a value; `first` is the key that the first part may omit. `None` if the JSON is
+    /// invalid.
     pub(crate) fn parse(text: &str, first: &str) -> Option<Self> {
         if text.trim_start().starts_with('{') {
             let object: Map<String, Value> = serde_json::from_str(text).ok()?;
@@ -55,7 +55,7 @@ impl Values {
         Some(Self { pairs, json: None })
     }
 
-    /// Returns the value of a key; QEMU uses the last one.
+    /// Returns the value of a key. If the key repeats, the last value is returned, as in QEMU.
     pub(crate) fn get(&self, key: &str) -> Option<&str> {
         let pair = self.pairs.iter().rev().find(|(name, _)| name == key);
         pair.map(|(_, value)| value.as_str())
@@ -72,7 +72,8 @@ impl Values {
         self.iter().any(|(key, _)| is_among(key, keys))
     }
 
-    /// Returns the parts nested in a key, without its prefix: `driver` of `file.driver` in `file`.
+    /// Returns the parts nested in a key, without the key's prefix: `driver` for `file.driver` in
+    /// `file`.
     pub(crate) fn nested(&self, key: &str) -> Self {
         let inner = |(name, value): &(String, String)| {
             let rest = name.strip_prefix(key)?.strip_prefix('.')?;
@@ -84,8 +85,8 @@ impl Values {
         }
     }
 
-    /// Formats the value without these keys and their nested keys, in the same form; `first` stays
-    /// first.
+    /// Formats the value without these keys and the keys nested in them, in the same form. The key
+    /// `first` stays first.
     pub(crate) fn format_without(&self, keys: &[&str], first: &str) -> String {
         if let Some(object) = &self.json {
             let remaining = object.iter().filter(|(key, _)| !is_among(key, keys));
@@ -96,7 +97,7 @@ impl Values {
         write_keys(head, remaining.filter(|(key, _)| !is_among(key, keys)))
     }
 
-    /// Formats `head` and those of `keys` that the value has, in the same form.
+    /// Formats `head` and those of `keys` that the value contains, in the same form.
     pub(crate) fn format_only(&self, head: (&str, &str), keys: &[&str]) -> String {
         if let Some(object) = &self.json {
             let head = (head.0.to_owned(), Value::String(head.1.to_owned()));
@@ -106,7 +107,7 @@ impl Values {
         self.format_only_as_keys(head.1, keys, &[])
     }
 
-    /// Formats like [`Self::format_only`], always as keys, with `more` at the end.
+    /// Formats like [`Self::format_only`], always in the form of keys, with `more` at the end.
     pub(crate) fn format_only_as_keys(
         &self,
         head: &str,
@@ -154,7 +155,7 @@ fn push(text: &mut String, key: &str, value: &str) {
     let _ = write!(text, "{key}={}", escape(value));
 }
 
-/// Doubles the commas of a value.
+/// Doubles the commas of a value, as QEMU's key form requires.
 pub(crate) fn escape(value: &str) -> String {
     value.replace(',', ",,")
 }
@@ -203,9 +204,9 @@ fn flatten(key: &str, value: &Value, pairs: &mut Vec<(String, String)>) {
     }
 }
 
-/// Parses a size as QEMU does, in bytes: `1024`, `0x400`, `1k`, `64M`, `1.5G`.
+/// Parses a size as QEMU does: `1024`, `0x400`, `1k`, `64M`, `1.5G`. Returns bytes.
 ///
-/// `unit` is the unit of a number without a suffix.
+/// `unit` is the unit in bytes of a number without a suffix.
 pub(crate) fn parse_size(text: &str, unit: u64) -> Option<u64> {
     if let Some(digits) = text.strip_prefix("0x") {
         return u64::from_str_radix(digits, 16).ok();

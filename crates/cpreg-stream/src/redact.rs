@@ -42,7 +42,7 @@ pub use cpreg::register::REDACTED;
 /// Name of general registers, SP, ELR, SPSR and PC in [`Redactions::parts`].
 pub const GENERAL_REGISTERS: &str = "general registers";
 
-/// Maximum length without RAM; more than device state takes, including a graphics card's pictures.
+/// Maximum length without RAM; device state is shorter, even with a graphics card's pictures.
 const MAX_STREAM_LEN: u64 = 256 << 20;
 
 /// Extent of the redaction.

@@ -1,9 +1,9 @@
 //! Finds device sections of unknown length by their footers.
 //!
 //! A section ends with `7e` and its own number. An occurrence of these five bytes is the section's
-//! end if a chain of valid elements follows, up to the end of the run of sections. The search takes
-//! the first such occurrence, and tries a later one if the chain breaks. `cpu` sections are
-//! measured by their fields, not searched.
+//! end if a chain of valid elements follows. The chain must reach the end of the run of sections.
+//! The search takes the first such occurrence, and tries a later one if the chain breaks. `cpu`
+//! sections are measured by their fields, not searched.
 //!
 //! Guest memory can hold anything, so only sections after RAM are searched. Exceptions are early
 //! sections, whose neighbours are known, and the sections of a background snapshot, whose RAM has

@@ -2,7 +2,7 @@
 //!
 //! | call | effect | copies |
 //! |---|---|---|
-//! | `write` | bytes that were peeked at before | - |
+//! | `write` | bytes that the reader had peeked at | - |
 //! | `splice` | from the input into cpreg's pipe | none, or one in the kernel |
 //! | `splice` | from the pipe to the output, until the pipe is empty | none, or one in the kernel |
 //!

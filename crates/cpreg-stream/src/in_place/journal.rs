@@ -7,7 +7,7 @@
 //! 3. u64 offset and u64 length of the range that changes; up to the end if the length changes
 //! 4. the old bytes of the range
 //! 5. u64 sum of its new bytes
-//! 6. u64 sum of everything before
+//! 6. u64 sum of all preceding bytes of the journal
 //!
 //! Sums are FNV-1a: they detect a torn journal, not a forged one.
 

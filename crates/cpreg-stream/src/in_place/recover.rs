@@ -45,9 +45,11 @@ pub(super) fn restore(file: &File, path: &Path, change: &ChangedBytes) -> Result
 /// Ends an interrupted edit: restores the old file, or keeps the new one if it is complete.
 ///
 /// # Errors
-/// If the edit is still in progress, the file has changed since the edit, the journal is missing
-/// although the file needs it, or reading or writing fails. A later call of [`recover`] can repair
-/// everything that a failed call changed.
+/// - If the edit is still in progress, or the file has changed since the edit.
+/// - If the journal is missing although the file needs it.
+/// - If reading or writing fails.
+///
+/// A later call of [`recover`] can repair everything that a failed call changed.
 pub fn recover(path: &Path) -> Result<Recovery, Error> {
     let path = path.canonicalize().map_err(path_error("open", path))?;
     let journal = journal_path(&path);

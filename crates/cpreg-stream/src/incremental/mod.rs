@@ -4,7 +4,7 @@
 //! | module | contents |
 //! |---|---|
 //! | `phase` | [`Phase`]: progress of a stream |
-//! | `setup` | [`StreamSetup`]: information before RAM's pages |
+//! | `setup` | [`StreamSetup`]: data that the source sends in front of RAM's pages |
 //! | `parser` | [`IncrementalParser`]: parses arriving bytes and decides which to forward |
 //! | `state` | the kind of bytes that the parser reads next |
 //! | `window` | the bytes that the caller shows to the parser, at their offsets |

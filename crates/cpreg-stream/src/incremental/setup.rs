@@ -5,7 +5,7 @@ use cpreg::shape::RamBlock;
 
 use crate::full_scan::ScanState;
 
-/// Information about a VM and its migration before the first page.
+/// Data about a VM and its migration that the source sends in front of the first page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamSetup {
     /// Machine type (`virt-10.0`), if the stream contains it.

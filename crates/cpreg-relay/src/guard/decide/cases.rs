@@ -109,7 +109,7 @@ pub(super) fn decide_source_stopped(
         };
     }
     if !observation.state.should_run_guest() || !run.is_stopped_by_migration() {
-        // The guest was paused before, or others stopped it. The guard must not resume it.
+        // The guest was paused earlier, or others stopped it. The guard must not resume it.
         return match &observation.destination {
             SideStatus::Present { .. } if !observation.state.destination.is_quitting() => {
                 GuardAction::Execute(Command::QuitDestination)

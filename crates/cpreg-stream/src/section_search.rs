@@ -80,7 +80,7 @@ enum NextElement {
     Section(SectionHeader, u64),
     /// Other element that may follow the run.
     RunEnd,
-    /// Bytes that no valid element can begin with.
+    /// Bytes that cannot follow a section of the run.
     Invalid,
 }
 

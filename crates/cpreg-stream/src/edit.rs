@@ -142,7 +142,8 @@ impl Stream {
             .find(|cpu| cpu.section().range.start < pages_end)
         {
             Some(cpu) => Err(bad_edit(
-                "the edit changes the length of a section in front of RAM pages with fixed file offsets",
+                "the edit changes the length of a section in front of RAM pages with fixed file \
+                 offsets",
             )
             .at_offset(cpu.section().range.start)
             .prepend_path(&cpu_path(cpu))),

@@ -176,9 +176,7 @@ impl CheckFindings<'_> {
         };
         let is_single = blockers.count() == 1;
         let meaning = match verdict {
-            Verdict::Loads if self.is_loaded_by_plan() => {
-                "if cpreg executes this plan".to_owned()
-            }
+            Verdict::Loads if self.is_loaded_by_plan() => "if cpreg executes this plan".to_owned(),
             Verdict::Loads => "as it is".to_owned(),
             Verdict::Converts => "after `cpreg convert`".to_owned(),
             Verdict::Refused => {

@@ -2,7 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`cases`] | list of cases |
+//! | [`cases`](mod@cases) | list of cases |
 //! | [`endpoint`] | QEMU at either end |
 //! | [`migration`] | one migration: two QEMUs, and the relay between them |
 //! | [`process`] | process of the relay |

@@ -18,7 +18,7 @@ pub struct Contents {
     pub compression: Option<&'static str>,
     /// Kind and origin of the input.
     pub origin: Origin,
-    /// CPU state, in the form that a destination has it.
+    /// CPU state of the input, in the form of a destination.
     pub destination: Destination,
     /// Core registers of each vCPU of a stream, which QEMU stores before the register list.
     pub vcpu_states: Vec<VcpuState>,
@@ -42,7 +42,7 @@ pub enum Origin {
     Running {
         /// Properties of its device state.
         stream: Stream,
-        /// Version of that QEMU.
+        /// Version of the running QEMU.
         version: String,
     },
     /// A profile.
@@ -103,7 +103,7 @@ impl Contents {
         self.destination.shape.as_ref()?.machine.as_deref()
     }
 
-    /// Returns the vCPUs.
+    /// Returns the vCPUs with their registers and extensions.
     pub fn vcpus(&self) -> &[DestinationVcpu] {
         &self.destination.vcpus
     }

@@ -1,8 +1,8 @@
 //! Reports of cpreg: the result of each command as a serde model, as text and as Markdown.
 //!
-//! A command fills a findings or view type of this crate, such as [`check::CheckFindings`].
-//! That type converts into a model, which is the JSON document, and prints as text. A program
-//! that reads cpreg's JSON deserialises the models:
+//! A command fills a findings or view type of this crate, such as [`check::CheckFindings`]. The
+//! findings print as text and convert into a model, the serde form of the JSON document. A program
+//! that reads cpreg's JSON deserialises the model:
 //!
 //! ```
 //! use cpreg_report::hosts::model::HostsReport;

@@ -25,7 +25,7 @@ use crate::dry_run::DryRunFindings;
 use crate::text::pluralize;
 use crate::value::ValueFormat;
 
-/// Scope of the verdict.
+/// Parts of the VM that the verdict covers, in words for the report.
 pub const SCOPE: &str = "CPU state: registers and the subsections of QEMU's cpu section; \
                          devices only by name and version, not by their state";
 
@@ -36,17 +36,17 @@ pub struct CheckFindings<'a> {
     pub source: SourceSummary,
     /// State of the VM.
     pub vm: Vm,
-    /// Destination of the VM.
+    /// Destination that the VM was checked against.
     pub destination: &'a Destination,
     /// Origin of the data about the destination, in words.
     pub provenance: &'a str,
-    /// Table of tolerances.
+    /// Tolerances that the plan uses: the built-in table and the operator's entries.
     pub tolerances: &'a Tolerances,
-    /// Differences of the machine shapes.
+    /// Differences between the machine shapes of the VM and of the destination.
     pub shape: Vec<ShapeDifference>,
     /// The plan, and a prediction for each loader.
     pub check: Check,
-    /// Values that the user sets.
+    /// Values that the user sets with `--set`.
     pub sets: Vec<SetConsent>,
     /// Format of names and values.
     pub value_format: ValueFormat,
@@ -65,9 +65,10 @@ pub struct SourceSummary {
     pub vcpus: usize,
     /// Accelerator that the VM ran under.
     pub accelerator: Option<Accelerator>,
-    /// Run state of the guest.
+    /// Run state that the stream records, such as `running`; `None` if the stream has none.
     pub run_state: Option<String>,
-    /// Way in which the stream was read, in words.
+    /// Method by which the parser opened the stream, in words: `by its description`, `by a full
+    /// scan`.
     pub open_method: String,
 }
 
@@ -86,7 +87,7 @@ impl SourceSummary {
     }
 }
 
-/// Numbers of differences that block the load, or that are not decided.
+/// Numbers of differences that all block the load, or that all lack a decision.
 struct Blockers {
     shape: usize,
     registers: usize,
@@ -98,7 +99,7 @@ impl Blockers {
         self.shape + self.registers + self.extensions
     }
 
-    /// Returns the differences in words: `2 differences of the machine and 1 register`.
+    /// Returns the numbers in words: `2 differences of the machine and 1 register`.
     fn describe(&self) -> String {
         let machine = match self.shape {
             1 => "1 difference of the machine".to_owned(),
@@ -121,7 +122,7 @@ impl Blockers {
 }
 
 impl CheckFindings<'_> {
-    /// Returns the verdict on registers, machine shape and dry run.
+    /// Returns the verdict on the load, from the registers, the machine shape and the dry run.
     pub fn verdict(&self) -> Verdict {
         match (&self.dry_run, self.check.verdict) {
             _ if self.is_blocked_by_shape() => Verdict::Refused,
@@ -135,9 +136,9 @@ impl CheckFindings<'_> {
         }
     }
 
-    /// Returns the verdict if all proposed adjustments were accepted.
+    /// Returns the verdict that would hold if the user accepted all proposed adjustments.
     ///
-    /// A machine shape that blocks the load still blocks it.
+    /// No adjustment changes the machine shape: a shape that blocks the load still gives `Refused`.
     pub fn verdict_with_all(&self) -> Verdict {
         match self.check.plan.outcome_with_proposed {
             _ if self.is_blocked_by_shape() => Verdict::Refused,
@@ -162,8 +163,8 @@ impl CheckFindings<'_> {
         (requested != source).then_some(requested)
     }
 
-    /// Returns the meaning of the verdict in a sentence, with the option that resolves everything,
-    /// if there is one.
+    /// Returns a sentence that explains the verdict. The sentence names the option that resolves
+    /// all blockers, if one option does.
     pub fn meaning(&self) -> String {
         let is_contradicted = self
             .dry_run
@@ -214,7 +215,7 @@ impl CheckFindings<'_> {
         }
     }
 
-    /// Counts the differences of which it is not known if they block the load.
+    /// Counts the differences whose effect on the load is not known.
     fn count_undecided(&self) -> Blockers {
         self.count_decisions(&Action::Undecided, &ExtensionAction::Undecided)
     }
@@ -241,7 +242,8 @@ impl CheckFindings<'_> {
         loader.is_some_and(Loader::can_execute_plans)
     }
 
-    /// Returns the lowest severity with which `--accept` resolves all blockers, if there is one.
+    /// Returns the lowest severity with which `--accept` resolves all blockers; `None` if no
+    /// severity resolves them.
     fn severity_to_accept(&self) -> Option<Severity> {
         let plan = &self.check.plan;
         if self.is_blocked_by_shape() || plan.outcome_with_proposed != PlanOutcome::Ready {
@@ -251,7 +253,8 @@ impl CheckFindings<'_> {
         proposed.map(|adjustment| adjustment.severity).max()
     }
 
-    /// Returns the next steps, best first; none unless the verdict is unknown.
+    /// Returns the steps that give the missing information, best first. The list is empty unless
+    /// the verdict is unknown.
     pub fn next_steps(&self) -> Vec<String> {
         if self.verdict() != Verdict::Unknown {
             return Vec::new();

@@ -28,16 +28,16 @@ use crate::contents::{Contents, VcpuState};
 use crate::rows::{ExtensionRow, RegisterRow, Row, extensions, registers, rows};
 use crate::value::ValueFormat;
 
-/// Differences between A and B.
+/// Differences between two inputs, A and B.
 #[derive(Debug)]
 pub struct Diff<'a> {
-    /// The first file.
+    /// The first input.
     pub a: &'a Contents,
-    /// The second file.
+    /// The second input.
     pub b: &'a Contents,
     /// Format of names and values.
     pub value_format: ValueFormat,
-    /// `true` if values that guests change are compared too.
+    /// `true` if the comparison includes values that running guests change.
     pub all: bool,
     /// Differences of the machine shapes.
     pub shape: Vec<shape::ShapeDifference>,
@@ -45,38 +45,39 @@ pub struct Diff<'a> {
     pub only_in_a: Vec<RegisterRow>,
     /// Registers that only B lists.
     pub only_in_b: Vec<RegisterRow>,
-    /// Registers that both list, with different values.
+    /// Registers that both list, with different values: first A's value, then B's.
     pub values: Vec<Row<RegisterId, (Value, Value)>>,
-    /// Core registers that differ; compared only with `all`, and if both files are streams.
+    /// Core registers that differ. They are compared only with `all`, and only if both inputs are
+    /// streams.
     pub core_registers: Vec<Row<CoreRegisterKey, CoreRegisterPair>>,
     /// Extensions that only A has.
     pub extensions_only_in_a: Vec<ExtensionRow>,
     /// Extensions that only B has.
     pub extensions_only_in_b: Vec<ExtensionRow>,
-    /// Extensions that both have, with different contents.
+    /// Extensions that both have, with different contents: first A's content, then B's.
     pub extensions: Vec<Row<Cow<'static, str>, (Content, Content)>>,
-    /// Counts of omitted differences, and of things that could not be compared.
+    /// Counts of the omitted differences, registers and vCPUs.
     pub omissions: DiffOmissions,
     /// Number of registers that both have and whose values were compared.
     pub compared_registers: usize,
 }
 
-/// A core register: its position, name and id.
+/// A core register: its position in the vCPU's list, its name, and its id if KVM has one.
 pub type CoreRegisterKey = (usize, String, Option<RegisterId>);
 
 /// Value of a core register in A and in B; `None` if the vCPU is in another execution state.
 pub type CoreRegisterPair = (Option<u64>, Option<u64>);
 
-/// Counts of omitted differences, and of things that could not be compared.
+/// Counts of differences that the report omits, and of registers and vCPUs that only one input has.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DiffOmissions {
-    /// Registers that running guests change, including core registers.
+    /// Number of differing registers, including core registers, that running guests change.
     pub registers: usize,
-    /// Extensions that running guests change.
+    /// Number of differing extensions that running guests change.
     pub extensions: usize,
-    /// Registers whose value a profile lacks.
+    /// Number of registers without a value in a profile.
     pub registers_without_value: usize,
-    /// vCPUs that only one side has.
+    /// Number of vCPUs that only one input has.
     pub vcpus: usize,
 }
 
@@ -108,7 +109,7 @@ impl<'a> Diff<'a> {
         diff
     }
 
-    /// Returns `true` if nothing that was compared differs.
+    /// Returns `true` if the comparison found no difference.
     pub fn is_equal(&self) -> bool {
         self.shape.is_empty() && self.differing_registers() == 0 && self.differing_extensions() == 0
     }
@@ -123,7 +124,8 @@ impl<'a> Diff<'a> {
         self.extensions_only_in_a.len() + self.extensions_only_in_b.len() + self.extensions.len()
     }
 
-    /// Returns the vCPUs that both files have, by number.
+    /// Returns pairs of vCPUs with their number: A's vCPU first, then B's. A vCPU without a partner
+    /// is left out.
     fn pairs(
         &self,
     ) -> impl Iterator<Item = (usize, (&'a DestinationVcpu, &'a DestinationVcpu))> + use<'a> {
@@ -242,7 +244,7 @@ impl<'a> Diff<'a> {
         self.a.vcpus().len().min(self.b.vcpus().len())
     }
 
-    /// Returns `true` if the set contains all compared vCPUs.
+    /// Returns `true` if the set contains all compared vCPUs, so that a line needs no vCPU numbers.
     pub fn is_all_vcpus(&self, vcpus: &VcpuSet) -> bool {
         vcpus.iter().count() == self.compared_vcpus()
     }
@@ -268,8 +270,8 @@ fn shape_differences(a: &Contents, b: &Contents) -> Vec<shape::ShapeDifference> 
     differences
 }
 
-/// Returns `true` if a running guest changes the register, so that a different value is not a
-/// property of the host.
+/// Returns `true` if running guests change the register. A different value is then no property of
+/// the host.
 fn is_changed_by_guests(accelerator: Option<Accelerator>, id: RegisterId) -> bool {
     match accelerator {
         Some(Accelerator::Tcg) => !tcg::is_constant(id),

@@ -132,7 +132,7 @@ fn print_values(printer: &mut Printer, diff: &Diff<'_>) {
     }
 }
 
-/// Returns the width of the column of names.
+/// Returns the width of the column of register names, in characters.
 fn column(diff: &Diff<'_>, ids: impl Iterator<Item = RegisterId>) -> usize {
     let widths = ids.map(|id| diff.value_format.name(id).len());
     widths.max().unwrap_or(0)

@@ -1,4 +1,4 @@
-//! Result of a plan on this machine's KVM, for `check`: text, and member `dry_run` of
+//! Result of loading a plan into this machine's KVM, for `check`: text, and member `dry_run` of
 //! `cpreg.check/2`.
 //!
 //! A dry run proves that KVM accepts the plan in cpreg's order, in a VM that cpreg created. It
@@ -13,40 +13,40 @@ use crate::names::DryRunOutcome;
 use crate::printer::{Printer, style, styled};
 use crate::value::ValueFormat;
 
-/// Scope of the proof.
+/// Statement of the report about the limits of a dry run.
 const SCOPE: &str =
     "KVM accepts these registers in cpreg's order; another VMM may write them in another order";
 
-/// A ready plan, and the result of its dry run.
+/// Result of the dry run of a ready plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DryRunFindings {
     /// vCPU features of the temporary VM.
     pub features: Features,
-    /// Result, or the reason why the plan was not tried.
+    /// Result of the dry run, or the reason why cpreg did not try the plan.
     pub result: Result<DryRun, String>,
 }
 
 /// Result of a dry run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DryRun {
-    /// Number of written registers.
+    /// Number of registers that cpreg wrote, on all vCPUs.
     pub written_registers: usize,
-    /// Writes that KVM refused.
+    /// Writes that KVM refused with an errno.
     pub refused_writes: Vec<RefusedWrite>,
-    /// Registers that accepted a value without an error and hold another value.
+    /// Registers that KVM accepted a write to without an error, but that hold another value.
     pub mismatches: Vec<ReadBackMismatch>,
 }
 
 /// A write that KVM refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedWrite {
-    /// The vCPU.
+    /// Number of the vCPU.
     pub vcpu: usize,
-    /// The register.
+    /// Register that cpreg wrote.
     pub register: RegisterId,
-    /// Written value.
+    /// Value that KVM refused.
     pub written_value: Value,
-    /// Value of the register after the write, if it can be read.
+    /// Value of the register after the refused write; `None` if KVM cannot read the register.
     pub actual_value: Option<Value>,
     /// Errno of the write.
     pub errno: u16,
@@ -59,24 +59,24 @@ pub struct RefusedWrite {
 /// A register that does not hold the written value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadBackMismatch {
-    /// The vCPU; `None` for a register of the VM.
+    /// Number of the vCPU; `None` for a register of the VM.
     pub vcpu: Option<usize>,
-    /// The register.
+    /// Register that cpreg wrote and read back.
     pub register: RegisterId,
-    /// Written value.
+    /// Value that cpreg wrote.
     pub written_value: Value,
-    /// Value of the register after the write.
+    /// Value that KVM returned after the write.
     pub actual_value: Value,
-    /// Description of the mismatch.
+    /// Description of the mismatch, without the value of a key.
     pub text: String,
 }
 
 impl DryRunFindings {
-    /// Returns `true` unless KVM contradicted the plan; also if the plan was not tried.
+    /// Returns `true` unless KVM contradicted the plan. A plan that was not tried is consistent.
     pub fn is_consistent_with_plan(&self) -> bool {
         match &self.result {
             Ok(dry_run) => dry_run.refused_writes.is_empty() && dry_run.mismatches.is_empty(),
-            // The plan was not tried.
+            // A plan that was not tried contradicts nothing.
             Err(_) => true,
         }
     }
@@ -97,7 +97,7 @@ impl DryRunFindings {
         refused.chain(mismatches.map(|it| &*it.text)).collect()
     }
 
-    /// Prints the section of the report.
+    /// Prints the section `dry run` of the report.
     pub fn print(&self, printer: &mut Printer) {
         printer.line("dry run on this machine's KVM, in a temporary VM:");
         match &self.result {

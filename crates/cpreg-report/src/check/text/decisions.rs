@@ -1,4 +1,4 @@
-//! Decisions about registers and extensions: blocking ones first, routine ones only counted.
+//! Lines about registers and extensions: blocking decisions first, routine ones only as a count.
 
 use cpreg::destination::Confidence;
 use cpreg::plan::{Action, Decision, ExtensionAction, ExtensionDecision, VcpuSet};
@@ -12,7 +12,7 @@ use crate::remedy;
 use crate::text::pluralize;
 use crate::value::{field_changes, id_digits};
 
-/// Returns `true` if a decision is routine and only counted.
+/// Returns `true` if the text only counts a decision, because it needs no attention.
 fn is_routine(decision: &Decision) -> bool {
     matches!(decision.action, Action::Copy)
         || matches!(decision.action, Action::KeepAtReset | Action::WriteReset(_))
@@ -95,8 +95,8 @@ fn action_word(action: &Action) -> String {
     }
 }
 
-/// Prints decisions in groups of the same action and reason: a line per register, then reason and
-/// fix.
+/// Prints decisions in groups of the same action and reason. A group is a line per register, then
+/// the reason and the fix.
 fn print_decisions(
     printer: &mut Printer,
     findings: &CheckFindings<'_>,
@@ -209,7 +209,7 @@ fn print_decision(
         .iter()
         .any(|adjustment| adjustment.register == id);
     let secret = id.is_secret() && !findings.value_format.show_secrets;
-    // The line of a proposed adjustment shows the fields.
+    // A proposed adjustment needs no list of fields: its own line shows them.
     if let Some(fields) = differing.filter(|fields| !fields.is_empty() && !proposed && !secret) {
         printer.line(format_args!("             {}", fields.join(", ")));
     }

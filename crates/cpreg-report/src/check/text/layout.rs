@@ -18,7 +18,7 @@ pub(crate) fn vcpu_suffix(findings: &CheckFindings<'_>, vcpus: &VcpuSet) -> Stri
 
 /// Returns lines of names, each followed by its text, with commas between them.
 pub(super) fn wrap_names(texts: &[(String, String)]) -> Vec<String> {
-    /// Columns of a line, without a comma and a space at its end.
+    /// Maximum columns of a line, without the comma and the space that follow a name.
     const COLUMNS: usize = 100 - ", ".len();
     let items = texts.iter().map(|(name, text)| Item {
         text: format!("{}{text}", styled(style::NAME, name)),

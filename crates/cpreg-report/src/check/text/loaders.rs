@@ -1,4 +1,4 @@
-//! Predictions for each loader without cpreg, with the loader's messages.
+//! Predictions of each loader's result and messages if it loads the VM without cpreg.
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,7 +10,7 @@ use cpreg::register::RegisterId;
 use crate::check::CheckFindings;
 use crate::printer::{Printer, style, styled};
 
-/// Maximum number of messages per loader; JSON has them all.
+/// Maximum number of messages per loader in the text; JSON has all messages.
 const MAX_MESSAGES: usize = 6;
 
 pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
@@ -18,7 +18,7 @@ pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
         return;
     }
     printer.line("without cpreg:");
-    // Neighbouring versions often behave the same and are printed once.
+    // Neighbouring versions often behave the same; one entry covers them all.
     let mut groups: Vec<(Vec<&LoaderPrediction>, Vec<String>)> = Vec::new();
     for prediction in &findings.check.loaders {
         let messages = findings.predicted_messages(prediction.loader, &prediction.load);
@@ -84,9 +84,9 @@ fn print_loaders(
     }
 }
 
-/// Returns the registers that a loader loses although it continues.
+/// Returns the registers that a loader loses although the load continues.
 ///
-/// It loses them silently, or after a message about a failure that it then forgets.
+/// The loader drops a register silently, or prints a message and then ignores the error.
 fn describe_lost_registers(findings: &CheckFindings<'_>, load: &SimulatedLoad) -> String {
     let is_reported = |lost: &(usize, RegisterId)| {
         load.events.iter().any(

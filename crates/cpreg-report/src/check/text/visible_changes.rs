@@ -56,8 +56,8 @@ fn severity_word(severity: Severity) -> String {
     styled(colour, format_args!("{:<6}", severity.name()))
 }
 
-/// Prints one line; or, if many registers share a description, several lines and the description
-/// after them.
+/// Prints one line for a group. If many registers share a description, prints several lines of
+/// registers and then the description.
 fn print_visible(printer: &mut Printer, findings: &CheckFindings<'_>, group: &[&VisibleChange]) {
     let Some(change) = group.first() else {
         return;
@@ -86,7 +86,7 @@ fn print_visible(printer: &mut Printer, findings: &CheckFindings<'_>, group: &[&
     }
 }
 
-/// Returns the name, and the change of its value.
+/// Returns the name of the register or extension, and the change of its value.
 fn visible_change(findings: &CheckFindings<'_>, change: &VisibleChange) -> (String, String) {
     let mut name = change
         .register

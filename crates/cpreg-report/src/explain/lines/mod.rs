@@ -21,19 +21,19 @@ use model::UnknownLine;
 /// Explanation of error lines.
 #[derive(Debug)]
 pub struct LinesExplanation {
-    /// Each failure once, ordered by its first occurrence.
+    /// Explanations with their failures, each failure once, ordered by its first occurrence.
     pub failures: Vec<(Explanation, LoadFailure)>,
-    /// Number of failures that are omitted, because there are too many different ones.
+    /// Number of different failures beyond the limit, which the report omits.
     pub omitted_failures: usize,
-    /// Unknown lines.
+    /// Lines that cpreg does not know.
     pub unknown_lines: Vec<UnknownLine>,
-    /// Number of unknown lines that are omitted.
+    /// Number of unknown lines beyond the limit, which the report omits.
     pub omitted_unknown_lines: usize,
-    /// `true` if the lines come from a log, most of which is unrelated.
+    /// `true` if the lines come from a log, where most lines are unrelated to a failed load.
     pub is_log: bool,
     /// Number of unrelated lines of the log.
     pub skipped_lines: usize,
-    /// Number of lines that were truncated before they were parsed.
+    /// Number of lines that cpreg truncated and then parsed.
     pub truncated_lines: usize,
 }
 
@@ -62,7 +62,7 @@ pub(super) fn emitters(failure: &LoadFailure) -> Vec<(Emitter, VersionRange)> {
     emitters
 }
 
-/// Returns the difference of a register in words.
+/// Returns the difference of a register between input and destination in words.
 pub(super) fn describe_difference(register: &AffectedRegister) -> &'static str {
     match register.difference {
         Some(RegisterDifference::ValueNotTaken) if register.hidden => {

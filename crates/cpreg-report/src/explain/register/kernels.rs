@@ -1,16 +1,16 @@
 //! Short summary of the recorded kernels that list a register: guests, reset values and writable
 //! bits.
 //!
-//! A set of recordings has the first of these descriptions that matches exactly:
+//! Each set of recordings gets the first description in this table that matches exactly:
 //!
 //! | description | set of recordings |
 //! |---|---|
-//! | every guest | all recordings in question |
-//! | guests whose ID_….FIELD is not 0 | these, if that field hides the register |
-//! | guests with FEATURE, guests without FEATURE | these |
-//! | guests on CPU… | those of these CPU models |
-//! | guests with FEATURE on CPU… | these |
-//! | guests on CPU+MODE… | those of these hosts |
+//! | every guest | all recordings of the kernel, or all that list the register |
+//! | guests whose ID_….FIELD is not 0 | all with that field, if the field hides the register |
+//! | guests with FEATURE, guests without FEATURE | all recordings with, or without, that feature |
+//! | guests on CPU… | all recordings on these CPU models |
+//! | guests with FEATURE on CPU… | all recordings with that feature on these CPU models |
+//! | guests on CPU+MODE… | all recordings on these hosts |
 //! | every other guest | the largest of the sets by value that has no description above |
 //! | guests on HOST with FEATURES; … | any other set |
 
@@ -22,7 +22,7 @@ use cpreg_hosts::HostIndex;
 use cpreg_hosts::host_index::{KernelRecord, Recording, RegisterEntry};
 use cpreg_hosts::record::AtReset;
 
-/// Summary of one kernel.
+/// Summary of the recordings of one kernel.
 #[derive(Debug)]
 pub struct KernelSummary<'a> {
     pub kernel: &'a KernelRecord,
@@ -40,9 +40,10 @@ pub struct KernelObservations {
     pub guests: Option<String>,
     /// Contents of the register in fresh vCPUs.
     pub values: Vec<ResetGroup>,
-    /// Writable bits; empty if the kernel does not report them or it is not an ID register.
+    /// Writable bits. The list is empty if the kernel does not report them, or if the register is
+    /// not an ID register.
     pub writable: Vec<WritableBits>,
-    /// Errnos of writing back the value that was read, where that fails.
+    /// Errnos with which KVM refused the value that cpreg had read from the register.
     pub write_back_errnos: Vec<u16>,
 }
 
@@ -58,10 +59,11 @@ pub struct WritableBits {
     pub guests: String,
 }
 
-/// Description of all guests.
+/// Description of a set that contains all guests.
 pub(super) const EVERY_GUEST: &str = "every guest";
 
-/// Returns a summary of every recorded kernel, oldest first, for the whole register or one field.
+/// Returns a summary of every recorded kernel, oldest first, for the whole register or for one
+/// field.
 pub(super) fn kernel_summaries(
     history: &HostIndex,
     id: RegisterId,
@@ -127,10 +129,10 @@ fn kernel_observations(
     }
 }
 
-/// Set of recordings, by number.
+/// Set of recordings, by their numbers in the index of hosts.
 type RecordingNumbers = BTreeSet<usize>;
 
-/// A register or field, and the recordings to search.
+/// Query about a register or field, with the recordings to search.
 struct HistoryQuery<'a> {
     history: &'a HostIndex,
     id: RegisterId,
@@ -153,7 +155,7 @@ impl<'a> HistoryQuery<'a> {
             .unwrap_or_else(|| self.describe_by_host(some, all))
     }
 
-    /// Describes sets whose union is `all`, the largest first.
+    /// Describes sets that together contain all of `all`. Begins with the largest set.
     fn describe_each<K: Ord>(
         &self,
         sets: BTreeMap<K, RecordingNumbers>,
@@ -313,7 +315,8 @@ fn feature_name(feature: &str) -> &str {
     }
 }
 
-/// Merges neighbouring kernels with the same observations; the label is the range of versions.
+/// Merges neighbouring kernels with the same observations. The label of a group is its range of
+/// versions.
 pub(super) fn spans<'a, 'b>(rows: &'b [KernelSummary<'a>]) -> Vec<(String, &'b KernelSummary<'a>)> {
     rows.chunk_by(|one, next| one.observations == next.observations)
         .filter_map(|chunk| {

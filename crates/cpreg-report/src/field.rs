@@ -9,23 +9,23 @@ use serde::{Deserialize, Serialize};
 use crate::printer::Printer;
 use crate::scalar::Hex;
 
-/// A register that the user selected, or one field of it.
+/// A register that the user selected, or one field of the register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RegisterSelection {
     /// The register.
     pub id: RegisterId,
-    /// The field.
+    /// Selected field; `None` for the whole register.
     pub field: Option<Field>,
 }
 
 /// A field of a register, and its value.
 #[derive(Debug)]
 pub struct FieldValue {
-    /// The field.
+    /// Position and name of the field.
     pub field: Field,
-    /// Value of the field.
+    /// Value of the field, shifted to bit 0.
     pub value: u64,
-    /// Name of the value.
+    /// Name of the value; `None` if the value has no name.
     pub meaning: Option<&'static str>,
 }
 
@@ -55,8 +55,7 @@ pub fn decode_fields(id: RegisterId, value: u64) -> Vec<FieldValue> {
     known.chain(unknown).collect()
 }
 
-/// Returns a short meaning of a value: its name, or the names of the field values of a firmware
-/// register.
+/// Returns the name of a value; for a firmware register, the names of its field values.
 pub fn meaning(id: RegisterId, value: &Value) -> Option<String> {
     let value = value.as_u64()?;
     if let Some(name) = id.value_name(value) {

@@ -3,7 +3,7 @@
 use cpreg::destination::kernel::RegisterKind;
 use cpreg::register::{RegisterClass, RegisterId};
 
-/// Group of registers under one heading; the order of the variants is the order in the text.
+/// Group of registers under one heading. The text lists groups in the order of the variants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Group {
     Firmware,

@@ -12,13 +12,14 @@ use crate::vm_report::{VersionRange, VmReport};
 /// CPU of the VM, read from the stream in a report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CpuSummary {
-    /// MIDR_EL1 of the first vCPU, if it is listed.
+    /// MIDR_EL1 of the first vCPU; `None` if the register list lacks the register.
     pub midr: Option<u64>,
     /// Number of registers of each vCPU.
     pub register_counts: Vec<usize>,
 }
 
-/// Prints the whole text. `attached` is the name of the file that contains the report.
+/// Prints the whole text. `attached` is the name of the report file that the issue has as
+/// attachment.
 pub fn print(
     printer: &mut Printer,
     report: &VmReport,

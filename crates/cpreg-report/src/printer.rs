@@ -41,7 +41,7 @@ const STYLES: [Style; 6] = [
     style::DIM,
 ];
 
-/// Returns `true` if a terminal would not simply show the character in its place.
+/// Returns `true` if a terminal acts on the character, or does not show the character in its place.
 const fn should_escape(character: char) -> bool {
     matches!(
         character,
@@ -112,33 +112,34 @@ pub fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
-/// Buffer of a report until it is complete: a command that fails half way prints no report.
+/// Buffer of a report until the report is complete, so that a command that fails prints no part of
+/// it.
 #[derive(Debug, Default)]
 pub struct Printer {
     text: String,
-    /// The report goes to standard error, because standard output carries a stream.
+    /// `true` if the report goes to standard error, because standard output carries a stream.
     writes_to_stderr: bool,
 }
 
 impl Printer {
-    /// Adds a line to the report.
+    /// Adds a line to the report, without its line end.
     pub fn line(&mut self, text: impl Display) {
         self.text
             .push_str(&escape_control(&text.to_string(), false));
         self.text.push('\n');
     }
 
-    /// Adds the report of another printer.
+    /// Adds the text of another printer, as [`Self::into_text`] returns it.
     pub fn append(&mut self, other: &str) {
         self.text.push_str(other);
     }
 
-    /// Returns the report, which is then not printed.
+    /// Returns the report instead of printing it.
     pub fn into_text(self) -> String {
         self.text
     }
 
-    /// Adds a JSON document, which includes its line end.
+    /// Adds a JSON document; `text` includes its line end.
     pub fn json(&mut self, text: &str) {
         self.text.push_str(&escape_control_json(text));
     }
@@ -150,7 +151,7 @@ impl Printer {
 
     /// Prints a note to standard error at once.
     pub fn note(&self, text: impl Display) {
-        // An error of standard error cannot be reported anywhere.
+        // A failure to write to standard error can be reported nowhere.
         let text = escape_control(&text.to_string(), false);
         let _ = writeln!(stderr(), "{}: {text}", styled(style::DIM, "note"));
     }

@@ -1,4 +1,4 @@
-//! Remedies as command lines and options of `cpreg` and QEMU that can be typed.
+//! Remedies as commands and options of `cpreg` and QEMU, in a form that a user can type.
 
 use std::borrow::Cow;
 
@@ -7,12 +7,12 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::remedy::Remedy;
 use cpreg::tolerance::Tolerances;
 
-/// Placeholder of an entry's text for the destination's value.
+/// Placeholder for the destination's value in the text of a tolerance.
 pub const DESTINATION_PLACEHOLDER: &str = "{destination}";
-/// Placeholder for the destination's value where that value is not known.
+/// Replacement for [`DESTINATION_PLACEHOLDER`] if the destination's value is not known.
 pub const UNKNOWN_VALUE_PLACEHOLDER: &str = "VALUE";
 
-/// Returns the command line, with arguments to fill in as capitals.
+/// Returns the command line. Words in capitals stand for arguments that the user fills in.
 pub fn command(remedy: &Remedy) -> String {
     match remedy {
         Remedy::Check { accept: None } => "cpreg check SOURCE DESTINATION".to_owned(),
@@ -73,7 +73,7 @@ pub const fn purpose(remedy: &Remedy) -> &'static str {
     }
 }
 
-/// Returns the advice, with this text for the destination's value.
+/// Returns the advice, with `destination_value` in place of the placeholder.
 pub fn advice(remedy: &Remedy, destination_value: &str) -> String {
     let text = match remedy {
         Remedy::MatchPmu => {
@@ -117,7 +117,7 @@ pub fn advice(remedy: &Remedy, destination_value: &str) -> String {
     text.to_owned()
 }
 
-/// Returns the advice on a decision that blocks the load.
+/// Returns the advice on a decision that blocks the load; `None` if cpreg knows no remedy.
 pub fn decision_advice(decision: &Decision, tolerances: &Tolerances) -> Option<String> {
     let remedy = decision.remedy(tolerances)?;
     let value = decision.destination.as_ref().and_then(Value::as_u64);
@@ -131,7 +131,7 @@ pub fn decision_advice(decision: &Decision, tolerances: &Tolerances) -> Option<S
     Some(advice(&remedy, &value))
 }
 
-/// Returns the meaning of a change for the guest, and the remedy that avoids it.
+/// Returns the effect of a change on the guest, and the remedy that avoids the change.
 pub fn describe_change(change: &VisibleChange) -> Cow<'_, str> {
     match &change.remedy {
         None => Cow::Borrowed(&change.description),

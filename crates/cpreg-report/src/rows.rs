@@ -1,4 +1,4 @@
-//! [`Row`] of a register or extension: its values, each with the vCPUs that have it.
+//! [`Row`] of a register or extension: its values, each with the vCPUs that hold the value.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -13,11 +13,11 @@ use cpreg::vm::Content;
 pub struct Row<K, V> {
     /// The register or extension.
     pub key: K,
-    /// Values with the vCPUs that have them, ordered by the lowest vCPU.
+    /// Values, each with the vCPUs that hold the value, ordered by the lowest vCPU.
     pub values: Vec<(VcpuSet, V)>,
 }
 
-/// Merges items given per vCPU into rows, in ascending order of the keys.
+/// Merges items of the form (vCPU, key, value) into rows, in ascending order of the keys.
 pub fn rows<K: Ord, V: Ord>(items: impl IntoIterator<Item = (usize, K, V)>) -> Vec<Row<K, V>> {
     let mut by_key: BTreeMap<K, BTreeMap<V, VcpuSet>> = BTreeMap::new();
     for (vcpu, key, value) in items {
@@ -41,7 +41,7 @@ pub fn rows<K: Ord, V: Ord>(items: impl IntoIterator<Item = (usize, K, V)>) -> V
 /// Row of a register; a value is `None` if a profile lacks it.
 pub type RegisterRow = Row<RegisterId, Option<Value>>;
 
-/// Returns the rows of the registers of these vCPUs.
+/// Returns the rows of the registers of the given vCPUs.
 pub fn registers<'a>(
     vcpus: impl IntoIterator<Item = (usize, &'a DestinationVcpu)>,
 ) -> Vec<RegisterRow> {
@@ -54,7 +54,7 @@ pub fn registers<'a>(
 /// Row of an extension.
 pub type ExtensionRow = Row<Cow<'static, str>, Content>;
 
-/// Returns the rows of the extensions of these vCPUs.
+/// Returns the rows of the extensions of the given vCPUs.
 pub fn extensions<'a>(
     vcpus: impl IntoIterator<Item = (usize, &'a DestinationVcpu)>,
 ) -> Vec<ExtensionRow> {

@@ -1,7 +1,7 @@
 //! JSON Schemas of all documents that cpreg writes.
 //!
-//! They describe the documents of this version. A later version may add members without a new
-//! schema version, so no schema forbids unknown members.
+//! The schemas describe the documents of this version. A later version may add members without a
+//! new schema version, so no schema forbids unknown members.
 
 use cpreg_hosts::{profile, record};
 use schemars::generate::SchemaSettings;

@@ -1,4 +1,4 @@
-//! [`ValueFormat`] of register names and values; pointer-authentication keys are secrets.
+//! [`ValueFormat`] of register names and values; hides pointer-authentication keys as secrets.
 
 use cpreg::destination::Accelerator;
 use cpreg::register::{FieldDifference, Naming, REDACTED, RegisterId, Value, differing_fields};
@@ -6,7 +6,7 @@ use cpreg::register::{FieldDifference, Naming, REDACTED, RegisterId, Value, diff
 /// Format of register names and values.
 #[derive(Clone, Copy, Debug)]
 pub struct ValueFormat {
-    /// Naming of registers.
+    /// Naming of registers, which depends on the accelerator.
     pub naming: Naming,
     /// `true` if the values of pointer-authentication keys are printed.
     pub show_secrets: bool,
@@ -35,7 +35,8 @@ impl ValueFormat {
         (self.show_secrets || !id.is_secret()).then(|| value.to_string())
     }
 
-    /// Returns a value with its name, or `(secret)` or `(redacted)` in its place.
+    /// Returns a value with its name; `(secret)` or `(redacted)` instead if the value is hidden or
+    /// removed.
     pub fn describe(self, id: RegisterId, value: &Value) -> String {
         let Some(number) = self.value(id, value) else {
             return "(secret)".to_owned();

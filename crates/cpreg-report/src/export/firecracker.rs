@@ -1,11 +1,12 @@
 //! The table as a shell script that runs Firecracker's `snapshot-editor`.
 //!
 //! `snapshot-editor edit-vmstate remove-regs ID... --vmstate-path FILE --output-path FILE`
-//! (Firecracker 1.5 and later, arm64) removes registers from a snapshot, whatever their value and
-//! whether or not the destination has them. So only entries that always ignore a register become
-//! active lines. Entries with a condition become comments with the condition. Entries that cannot
-//! be expressed as the removal of a register are listed at the end. Entries of other accelerators
-//! are omitted, because Firecracker has only KVM.
+//! (Firecracker 1.5 and later, arm64) removes registers from a snapshot. The command ignores the
+//! value of a register, and does not know the destination.
+//!
+//! An entry becomes an active line only if the entry always ignores its registers. Entries with a
+//! condition become comments that state the condition. Entries that a removal cannot express are
+//! listed at the end. Entries of other accelerators are omitted, because Firecracker has only KVM.
 
 use std::fmt::Write as _;
 
@@ -21,7 +22,7 @@ use crate::text::wrap::prose;
 use crate::tolerance::text::register_names;
 use crate::value::id_digits;
 
-/// Maximum width of a comment line.
+/// Maximum width of a comment line, in characters.
 const LINE_WIDTH: usize = 80;
 
 /// Paragraphs of the comment at the head of the script.
@@ -41,11 +42,11 @@ const HEADER: &[&str] = &[
 /// Form of an entry in the script.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum LineKind {
-    /// An active line.
+    /// A line that removes a register.
     Active,
-    /// A line that is inactive until the user removes its `#`.
+    /// A removal behind `#`, which the user deletes if the condition is true.
     Conditional,
-    /// A comment without a line, because the removal of the register is not what the entry does.
+    /// A comment only, because a removal does not express the entry.
     Omitted,
 }
 
@@ -110,9 +111,9 @@ fn line_kind(row: &EffectiveEntry<'_>) -> LineKind {
         return LineKind::Omitted;
     }
     match entry.condition {
-        // An earlier entry decides all its registers.
+        // Earlier entries decide all registers of this entry.
         _ if row.registers.is_empty() && !row.shadowed_registers.is_empty() => LineKind::Omitted,
-        // A class of registers without a list.
+        // A class of registers has no list, so the script can remove none.
         _ if row.registers.is_empty() => LineKind::Conditional,
         // An informed user may accept this, but a script must not do it silently.
         Condition::Always if is_severe(entry) => LineKind::Conditional,
@@ -121,8 +122,8 @@ fn line_kind(row: &EffectiveEntry<'_>) -> LineKind {
     }
 }
 
-/// Returns `true` if ignoring the difference can harm the guest; an operator's entry is the
-/// operator's decision.
+/// Returns `true` if ignoring the difference can harm the guest. An operator's own entry counts as
+/// harmless, because the operator accepted the risk.
 fn is_severe(entry: &Tolerance) -> bool {
     let severity = entry
         .visible_effect
@@ -161,8 +162,8 @@ fn write_entry(text: &mut String, row: &EffectiveEntry<'_>, kind: LineKind) {
     }
 }
 
-/// Adds comment lines; line ends of the paragraph become spaces, so no part of it becomes a
-/// command.
+/// Adds comment lines. Line ends of the paragraph become spaces, so that the shell runs no part of
+/// the text.
 fn write_comment(text: &mut String, paragraph: &str) {
     for line in prose(paragraph, LINE_WIDTH - 2) {
         let _ = writeln!(text, "# {line}");

@@ -8,7 +8,7 @@
 //! | `table.rs` | entries in the form that the first two formats share |
 //!
 //! The tables of other programs are less expressive than cpreg's. An entry that a format cannot
-//! express becomes a comment with cpreg's rule and the reason for the omission.
+//! express becomes a comment with the rule and the reason for the omission.
 
 mod firecracker;
 mod json;

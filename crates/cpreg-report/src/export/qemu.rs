@@ -9,11 +9,12 @@
 //! | `ToleranceOnlySrcTestValue`, mask, value | dropped or fails (1) | kept, with a warning |
 //! | `ToleranceNotOnBothEnds` | dropped, whatever its value | kept, no warning |
 //!
-//! (1) dropped if `register & mask == value`, else the load fails
+//! (1) dropped if `register & mask == value`; otherwise the load fails
 //!
-//! So an entry that always ignores a register becomes a test of no bits. It becomes
-//! `ToleranceNotOnBothEnds` only if the table ignores both differences. Conditions on other
-//! registers or on the destination, and values to set, cannot be expressed and become comments.
+//! An entry that always ignores a register becomes a value test with mask 0, which every value
+//! passes. The entry becomes `ToleranceNotOnBothEnds` only if the table ignores both differences.
+//! QEMU cannot express conditions on other registers or on the destination, nor values to set. Such
+//! entries become comments.
 
 use std::fmt::Write as _;
 
@@ -28,7 +29,7 @@ use crate::text::wrap::prose;
 use crate::tolerance::text::register_names;
 use crate::value::id_digits;
 
-/// Maximum width of a line in QEMU's style.
+/// Maximum width of a line in QEMU's style, in characters.
 const LINE_WIDTH: usize = 80;
 
 /// Paragraphs of the comment at the head of the file.
@@ -46,7 +47,7 @@ const HEADER: &[&str] = &[
      this bug.",
 ];
 
-/// Returns remarks about an accelerator.
+/// Returns the remarks of the generated file about an accelerator.
 const fn accelerator_note(accelerator: Accelerator) -> &'static str {
     match accelerator {
         Accelerator::Kvm => "Under KVM.",
@@ -209,9 +210,9 @@ fn tolerance_kind(
     }
 }
 
-/// Returns the id in C: with the macros of Linux's `asm/kvm.h`, or as a number.
+/// Returns the id in C: with the macros of Linux's `asm/kvm.h` under KVM, or as a number.
 ///
-/// QEMU has the macros only in builds with KVM.
+/// Builds of QEMU without KVM lack the macros.
 fn id_expression(id: RegisterId, accelerator: Accelerator) -> String {
     match id.decode() {
         _ if accelerator != Accelerator::Kvm => id_digits(id),
@@ -242,7 +243,8 @@ fn format_call(id: &str, mask: u64, expected: u64, kind: &str) -> String {
     format!("{FUNCTION}cpu, {id},\n{test}{between}{kind});\n")
 }
 
-/// Returns the paragraphs as a comment in QEMU's style; no text in them ends or begins a comment.
+/// Returns the paragraphs as a comment in QEMU's style. No text in the paragraphs begins or ends a
+/// comment.
 fn format_comment<'a>(indent: &str, paragraphs: impl IntoIterator<Item = &'a str>) -> String {
     let mut text = format!("{indent}/*\n");
     for paragraph in paragraphs {

@@ -57,7 +57,7 @@ pub(super) fn effective_entries<'a>(
     rows.collect()
 }
 
-/// Returns the registers of a selector, if it has a list.
+/// Returns the registers of a selector; `None` for a class of registers without a list.
 fn listed_registers(selector: &RegisterSelector) -> Option<Vec<RegisterId>> {
     match selector {
         RegisterSelector::Ids(ids) => Some(ids.to_vec()),
@@ -70,7 +70,8 @@ fn listed_registers(selector: &RegisterSelector) -> Option<Vec<RegisterId>> {
     }
 }
 
-/// Returns the rule of an entry as a sentence: `Source only: ignore, if it holds 0x0.`
+/// Returns the difference, handling and condition of an entry as a sentence: `Source only: ignore,
+/// if it holds 0x0.`
 pub(super) fn rule(entry: &Tolerance) -> String {
     let mut letters = difference(entry.difference).chars();
     let first = letters.next().map(char::to_uppercase);
@@ -83,7 +84,8 @@ pub(super) fn rule(entry: &Tolerance) -> String {
     )
 }
 
-/// Returns the other parts of an entry as paragraphs: reason, visible change, remedy and history.
+/// Returns the parts of an entry that justify its rule, as paragraphs: reason, visible change,
+/// remedy and history.
 pub(super) fn grounds(entry: &Tolerance) -> Vec<String> {
     let mut grounds = vec![format!("Why: {}.", entry.reason)];
     if let Some(visible) = &entry.visible_effect {

@@ -1,4 +1,5 @@
-//! Report of `show` for a recorded host: the host, and one of its guests if the user selects it.
+//! Report of `show` for a recorded host: the host, and one of its guests if the user selects a
+//! guest.
 //!
 //! | file | contents |
 //! |---|---|
@@ -7,8 +8,8 @@
 //! | [`model`] | its model, schema `cpreg.show-host/2` |
 //! | `json` | conversion of the view to the model |
 //!
-//! A guest is shown with all registers that KVM lists for it. That includes core and vector
-//! registers, which QEMU stores elsewhere.
+//! The report of a guest has all registers that KVM lists for the guest. KVM's list includes core
+//! and vector registers, which a migration stream stores outside the register list.
 
 pub(crate) mod json;
 pub mod model;
@@ -33,7 +34,7 @@ pub struct HostView<'a> {
     pub argument: &'a str,
     /// The host.
     pub record: &'a HostRecord,
-    /// The guest to show.
+    /// Guest that the user selected; `None` for the host itself.
     pub guest: Option<GuestView<'a>>,
     /// Format of names and values.
     pub value_format: ValueFormat,
@@ -45,11 +46,11 @@ pub struct GuestView<'a> {
     /// vCPU features of the guest.
     pub features: Features,
     guest: &'a GuestRecord,
-    /// The guest's vCPU in the form of a destination, which has the accepted values.
+    /// vCPU of the guest in the form of a destination, which holds the accepted values.
     vcpu: DestinationVcpu,
-    /// Selected registers; empty for all.
+    /// Registers that the user selected; an empty list selects all registers.
     pub selection: Vec<RegisterSelection>,
-    /// `true` if fields are decoded.
+    /// `true` if the text also lists the fields of each register.
     pub show_fields: bool,
 }
 
@@ -104,7 +105,7 @@ impl<'a> GuestView<'a> {
         self.guest.writable.as_ref()?.get(&id).copied()
     }
 
-    /// Returns the accepted values, if all relevant values were tried.
+    /// Returns the accepted values; `None` unless the recording tried all relevant values.
     pub fn accepted_values(&self, id: RegisterId) -> Option<TestedValues> {
         match &self.vcpu.get(id)?.accepted_values {
             AcceptedValues::OneOf(values) => Some(TestedValues::OneOf(values.clone())),
@@ -114,7 +115,7 @@ impl<'a> GuestView<'a> {
     }
 }
 
-/// Accepted values of a register.
+/// Accepted values of a register, as found by trials on the recorded host.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum TestedValues {
     /// Exactly these values.
@@ -124,7 +125,7 @@ pub enum TestedValues {
 }
 
 impl TestedValues {
-    /// Returns the values of this register in words.
+    /// Returns the accepted values of the register `id` in words.
     pub fn describe(&self, id: RegisterId) -> String {
         match self {
             Self::OneOf(values) => {
@@ -168,22 +169,22 @@ pub fn describe_mask(id: RegisterId, mask: u64) -> Vec<String> {
     names
 }
 
-/// Counts of a guest's registers.
+/// Numbers of a guest's registers, by kind of content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct GuestCounts {
-    /// Registers.
+    /// Number of registers that KVM lists.
     pub registers: usize,
-    /// Registers that hold a value.
+    /// Number of registers that hold a value.
     pub values: usize,
-    /// Registers that hold KVM's reset poison.
+    /// Number of registers that hold KVM's reset poison.
     pub poison: usize,
-    /// Counters.
+    /// Number of counters, whose value changes from read to read.
     pub counters: usize,
-    /// Registers that cannot be read.
+    /// Number of registers that KVM does not read.
     pub unreadable: usize,
-    /// Registers with writable bits; `None` if the kernel does not report them.
+    /// Number of registers with writable bits; `None` if the kernel does not report writable bits.
     pub writable: Option<usize>,
-    /// Registers for which other values were tried.
+    /// Number of registers for which the recording tried other values.
     pub tried_registers: usize,
 }
 
@@ -221,8 +222,8 @@ pub fn errno_name(number: u16) -> String {
     }
 }
 
-/// Returns the result of a trial in words, with the value read back if it differs from an accepted
-/// value.
+/// Returns the result of a trial in words. If KVM accepted the value but the register reads back
+/// another one, the text has the value read back.
 pub fn trial_outcome(trial: &WriteTrial) -> String {
     match trial.errno {
         0 if trial.read_back == trial.value => "accepted".to_owned(),

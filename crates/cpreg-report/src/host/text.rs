@@ -14,7 +14,7 @@ use crate::printer::{Printer, style, styled};
 use crate::text::{pluralize, print_line, print_list};
 use crate::value::id_digits;
 
-/// Maximum number of trials that are listed one by one.
+/// Maximum number of trials that the text lists one by one.
 const MAX_LISTED_TRIALS: usize = 8;
 
 /// Prints the whole report.
@@ -283,7 +283,7 @@ fn print_accepted_values(printer: &mut Printer, guest: &GuestView<'_>, register:
         printer.line(format_args!("      accepts {}", values.describe(id)));
         return;
     }
-    // The trials of all registers would be too much text.
+    // The trials of all registers are too much text, so only selected registers list them.
     if guest.selection.is_empty() || register.trials.is_empty() {
         return;
     }

@@ -48,14 +48,14 @@ pub struct ComparedHost<'a> {
     pub features: Option<Features>,
 }
 
-/// A difference in a register, and the guests with it.
+/// A difference in a register, and the guests that show the difference.
 #[derive(Debug)]
 pub struct HostDifference<T> {
     /// The register.
     pub id: RegisterId,
-    /// The difference.
+    /// Content of the register on one side, or on both sides, A's first.
     pub difference: T,
-    /// The guests.
+    /// vCPU features of each guest that shows the difference.
     pub guests: Vec<Features>,
 }
 
@@ -80,15 +80,15 @@ pub struct HostDiff<'a> {
     pub only_in_a: Vec<HostDifference<AtReset>>,
     /// Registers that only B lists.
     pub only_in_b: Vec<HostDifference<AtReset>>,
-    /// Values at reset that differ.
+    /// Registers with different values at reset: A's value, B's value.
     pub values: Vec<HostDifference<(Value, Value)>>,
-    /// Errnos of writing back the value that was read, where they differ.
+    /// Registers that differ in the errno of writing back the value that was read; 0 is success.
     pub write_back: Vec<HostDifference<(u16, u16)>>,
-    /// Writable bits that differ.
+    /// Registers with different writable bits: A's mask, B's mask.
     pub writable: Vec<HostDifference<(u64, u64)>>,
-    /// Accepted values that differ.
+    /// Registers with different accepted values: A's values, B's values.
     pub accepted_values: Vec<HostDifference<(TestedValues, TestedValues)>>,
-    /// Trials with different results.
+    /// Trials of the same value with different results: A's trial, B's trial.
     pub trials: Vec<HostDifference<(WriteTrial, WriteTrial)>>,
     /// Registers and guests that were not compared.
     pub omissions: HostDiffOmissions,
@@ -105,7 +105,8 @@ pub struct HostDiffOmissions {
     pub one_sided_trials: BTreeSet<RegisterId>,
 }
 
-/// Differences, each with its guests.
+/// Differences by register and difference, each with the features of the guests that show the
+/// difference.
 struct DifferenceMap<T>(BTreeMap<(RegisterId, T), Vec<Features>>);
 
 impl<T: Ord> DifferenceMap<T> {
@@ -128,7 +129,7 @@ impl<T: Ord> DifferenceMap<T> {
     }
 }
 
-/// Differences that are found while guests are compared.
+/// Differences that the comparison has found so far.
 struct Comparison {
     only_in_a: DifferenceMap<AtReset>,
     only_in_b: DifferenceMap<AtReset>,
@@ -203,12 +204,12 @@ impl<'a> HostDiff<'a> {
         })
     }
 
-    /// Returns `true` if nothing that was compared differs.
+    /// Returns `true` if the comparison found no difference.
     pub fn is_equal(&self) -> bool {
         self.counts().iter().all(|(_, count)| *count == 0)
     }
 
-    /// Returns the numbers of differences by kind.
+    /// Returns the number of differences of each kind, with the name of the kind.
     pub fn counts(&self) -> [(&'static str, usize); 7] {
         let distinct = |ids: Vec<RegisterId>| ids.into_iter().collect::<BTreeSet<_>>().len();
         let registers = [&self.only_in_a, &self.only_in_b].into_iter().flatten();
@@ -307,7 +308,8 @@ impl Comparison {
         }
     }
 
-    /// Compares trials; a value read back after a refusal is the old value and is not compared.
+    /// Compares trials. After a refusal the register holds its old value, so the value read back is
+    /// not compared.
     fn compare_trials(&mut self, a: &RegisterRecord, b: &RegisterRecord, features: Features) {
         if a.at_reset == AtReset::Counter || b.at_reset == AtReset::Counter {
             return;

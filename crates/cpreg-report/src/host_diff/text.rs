@@ -85,7 +85,8 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
     print_omissions(printer, diff);
 }
 
-/// Merges trials of a register with the same results into one row: the values and the results.
+/// Merges trials of a register that have the same results. A merged row has the values and the
+/// results.
 fn group_trials(
     rows: &[HostDifference<(WriteTrial, WriteTrial)>],
 ) -> Vec<HostDifference<(Vec<String>, String)>> {
@@ -199,7 +200,7 @@ fn print_section<T>(
     print_rows(printer, diff, &format!("{title}, A -> B"), rows, describe);
 }
 
-/// Prints a line for each row, followed by its fields; `describe` returns both.
+/// Prints a line for each row, and the fields of the row. `describe` returns both texts.
 fn print_rows<T>(
     printer: &mut Printer,
     diff: &HostDiff<'_>,
@@ -229,7 +230,7 @@ fn print_rows<T>(
     }
 }
 
-/// Returns the guests that have a difference, or nothing for all guests.
+/// Returns the guests that show a difference, or an empty text for all guests.
 fn guests_suffix(diff: &HostDiff<'_>, guests: &[Features]) -> String {
     if guests.len() == diff.guests.len() {
         return String::new();

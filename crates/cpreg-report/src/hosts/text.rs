@@ -54,7 +54,7 @@ pub fn print(printer: &mut Printer, report: &HostsReport, in_detail: bool) {
     ));
 }
 
-/// Returns the version of the distribution's package, if the kernel contains it.
+/// Returns the version of the distribution's package, or an empty text if the record has none.
 fn package_suffix(kernel: &KernelIdentity) -> String {
     let package = kernel.package.as_ref();
     package.map_or_else(String::new, |package| format!(" (package {package})"))

@@ -7,7 +7,7 @@
 //! | [`model`] | their model, schema `cpreg.rehearsal/2` |
 //! | `json` | conversion of the findings to the model |
 //!
-//! cpreg's plan for that QEMU is reported in the form of `check`.
+//! The report contains cpreg's plan for the rehearsed QEMU, in the form of `check`.
 
 mod json;
 pub mod model;
@@ -21,30 +21,30 @@ use cpreg_explain::{Explanation, FailureKind, LoadFailures, Symptom, explain, qe
 use crate::check::CheckFindings;
 use model::{Replacement, UnverifiedPart};
 
-/// Scope of the verdict.
+/// Parts of the VM that the verdict covers, in words for the report.
 const SCOPE: &str = "all device state and the layout of RAM; the contents of RAM were not sent, and \
                      disks and networks were replaced";
 
 /// A rehearsal and its result.
 #[derive(Debug)]
 pub struct RehearsalFindings<'a> {
-    /// cpreg's plan for that QEMU.
+    /// cpreg's plan for the rehearsed QEMU.
     pub prediction: &'a CheckFindings<'a>,
-    /// `true` if the stream that `convert` would write was requested.
+    /// `true` if QEMU loaded the stream as `convert` would write it (`--converted`).
     pub converted: bool,
     /// `true` if SOURCE is a report or a running QEMU, which `convert` does not accept.
     pub lacks_ram: bool,
     /// `true` if the plan changes the stream.
     pub has_changes: bool,
-    /// Command line that was run, without passwords.
+    /// Command line of the rehearsed QEMU, without passwords.
     pub command: Vec<String>,
-    /// Changes to the user's command line.
+    /// Options that cpreg changed in the user's command line.
     pub replacements: Vec<Replacement>,
     /// Parts of the VM that the rehearsal does not verify.
     pub not_verified: Vec<UnverifiedPart>,
-    /// Version of QEMU, `10.0.13`.
+    /// Version of the rehearsed QEMU, `10.0.13`.
     pub version: String,
-    /// Package version of QEMU.
+    /// Version of the distribution's QEMU package.
     pub package: String,
     /// Outcome of the load; `None` if the plan cannot be converted and nothing was loaded.
     pub outcome: Option<LoadOutcome>,
@@ -52,12 +52,11 @@ pub struct RehearsalFindings<'a> {
     pub verdict: Verdict,
     /// Registers and extensions whose content after the load differs from the plan.
     pub deviations: Vec<(VcpuSet, Deviation)>,
-    /// Reason why the CPU state of that QEMU before the load is not known, so that there is no
-    /// plan.
+    /// Reason why the CPU state before the load is not known. Without that state there is no plan.
     pub initial_state_error: Option<String>,
     /// Reason why the CPU state after the load is not known.
     pub final_state_error: Option<String>,
-    /// QEMU's messages, with the guest's keys only if the user requested secrets.
+    /// Lines of QEMU's standard error, with the guest's keys only if the user requested secrets.
     pub stderr: Vec<String>,
 }
 
@@ -68,13 +67,13 @@ pub enum LoadOutcome {
     Loaded,
     /// QEMU refused the VM and exited.
     Failed {
-        /// Signal that killed QEMU, in words, if one did.
+        /// Signal that killed QEMU, in words; `None` if QEMU exited by itself.
         signal: Option<String>,
     },
 }
 
 impl RehearsalFindings<'_> {
-    /// Returns `true` if the section that failed is one that a rehearsal cannot verify.
+    /// Returns `true` if the failed section belongs to a part that a rehearsal does not verify.
     pub fn has_unverifiable_failure(&self) -> bool {
         let mut statements = self.stderr.iter().flat_map(|line| qemu::parse(line));
         statements.any(|statement| match statement.symptom {
@@ -86,7 +85,7 @@ impl RehearsalFindings<'_> {
         })
     }
 
-    /// Explains QEMU's messages.
+    /// Returns explanations of QEMU's messages.
     pub fn explanations(&self) -> Vec<Explanation> {
         let mut failures = LoadFailures::default();
         for line in &self.stderr {
@@ -96,7 +95,8 @@ impl RehearsalFindings<'_> {
         failures.iter().map(explain).collect()
     }
 
-    /// Explains the messages that the plan does not cover by register: devices, RAM, the machine.
+    /// Returns explanations of the messages about devices, RAM and the machine, which the plan does
+    /// not cover.
     pub fn non_register_explanations(&self) -> Vec<Explanation> {
         const REGISTER_KINDS: [FailureKind; 8] = [
             FailureKind::REGISTER_COUNT,
@@ -189,7 +189,7 @@ impl RehearsalFindings<'_> {
             && (self.converted || self.prediction.check.verdict == Verdict::Loads)
     }
 
-    /// Returns `true` if the unconverted VM was refused and the plan converts it.
+    /// Returns `true` if QEMU refused the unconverted VM, and the plan converts that VM.
     fn can_convert(&self) -> bool {
         !self.converted
             && self.initial_state_error.is_none()
@@ -198,7 +198,7 @@ impl RehearsalFindings<'_> {
             && self.prediction.check.verdict == Verdict::Converts
     }
 
-    /// Returns the next steps, if the VM can be repaired.
+    /// Returns the steps that repair the VM; an empty list if no step repairs it.
     pub fn next_steps(&self) -> Vec<String> {
         let source = &self.prediction.source.name;
 
@@ -255,7 +255,8 @@ fn redact_passwords(argument: &str) -> String {
         while let Some(at) = text[from..].find(start) {
             let value = from + at + start.len();
             let length = text[value..].find(end).unwrap_or(text.len() - value);
-            // The end of another key (`metadata=`) matches too: rather redact too much.
+            // The end of another key, such as `metadata=`, matches too; redacting too much is
+            // harmless.
             text.replace_range(value..value + length, "(secret)");
             from = value;
         }

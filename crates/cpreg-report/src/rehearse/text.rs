@@ -7,7 +7,7 @@ use super::{LoadOutcome, RehearsalFindings, SCOPE};
 use crate::check::text::{print_plan, print_shape, vcpu_suffix, verdict_word};
 use crate::printer::{Printer, style, styled};
 
-/// Maximum number of QEMU's messages in the text; JSON has them all.
+/// Maximum number of QEMU's messages in the text; JSON has all messages.
 const MAX_STDERR_LINES: usize = 8;
 
 /// Prints the whole report. `all` includes registers that are copied unchanged.
@@ -32,7 +32,7 @@ pub fn print(printer: &mut Printer, findings: &RehearsalFindings<'_>, all: bool)
     printer.line("");
     print_stderr(printer, findings);
     print_deviations(printer, findings);
-    // A VM that loads as it is needs no decisions, and there is no plan for an unknown QEMU.
+    // A VM that loads unconverted needs no decisions, and an unknown QEMU has no plan.
     let changes_nothing =
         findings.verdict == Verdict::Loads || prediction.verdict() == Verdict::Loads;
     if findings.initial_state_error.is_none() && changes_nothing && findings.is_unpredicted() {
@@ -71,7 +71,7 @@ fn print_stderr(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
         printer.line(format_args!("  {error}"));
         printer.line("");
     }
-    // The same error is not printed twice.
+    // The same error before and after the load is printed once.
     if let Some(error) = after.filter(|_| findings.initial_state_error.is_none()) {
         printer.line("the CPU state after the load is not known:");
         printer.line(format_args!("  {error}"));
@@ -85,7 +85,7 @@ fn print_stderr(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
         return;
     }
     printer.line("messages of QEMU:");
-    // Warnings come last, because there can be one for every register.
+    // Warnings are last, because QEMU can print one for every register.
     let is_warning = |line: &&String| line.contains(": warning: ");
     let failures = findings.stderr.iter().filter(|line| !is_warning(line));
     let lines = failures.chain(findings.stderr.iter().filter(is_warning));

@@ -25,13 +25,13 @@ pub struct ContentsView<'a> {
     pub contents: &'a Contents,
     /// Format of names and values.
     pub value_format: ValueFormat,
-    /// Selected registers; empty for all.
+    /// Registers that the user selected; an empty list selects all registers.
     pub selection: Vec<RegisterSelection>,
-    /// `true` if fields are decoded.
+    /// `true` if the text also lists the fields of each register.
     pub show_fields: bool,
     /// Number of vCPUs in the view.
     pub vcpu_count: usize,
-    /// Core registers by vCPU.
+    /// Numbers of vCPUs, each with the core registers of the vCPU.
     pub vcpu_states: Vec<(usize, &'a VcpuState)>,
     /// Listed registers.
     pub registers: Vec<RegisterRow>,
@@ -40,10 +40,10 @@ pub struct ContentsView<'a> {
 }
 
 impl ContentsView<'_> {
-    /// Returns `true` if a core register is selected.
+    /// Returns `true` if the user selected the core register.
     ///
-    /// Names match too: under TCG `SP_EL1` is the name of a system register, but no list contains
-    /// it.
+    /// A register with the name of a selected id is selected too. Under TCG `SP_EL1` names a system
+    /// register, but no register list contains it.
     pub fn is_selected(&self, register: &CoreRegister) -> bool {
         self.selection.iter().any(|selected| {
             register.id == Some(selected.id) || register.name == self.value_format.name(selected.id)
@@ -71,7 +71,7 @@ impl ContentsView<'_> {
         missing.map(|selected| selected.id).collect()
     }
 
-    /// Returns the fields of a register to show: the selected ones, or all.
+    /// Returns the fields of a register that the text lists: the selected fields, or all fields.
     pub fn selected_fields(&self, id: RegisterId, value: u64) -> Vec<FieldValue> {
         let mut selected = self
             .selection

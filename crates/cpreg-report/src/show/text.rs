@@ -17,11 +17,11 @@ use crate::rows::{RegisterRow, rows};
 use crate::text::{describe_extension, format_length, pluralize, print_line, print_list};
 use crate::value::id_digits;
 
-/// Maximum width of the column of names: that of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
+/// Maximum width of the column of names: the length of `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
 const NAME_COLUMN: usize = 36;
 /// Width of a value: `0x` and 16 digits.
 const VALUE_COLUMN: usize = 18;
-/// Width of an id in brackets.
+/// Width of an id in brackets: `0x`, 16 digits and two brackets.
 const ID_COLUMN: usize = 20;
 
 /// Prints the whole report.
@@ -216,7 +216,7 @@ fn print_stream(printer: &mut Printer, stream: &Stream) {
     if !live.is_empty() {
         print_line(printer, "live", &live.join(", "));
     }
-    // cpreg writes `{}` into a stream that has no description.
+    // `cpreg` writes `{}` into a stream that has no description.
     let description = stream.description.as_ref();
     if description.is_none_or(|description| description.length.0 <= 2) {
         print_line(
@@ -249,7 +249,7 @@ fn print_stream(printer: &mut Printer, stream: &Stream) {
     }
 }
 
-/// Prints the core registers of each vCPU; registers that are zero are only counted.
+/// Prints the core registers of each vCPU. Registers that are zero appear as a count.
 fn print_vcpus(printer: &mut Printer, view: &ContentsView<'_>) {
     for (number, state) in &view.vcpu_states {
         printer.line("");
@@ -350,7 +350,8 @@ fn print_register(
             .filter(|_| view.value_format.show_secrets || !id.is_secret())
             .map(|value| view.selected_fields(id, value))
             .unwrap_or_default();
-        // Further values of a register are printed without its name, unless fields are in between.
+        // Lines of further values omit the name of the register, unless field lines separate the
+        // values.
         let (name, id_text) = if repeats {
             (String::new(), " ".repeat(ID_COLUMN))
         } else {

@@ -12,12 +12,12 @@ use cpreg::vm::{Content, Extension};
 use crate::printer::Printer;
 use wrap::{Item, list};
 
-/// Prints a line with a label.
+/// Prints a line with a label in its first column.
 pub fn print_line(printer: &mut Printer, label: &str, text: &str) {
     printer.line(format_args!("  {label:<10} {text}"));
 }
 
-/// Prints a list with commas, wrapped; the label is on the first line.
+/// Prints words with commas between them, wrapped. The label is on the first line.
 pub fn print_list(printer: &mut Printer, label: &str, words: impl Iterator<Item = String>) {
     const LINE_WIDTH: usize = 86;
     let items = words.map(|text| Item {
@@ -31,7 +31,7 @@ pub fn print_list(printer: &mut Printer, label: &str, words: impl Iterator<Item 
     }
 }
 
-/// Returns the content of an extension for people: the number, or the number of bytes.
+/// Returns the content of an extension for people: a number, or the number of bytes.
 ///
 /// Only QEMU knows the meaning of the bytes.
 pub fn describe_extension(name: &str, content: &Content) -> String {

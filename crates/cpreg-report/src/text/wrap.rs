@@ -6,9 +6,10 @@ use textwrap::core::Fragment;
 use textwrap::wrap_algorithms::wrap_first_fit;
 use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
-/// Wraps prose at spaces; a word that is longer than a line gets a line of its own.
+/// Wraps prose at spaces to lines of `width` columns. A longer word gets a line of its own.
 ///
-/// Line ends of the text become spaces, so that no part of it leaves the comment that contains it.
+/// Line ends of the text become spaces, so that no part of the text leaves a comment that contains
+/// it.
 pub(crate) fn prose(text: &str, width: usize) -> Vec<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.is_empty() {
@@ -52,10 +53,10 @@ impl Fragment for Item {
     }
 }
 
-/// Wraps items with commas between them.
+/// Joins items with commas, and wraps the list.
 ///
-/// A line has at most `width` columns, not counting the comma at its end, unless one item is
-/// longer.
+/// A line has at most `width` columns, without the comma at its end. A longer item gets a line of
+/// its own.
 pub(crate) fn list(items: &[Item], width: usize) -> Vec<String> {
     if items.is_empty() {
         return Vec::new();

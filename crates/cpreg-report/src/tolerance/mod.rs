@@ -1,4 +1,4 @@
-//! Report of `tolerances`: the table as text and JSON. [`crate::export`] has other formats.
+//! Report of `tolerances`: the table as text and JSON. [`crate::export`] writes other formats.
 //!
 //! | file | contents |
 //! |---|---|
@@ -46,7 +46,7 @@ pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
     }
 }
 
-/// Prints an entry under its heading, with this text for the destination's value.
+/// Prints an entry under its heading, with `destination_value` in place of the placeholder.
 pub fn print_entry(
     printer: &mut Printer,
     entry: &Tolerance,

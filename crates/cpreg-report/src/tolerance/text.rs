@@ -49,7 +49,7 @@ pub fn handling(handling: Handling) -> String {
     }
 }
 
-/// Returns a condition in words: `, if …`, or nothing for always.
+/// Returns a condition in words: `, if …`; an empty text if the condition is always true.
 pub fn condition(it: &Condition) -> String {
     match it {
         Condition::Always => String::new(),

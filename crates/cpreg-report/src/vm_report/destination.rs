@@ -10,7 +10,7 @@ use cpreg_hosts::profile::{self, ProfileOrigin};
 use super::model::ReportDestination;
 
 impl ReportDestination {
-    /// Name of every destination in a report, because the real name may be that of a machine.
+    /// Name of every destination in a report. The real name may identify a machine.
     const PLACEHOLDER_NAME: &str = "DESTINATION";
 
     /// Creates a destination without its name and command line, and without data of a guest in its
@@ -34,7 +34,7 @@ impl ReportDestination {
             });
             let mut extensions = vcpu.extensions.clone();
             for extension in &mut extensions {
-                // Only the length of the content is used.
+                // `check` uses only the length of the content.
                 if let Content::Bytes(bytes) = &mut extension.content {
                     bytes.fill(0);
                 }

@@ -1,4 +1,4 @@
-//! [`EncodedStream`]: a stream as gzip in base64.
+//! [`EncodedStream`]: a stream as text, compressed with gzip and encoded in base64.
 
 use std::io::{self, Read, Write as _};
 
@@ -12,11 +12,11 @@ use flate2::write::GzEncoder;
 use super::model::EncodedStream;
 use crate::error::Error;
 
-/// Encoding of the stream.
+/// Name of the encoding, in member `encoding` of the stream.
 const STREAM_ENCODING: &str = "gzip, base64";
-/// Maximum length of a stream without RAM; 4 vCPUs need 60 KB.
+/// Maximum length of a stream without RAM, in bytes. A VM with 4 vCPUs needs 60 KB.
 pub(super) const MAX_STREAM_LEN: u64 = 256 << 20;
-/// Characters of a line of base64.
+/// Number of base64 characters in a line.
 const BASE64_LINE_LEN: usize = 96;
 
 impl EncodedStream {
@@ -37,8 +37,8 @@ impl EncodedStream {
         })
     }
 
-    /// Returns a reader that decompresses the stream; reading fails if the length differs from
-    /// `length`.
+    /// Returns a reader that decompresses the stream. Reading fails if the decompressed length
+    /// differs from member `length`.
     pub(super) fn stream(&self) -> Result<impl Read + use<>, Error> {
         if self.encoding != STREAM_ENCODING {
             let problem = format!(

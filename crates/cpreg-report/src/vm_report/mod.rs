@@ -11,8 +11,8 @@
 //! | `check` | report of `check` for the VM and the destination |
 //! | `stream` | the stream without RAM, secrets redacted; gzip in base64 |
 //!
-//! Only `stream` and `redactions.registers` are read back; all other members are for people and
-//! for programs that inspect reports. A report contains no time, so that reports of the same VM are
+//! cpreg reads back only `stream` and `redactions.registers`. All other members are for people and
+//! for programs that inspect reports. A report contains no time, so reports of the same VM are
 //! identical. Other crates redact the stream.
 //!
 //! | file | contents |
@@ -41,7 +41,7 @@ use model::EncodedStream;
 
 /// Returns `true` if a JSON document is a report of any version.
 ///
-/// A truncated document counts too, if it begins in the form that cpreg writes.
+/// A truncated document is a report too, if it begins in the form that cpreg writes.
 pub fn is_report(json: &[u8]) -> bool {
     schema::has_prefix(json, "cpreg.report/")
 }
@@ -77,7 +77,7 @@ impl VmReport {
         let report: Self = match serde_json::from_slice(bytes) {
             Ok(report) => report,
             Err(error) => {
-                // A report of another version can have any other members.
+                // A report of another version may have any members, so parse only the schema.
                 return Err(match schema::parse_name(bytes) {
                     Some(schema) if schema != SCHEMA => Error::schema_mismatch(&schema, SCHEMA),
                     _ => Error::invalid_json(error),

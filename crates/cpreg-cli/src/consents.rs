@@ -1,4 +1,4 @@
-//! Consents of the user, from the command line.
+//! User's consents to changes of the VM, from the command line.
 
 use cpreg::plan::{Adjustment, Check, Consents, IgnoreConsent, Reason, SetConsent};
 use cpreg::register::{Naming, RegisterId};
@@ -9,7 +9,7 @@ use crate::arguments::ConsentArgs;
 use crate::failure::Failure;
 use crate::names::{parse_field, parse_number, parse_register};
 
-/// Parses the consents.
+/// Parses the consents in the arguments.
 pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, Failure> {
     let mut consents = Consents::default();
     for text in &arguments.ignore {
@@ -39,7 +39,8 @@ pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, 
     Ok(consents)
 }
 
-/// Returns a note for each consent without effect on this VM, which is most likely a mistake.
+/// Returns a note for each consent without effect on this VM, because such a consent is most likely
+/// a mistake.
 pub(crate) fn describe_unused(
     consents: &Consents,
     vm: &Vm,

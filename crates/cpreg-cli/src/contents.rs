@@ -1,4 +1,4 @@
-//! Content of a file, as [`cpreg_report::contents`] models it.
+//! Content of an input, in the form of [`cpreg_report::contents`].
 
 use cpreg_report::contents::{Contents, Origin, VcpuState};
 use cpreg_report::show::model::{self, ByteRange, Device, RamRecordCounts, ReportSummary};
@@ -103,9 +103,9 @@ fn describe_stream(stream: &Stream) -> model::Stream {
     }
 }
 
-/// Returns the core registers of each vCPU, which a stream keeps before the register list.
+/// Returns the core registers of each vCPU, which a stream stores in front of the register list.
 ///
-/// If a report has them redacted, only PSTATE is left.
+/// A report with redacted core registers has only PSTATE.
 fn vcpu_states(input: &Input, stream: &Stream) -> Vec<VcpuState> {
     let parts = input.report().map(|report| &*report.redactions.parts);
     let are_redacted = parts.is_some_and(|parts| parts.iter().any(|it| it == GENERAL_REGISTERS));

@@ -1,4 +1,5 @@
-//! Core registers, which QEMU keeps before its register list under its own names, by KVM's names.
+//! Core registers under KVM's names. QEMU stores them in front of its register list, under its own
+//! names.
 //!
 //! | QEMU (`target/arm/cpu.h`, v5.2 to 11.x) | register |
 //! |---|---|

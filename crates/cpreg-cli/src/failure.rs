@@ -30,9 +30,9 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// Error with a hint in addition to its message.
+/// Error of a library that has advice in addition to its message.
 pub(crate) trait ErrorWithHint: Error + Send + Sync + 'static {
-    /// Returns the advice to the user, if any.
+    /// Returns the advice to the user; `None` if the error has none.
     fn hint(&self) -> Option<&str>;
 }
 
@@ -100,14 +100,14 @@ impl Failure {
         }
     }
 
-    /// Adds a cause; its hint becomes a hint of this failure.
+    /// Adds a cause. The hint of the cause becomes a hint of this failure.
     pub(crate) fn with_hinted_cause(self, error: impl ErrorWithHint) -> Self {
         let hint = error.hint().map(str::to_owned);
         let failure = self.with_cause(error);
         hint.into_iter().fold(failure, Self::with_hint)
     }
 
-    /// Adds a cause with its hint in the same line.
+    /// Adds a cause, with the hint of the cause in the same line.
     pub(crate) fn with_inline_cause(self, error: &impl ErrorWithHint) -> Self {
         let cause = match error.hint() {
             Some(hint) => format!("{error}; {hint}"),
@@ -119,7 +119,7 @@ impl Failure {
         }
     }
 
-    /// Prefixes the message with the place of the error.
+    /// Prefixes the message with the place of the error, such as a file and line.
     pub(crate) fn with_context(mut self, context: impl fmt::Display) -> Self {
         self.message = format!("{context}: {}", self.message);
         self
@@ -149,7 +149,7 @@ impl Failure {
         }
     }
 
-    /// Returns `true` if the reader of standard output has exited, which needs no message.
+    /// Returns `true` if the reader of standard output has exited. Such a failure needs no message.
     pub(crate) fn is_broken_pipe(&self) -> bool {
         let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref());
         cause.is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe)
@@ -165,7 +165,8 @@ impl Failure {
         let mut next: Option<&dyn Error> = self.cause.as_ref().map(|cause| &**cause as &dyn Error);
         while let Some(cause) = next {
             let text = cause.to_string().trim_end().to_owned();
-            // Some errors repeat their source in their message.
+            // Some errors repeat their source in their message, so skip a text that another cause
+            // contains.
             if !causes.iter().any(|other: &String| other.contains(&text)) {
                 causes.push(text);
             }

@@ -1,4 +1,4 @@
-//! Handling of Ctrl-C and SIGTERM: no started QEMU is left running, and a migration is cancelled
+//! Handling of Ctrl-C and SIGTERM: cpreg ends every QEMU that it started, and cancels a migration
 //! cleanly.
 
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,12 +11,13 @@ use crate::failure::Failure;
 
 static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
-/// Action in addition to setting [`INTERRUPTED`].
+/// Action of a command on a signal, in addition to setting [`INTERRUPTED`].
 type InterruptHandler = Box<dyn Fn() + Send>;
 static HANDLER: Mutex<Option<InterruptHandler>> = Mutex::new(None);
 static IS_HANDLER_INSTALLED: Mutex<bool> = Mutex::new(false);
 
-/// Installs the handler of Ctrl-C and SIGTERM, which no longer terminate this process.
+/// Installs the handler of Ctrl-C and SIGTERM. Afterwards these signals no longer terminate this
+/// process.
 fn install_handler() -> Result<(), Failure> {
     let mut is_installed = IS_HANDLER_INSTALLED
         .lock()
@@ -42,7 +43,7 @@ pub(crate) fn on_interrupt(handler: impl Fn() + Send + 'static) -> Result<(), Fa
 
 /// Returns options that wait up to `seconds` for each step with a QEMU.
 ///
-/// From here on Ctrl-C ends the waiting, and the QEMU that was started.
+/// After this call Ctrl-C ends the wait, and also the QEMU that cpreg started.
 pub(crate) fn wait_options(seconds: u64) -> Result<WaitOptions<'static>, Failure> {
     install_handler()?;
     Ok(WaitOptions {

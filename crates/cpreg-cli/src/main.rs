@@ -15,7 +15,7 @@
 //! | [`failure`] | error type and exit status |
 //! | `reference` | docs/cli.md, and the test that it is current |
 //!
-//! The crate `cpreg` decides the effect of a difference between hosts, never this one.
+//! The crate `cpreg`, not this one, decides the effect of a difference between hosts.
 #![forbid(unsafe_code)]
 
 mod arguments;

@@ -4,7 +4,7 @@ use cpreg::register::{Naming, RegisterField, RegisterId, parse_u64};
 
 use crate::failure::Failure;
 
-/// Parses a register in any of its spellings.
+/// Parses the name or id of a register in any of its spellings.
 pub(crate) fn parse_register(text: &str, naming: Naming) -> Result<RegisterId, Failure> {
     RegisterId::parse_in(text, naming).map_err(|error| unknown_register(text, error))
 }

@@ -15,14 +15,14 @@ use crate::failure::Failure;
 /// Progress line of a long copy on standard error, if standard error is a terminal.
 #[derive(Default)]
 pub(crate) struct Progress {
-    /// Line on the terminal, while it is shown.
+    /// Progress line on the terminal; `None` if no line is shown.
     line: Option<ProgressBar>,
-    /// Percentage shown last, or MiB if the total is not known.
+    /// Number shown last: a percentage, or MiB if the total is not known.
     last_reported: Option<u64>,
 }
 
 impl Progress {
-    /// Shows the percentage of `total` bytes that is written.
+    /// Shows the written bytes as a percentage of `total`.
     pub(crate) fn show_percent(&mut self, done: u64, total: u64) {
         let percent = done.saturating_mul(100) / total.max(1);
         if self.last_reported != Some(percent) {
@@ -31,7 +31,8 @@ impl Progress {
         }
     }
 
-    /// Shows the phase and the number of forwarded bytes, every 16 MiB. The total is not known.
+    /// Shows the phase and the number of forwarded bytes, at most once per 16 MiB. The total is not
+    /// known.
     pub(crate) fn show_forwarded(&mut self, phase: impl Display, done: u64) {
         let mebibytes = done >> 20;
         if self.last_reported.is_none_or(|it| it + 16 <= mebibytes) {
@@ -58,7 +59,7 @@ impl Progress {
         line.set_message(text);
     }
 
-    /// Removes the line.
+    /// Removes the progress line from the terminal.
     pub(crate) fn end(&mut self) {
         self.last_reported = None;
         if let Some(line) = self.line.take() {
@@ -76,7 +77,8 @@ pub(crate) fn log_line(text: impl Display) {
 /// Writes the report.
 ///
 /// # Errors
-/// The report could not be written completely.
+///
+/// Returns an error if the report could not be written completely.
 pub(crate) fn finish(printer: &mut Printer) -> Result<(), Failure> {
     printer.finish().map_err(|error| {
         Failure::new(format!("cannot write to {}", printer.target())).with_cause(error)

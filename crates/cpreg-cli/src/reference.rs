@@ -1,9 +1,9 @@
 //! Generator of docs/cli.md, with every command, argument and option, and the test that it is
 //! current.
 //!
-//! `cargo xtask gen-cli` writes the file from clap's definitions, as does `cargo xtask bless` with
-//! the other generated files. The pages in docs/commands explain purpose and output of the commands
-//! and are written by hand. A command that has such a page links to it.
+//! `cargo xtask gen-cli` writes the file from clap's definitions, and so does `cargo xtask bless`.
+//! The pages in docs/commands explain purpose and output of the commands, and are written by hand.
+//! A command links to its page, if the page exists.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -26,7 +26,7 @@ fn docs() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
 }
 
-/// Returns the document.
+/// Returns the text of docs/cli.md.
 fn reference() -> String {
     let mut command = Arguments::command();
     command.build();
@@ -55,7 +55,7 @@ fn describe(text: &mut String, command: &mut Command, name: &str) {
         .collect();
     if !arguments.is_empty() {
         text.push_str("\n| argument | |\n|---|---|\n");
-        // Positional arguments first, as in clap's help.
+        // Positional arguments are first, as in clap's help.
         let (positional, options): (Vec<_>, Vec<_>) =
             arguments.iter().partition(|it| it.is_positional());
         for argument in positional.into_iter().chain(options) {
@@ -139,7 +139,7 @@ fn sentence(text: &str) -> String {
     }
 }
 
-/// Joins the text into one line, for a cell of a table.
+/// Joins the lines of the text with spaces, for a cell of a table.
 fn cell(text: &str) -> String {
     let words: Vec<&str> = text.split_whitespace().collect();
     words.join(" ").replace('|', "\\|")

@@ -67,7 +67,7 @@ struct ConditionEntry {
     mask: Option<String>,
 }
 
-/// Parses the text of a file. Errors name it by `path`.
+/// Parses the text of a tolerance file. Error messages contain `path`.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Tolerance>, Failure> {
     let file: ToleranceFile = toml::from_str(text).map_err(|error| {
         Failure::new(format!("{} is not a tolerance file", path.display())).with_cause(error)

@@ -1,4 +1,5 @@
-//! `cpreg check SOURCE DESTINATION`: checks if a VM loads, and reports what blocks it.
+//! `cpreg check SOURCE DESTINATION`: decides whether a VM loads, and reports the differences that
+//! block the load.
 
 use cpreg::destination::{Destination, Features};
 use cpreg::plan::{Check, Verdict};
@@ -64,7 +65,8 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
     Ok(status(findings.verdict()))
 }
 
-/// Prints the report of `check` and `convert`. With `all` it lists registers copied unchanged too.
+/// Prints the report of `check` and `convert`. With `all` the report also lists the registers that
+/// are copied unchanged.
 pub(crate) fn print_report(
     printer: &mut Printer,
     findings: &CheckFindings<'_>,
@@ -78,11 +80,11 @@ pub(crate) fn print_report(
     Ok(())
 }
 
-/// VM to check, from a stream or a host.
+/// VM to check, known from a stream or only from its host.
 pub(crate) struct Subject {
     summary: SourceSummary,
     vm: Vm,
-    /// Shape of the VM, if it comes from a stream.
+    /// Shape of the VM; `None` if only the host is known.
     shape: Option<MachineShape>,
 }
 
@@ -110,7 +112,8 @@ impl Subject {
 
     /// Returns a VM of which only the host is known.
     ///
-    /// Its registers have the host's reset values, or 0 if these are not known.
+    /// The registers of the VM have the host's reset values, or 0 where the reset value is not
+    /// known.
     pub(crate) fn from_host(host: &Destination) -> Self {
         let vcpus = host.vcpus.iter().map(|vcpu| {
             let pairs = vcpu.registers().iter().map(|register| {
@@ -118,7 +121,7 @@ impl Subject {
                 (register.id, value.unwrap_or(Value::U64(0)))
             });
             Vcpu {
-                // A host lists no register twice.
+                // A host lists no register twice, so `from_pairs` does not fail.
                 registers: Registers::from_pairs(pairs).unwrap_or_default(),
                 extensions: Vec::new(),
             }
@@ -140,7 +143,7 @@ impl Subject {
     }
 }
 
-/// Plans for the VM in a stream, and prints a note for each consent without effect.
+/// Plans the load of the VM in a stream, and prints a note for each consent without effect.
 pub(crate) fn build_findings<'a>(
     source: &Input,
     resolved: &'a ResolvedDestination,
@@ -160,7 +163,7 @@ pub(crate) fn build_findings<'a>(
     )
 }
 
-/// Plans for a VM, and prints a note for each consent without effect.
+/// Plans the load of a VM, and prints a note for each consent without effect.
 pub(crate) fn build_findings_for<'a>(
     subject: Subject,
     resolved: &'a ResolvedDestination,
@@ -202,7 +205,7 @@ pub(crate) fn build_findings_for<'a>(
     })
 }
 
-/// Returns the exit status of a verdict.
+/// Returns the exit status that stands for a verdict.
 pub(crate) const fn status(verdict: Verdict) -> Status {
     match verdict {
         Verdict::Loads | Verdict::Converts => Status::Success,

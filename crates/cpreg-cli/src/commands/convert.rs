@@ -1,7 +1,7 @@
 //! `cpreg convert SOURCE --to DESTINATION`: writes the VM so that it loads at the destination.
 //!
-//! Decides as `check` does, and writes only what the plan allows. The converted state is read again
-//! and compared with the plan.
+//! The command decides as `check` does, and writes only the changes that the plan allows. cpreg
+//! then reads the converted state again, and compares that state with the plan.
 
 use std::error::Error as _;
 use std::io;
@@ -33,7 +33,7 @@ pub(crate) fn run(
     if let Some(target) = &arguments.output {
         check_output(target, &arguments.source, arguments.force)?;
     }
-    // The lock is held until the file is written.
+    // Hold the lock until the file is written.
     let (source, _lock) = if arguments.in_place {
         recover_interrupted_edit(&arguments.source, printer)?;
         let (source, lock) = Input::open_to_change(&arguments.source, inspect.verify, printer)?;
@@ -85,7 +85,7 @@ pub(crate) fn run(
     Ok(check::status(verdict))
 }
 
-/// Rejects `-` as output, because standard output cannot be written atomically.
+/// Rejects `-` as output, because cpreg cannot write standard output atomically.
 fn reject_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
     let standard = Path::new("-");
     if arguments.in_place && arguments.source == standard {
@@ -102,7 +102,7 @@ fn reject_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure
     Ok(())
 }
 
-/// Checks the output before a stream of many gigabytes is read.
+/// Checks that the output can be written, before cpreg reads a stream of many gigabytes.
 pub(super) fn check_output(target: &Path, source: &Path, force: bool) -> Result<(), Failure> {
     let folder = target
         .parent()
@@ -168,7 +168,7 @@ fn write(
     }
 }
 
-/// Returns the edit for the plan. `convert` makes it and compares the result with the plan.
+/// Returns the edit that makes the changes of the plan.
 pub(super) fn edit(
     source: &Input,
     findings: &CheckFindings<'_>,
@@ -179,7 +179,7 @@ pub(super) fn edit(
     convert(stream, &planned).map_err(|error| conversion_failure(source.path.display(), &error))
 }
 
-/// Returns the failure to write the planned state into the stream `name`.
+/// Returns the error for a planned state that could not be written into the stream `name`.
 pub(super) fn conversion_failure(
     name: impl std::fmt::Display,
     error: &cpreg_stream::Error,
@@ -231,15 +231,15 @@ fn write_in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
         ))
         .with_hint("decompress it, or write a new file with -o FILE"));
     }
-    // Ctrl-C may end the writing of a new file, which has no name until it is complete. A change in
-    // place takes milliseconds and is completed instead.
+    // Ctrl-C may end the writing of a new file, because an incomplete file has no name. A change in
+    // place takes milliseconds, so the handler ignores Ctrl-C until the change is complete.
     ctrlc::set_handler(|| {})
         .map_err(|error| Failure::new("cannot install a handler for Ctrl-C").with_cause(error))?;
     edit_in_place(source.file()?, edit, &source.path)
         .map_err(|error| stream_failure("change", &source.path, error))
 }
 
-/// Completes or undoes an interrupted edit in place, which left a journal.
+/// Completes or undoes an earlier edit in place that was interrupted and left a journal.
 fn recover_interrupted_edit(path: &Path, printer: &Printer) -> Result<(), Failure> {
     if pending_journal(path).is_none() {
         return Ok(());

@@ -19,7 +19,7 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
     let b = hosts::open(&arguments.b, verify, printer)?;
     match (a, b) {
         (HostOrFile::File(a), HostOrFile::File(b)) => diff_files(&a, &b, arguments, printer),
-        // A host whose name has no features is compared as if it had the other input's guest.
+        // For a host name without features, use the features of the guest in the other input.
         (HostOrFile::Host(a), HostOrFile::File(b)) => {
             let a = a.input_for_guest(Guest::Stream(&b))?;
             diff_files(&a, &b, arguments, printer)
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
             diff_files(&a, &b, arguments, printer)
         }
         (HostOrFile::Host(mut a), HostOrFile::Host(mut b)) => {
-            // Features named for one host apply to both.
+            // Features in the name of one host apply to the other host too.
             a.features = a.features.or(b.features);
             b.features = b.features.or(a.features);
             if a.features != b.features {
@@ -43,7 +43,7 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
     }
 }
 
-/// Compares two streams or profiles.
+/// Compares two inputs that hold the registers of one guest each.
 fn diff_files(
     a: &Input,
     b: &Input,

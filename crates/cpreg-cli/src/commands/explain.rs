@@ -1,4 +1,5 @@
-//! `cpreg explain REG [VALUE]` and `cpreg explain LINE…`, told apart by their arguments.
+//! `cpreg explain REG [VALUE]` and `cpreg explain LINE…`; the form of the arguments selects the
+//! command.
 
 mod lines;
 mod register;
@@ -23,7 +24,8 @@ pub(crate) fn run(
     };
     match show::parse_selection(word, Naming::Kvm) {
         Ok(selection) => register::run(selection, value, arguments, printer),
-        // A line has blanks. One word that is no known line is a misspelt register.
+        // An error line contains blanks. A single word that is no known line is a misspelt
+        // register.
         Err(failure) if !word.contains(' ') && !lines::is_known_line(word) => {
             Err(if Path::new(word).is_file() {
                 failure.with_hint(format!("{word} is a file: --file {word} reads a log"))

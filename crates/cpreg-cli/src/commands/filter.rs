@@ -1,8 +1,8 @@
 //! `cpreg filter --to DESTINATION`: converts a stream from standard input to standard output.
 //!
-//! One way. RAM is forwarded as it arrives. The device state is buffered, decided on as by `check`,
-//! and converted as by `convert`. Only the stream goes to standard output; the report goes to
-//! standard error.
+//! The stream passes in one direction only. The command forwards RAM as it arrives, and buffers the
+//! device state. It decides on the device state as `check` does, and converts it as `convert` does.
+//! Only the stream goes to standard output; the report goes to standard error.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -27,7 +27,7 @@ use cpreg_report::value::ValueFormat;
 pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Result<Status, Failure> {
     printer.report_to_stderr();
     let (input, output) = standard_streams()?;
-    // Errors in the arguments are reported before a long stream is forwarded.
+    // Report errors in the arguments before a long stream is forwarded.
     if arguments.to == Path::new("-") {
         return Err(
             Failure::new("DESTINATION cannot be read from standard input")
@@ -96,7 +96,7 @@ fn standard_streams() -> Result<(File, File), Failure> {
     Ok((input.into(), output.into()))
 }
 
-/// Forwards everything before the device state, and returns the device state.
+/// Forwards the part of the stream that precedes the device state, and returns the device state.
 fn forward_stream(input: &File, output: &File) -> Result<DeviceStateBuffer, Failure> {
     let mut progress = Progress::default();
     let mut forwarded = 0;
@@ -108,7 +108,7 @@ fn forward_stream(input: &File, output: &File) -> Result<DeviceStateBuffer, Fail
     device_state.map_err(|error| forward_failure(error, forwarded))
 }
 
-/// Returns the failure of a stream of which only `forwarded` bytes were forwarded.
+/// Returns the error for a stream that broke off after `forwarded` bytes.
 fn forward_failure(error: cpreg_stream::Error, forwarded: u64) -> Failure {
     let is_system_error = matches!(error.kind(), ErrorKind::Io | ErrorKind::NoSpace);
     let failure = Failure::new(if is_system_error {

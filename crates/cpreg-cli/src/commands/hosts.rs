@@ -1,4 +1,4 @@
-//! `cpreg hosts [NAME]`: lists the recorded hosts, which can be named as DESTINATION.
+//! `cpreg hosts [NAME]`: lists the recorded hosts, whose names are valid as DESTINATION.
 
 use cpreg_report::hosts::model::HostsReport;
 use cpreg_report::hosts::text;
@@ -15,7 +15,7 @@ pub(crate) fn run(arguments: &arguments::Hosts, printer: &mut Printer) -> Result
         None => history.hosts(),
     };
     if let (Some(name), []) = (&arguments.name, chosen.as_slice()) {
-        // For a full name with features, the error of `resolve` is the most exact.
+        // For a full name with features, `resolve` returns the most exact error.
         let error = history
             .resolve(name)
             .map_err(|error| hosts::host_name_failure(&error));

@@ -1,4 +1,4 @@
-//! `cpreg probe`: records a destination.
+//! `cpreg probe`: records the registers of a destination in a file.
 
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result
     }
 }
 
-/// Records the host, and replaces what the user states on the command line.
+/// Records the host, with the user's statements on the command line in place of recorded ones.
 fn record_host(
     host: &impl Host,
     arguments: &ProbeKvm,
@@ -72,7 +72,7 @@ fn probe_qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Fa
     write_or_print(profile.to_json(), target.as_deref(), printer)
 }
 
-/// Writes the record to the file, or to standard output.
+/// Writes the record to `target`, or to standard output if `target` is `None`.
 fn write_or_print(
     json: Result<String, impl std::error::Error + Send + Sync + 'static>,
     target: Option<&Path>,
@@ -120,7 +120,7 @@ fn profile(arguments: &ProbeQemu, result: &ProbeResult) -> Result<Profile, Failu
     })
 }
 
-/// Returns the file to write, with links resolved. A device is never replaced by a file.
+/// Returns the path to write, with links resolved. Refuses a path of a device or folder.
 fn target(path: &Path) -> Result<PathBuf, Failure> {
     let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
     if target.exists() && !target.is_file() {

@@ -1,10 +1,10 @@
 //! `cpreg rehearse SOURCE -- QEMU COMMAND…`: loads the VM, without its RAM, into the real
 //! destination QEMU, paused, and reports the result.
 //!
-//! [`cpreg_qemu::isolate`] changes the command line so that QEMU touches nothing outside itself.
-//! cpreg starts that QEMU, queries its registers and plans for it as `check` does. QEMU then loads
-//! the VM, with `--converted` as `convert` would write it. cpreg compares the loaded state with the
-//! plan.
+//! [`cpreg_qemu::isolate`] changes the command line so that QEMU touches nothing outside its own
+//! process. cpreg starts the isolated QEMU, queries its registers and makes a plan as `check` does.
+//! QEMU then loads the VM; with `--converted` QEMU loads it as `convert` would write it. cpreg
+//! compares the loaded state with the plan.
 
 use std::os::unix::process::ExitStatusExt as _;
 
@@ -39,7 +39,7 @@ pub(crate) fn run(
     rehearse_input(&source, arguments, printer)
 }
 
-/// Rehearses the load of a source that is already open.
+/// Rehearses the load of a source that the caller has opened.
 pub(crate) fn rehearse_input(
     source: &Input,
     arguments: &arguments::Rehearse,
@@ -91,11 +91,11 @@ pub(crate) fn rehearse_input(
         final_state_error: None,
         stderr: Vec::new(),
     };
-    // Without the destination's registers the plan predicts nothing.
+    // The plan needs the destination's registers to predict anything.
     if findings.initial_state_error.is_some() {
         findings.verdict = Verdict::Unknown;
     }
-    // With `--converted`, load only if the plan is ready: otherwise there is no converted VM.
+    // With `--converted`, load only if the plan is ready: otherwise no converted VM exists.
     if !arguments.converted || prediction.check.plan.outcome() == PlanOutcome::Ready {
         let result = if arguments.converted {
             let edit = convert_to_plan(&ramless_stream, &prediction)?;
@@ -132,9 +132,9 @@ fn rehearsal_failure(error: cpreg_qemu::Error, show_secrets: bool) -> Failure {
     Failure::new("cannot rehearse with this QEMU").with_hinted_cause(error.with_stderr(stderr))
 }
 
-/// Returns the stream without RAM and without sections that no stand-in device loads.
+/// Returns the stream without RAM and without the sections that no stand-in device loads.
 ///
-/// The second value lists the parts that are therefore not verified.
+/// The second value lists the parts of the VM that the rehearsal therefore does not verify.
 fn without_ram(
     source: &Input,
     stream: &Stream,
@@ -190,7 +190,7 @@ fn without_ram(
 
 /// Returns the started QEMU as a destination, with its registers at reset and its shape.
 ///
-/// If its state could not be queried, the destination has no vCPUs and no shape.
+/// The destination has no vCPUs and no shape if the state of QEMU could not be queried.
 fn query_destination(
     rehearsal: &Rehearsal,
     isolated: &IsolatedCommand,
@@ -219,7 +219,7 @@ fn query_destination(
     let machine_suffix = format!(", {}", initial.state.machine);
     let mut destination = destination::from_stream(name(&machine_suffix), &initial.stream)?;
     destination.loader = loader;
-    // QEMU was queried before anything was loaded, so its values are reset values.
+    // cpreg queried QEMU before the load, so the values are reset values.
     destination.value_origin = ValueOrigin::Reset;
     let accelerator = detect_accelerator(&isolated.command, initial.state.kvm);
     destination.accelerator = Accelerator::from_name(&accelerator).or(destination.accelerator);
@@ -241,7 +241,7 @@ fn convert_to_plan(
     cpreg_stream::convert(&stream, ramless_stream, &planned).map_err(failure)
 }
 
-/// Converts a changed option of the command line for the report.
+/// Converts a changed option of the command line to its form in the report.
 fn to_replacement(change: &OptionChange) -> Replacement {
     Replacement {
         before: redact_command_line(&change.before),

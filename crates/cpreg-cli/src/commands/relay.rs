@@ -41,7 +41,7 @@ use crate::printer::{Printer, finish, print_failure};
 use crate::tolerance_file;
 use cpreg_report::value::ValueFormat;
 
-/// Delay between a failed migration and the wait for the next one.
+/// Delay after a failed migration, before the relay waits for the next migration.
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result<Status, Failure> {
@@ -98,7 +98,7 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
             if let Some(guard) = &guard {
                 scope.spawn(|| guard.watch(&user_cancel, &migration_end));
             }
-            // Stops the watch thread on every path, also on a panic.
+            // Stop the watch thread on every path, also on a panic.
             let _stop_watch = CancelOnDrop(&migration_end);
             let result = run_migration(
                 arguments,
@@ -120,7 +120,7 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         match run_one() {
             Ok(Some(_)) => {}
             Ok(None) => return Ok(Status::Success),
-            // The next migration may succeed. The delay avoids a busy loop of immediate failures.
+            // The next migration may succeed. The delay avoids a busy loop of failures.
             Err(failure) => {
                 print_failure(&failure);
                 let _ = user_cancel.wait(Some(Instant::now() + RESTART_DELAY));
@@ -132,7 +132,8 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     }
 }
 
-/// Reports the preflight check and rehearses the VM. Returns a status if the migration is refused.
+/// Reports the preflight check and rehearses the VM. Returns the exit status if either refuses the
+/// migration.
 fn run_preflight(
     config: &mut RelayConfig<'_>,
     arguments: &arguments::Relay,
@@ -172,7 +173,7 @@ fn run_preflight(
     None
 }
 
-/// Checks everything that can fail before a QEMU connects.
+/// Checks everything that can fail before the relay opens a connection to a QEMU.
 fn prepare<'a>(
     arguments: &'a arguments::Relay,
     printer: &mut Printer,
@@ -257,7 +258,7 @@ fn run_migration(
         guard_session::print_location(printer, location);
     }
     match finish(printer) {
-        // Ignore `EPIPE` on standard output: the log and the exit status have the VM's location.
+        // Ignore `EPIPE` on standard output: the log and the exit status state the VM's location.
         Err(failure) if !failure.is_broken_pipe() => return Err(failure),
         _ => {}
     }

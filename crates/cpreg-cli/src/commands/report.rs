@@ -1,8 +1,8 @@
 //! `cpreg report SOURCE`: writes the VM without RAM and secrets, as a small file and as text for an
 //! issue.
 //!
-//! [`cpreg_stream::RedactionOptions`] decides the redactions, [`cpreg_report::vm_report`] the
-//! format of the file.
+//! [`cpreg_stream::RedactionOptions`] decides the redactions. [`cpreg_report::vm_report`] defines
+//! the format of the file.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -31,7 +31,7 @@ use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
 
-/// Name of the VM in a report. The name of the file may be a customer's.
+/// Name of the VM in a report, because the name of the file may identify a customer.
 const VM_NAME: &str = "VM";
 
 pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Result<Status, Failure> {
@@ -58,7 +58,7 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
         report.host = Some(this_host());
     }
     let tolerances = Tolerances::default();
-    // The check runs on the redacted VM, which is what the reader of the report will check.
+    // Check the redacted VM, because the reader of the report checks that VM too.
     let redacted = Input::from_report(Path::new(VM_NAME), report.clone(), None, false)?;
     let findings = match &destination {
         Some(target) => {
@@ -109,7 +109,7 @@ fn report_failure(error: impl std::error::Error + Send + Sync + 'static) -> Fail
     Failure::new("cannot write the report").with_cause(error)
 }
 
-/// Destination of the VM, before and after redaction.
+/// Destination of the VM, unredacted and redacted.
 struct ReportTarget {
     /// Destination as known on this machine.
     resolved: ResolvedDestination,
@@ -129,7 +129,7 @@ impl ReportTarget {
         let resolved = destination::resolve(path, source, loader, verify, printer)?;
         let origin = (*resolved.origin).clone();
         let origin = match resolved.destination.loader {
-            // `--loader` replaces the recorded program and version.
+            // `--loader` replaces the program and version in the recording.
             Some(loader) if arguments.loader.loader.is_some() => ProfileOrigin {
                 program: loader.program.name().to_owned(),
                 version: loader.version.to_string(),

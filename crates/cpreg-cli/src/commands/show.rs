@@ -105,7 +105,7 @@ fn show_host(
     Ok(Status::Success)
 }
 
-/// Parses a register in any of its spellings, or REG.FIELD.
+/// Parses a register in any of its spellings, or a field as REG.FIELD.
 pub(super) fn parse_selection(text: &str, naming: Naming) -> Result<RegisterSelection, Failure> {
     if !text.contains('.') {
         return names::parse_register(text, naming).map(|id| RegisterSelection { id, field: None });

@@ -1,4 +1,5 @@
-//! `cpreg tolerances`: prints the table. [`cpreg_report::export`] writes it for other programs.
+//! `cpreg tolerances`: prints the table of tolerances. [`cpreg_report::export`] writes the table
+//! for other programs.
 
 use cpreg::register::{Naming, RegisterId};
 use cpreg_report::export::{Exporter, Firecracker, Json, Qemu};

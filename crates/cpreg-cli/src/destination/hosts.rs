@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `linux-6.12.107/neoverse-n1` | built-in recorded host ([`cpreg_hosts::host`]) |
 //! | `FILE` | host recorded in that file |
-//! | either followed by `/FEATURES` | that host, for a guest with exactly these features |
+//! | either, followed by `/FEATURES` | the host, for a guest with exactly these features |
 //!
 //! The registers that a host lists depend on the guest's features. Most commands therefore use the
 //! profile of a host for a guest.
@@ -24,27 +24,27 @@ use crate::failure::Failure;
 use crate::input::{Content, Input};
 use crate::printer::Printer;
 
-/// Guest whose features decide the registers that a host lists.
+/// Guest whose vCPU features decide the registers that a host lists.
 #[derive(Clone, Copy)]
 pub(crate) enum Guest<'a> {
     /// Guest in this file.
     Stream(&'a Input),
     /// Guest with these features.
     Features(Features),
-    /// No guest.
+    /// No guest is known.
     Unspecified,
 }
 
 /// Recorded host found by its name or file.
 pub(crate) struct NamedHost {
     pub(crate) record: HostRecord,
-    /// Features in the name.
+    /// Features in the name; `None` if the name has none.
     pub(crate) features: Option<Features>,
     /// Name or file of the host, without features.
     pub(crate) display_name: String,
 }
 
-/// Recorded host or other file that a path names.
+/// Content of the path of a command: a recorded host, or another file.
 pub(crate) enum HostOrFile {
     /// File that is not a recorded host.
     File(Box<Input>),
@@ -58,13 +58,13 @@ pub(crate) fn history() -> Result<HostIndex, Failure> {
         .map_err(|error| Failure::new("cannot read the recorded kernels").with_cause(error))
 }
 
-/// Returns the path as the name of a recorded host, unless a file has that name.
+/// Returns the path as the name of a recorded host; `None` if a file has that path.
 fn recorded_host_name(path: &Path) -> Option<&str> {
     let name = path.to_str()?;
     (name.starts_with(PREFIX) && !exists(path)).then_some(name)
 }
 
-/// Returns `true` if the path exists, is `-`, or is `FILE/FEATURES`.
+/// Returns `true` if the path is readable: an existing path, `-`, or `FILE/FEATURES`.
 pub(crate) fn exists(path: &Path) -> bool {
     path == Path::new("-") || path.exists() || split_features(path).is_some()
 }
@@ -72,7 +72,7 @@ pub(crate) fn exists(path: &Path) -> bool {
 /// Splits `FILE/FEATURES`.
 fn split_features(path: &Path) -> Option<(&Path, Features)> {
     let (file, name) = (path.parent()?, path.file_name()?.to_str()?);
-    // A path below a regular file cannot exist, so it can only be a file with features.
+    // A regular file has no paths below it, so the path can only be a file with features.
     let is_file = file.metadata().is_ok_and(|metadata| !metadata.is_dir());
     let features = Features::from_names(name).filter(|_| is_file)?;
     Some((file, features))
@@ -84,7 +84,7 @@ pub(crate) fn with_prefix(text: &str) -> Option<String> {
     is_host.then(|| format!("{PREFIX}{text}"))
 }
 
-/// Opens the recorded host or file that a path names.
+/// Opens the recorded host or the file that a path names.
 pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostOrFile, Failure> {
     if let Some(name) = recorded_host_name(path) {
         let history = history()?;
@@ -161,7 +161,7 @@ impl NamedHost {
         })
     }
 
-    /// Returns the features in the name, else those of the guest.
+    /// Returns the features in the name; without them, the features of the guest.
     fn features_for(&self, guest: Guest<'_>) -> Result<Features, Failure> {
         match (self.features, guest) {
             (Some(features), _) => Ok(features),
@@ -171,7 +171,7 @@ impl NamedHost {
         }
     }
 
-    /// Recognises the features of the guest in a file.
+    /// Recognises the features of the guest in `source` from its registers.
     fn recognise_features(&self, source: &Input) -> Result<Features, Failure> {
         let Content::Stream(stream) = &source.content else {
             return Err(self.missing_features());
@@ -181,7 +181,7 @@ impl NamedHost {
         })?;
         let is_kvm = stream.accelerator() == Some(Accelerator::Kvm);
         let Some(vcpu) = vm.vcpus.first().filter(|_| is_kvm) else {
-            // The check of both sides reports that the guest did not run under KVM.
+            // The check reports later that the guest did not run under KVM.
             return Ok(Features::NONE);
         };
         let recognised = GuestFeatures::from_registers(&vcpu.registers);
@@ -202,7 +202,7 @@ impl NamedHost {
             == registers(recognised.features.difference(recognised.undetermined))
     }
 
-    /// Returns the failure that no guest's features are named for the host.
+    /// Returns the error for a host whose name has no features and that has no guest.
     pub(crate) fn missing_features(&self) -> Failure {
         let recorded = self.record.guests.keys();
         let recorded: Vec<_> = recorded.map(ToString::to_string).collect();
@@ -218,7 +218,7 @@ impl NamedHost {
     }
 }
 
-/// Recognises the features of the guest with which a host was recorded.
+/// Recognises the vCPU features of the guest with which a host was recorded.
 pub(crate) fn recognise_host_features(host: &Destination) -> Features {
     let registers = host.vcpus.first().map(|vcpu| {
         let values = vcpu.registers().iter();
@@ -228,9 +228,9 @@ pub(crate) fn recognise_host_features(host: &Destination) -> Features {
     GuestFeatures::from_registers(&registers).features
 }
 
-/// Returns the failure that a guest's registers do not determine its features.
+/// Returns the error for a guest whose registers do not determine its features.
 ///
-/// `name` is the argument for the destination.
+/// `name` is the user's argument for the destination.
 pub(crate) fn ambiguous_features(source: &Input, name: &str, recognised: GuestFeatures) -> Failure {
     let without = recognised.features.difference(recognised.undetermined);
     Failure::new(format!(
@@ -244,7 +244,7 @@ pub(crate) fn ambiguous_features(source: &Input, name: &str, recognised: GuestFe
     ))
 }
 
-/// Returns the failure that no host, or more than one, has the name.
+/// Returns the error for a name that no host has, or that more than one host has.
 pub(crate) fn host_name_failure(error: &Error) -> Failure {
     let hint = match error.kind() {
         ErrorKind::AmbiguousName => "write a longer part of the name, or the full name",

@@ -1,13 +1,13 @@
-//! KVM of this machine as DESTINATION, probed for a guest like the one in SOURCE, with a dry run of
-//! the plan.
+//! KVM of this machine as DESTINATION. cpreg probes KVM for a guest like the one in SOURCE, and
+//! tries the plan in a dry run.
 //!
 //! | argument | meaning |
 //! |---|---|
 //! | `kvm` | this machine's KVM, for a guest with the features recognised in SOURCE |
 //! | `kvm/FEATURES` | this machine's KVM, for a guest with exactly these features |
 //!
-//! A file of that name takes precedence. The functions work on any [`Host`], and are tested with a
-//! recorded one.
+//! A file of that name takes precedence. The functions accept any [`Host`]; their tests pass a
+//! recorded host.
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -36,8 +36,8 @@ const NAME: &str = "kvm";
 const PROVENANCE: &str =
     "this machine's KVM, queried: its list, values and accepted values are proven";
 
-/// Returns `true` if a path names this machine's KVM and no file. A folder may have that name,
-/// because a folder is never a valid input.
+/// Returns `true` if a path names this machine's KVM and no file. A folder of that name changes
+/// nothing, because a folder is never a valid input.
 pub(crate) fn is_kvm_path(path: &Path) -> bool {
     if path == Path::new(NAME) {
         return path.is_dir() || !path.exists();
@@ -45,7 +45,7 @@ pub(crate) fn is_kvm_path(path: &Path) -> bool {
     parse_features(path).is_some() && !path.exists()
 }
 
-/// Parses the features in the name.
+/// Parses the features in the path `kvm/FEATURES`; returns `None` for another path.
 fn parse_features(path: &Path) -> Option<Features> {
     let (first, names) = path.to_str()?.split_once('/')?;
     Features::from_names(names).filter(|_| first == NAME)
@@ -78,7 +78,8 @@ pub(crate) fn probe_destination(
         .with_cause(error)
         .with_hint("its features were recognised from its registers; name others with kvm/FEATURES")
     })?;
-    // Keep only the registers of QEMU's list. A stream has core and vector registers elsewhere.
+    // Keep only the registers of QEMU's list, because a stream stores core and vector registers
+    // elsewhere.
     for vcpu in &mut destination.vcpus {
         let registers = vcpu.registers().iter().cloned();
         let registers = registers.filter(|register| Program::QEMU.has_in_list(register.id));
@@ -104,7 +105,7 @@ pub(crate) fn probe_destination(
     })
 }
 
-/// Tries those values on the host that the plan for the guest in SOURCE cannot decide.
+/// Tries the values on the host on which the plan for the guest in SOURCE cannot decide.
 pub(crate) fn decide_unknown(
     host: &impl Host,
     probed: &mut ProbedDestination,
@@ -134,13 +135,13 @@ fn vm(source: &Input) -> Result<Vm, Failure> {
     })
 }
 
-/// Probed destination, with the guest's features.
+/// Probed destination, and the vCPU features that it was probed with.
 pub(crate) struct ProbedDestination {
     pub(crate) features: Features,
     pub(crate) resolved: ResolvedDestination,
 }
 
-/// Returns the features in the name, else those of the guest.
+/// Returns the features in the name; without them, the features of the guest.
 fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
     if let Some(features) = parse_features(path) {
         return Ok(features);
@@ -168,7 +169,7 @@ fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
 
 /// Loads the plan into a scratch VM of the host. Returns `None` if the plan is not ready.
 ///
-/// Extensions (QEMU's subsections) belong to the VMM, and are not written to KVM.
+/// Extensions (QEMU's subsections) belong to the VMM, so the dry run does not write them.
 pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Option<DryRunFindings> {
     if plan.outcome() != PlanOutcome::Ready {
         return None;

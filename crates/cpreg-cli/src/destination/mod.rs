@@ -1,8 +1,11 @@
 //! Resolution of DESTINATION.
 //!
-//! DESTINATION is a profile; a stream or report, which stands for the host that wrote the stream; a
-//! recorded host ([`hosts`]), by name or as a file; or this machine's KVM ([`kvm`]). A file takes
-//! precedence over a host of the same name.
+//! DESTINATION is one of the following. A file takes precedence over a host of the same name.
+//!
+//! - a profile
+//! - a stream or report, which stands for the host that wrote the stream
+//! - a recorded host ([`hosts`]), by name or as a file
+//! - this machine's KVM ([`kvm`])
 //!
 //! | file | content |
 //! |---|---|
@@ -51,7 +54,7 @@ pub(crate) enum DestinationSpec<'p> {
     File(Box<Input>),
 }
 
-/// Finds and opens the file, host or KVM that DESTINATION names.
+/// Finds and opens the file, recorded host or KVM that DESTINATION names.
 pub(crate) fn find<'p>(
     path: &'p Path,
     verify: bool,
@@ -70,7 +73,7 @@ pub(crate) fn find<'p>(
 }
 
 impl DestinationSpec<'_> {
-    /// Resolves the destination for a VM of which only the host is known.
+    /// Resolves the destination for a source VM of which only the host is known.
     pub(crate) fn resolve_for_host(
         &self,
         host: &Destination,
@@ -95,7 +98,7 @@ impl DestinationSpec<'_> {
             }
             Self::File(input) => ResolvedDestination::from_input(input, loader)?,
         };
-        // A host treats all vCPUs of a guest the same.
+        // A host gives all vCPUs of a guest the same registers.
         resolved.destination.vcpus.truncate(host.vcpus.len());
         Ok(resolved)
     }
@@ -113,7 +116,7 @@ impl DestinationSpec<'_> {
         }
     }
 
-    /// Resolves the destination, if it is the same for every guest.
+    /// Resolves the destination; returns `None` if the destination depends on the guest.
     pub(crate) fn resolve_fixed(
         &self,
         loader: &LoaderArgs,
@@ -143,7 +146,7 @@ fn resolve_host(
     source: &Input,
     loader: &LoaderArgs,
 ) -> Result<ResolvedDestination, Failure> {
-    // A source that is not a VM gets its own error, not one about missing features.
+    // Report a source that is not a VM as such, not as a guest without features.
     source.stream()?;
     let mut resolved = host
         .for_guest(hosts::Guest::Stream(source))?

@@ -18,7 +18,7 @@ pub(crate) struct ResolvedDestination {
     pub(crate) destination: Destination,
     /// Provenance of the destination, in words.
     pub(crate) provenance: Cow<'static, str>,
-    /// Program and machine from which it was recorded, as far as known.
+    /// Program and machine of the recording, as far as known.
     pub(crate) origin: Box<ProfileOrigin>,
 }
 
@@ -46,7 +46,8 @@ impl ResolvedDestination {
                     destination,
                 }
             }
-            // `NamedHost::for_guest` resolves a host, because the guest decides its registers.
+            // Only `NamedHost::for_guest` resolves a host, because the guest decides the host's
+            // registers.
             Content::Host(_) => return Err(input.missing_features()),
         };
         resolved.with_loader(loader)
@@ -60,7 +61,8 @@ impl ResolvedDestination {
         Ok(self)
     }
 
-    /// Sets the shape of the VM, which is started at the destination as at the source.
+    /// Sets the shape of the destination's VM to `shape`, for a VM that is started as at the
+    /// source.
     pub(crate) fn set_shape(&mut self, shape: MachineShape) {
         self.destination.shape = Some(shape);
     }
@@ -93,7 +95,7 @@ fn stream_provenance(input: &Input, values: ValueOrigin) -> &'static str {
     }
 }
 
-/// Returns the origin that a stream records of the program that wrote it.
+/// Returns the program and machine that wrote a stream, from the data in the stream.
 fn origin_from_stream(stream: &Stream) -> ProfileOrigin {
     let accelerator = stream.accelerator().map(|it| it.name().to_owned());
     ProfileOrigin {
@@ -103,7 +105,7 @@ fn origin_from_stream(stream: &Stream) -> ProfileOrigin {
     }
 }
 
-/// Clears the values that a report has redacted. The mark in their place is no evidence.
+/// Clears the values that a report has redacted, because their replacements are no evidence.
 pub(crate) fn clear_redacted_values(destination: &mut Destination, input: &Input) {
     let redacted = input.redacted_registers();
     if redacted.is_empty() {

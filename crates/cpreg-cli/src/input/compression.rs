@@ -14,16 +14,16 @@ use crate::failure::Failure;
 /// Compression format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Compression {
-    /// `fd 37 7a 58 5a 00`.
+    /// Format xz, magic bytes `fd 37 7a 58 5a 00`.
     Xz,
-    /// `1f 8b`.
+    /// Format gzip, magic bytes `1f 8b`.
     Gzip,
-    /// `28 b5 2f fd`.
+    /// Format zstd, magic bytes `28 b5 2f fd`.
     Zstd,
 }
 
 impl Compression {
-    /// Returns the name in reports and JSON.
+    /// Returns the name of the format in reports and JSON.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Xz => "xz",
@@ -39,7 +39,7 @@ impl fmt::Display for Compression {
     }
 }
 
-/// Reads the first bytes of a file, up to the length of `bytes`, and returns their number.
+/// Reads up to `bytes.len()` bytes from the start of a file, and returns the number of bytes read.
 pub(super) fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
     let mut file = file;
     file.seek(SeekFrom::Start(0))?;
@@ -54,7 +54,8 @@ pub(super) fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
-/// Opens a file. Returns the file itself, or an unnamed file with its decompressed content.
+/// Opens a file. Returns the file itself, or an unnamed temporary file with its decompressed
+/// content.
 pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression>), Failure> {
     let failure = |error| Failure::io("open", path, error);
     if path == Path::new("-") {
@@ -76,7 +77,7 @@ pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression
             .with_hint("name the stream or profile in it"));
     }
     if !kind.is_file() {
-        // A pipe can be read only once.
+        // Copy a pipe, because a pipe can be read only once.
         let mut pipe = file;
         let read_failure = |error| Failure::io("read", path, error);
         let file = spool_once(&mut pipe, path, &read_failure)?;
@@ -85,7 +86,7 @@ pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression
     decompress(file, path)
 }
 
-/// Returns a hint for a name of no file that has a meaning as another argument.
+/// Returns a hint for a path without a file that is valid as another argument, such as `kvm`.
 fn missing_file_hint(path: &Path) -> Option<String> {
     let text = path.to_str()?;
     if text == "kvm" || text.starts_with("kvm/") {
@@ -166,7 +167,7 @@ const MAGIC_PREFIXES: [&[u8]; 7] = [
 
 /// Copies an input that can be read only once into an unnamed temporary file.
 ///
-/// Of an input that is not supported only the first 4 KiB are copied, because it may have no end.
+/// Of an unsupported input, copies only the first 4 KiB, because such an input may be endless.
 fn spool_once(
     reader: &mut dyn Read,
     path: &Path,
@@ -185,7 +186,7 @@ fn spool_once(
     spool(&mut start.as_slice(), path, read_failure)
 }
 
-/// Copies everything into an unnamed temporary file, with holes for blocks of zeros.
+/// Copies the rest of a reader into an unnamed temporary file, with holes for blocks of zeros.
 pub(super) fn spool(
     reader: &mut dyn Read,
     path: &Path,

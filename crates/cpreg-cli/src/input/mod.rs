@@ -1,4 +1,4 @@
-//! Input files of every kind, recognised by content and never by suffix.
+//! Input files of every kind, recognised by their content and never by a suffix.
 //!
 //! - A Unix socket is the monitor of a running QEMU. Its device state is saved as a stream without
 //!   RAM.
@@ -40,13 +40,13 @@ pub(crate) use compression::Compression;
 pub(crate) enum Content {
     /// Migration stream.
     Stream(Box<Stream>),
-    /// Recorded destination, from a profile, or from a recorded host for one guest.
+    /// Recorded destination: a profile, or a recorded host for one guest.
     Profile(Box<Profile>),
     /// Recorded host.
     Host(Box<HostRecord>),
 }
 
-/// Opened and parsed input.
+/// Input that cpreg has opened and parsed.
 pub(crate) struct Input {
     /// Path as given, or the name of a recorded host.
     pub(crate) path: PathBuf,
@@ -58,7 +58,7 @@ pub(crate) struct Input {
 pub(crate) enum Origin {
     /// File.
     File {
-        /// File itself, or its decompressed content.
+        /// File itself, or an unnamed file with its decompressed content.
         file: File,
         compression: Option<Compression>,
     },
@@ -83,20 +83,21 @@ pub(crate) enum Origin {
     Live,
 }
 
-/// Timeout of one reply from QEMU. Saving device state takes milliseconds, plus the time to flush
-/// the disks.
+/// Timeout of one reply from QEMU. QEMU needs milliseconds to save device state, plus the time to
+/// flush the disks.
 const QMP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(10));
 
 /// Maximum size of a profile in bytes.
 const PROFILE_LIMIT: u64 = 64 << 20;
-/// Maximum size of a report in bytes. Its stream may have 256 MiB, but the long parts of it are
-/// redacted and compress well.
+/// Maximum size of a report in bytes. The stream in a report may have 256 MiB, but its long parts
+/// are redacted and compress well.
 const REPORT_LIMIT: u64 = 128 << 20;
 
 impl Input {
     /// Opens a file and recognises its content.
     ///
-    /// Prints a note for a readable stream with an interrupted change.
+    /// Prints a note if an earlier change of the stream was interrupted and the stream is still
+    /// readable.
     pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let kind = path.metadata().map(|metadata| metadata.file_type());
         if kind.is_ok_and(|kind| kind.is_socket()) {
@@ -175,7 +176,7 @@ impl Input {
         })
     }
 
-    /// Reads the state of a running QEMU, without its RAM.
+    /// Saves the device state of a running QEMU, without its RAM, and opens it as an input.
     fn from_running_qemu(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let state = device_state::query_socket(path, &QMP_TIMEOUT).map_err(|error| {
             Failure::new(format!("cannot query the QEMU at {}", path.display()))
@@ -219,7 +220,7 @@ impl Input {
         }
     }
 
-    /// Returns the file with the stream or profile, decompressed.
+    /// Returns the open file of the stream or profile, decompressed.
     pub(crate) fn file(&self) -> Result<&File, Failure> {
         match &self.origin {
             Origin::File { file, .. } => Ok(file),
@@ -290,14 +291,14 @@ impl Input {
         })
     }
 
-    /// Returns the registers whose values the report has redacted.
+    /// Returns the registers whose values the report has redacted; an empty list without a report.
     pub(crate) fn redacted_registers(&self) -> Vec<RegisterId> {
         let registers = self.report().map(VmReport::redacted_registers);
-        // An error is not possible here: they were parsed when the report was opened.
+        // Opening the report has parsed the ids already, so an error is not possible.
         registers.and_then(Result::ok).unwrap_or_default()
     }
 
-    /// Returns the name of the file or host for reports.
+    /// Returns the name of the file or host, as reports print it.
     pub(crate) fn name(&self) -> String {
         if matches!(self.origin, Origin::RecordedHost) {
             return self.path.display().to_string();
@@ -327,7 +328,7 @@ impl Input {
         ))
     }
 
-    /// Returns the failure that no guest's features are named for a recorded host.
+    /// Returns the error for a recorded host whose name has no features and that has no guest.
     pub(crate) fn missing_features(&self) -> Failure {
         let path = self.path.display();
         Failure::new(format!(
@@ -369,8 +370,8 @@ fn stream_failure(path: &Path, error: cpreg_stream::Error) -> Failure {
     failure.with_cause(error).with_hint(hint)
 }
 
-/// Returns the command that only recovers an interrupted change. With itself as destination a VM
-/// stays unchanged.
+/// Returns the command that recovers an interrupted change. The command converts the VM for itself
+/// as destination, which changes nothing else.
 fn recovery_command(path: &Path) -> String {
     let path = path.display();
     format!("`cpreg convert {path} --to {path} --in-place`")

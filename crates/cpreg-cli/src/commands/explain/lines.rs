@@ -1,6 +1,6 @@
 //! `cpreg explain LINE…`, `--file LOG`, `-`: explains error lines of a VMM.
 //!
-//! A log is read line by line, never kept as a whole. [`LoadFailures`] keeps a bounded part of its
+//! The reader holds one line of a log at a time. [`LoadFailures`] keeps a bounded number of
 //! statements.
 
 use std::fs::File;
@@ -16,9 +16,9 @@ use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
 use crate::printer::{Printer, print_json};
 
-/// Maximum number of different unknown lines that are listed.
+/// Maximum number of different unknown lines in the report.
 const MAX_UNKNOWN_LINES: usize = 20;
-/// Maximum number of bytes listed of an unknown line.
+/// Maximum length of an unknown line in the report, in bytes.
 const MAX_LISTED_LINE_LEN: usize = 2048;
 
 pub(crate) fn run(
@@ -37,7 +37,7 @@ pub(crate) fn run(
         (None, [word]) if word == "-" => {
             reader.read_log(io::stdin().lock(), Path::new("standard input"))?;
         }
-        // A line pasted without quotes.
+        // The words are one line that the user pasted without quotes.
         (None, words) if words.len() > 2 && words.iter().all(|word| !word.contains(' ')) => {
             reader.read_line(&words.join(" "));
         }
@@ -59,12 +59,12 @@ pub(crate) fn run(
     })
 }
 
-/// Returns `true` if cpreg knows the line of any program.
+/// Returns `true` if cpreg knows the line as a message of any program.
 pub(super) fn is_known_line(line: &str) -> bool {
     !parse_statements(line).is_empty()
 }
 
-/// Returns the statements in a line of any program.
+/// Returns the statements in a line, whichever program printed the line.
 fn parse_statements(line: &str) -> Vec<Statement> {
     let mut statements = qemu::parse(line);
     statements.extend(snapshot::parse(line));
@@ -112,7 +112,7 @@ impl LineReader {
         if !statements.is_empty() {
             self.failures.add(line, statements);
         } else if line.is_empty() {
-            // Blank lines are not counted.
+            // A blank line is not an unknown line.
         } else if !self.is_log
             || qemu::looks_like_an_error(line)
             || snapshot::looks_like_an_error(line)
@@ -158,7 +158,7 @@ impl LineReader {
     }
 }
 
-/// Returns `true` if two lines differ only in digits, such as times and process ids.
+/// Returns `true` if two lines differ only in their digits, such as times and process ids.
 fn is_same_except_numbers(a: &str, b: &str) -> bool {
     let without_digits = |line: &str| -> String {
         line.chars()

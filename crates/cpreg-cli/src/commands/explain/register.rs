@@ -11,7 +11,7 @@ use crate::failure::{Failure, Status};
 use crate::names;
 use crate::printer::{Printer, print_json};
 
-/// Explains a register or field, and optionally a value.
+/// Explains a register or field, and its value if the user gives one.
 pub(crate) fn run(
     selection: RegisterSelection,
     value: Option<&str>,
@@ -36,7 +36,7 @@ pub(crate) fn run(
     Ok(Status::Success)
 }
 
-/// Parses a value of the register, or of its field if one is selected.
+/// Parses a value of the selected field, or of the whole register.
 fn parse_value(selection: RegisterSelection, text: &str) -> Result<u64, Failure> {
     let id = selection.id;
     let (named, bits) = if let Some(field) = selection.field {
@@ -62,7 +62,7 @@ fn parse_value(selection: RegisterSelection, text: &str) -> Result<u64, Failure>
     Ok(value)
 }
 
-/// Adds the names of the register's or field's values as a hint, if any.
+/// Adds the named values of the register or field as a hint, if it has any.
 fn with_value_names(failure: Failure, selection: RegisterSelection) -> Failure {
     let id = selection.id;
     let names: Vec<_> = match selection.field {

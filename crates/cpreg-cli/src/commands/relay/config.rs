@@ -8,16 +8,16 @@ use super::preflight::Preflight;
 use crate::arguments;
 use crate::destination::{DestinationSpec, ResolvedDestination};
 
-/// Name of the VM in reports, which stands for it in the commands that they propose.
+/// Name of the VM in reports. The commands that a report proposes have this name as argument.
 pub(super) const SOURCE_NAME: &str = "SOURCE";
 
-/// Inputs of the decision on every migration through this relay.
+/// Inputs of the decision on every migration through one relay.
 pub(super) struct RelayConfig<'a> {
     pub(super) arguments: &'a arguments::Relay,
     pub(super) tolerances: Tolerances,
     pub(super) consents: Consents,
     pub(super) destination: RelayDestination<'a>,
-    /// Result of the check before the migration.
+    /// Result of the check before the migration; `None` without `--from`.
     pub(super) preflight: Option<Preflight>,
     /// `true` if a copy of the destination's QEMU has loaded the VM.
     pub(super) is_rehearsed: bool,

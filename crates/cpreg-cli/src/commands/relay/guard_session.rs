@@ -1,7 +1,7 @@
 //! [`GuardSession`]: switchover guard of one migration, driven by the relay's command.
 //!
-//! [`cpreg_relay::guard`] implements the guard. This module sends it requests and reports the
-//! progress of the migration to it.
+//! [`cpreg_relay::guard`] implements the guard. This module sends requests to the guard, and
+//! reports the progress of the migration to the guard.
 
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -15,12 +15,12 @@ use crate::arguments;
 use crate::failure::Failure;
 use crate::printer::{Printer, style, styled};
 
-/// Timeout for the guard to determine the VM's location. The guard itself gives up long before.
+/// Timeout for the guard to determine the VM's location. The guard's own timeouts are much shorter.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(600);
-/// Interval at which the guard is polled for the VM's location.
+/// Interval between two queries of the VM's location from the guard.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
 
-/// Guard of one migration.
+/// Connection to the guard of one migration.
 pub(super) struct GuardSession {
     client: Mutex<Option<GuardClient>>,
     starts_migration: bool,
@@ -73,7 +73,7 @@ impl GuardSession {
         }))
     }
 
-    /// Starts the migration, if the relay has the source's monitor.
+    /// Starts the migration at the source, if the relay has the source's monitor.
     pub(super) fn start(&self, listen: &Address) -> Result<(), Failure> {
         let uri = migration_uri(listen)?;
         match &mut *self.lock_client() {
@@ -89,7 +89,8 @@ impl GuardSession {
         }
     }
 
-    /// Reports to the guard that device state is sent now. `running` is the saved run state.
+    /// Reports to the guard that the relay now sends device state. `running` is the saved run
+    /// state; `None` if it is not known.
     pub(super) fn device_state_committed(&self, running: Option<bool>) -> Result<(), Failure> {
         match &mut *self.lock_client() {
             Some(client) => client
@@ -148,7 +149,7 @@ impl GuardSession {
     }
 }
 
-/// Prints the VM's location, the commands that the guard sent, and what the user must do.
+/// Prints the VM's location, the commands that the guard sent, and the steps for the user.
 pub(super) fn print_location(printer: &mut Printer, location: &VmLocationReport) {
     let style = if location.place == VmPlace::DESTINATION {
         style::GOOD

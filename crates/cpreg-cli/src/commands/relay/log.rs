@@ -1,8 +1,8 @@
 //! [`Log`]: events of the relay as lines on standard error, and progress on a terminal.
 //!
 //! `tracing` does not write these lines. Its fields hold no arrays, nulls or objects, which the
-//! JSON lines have. The layout of `tracing-subscriber`'s JSON is fixed. Both formats would need
-//! their own `FormatEvent`, which is more code than [`Log::line`].
+//! JSON lines need. The layout of JSON in `tracing-subscriber` is fixed. Text and JSON would each
+//! need their own `FormatEvent`, which is more code than [`Log::line`].
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -20,7 +20,7 @@ use crate::printer::{Progress, log_line};
 /// Writer of log lines.
 pub(super) struct Log {
     format: Format,
-    /// Number of the migration, from 1; 0 before the first.
+    /// Number of the current migration, counted from 1; 0 before the first migration.
     migration: AtomicUsize,
     progress: Mutex<ProgressState>,
 }
@@ -60,7 +60,8 @@ impl Log {
         );
     }
 
-    /// Logs the result of the rehearsal in a copy of the destination's QEMU.
+    /// Logs the result of the rehearsal in a copy of the destination's QEMU; `has_loaded` is the
+    /// result.
     pub(super) fn rehearsed(&self, has_loaded: bool) {
         let result = if has_loaded {
             "a copy of the destination's QEMU loads the VM"
@@ -74,7 +75,7 @@ impl Log {
         );
     }
 
-    /// Logs the version and run state that the guard queried from one side.
+    /// Logs the version and run state of one side's QEMU, as the guard queried them.
     pub(super) fn qemu_status(&self, side: &str, version: &str, run_state: &str) {
         self.line(
             "qemu-status",
@@ -100,7 +101,7 @@ impl Log {
         );
     }
 
-    /// Logs the VM's location as the guard determined it.
+    /// Logs the VM's location that the guard determined.
     pub(super) fn vm_location(&self, location: &VmLocationReport) {
         self.line(
             "vm-location",
@@ -115,7 +116,7 @@ impl Log {
         );
     }
 
-    /// Counts the migration for which the relay starts to wait.
+    /// Increments the number of the migration, when the relay begins to wait for its source.
     pub(super) fn begin_migration(&self) {
         self.migration.fetch_add(1, Ordering::Relaxed);
     }
@@ -124,7 +125,8 @@ impl Log {
         self.lock_progress().line.end();
     }
 
-    /// Logs the end of the migration, with the reasons if it was rejected before RAM.
+    /// Logs the end of the migration, with `reasons` if the relay rejected the migration before any
+    /// RAM was sent.
     pub(super) fn ended(&self, result: &MigrationResult, reasons: &[String]) {
         let outcome = match &result.outcome {
             MigrationOutcome::Completed => "completed",
@@ -178,7 +180,7 @@ impl Log {
         }
     }
 
-    /// Writes one line, as text or as a JSON object.
+    /// Writes one line, as text or as a JSON object with `event` and `members`.
     fn line(&self, event: &str, text: std::fmt::Arguments<'_>, members: Value) {
         self.lock_progress().line.end();
         let migration = self.migration.load(Ordering::Relaxed);

@@ -1,7 +1,7 @@
 //! Final report of a migration, and the exit status.
 //!
-//! With the guard both follow from the location that the guard determined. Without it they follow
-//! from the bytes that the relay forwarded.
+//! With the guard, report and status follow from the location that the guard determined. Without
+//! the guard, they follow from the bytes that the relay forwarded.
 
 use cpreg_relay::guard;
 use cpreg_relay::{MigrationOutcome, MigrationResult, VmLocation};
@@ -29,7 +29,7 @@ pub(super) fn print_outcome(
             return Err(failure.with_hint("the VM is running at the source"));
         }
     };
-    // The guard queried both sides, so its location replaces the one of the relay.
+    // The guard queried both sides, so its location replaces the relay's.
     let location = result.vm_location;
     let with_location = |failure: Failure| match guard_location {
         Some(_) => failure,
@@ -69,7 +69,8 @@ pub(super) fn print_outcome(
     }
 }
 
-/// Returns the exit status with a guard. `unguarded` is the exit status without one.
+/// Returns the exit status of a guarded migration. `unguarded` is the status that the relay alone
+/// would return.
 pub(super) fn guarded_status(
     location: &guard::VmLocationReport,
     unguarded: Option<Status>,
@@ -81,7 +82,7 @@ pub(super) fn guarded_status(
     }
 }
 
-/// Returns `true` if the VM is at the destination and the user has nothing left to do.
+/// Returns `true` if the VM is at the destination and no step is left for the user.
 pub(super) fn is_settled_at_destination(location: &guard::VmLocationReport) -> bool {
     location.place == guard::VmPlace::DESTINATION && location.advice.is_empty()
 }
@@ -95,7 +96,7 @@ pub(super) fn print_not_started(printer: &mut Printer, format: Format) {
     }
 }
 
-/// Prints the VM's location as known to the relay, and the advice for it.
+/// Prints the VM's location as the relay knows it, and the advice for that location.
 fn print_relay_location(printer: &mut Printer, location: VmLocation) {
     let style = match location {
         VmLocation::Destination | VmLocation::DestinationUnconfirmed => style::GOOD,

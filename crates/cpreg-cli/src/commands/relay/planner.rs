@@ -23,9 +23,9 @@ use crate::printer::Printer;
 pub(super) struct MigrationPlanner<'c> {
     config: &'c RelayConfig<'c>,
     guard: Option<&'c GuardSession>,
-    /// Destination for this guest, set when [`Self::resolve`] knows the whole stream.
+    /// Destination for this guest; empty until [`Self::resolve`] knows the whole stream.
     destination: &'c OnceCell<ResolvedDestination>,
-    /// Destination resolved from the first vCPU, until [`Self::resolve`] adds the whole shape.
+    /// Destination resolved from the first vCPU, used until [`Self::resolve`] adds the whole shape.
     provisional_destination: Option<ResolvedDestination>,
     /// Printer for the notes of the check.
     printer: Printer,
@@ -35,7 +35,7 @@ pub(super) struct MigrationPlanner<'c> {
 /// Decision on a migration.
 pub(super) struct PolicyReport<'c> {
     pub(super) findings: Option<CheckFindings<'c>>,
-    /// Reasons for a rejection before any RAM was sent.
+    /// Reasons why the relay rejected the migration before it sent any RAM.
     pub(super) reasons: Vec<String>,
     /// Error that prevented a decision.
     pub(super) failure: Option<Failure>,
@@ -139,7 +139,7 @@ impl Planner for MigrationPlanner<'_> {
     }
 }
 
-/// Describes a reason for a rejection before any RAM was sent.
+/// Describes a reason why the relay rejected a migration before it sent any RAM.
 pub(super) fn describe_rejection(reason: &SetupRejection) -> String {
     const CONSENT_HINT: &str = "name the source with --from, so that the verdict is known before \
          the migration starts, or consent with --allow-no-return-path";

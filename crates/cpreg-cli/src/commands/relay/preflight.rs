@@ -1,8 +1,8 @@
 //! [`Preflight`]: check of the source named with `--from`, before the migration starts.
 //!
 //! A stream, a report, or the monitor of the running QEMU gives the registers and their values. A
-//! recorded host gives the registers and their reset values only. The relay then decides during
-//! the migration on the registers that the guest has changed.
+//! recorded host gives the registers and their reset values only. With a recorded host, the relay
+//! decides during the migration on the registers that the guest has changed.
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt as _;
@@ -31,7 +31,7 @@ pub(super) struct Preflight {
     pub(super) verdict: Verdict,
     /// Stream of the VM; `None` if only its host is known.
     source: Option<Input>,
-    /// Printed report.
+    /// Report of the check, as printed text.
     text: String,
 }
 
@@ -75,8 +75,8 @@ impl Preflight {
         })
     }
 
-    /// Returns `true` if the VM itself is known. The verdict then applies to that VM only, not to
-    /// all VMs of its host.
+    /// Returns `true` if the source is a VM. The verdict then applies to that VM only. With a
+    /// recorded host, the verdict applies to all VMs of the host.
     pub(super) fn has_vm(&self) -> bool {
         self.source.is_some()
     }

@@ -1,9 +1,9 @@
 //! Lines of Cloud Hypervisor about a snapshot or a migration that does not load.
 //!
-//! Errors are nested as Rust prints them:
-//! `VmRestore(CpuManager(VcpuCreate(Could not set the vCPU state SetSysRegister(Invalid argument
-//! (os error 22)))))`. From about v45 they are also printed as a chain of lines. No version names
-//! the register. It stops at the first register that fails.
+//! Errors are nested as Rust prints them: `VmRestore(CpuManager(VcpuCreate(Could not set the vCPU
+//! state SetSysRegister(Invalid argument (os error 22)))))`. From about v45 on, Cloud Hypervisor
+//! also prints them as a chain of lines. No version names the register. A load stops at the first
+//! register that fails.
 //!
 //! | words | meaning |
 //! |---|---|
@@ -16,7 +16,7 @@
 //! | `Failed setting device attributes for the GIC` | the interrupt controller |
 //! | `SetDeviceAttribute(…)` | the interrupt controller |
 //!
-//! Before v53 no VM on a CPU with SVE could be saved.
+//! Versions earlier than v53 cannot save a VM on a CPU with SVE.
 //!
 //! Source: Cloud Hypervisor's `hypervisor/src/cpu.rs`, `hypervisor/src/arch/aarch64/gic.rs` and
 //! `vmm/src/cpu.rs` at ae44c2971 and in v28 to v53.
@@ -96,7 +96,7 @@ const PATTERNS: &[Pattern] = &[
 ];
 
 fn parse_unnamed_register(rest: &mut Cursor<'_>, access: Access) -> Option<Symptom> {
-    // `Failed to set system registers` is a different message.
+    // `Failed to set system registers` is another message, without a register.
     if rest.0.starts_with('s') {
         return None;
     }
@@ -106,7 +106,8 @@ fn parse_unnamed_register(rest: &mut Cursor<'_>, access: Access) -> Option<Sympt
     })
 }
 
-/// Finds the error a few words later: after `: `, in brackets, or in a line `Caused by:`.
+/// Finds the error that follows within a few words: after `: `, in brackets, or in a line `Caused
+/// by:`.
 fn find_errno(rest: &Cursor<'_>) -> Option<Errno> {
     const MAX_ERRNO_DISTANCE: usize = 160;
     let near = truncate(rest.0, MAX_ERRNO_DISTANCE);

@@ -1,9 +1,9 @@
-//! Grouping of lines into failed loads. One failed load makes from two to some hundred statements,
-//! and a log has many loads.
+//! Grouping of lines into failed loads. A failed load prints from two to some hundred statements,
+//! and a log describes many loads.
 //!
-//! A load ends with a line that reports the failure. Lines that libvirt repeats afterwards belong
-//! to the same load. Failures with equal statements are counted. The kept data is bounded for any
-//! log.
+//! The line that reports the failure ends a load. Lines that libvirt repeats afterwards belong to
+//! the same load. Failures with equal statements are stored once, with a count. Limits bound the
+//! stored data for any log.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -14,27 +14,27 @@ use crate::message::{Emitter, Statement, Symptom};
 use crate::pattern::truncate;
 use crate::secrets::redact_secrets;
 
-/// Maximum number of different statements kept of one failure. A list has at most some hundred
-/// registers.
+/// Maximum number of different statements stored for one failure. A register list has at most some
+/// hundred registers.
 const MAX_STATEMENTS: usize = 1024;
-/// Maximum number of lines kept of one failure.
+/// Maximum number of lines stored for one failure.
 const MAX_LINES: usize = 64;
-/// Maximum number of bytes kept of a line.
+/// Maximum length of a stored line, in bytes.
 const MAX_KEPT_LINE_LEN: usize = 2048;
-/// Maximum number of different failures kept.
+/// Maximum number of different failures stored.
 const MAX_FAILURES: usize = 128;
 
 /// One failed load, as described by its lines.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LoadFailure {
-    /// Statements, each once, in order.
+    /// Statements of the load, each once, in the order of their first occurrence.
     pub statements: Vec<Statement>,
-    /// Lines, each once, in order, without a guest's keys ([`redact_secrets`]), truncated if very
-    /// long.
+    /// Lines of the load, each once, in order. A guest's keys are redacted ([`redact_secrets`]),
+    /// and very long lines are truncated.
     pub lines: Vec<String>,
-    /// Number of lines that are not kept.
+    /// Number of lines beyond the limit, which are not stored.
     pub further_lines: usize,
-    /// Number of occurrences.
+    /// Number of times that the log contains the failure.
     pub times: usize,
     has_ended: bool,
 }
@@ -50,13 +50,13 @@ impl LoadFailure {
         failure
     }
 
-    /// Returns the symptoms.
+    /// Returns the symptoms of the statements, in their order.
     pub fn symptoms(&self) -> impl Iterator<Item = &Symptom> {
         self.statements.iter().map(|statement| &statement.symptom)
     }
 
     fn add(&mut self, line: &str, statements: Vec<Statement>) {
-        // Redact before truncating: half a key would not be found.
+        // Redact first: truncation could leave half a key, which the redaction does not find.
         let line = redact_secrets(line.trim(), &statements);
         for statement in statements {
             self.has_ended |= statement.symptom.is_fatal();
@@ -86,13 +86,13 @@ impl LoadFailure {
         self.symptoms().any(|other| other == symptom)
     }
 
-    /// Returns `true` if these statements belong to this failure.
+    /// Returns `true` if a line with these statements belongs to this failure.
     fn is_continued_by(&self, statements: &[Statement]) -> bool {
         let is_from_libvirt = |statement: &Statement| {
             statement.emitter == Emitter::LIBVIRT && statement.symptom.is_forwarded()
         };
         if statements.iter().any(is_from_libvirt) {
-            // libvirt repeats lines of QEMU's log, or reports only that QEMU failed.
+            // libvirt repeats lines of QEMU's log, or reports only the end of QEMU.
             return statements.iter().all(|statement| {
                 statement.symptom.is_forwarded() || self.has_symptom(&statement.symptom)
             });
@@ -109,17 +109,19 @@ impl LoadFailure {
                     Some(Emitter::QEMU | Emitter::LIBVIRT) | None
                 ) && !self.is_restarted_by(statements)
             }
-            // Other programs print one line, or the failure in one line and the reason in the next.
+            // Other programs print one line, or print the failure in one line and the reason in the
+            // next.
             other => {
                 other == emitter(&self.statements) && self.symptoms().all(Symptom::is_forwarded)
             }
         }
     }
 
-    /// Returns `true` if a statement is made only once in a load, and this load has it already.
+    /// Returns `true` if one of the statements occurs only once in a load, and this load has that
+    /// statement already.
     fn is_restarted_by(&self, statements: &[Statement]) -> bool {
         statements.iter().any(|statement| match &statement.symptom {
-            // The machine type is at the start of the stream.
+            // QEMU reads the machine type at the start of a stream.
             Symptom::MachineType { .. } => !self.symptoms().all(Symptom::is_warning),
             Symptom::TooManyRegisters { .. } | Symptom::SectionFailed { .. } => self
                 .symptoms()
@@ -170,8 +172,8 @@ impl LoadFailures {
         }
     }
 
-    /// Returns the failures, in order of their first occurrence, and the number of failures that
-    /// are not kept.
+    /// Returns the failures, in order of their first occurrence, and the number of failures beyond
+    /// the limit.
     pub fn finish(mut self) -> (Vec<LoadFailure>, usize) {
         self.close();
         (self.closed, self.further_failures)

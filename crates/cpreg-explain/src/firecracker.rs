@@ -1,9 +1,9 @@
 //! Lines of Firecracker about a snapshot that does not load.
 //!
-//! Firecracker chains its errors with `: `, outermost first, so one line has all of them:
-//! `Load snapshot error: Failed to restore from snapshot: … Failed to restore vCPUs: … Failed to
-//! restore the state of the vcpu: Failed to set register ID to value VALUE: Invalid argument (os
-//! error 22)`. It stops at the first register that KVM refuses.
+//! Firecracker chains its errors with `: `, outermost first, so one line has all of them: `Load
+//! snapshot error: Failed to restore from snapshot: … Failed to restore vCPUs: … Failed to restore
+//! the state of the vcpu: Failed to set register ID to value VALUE: Invalid argument (os error
+//! 22)`. A load stops at the first register that KVM refuses.
 //!
 //! | words | versions |
 //! |---|---|
@@ -15,7 +15,7 @@
 //! | `Found unsupported KVM_ARM_VCPU_PMU_V3 bit set in vcpu features` | any |
 //! | `Invalid data version: V`, `Magic value does not match arch: …` | 1.7 and later |
 //!
-//! The form with a value is of commit e34ba7a5d.
+//! Commit e34ba7a5d introduced the form with a value.
 //!
 //! Source: Firecracker's `src/vmm` (`arch/aarch64/vcpu.rs`, `arch/aarch64/vm.rs`,
 //! `snapshot/mod.rs`) at 81b38b9da and in its releases from 0.23.
@@ -99,7 +99,7 @@ const PATTERNS: &[Pattern] = &[
 fn hex_register(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let raw = rest.parse_hex()?;
     rest.expect(" to value ")?;
-    // A value of more than 64 bits is dropped.
+    // A value of more than 64 bits does not fit the statement and is dropped.
     let value = rest
         .take_until(": ")
         .and_then(|digits| Cursor(digits).parse_hex());

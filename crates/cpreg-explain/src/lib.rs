@@ -1,4 +1,4 @@
-//! Explanation of error lines about a failed load, of several programs and versions: statements,
+//! Explanation of error lines about a failed load, from several programs and versions: statements,
 //! meaning, causes and next steps.
 //!
 //! | module | content |
@@ -8,14 +8,15 @@
 //! | [`qemu`] | QEMU's lines; [`qemu::predict`]: the lines that a QEMU would print |
 //! | [`libvirt`] | libvirt's additions to QEMU's lines |
 //! | [`firecracker`], [`cloud_hypervisor`] | lines of these VMMs |
-//! | [`snapshot`] | both of them, which have their own snapshot formats |
+//! | [`snapshot`] | Firecracker and Cloud Hypervisor together, which have their own snapshot
+//! formats |
 //! | [`failure`] | groups of lines about one failed load |
 //! | [`secrets`] | redaction of a guest's keys in a line |
 //! | [`mod@explain`] | meaning, usual causes and next steps of a failure |
 //! | [`list_lengths`] | recorded lists with two given lengths |
-//! | `recorded_list_lengths` | those lists, generated |
+//! | `recorded_list_lengths` | recorded lists and their lengths, generated |
 //!
-//! [`cpreg::destination::load`] simulates the load of a VM.
+//! [`cpreg::destination::load`], in another crate, simulates the load of a VM.
 #![no_std]
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! Lines of libvirt, around QEMU's lines and its own.
+//! Lines that libvirt prints: its additions to QEMU's lines, and lines of its own.
 //!
 //! - `QEMU unexpectedly closed the monitor (vm='VM'): …` (up to 9.0: `qemu …`): QEMU exited. Its
 //!   last lines follow.
@@ -9,8 +9,8 @@
 //! - `operation failed: migration out job: unexpectedly failed`: up to 8.x, nothing more was known.
 //! - `guest CPU doesn't match specification: …`: libvirt's own comparison of the guest's CPU.
 //!
-//! Sources: libvirt's `qemu_monitor.c`, `qemu_migration.c` and `qemu_process.c`; lines in public
-//! reports. Times and host names before a line are ignored.
+//! Sources: libvirt's `qemu_monitor.c`, `qemu_migration.c` and `qemu_process.c`, and lines in
+//! public reports. The parser ignores times and host names in front of a line.
 
 use alloc::vec::Vec;
 

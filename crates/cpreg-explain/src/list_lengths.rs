@@ -1,9 +1,9 @@
-//! Search for recorded lists with two given lengths, and their differences.
+//! Search for recorded register lists with two given lengths, and the differences of these lists.
 //!
-//! QEMU up to 10.2 prints only two lengths for a list that is too long, the stream's and its own.
-//! The lengths depend on the kernel (under TCG on QEMU), on the CPU and on the vCPU's features.
-//! Recorded lists with both lengths suggest the kernels and the registers. Only a comparison of the
-//! two hosts proves them.
+//! If a list is too long, QEMU up to 10.2 prints only two lengths: the stream's and its own. The
+//! lengths depend on the CPU, on the vCPU's features and on the kernel (under TCG on QEMU).
+//! Recorded lists with both lengths suggest kernels and registers. Only a comparison of the two
+//! hosts proves them.
 
 use alloc::vec::Vec;
 
@@ -12,7 +12,7 @@ use cpreg::register::RegisterId;
 
 use crate::recorded_list_lengths::FAMILIES;
 
-/// Recorded lists of one CPU under one accelerator.
+/// Recorded lists of one CPU model under one accelerator.
 #[derive(Debug)]
 pub(super) struct Family {
     pub(super) accelerator: Accelerator,
@@ -28,11 +28,11 @@ pub(super) struct List {
     /// Kernels (under TCG: QEMU versions) with this list, oldest first.
     pub(super) hosts: &'static [&'static str],
     pub(super) count: u16,
-    /// Set of the varying registers in the list: bit n for the n-th.
+    /// Bit set of the family's varying registers in this list: bit n stands for `varying[n]`.
     pub(super) has: u128,
 }
 
-/// Two recorded lists, of the input and of the loader.
+/// Pair of recorded lists: the input's list and the loader's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
     /// Accelerator of both lists.
@@ -43,18 +43,18 @@ pub struct Pair {
     pub source_hosts: &'static [&'static str],
     /// Kernels (under TCG: QEMU versions) with the loader's list, oldest first.
     pub destination_hosts: &'static [&'static str],
-    /// Lengths of the input's and of the loader's list.
+    /// Lengths of the two lists: first the input's, then the loader's.
     pub lengths: (u16, u16),
-    /// Registers that are only in the input.
+    /// Registers that only the input's list has.
     pub only_in_input: Vec<RegisterId>,
-    /// Registers that are only at the destination.
+    /// Registers that only the loader's list has.
     pub only_at_destination: Vec<RegisterId>,
 }
 
-/// Returns the recorded pairs of lists with these lengths.
+/// Returns the recorded pairs of lists with the given lengths.
 ///
-/// Under TCG the list is QEMU's own, so the destination is a version that compares lengths: 10.2 or
-/// earlier.
+/// Under TCG the list is QEMU's own. The destination is then a version that compares lengths: 10.2
+/// or earlier.
 pub fn pairs(incoming: i64, local: i64) -> Vec<Pair> {
     let mut pairs =
         pairs_where(|from, to| i64::from(from.count) == incoming && i64::from(to.count) == local);

@@ -1,4 +1,4 @@
-//! [`Symptom`]: statement of one error line, independent of the program and version that wrote it.
+//! [`Symptom`]: statement of one error line, whichever program and version wrote the line.
 
 use alloc::string::String;
 use core::fmt;
@@ -21,7 +21,7 @@ impl Emitter {
     /// Cloud Hypervisor.
     pub const CLOUD_HYPERVISOR: Self = Self("Cloud Hypervisor");
 
-    /// Returns the name.
+    /// Returns the name of the program.
     pub const fn name(self) -> &'static str {
         self.0
     }
@@ -32,14 +32,14 @@ impl Emitter {
 pub struct NamedRegister {
     /// Register id, or `None` if the name is unknown.
     pub id: Option<RegisterId>,
-    /// Name in the line.
+    /// Name of the register, as the line spells it.
     pub text: String,
     /// Accelerator under which the program uses this form of name, if known.
     pub accelerator: Option<Accelerator>,
 }
 
 impl NamedRegister {
-    /// Parses the name of a register in a line.
+    /// Parses the name of a register, as a line spells it.
     pub fn parse(text: &str) -> Self {
         let text = text.trim();
         let lower = text.to_ascii_lowercase();
@@ -56,7 +56,7 @@ impl NamedRegister {
         }
     }
 
-    /// Returns the register of a line that has only the id.
+    /// Returns the register of a line that states only the id.
     pub fn from_id(id: RegisterId, text: &str) -> Self {
         Self {
             id: Some(id),
@@ -65,7 +65,7 @@ impl NamedRegister {
         }
     }
 
-    /// Returns the naming convention under the accelerator.
+    /// Returns the naming convention under the register's accelerator.
     pub fn naming(&self) -> Naming {
         match self.accelerator {
             Some(Accelerator::Tcg | Accelerator::Hvf) => Naming::Architectural,
@@ -87,11 +87,12 @@ impl fmt::Display for NamedRegister {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Symptom {
-    /// The list in the input is longer than the loader's. The loader compares only the lengths.
+    /// The register list in the input is longer than the loader's. The loader compares only the
+    /// lengths.
     TooManyRegisters {
-        /// Number of registers in the input. Negative only in a damaged stream.
+        /// Number of registers in the input; negative only in a damaged stream.
         incoming: i64,
-        /// Number of registers of the loader.
+        /// Number of registers in the loader's list.
         local: i64,
     },
     /// A field of a section could not be read.
@@ -115,9 +116,9 @@ pub enum Symptom {
     ValueNotTaken {
         /// Register with the refused value.
         register: NamedRegister,
-        /// Written value, if the line has it and it has up to 64 bits.
+        /// Written value, if the line has a value of up to 64 bits.
         value: Option<u64>,
-        /// Current value of the register, if the line has it and it has up to 64 bits.
+        /// Current value of the register, if the line has a value of up to 64 bits.
         current: Option<u64>,
         /// Error, if the line has it.
         error: Option<Errno>,
@@ -126,19 +127,20 @@ pub enum Symptom {
     UnknownToKvm {
         /// Register that KVM lacks or hides.
         register: NamedRegister,
-        /// Value to write, if the line has it and it has up to 64 bits.
+        /// Value to write, if the line has a value of up to 64 bits.
         value: Option<u64>,
     },
-    /// A register that the program does not name could not be written or read.
+    /// A register could not be written or read, and the program does not name the register.
     UnnamedRegister {
-        /// Failed access.
+        /// Access that failed.
         access: Access,
         /// Error of the access.
         error: Option<Errno>,
     },
     /// Writing all registers to KVM failed.
     PutFailed {
-        /// Stage before the write: `init`, which is also the stage after a load.
+        /// Stage named in the line, which precedes the write. `init` is also the stage that follows
+        /// a load.
         stage: String,
         /// Error of the write.
         error: Option<Errno>,
@@ -150,34 +152,34 @@ pub enum Symptom {
         /// Instance of the device.
         instance: Option<u32>,
     },
-    /// A hook of a section failed, before or after the section was read.
+    /// A hook of a section failed: the hook that precedes the section, or the hook that follows it.
     HookFailed {
-        /// Section or structure.
+        /// Section or structure to which the hook belongs.
         section: String,
-        /// `true` for a hook before the section is read.
+        /// `true` for the hook that QEMU calls before it reads the section.
         is_pre_load: bool,
     },
     /// The destination does not know a subsection.
     UnknownSubsection {
         /// Name of the subsection, `cpu/wfxt-timer`.
         name: String,
-        /// Section that contains it.
+        /// Section that contains the subsection.
         section: String,
     },
     /// The destination has no device for a section.
     UnknownSection {
         /// QEMU's name of the device.
         device: String,
-        /// Instance of the device.
+        /// Instance of the device; `None` if the line has no instance.
         instance: Option<u32>,
     },
-    /// A section has a newer format than the destination knows.
+    /// A section has a newer format than the destination supports.
     SectionVersion {
         /// QEMU's name of the device.
         device: String,
-        /// Format version in the input.
+        /// Format version of the section in the input.
         incoming: Option<u32>,
-        /// Newest known format version.
+        /// Newest format version that the destination supports.
         local: Option<u32>,
     },
     /// A section did not end at its footer.
@@ -194,28 +196,28 @@ pub enum Symptom {
     },
     /// The load failed.
     LoadFailed {
-        /// General error.
+        /// Error with which the load ended, if the line has it.
         error: Option<Errno>,
     },
-    /// A block of RAM has a different length.
+    /// A block of RAM has different lengths in the input and at the destination.
     RamSize {
         /// QEMU's name of the block.
         block: String,
-        /// Bytes in the input.
+        /// Length of the block in the input, in bytes.
         incoming: u64,
-        /// Bytes at the destination.
+        /// Length of the block at the destination, in bytes.
         local: u64,
     },
-    /// A block of RAM has a different page size, which postcopy does not allow.
+    /// A block of RAM has different page sizes on both sides, which postcopy does not allow.
     RamPageSize {
         /// QEMU's name of the block.
         block: String,
-        /// Bytes in the input.
+        /// Page size of the block in the input, in bytes.
         incoming: u64,
-        /// Bytes at the destination.
+        /// Page size of the block at the destination, in bytes.
         local: u64,
     },
-    /// The destination has no such block of RAM.
+    /// The destination has no block of RAM with this name.
     UnknownRamBlock {
         /// QEMU's name of the block.
         block: String,
@@ -234,21 +236,22 @@ pub enum Symptom {
     },
     /// The guest uses features of a virtio device that the destination's device lacks.
     VirtioFeatures {
-        /// Features that the guest has negotiated.
+        /// Bits of the features that the guest has negotiated.
         incoming: u64,
-        /// Features of the destination's device.
+        /// Bits of the features that the destination's device has.
         allowed: u64,
     },
     /// A PCI device's configuration differs in a read-only part.
     PciConfig {
-        /// Byte offset of the difference.
+        /// Byte offset of the difference in the configuration space; `None` if the line has no
+        /// offset.
         offset: Option<u64>,
     },
-    /// KVM refused a part of a device's state, on arm64 the interrupt controller's.
+    /// KVM refused a part of a device's state. On arm64 the device is the interrupt controller.
     DeviceAttribute {
         /// Attribute group.
         group: u32,
-        /// Attribute.
+        /// Attribute within the group.
         attribute: u64,
         /// Error of the write.
         error: Option<Errno>,
@@ -262,7 +265,7 @@ pub enum Symptom {
     },
     /// A hint about the PSCI version on the source.
     PsciHint,
-    /// A vCPU could not be initialized, before anything was loaded.
+    /// A vCPU could not be initialized, so the load did not begin.
     VcpuInit {
         /// Error of the initialization.
         error: Option<Errno>,
@@ -296,22 +299,23 @@ pub enum Symptom {
     },
 }
 
-/// Access to a register.
+/// Access to a register, with the purpose of the access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Access {
-    /// Writing a system register, to restore.
+    /// Write of a system register, for a restore.
     WriteSystem,
-    /// Writing a core register, to restore.
+    /// Write of a core register, for a restore.
     WriteCore,
-    /// Writing a register wider than 64 bits, to restore.
+    /// Write of a register wider than 64 bits, for a restore.
     WriteWide,
-    /// Reading, to save.
+    /// Read of any register, for a save.
     Read,
 }
 
 impl Symptom {
-    /// Returns `true` if this is the last statement about a load.
+    /// Returns `true` if the symptom ends a load, so that no further statement about the load
+    /// follows.
     pub const fn is_fatal(&self) -> bool {
         matches!(
             self,
@@ -326,7 +330,8 @@ impl Symptom {
         )
     }
 
-    /// Returns `true` if the line only introduces or repeats the statement of another program.
+    /// Returns `true` if the line only introduces or repeats a statement, often one of another
+    /// program.
     pub const fn is_forwarded(&self) -> bool {
         matches!(
             self,
@@ -334,12 +339,12 @@ impl Symptom {
         )
     }
 
-    /// Returns `true` if the load continues.
+    /// Returns `true` if the load continues after the symptom.
     pub const fn is_warning(&self) -> bool {
         matches!(self, Self::OnlyAtDestination { .. })
     }
 
-    /// Returns the named register, if any.
+    /// Returns the register that the line names; `None` if it names none.
     pub const fn register(&self) -> Option<&NamedRegister> {
         match self {
             Self::OnlyInInput { register }
@@ -351,13 +356,13 @@ impl Symptom {
     }
 }
 
-/// Symptom, with the program and versions that print it in this form.
+/// Symptom, with the program and the versions that print it in the form of the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
     /// Symptom.
     pub symptom: Symptom,
-    /// Program that prints it.
+    /// Program that prints the line.
     pub emitter: Emitter,
-    /// Versions of the program that print it in this form.
+    /// Versions of the program that print the line in this form.
     pub versions: VersionRange,
 }

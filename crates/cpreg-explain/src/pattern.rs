@@ -1,8 +1,8 @@
 //! Search for known words in a line.
 //!
-//! Every logger adds its own text: times, names of programs and hosts, JSON, several lines in one.
-//! The words are therefore searched anywhere in the line. A line is hostile input, so the searched
-//! length and the number of statements are bounded.
+//! Every logger adds text of its own: times, names of programs and hosts, JSON. A logger also joins
+//! several lines. The search therefore finds the known words anywhere in a line. A line is hostile
+//! input, so the searched length and the number of statements are bounded.
 
 use alloc::borrow::ToOwned;
 use alloc::string::String;
@@ -13,16 +13,16 @@ use cpreg::errno::Errno;
 
 use crate::message::{Emitter, Statement, Symptom};
 
-/// Maximum number of bytes searched in a line.
+/// Maximum length of the searched part of a line, in bytes.
 pub const MAX_LINE_LEN: usize = 64 << 10;
-/// Maximum number of statements found in a line.
+/// Maximum number of statements found in one line.
 pub const MAX_STATEMENTS_PER_LINE: usize = 256;
-/// Maximum number of bytes of a name in a line (of a device, a block, a VM).
+/// Maximum length of a name in a line (of a device, a block, a VM), in bytes.
 const MAX_NAME_LEN: usize = 256;
-/// Maximum number of bytes read after known words.
+/// Maximum number of bytes that a parser reads after the known words.
 const MAX_LOOKAHEAD_LEN: usize = 4096;
 
-/// Words that begin a known statement, with the parser of the rest.
+/// Words that begin a known statement, and the parser of the text that follows.
 #[derive(Clone, Copy, Debug)]
 pub struct Pattern {
     /// First words of the statement, in ASCII.
@@ -58,7 +58,8 @@ pub fn scan(line: &str, emitter: Emitter, patterns: &[Pattern]) -> Vec<(usize, S
     statements
 }
 
-/// Replaces escaped line ends and quotes, which loggers write. Truncates at [`MAX_LINE_LEN`].
+/// Replaces escaped line ends and quotes, which loggers write. Truncates the text at
+/// [`MAX_LINE_LEN`].
 pub fn unescape(line: &str) -> String {
     const ESCAPES: [(&str, &str); 10] = [
         ("\\r\\n", "\n"),
@@ -100,18 +101,18 @@ pub fn truncate(text: &str, max_len: usize) -> &str {
     &text[..end]
 }
 
-/// Rest of a line during parsing.
+/// Rest of a line, from which a parser consumes text.
 #[derive(Clone, Copy, Debug)]
 pub struct Cursor<'a>(pub &'a str);
 
 impl<'a> Cursor<'a> {
-    /// Consumes exactly these words.
+    /// Consumes `words`; returns `None` if the rest begins with other text.
     pub fn expect(&mut self, words: &str) -> Option<()> {
         self.0 = self.0.strip_prefix(words)?;
         Some(())
     }
 
-    /// Returns the text before these words on the same line, and consumes both.
+    /// Returns the text in front of `words` on the same line, and consumes the text and the words.
     pub fn take_until(&mut self, words: &str) -> Option<&'a str> {
         let (before, _) = truncate(self.0, MAX_NAME_LEN + words.len()).split_once(words)?;
         if before.contains(['\n', '\r']) {
@@ -121,7 +122,7 @@ impl<'a> Cursor<'a> {
         Some(before)
     }
 
-    /// Returns the rest of the same line, up to 4096 bytes.
+    /// Returns the rest of the same line, up to [`MAX_LOOKAHEAD_LEN`] bytes.
     pub fn rest_of_line(&self) -> &'a str {
         let near = truncate(self.0, MAX_LOOKAHEAD_LEN);
         near.split(['\n', '\r']).next().unwrap_or(near)

@@ -1,7 +1,7 @@
-//! Redaction of a guest's keys in a line, because users pass on the lines that they paste.
+//! Redaction of a guest's keys in a line, because users pass on the lines of a report.
 //!
-//! Only values that the line states for a secret register are redacted, everywhere in the line.
-//! [`RegisterId::is_secret`] decides which registers are secret.
+//! The redaction replaces the values that the line states for a secret register, everywhere in the
+//! line. [`RegisterId::is_secret`] decides which registers are secret.
 
 use alloc::borrow::Cow;
 use alloc::string::String;
@@ -11,13 +11,13 @@ use cpreg::register::RegisterId;
 
 use crate::message::{NamedRegister, Statement, Symptom};
 
-/// Text in place of a key.
+/// Replacement for a key.
 const REDACTED: &str = "(secret)";
 
 /// Replaces every value of a secret register in a line by `(secret)`.
 ///
-/// `statements` are the statements of the line. A zero is kept, because it shows that the key was
-/// never set.
+/// `statements` are the statements of the line. A zero remains, because it shows that the guest
+/// never set the key.
 pub fn redact_secrets<'a>(line: &'a str, statements: &[Statement]) -> Cow<'a, str> {
     let secrets: Vec<u64> = statements
         .iter()

@@ -1,4 +1,4 @@
-//! VMMs with their own snapshot formats: Firecracker and Cloud Hypervisor.
+//! Firecracker and Cloud Hypervisor, the VMMs with their own snapshot formats.
 
 use alloc::vec::Vec;
 
@@ -6,7 +6,8 @@ use crate::message::Statement;
 use crate::pattern::unescape;
 use crate::{cloud_hypervisor, firecracker};
 
-/// Parses the statements in a line of any of them, in order. Returns none if the line is unknown.
+/// Parses the statements of both VMMs in a line, in order. Returns an empty list for an unknown
+/// line.
 pub fn parse(line: &str) -> Vec<Statement> {
     let line = unescape(line);
     let mut statements = firecracker::parse(&line);
@@ -18,7 +19,8 @@ pub fn parse(line: &str) -> Vec<Statement> {
         .collect()
 }
 
-/// Returns `true` if a line looks like an error of one of them, known or not.
+/// Returns `true` if a line has the form of an error of either VMM, even if cpreg does not know the
+/// line.
 pub fn looks_like_an_error(line: &str) -> bool {
     const ERRORS: [&str; 8] = [
         "fault_message",

@@ -26,7 +26,7 @@ pub(super) fn explain_register_count(
         ),
         Some((incoming, local)) => {
             let mut pairs = list_lengths::pairs(incoming, local);
-            // List pairs under KVM (host kernels) before those under TCG (QEMU versions).
+            // Causes under KVM (host kernels) come first, then causes under TCG (QEMU versions).
             pairs.sort_by_key(|pair| pair.accelerator != Accelerator::Kvm);
             has_exact_pair = !pairs.is_empty();
             for pair in &pairs {
@@ -108,7 +108,7 @@ fn format_registers(ids: &[RegisterId], accelerator: Accelerator) -> String {
 
 /// Formats the oldest and the newest of `hosts` as a range: `Linux 6.12.43 to 6.12.107`.
 ///
-/// The range contains no other recorded host.
+/// No recorded host outside `hosts` lies in the range.
 fn format_hosts(hosts: &[&str], accelerator: Accelerator) -> String {
     let program = match accelerator {
         Accelerator::Kvm => "Linux",
@@ -146,9 +146,9 @@ fn describe_source(pair: &Pair) -> String {
     format!("recorded under {accelerator} on {}", pair.cpu)
 }
 
-/// Returns the usual causes of different list lengths, for lengths that match no recorded lists.
+/// Returns the usual causes of different list lengths, for lengths without matching recorded lists.
 ///
-/// The table of tolerances names the same kernels and commits.
+/// The table of tolerances names the same kernels and commits as these causes.
 pub(super) fn general_causes() -> Vec<Cause> {
     [
         (

@@ -22,17 +22,17 @@ impl FailureKind {
     /// Register list in the input that is longer than the loader's.
     pub const REGISTER_COUNT: Self =
         Self::new("register-count", "more registers than the destination has");
-    /// Registers that are only in the input.
+    /// Registers that only the input has.
     pub const ONLY_IN_INPUT: Self = Self::new(
         "register-only-in-input",
         "registers that the destination lacks",
     );
-    /// Refused register values.
+    /// Register values that the destination refused.
     pub const VALUE_NOT_TAKEN: Self = Self::new(
         "value-not-taken",
         "register values that the destination does not accept",
     );
-    /// vCPU that did not load, without a reason in the log.
+    /// vCPU that did not load; the log has no reason.
     pub const CPU_SECTION: Self =
         Self::new("cpu-section", "a vCPU that did not load, without a reason");
     /// Subsection of the CPU state that the destination does not know.
@@ -65,25 +65,25 @@ impl FailureKind {
         "interrupt-controller",
         "the interrupt controller, not the CPU",
     );
-    /// Stream that is damaged, has other capabilities, or is not a stream.
+    /// Stream that is damaged, was sent with other capabilities, or is not a migration stream.
     pub const STREAM: Self = Self::new("stream", "a damaged or unexpected stream");
     /// VM that could not be saved.
     pub const NOT_SAVED: Self = Self::new("not-saved", "a VM that could not be saved");
-    /// Warnings only, after which the load continued.
+    /// Warnings only; the load continued.
     pub const WARNINGS: Self = Self::new("warnings", "warnings; the load continued");
-    /// Failed load, without a reason in the log.
+    /// Load that failed; the log has no reason.
     pub const NO_REASON: Self = Self::new("no-reason", "a failed load, without a reason");
 
     const fn new(name: &'static str, title: &'static str) -> Self {
         Self { name, title }
     }
 
-    /// Returns the name in reports.
+    /// Returns the name of the kind in reports.
     pub const fn name(self) -> &'static str {
         self.name
     }
 
-    /// Returns the title, for people.
+    /// Returns the title of the kind, for people.
     pub const fn title(self) -> &'static str {
         self.title
     }
@@ -94,22 +94,22 @@ impl FailureKind {
 pub struct Cause {
     /// Description of the cause.
     pub description: String,
-    /// Source of the claim.
+    /// Source of the claim: a recording, a commit or a report.
     pub source: Cow<'static, str>,
 }
 
-/// Register affected by a failure.
+/// Register that a failure names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct AffectedRegister {
-    /// Register as named in the log line.
+    /// Register under the name that the log line uses.
     pub register: NamedRegister,
-    /// Difference that makes the load fail.
+    /// Difference that makes the load fail; `None` if the line does not state it.
     pub difference: Option<RegisterDifference>,
     /// Written value, if the log line contains it.
     pub value: Option<u64>,
     /// Value at the destination, if the log line contains it.
     pub destination_value: Option<u64>,
-    /// `true` if the register is in the destination's list, but an ID register of the VM hides it.
+    /// `true` if the destination lists the register, but an ID register of the VM hides it.
     pub hidden: bool,
     /// Index of the register's entry in
     /// [`Tolerances::default`](cpreg::tolerance::Tolerances::default).
@@ -121,11 +121,11 @@ pub struct AffectedRegister {
 pub struct Explanation {
     /// Kind of the failure.
     pub kind: FailureKind,
-    /// Meaning of the failure, in one or two sentences.
+    /// Meaning of the failure in one or two sentences, as plain text.
     pub meaning: String,
-    /// Possible causes.
+    /// Possible causes, each with its source.
     pub causes: Vec<Cause>,
-    /// Registers named in errors and warnings, each once.
+    /// Registers that errors and warnings name, each once.
     pub registers: Vec<AffectedRegister>,
     /// Remedies; empty if cpreg has none.
     pub next_steps: Vec<Remedy>,

@@ -9,9 +9,9 @@
 //! | `vcpu`, `ram`, `device`, `stream` | single lines |
 //! | `unnamed_register` | failed vCPUs without a register, and failed loads without a reason |
 //!
-//! A line is no evidence of the content of a VM. An explanation therefore states the meaning of the
-//! line, lists causes seen elsewhere, each with its source, and names a remedy that finds the
-//! cause.
+//! A line does not prove the content of a VM. An explanation therefore states the meaning of the
+//! line, and lists causes seen elsewhere, each with its source. The explanation also names a remedy
+//! that finds the cause.
 
 mod count;
 mod device;
@@ -49,8 +49,8 @@ pub fn explain(failure: &LoadFailure) -> Explanation {
         Symptom::FieldFailed { section, field } => Some(section == "cpu" && field == LENGTH_FIELD),
         _ => None,
     });
-    // Without a field name the two numbers are nearly always those of the register list. QEMU reads
-    // no other field this way.
+    // Two numbers without a field name are nearly always lengths of the register list. QEMU reads
+    // no other field in this way.
     if length_failed == Some(true) || count.is_some() && length_failed.is_none() {
         return explain_register_count(count, registers);
     }
@@ -79,7 +79,7 @@ pub fn explain(failure: &LoadFailure) -> Explanation {
     explain_unnamed_register(failure, registers)
 }
 
-/// Explains a line that hardly depends on the other lines.
+/// Explains a line by itself, with little regard to the other lines.
 fn explain_symptom(symptom: &Symptom, failure: &LoadFailure) -> Option<Explanation> {
     vcpu::explain(symptom)
         .or_else(|| ram::explain(symptom, failure))
@@ -99,7 +99,8 @@ fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
             Symptom::ValueNotTaken { value, current, .. } => {
                 (RegisterDifference::ValueNotTaken, *value, *current)
             }
-            // Firecracker writes every saved register, so the destination lacks this one.
+            // Firecracker writes every saved register, so the destination lacks the register in
+            // this line.
             Symptom::UnknownToKvm { value, .. } if failure.has_no_list() => {
                 (RegisterDifference::OnlyInInput, *value, None)
             }

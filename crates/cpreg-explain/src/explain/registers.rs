@@ -75,7 +75,7 @@ pub(super) fn explain_only_in_input(
     }
 }
 
-/// Returns the history of these registers from the table of tolerances, each change once.
+/// Returns the history of the given registers from the table of tolerances, each change once.
 pub(super) fn histories(
     registers: &[AffectedRegister],
     difference: RegisterDifference,
@@ -113,7 +113,7 @@ fn describe_value_not_taken(failure: &LoadFailure) -> String {
     let is_refused = |symptom: &Symptom| matches!(symptom, Symptom::ValueNotTaken { .. });
     let mut meaning = String::new();
     if failure.symptoms().any(is_refused) {
-        // A line without error, of a program that does not compare lists.
+        // A line without an error comes from a program that does not compare lists.
         let lacks_error = |symptom: &Symptom| {
             matches!(
                 symptom,

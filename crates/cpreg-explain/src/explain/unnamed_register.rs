@@ -1,5 +1,5 @@
-//! Explanation of failures that name neither register nor device: failed vCPUs without a register,
-//! and failed loads without a reason.
+//! Explanation of failures that name neither a register nor a device: vCPUs that failed for an
+//! unnamed register, and loads that failed without a reason.
 
 use alloc::format;
 use alloc::string::ToString;
@@ -17,7 +17,7 @@ use super::registers::{heterogeneous_cores_cause, histories};
 use crate::failure::LoadFailure;
 use crate::message::Symptom;
 
-/// Explains a failure without a line that names a register or a device.
+/// Explains a failure of which no line names a register or a device.
 pub(super) fn explain_unnamed_register(
     failure: &LoadFailure,
     registers: Vec<AffectedRegister>,
@@ -190,7 +190,8 @@ fn explain_no_reason(error: Option<Errno>) -> Explanation {
     )
 }
 
-/// Returns the remedies for a failure that is explained by the lists and values of the two hosts.
+/// Returns the remedies for a failure whose cause lies in the register lists and values of the two
+/// hosts.
 fn two_host_remedies() -> Vec<Remedy> {
     vec![
         Remedy::CHECK,

@@ -1,4 +1,4 @@
-//! Parser of QEMU's lines, of all versions. [`predict`] is the reverse.
+//! Parser of QEMU's lines, of all versions. [`predict`] is the inverse.
 //!
 //! `migration/vmstate-types.c`, `migration/vmstate.c`:
 //! - `Invalid value N expecting positive value <= M`: up to 10.2.
@@ -44,9 +44,9 @@ use crate::message::{Emitter, NamedRegister, Statement, Symptom};
 use crate::pattern::{Cursor, MAX_STATEMENTS_PER_LINE, Pattern, scan, to_name, truncate, unescape};
 use crate::secrets;
 
-/// Parses the statements in a line, in order. Returns none if the line is unknown.
+/// Parses the statements in a line, in order. Returns an empty list for an unknown line.
 ///
-/// A logger may have joined several lines into one.
+/// One line may contain several lines that a logger has joined.
 pub fn parse(line: &str) -> Vec<Statement> {
     let line = unescape(line);
     let mut statements = scan(&line, Emitter::QEMU, PATTERNS);
@@ -68,7 +68,8 @@ pub fn redact_secrets(stderr: &str) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// Returns `true` if a line looks like an error of QEMU or libvirt, known or not.
+/// Returns `true` if a line has the form of an error of QEMU or libvirt, even if cpreg does not
+/// know the line.
 pub fn looks_like_an_error(line: &str) -> bool {
     const NAMES: [&str; 6] = [
         "qemu-system-aarch64: ",
@@ -91,7 +92,7 @@ pub fn looks_like_an_error(line: &str) -> bool {
     has_emitter && !HARMLESS.iter().any(|words| line.contains(words))
 }
 
-/// Maximum length of a device name. QEMU allows 255 bytes.
+/// Maximum length of a device name, in bytes. QEMU allows 255 bytes.
 const MAX_DEVICE_NAME_LEN: usize = 256;
 
 const PATTERNS: &[Pattern] = &[
@@ -342,7 +343,7 @@ fn parse_assertions(line: &str) -> Vec<(usize, Statement)> {
     line.match_indices(": Assertion `")
         .take(MAX_STATEMENTS_PER_LINE)
         .filter_map(|(at, words)| {
-            // A C++ compiler prints the function with its types, `int f(State *)`.
+            // A C++ compiler adds the types to the function's name: `int f(State *)`.
             let before = line[..at].rsplit(": ").next()?;
             let name = before.split('(').next()?.rsplit([' ', ':']).next()?;
             let function = before.get(before.find(name)?..)?;
@@ -382,7 +383,7 @@ fn field_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     })
 }
 
-/// Parses QEMU's name of a device, which may contain colons, without colons at its end.
+/// Parses QEMU's name of a device. The name may contain colons, but not at its end.
 fn device<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
     let end = rest
         .0
@@ -403,8 +404,8 @@ fn only_at_destination(rest: &mut Cursor<'_>) -> Option<Symptom> {
     Some(Symptom::OnlyAtDestination { register })
 }
 
-/// Parses `REG: unknown to KVM`, `REG to VALUE (is VALUE)`, `REG to VALUE: ERROR` or `REG: ERROR`,
-/// with values without `0x`.
+/// Parses `REG: unknown to KVM`, `REG to VALUE (is VALUE)`, `REG to VALUE: ERROR` or `REG: ERROR`.
+/// The values are hexadecimal without `0x`.
 fn could_not_set(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let mut cursor = *rest;
     if let Some(name) = cursor.take_until(": unknown to KVM") {
@@ -429,7 +430,7 @@ fn could_not_set(rest: &mut Cursor<'_>) -> Option<Symptom> {
             error,
         });
     }
-    // Parts of a name have colons too, but no space after them.
+    // Colons inside a name have no space after them.
     let name = rest.take_until(": ")?;
     Some(Symptom::ValueNotTaken {
         register: NamedRegister::parse(name),
@@ -456,7 +457,7 @@ fn section_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     })
 }
 
-/// Parses `2(ram)`, the name of a section that is sent in parts.
+/// Parses `2(ram)`: the id and the name of a section that QEMU sends in parts.
 fn live_section_failed(rest: &mut Cursor<'_>) -> Option<Symptom> {
     rest.parse_i64()?;
     rest.expect("(")?;

@@ -1,8 +1,8 @@
 //! Prediction of the lines that each version of QEMU prints for a load. [`super::parse`] is the
-//! reverse.
+//! inverse.
 //!
-//! [`cpreg::destination::load`] simulates the load. This module only knows the messages of each
-//! version. Lines have no program name.
+//! [`cpreg::destination::load`] simulates the load. This module adds only the messages of each
+//! version. The lines do not begin with a program name.
 //!
 //! | event | to 10.x | 11.0 and later |
 //! |---|---|---|
@@ -26,7 +26,7 @@ use cpreg::destination::load::{LoadEvent, LoadStep, SimulatedLoad};
 use cpreg::destination::{Accelerator, Loader, Version};
 use cpreg::register::{RegisterId, Value};
 
-/// Returns the lines that a loader would print for a load.
+/// Returns the lines that a loader would print during the simulated load.
 pub fn predicted_lines(
     loader: Loader,
     accelerator: Accelerator,
@@ -42,7 +42,7 @@ pub fn predicted_lines(
         .collect()
 }
 
-/// First version that names registers and prints everything else in the last line.
+/// First version that names registers in messages, and prints all else in the last line.
 const FIRST_WITH_REGISTER_NAMES: Version = Version::new(11, 0);
 
 struct MessageFormatter {
@@ -87,7 +87,7 @@ impl MessageFormatter {
                 format!("error while loading state for instance {vcpu:#x} of device 'cpu'")
             }
             LoadEvent::LoadFailed { vcpu, step } => self.format_load_failed(*vcpu, step),
-            // The line number in the message is that of one release.
+            // The line number in the message is that of one 10.0 release.
             LoadEvent::AbortOnSubsection { .. } if self.loader.version == Version::new(10, 0) => {
                 "migration/vmstate.c:172: vmstate_load_state: Assertion `first_elem || !n_elems \
                  || !size' failed."
@@ -127,8 +127,8 @@ impl MessageFormatter {
     }
 }
 
-/// Returns the message of 11.0 and later about an unknown subsection, which also fails every
-/// enclosing subsection.
+/// Returns the message of 11.0 and later about an unknown subsection. Every enclosing subsection
+/// fails too, and adds to the message.
 fn format_unknown_subsection(name: &str) -> String {
     let slashes: Vec<_> = name.match_indices('/').map(|(at, _)| at).collect();
     let mut parent = slashes.first().map_or(name, |at| &name[..*at]);
@@ -153,9 +153,9 @@ fn bare_hex(value: Option<&Value>) -> String {
 
 /// Returns QEMU 11's name of a register.
 ///
-/// Under TCG QEMU prints its internal key, which it derives from any id. The key is the lower half
-/// of the id, with marks for 64-bit Arm, or for a wide AArch32 register and its bank. QEMU has only
-/// one bank, and marks it as the non-secure one.
+/// Under TCG QEMU prints its internal key, which QEMU derives from the id. The key is the lower
+/// half of the id, with marks for 64-bit Arm, or for a wide AArch32 register and its bank. QEMU has
+/// only one bank, and marks it as the non-secure bank.
 pub fn register_name(id: RegisterId, accelerator: Accelerator) -> String {
     const ARM64: u64 = 0x60;
     const WIDE: u64 = 3;

@@ -1,7 +1,7 @@
 //! The command under test, run as a user runs it: `probe qemu`, `check --format json`, `rehearse
 //! --format json`, `convert`.
 //!
-//! [`report`](crate::report) has the models of its reports.
+//! [`report`](crate::report) has the models of the command's reports.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -21,10 +21,11 @@ pub struct Cpreg {
 }
 
 impl Cpreg {
-    /// Builds the command, unless `CPREG_PROGRAM` has its path.
+    /// Builds the command, unless the environment variable `CPREG_PROGRAM` has its path.
     ///
     /// # Errors
-    /// If it does not build.
+    ///
+    /// Returns an error if the command does not build.
     pub fn build() -> Result<Self> {
         if let Some(program) = std::env::var_os("CPREG_PROGRAM") {
             let program = program.into();
@@ -44,7 +45,7 @@ impl Cpreg {
                 ])
                 .args(["--message-format", "json"]),
         )?;
-        // Cargo prints the path of the program, since the target folder may be anywhere.
+        // Cargo prints the path of the program, because the target folder may be anywhere.
         let program = messages
             .lines()
             .filter_map(|line| serde_json::from_str::<Value>(line).ok())
@@ -105,10 +106,11 @@ impl Cpreg {
         Ok(CheckOutput::new(report::parse(&output.stdout)?))
     }
 
-    /// Rehearses `source` at the QEMU of this command line.
+    /// Rehearses `source` with the QEMU that `command` starts.
     ///
     /// # Errors
-    /// If the command fails, or prints no report.
+    ///
+    /// Returns an error if cpreg fails, or prints no report.
     pub fn rehearse(
         &self,
         source: &Path,

@@ -4,8 +4,8 @@
 //! An [`Archive`] is one suite for one architecture. Its package lists and downloads are in
 //! `apt-SUITE-ARCHITECTURE-…` in the lab folder, which is removed when the archive is dropped.
 //!
-//! The mirror is that of this machine's apt (`CPREG_DEBIAN_MIRROR` overrides), with its proxies and
-//! passwords. Signatures are checked with the machine's Debian keyring.
+//! The mirror is the one of this machine's apt, with its proxies and passwords.
+//! `CPREG_DEBIAN_MIRROR` overrides the mirror. The machine's Debian keyring checks the signatures.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -207,7 +207,7 @@ fn mirror() -> Result<String> {
     if let Ok(mirror) = std::env::var("CPREG_DEBIAN_MIRROR") {
         return Ok(mirror);
     }
-    // Origin and label are known only for lists that were fetched before. Otherwise the address
+    // apt knows origin and label only of lists that it fetched earlier. Otherwise the address
     // decides.
     let mut targets = String::new();
     for release_info in ["--release-info", "--no-release-info"] {
@@ -235,7 +235,7 @@ fn choose_mirror(targets: &str) -> Option<String> {
         let [address, suite, "main", origin, label] = fields[..] else {
             continue;
         };
-        // The security archive has only updates.
+        // The security archive has only updates, so it cannot be the mirror.
         if suite.contains("security") || address.contains("security") {
             continue;
         }
@@ -322,10 +322,11 @@ pub fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Removes a folder with its content, if it exists.
+/// Removes a folder with its content, if the folder exists.
 ///
 /// # Errors
-/// If it exists and cannot be removed.
+///
+/// Returns an error if the folder exists and cannot be removed.
 pub fn remove(folder: &Path) -> Result<()> {
     match fs::remove_dir_all(folder) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
@@ -335,10 +336,11 @@ pub fn remove(folder: &Path) -> Result<()> {
     }
 }
 
-/// Returns the architecture's folder of libraries below `usr/lib`: the one with the C library.
+/// Returns the name of the architecture's folder below `usr/lib`: the folder with the C library.
 ///
 /// # Errors
-/// If no folder has it.
+///
+/// Returns an error if no folder has the C library.
 pub fn find_triplet(root: &Path) -> Result<String> {
     for entry in fs::read_dir(root.join("usr/lib"))? {
         let entry = entry?;

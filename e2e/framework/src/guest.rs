@@ -13,19 +13,20 @@ use crate::tool::{self, Tool};
 /// A guest program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Guest {
-    /// `e2e/lab/guest/aarch64.s`.
+    /// Guest in AArch64 state, from `e2e/lab/guest/aarch64.s`.
     Aarch64,
-    /// The same, incrementing a counter in its RAM while it is moved.
+    /// Guest of [`Guest::Aarch64`] that increments a counter in its RAM during the move.
     Live,
-    /// `e2e/lab/guest/aarch32.s`.
+    /// Guest in AArch32 state, from `e2e/lab/guest/aarch32.s`.
     Aarch32,
 }
 
 /// Timer delays of the guests in seconds, the default first.
 ///
-/// The timers must not fire before the guest is moved. Afterwards the guest waits for them. The
-/// longer delays are for machines that are too busy to save and load a VM within the default delay.
-/// The live guest's timers are set an hour ahead, and it does not wait for them.
+/// The timers must not fire until the guest has been moved. Afterwards the guest waits for its
+/// timers. The longer delays are for machines that are too busy to save and load a VM within the
+/// default delay. The timers of the live guest are set an hour ahead, and the live guest does not
+/// wait for them.
 pub const TIMER_SECONDS: [u32; 3] = [3, 15, 60];
 
 /// Build inputs of one guest.
@@ -36,7 +37,7 @@ struct Recipe {
     name: &'static str,
     /// Additional options of the assembler.
     options: &'static [&'static str],
-    /// Prefix of the names of its binutils.
+    /// Prefix of the names of the binutils for the guest.
     prefix: &'static str,
     /// Address at which QEMU places a raw kernel image on the virt machine.
     address: &'static str,
@@ -81,7 +82,7 @@ pub const TOOLS: [Tool; 2] = [
     },
 ];
 
-/// The assembled guests. The images are removed on drop.
+/// The assembled guests. Dropping the value removes the images.
 #[derive(Debug)]
 pub struct Guests {
     images: Vec<Image>,

@@ -1,7 +1,8 @@
-//! A rehearsal of a VM of 8 GiB with a disk, which reads no RAM and does not touch the disk.
+//! Rehearsal of a VM of 8 GiB with a disk. The rehearsal must read no RAM and must not touch the
+//! disk.
 //!
-//! The pages in the stream are overwritten with garbage before the rehearsal, so a reader of pages
-//! fails. The disk is a file whose content, inode and times must stay.
+//! The test overwrites the pages in the stream with garbage, so that a reader of pages fails. The
+//! content, inode and times of the disk's file must not change.
 
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata};
@@ -22,8 +23,8 @@ use crate::Result;
 /// Timeout for one step.
 const STEP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(120));
 
-/// Limit for the bytes read. Without RAM a stream of one vCPU has about ten KiB, which may be read
-/// a few times.
+/// Maximum number of bytes that a rehearsal may read. Without RAM a stream of one vCPU has about
+/// ten KiB, and a rehearsal may read it a few times.
 const MAX_READ_LEN: u64 = 1 << 20;
 
 /// Size of the disk, in bytes.
@@ -139,13 +140,13 @@ fn overwrite_pages(path: &Path) -> Result<()> {
         .sections()
         .first()
         .ok_or("the stream has no devices")?;
-    // The list is at the beginning. Its last entry is the block's name and length.
+    // The list of blocks is at the beginning. Its last entry has the block's name and length.
     let mut head = vec![0; 64 << 10];
     ReadAt::read_exact_at(&file, &mut head, 0)?;
     let entry = [last.name.as_bytes(), &last.length.to_be_bytes()].concat();
     let start = head.windows(entry.len()).position(|window| window == entry);
     let start = start.ok_or("the list of RAM blocks is not at the beginning")?;
-    // EOS and footer after the list stay, and so does the end of RAM before the devices.
+    // Keep the EOS and footer that follow the list, and the end of RAM in front of the devices.
     let start = (start + entry.len()) as u64 + 64;
     let end = devices.range.start - 64;
     let garbage = vec![0xee; 1 << 20];

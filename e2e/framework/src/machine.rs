@@ -1,4 +1,4 @@
-//! A virtual machine of the live tests: its command line, saving and loading it.
+//! A virtual machine of the live tests: its command line, and how tests save and load it.
 
 use std::ffi::OsString;
 use std::fmt::{self, Write as _};
@@ -21,11 +21,11 @@ use crate::serial::{Findings, Serial};
 /// Timeout for one command to QEMU, or one migration.
 const QEMU_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(120));
 
-/// Time that guests get beyond the delay of their timers.
+/// Additional time in which guests must finish after the delay of their timers.
 const TIMER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Error if a guest's timers fired, or nearly so, before it was moved. This machine is too busy for
-/// their delay.
+/// Error if a guest's timers fired, or nearly fired, and the guest had not been moved yet. This
+/// machine is too busy for the delay.
 #[derive(Clone, Copy, Debug)]
 pub struct TimersExpired;
 
@@ -37,7 +37,7 @@ impl fmt::Display for TimersExpired {
 
 impl std::error::Error for TimersExpired {}
 
-/// Interrupt controller.
+/// Version of the interrupt controller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Gic {
     /// GICv2.
@@ -46,32 +46,32 @@ pub enum Gic {
     V3,
 }
 
-/// Virtio devices of a machine in addition to those of the board: a disk, a network card and a
-/// random number generator.
+/// Virtio devices of a machine in addition to the board's own: a disk, a network card and a random
+/// number generator.
 ///
-/// The guest does not use them. Their state is in the stream.
+/// The guest does not use these devices. Their state is in the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Devices {
     /// No additional devices.
     None,
-    /// On the virtio slots of the board.
+    /// Devices on the virtio slots of the board.
     Mmio,
-    /// On PCI Express.
+    /// Devices on PCI Express.
     Pci,
 }
 
-/// Format of the stream.
+/// Format in which QEMU writes the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Format {
-    /// Pages in the stream, as a live migration sends them.
+    /// Whole pages, as a live migration sends them.
     Plain,
-    /// With the capability `xbzrle`.
+    /// Pages as differences, with the capability `xbzrle`.
     Xbzrle,
-    /// With the capability `mapped-ram`: a file with RAM at fixed offsets.
+    /// RAM at fixed offsets of a file, with the capability `mapped-ram`.
     MappedRam,
 }
 
-/// Configuration on which both sides must agree.
+/// Configuration of a machine, on which both sides must agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Machine {
     /// Versioned machine type of QEMU.
@@ -186,7 +186,7 @@ impl Machine {
         let mut running = RunningMachine::start(&self.command(qemu, guests), &[])?;
         let result = running.save(self, program, stream);
         running.with_output(result)?;
-        // The rest of the delay is for the load, until the guest first reads its timers.
+        // The rest of the delay is left for the load, until the guest first reads its timers.
         if start.elapsed() > Duration::from_secs(u64::from(self.timer_seconds)) * 2 / 3 {
             return Err(TimersExpired.into());
         }
@@ -297,7 +297,8 @@ impl RunningMachine {
     /// Adds the output of QEMU and of the guest to an error.
     ///
     /// # Errors
-    /// The error of `result`, with that output.
+    ///
+    /// Returns the error of `result`, with that output.
     pub fn with_output<T>(&self, result: Result<T>) -> Result<T> {
         result.map_err(|error| {
             let mut text = error.to_string();
@@ -409,7 +410,8 @@ impl RunningMachine {
     }
 
     fn resume_and_collect(&mut self, timers: Duration, values: bool) -> Result<Findings> {
-        // The byte arrives before the guest runs, so that it checks its timers before they fire.
+        // Send the byte while the guest is paused, so that the guest checks its timers before they
+        // fire.
         self.serial.send(if values { b'L' } else { b'C' })?;
         self.qemu.execute("cont", json!({}), &QEMU_TIMEOUT)?;
         self.serial.findings(timers)

@@ -1,9 +1,9 @@
-//! A task for many items, several at a time.
+//! Execution of a task for many items, several items at a time.
 
 use std::sync::Mutex;
 use std::thread;
 
-/// Runs `work` for each item on `jobs` threads. Items are started in their order.
+/// Runs `work` for each item on `jobs` threads. The threads take the items in their order.
 pub fn for_each<T: Send>(
     jobs: usize,
     items: impl Iterator<Item = T> + Send,

@@ -1,8 +1,8 @@
 //! The QEMUs of the live tests: Debian's own, of four generations, side by side.
 //!
-//! Each is fetched from its Debian suite with all libraries, and unpacked into a folder of its own.
-//! Nothing is installed, and root is not needed. No QEMU sees the libraries of another or of the
-//! machine.
+//! Each QEMU is fetched from its Debian suite with all libraries, and unpacked into a folder of its
+//! own. No package is installed, and the tests need no root. No QEMU sees the libraries of another
+//! QEMU or of the machine.
 //!
 //! | in the lab folder | content |
 //! |---|---|
@@ -60,7 +60,7 @@ pub const GENERATIONS: [Generation; 4] = [
     },
 ];
 
-/// The emulator, and the boot ROMs of its default network card.
+/// Packages of a generation: the emulator, and the boot ROMs of its default network card.
 const PACKAGES: [&str; 2] = ["qemu-system-arm", "ipxe-qemu"];
 const PROGRAMS: [&str; 2] = ["qemu-system-aarch64", "qemu-system-arm"];
 
@@ -109,7 +109,7 @@ pub fn ensure_series(series: &str) -> Result<Qemu> {
 fn ensure_generations(generations: &[&Generation]) -> Result<Vec<Qemu>> {
     let lab = artifacts_dir();
     fs::create_dir_all(&lab).map_err(|error| format!("{}: {error}", lab.display()))?;
-    // The paths are used in apt's configuration, and in scripts that are started from any folder.
+    // apt's configuration, and scripts that start from any folder, need absolute paths.
     let lab = fs::canonicalize(&lab)?;
     let lock = File::create(lab.join("lock"))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
@@ -157,7 +157,7 @@ fn fetch_all(lab: &Path, missing: &[&Generation]) -> Result<()> {
     })
 }
 
-/// Fetches and unpacks one generation, and moves it to its place when it is complete.
+/// Fetches and unpacks one generation. Moves the complete folder to its final place.
 fn fetch(lab: &Path, generation: &Generation, mirror: &str) -> Result<()> {
     let partial = lab.join(format!("qemu-{}.partial", generation.series));
     debian::remove(&partial)?;

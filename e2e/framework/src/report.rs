@@ -91,7 +91,7 @@ impl RehearseOutput {
             3
         };
         let predicted = lines(&self.report.stderr);
-        // QEMU's output at its start, before the load, is not about the VM.
+        // QEMU's output before the load does not describe the VM.
         let is_startup_line = |line: &&str| line.contains("warning: Machine type");
         let actual: Vec<_> = stderr.lines().skip_while(is_startup_line).collect();
         if self.report.outcome == expected
@@ -207,8 +207,8 @@ impl CheckOutput {
                     };
                     report.decisions.iter().filter(is_about)
                 };
-                // A register that the guest did not have is not part of its state. A decision
-                // announces its appearance.
+                // A register that the guest lacked is not part of its state. A decision announces
+                // the appearance of the register.
                 let gained = difference.expected.is_none()
                     && decisions().any(|decision| decision.source.is_none());
                 // For a change that is announced by field, a decision has the whole value.
@@ -226,8 +226,8 @@ impl CheckOutput {
 
 /// Returns `true` if a visible change announces the guest's finding.
 fn is_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
-    // The change of a field does not determine the others. The change of the whole register must
-    // have the right value.
+    // A change of one field does not determine the other fields. A change of the whole register
+    // must have the right value.
     let is_whole = change.field.is_none();
     let same_value = match (change.to, difference.found) {
         (Some(to), Some(found)) if is_whole => to.0 == found,
@@ -237,9 +237,9 @@ fn is_announcement_of(change: &check::VisibleChange, difference: &Difference) ->
     is_same_register && same_value || is_feature_announcement_of(change, difference)
 }
 
-/// Fields of PSTATE that guests check, and the register that reports each as a feature. They are
-/// not registers of any list. Their values are in PSTATE, and a CPU without the field leaves its
-/// instruction undefined.
+/// Fields of PSTATE that guests check, and the register that reports each field as a feature. No
+/// register list contains these fields. A CPU without a field leaves the instruction for the field
+/// undefined.
 const PSTATE_FIELDS: [(&str, &str); 4] = [
     ("PAN", "ID_AA64MMFR1_EL1"),
     ("UAO", "ID_AA64MMFR2_EL1"),

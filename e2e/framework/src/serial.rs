@@ -1,8 +1,9 @@
 //! Output of a guest on its serial port, read continuously and parsed. `e2e/lab/guest/aarch64.s`
 //! has the list of lines.
 //!
-//! A thread reads all the time, whatever the test does. QEMU writes to the socket a byte at a time,
-//! and about 300 writes fill it. A QEMU that cannot write blocks, with its monitor.
+//! A thread reads the port all the time, independently of the test. QEMU writes to the socket one
+//! byte at a time, and about 300 writes fill the socket. A QEMU that cannot write blocks, and its
+//! monitor blocks with it.
 
 use std::fmt;
 use std::io::{Read as _, Write as _};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use crate::Result;
 
-/// Timeout for one step of a guest. Four guests on two cores need a second or two.
+/// Timeout for one step of a guest. On two cores, a step of four guests takes a second or two.
 const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// The serial port of a running guest.
@@ -27,16 +28,16 @@ pub struct Serial {
     parsed_len: usize,
 }
 
-/// A register with another value than before.
+/// A register whose value differs from the value before the move.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Difference {
     /// Number of the vCPU.
     pub vcpu: u32,
     /// Architectural name, or `X7`, `V3`, `P2`, `SP`, `VL`, `RAM`, `CNTVCT_EL0` for other state.
     pub register: String,
-    /// Value before; `None` if the register was undefined.
+    /// Value before the move; `None` if the register was undefined.
     pub expected: Option<u64>,
-    /// Value now; `None` if the register is undefined.
+    /// Value after the move; `None` if the register is undefined.
     pub found: Option<u64>,
 }
 
@@ -59,15 +60,16 @@ impl fmt::Display for Difference {
 /// Findings of a guest after a move.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Findings {
-    /// Registers that differ.
+    /// Registers whose values differ.
     pub differences: Vec<Difference>,
-    /// Timer interrupts taken: vCPU and `V` or `P`.
+    /// Timer interrupts that the guest has taken: number of the vCPU, and `V` or `P`.
     pub timers: Vec<(u32, char)>,
-    /// Timers that had fired before the guest checked. They prove nothing about the destination.
+    /// Timers that had fired when the guest first checked them: number of the vCPU, and `V` or `P`.
+    /// Such timers prove nothing about the destination.
     pub expired_timers: Vec<(u32, char)>,
-    /// Counter values of a counting guest: vCPU and count.
+    /// Counter values of a counting guest: number of the vCPU, and count.
     pub counts: Vec<(u32, u64)>,
-    /// Values of registers, on request: vCPU, name, value.
+    /// Values of registers, if requested: number of the vCPU, name, value.
     pub values: Vec<(u32, String, Option<u64>)>,
 }
 

@@ -1,7 +1,7 @@
 //! Other programs: finding them, installing missing ones, running them.
 //!
-//! A missing program is never a reason to skip a test. It is installed (on Debian, as root), or the
-//! task fails with the command that installs it.
+//! A test never skips because a program is missing. The task installs the program (on Debian, as
+//! root), or fails with the command that installs it.
 
 use std::env;
 use std::ffi::OsStr;
@@ -51,7 +51,7 @@ pub fn ensure_installed(tools: &[Tool]) -> Result<()> {
             .args(&packages);
         run(&mut command)
     };
-    // The usual reason for a first failure is missing or outdated package lists.
+    // A first failure is usually due to missing or outdated package lists.
     if install().is_err() {
         run(Command::new("apt-get").args(["-q", "update"]))?;
         install()?;

@@ -10,26 +10,26 @@ use e2e_framework::machine::{Devices, Format, Gic, Machine};
 /// Kind of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CaseKind {
-    /// Saved by one QEMU and loaded by another, as it is, which fails, and converted.
+    /// One QEMU saves the VM. Another QEMU loads it unchanged, which usually fails, and converted.
     Move,
-    /// Saved and loaded by the same QEMU. Nothing may differ, which shows that differences in other
-    /// cases are not the guest's fault.
+    /// The same QEMU saves and loads the VM, and no register may differ. Differences in other cases
+    /// are therefore not the guest's fault.
     Stay,
     /// Like [`CaseKind::Stay`], with one register and one timer changed in the stream. The guest
     /// must notice both.
     Notice,
-    /// Saved, and a register removed from the stream. QEMU loads it as zero; a rehearsal must
-    /// notice.
+    /// The test removes a register from a saved stream. QEMU loads the register as zero, and a
+    /// rehearsal must notice.
     RegisterLoss,
-    /// Rehearsed by the same QEMU while it runs, through its monitor. The guest then continues.
+    /// The same QEMU rehearses the VM while it runs, through its monitor. The guest then continues.
     LiveRehearsal,
-    /// Saved with a virtio ring in use, and rehearsed by the same QEMU; see [`super::rings`].
+    /// The same QEMU rehearses a VM that was saved with a virtio ring in use; see [`super::rings`].
     VirtioRings,
     /// Saved through `cpreg filter` into a file, which then loads. Also loaded through the filter
     /// from a file that does not load by itself. Both are also refused: the guest then continues at
     /// the source, and nothing runs at the destination.
     Filter,
-    /// A VM of 8 GiB with a disk, rehearsed by the same QEMU; see [`e2e_framework::large_vm`].
+    /// The same QEMU rehearses a VM of 8 GiB with a disk; see [`e2e_framework::large_vm`].
     LargeVm,
 }
 
@@ -37,9 +37,9 @@ pub(crate) enum CaseKind {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) kind: CaseKind,
-    /// Series of the QEMU that saves.
+    /// Series of the QEMU that saves the VM.
     pub(crate) source: &'static str,
-    /// Series of the QEMU that loads.
+    /// Series of the QEMU that loads the VM.
     pub(crate) destination: &'static str,
     pub(crate) machine: Machine,
 }
@@ -182,7 +182,7 @@ const fn machine(machine_type: &'static str, cpu: &'static str, shape: (u32, Gic
 /// one interrupt controller.
 pub(crate) fn cases(full: bool) -> Vec<Case> {
     let mut cases = Vec::new();
-    // These take longest.
+    // These cases take longest, so they are first.
     for cpu in ["cortex-a57", "cortex-a15"] {
         cases.push(Case {
             kind: CaseKind::Notice,
@@ -258,7 +258,7 @@ fn contents(pair: usize, full: bool) -> Vec<Machine> {
             ..plain
         });
     }
-    // Since QEMU 9.0.
+    // `mapped-ram` exists since QEMU 9.0.
     if virt == "virt-10.0" {
         machines.push(Machine {
             format: Format::MappedRam,

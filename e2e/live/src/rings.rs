@@ -1,5 +1,5 @@
-//! Virtio rings in a rehearsal: a device has used its ring in memory, and a rehearsal has no
-//! memory.
+//! Virtio rings in a rehearsal. A device has used its ring in memory, and the rehearsal does not
+//! load the memory.
 //!
 //! The test sets up and uses the random number generator's queue through `-qtest`, as a driver in
 //! the guest would. The device answers three requests. In the saved stream both the device and its

@@ -2,7 +2,7 @@
 //! real.
 //!
 //! A boot lasts until the host powers itself off, or until its timeout. `setpriv --pdeathsig`
-//! starts the QEMU, so it ends with this task, even if the task is killed.
+//! starts the QEMU, so the QEMU ends with this task, even if the task is killed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -30,14 +30,14 @@ const EXIT_POLL_INTERVAL: Duration = Duration::from_millis(50);
 /// Connection of two emulated hosts.
 #[derive(Clone, Debug)]
 pub enum Wire {
-    /// A network of two through a socket, on which one of them listens.
+    /// A network of two hosts through a socket, on which one of the hosts listens.
     Network {
         /// Path of the socket.
         socket: PathBuf,
         /// `true` if this host listens.
         is_listener: bool,
     },
-    /// A second serial line through a socket, on which one of them listens.
+    /// A second serial line through a socket, on which one of the hosts listens.
     Serial {
         /// Path of the socket.
         socket: PathBuf,
@@ -46,7 +46,7 @@ pub enum Wire {
     },
 }
 
-/// An emulated host.
+/// An emulated host, ready to boot.
 #[derive(Clone, Debug)]
 pub struct EmulatedHost<'a> {
     /// Kernel of the host.
@@ -55,9 +55,9 @@ pub struct EmulatedHost<'a> {
     pub cpu: &'a Cpu,
     /// Connection to another host.
     pub wire: Option<Wire>,
-    /// Memory in MiB.
+    /// Memory of the host in MiB.
     pub memory_mib: u32,
-    /// Timeout for a boot.
+    /// Timeout for one boot, including the job.
     pub timeout: Duration,
 }
 
@@ -93,7 +93,7 @@ impl<'a> EmulatedHost<'a> {
         disk::create_result_disk(&outd)?;
         let job_disk = folder.path().join("job");
         job.write(self.kernel, folder.path(), &job_disk)?;
-        // Results of an earlier run must not be mistaken for new ones.
+        // Remove the results of an earlier run, so that they are not mistaken for new ones.
         crate::debian::remove(results)?;
         let parent = results.parent().ok_or("results without a folder")?;
         fs::create_dir_all(parent)?;
@@ -144,7 +144,7 @@ impl<'a> EmulatedHost<'a> {
         let machine = format!("virt,virtualization=on,gic-version=3{}", self.cpu.machine());
         add("-machine", machine.into());
         add("-cpu", self.cpu.option(&self.kernel.release).into());
-        // Emulation with one thread, because several boots run at a time.
+        // Emulation has one thread, because several boots run at a time.
         add("-accel", "tcg,tb-size=256".into());
         add("-smp", "1".into());
         add("-m", self.memory_mib.to_string().into());
@@ -225,7 +225,7 @@ impl<'a> EmulatedHost<'a> {
     }
 }
 
-/// Runs a command to its end, or kills it after `limit`.
+/// Runs a command to its end, or kills the command after `limit`.
 fn wait(command: &mut Command, limit: Duration) -> Result<()> {
     let start = Instant::now();
     let mut child = command

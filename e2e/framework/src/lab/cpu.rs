@@ -45,7 +45,8 @@ impl Cpu {
     /// Parses `neoverse-n1` or `max+nested`.
     ///
     /// # Errors
-    /// If there is no such model or mode, with the names of all.
+    ///
+    /// Returns an error with all names if no model or mode has the given name.
     pub fn parse(text: &str) -> Result<Self> {
         let mut words = text.split('+');
         let name = words.next().unwrap_or_default();
@@ -67,7 +68,7 @@ impl Cpu {
         Ok(Self { model, modes })
     }
 
-    /// Returns `true` if the host runs in another than the default mode.
+    /// Returns `true` if the host runs in a mode other than the default.
     pub fn has_mode(&self) -> bool {
         !self.modes.is_empty()
     }

@@ -35,10 +35,10 @@ pub fn ensure_tools() -> Result<()> {
 /// # Errors
 /// If mke2fs fails.
 pub fn create_ext4(folder: &Path, image: &Path) -> Result<()> {
-    // An inode and part of a block for each file, and the tables of the file system.
+    // Add an inode and part of a block for each file, and the tables of the file system.
     let size_mib = (disk_usage(folder)? >> 20) * 21 / 20 + 24;
-    // Features that Linux 5.10 does not know, or that a read-only file system does not need. An
-    // older mke2fs does not know the last two names.
+    // Switch off features that Linux 5.10 does not know, or that a read-only file system does not
+    // need. An older mke2fs does not know the last two names.
     let features = [
         "^has_journal,^metadata_csum_seed,^orphan_file",
         "^has_journal",

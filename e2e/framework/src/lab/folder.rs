@@ -1,4 +1,4 @@
-//! The lab folder, with artifacts that are built at their first use.
+//! The lab folder, whose artifacts are built at their first use.
 
 use std::fs::{self, File};
 use std::path::PathBuf;
@@ -9,7 +9,7 @@ use crate::guest::{self, Guests};
 use crate::paths::artifacts_dir;
 use crate::{Result, qemu};
 
-/// The lab folder, with artifacts that are built at their first use.
+/// The lab folder of this machine, and the locks and guests of this task.
 #[derive(Debug)]
 pub struct Lab {
     /// Path of the folder.
@@ -28,7 +28,7 @@ impl Lab {
     pub fn open() -> Result<Self> {
         let folder = artifacts_dir();
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-        // The paths are used in apt's configuration and in QEMU's command line.
+        // apt's configuration and QEMU's command line need absolute paths.
         let folder = fs::canonicalize(&folder)?;
         disk::ensure_tools()?;
         Ok(Self {
@@ -111,10 +111,11 @@ impl Lab {
         Ok(self.guests.get_or_init(|| guests))
     }
 
-    /// Fetches and builds all inputs of boots, so that this time does not count as part of a boot.
+    /// Fetches and builds all inputs of boots, so that a boot's timeout does not include this time.
     ///
     /// # Errors
-    /// If something cannot be fetched or built.
+    ///
+    /// Returns an error if an input cannot be fetched or built.
     pub fn prepare(&self, roots: bool) -> Result<()> {
         self.emulator()?;
         self.initramfs()?;

@@ -23,13 +23,14 @@ use crate::Result;
 /// `Documentation/arch/arm64/booting.rst`).
 const MAGIC: (usize, &[u8]) = (0x38, b"ARM\x64");
 
-/// Limit for the size of a kernel, in bytes. Debian's have 30 to 60 MB.
+/// Maximum size of a kernel, in bytes. Debian's kernels have 30 to 60 MB.
 const MAX_IMAGE_LEN: u64 = 512 << 20;
 
 /// Decompresses `vmlinuz`.
 ///
 /// # Errors
-/// If it has none of the formats above, or is damaged.
+///
+/// Returns an error if the file has none of the formats above, or is damaged.
 pub fn unpack(vmlinuz: &[u8]) -> Result<Vec<u8>> {
     let image = if is_image(vmlinuz) {
         vmlinuz.to_owned()

@@ -25,7 +25,7 @@ const PACKAGE: &str = "busybox-static";
 pub fn make(lab: &Path) -> Result<PathBuf> {
     let init = fs::read(repository().join("e2e/lab/inside/init"))?;
     let archive = archive(&fs::read(busybox(lab)?)?, &init)?;
-    // The name has a hash, because another task may boot from this one, or need another one.
+    // The name has a hash, because another task may boot from this file, or need another one.
     let mut hasher = DefaultHasher::new();
     archive.hash(&mut hasher);
     let path = lab.join(format!("initramfs-{:016x}.cpio", hasher.finish()));
@@ -35,8 +35,8 @@ pub fn make(lab: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// Packs the initramfs. Everything belongs to root and dates from 1970, so the same contents give
-/// the same bytes.
+/// Packs the initramfs. All files belong to root and date from 1970, so the same contents give the
+/// same bytes.
 fn archive(busybox: &[u8], init: &[u8]) -> io::Result<Vec<u8>> {
     let entry = |name, kind: ModeFileType, permissions| {
         let entry = NewcBuilder::new(name).mode(permissions);

@@ -102,7 +102,7 @@ const fn package(version: &'static str, suite: &'static str, name: &'static str)
     }
 }
 
-/// A bootable kernel.
+/// A kernel that QEMU can boot.
 #[derive(Clone, Debug)]
 pub struct Kernel {
     /// Upstream version, or the file name of a local kernel.

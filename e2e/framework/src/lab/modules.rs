@@ -1,11 +1,12 @@
 //! Modules that a kernel needs for QEMU's virtio network card, and the order of loading them.
 //!
-//! Debian's packages have no `modules.dep`, because depmod writes it at installation. So
-//! dependencies are read from the module. Its `.modinfo` is a sequence of texts `name=value`, each
-//! terminated by 0. One of them is `depends=` with names separated by commas. Names may have `-` in
-//! place of `_`.
+//! Debian's packages have no `modules.dep`, because depmod writes that file at installation. This
+//! module therefore reads the dependencies from each kernel module. The `.modinfo` of a module is a
+//! sequence of texts `name=value`, each terminated by 0. The text `depends=` has names separated by
+//! commas. Names may have `-` in place of `_`.
 //!
-//! The modules are kept decompressed, with names that sort in the order of loading: `00-virtio.ko`.
+//! The lab folder has the modules decompressed, with names that sort in the order of loading:
+//! `00-virtio.ko`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -16,7 +17,7 @@ use lzma_rust2::XzReader;
 
 use crate::Result;
 
-/// Required modules. A kernel may have either built in.
+/// Required modules. A kernel may have either of them built in.
 const NETWORK_MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
 
 /// Copies the required modules from an unpacked package, if they exist.
@@ -64,7 +65,7 @@ fn find(folder: &Path, modules: &mut BTreeMap<String, PathBuf>) -> Result<()> {
     Ok(())
 }
 
-/// Appends a module after all its dependencies. A module without a file is built in.
+/// Appends a module after all its dependencies. A module without a file is built into the kernel.
 fn add_with_dependencies(
     name: &str,
     modules: &BTreeMap<String, PathBuf>,
@@ -91,7 +92,7 @@ fn add_with_dependencies(
     Ok(())
 }
 
-/// Returns the names in `depends=`.
+/// Returns the names of the modules in `depends=`.
 fn dependencies(module: &[u8]) -> Vec<String> {
     let texts = module.split(|byte| *byte == 0);
     let names = texts.filter_map(|text| text.strip_prefix(b"depends="));

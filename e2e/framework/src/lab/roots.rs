@@ -127,6 +127,6 @@ fn make(
     if whole.join(keymaps).exists() {
         copy(&whole.join(keymaps), &root.join(keymaps))?;
     }
-    // Disk space is short while both trees exist.
+    // Remove the whole tree now, because disk space is short while both trees exist.
     debian::remove(&whole)
 }

@@ -45,7 +45,7 @@ pub const TOOLS: [Tool; 2] = [
 /// Toolchain for arm64.
 #[derive(Debug)]
 pub struct Toolchain {
-    /// Folder with `bin`, if it is not that of this task's toolchain.
+    /// Folder with `bin`; `None` for this task's own toolchain.
     custom_root: Option<PathBuf>,
     builds_std: bool,
 }
@@ -169,7 +169,7 @@ pub fn run_checked(command: &mut Command) -> Result<()> {
 /// Returns the source of the standard library of exactly this version, from Debian.
 fn source(lab: &Path, version: &str) -> Result<PathBuf> {
     let path = lab.join(format!("rust-src-{version}"));
-    // Path in Debian's package.
+    // Path of the source inside Debian's package.
     let inner = format!("usr/src/rustc-{version}");
     if path.join(&inner).exists() {
         return Ok(path.join(inner));

@@ -16,7 +16,8 @@ use e2e_framework::serial::Findings;
 
 /// Timeout for one reply, or one step of a migration, on a busy machine.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(120);
-/// Time that a destination that cannot load gets to exit. One that still waits then waits forever.
+/// Timeout for the exit of a destination that cannot load. A destination that still waits
+/// afterwards waits forever.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Timeout for a reply of an end that may hang.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -245,7 +246,7 @@ impl Endpoint {
             let address = COUNTER_ADDRESS + vcpu * COUNTER_STRIDE;
             let command = json!({"command-line": format!("xp /1gx {address:#x}")});
             let output = self.execute("human-monitor-command", command)?;
-            // "0000000041000000: 0x0000000000000017"
+            // Example of a line: "0000000041000000: 0x0000000000000017".
             let count = output
                 .as_str()
                 .and_then(|line| line.split_once(": 0x"))

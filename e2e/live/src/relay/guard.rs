@@ -1,5 +1,5 @@
-//! The switchover guard with real QEMUs. Whatever process is killed at whatever moment, the VM runs
-//! on exactly one side, if a side can run it.
+//! The switchover guard with real QEMUs. The tests kill any process at any moment. Afterwards the
+//! VM runs on exactly one side, if a side can run it.
 
 use std::fs;
 use std::thread;
@@ -133,7 +133,7 @@ pub(crate) fn run_kill(
             let was_resumed = location
                 .is_some_and(|event| event["actions"].to_string().contains("destination: cont"));
             let is_right = match victim {
-                // Either all of the VM has arrived, or no side has all of it.
+                // Either the destination has received all of the VM, or no side has all of it.
                 Victim::Source => destination == is_sent,
                 Victim::Destination => source != was_resumed,
                 Victim::Relay if matches!(moment, Moment::Setup | Moment::Ram) => source,
@@ -194,7 +194,7 @@ fn wait_until_exited(guard: u32) -> Result<()> {
     let deadline = Instant::now() + 2 * STEP_TIMEOUT;
     while Instant::now() < deadline {
         let stat = fs::read_to_string(format!("/proc/{guard}/stat"));
-        // A zombie has exited too.
+        // A zombie has exited, too.
         if stat.map_or(true, |stat| stat.contains(") Z ")) {
             return Ok(());
         }

@@ -1,7 +1,8 @@
 //! RAM that looks like device state: parts of a real stream's end, so that pages begin and end with
 //! sections, footers and end marks.
 //!
-//! A relay that mistakes them for the stream's own would stop, change them, or detect a wrong end.
+//! A relay that takes these pages for the stream's own structures would stop, change them, or
+//! detect a wrong end.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};

@@ -1,8 +1,9 @@
 //! `cargo xtask lab compare`: an ABI regression test of a local kernel's KVM interface against
 //! recorded kernels.
 //!
-//! Records the kernel as `lab record` does, on each CPU model, and prints the output of `cpreg
-//! diff`. The reference is each recorded host that `--to` names, or the newest recorded kernel.
+//! The task records the kernel as `lab record` does, on each CPU model, and prints the output of
+//! `cpreg diff`. The references are the recorded hosts that `--to` names, or the newest recorded
+//! kernel.
 
 use std::process::Command;
 
@@ -15,7 +16,7 @@ use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::{Result, tool};
 
-/// Two different models: one without and one with the features of later architectures.
+/// Two different CPU models: one without and one with the features of later architectures.
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
 /// Show what a local kernel changes of KVM's interface

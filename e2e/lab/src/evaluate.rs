@@ -6,7 +6,7 @@ use std::path::Path;
 
 use e2e_framework::Result;
 
-/// Output and exit status of one end.
+/// Output and exit status of the VMM at one end.
 #[derive(Clone, Debug)]
 pub(crate) struct VmmOutput {
     pub(crate) text: String,
@@ -21,14 +21,14 @@ pub(crate) enum MoveOutcome {
         /// Figures of the move, as the VMM prints them.
         figures: String,
     },
-    /// The guest was refused before anything was touched, and continues at the source.
+    /// The VMM refused the guest before it changed anything, and the guest continues at the source.
     Refused {
         /// All reasons, as the VMM prints them.
         reasons: Vec<String>,
     },
 }
 
-/// Progress that a guest reported.
+/// Progress of a guest, from one of its lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GuestProgress {
     pub(crate) rounds: u64,
@@ -39,7 +39,7 @@ pub(crate) struct GuestProgress {
 
 /// Line that the VMM prints when a guest has arrived.
 const ARRIVED_LINE: &str = "the guest runs here";
-/// Line that the VMM prints when the guest stays.
+/// Line that the VMM prints when the guest stays at the source.
 const STAYED_LINE: &str = "the guest continues at the source";
 
 impl VmmOutput {
@@ -185,8 +185,8 @@ pub(crate) fn evaluate(source: &VmmOutput, destination: &VmmOutput) -> Result<Mo
 }
 
 impl MoveOutcome {
-    /// Returns the first word of each reason: a blocking register or another blocker. Proposals are
-    /// not reasons.
+    /// Returns the first word of each reason: a blocking register or another blocker. Proposed
+    /// adjustments are not reasons.
     pub(crate) fn blockers(&self) -> Vec<String> {
         let Self::Refused { reasons } = self else {
             return Vec::new();

@@ -1,8 +1,9 @@
-//! Two connected emulated hosts: one boot of both, each with a job of its own.
+//! Two connected emulated hosts, booted together, each with its own job.
 //!
-//! The connection is a network of two if both kernels have a network driver available. Otherwise it
-//! is a second serial line: QEMU's `virt` offers a second PL011 on request (9.1 and later), which
-//! every kernel names `/dev/ttyAMA1`. The jobs decide on its use.
+//! The connection is a network of two hosts if both kernels have a network driver available.
+//! Otherwise the connection is a second serial line. QEMU's `virt` offers a second PL011 on request
+//! (9.1 and later), which every kernel names `/dev/ttyAMA1`. The jobs decide how to use the
+//! connection.
 
 use std::path::PathBuf;
 use std::thread;
@@ -40,8 +41,8 @@ impl HostPair<'_> {
     /// # Errors
     /// If a host does not boot or does not shut down.
     pub(crate) fn run(&self, jobs: &[Job; 2], time: Duration) -> Result<()> {
-        // The path of a socket is limited to about a hundred characters. The lab folder's may be
-        // longer.
+        // The path of a socket is limited to about a hundred characters, and the path of the lab
+        // folder may be longer.
         let sockets = tempfile::Builder::new().prefix("cpreg-lab-").tempdir()?;
         let socket = sockets.path().join("wire");
         let wire = |is_listener| {
@@ -100,7 +101,7 @@ impl HostPair<'_> {
     }
 }
 
-/// Returns the address of a host in the network of two.
+/// Returns the address of a host in the network of the pair.
 pub(crate) const fn address(number: usize) -> &'static str {
     if number == 0 { "10.0.0.1" } else { "10.0.0.2" }
 }

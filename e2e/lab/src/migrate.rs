@@ -1,5 +1,5 @@
 //! `cargo xtask lab migrate`: moves the example VMM's guest live between two emulated hosts, from
-//! each kernel to each other.
+//! each kernel to each other kernel.
 //!
 //! Boots each two kernels once, connected, and moves a guest in either direction: without consent,
 //! and after a refusal with `--accept low`. `docs/vmm-matrix/CPU.jsonl` keeps the outcomes, a line

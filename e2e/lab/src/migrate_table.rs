@@ -79,7 +79,7 @@ impl Line {
         tries.map_or(&[], Vec::as_slice)
     }
 
-    /// Returns `moves`, `low` or `refused`, with a suffix `s` for the serial line.
+    /// Returns `moves`, `low` or `refused`, with a suffix `s` for a move over the serial line.
     fn cell_text(&self) -> String {
         let last = self.attempts().last();
         let member = |name: &str| last.and_then(|last| last.get(name)?.as_str());
@@ -92,7 +92,7 @@ impl Line {
         format!("{word}{}", if is_serial { " s" } else { "" })
     }
 
-    /// Returns the blockers of the first attempt, and those with `--accept low`.
+    /// Returns the blockers of the first attempt, and the blockers with `--accept low`.
     fn blockers(&self) -> Option<(String, String)> {
         let words = |attempt: &Value| -> Option<String> {
             let names = attempt.get("blockers")?.as_array()?.iter();

@@ -1,11 +1,12 @@
 //! Moves of the example VMM's guest between [two connected hosts](super::host_pair): several trips
 //! in one boot of both.
 //!
-//! A trip goes from one host to the other, and optionally back. After a refusal it is repeated with
-//! the next of its consents.
+//! A trip goes from one host to the other, and optionally back. After a refusal the runner repeats
+//! the trip with the next of its consents.
 //!
-//! [`evaluate`] decides on the output of both ends. A moved guest lost nothing and runs at the
-//! destination. A refused guest continues at the source. Anything else is a failure.
+//! [`evaluate`] determines the outcome from the output of both ends. A moved guest has lost nothing
+//! and runs at the destination. A refused guest continues at the source. Any other result is a
+//! failure.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -17,7 +18,8 @@ use e2e_framework::Result;
 use e2e_framework::lab::job::{Job, shell_quote};
 use e2e_framework::lab::kernels::Kernel;
 
-/// First kernel whose KVM saves the physical timer, and emulates revision 3 of its GIC.
+/// First kernel version whose KVM saves the physical timer, and emulates revision 3 of the guest's
+/// GIC.
 const MIN_PHYSICAL_TIMER_VERSION: [u32; 2] = [6, 4];
 
 /// Timeout for the other end, in seconds. A host may have to boot first.

@@ -11,15 +11,16 @@ use cpreg_qemu::rehearse::{LoadOutcome, RehearsalResult};
 
 use super::draft::CpuDraft;
 
-/// Maximum length of output that is complete, in bytes. 64 KiB are kept, including earlier output.
+/// Maximum length of QEMU's output that is certain to be complete, in bytes. The test keeps the
+/// last 64 KiB, including output from before the load.
 const MAX_COMPLETE_STDERR_LEN: usize = 56 << 10;
 
 /// Verdict on a case.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum CaseVerdict {
-    /// Result as predicted, with the outcome of the load.
+    /// Result as predicted; the value is `true` if the load succeeded.
     Agreement(bool),
-    /// The model does not decide, with the outcome of the load.
+    /// The model does not decide; the value is `true` if the load succeeded.
     Undecided(bool),
     /// cpreg cannot read the stream, and QEMU did not load it.
     Unreadable,
@@ -96,7 +97,7 @@ pub(crate) fn compare(
     }
     let predicted = qemu::predict::predicted_lines(loader, Accelerator::Tcg, load);
     if load.is_complete && load.loads.is_some() {
-        // Only the end of long output is kept, which begins within a line.
+        // Only the end of a long output is kept, and that end may begin within a line.
         let count = if result.stderr.len() > MAX_COMPLETE_STDERR_LEN {
             actual.len() - 1
         } else {
@@ -185,8 +186,8 @@ fn compare_registers(
     }
 }
 
-/// Returns the value that arrives for each of the destination's registers, and the registers that
-/// do not arrive. The list loads, so any out-of-order entry is after its end.
+/// Returns the loaded value of each of the destination's registers, and the registers that are not
+/// loaded. The list loads, so any out-of-order entry follows its end.
 fn merge_lists(draft: &CpuDraft, host: &DestinationVcpu) -> (Vec<Option<u64>>, Vec<RegisterId>) {
     let mut list = draft.list.iter().peekable();
     let mut values = Vec::new();
@@ -199,8 +200,8 @@ fn merge_lists(draft: &CpuDraft, host: &DestinationVcpu) -> (Vec<Option<u64>>, V
     (values, lost)
 }
 
-/// Returns `true` if another register that the destination lists, written later, determines the
-/// value.
+/// Returns `true` if another listed register, which QEMU writes later, determines the value of this
+/// register.
 fn is_view(id: RegisterId, host: &DestinationVcpu) -> bool {
     let views = include_str!("../../../data/tcg-aliases.tsv");
     let parse = |text: &str| u64::from_str_radix(text, 16).ok().map(RegisterId::from_raw);
@@ -214,8 +215,8 @@ fn is_view(id: RegisterId, host: &DestinationVcpu) -> bool {
     })
 }
 
-/// Returns the bits of a register that keep the loaded value until it is read. ISTATUS of a timer's
-/// control register does not.
+/// Returns the bits of a register that keep the loaded value until QEMU reads it. ISTATUS of a
+/// timer's control register is not stable.
 fn stable_bits(id: RegisterId) -> u64 {
     const ISTATUS: u64 = 1 << 2;
     let name = id.to_string();

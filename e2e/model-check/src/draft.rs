@@ -1,10 +1,10 @@
-//! A `cpu` section that QEMU need not be able to write: the list in any order, duplicate ids, a
+//! A `cpu` section that QEMU itself may be unable to write: the list in any order, duplicate ids, a
 //! wrong count.
 //!
-//! Only for tests of a loader's reaction. cpreg writes sections with `cpreg_stream`, which refuses
-//! such lists. The layout is described in that crate, `cpu.rs`, and deliberately repeated here.
-//! `cpreg_stream` also reads each case, and must read it as it was built here. A shared writer and
-//! reader would agree with its own mistakes.
+//! The drafts only test the reaction of a loader. cpreg writes sections with `cpreg_stream`, which
+//! refuses such lists. The module `cpu.rs` of that crate describes the layout, which this module
+//! deliberately repeats. `cpreg_stream` also reads each case, and must return the content of the
+//! draft. A shared writer and reader would agree with its own mistakes.
 
 use std::borrow::Cow;
 
@@ -12,9 +12,9 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension};
 use cpreg_stream::{Cpu, Subsection};
 
-/// Bytes before the count of registers.
+/// Number of bytes in front of the count of registers.
 const CORE_FIELDS_LEN: usize = 568;
-/// Bytes between the list and the subsections.
+/// Number of bytes between the list and the subsections.
 const TRAILING_FIELDS_LEN: usize = 65;
 /// Offset of `env.features` in the trailing fields.
 const FEATURES_OFFSET: usize = 24;
@@ -25,9 +25,9 @@ const SUBSECTION_MARKER: u8 = 5;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct CpuDraft {
     core_fields: Vec<u8>,
-    /// Difference of the written count to the number of registers.
+    /// Written count minus the number of registers in the list.
     pub(crate) count_error: i32,
-    /// The registers.
+    /// Registers of the list: id and value.
     pub(crate) list: Vec<(u64, u64)>,
     trailing_fields: Vec<u8>,
     /// The subsections.
@@ -37,11 +37,11 @@ pub(crate) struct CpuDraft {
 /// A subsection.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct DraftSubsection {
-    /// Its name.
+    /// Name of the subsection.
     pub(crate) name: String,
-    /// The version of its format.
+    /// Version of the subsection's format.
     pub(crate) version: u32,
-    /// Bytes of its own fields.
+    /// Bytes of the subsection's own fields.
     pub(crate) payload: Vec<u8>,
     /// Nested subsections.
     pub(crate) subsections: Vec<Self>,

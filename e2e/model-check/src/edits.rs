@@ -36,8 +36,8 @@ const CLASSES: [u64; 9] = [
     0x6020_0000_0011,
 ];
 
-/// Subsections with their length in bytes, for vCPUs that lack them. The last two do not exist in
-/// any QEMU.
+/// Subsections with version and length in bytes, for vCPUs that lack them. No QEMU has the last
+/// two.
 const SUBSECTIONS: [(&str, u32, usize); 13] = [
     ("cpu/sve", 1, 4128),
     ("cpu/serror", 1, 10),
@@ -178,7 +178,7 @@ impl Editor<'_> {
         let class = self.random.choose(&CLASSES).copied().unwrap_or_default();
         let mut low = self.random.next() & 0xffff;
         if class >> 32 != 0x6030 || class & 0xff != 0x13 {
-            // Small numbers, in the range of the real ones.
+            // Keep the number small, in the range of real ids of this class.
             low &= 0x7ff;
         }
         let value = self.random.next() & 0xffff_ffff;
@@ -190,7 +190,7 @@ impl Editor<'_> {
         let Some((id, old)) = draft.list.get_mut(index) else {
             return false;
         };
-        // The value of a 32-bit register has no more bits.
+        // A 32-bit register has no bits beyond bit 31.
         let value = if *id >> 52 & 15 == 2 {
             value & 0xffff_ffff
         } else {
@@ -245,7 +245,7 @@ impl Editor<'_> {
         if from == to {
             return false;
         }
-        // In half of the cases to the end, where some loaders stop looking.
+        // In half of the cases, move the entry to the end, where some loaders stop their search.
         let to = if self.random.chance(50) {
             draft.list.len() - 1
         } else {
@@ -341,8 +341,8 @@ impl Editor<'_> {
     }
 }
 
-/// Replaces the list by the destination's, with the draft's value where the destination accepts it,
-/// or else the destination's value.
+/// Replaces the list by the destination's list. Keeps the draft's value where the destination
+/// accepts it, and otherwise takes the destination's value.
 fn fit(draft: &mut CpuDraft, number: usize, loader: Loader, host: &Destination) {
     let Some(vcpu) = host.vcpu(number) else {
         return;

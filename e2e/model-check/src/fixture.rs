@@ -58,7 +58,7 @@ impl InitialState {
         let state = rehearsal.initial_state().map_err(ToString::to_string)?;
         let mut destination = state.stream.destination(loader.to_string())?;
         destination.loader = Some(loader);
-        // The stream claims a running guest, but the QEMU waits for one.
+        // The stream states a running guest, but this QEMU waits for a stream.
         destination.value_origin = ValueOrigin::Reset;
         let mut bytes = vec![0; usize::try_from(state.stream.length())?];
         ReadAt::read_exact_at(&state.state.stream, &mut bytes, 0)?;
@@ -162,8 +162,8 @@ impl Fixture<'_> {
     }
 }
 
-/// Returns the source's stream with these sections, or the host's device state if its shape
-/// differs.
+/// Returns the source's stream with the given sections. If the shapes differ, returns the host's
+/// device state with these sections.
 fn stream(source: &Source, host: &InitialState, drafts: &[CpuDraft]) -> Result<Vec<u8>> {
     let has_same_shape = Some(source.stream.shape()) == host.destination.shape;
     let (stream, bytes) = if has_same_shape {

@@ -104,8 +104,8 @@ fn is_plain(source: &Source) -> bool {
     source.name.starts_with("tcg/")
 }
 
-/// Loads one stream into one QEMU, two or four times. Returns the columns of the table in which it
-/// counts.
+/// Loads one stream into one QEMU, two or four times. Returns the columns of the table that count
+/// the stream.
 fn compare_loads(fixture: &Fixture<'_>, qemu: &Qemu, source: &Source) -> Result<Vec<&'static str>> {
     let target =
         TargetMachine::for_source(source, qemu.series).ok_or("its machine is not `virt`")?;

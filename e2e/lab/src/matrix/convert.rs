@@ -1,5 +1,5 @@
 //! Conversion of the stream of each pair by cpreg: without consent, and with each kind of consent.
-//! Runs on this machine, before any boot.
+//! The conversion runs on this machine and needs no boot.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -30,7 +30,7 @@ impl Consent {
         }
     }
 
-    /// Returns the name in results and file names.
+    /// Returns the name of the consent in results and file names.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::None => "none",
@@ -47,7 +47,7 @@ pub(crate) struct Conversion {
     pub(crate) verdict: String,
     /// Blockers, a line for each register or extension: name, both values, reason.
     pub(crate) reasons: Vec<String>,
-    /// Path of the new stream, if one was written.
+    /// Path of the converted stream; `None` if cpreg wrote no stream.
     pub(crate) stream: Option<PathBuf>,
 }
 

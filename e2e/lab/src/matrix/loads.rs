@@ -1,8 +1,8 @@
 //! Loads of streams by real QEMUs under real KVM: many in one boot, and none twice.
 //!
-//! `matrix/loads.jsonl` in the lab folder keeps the outcomes, by kernel, CPU, QEMU, and the
-//! stream's contents. So an interrupted run continues where it stopped. After a change of cpreg,
-//! only the streams that it writes differently are loaded again.
+//! `matrix/loads.jsonl` in the lab folder stores the outcomes by kernel, CPU, QEMU, and the
+//! stream's contents. An interrupted run therefore continues from the last stored outcome. After a
+//! change of cpreg, the matrix loads only the streams that cpreg now writes differently.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -22,7 +22,7 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::paths::repository;
 
-/// Number of loads in one boot. A failed boot loses as many, and outcomes are kept as often.
+/// Number of loads in one boot. A failed boot loses this number of outcomes at most.
 const LOADS_PER_BOOT: usize = 20;
 
 /// Timeout for one load, under an emulator on a busy machine.
@@ -36,7 +36,7 @@ pub(crate) struct Attempt {
     pub(crate) stream: PathBuf,
 }
 
-/// Kept outcomes of loads.
+/// Stored outcomes of loads, from this and earlier runs.
 #[derive(Debug)]
 pub(crate) struct LoadCache {
     file: PathBuf,
@@ -71,10 +71,11 @@ impl LoadCache {
         })
     }
 
-    /// Returns the outcome of a load, if it is known.
+    /// Returns the outcome of a load; `None` if it is not stored.
     ///
     /// # Errors
-    /// If the stream cannot be read.
+    ///
+    /// Returns an error if the stream cannot be read.
     pub(crate) fn get(
         &self,
         host: &EmulatedHost<'_>,
@@ -166,8 +167,8 @@ fn key(host: &EmulatedHost<'_>, attempt: &Attempt) -> Result<String> {
     Ok(format!("{} qemu-{} {hash}", host.name(), attempt.series))
 }
 
-/// Returns the FNV-1a hash of 64 bits of a file, and its length. It only has to distinguish a few
-/// thousand streams.
+/// Returns the 64-bit FNV-1a hash of a file, and its length. The result only has to distinguish a
+/// few thousand streams.
 fn fingerprint(file: &Path) -> Result<String> {
     let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

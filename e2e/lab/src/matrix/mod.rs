@@ -228,8 +228,8 @@ impl Task<'_> {
         Ok(pairs)
     }
 
-    /// Returns the destination for cpreg: the recorded host, or else the stream that this kernel's
-    /// QEMU wrote.
+    /// Returns the destination as an argument of cpreg: the recorded host; without a record, the
+    /// stream that this kernel's QEMU wrote.
     fn destination_spec(&self, host: &EmulatedHost<'_>, series: &str) -> String {
         let name = recorded_name(host.kernel, host.cpu);
         let recorded = Command::new(self.cpreg).args(["hosts", &name]).output();

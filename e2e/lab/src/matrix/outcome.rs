@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 
 use e2e_framework::Result;
 
-/// Counters of the host that a kernel may not be able to set. The guest then reads another time,
-/// and its timers are off by the difference.
+/// Counters of the host that some kernels cannot set. The guest then reads another time, and its
+/// timers are off by the difference.
 const COUNTERS: [&str; 2] = ["CNTVCT_EL0", "CNTPCT_EL0"];
 
 /// Outcome of a load.
@@ -19,13 +19,14 @@ const COUNTERS: [&str; 2] = ["CNTVCT_EL0", "CNTPCT_EL0"];
 pub(crate) struct GuestOutcome {
     /// QEMU accepted the stream and resumed the guest.
     pub(crate) resumed: bool,
-    /// The guest responded, and finished its comparison. Recorded results have it as `goes_on`.
+    /// The guest responded, and finished its comparison. Recorded results name this member
+    /// `goes_on`.
     pub(crate) guest_finished: bool,
     /// Changed registers, except counters: `X7 0x1 0x2`.
     pub(crate) differences: Vec<String>,
-    /// Counters that went back, or leapt ahead.
+    /// Counters that went back or leapt ahead: names of registers.
     pub(crate) counters: Vec<String>,
-    /// Timers that did not fire in time: `V`, `P`.
+    /// Timers that did not fire in time: `V` (virtual), `P` (physical).
     pub(crate) silent_timers: Vec<String>,
     /// Error lines of QEMU.
     pub(crate) errors: Vec<String>,

@@ -1,4 +1,4 @@
-//! A pair of source and destination, with all its outcomes.
+//! A pair of source and destination in the matrix.
 
 use super::convert::{Consent, Conversion};
 use super::outcome::GuestOutcome;
@@ -11,7 +11,7 @@ pub(crate) struct Pair {
     pub(crate) destination: String,
     /// Series of QEMU at both ends.
     pub(crate) series: String,
-    /// Destination as given to cpreg.
+    /// Destination as an argument of cpreg.
     pub(crate) destination_spec: String,
     pub(crate) as_is: GuestOutcome,
     pub(crate) converted: Vec<(Consent, Conversion, Option<GuestOutcome>)>,

@@ -1,6 +1,7 @@
 //! Streams of the matrix, one from each QEMU under KVM of each kernel, saved while the guest runs.
 //!
-//! `matrix/streams/KERNEL__CPU__qemu-SERIES.stream` in the lab folder, written once.
+//! Each stream is `matrix/streams/KERNEL__CPU__qemu-SERIES.stream` in the lab folder, and is
+//! written once.
 
 use std::fmt::Write as _;
 use std::fs;

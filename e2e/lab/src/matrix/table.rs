@@ -37,7 +37,7 @@ pub(crate) fn write(
     let data = folder.join("kvm-matrix");
     fs::create_dir_all(&data)?;
     let mut lines = String::new();
-    // In the order of the table, not of completion.
+    // Write lines in the order of the table, not of completion.
     for series in series {
         for source in kernels {
             for destination in kernels {
@@ -148,7 +148,7 @@ impl<'a> PairRow<'a> {
             .unwrap_or_default()
     }
 
-    /// Returns `true` if the guest runs after the conversion, `None` if cpreg wrote no stream.
+    /// Returns `true` if the guest runs after the conversion; `None` if cpreg wrote no stream.
     fn runs(&self, consent: Consent) -> Option<bool> {
         self.cpreg[consent.name()]["load"]["runs"].as_bool()
     }
@@ -231,7 +231,7 @@ impl<'a> BaselineChanges<'a> {
     }
 }
 
-/// Returns the register of `X7 0x1 0x2`.
+/// Returns the name of the register in a difference such as `X7 0x1 0x2`.
 fn register(difference: &str) -> &str {
     difference.split(' ').next().unwrap_or(difference)
 }
@@ -351,7 +351,8 @@ fn write_refusals(text: &mut String, rows: &[PairRow<'_>]) -> Result<()> {
     Ok(())
 }
 
-/// Lists registers that changed: between two hosts with the same kernel, and beyond that.
+/// Lists the registers that changed between two hosts with the same kernel, and the further
+/// changes.
 fn write_changes(
     text: &mut String,
     rows: &[PairRow<'_>],

@@ -1,5 +1,5 @@
-//! Kinds of migration, and the shell line of each end for one (`e2e/lab/inside/live.sh` has the
-//! functions).
+//! Kinds of migration, and the shell line of each end for one migration. `e2e/lab/inside/live.sh`
+//! has the functions in these lines.
 
 use std::fmt::Write as _;
 
@@ -8,18 +8,18 @@ use crate::host_pair::{HostPair, address};
 use e2e_framework::Result;
 use e2e_framework::lab::job::shell_quote;
 
-/// A kind of migration. All have a return path, so that the source resumes a guest that the
+/// A kind of migration. All kinds have a return path, so that the source resumes a guest that the
 /// destination does not accept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum MigrationKind {
     /// Without cpreg.
     Direct,
-    /// Through the relay, without consent.
+    /// Through the relay, without consent. The relay refuses the guest.
     Refused,
     Precopy,
-    /// With two channels in addition to the main channel.
+    /// Through the relay, with two channels in addition to the main channel.
     Multifd,
-    /// The guest is switched over before its RAM is sent.
+    /// Through the relay, with a switch to postcopy before all RAM is sent.
     Postcopy,
 }
 
@@ -32,7 +32,7 @@ impl MigrationKind {
         Self::Postcopy,
     ];
 
-    /// Returns the name in arguments and file names.
+    /// Returns the name of the kind in arguments and file names.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Direct => "direct",
@@ -51,7 +51,7 @@ impl MigrationKind {
         })
     }
 
-    /// Returns the description for people.
+    /// Returns the description of the kind for people.
     pub(crate) const fn description(self) -> &'static str {
         match self {
             Self::Direct => "without cpreg, it stays",
@@ -89,8 +89,8 @@ impl MigrationKind {
                 // The precopy must not finish before the switch to postcopy.
                 "\"downtime-limit\":1,\"max-bandwidth\":4194304"
             }
-            // The guest dirties memory faster than an emulated network sends it. The limit lets it
-            // stop for the rest.
+            // The guest dirties memory faster than an emulated network sends it. The limit is high
+            // enough to stop the guest for the rest.
             _ => "\"downtime-limit\":3000",
         };
         let capabilities: Vec<_> = capabilities
@@ -143,8 +143,8 @@ impl MigrationCase {
             let [source, destination] =
                 [self.source_host, number].map(|end| &hosts.kernels[end].version);
             let to = if self.kind == MigrationKind::Postcopy {
-                // A guest that is refused during postcopy is lost. So the decision must be certain
-                // before it begins, from two recorded hosts.
+                // A guest that is refused during postcopy is lost. Two recorded hosts make the
+                // decision certain before postcopy begins.
                 let features = features(&cpu.to_string());
                 format!("linux-{destination}/{cpu} --from linux-{source}/{cpu}/{features}")
             } else {

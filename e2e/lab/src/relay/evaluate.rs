@@ -23,7 +23,7 @@ use e2e_framework::Result;
 /// Result of one end of a migration.
 #[derive(Clone, Debug, Default)]
 struct EndResult {
-    /// Output of QEMU and of the guest.
+    /// Outcome at this end, from the output of QEMU and of the guest.
     outcome: GuestOutcome,
     /// Counter value that the guest reports.
     reported_count: Option<u64>,
@@ -108,14 +108,15 @@ fn check_moved(
         ));
     }
     let differences = &destination.outcome.differences;
-    // Some differences of the matrix depend on the moment of the stop, so the guest may find fewer.
+    // Some differences of the matrix depend on the moment of the stop, so the guest may find fewer
+    // differences.
     if let Some(lost) = find_unknown(differences, &case.expected.differences) {
         return Err(format!(
             "the guest lost {lost}\n  the matrix lists: {:?}\n  the guest finds: {differences:?}",
             case.expected.differences
         ));
     }
-    // A postcopy case must have requested pages.
+    // The destination of a postcopy case must have requested pages.
     let is_postcopy = source.migration["ram"]["postcopy-requests"]
         .as_u64()
         .is_some_and(|pages| pages > 0);

@@ -9,21 +9,22 @@ use serde_json::Value;
 use crate::matrix::outcome::GuestOutcome;
 use e2e_framework::Result;
 
-/// Consents of the matrix, from none to all proposals, with the argument of cpreg for each.
+/// Consents of the matrix, from none to all proposals: the name of each, and its argument of cpreg.
 const CONSENTS: [(&str, Option<&str>); 3] =
     [("none", None), ("low", Some("low")), ("all", Some("high"))];
 
 /// Expectations for one source and destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
-    /// Error lines of the destination's QEMU without cpreg; `None` if the guest runs.
+    /// Error lines of the destination's QEMU without cpreg; `None` if the guest runs without cpreg.
     pub(crate) failure: Option<Vec<String>>,
     /// Smallest consent with which the guest runs.
     pub(crate) consent: Option<&'static str>,
-    /// Changes that the guest then finds: `PMCNTENSET_EL0 000000008000003f 0000000000000000`.
+    /// Changes that the guest finds with that consent: `PMCNTENSET_EL0 000000008000003f
+    /// 0000000000000000`.
     pub(crate) differences: Vec<String>,
     /// Changes that the guest may find at the source. QEMU writes back the registers that it has
-    /// read, and not every kernel keeps them.
+    /// read, and some kernels do not keep these values.
     pub(crate) source_differences: Vec<String>,
     /// Names of the blockers without consent.
     pub(crate) blockers: Vec<String>,

@@ -1,5 +1,5 @@
-//! Faults during a migration: if either VMM dies or refuses, the guest runs in one place. Two VMMs
-//! in one real host, over 127.0.0.1.
+//! Faults during a migration: if either VMM dies or refuses, the guest runs in exactly one place.
+//! Two VMMs run in one real host, and connect over 127.0.0.1.
 //!
 //! The connection is slow (`--bandwidth`). The victim is killed at a certain progress line of the
 //! sender, so that no test depends on timing.
@@ -19,11 +19,11 @@ use e2e_framework::lab::kernels::Kernel;
 const KERNEL: &str = "6.12.107";
 const CPU: &str = "neoverse-n1";
 
-/// A value that no KVM of that kernel accepts (`kvm_arm_set_fw_reg`): PSCI 1.9. cpreg knows that,
-/// so it refuses without a query to the kernel.
+/// A value that no KVM of [`KERNEL`] accepts (`kvm_arm_set_fw_reg`): PSCI 1.9. cpreg knows this
+/// limit, and refuses without a query to the kernel.
 const REJECTED_SETTING: &str = "PSCI_VERSION=0x10009";
 
-/// Progress lines of the sender: in a pre-copy round, and when the guest is stopped.
+/// Beginnings of progress lines of the sender: in a pre-copy round, and when the guest is stopped.
 const PRE_COPY: &str = "pre-copy: round 2,";
 const STOPPED_LINE: &str = "the guest is stopped";
 
@@ -61,7 +61,7 @@ struct FaultCase {
     /// Progress line of the sender at which the victim is killed.
     trigger: &'static str,
     victim: &'static str,
-    /// Limit in KiB per second.
+    /// Limit of the connection's bandwidth, in KiB per second.
     bandwidth: u32,
     options: &'static str,
     check: fn(&VmmOutput, &VmmOutput) -> Result<()>,

@@ -29,13 +29,13 @@ struct Expected {
     return_blockers: &'static [&'static str],
 }
 
-/// Expectations by CPU model and kernels. The ends disagree on these registers:
+/// Expectations by CPU model and kernels. The two kernels differ in these registers:
 ///
 /// | | |
 /// |---|---|
 /// | PSCI_VERSION | 1.3 since v6.13 |
-/// | CCSIDR_EL1, CLIDR_EL1 | synthesised since v6.3; the machine's own and fixed before |
-/// | the rest | features that only the newer kernel gives to guests (`max` has most) |
+/// | CCSIDR_EL1, CLIDR_EL1 | synthesised since v6.3; earlier the machine's own, and fixed |
+/// | other registers | features that only the newer kernel gives to guests (`max` has most) |
 const EXPECTED: [Expected; 12] = [
     Expected {
         cpu: "neoverse-n1",

@@ -1,5 +1,5 @@
 //! A guest of QEMU under KVM moves live between two kernels, over the network between them, through
-//! `cpreg relay`. Without the relay it stays. Tested in both directions.
+//! `cpreg relay`. Without the relay the guest stays. The test runs in both directions.
 //!
 //! `lab relay` covers all kinds of migration, and other CPU models.
 

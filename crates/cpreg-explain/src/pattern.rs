@@ -122,7 +122,7 @@ impl<'a> Cursor<'a> {
         Some(before)
     }
 
-    /// Returns the rest of the same line, up to [`MAX_LOOKAHEAD_LEN`] bytes.
+    /// Returns the rest of the same line, up to `MAX_LOOKAHEAD_LEN` bytes.
     pub fn rest_of_line(&self) -> &'a str {
         let near = truncate(self.0, MAX_LOOKAHEAD_LEN);
         near.split(['\n', '\r']).next().unwrap_or(near)

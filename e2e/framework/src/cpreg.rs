@@ -84,7 +84,7 @@ impl Cpreg {
     /// Runs `cpreg probe qemu -o PROFILE -- COMMAND…`.
     ///
     /// # Errors
-    /// If the command fails.
+    /// Returns an error if the command fails.
     pub fn probe(&self, command: &[OsString], profile: &Path) -> Result<()> {
         let mut arguments: Vec<&OsStr> = ["probe", "qemu", "-o"].map(OsStr::new).to_vec();
         arguments.push(profile.as_os_str());
@@ -97,7 +97,7 @@ impl Cpreg {
     /// Runs `cpreg check SOURCE PROFILE --format json [OPTIONS]`.
     ///
     /// # Errors
-    /// If the command prints no report.
+    /// Returns an error if the command prints no report.
     pub fn check(&self, source: &Path, profile: &Path, options: &[String]) -> Result<CheckOutput> {
         let mut arguments = vec![OsStr::new("check"), source.as_os_str(), profile.as_os_str()];
         arguments.extend(["--format", "json"].map(OsStr::new));
@@ -141,7 +141,8 @@ impl Cpreg {
     /// refusal as the inner error.
     ///
     /// # Errors
-    /// If the command neither succeeds nor refuses, or leaves an output although it refuses.
+    /// Returns an error if the command neither succeeds nor refuses, or leaves an output although
+    /// it refuses.
     pub fn convert(
         &self,
         source: &Path,

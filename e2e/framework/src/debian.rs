@@ -43,7 +43,8 @@ pub const TOOLS: [Tool; 4] = [
 /// Checks that packages can be fetched, and returns the mirror.
 ///
 /// # Errors
-/// If a program or the keyring is missing, or this machine's apt has no Debian mirror.
+/// Returns an error if a program or the keyring is missing, or this machine's apt has no Debian
+/// mirror.
 pub fn ensure_mirror() -> Result<String> {
     tool::ensure_installed(&TOOLS)?;
     if !Path::new(KEYRING).exists() {
@@ -65,7 +66,7 @@ impl Archive {
     /// absolute path. `mirror` is the result of [`ensure_mirror`].
     ///
     /// # Errors
-    /// If the lists cannot be fetched, or are not signed by Debian.
+    /// Returns an error if the lists cannot be fetched, or are not signed by Debian.
     pub fn open(lab: &Path, mirror: &str, suite: &str, architecture: &str) -> Result<Self> {
         let owner = tempfile::Builder::new()
             .prefix(&format!("apt-{suite}-{architecture}-"))
@@ -131,7 +132,7 @@ impl Archive {
     /// first.
     ///
     /// # Errors
-    /// If apt fails.
+    /// Returns an error if apt fails.
     pub fn versions(&self, package: &str) -> Result<Vec<String>> {
         // Lines of `package | version | source`.
         let listed = tool::output_of(self.apt("apt-cache").args(["madison", package]))?;
@@ -144,7 +145,7 @@ impl Archive {
     /// Returns the packages whose names match a regular expression.
     ///
     /// # Errors
-    /// If apt fails.
+    /// Returns an error if apt fails.
     pub fn names(&self, expression: &str) -> Result<Vec<String>> {
         let mut search = self.apt("apt-cache");
         let listed = tool::output_of(search.args(["search", "--names-only", expression]))?;
@@ -155,7 +156,7 @@ impl Archive {
     /// Downloads these packages (`name` or `name=version`) without dependencies.
     ///
     /// # Errors
-    /// If a package does not exist.
+    /// Returns an error if a package does not exist.
     pub fn download(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         let folder = tempfile::Builder::new()
             .prefix("alone-")
@@ -169,7 +170,7 @@ impl Archive {
     /// Downloads these packages with all dependencies.
     ///
     /// # Errors
-    /// If apt fails.
+    /// Returns an error if apt fails.
     pub fn download_with_dependencies(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
         tool::run(
             self.apt("apt-get")
@@ -197,7 +198,7 @@ fn package_files(folder: &Path) -> Result<Vec<PathBuf>> {
 /// Returns the architecture of this machine, with Debian's name: `amd64`.
 ///
 /// # Errors
-/// If dpkg fails.
+/// Returns an error if dpkg fails.
 pub fn native_architecture() -> Result<String> {
     tool::output_of(Command::new("dpkg").arg("--print-architecture"))
 }
@@ -287,7 +288,7 @@ fn machine_settings() -> Result<String> {
 /// Unpacks packages over one another into `root`, without running their scripts.
 ///
 /// # Errors
-/// If a package cannot be read.
+/// Returns an error if a package cannot be read.
 pub fn unpack(packages: &[PathBuf], root: &Path) -> Result<()> {
     // With Debian's merged /usr, packages of either layout end up in the same folders.
     for folder in ["bin", "sbin", "lib", "lib64"] {

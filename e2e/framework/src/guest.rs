@@ -113,7 +113,7 @@ impl Guests {
 /// Images with the default delay are also copied to `guest` in the lab folder, for manual use.
 ///
 /// # Errors
-/// If the binutils are missing and cannot be installed, or a source has an error.
+/// Returns an error if the binutils are missing and cannot be installed, or a source has an error.
 pub fn assemble() -> Result<Guests> {
     tool::ensure_installed(&TOOLS)?;
     let public = artifacts_dir().join("guest");

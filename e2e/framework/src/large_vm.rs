@@ -47,7 +47,7 @@ impl LargeVm {
     /// its pages.
     ///
     /// # Errors
-    /// Fails with the step that did not work.
+    /// Returns an error with the step that failed.
     pub fn make(small: Vec<OsString>, folder: &Path) -> Result<Self> {
         let disk = folder.join("disk.raw");
         let content: Vec<u8> = (0..DISK_LEN)
@@ -89,7 +89,7 @@ impl LargeVm {
     /// Returns the number of bytes of the stream that a rehearsal reads.
     ///
     /// # Errors
-    /// If the number exceeds the limit.
+    /// Returns an error if the number exceeds `MAX_READ_LEN`.
     pub fn measure_read_bytes(&self) -> Result<u64> {
         let source = CountingSource::new(File::open(&self.stream)?);
         let stream = Stream::open(&source)?;
@@ -108,7 +108,7 @@ impl LargeVm {
     /// Checks that the disk has not changed.
     ///
     /// # Errors
-    /// Fails with the difference.
+    /// Returns an error with the difference.
     pub fn check_disk_untouched(&self) -> Result<()> {
         let after = self.disk.metadata()?;
         let identity = |metadata: &Metadata| {

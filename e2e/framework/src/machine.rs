@@ -163,8 +163,8 @@ impl Machine {
     /// to `stream`.
     ///
     /// # Errors
-    /// If a step fails, with the output of QEMU and of the guest. [`TimersExpired`] if it took too
-    /// long.
+    /// Returns an error if a step fails, with the output of QEMU and of the guest. The error is
+    /// [`TimersExpired`] if the steps took too long.
     pub fn save(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<()> {
         self.save_through(qemu, guests, "cat >", stream)?;
         Ok(())
@@ -174,7 +174,7 @@ impl Machine {
     /// whose guest is stopped.
     ///
     /// # Errors
-    /// For the reasons of [`Self::save`].
+    /// Returns the errors of [`Self::save`].
     pub fn save_through(
         &self,
         qemu: &Qemu,
@@ -197,7 +197,7 @@ impl Machine {
     /// guest has written its registers.
     ///
     /// # Errors
-    /// If it does not start, with the output of QEMU and of the guest.
+    /// Returns an error if QEMU does not start, with the output of QEMU and of the guest.
     pub fn run(&self, qemu: &Qemu, guests: &Guests, monitor: &Path) -> Result<RunningMachine> {
         let address = format!("unix:{},server=on,wait=off", monitor.display());
         let mut running = RunningMachine::start(&self.command(qemu, guests), &["-qmp", &address])?;
@@ -209,8 +209,8 @@ impl Machine {
     /// Loads `stream` on `qemu`, where the machine then is paused.
     ///
     /// # Errors
-    /// If it neither loads nor fails: QEMU does not start, does not reply, or is in an unexpected
-    /// state.
+    /// Returns an error if QEMU neither loads the stream nor refuses it: QEMU does not start, does
+    /// not reply, or is in an unexpected state.
     pub fn load(&self, qemu: &Qemu, guests: &Guests, stream: &Path) -> Result<LoadResult> {
         self.load_through(qemu, guests, "cat", stream)
     }
@@ -218,7 +218,7 @@ impl Machine {
     /// Loads the stream through a program, a shell command to which the stream's path is appended.
     ///
     /// # Errors
-    /// For the reasons of [`Self::load`].
+    /// Returns the errors of [`Self::load`].
     pub fn load_through(
         &self,
         qemu: &Qemu,
@@ -263,7 +263,7 @@ impl RunningMachine {
     /// Starts the command line of a machine with additional options.
     ///
     /// # Errors
-    /// If it does not start, or has no serial port.
+    /// Returns an error if QEMU does not start, or has no serial port.
     pub fn start(command: &[OsString], options: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("serial");
@@ -393,7 +393,8 @@ impl RunningMachine {
     /// expected value of every register.
     ///
     /// # Errors
-    /// If it does not run, or prints an unexpected line, with the output of QEMU and of the guest.
+    /// Returns an error if the guest does not run, or prints an unexpected line, with the output of
+    /// QEMU and of the guest.
     pub fn findings(&mut self, machine: &Machine, values: bool) -> Result<Findings> {
         let timers = Duration::from_secs(machine.timer_seconds.into());
         self.findings_with_timeout(timers + TIMER_TIMEOUT, values)
@@ -403,7 +404,7 @@ impl RunningMachine {
     /// long.
     ///
     /// # Errors
-    /// For the reasons of [`Self::findings`].
+    /// Returns the errors of [`Self::findings`].
     pub fn findings_with_timeout(&mut self, timers: Duration, values: bool) -> Result<Findings> {
         let findings = self.resume_and_collect(timers, values);
         self.with_output(findings)

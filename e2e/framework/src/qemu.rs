@@ -89,7 +89,7 @@ pub fn series() -> impl Iterator<Item = &'static str> {
 /// Fetches missing generations, and returns all. Quick if all exist.
 ///
 /// # Errors
-/// If one cannot be fetched, does not start, or is of another series.
+/// Returns an error if a QEMU cannot be fetched, does not start, or is of another series.
 pub fn ensure() -> Result<Vec<Qemu>> {
     ensure_generations(&GENERATIONS.iter().collect::<Vec<_>>())
 }
@@ -97,7 +97,7 @@ pub fn ensure() -> Result<Vec<Qemu>> {
 /// Fetches one series if it is missing, and returns it.
 ///
 /// # Errors
-/// For the reasons of [`ensure`], or if there is no such series.
+/// Returns the errors of [`ensure`], and an error if no generation has the series.
 pub fn ensure_series(series: &str) -> Result<Qemu> {
     let mut generations = GENERATIONS.iter();
     let generation = generations.find(|generation| generation.series == series);

@@ -14,7 +14,7 @@ use crate::serial::Difference;
 /// Parses a report, which must have the members of its model and no others.
 ///
 /// # Errors
-/// If it is not a report, or has other members.
+/// Returns an error if the text is not a report, or has other members.
 pub fn parse<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
     let document: Value = serde_json::from_slice(bytes)
         .map_err(|error| format!("the report is not JSON: {error}"))?;
@@ -49,7 +49,7 @@ impl RehearseOutput {
     /// Checks that the deviations include a register or an extension.
     ///
     /// # Errors
-    /// If not, with all deviations.
+    /// Returns an error with all deviations if none has the name.
     pub fn assert_deviation(&self, name: &str) -> Result<()> {
         let deviations = &self.report.deviations;
         if deviations.iter().any(|deviation| deviation.name == name) {
@@ -61,7 +61,7 @@ impl RehearseOutput {
     /// Checks that the parts that the rehearsal does not verify include this one.
     ///
     /// # Errors
-    /// If not, with all such parts.
+    /// Returns an error with all such parts if none has the name.
     pub fn assert_not_verified(&self, part: &str) -> Result<()> {
         let not_verified = &self.report.not_verified;
         if not_verified.iter().any(|entry| entry.part == part) {
@@ -76,7 +76,7 @@ impl RehearseOutput {
     /// Compares the rehearsal with a load of the whole stream: the outcome, and the output of QEMU.
     ///
     /// # Errors
-    /// Fails with the difference.
+    /// Returns an error with the difference.
     pub fn compare(&self, loads: bool, stderr: &str, verdict: &Verdict) -> Result<()> {
         let expected = if loads {
             RehearsalOutcome::LOADED
@@ -128,7 +128,8 @@ impl CheckOutput {
     /// Compares the prediction for the loader of this series with the real outcome.
     ///
     /// # Errors
-    /// If there is no prediction, or it differs in the outcome or in QEMU's output.
+    /// Returns an error if the report has no prediction for the series, or the prediction differs
+    /// in the outcome or in QEMU's output.
     pub fn compare_loader(&self, series: &str, loads: bool, stderr: &str) -> Result<()> {
         let mut loaders = self.report.loaders.iter();
         let loader = loaders

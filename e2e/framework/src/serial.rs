@@ -77,7 +77,7 @@ impl Serial {
     /// Takes over the connection.
     ///
     /// # Errors
-    /// If the socket cannot be used.
+    /// Returns an error if the socket cannot be used.
     pub fn new(socket: UnixStream) -> Result<Self> {
         let mut reader = socket.try_clone()?;
         let (sender, chunks) = mpsc::channel();
@@ -106,7 +106,7 @@ impl Serial {
     /// Sends the guest a byte.
     ///
     /// # Errors
-    /// If QEMU has exited.
+    /// Returns an error if QEMU has exited.
     pub fn send(&mut self, byte: u8) -> Result<()> {
         Ok(self.socket.write_all(&[byte])?)
     }
@@ -114,7 +114,7 @@ impl Serial {
     /// Waits until the guest is ready to be moved.
     ///
     /// # Errors
-    /// If the guest prints an unexpected line, or nothing in time.
+    /// Returns an error if the guest prints an unexpected line, or no line in time.
     pub fn wait_until_ready(&mut self, vcpus: u32) -> Result<()> {
         let deadline = Instant::now() + STEP_TIMEOUT;
         while let Some(line) = self.next_line(deadline)? {
@@ -136,7 +136,7 @@ impl Serial {
     /// `timers`, tells the guest not to wait for them.
     ///
     /// # Errors
-    /// If the guest prints an unexpected line, or nothing in time.
+    /// Returns an error if the guest prints an unexpected line, or no line in time.
     pub fn findings(&mut self, timers: Duration) -> Result<Findings> {
         let mut findings = Findings::default();
         let start = Instant::now();

@@ -22,7 +22,7 @@ pub struct Tool {
 /// Installs the missing ones of `tools`.
 ///
 /// # Errors
-/// If one is missing and cannot be installed, with the command to run.
+/// Returns an error if a tool is missing and cannot be installed, with the command to run.
 pub fn ensure_installed(tools: &[Tool]) -> Result<()> {
     let missing = |tools: &[Tool]| {
         let mut packages: Vec<_> = tools
@@ -72,7 +72,8 @@ fn is_present(program: &str) -> bool {
 /// Runs a command to its end, quietly, and returns its output.
 ///
 /// # Errors
-/// If it cannot be started or fails, with the command and the end of its output.
+/// Returns an error if the command cannot be started or fails, with the command and the end of its
+/// output.
 pub fn run(command: &mut Command) -> Result<Output> {
     let output = command
         .output()
@@ -94,7 +95,7 @@ pub fn run(command: &mut Command) -> Result<Output> {
 /// Returns the standard output of a command as text, without the last line end.
 ///
 /// # Errors
-/// For the reasons of [`run`].
+/// Returns the errors of [`run`].
 pub fn output_of(command: &mut Command) -> Result<String> {
     let output = run(command)?;
     Ok(String::from_utf8_lossy(&output.stdout)

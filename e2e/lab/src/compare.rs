@@ -38,7 +38,7 @@ pub(crate) struct CompareArgs {
 /// Runs `cargo xtask lab compare`.
 ///
 /// # Errors
-/// If the kernel cannot be recorded, or a difference is found.
+/// Returns an error if the kernel cannot be recorded, or a difference is found.
 pub(crate) fn run(lab: &Lab, arguments: &CompareArgs) -> Result<()> {
     let kernel = &arguments.kernels.get_one(lab)?;
     let cpus = cpus_or_default(&arguments.cpus, &CPUS)?;

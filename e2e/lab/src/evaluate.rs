@@ -46,7 +46,7 @@ impl VmmOutput {
     /// Reads the output that an end left in its results.
     ///
     /// # Errors
-    /// If the end left no output.
+    /// Returns an error if the end left no output.
     pub(crate) fn read(results: &Path, name: &str) -> Result<Self> {
         let read = |name: &str| {
             let path = results.join(name);
@@ -91,7 +91,7 @@ impl VmmOutput {
     /// Checks that a guest that stayed made progress after the failed move.
     ///
     /// # Errors
-    /// Fails with the missing progress, or with a lost register.
+    /// Returns an error with the missing progress, or with a lost register.
     pub(crate) fn check_guest_continues(&self) -> std::result::Result<(), String> {
         let (before, after) = self
             .text
@@ -142,7 +142,7 @@ pub(crate) fn parse_progress(text: &str) -> Vec<GuestProgress> {
 /// Checks that both ends agree on the outcome, and that the guest is well.
 ///
 /// # Errors
-/// Fails with the contradiction, and the output of both ends.
+/// Returns an error with the contradiction, and the output of both ends.
 pub(crate) fn evaluate(source: &VmmOutput, destination: &VmmOutput) -> Result<MoveOutcome> {
     let error = |reason: &str| {
         format!(

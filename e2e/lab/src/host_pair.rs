@@ -39,7 +39,7 @@ impl HostPair<'_> {
     /// Boots both hosts and runs their jobs, which may take `time` in addition to the boot.
     ///
     /// # Errors
-    /// If a host does not boot or does not shut down.
+    /// Returns an error if a host does not boot or does not shut down.
     pub(crate) fn run(&self, jobs: &[Job; 2], time: Duration) -> Result<()> {
         // The path of a socket is limited to about a hundred characters, and the path of the lab
         // folder may be longer.

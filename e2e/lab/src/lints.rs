@@ -10,7 +10,7 @@ const ARM64_ONLY: [&str; 2] = ["cpreg-kvm", "cpreg-vmm"];
 /// Runs `cargo xtask lab clippy`.
 ///
 /// # Errors
-/// If clippy reports a lint.
+/// Returns an error if clippy reports a lint.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
     let toolchain = lab.with_make_lock(|| Toolchain::ensure(&lab.folder))?;
     let mut command = toolchain.cargo("clippy");

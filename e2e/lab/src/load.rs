@@ -33,7 +33,7 @@ pub(crate) struct LoadArgs {
 /// Runs `cargo xtask lab load`.
 ///
 /// # Errors
-/// If a host does not boot, or a stream does not run there.
+/// Returns an error if a host does not boot, or a stream does not run on a host.
 pub(crate) fn run(lab: &Lab, arguments: &LoadArgs) -> Result<()> {
     for stream in &arguments.streams {
         File::open(stream).map_err(|error| format!("{}: {error}", stream.display()))?;

@@ -79,7 +79,7 @@ impl MigrateArgs {
 /// Runs `cargo xtask lab migrate`.
 ///
 /// # Errors
-/// If a move neither succeeds nor is refused.
+/// Returns an error if a move neither succeeds nor is refused.
 pub(crate) fn run(lab: &Lab, arguments: &MigrateArgs) -> Result<()> {
     let is_exploratory = arguments.is_exploratory();
     let kernels = arguments.kernels.get(lab)?;

@@ -113,7 +113,7 @@ impl MoveTable {
     /// Reads the kept lines of a CPU model.
     ///
     /// # Errors
-    /// If the file cannot be read, or a line is malformed.
+    /// Returns an error if the file cannot be read, or a line is malformed.
     pub(crate) fn open(folder: &Path, cpu: &Cpu) -> Result<Self> {
         Self::read(folder, &cpu.to_string())
     }
@@ -151,7 +151,7 @@ impl MoveTable {
     /// Writes the lines, and renders the tables of all CPU models.
     ///
     /// # Errors
-    /// If a file cannot be written.
+    /// Returns an error if a file cannot be written.
     pub(crate) fn write(&self, folder: &Path) -> Result<()> {
         let data = folder.join("vmm-matrix");
         fs::create_dir_all(&data)?;

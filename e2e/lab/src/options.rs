@@ -30,7 +30,7 @@ impl KernelArgs {
     /// Returns the selected kernels: of the table, local ones, or else all of the table.
     ///
     /// # Errors
-    /// If a kernel does not exist, or cannot be fetched.
+    /// Returns an error if a kernel does not exist, or cannot be fetched.
     pub(crate) fn get(&self, lab: &Lab) -> Result<Vec<Kernel>> {
         let versions: Vec<_> = self.versions.iter().map(String::as_str).collect();
         let mut kernels = if self.count() == 0 {
@@ -47,7 +47,7 @@ impl KernelArgs {
     /// Returns the only selected kernel.
     ///
     /// # Errors
-    /// If the number of selected kernels is not one, or for the reasons of [`Self::get`].
+    /// Returns the errors of [`Self::get`], and an error unless exactly one kernel is selected.
     pub(crate) fn get_one(&self, lab: &Lab) -> Result<Kernel> {
         if self.count() != 1 {
             return Err("expected exactly one --kernel VERSION or --kernel-image FILE".into());
@@ -69,7 +69,7 @@ impl KernelArgs {
 /// Returns the given CPUs, or the CPUs with these names if none are given.
 ///
 /// # Errors
-/// If a model or mode does not exist.
+/// Returns an error if a model or mode does not exist.
 pub(crate) fn cpus_or_default(given: &[Cpu], names: &[&str]) -> Result<Vec<Cpu>> {
     if given.is_empty() {
         names.iter().map(|name| Cpu::parse(name)).collect()

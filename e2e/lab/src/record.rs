@@ -36,7 +36,7 @@ pub(crate) struct RecordArgs {
 /// Runs `cargo xtask lab record`.
 ///
 /// # Errors
-/// If any host cannot be recorded. The others are recorded.
+/// Returns an error if any host cannot be recorded. The task still records the other hosts.
 pub(crate) fn run(lab: &Lab, arguments: &RecordArgs) -> Result<()> {
     let kernels = arguments.kernels.get(lab)?;
     let cpus = cpus_or_default(
@@ -54,7 +54,7 @@ pub(crate) fn run(lab: &Lab, arguments: &RecordArgs) -> Result<()> {
 /// Records hosts into a folder. Returns the files, in the order of the hosts.
 ///
 /// # Errors
-/// If any host cannot be recorded, with the output of each.
+/// Returns an error if any host cannot be recorded, with the output of each.
 pub(crate) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Result<Vec<PathBuf>> {
     let programs = lab.build_programs(&["cpreg-cli"])?;
     lab.prepare(false)?;

@@ -40,7 +40,7 @@ pub(crate) struct RunArgs {
 /// Runs `cargo xtask lab run`.
 ///
 /// # Errors
-/// If the host does not boot, or the command does not succeed.
+/// Returns an error if the host does not boot, or the command does not succeed.
 pub(crate) fn run(lab: &Lab, arguments: &RunArgs) -> Result<()> {
     let kernel = &arguments.kernels.get_one(lab)?;
     let mut packages: Vec<_> = arguments.packages.iter().map(String::as_str).collect();

@@ -81,8 +81,8 @@ impl TripRunner<'_> {
     /// Boots both hosts and makes these trips, one after another. Returns the outcome of each.
     ///
     /// # Errors
-    /// If a host does not boot or does not shut down. A trip fails with the output of both ends if
-    /// it is neither a move nor a refusal.
+    /// Returns an error if a host does not boot or does not shut down. A trip that is neither a
+    /// move nor a refusal has its own error, with the output of both ends.
     pub(crate) fn run(&self, trips: &[Trip<'_>]) -> Result<Vec<Result<Vec<MoveAttempt>>>> {
         let time = TRIP_TIMEOUT.saturating_mul(u32::try_from(trips.len()).unwrap_or(u32::MAX));
         let jobs = [0, 1].map(|number| self.job(number, trips));

@@ -76,7 +76,7 @@ impl IsolationCase<'_> {
     /// Runs the case and returns a summary.
     ///
     /// # Errors
-    /// Fails with the first unexpected result.
+    /// Returns an error with the first unexpected result.
     pub(crate) fn run(&self) -> Result<String> {
         let folder = tempfile::Builder::new().prefix("cpreg-live-").tempdir()?;
         let vm_folder = folder.path().join("vm");

@@ -47,7 +47,7 @@ const FEATURES_OK: u64 = 8;
 /// Saves a VM of this command line whose random number generator has used its ring.
 ///
 /// # Errors
-/// Fails with the step that did not work.
+/// Returns an error with the step that failed.
 pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Result<()> {
     let folder = tempfile::tempdir()?;
     let path = folder.path().join("qtest");
@@ -83,7 +83,7 @@ pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Res
 /// refuse. Leaves the second stream in the file.
 ///
 /// # Errors
-/// If the loader accepts it, or the ring is not found.
+/// Returns an error if the loader accepts the stream, or the stream lacks the ring.
 pub(crate) fn assert_load_fails(command: &[OsString], path: &Path) -> Result<()> {
     let source = fs::File::open(path)?;
     let stream = Stream::open(&source)?;

@@ -73,7 +73,7 @@ impl Fixture {
     /// repeated with longer delays.
     ///
     /// # Errors
-    /// If the case fails, with the details.
+    /// Returns an error if the case fails, with the details.
     pub(crate) fn run(&self, case: &Case) -> Result<String> {
         let mut case = *case;
         for timer_seconds in TIMER_SECONDS {
@@ -125,7 +125,7 @@ impl Fixture {
     /// Returns the machine as saved by a QEMU.
     ///
     /// # Errors
-    /// If it could not be saved, now or at an earlier call.
+    /// Returns an error if the machine could not be saved, now or at an earlier call.
     pub(crate) fn saved_stream(&self, from: &'static str, machine: &Machine) -> Result<PathBuf> {
         let stream = {
             let mut streams = self.streams.lock().map_err(|error| error.to_string())?;

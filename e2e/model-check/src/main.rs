@@ -86,7 +86,7 @@ fn main() -> ExitCode {
 /// Checks all selected cases.
 ///
 /// # Errors
-/// If a model disagrees with a QEMU, or is undecided too often.
+/// Returns an error if a model disagrees with a QEMU, or is undecided too often.
 fn run(options: &Arguments) -> Result<()> {
     let mut qemus = qemu::ensure()?;
     if let Some(series) = &options.series {

@@ -43,7 +43,7 @@ type ColumnCounts = BTreeMap<&'static str, usize>;
 /// Loads all streams into all these QEMUs, and prints a table.
 ///
 /// # Errors
-/// If a rehearsal and a whole load differ, or a converted stream does not load.
+/// Returns an error if a rehearsal and a whole load differ, or a converted stream does not load.
 pub(crate) fn run(fixture: &Fixture<'_>, qemus: &[Qemu]) -> Result<()> {
     let start = Instant::now();
     let sources: Vec<_> = fixture

@@ -71,7 +71,7 @@ pub(crate) fn unpack(path: &Path) -> Result<File> {
 /// Returns all recorded streams, ordered by name.
 ///
 /// # Errors
-/// If one cannot be read, or if there are fewer than expected.
+/// Returns an error if a stream cannot be read, or if the folders have fewer streams than expected.
 pub(crate) fn all(jobs: usize) -> Result<Vec<Source>> {
     let mut queue = Vec::new();
     for folder in FOLDERS {

@@ -82,8 +82,8 @@ impl<'a> EmulatedHost<'a> {
     /// `results.console`.
     ///
     /// # Errors
-    /// If the host does not boot or shut down in time, or the job leaves no results, with the end
-    /// of the console. The caller evaluates the output of the script.
+    /// Returns an error if the host does not boot or shut down in time, or the job leaves no
+    /// results, with the end of the console. The caller evaluates the output of the script.
     pub fn run(&self, lab: &Lab, job: &Job, results: &Path) -> Result<()> {
         tool::ensure_installed(&[SETPRIV])?;
         let folder = tempfile::Builder::new()

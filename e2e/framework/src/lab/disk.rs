@@ -25,7 +25,7 @@ const RESULT_DISK_LEN: u64 = 2 << 30;
 /// Checks that disks can be created.
 ///
 /// # Errors
-/// If mke2fs is missing and cannot be installed.
+/// Returns an error if mke2fs is missing and cannot be installed.
 pub fn ensure_tools() -> Result<()> {
     tool::ensure_installed(&[MKFS])
 }
@@ -33,7 +33,7 @@ pub fn ensure_tools() -> Result<()> {
 /// Creates an ext4 file system with the content of `folder`.
 ///
 /// # Errors
-/// If mke2fs fails.
+/// Returns an error if mke2fs fails.
 pub fn create_ext4(folder: &Path, image: &Path) -> Result<()> {
     // Add an inode and part of a block for each file, and the tables of the file system.
     let size_mib = (disk_usage(folder)? >> 20) * 21 / 20 + 24;
@@ -75,7 +75,7 @@ fn disk_usage(folder: &Path) -> Result<u64> {
 /// Creates the disk for the results.
 ///
 /// # Errors
-/// If the file cannot be created.
+/// Returns an error if the file cannot be created.
 pub fn create_result_disk(image: &Path) -> Result<()> {
     File::create(image)?.set_len(RESULT_DISK_LEN)?;
     Ok(())
@@ -84,7 +84,7 @@ pub fn create_result_disk(image: &Path) -> Result<()> {
 /// Unpacks the results of a job.
 ///
 /// # Errors
-/// If the disk has no complete tar.
+/// Returns an error if the disk has no complete tar.
 pub fn unpack_results(image: &Path, into: &Path) -> Result<()> {
     tar::Archive::new(File::open(image)?).unpack(into)?;
     Ok(())

@@ -24,7 +24,7 @@ impl Lab {
     /// Opens the folder, or creates it.
     ///
     /// # Errors
-    /// If it cannot be created.
+    /// Returns an error if the folder cannot be created.
     pub fn open() -> Result<Self> {
         let folder = artifacts_dir();
         fs::create_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
@@ -43,7 +43,7 @@ impl Lab {
     /// Runs `make` while no other task builds artifacts.
     ///
     /// # Errors
-    /// For the reasons of `make`, or if locking fails.
+    /// Returns the errors of `make`, and an error if locking fails.
     pub fn with_make_lock<T>(&self, make: impl FnOnce() -> Result<T>) -> Result<T> {
         self.with_lock("lab.lock", make)
     }
@@ -51,7 +51,7 @@ impl Lab {
     /// Runs `work` under a lock that excludes other threads of this task and other tasks.
     ///
     /// # Errors
-    /// For the reasons of `work`, or if locking fails.
+    /// Returns the errors of `work`, and an error if locking fails.
     pub fn with_lock<T>(&self, lock: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
         // Each call opens the file itself, because two threads with one open file would share the
         // lock. Closing the file releases it.
@@ -75,7 +75,7 @@ impl Lab {
     /// Returns the QEMU that emulates the hosts.
     ///
     /// # Errors
-    /// If it cannot be fetched.
+    /// Returns an error if the QEMU cannot be fetched.
     pub fn emulator(&self) -> Result<PathBuf> {
         self.get_or_make(
             &self.emulator,
@@ -86,7 +86,7 @@ impl Lab {
     /// Returns the initramfs of every host.
     ///
     /// # Errors
-    /// If it cannot be built.
+    /// Returns an error if the initramfs cannot be built.
     pub fn initramfs(&self) -> Result<PathBuf> {
         self.get_or_make(&self.initramfs, || initramfs::make(&self.folder))
     }
@@ -94,7 +94,7 @@ impl Lab {
     /// Returns the disk with the arm64 QEMUs.
     ///
     /// # Errors
-    /// If it cannot be built.
+    /// Returns an error if the disk cannot be built.
     pub fn roots(&self) -> Result<PathBuf> {
         self.get_or_make(&self.roots, || roots::ensure(&self.folder))
     }
@@ -102,7 +102,7 @@ impl Lab {
     /// Returns the guests, which live as long as the lab.
     ///
     /// # Errors
-    /// If they cannot be assembled.
+    /// Returns an error if the guests cannot be assembled.
     pub fn guests(&self) -> Result<&Guests> {
         if let Some(guests) = self.guests.get() {
             return Ok(guests);
@@ -128,7 +128,7 @@ impl Lab {
     /// Builds the arm64 programs of these packages. Returns their folder.
     ///
     /// # Errors
-    /// If they do not build.
+    /// Returns an error if the programs do not build.
     pub fn build_programs(&self, packages: &[&str]) -> Result<PathBuf> {
         self.build_programs_and_examples(packages, &[])
     }
@@ -137,7 +137,7 @@ impl Lab {
     /// the returned folder.
     ///
     /// # Errors
-    /// If they do not build.
+    /// Returns an error if the programs or examples do not build.
     pub fn build_programs_and_examples(
         &self,
         packages: &[&str],

@@ -21,7 +21,7 @@ const PACKAGE: &str = "busybox-static";
 /// Creates the initramfs in the lab folder, and returns its path.
 ///
 /// # Errors
-/// If busybox cannot be fetched.
+/// Returns an error if busybox cannot be fetched.
 pub fn make(lab: &Path) -> Result<PathBuf> {
     let init = fs::read(repository().join("e2e/lab/inside/init"))?;
     let archive = archive(&fs::read(busybox(lab)?)?, &init)?;
@@ -62,7 +62,7 @@ fn archive(busybox: &[u8], init: &[u8]) -> io::Result<Vec<u8>> {
 /// Returns busybox for arm64, fetched at the first call.
 ///
 /// # Errors
-/// If it cannot be fetched.
+/// Returns an error if busybox cannot be fetched.
 pub fn busybox(lab: &Path) -> Result<PathBuf> {
     let path = lab.join("busybox-arm64");
     if path.exists() {

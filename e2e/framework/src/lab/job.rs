@@ -33,7 +33,7 @@ impl Job {
     /// Creates the disk of the job. `scratch` is a folder on the same file system.
     ///
     /// # Errors
-    /// If a file cannot be read, or the disk cannot be created.
+    /// Returns an error if a file cannot be read, or the disk cannot be created.
     pub fn write(&self, kernel: &Kernel, scratch: &Path, image: &Path) -> Result<()> {
         let tree = scratch.join("tree");
         for inner in ["bin", "modules"] {

@@ -137,7 +137,7 @@ impl Kernel {
     /// Reads a local kernel, an Image or a vmlinuz.
     ///
     /// # Errors
-    /// If the file cannot be read, or is not an arm64 kernel.
+    /// Returns an error if the file cannot be read, or is not an arm64 kernel.
     pub fn from_file(lab: &Path, file: &Path) -> Result<Self> {
         let describe = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
         let packed = fs::read(file).map_err(|error| describe(&error))?;
@@ -168,7 +168,7 @@ fn folder(lab: &Path, version: &str) -> PathBuf {
 /// Runs `cargo xtask lab kernels`.
 ///
 /// # Errors
-/// If a kernel cannot be fetched, nor another of its series.
+/// Returns an error if neither a kernel nor another of its series can be fetched.
 pub fn run(lab: &Path) -> Result<()> {
     let kernels = all(lab)?;
     for kernel in &kernels {
@@ -186,7 +186,7 @@ pub fn run(lab: &Path) -> Result<()> {
 /// Returns all kernels of the table, or their replacements. Quick if they are fetched.
 ///
 /// # Errors
-/// For the reasons of [`run`].
+/// Returns the errors of [`run`].
 pub fn all(lab: &Path) -> Result<Vec<Kernel>> {
     let packages: Vec<_> = PACKAGES.iter().collect();
     let versions = fetch(lab, &packages)?;
@@ -205,7 +205,8 @@ pub fn all(lab: &Path) -> Result<Vec<Kernel>> {
 /// Returns the kernels with these versions. Each must be in the table or in the lab folder.
 ///
 /// # Errors
-/// If a kernel is in neither, cannot be fetched, or is replaced by another of its series.
+/// Returns an error if a kernel is neither in the table nor in the lab folder, cannot be fetched,
+/// or is replaced by another of its series.
 pub fn fetch_versions(lab: &Path, versions: &[&str]) -> Result<Vec<Kernel>> {
     let packages: Vec<_> = PACKAGES
         .iter()

@@ -23,7 +23,7 @@ const NETWORK_MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
 /// Copies the required modules from an unpacked package, if they exist.
 ///
 /// # Errors
-/// If a module is damaged, or has a missing dependency.
+/// Returns an error if a module is damaged, or has a missing dependency.
 pub fn collect(root: &Path, into: &Path) -> Result<()> {
     let mut modules = BTreeMap::new();
     find(root, &mut modules)?;
@@ -41,7 +41,7 @@ pub fn collect(root: &Path, into: &Path) -> Result<()> {
 /// Returns the modules that [`collect`] left in a folder, in the order of loading.
 ///
 /// # Errors
-/// If the folder cannot be read.
+/// Returns an error if the folder cannot be read.
 pub fn list(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries: std::io::Result<Vec<_>> = fs::read_dir(folder)?
         .map(|entry| Ok(entry?.path()))

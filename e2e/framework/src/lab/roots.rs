@@ -35,7 +35,7 @@ const EXCLUDED_FOLDERS: [&str; 9] = [
 /// Creates the disk in the lab folder if it is missing, and returns its path.
 ///
 /// # Errors
-/// If a QEMU cannot be fetched, or the disk cannot be created.
+/// Returns an error if a QEMU cannot be fetched, or the disk cannot be created.
 pub fn ensure(lab: &Path) -> Result<PathBuf> {
     let path = lab.join("roots.ext4");
     if path.exists() {

@@ -54,7 +54,8 @@ impl Toolchain {
     /// Finds a toolchain, or creates one in the lab folder.
     ///
     /// # Errors
-    /// If there is no C compiler for arm64, or neither a standard library nor its source.
+    /// Returns an error if there is no C compiler for arm64, or neither a standard library nor its
+    /// source.
     pub fn ensure(lab: &Path) -> Result<Self> {
         tool::ensure_installed(&TOOLS)?;
         let sysroot = tool::output_of(Command::new("rustc").args(["--print", "sysroot"]))?;
@@ -135,7 +136,8 @@ impl Toolchain {
     /// Returns their folder; examples are in its subfolder `examples`.
     ///
     /// # Errors
-    /// If they do not compile. The output of cargo is not captured.
+    /// Returns an error if the programs or examples do not compile. The output of cargo is not
+    /// captured.
     pub fn build(&self, packages: &[&str], examples: &[&str]) -> Result<PathBuf> {
         let mut command = self.cargo("build");
         command.args(["--release", "--quiet", "--bins"]);
@@ -154,7 +156,7 @@ impl Toolchain {
 /// Runs a command to its end, without capturing its output.
 ///
 /// # Errors
-/// If it cannot be started or does not succeed.
+/// Returns an error if the command cannot be started or does not succeed.
 pub fn run_checked(command: &mut Command) -> Result<()> {
     let status = command
         .status()
@@ -206,7 +208,7 @@ fn source(lab: &Path, version: &str) -> Result<PathBuf> {
 /// Copies a folder, with hard links for files where the file system supports them.
 ///
 /// # Errors
-/// If something cannot be read or written.
+/// Returns an error if a file cannot be read or written.
 pub fn copy(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {

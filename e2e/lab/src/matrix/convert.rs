@@ -55,7 +55,7 @@ pub(crate) struct Conversion {
 /// is of that series.
 ///
 /// # Errors
-/// If cpreg decides neither way.
+/// Returns an error if cpreg neither converts nor refuses the stream.
 pub(crate) fn convert(
     cpreg: &Path,
     source: &Path,

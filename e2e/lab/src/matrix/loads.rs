@@ -47,7 +47,7 @@ impl LoadCache {
     /// Reads the outcomes of earlier runs.
     ///
     /// # Errors
-    /// If the file cannot be read.
+    /// Returns an error if the file cannot be read.
     pub(crate) fn open(lab: &Lab) -> Result<Self> {
         let folder = lab.folder.join("matrix");
         fs::create_dir_all(&folder)?;
@@ -93,7 +93,8 @@ impl LoadCache {
     /// Runs the attempts whose outcome is not known.
     ///
     /// # Errors
-    /// If the host does not boot or a result is missing. Earlier results are kept.
+    /// Returns an error if the host does not boot or a result is missing. Earlier results remain
+    /// stored.
     pub(crate) fn run(
         &self,
         lab: &Lab,

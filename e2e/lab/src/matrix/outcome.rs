@@ -41,7 +41,7 @@ impl GuestOutcome {
     /// Reads the output of a QEMU of `e2e/lab/inside/qemu.sh` or `live.sh` with this name.
     ///
     /// # Errors
-    /// If there is no output.
+    /// Returns an error if the results lack the output.
     pub(crate) fn read(results: &Path, name: &str) -> Result<Self> {
         let text = |kind: &str| -> Result<String> {
             let path = results.join(format!("{name}.{kind}"));

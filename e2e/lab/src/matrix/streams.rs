@@ -23,7 +23,7 @@ pub(crate) fn stream_path(lab: &Lab, host: &EmulatedHost<'_>, series: &str) -> P
 /// Saves the missing streams of these QEMUs on this host.
 ///
 /// # Errors
-/// If a QEMU writes no stream, with its output.
+/// Returns an error if a QEMU writes no stream, with its output.
 pub(crate) fn ensure(lab: &Lab, host: &EmulatedHost<'_>, series: &[&str]) -> Result<()> {
     let missing: Vec<_> = series
         .iter()

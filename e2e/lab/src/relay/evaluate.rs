@@ -45,7 +45,7 @@ struct RelayOutput {
 /// Evaluates a migration and returns its figures.
 ///
 /// # Errors
-/// Fails with the unexpected result, or the missing file.
+/// Returns an error with the unexpected result, or the missing file.
 pub(crate) fn evaluate(case: &MigrationCase, results: [&Path; 2]) -> Result<String> {
     let [source, destination] = results;
     let name = case.name();

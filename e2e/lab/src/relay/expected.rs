@@ -34,7 +34,8 @@ impl Expected {
     /// Reads the lines for this source and destination.
     ///
     /// # Errors
-    /// If there is none, or the guest cannot be moved with any consent.
+    /// Returns an error if the matrix has no line for the pair, or the guest cannot be moved with
+    /// any consent.
     pub(crate) fn read(
         folder: &Path,
         cpu: &str,

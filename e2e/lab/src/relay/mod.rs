@@ -59,7 +59,7 @@ pub(crate) struct RelayArgs {
 /// Runs `cargo xtask lab relay`.
 ///
 /// # Errors
-/// If a guest ends in another place or state than expected.
+/// Returns an error if a guest ends in another place or state than expected.
 pub(crate) fn run(lab: &Lab, arguments: &RelayArgs) -> Result<()> {
     let cpus = cpus_or_default(&arguments.cpus, &CPUS)?;
     let kinds = match arguments.kinds.as_slice() {

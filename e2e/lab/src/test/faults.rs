@@ -118,7 +118,7 @@ const FAULTS: [FaultCase; 5] = [
 /// Returns the host for these tests, among the tested ones.
 ///
 /// # Errors
-/// If the host is not among them.
+/// Returns an error if the host is not among the tested ones.
 pub(crate) fn host<'a>(kernels: &'a [Kernel], cpus: &'a [Cpu]) -> Result<(&'a Kernel, &'a Cpu)> {
     let kernel = kernels.iter().find(|kernel| kernel.version == KERNEL);
     let cpu = cpus.iter().find(|cpu| cpu.to_string() == CPU);

@@ -81,7 +81,7 @@ pub(crate) fn test(fixture: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
 /// Checks that two records describe the same host.
 ///
 /// # Errors
-/// Fails with the differences.
+/// Returns an error with the differences.
 fn check_same(known: &HostRecord, found: &HostRecord) -> Result<()> {
     let mut differences = BTreeSet::new();
     if known.identity != found.identity {

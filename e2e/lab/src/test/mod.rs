@@ -37,7 +37,8 @@ type BootTask<'a> = Box<dyn Fn() + Send + Sync + 'a>;
 /// Runs `cargo xtask lab test`.
 ///
 /// # Errors
-/// If any test failed, with the names. The output has the details.
+/// Returns an error if any test failed, with the names of the failed tests. The output has the
+/// details.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
     let start = Instant::now();
     let tally = Tally::default();
@@ -104,7 +105,7 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
 /// Fetches the inputs of all tests. Builds nothing.
 ///
 /// # Errors
-/// If a download fails.
+/// Returns an error if a download fails.
 pub(crate) fn fetch(lab: &Lab) -> Result<()> {
     lab.prepare(false)?;
     lab.with_make_lock(|| kernels(lab).map(drop))?;
@@ -114,7 +115,7 @@ pub(crate) fn fetch(lab: &Lab) -> Result<()> {
 /// Returns the tested kernels.
 ///
 /// # Errors
-/// If a kernel cannot be fetched.
+/// Returns an error if a kernel cannot be fetched.
 fn kernels(lab: &Lab) -> Result<Vec<Kernel>> {
     kernels::fetch_versions(&lab.folder, &KERNELS)
 }

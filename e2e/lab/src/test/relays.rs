@@ -19,7 +19,7 @@ const KINDS: [MigrationKind; 2] = [MigrationKind::Direct, MigrationKind::Precopy
 /// Returns the hosts for this test, among the tested ones.
 ///
 /// # Errors
-/// If a host is not among them.
+/// Returns an error if a host is not among the tested ones.
 pub(crate) fn hosts<'a>(
     kernels: &'a [Kernel],
     cpus: &'a [Cpu],

@@ -209,7 +209,7 @@ impl<'b> Migration<'b> {
 /// Checks that the source has one of these states.
 ///
 /// # Errors
-/// If it has another state.
+/// Returns an error if the source has another state.
 pub(crate) fn assert_status(status: &Status, expected: &[(&str, &str)]) -> Result<()> {
     let actual = (status.migration.as_str(), status.vm.as_str());
     if expected.contains(&actual) {

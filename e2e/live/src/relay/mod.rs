@@ -31,7 +31,7 @@ use crate::steps::Fixture;
 /// Runs one case and returns a summary.
 ///
 /// # Errors
-/// If it fails, with the output of all processes.
+/// Returns an error if the case fails, with the output of all processes.
 pub(crate) fn run(fixture: &Fixture, case: &RelayCase) -> Result<String> {
     match case.scenario {
         Scenario::Success => run_success(fixture, case),

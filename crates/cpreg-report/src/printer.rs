@@ -2,9 +2,9 @@
 //!
 //! Output is coloured on a terminal, and `NO_COLOR` is honoured.
 //!
-//! The author of an input file controls the names in it. Control characters and bidirectional
-//! marks of such names are printed as escapes, so that no name moves the cursor, begins a line or
-//! reverses the direction of text.
+//! The author of an input file controls the names in the file. The printer writes control
+//! characters and bidirectional marks as escapes. No name can therefore move the cursor, begin a
+//! line or reverse the direction of text.
 
 use std::fmt::Display;
 use std::fmt::Write as _;

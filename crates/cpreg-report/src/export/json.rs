@@ -9,7 +9,7 @@ use crate::printer::Printer;
 use crate::tolerance::entries;
 use crate::tolerance::model::TolerancesReport;
 
-/// Exports JSON.
+/// Exports the table as JSON, with complete entries.
 #[derive(Clone, Copy, Debug)]
 pub struct Json;
 

@@ -52,7 +52,7 @@ impl From<&HostRecord> for HostIdentity {
     }
 }
 
-/// Returns the names of features.
+/// Returns the names of the vCPU features in a set, as JSON has them.
 pub(crate) fn feature_names(features: Features) -> Vec<String> {
     features.names().map(str::to_owned).collect()
 }

@@ -1,14 +1,15 @@
-//! Builds of arm64 programs of this workspace on any machine. They are static, so that they run
-//! under any kernel without libraries.
+//! Builds of arm64 programs of this workspace on any machine. The programs are static, so that they
+//! run under any kernel without libraries.
 //!
-//! cargo needs Rust's standard library for arm64. The first available source is used:
+//! cargo needs Rust's standard library for arm64, from the first available source:
 //!
-//! 1. the toolchain has it (`rustup target add aarch64-unknown-linux-gnu`);
-//! 2. the toolchain has its source (`rustup component add rust-src`), which is built with the
-//!    program;
-//! 3. Debian has the source of the same version (`rust-src` of trixie-backports, forky or sid). It
-//!    is unpacked to `rust-src-VERSION` in the lab folder, and a copy of the toolchain (with hard
-//!    links where possible) in `rust-VERSION` points to it. The toolchain itself is never changed.
+//! 1. The toolchain has the library (`rustup target add aarch64-unknown-linux-gnu`).
+//! 2. The toolchain has the source of the library (`rustup component add rust-src`). cargo builds
+//!    the library together with the program.
+//! 3. Debian has the source of the same version (`rust-src` of trixie-backports, forky or sid). The
+//!    source is unpacked to `rust-src-VERSION` in the lab folder. A copy of the toolchain in
+//!    `rust-VERSION` (with hard links where possible) points to the source. The toolchain itself
+//!    never changes.
 //!
 //! Building the standard library needs nightly options, which a stable compiler accepts with
 //! `RUSTC_BOOTSTRAP` set.

@@ -66,8 +66,8 @@ pub(crate) struct MatrixArgs {
 /// Runs `cargo xtask lab matrix`.
 ///
 /// # Errors
-/// Returns an error if a host does not boot, a guest cannot be saved, or a pair that QEMU loads is
-/// refused without a reason.
+/// Returns an error if a host does not boot or a guest cannot be saved. Also returns an error if a
+/// pair that QEMU loads is refused without a reason.
 pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
     let kernels = arguments.kernels.get(lab)?;
     let cpus = cpus_or_default(&arguments.cpus, &[DEFAULT_CPU])?;

@@ -25,9 +25,9 @@ const MAX_REASONS: usize = 6;
 /// Writes the results of one CPU, and renders the document.
 ///
 /// # Errors
-/// Returns an error if a file cannot be written. Also returns an error, after both files are
-/// written, if a pair that QEMU loads is refused without a reason, or a stream that cpreg wrote
-/// does not run.
+/// Returns an error if a file cannot be written. After both files are written, returns an error if
+/// a pair that QEMU loads is refused without a reason. The same applies if a stream that cpreg
+/// wrote does not run.
 pub(crate) fn write(
     folder: &Path,
     cpu: &Cpu,

@@ -34,8 +34,8 @@ impl MigrationRunner<'_> {
     /// Boots both hosts, and runs the meaningful kinds of migration in both directions.
     ///
     /// # Errors
-    /// Returns an error if a host has no network, the matrix has no line for the pair, or a host
-    /// does not boot or does not shut down.
+    /// Returns an error if a host has no network, does not boot or does not shut down, or the
+    /// matrix has no line for the pair.
     pub(crate) fn run(&self, kinds: &[MigrationKind]) -> Result<Vec<CaseResult>> {
         if let Some(kernel) = self
             .hosts

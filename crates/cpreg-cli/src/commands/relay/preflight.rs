@@ -83,8 +83,8 @@ impl Preflight {
 
     /// Loads the converted VM in a copy of the destination's QEMU, before any RAM is sent.
     ///
-    /// Returns the exit status and the report of [`rehearse`], or `None` if only the host is known
-    /// or the destination's process is not on this machine.
+    /// Returns the exit status and the report of [`rehearse`]. Returns `None` if only the host is
+    /// known, or the destination's process is not on this machine.
     pub(super) fn rehearse(
         &self,
         monitor: &Path,

@@ -25,9 +25,9 @@ pub(crate) enum CaseKind {
     LiveRehearsal,
     /// The same QEMU rehearses a VM that was saved with a virtio ring in use; see [`super::rings`].
     VirtioRings,
-    /// Saved through `cpreg filter` into a file, which then loads. Also loaded through the filter
-    /// from a file that does not load by itself. Both are also refused: the guest then continues at
-    /// the source, and nothing runs at the destination.
+    /// One QEMU saves the VM through `cpreg filter` into a file, and the file loads. Another file
+    /// fails to load directly, and loads through the filter. The filter also refuses a VM in both
+    /// ways. The guest then continues at the source, and no guest runs at the destination.
     Filter,
     /// The same QEMU rehearses a VM of 8 GiB with a disk; see [`e2e_framework::large_vm`].
     LargeVm,

@@ -1,13 +1,15 @@
 //! Cases of an isolated QEMU (`cpreg_qemu::isolate`), which loads a VM's state and touches nothing
 //! of the running VM.
 //!
-//! A VM with disks, flash, memory in a file, sockets, a display, a forwarded port and logs is
-//! started as a user would. It never runs a guest, and holds its locks and ports. While it exists:
+//! The test starts a VM with disks, flash, memory in a file, sockets, a display, a forwarded port
+//! and logs, as a user would. The VM never runs a guest, and holds its locks and ports. While the VM
+//! exists:
 //!
-//! 1. Its isolated command line is started. By `/proc`, that QEMU has none of the VM's files,
-//!    sockets or folders open or mapped. It listens on no port, and its guest is paused.
-//! 2. The VM writes its stream, and the isolated QEMU loads all of it: every section meets its
-//!    device, and every RAM block the same name and size.
+//! 1. The test starts the isolated command line of the VM. By `/proc`, the isolated QEMU has none of
+//!    the VM's files, sockets or folders open or mapped. That QEMU listens on no port, and its guest
+//!    is paused.
+//! 2. The VM writes its stream, and the isolated QEMU loads the whole stream. Every section finds
+//!    its device, and every RAM block a block of the same name and size.
 //! 3. Afterwards every file is unchanged: contents, inode, and times of change.
 //! 4. As a control, the original command line cannot be started, so the locks and ports are real.
 //!
@@ -95,7 +97,7 @@ impl IsolationCase<'_> {
             attempts += 1;
             match QemuProcess::start(&wrapped, &["-S".into()], &STEP_TIMEOUT) {
                 Ok(source) => break (source, wrapped, ports),
-                // Another process may have taken a port meanwhile.
+                // Another process may have taken a port since `free_ports` returned.
                 Err(error) if attempts < 5 && contains_any(&CONFLICT_MESSAGES, error.stderr()) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -319,7 +321,7 @@ fn expect_nothing_open(process: u32, folder: &Path) -> Result<()> {
     let mut sockets = Vec::new();
     let mut count = 0;
     for entry in fs::read_dir(proc.join("fd"))? {
-        // The file may be closed meanwhile.
+        // The process may close the file between the two calls.
         let Ok(target) = fs::read_link(entry?.path()) else {
             continue;
         };

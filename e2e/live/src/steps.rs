@@ -2,15 +2,16 @@
 //!
 //! A move of a saved machine from one QEMU to another has these steps:
 //!
-//! 1. The destination loads the stream as it is. That fails, except in cases that are known to
-//!    load.
+//! 1. The destination loads the unchanged stream. The load must fail, except in cases that are
+//!    known to load.
 //! 2. `cpreg probe qemu` records the destination. `cpreg check` must predict step 1, with QEMU's
 //!    error lines.
-//! 3. `cpreg convert` writes a stream for it. If the guest uses or reads something that changes, it
-//!    does so only with the consents that `check` proposes and advises. `cpreg rehearse` must print
-//!    the same lines as the whole load, for the stream, and with `--converted` for the result.
-//! 4. The destination loads the result and the guest runs. Both timers of every vCPU fire, and the
-//!    visible changes of `check` announce every difference that the guest finds.
+//! 3. `cpreg convert` writes a stream for the destination. If a change affects state that the guest
+//!    uses or reads, `convert` must require the consents that `check` proposes and advises.
+//! 4. `cpreg rehearse` must print the same lines as the load of the whole stream. With `--converted`
+//!    the lines must match the load of the converted stream.
+//! 5. The destination loads the converted stream, and the guest runs. Both timers of every vCPU
+//!    fire. The visible changes of `check` announce every difference that the guest finds.
 
 use std::collections::HashMap;
 use std::fs;
@@ -533,7 +534,7 @@ impl Fixture {
     }
 }
 
-/// Adds the location of an error. [`TimersExpired`] stays as it is.
+/// Adds the location of an error. Returns [`TimersExpired`] unchanged.
 fn add_location(location: &str, error: Failure) -> Failure {
     if error.is::<TimersExpired>() {
         error
@@ -542,7 +543,8 @@ fn add_location(location: &str, error: Failure) -> Failure {
     }
 }
 
-/// Waits until a filter has reported, which takes a moment after QEMU has sent everything.
+/// Waits until a filter has reported. The report follows a moment after QEMU has sent the whole
+/// stream.
 fn wait_for_report(report: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(120);
     while Instant::now() < deadline {

@@ -17,7 +17,7 @@ use super::random::Random;
 /// Percentage of cases whose list is fitted to the destination before the edits.
 const FITTED_PERCENT: usize = 60;
 
-/// Percentage of cases with several vCPUs in which all of them are edited, each in another way.
+/// Percentage of cases with several vCPUs in which every vCPU is edited, each in another way.
 const EVERY_VCPU_PERCENT: usize = 30;
 
 /// Percentage of cases without further edits.

@@ -9,9 +9,10 @@
 //! | [`lookalike_ram`] | RAM that looks like device state |
 //! | [`guard`] | the switchover guard, with a process killed |
 //!
-//! This module has the steps of a case, and the conditions of failure. A downtime that is never
-//! reached, or little bandwidth, prevents a migration from converging until pages were sent again,
-//! or until postcopy has begun. So no case depends on the speed of this machine.
+//! This module has the steps of a case, and the conditions of failure. An unreachable downtime
+//! limit, or little bandwidth, prevents a migration from converging too early. Precopy converges
+//! only when pages have been sent again. Other migrations end only after postcopy has begun. No case
+//! therefore depends on the speed of this machine.
 
 mod cases;
 mod endpoint;

@@ -2,12 +2,12 @@
 //! of the running VM.
 //!
 //! The test starts a VM with disks, flash, memory in a file, sockets, a display, a forwarded port
-//! and logs, as a user would. The VM never runs a guest, and holds its locks and ports. While the VM
-//! exists:
+//! and logs, as a user would. The VM never runs a guest, and holds its locks and ports. While the
+//! VM exists:
 //!
-//! 1. The test starts the isolated command line of the VM. By `/proc`, the isolated QEMU has none of
-//!    the VM's files, sockets or folders open or mapped. That QEMU listens on no port, and its guest
-//!    is paused.
+//! 1. The test starts the isolated command line of the VM. By `/proc`, the isolated QEMU has none
+//!    of the VM's files, sockets or folders open or mapped. That QEMU listens on no port, and its
+//!    guest is paused.
 //! 2. The VM writes its stream, and the isolated QEMU loads the whole stream. Every section finds
 //!    its device, and every RAM block a block of the same name and size.
 //! 3. Afterwards every file is unchanged: contents, inode, and times of change.

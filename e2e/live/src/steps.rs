@@ -8,8 +8,8 @@
 //!    error lines.
 //! 3. `cpreg convert` writes a stream for the destination. If a change affects state that the guest
 //!    uses or reads, `convert` must require the consents that `check` proposes and advises.
-//! 4. `cpreg rehearse` must print the same lines as the load of the whole stream. With `--converted`
-//!    the lines must match the load of the converted stream.
+//! 4. `cpreg rehearse` must print the same lines as the load of the whole stream. With
+//!    `--converted` the lines must match the load of the converted stream.
 //! 5. The destination loads the converted stream, and the guest runs. Both timers of every vCPU
 //!    fire. The visible changes of `check` announce every difference that the guest finds.
 

@@ -12,10 +12,10 @@
 //! | [`rehearsal_check`] | rehearsals against loads of whole streams |
 //! | [`random`] | random numbers, the same on every machine |
 //!
-//! A case is a number. The number, the seed and the series determine all inputs of a case, so a user
-//! can repeat the case alone. The check covers QEMU's loading of the vCPUs' sections. If the
-//! machine's shape differs from the stream's, QEMU gets these sections within its own device state.
-
+//! A case is a number. The number, the seed and the series determine all inputs of a case, so a
+//! user can repeat the case alone. The check covers QEMU's loading of the vCPUs' sections. If the
+//! machine's shape differs from the stream's, QEMU gets these sections within its own device
+//! state.
 #![forbid(unsafe_code)]
 // The check prints for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]

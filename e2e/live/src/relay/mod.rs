@@ -11,8 +11,8 @@
 //!
 //! This module has the steps of a case, and the conditions of failure. An unreachable downtime
 //! limit, or little bandwidth, prevents a migration from converging too early. Precopy converges
-//! only when pages have been sent again. Other migrations end only after postcopy has begun. No case
-//! therefore depends on the speed of this machine.
+//! only when pages have been sent again, and a postcopy migration ends only after postcopy has
+//! begun. No case therefore depends on the speed of this machine.
 
 mod cases;
 mod endpoint;

@@ -16,6 +16,7 @@
 //! user can repeat the case alone. The check covers QEMU's loading of the vCPUs' sections. If the
 //! machine's shape differs from the stream's, QEMU gets these sections within its own device
 //! state.
+
 #![forbid(unsafe_code)]
 // The check prints for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]

@@ -89,8 +89,8 @@ impl GuardSession {
         }
     }
 
-    /// Reports to the guard that the relay now sends device state. `running` is the saved run
-    /// state; `None` if it is not known.
+    /// Reports to the guard that the relay now sends device state. `running` is the run state
+    /// that the stream saved; `None` if the stream has none.
     pub(super) fn device_state_committed(&self, running: Option<bool>) -> Result<(), Failure> {
         match &mut *self.lock_client() {
             Some(client) => client

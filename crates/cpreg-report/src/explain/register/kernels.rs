@@ -6,7 +6,7 @@
 //! | description | set of recordings |
 //! |---|---|
 //! | every guest | all recordings of the kernel, or all that list the register |
-//! | guests whose ID_….FIELD is not 0 | all recordings with a non-zero field, if the field hides the register |
+//! | guests whose ID_….FIELD is not 0 | all with that field not 0; a 0 hides the register |
 //! | guests with FEATURE, guests without FEATURE | all recordings with, or without, that feature |
 //! | guests on CPU… | all recordings on these CPU models |
 //! | guests with FEATURE on CPU… | all recordings with that feature on these CPU models |

@@ -188,7 +188,9 @@ impl CheckFindings<'_> {
                 "this machine's KVM contradicts the plan".to_owned()
             }
             Verdict::Unknown if blockers.count() == 0 => {
-                "not enough information to decide: the behaviour of the destination's loader is not known".to_owned()
+                "not enough information to decide: the behaviour of the destination's loader is \
+                 not known"
+                    .to_owned()
             }
             Verdict::Unknown => format!(
                 "not enough information to decide: whether the destination accepts {}",

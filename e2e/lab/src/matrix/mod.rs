@@ -4,7 +4,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`streams`] | a stream of each host and QEMU |
-//! | [`convert`] | conversion of the stream of each pair by cpreg |
+//! | [`convert`](mod@convert) | conversion of the stream of each pair by cpreg |
 //! | [`loads`] | loads of streams on a host, and their kept outcomes |
 //! | [`outcome`] | outcome of one load |
 //! | [`pair`] | a pair, and all its outcomes |

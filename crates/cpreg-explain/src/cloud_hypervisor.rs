@@ -23,7 +23,6 @@
 
 use alloc::vec::Vec;
 
-use cpreg::destination::VersionRange;
 use cpreg::errno::Errno;
 
 use crate::message::{Access, Emitter, Statement, Symptom};
@@ -34,61 +33,50 @@ pub fn parse(line: &str) -> Vec<(usize, Statement)> {
     scan(line, Emitter::CLOUD_HYPERVISOR, PATTERNS)
 }
 
-const fn any_version(
-    prefix: &'static str,
-    parse: fn(&mut Cursor<'_>) -> Option<Symptom>,
-) -> Pattern {
-    Pattern {
-        prefix,
-        versions: VersionRange::ANY,
-        parse,
-    }
-}
-
 const PATTERNS: &[Pattern] = &[
-    any_version("Could not set the vCPU state", |_| {
+    Pattern::for_any_version("Could not set the vCPU state", |_| {
         Some(Symptom::VcpuNotRestored)
     }),
-    any_version("SetSysRegister(", |rest| {
+    Pattern::for_any_version("SetSysRegister(", |rest| {
         parse_unnamed_register(rest, Access::WriteSystem)
     }),
-    any_version("Failed to set system register", |rest| {
+    Pattern::for_any_version("Failed to set system register", |rest| {
         parse_unnamed_register(rest, Access::WriteSystem)
     }),
-    any_version("SetAarchCoreRegister(", |rest| {
+    Pattern::for_any_version("SetAarchCoreRegister(", |rest| {
         parse_unnamed_register(rest, Access::WriteCore)
     }),
-    any_version("Failed to set aarch64 core register", |rest| {
+    Pattern::for_any_version("Failed to set aarch64 core register", |rest| {
         parse_unnamed_register(rest, Access::WriteCore)
     }),
-    any_version("SetExtendedRegister(", |rest| {
+    Pattern::for_any_version("SetExtendedRegister(", |rest| {
         parse_unnamed_register(rest, Access::WriteWide)
     }),
-    any_version("Failed to set extended register", |rest| {
+    Pattern::for_any_version("Failed to set extended register", |rest| {
         parse_unnamed_register(rest, Access::WriteWide)
     }),
-    any_version("GetAarchCoreRegister(", |rest| {
+    Pattern::for_any_version("GetAarchCoreRegister(", |rest| {
         parse_unnamed_register(rest, Access::Read)
     }),
-    any_version("Failed to get aarch64 core register", |rest| {
+    Pattern::for_any_version("Failed to get aarch64 core register", |rest| {
         parse_unnamed_register(rest, Access::Read)
     }),
-    any_version("VcpuInit(", |rest| {
+    Pattern::for_any_version("VcpuInit(", |rest| {
         Some(Symptom::VcpuInit {
             error: find_errno(rest),
         })
     }),
-    any_version("VcpuFinalize(", |rest| {
+    Pattern::for_any_version("VcpuFinalize(", |rest| {
         Some(Symptom::VcpuInit {
             error: find_errno(rest),
         })
     }),
-    any_version("Failed setting device attributes for the GIC", |rest| {
+    Pattern::for_any_version("Failed setting device attributes for the GIC", |rest| {
         Some(Symptom::GicNotRestored {
             error: find_errno(rest),
         })
     }),
-    any_version("SetDeviceAttribute(", |rest| {
+    Pattern::for_any_version("SetDeviceAttribute(", |rest| {
         Some(Symptom::GicNotRestored {
             error: find_errno(rest),
         })

@@ -47,52 +47,33 @@ const PATTERNS: &[Pattern] = &[
         versions: VersionRange::with_last(1, 12),
         parse: decimal_register,
     },
-    Pattern {
-        prefix: "Failed to restore the state of the vcpu",
-        versions: VersionRange::ANY,
-        parse: |_| Some(Symptom::VcpuNotRestored),
-    },
-    Pattern {
-        prefix: "Failed to restore the VM's GIC state",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            Some(Symptom::GicNotRestored {
-                error: parse_last_errno(rest.rest_of_line()),
-            })
-        },
-    },
-    Pattern {
-        prefix: "Error initializing the vcpu: ",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            Some(Symptom::VcpuInit {
-                error: rest.parse_errno(),
-            })
-        },
-    },
-    Pattern {
-        prefix: "Found unsupported KVM_ARM_VCPU_PMU_V3 bit set in vcpu features",
-        versions: VersionRange::ANY,
-        parse: |_| Some(Symptom::VcpuInit { error: None }),
-    },
-    Pattern {
-        prefix: "Invalid data version: ",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            Some(Symptom::SnapshotVersion {
-                version: to_name(rest.parse_name()?),
-            })
-        },
-    },
-    Pattern {
-        prefix: "Magic value does not match arch: ",
-        versions: VersionRange::ANY,
-        parse: |_| {
-            Some(Symptom::SnapshotVersion {
-                version: String::new(),
-            })
-        },
-    },
+    Pattern::for_any_version("Failed to restore the state of the vcpu", |_| {
+        Some(Symptom::VcpuNotRestored)
+    }),
+    Pattern::for_any_version("Failed to restore the VM's GIC state", |rest| {
+        Some(Symptom::GicNotRestored {
+            error: parse_last_errno(rest.rest_of_line()),
+        })
+    }),
+    Pattern::for_any_version("Error initializing the vcpu: ", |rest| {
+        Some(Symptom::VcpuInit {
+            error: rest.parse_errno(),
+        })
+    }),
+    Pattern::for_any_version(
+        "Found unsupported KVM_ARM_VCPU_PMU_V3 bit set in vcpu features",
+        |_| Some(Symptom::VcpuInit { error: None }),
+    ),
+    Pattern::for_any_version("Invalid data version: ", |rest| {
+        Some(Symptom::SnapshotVersion {
+            version: to_name(rest.parse_name()?),
+        })
+    }),
+    Pattern::for_any_version("Magic value does not match arch: ", |_| {
+        Some(Symptom::SnapshotVersion {
+            version: String::new(),
+        })
+    }),
 ];
 
 /// Parses `603000000013c510 to value 0x1: Invalid argument (os error 22)`.

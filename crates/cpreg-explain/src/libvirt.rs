@@ -14,8 +14,6 @@
 
 use alloc::vec::Vec;
 
-use cpreg::destination::VersionRange;
-
 use crate::message::{Emitter, Statement, Symptom};
 use crate::pattern::{Cursor, Pattern, scan, to_name};
 
@@ -25,35 +23,21 @@ pub(crate) fn parse(line: &str) -> Vec<(usize, Statement)> {
 }
 
 const PATTERNS: &[Pattern] = &[
-    Pattern {
-        prefix: "unexpectedly closed the monitor",
-        versions: VersionRange::ANY,
-        parse: |rest| Some(monitor_closed(rest)),
-    },
-    Pattern {
-        prefix: "process exited while connecting to monitor",
-        versions: VersionRange::ANY,
-        parse: |rest| Some(monitor_closed(rest)),
-    },
-    Pattern {
-        prefix: "job '",
-        versions: VersionRange::ANY,
-        parse: |rest| job_failed(rest, "' failed"),
-    },
-    Pattern {
-        prefix: "operation failed: ",
-        versions: VersionRange::ANY,
-        parse: |rest| job_failed(rest, " job: unexpectedly failed"),
-    },
-    Pattern {
-        prefix: "guest CPU doesn't match specification: ",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            Some(Symptom::GuestCpu {
-                features: to_name(rest.rest_of_line().split(['\'', '"']).next()?),
-            })
-        },
-    },
+    Pattern::for_any_version("unexpectedly closed the monitor", |rest| {
+        Some(monitor_closed(rest))
+    }),
+    Pattern::for_any_version("process exited while connecting to monitor", |rest| {
+        Some(monitor_closed(rest))
+    }),
+    Pattern::for_any_version("job '", |rest| job_failed(rest, "' failed")),
+    Pattern::for_any_version("operation failed: ", |rest| {
+        job_failed(rest, " job: unexpectedly failed")
+    }),
+    Pattern::for_any_version("guest CPU doesn't match specification: ", |rest| {
+        Some(Symptom::GuestCpu {
+            features: to_name(rest.rest_of_line().split(['\'', '"']).next()?),
+        })
+    }),
 ];
 
 fn monitor_closed(rest: &mut Cursor<'_>) -> Symptom {

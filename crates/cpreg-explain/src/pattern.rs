@@ -33,6 +33,20 @@ pub struct Pattern {
     pub parse: fn(&mut Cursor<'_>) -> Option<Symptom>,
 }
 
+impl Pattern {
+    /// Makes the pattern of a statement that every version prints in this form.
+    pub const fn for_any_version(
+        prefix: &'static str,
+        parse: fn(&mut Cursor<'_>) -> Option<Symptom>,
+    ) -> Self {
+        Self {
+            prefix,
+            versions: VersionRange::ANY,
+            parse,
+        }
+    }
+}
+
 /// Finds all statements in a line, in order, each with its byte offset.
 pub fn scan(line: &str, emitter: Emitter, patterns: &[Pattern]) -> Vec<(usize, Statement)> {
     let mut statements = Vec::new();

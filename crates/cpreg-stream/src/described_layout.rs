@@ -476,7 +476,7 @@ fn check_live_section_end(
 
 fn check_unique_ids(layout: &Layout) -> Result<(), Error> {
     let mut ids: Vec<u32> = layout.sections.iter().map(|section| section.id).collect();
-    ids.extend(layout.live_sections.iter().map(|live| live.id));
+    ids.extend(layout.live_ids());
     ids.sort_unstable();
     match ids.windows(2).find(|pair| pair[0] == pair[1]) {
         Some(pair) => Err(Error::malformed(

@@ -226,14 +226,8 @@ impl ScanState {
         // not end RAM: its device sections continue up to EOF.
         let early = !self.live_open;
         let snapshot = self.ram_open && self.live_open && !package;
-        let live: Vec<u32> = self
-            .layout
-            .live_sections
-            .iter()
-            .map(|live| live.id)
-            .collect();
         let context = SearchContext {
-            live_ids: &live,
+            live_ids: &self.layout.live_ids(),
             allows_start: early,
             in_package: package,
             only_eof: snapshot,

@@ -47,3 +47,10 @@ pub(crate) struct Layout {
     /// `true` if the description gives every section its right length.
     pub(crate) described_exactly: bool,
 }
+
+impl Layout {
+    /// Returns the ids of the live sections.
+    pub(crate) fn live_ids(&self) -> Vec<u32> {
+        self.live_sections.iter().map(|live| live.id).collect()
+    }
+}

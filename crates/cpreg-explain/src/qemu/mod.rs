@@ -101,11 +101,7 @@ const PATTERNS: &[Pattern] = &[
         versions: VersionRange::with_last(10, 2),
         parse: too_many,
     },
-    Pattern {
-        prefix: "Failed to load ",
-        versions: VersionRange::ANY,
-        parse: field_failed,
-    },
+    Pattern::for_any_version("Failed to load ", field_failed),
     Pattern {
         prefix: "handle_cpreg_only_in_incoming_stream: ",
         versions: VersionRange::with_first(11, 0),
@@ -121,36 +117,12 @@ const PATTERNS: &[Pattern] = &[
         versions: VersionRange::with_first(10, 2),
         parse: could_not_set,
     },
-    Pattern {
-        prefix: "Failed to put registers after ",
-        versions: VersionRange::ANY,
-        parse: put_failed,
-    },
-    Pattern {
-        prefix: "Putting registers after ",
-        versions: VersionRange::ANY,
-        parse: put_failed,
-    },
-    Pattern {
-        prefix: "error while loading state for instance ",
-        versions: VersionRange::ANY,
-        parse: section_failed,
-    },
-    Pattern {
-        prefix: "error while loading state section id ",
-        versions: VersionRange::ANY,
-        parse: live_section_failed,
-    },
-    Pattern {
-        prefix: "load of migration failed",
-        versions: VersionRange::ANY,
-        parse: |rest| Some(load_failed(rest)),
-    },
-    Pattern {
-        prefix: "Error ",
-        versions: VersionRange::ANY,
-        parse: snapshot_failed,
-    },
+    Pattern::for_any_version("Failed to put registers after ", put_failed),
+    Pattern::for_any_version("Putting registers after ", put_failed),
+    Pattern::for_any_version("error while loading state for instance ", section_failed),
+    Pattern::for_any_version("error while loading state section id ", live_section_failed),
+    Pattern::for_any_version("load of migration failed", |rest| Some(load_failed(rest))),
+    Pattern::for_any_version("Error ", snapshot_failed),
     Pattern {
         prefix: "post load hook failed for: ",
         versions: VersionRange::with_first(10, 2),
@@ -166,150 +138,74 @@ const PATTERNS: &[Pattern] = &[
         versions: VersionRange::with_first(10, 2),
         parse: unknown_subsection,
     },
-    Pattern {
-        prefix: "Unknown savevm section or instance '",
-        versions: VersionRange::ANY,
-        parse: unknown_section,
-    },
-    Pattern {
-        prefix: "savevm: unsupported version ",
-        versions: VersionRange::ANY,
-        parse: section_version,
-    },
-    Pattern {
-        prefix: "unsupported version ",
-        versions: VersionRange::ANY,
-        parse: section_version,
-    },
-    Pattern {
-        prefix: "is too new for local version_id ",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            Some(Symptom::SectionVersion {
-                device: "a part of the state".to_owned(),
-                incoming: None,
-                local: Some(rest.parse_u32()?),
-            })
-        },
-    },
-    Pattern {
-        prefix: "Missing section footer for ",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            Some(Symptom::MissingFooter {
-                device: Some(to_name(device(rest)?)),
-            })
-        },
-    },
-    Pattern {
-        prefix: "Read section footer failed",
-        versions: VersionRange::ANY,
-        parse: |_| Some(Symptom::MissingFooter { device: None }),
-    },
-    Pattern {
-        prefix: "Assertion failed: (",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            let assertion = to_name(rest.take_until("), function ")?);
-            Some(Symptom::Aborted {
-                function: to_name(rest.parse_name()?),
-                assertion,
-            })
-        },
-    },
-    Pattern {
-        prefix: "Size mismatch: ",
-        versions: VersionRange::ANY,
-        parse: |rest| ram_size(rest, " != "),
-    },
-    Pattern {
-        prefix: "Length mismatch: ",
-        versions: VersionRange::ANY,
-        parse: |rest| ram_size(rest, " in != "),
-    },
-    Pattern {
-        prefix: "Size too large: ",
-        versions: VersionRange::ANY,
-        parse: |rest| ram_size(rest, " > "),
-    },
-    Pattern {
-        prefix: "Mismatched RAM page size ",
-        versions: VersionRange::ANY,
-        parse: ram_page_size,
-    },
-    Pattern {
-        prefix: "Unknown ramblock \"",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            Some(Symptom::UnknownRamBlock {
-                block: to_name(rest.take_until("\"")?),
-            })
-        },
-    },
-    Pattern {
-        prefix: "Machine type received is '",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            let incoming = to_name(rest.take_until("' and local is '")?);
-            Some(Symptom::MachineType {
-                incoming,
-                local: to_name(rest.take_until("'")?),
-            })
-        },
-    },
-    Pattern {
-        prefix: "Capability ",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            let name = to_name(rest.take_until(" is ")?);
-            rest.take_until(", but received capability is ")?;
-            Some(Symptom::Capability { name })
-        },
-    },
-    Pattern {
-        prefix: "Received TARGET_PAGE_BITS is ",
-        versions: VersionRange::ANY,
-        parse: |_| {
-            Some(Symptom::Capability {
-                name: "the size of a target page".to_owned(),
-            })
-        },
-    },
-    Pattern {
-        prefix: "Features 0x",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            let incoming = rest.parse_hex()?;
-            rest.expect(" unsupported. Allowed features: ")?;
-            Some(Symptom::VirtioFeatures {
-                incoming,
-                allowed: rest.parse_hex()?,
-            })
-        },
-    },
-    Pattern {
-        prefix: "get_pci_config_device: Bad config data",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            let offset = rest.expect(": i=0x").and_then(|()| rest.parse_hex());
-            Some(Symptom::PciConfig { offset })
-        },
-    },
-    Pattern {
-        prefix: "_DEVICE_ATTR failed: Group ",
-        versions: VersionRange::ANY,
-        parse: device_attribute,
-    },
-    Pattern {
-        prefix: "Not a migration stream",
-        versions: VersionRange::ANY,
-        parse: |_| Some(Symptom::NotAStream),
-    },
-    Pattern {
-        prefix: "Unsupported migration stream version",
-        versions: VersionRange::ANY,
-        parse: |_| Some(Symptom::NotAStream),
-    },
+    Pattern::for_any_version("Unknown savevm section or instance '", unknown_section),
+    Pattern::for_any_version("savevm: unsupported version ", section_version),
+    Pattern::for_any_version("unsupported version ", section_version),
+    Pattern::for_any_version("is too new for local version_id ", |rest| {
+        Some(Symptom::SectionVersion {
+            device: "a part of the state".to_owned(),
+            incoming: None,
+            local: Some(rest.parse_u32()?),
+        })
+    }),
+    Pattern::for_any_version("Missing section footer for ", |rest| {
+        Some(Symptom::MissingFooter {
+            device: Some(to_name(device(rest)?)),
+        })
+    }),
+    Pattern::for_any_version("Read section footer failed", |_| {
+        Some(Symptom::MissingFooter { device: None })
+    }),
+    Pattern::for_any_version("Assertion failed: (", |rest| {
+        let assertion = to_name(rest.take_until("), function ")?);
+        Some(Symptom::Aborted {
+            function: to_name(rest.parse_name()?),
+            assertion,
+        })
+    }),
+    Pattern::for_any_version("Size mismatch: ", |rest| ram_size(rest, " != ")),
+    Pattern::for_any_version("Length mismatch: ", |rest| ram_size(rest, " in != ")),
+    Pattern::for_any_version("Size too large: ", |rest| ram_size(rest, " > ")),
+    Pattern::for_any_version("Mismatched RAM page size ", ram_page_size),
+    Pattern::for_any_version("Unknown ramblock \"", |rest| {
+        Some(Symptom::UnknownRamBlock {
+            block: to_name(rest.take_until("\"")?),
+        })
+    }),
+    Pattern::for_any_version("Machine type received is '", |rest| {
+        let incoming = to_name(rest.take_until("' and local is '")?);
+        Some(Symptom::MachineType {
+            incoming,
+            local: to_name(rest.take_until("'")?),
+        })
+    }),
+    Pattern::for_any_version("Capability ", |rest| {
+        let name = to_name(rest.take_until(" is ")?);
+        rest.take_until(", but received capability is ")?;
+        Some(Symptom::Capability { name })
+    }),
+    Pattern::for_any_version("Received TARGET_PAGE_BITS is ", |_| {
+        Some(Symptom::Capability {
+            name: "the size of a target page".to_owned(),
+        })
+    }),
+    Pattern::for_any_version("Features 0x", |rest| {
+        let incoming = rest.parse_hex()?;
+        rest.expect(" unsupported. Allowed features: ")?;
+        Some(Symptom::VirtioFeatures {
+            incoming,
+            allowed: rest.parse_hex()?,
+        })
+    }),
+    Pattern::for_any_version("get_pci_config_device: Bad config data", |rest| {
+        let offset = rest.expect(": i=0x").and_then(|()| rest.parse_hex());
+        Some(Symptom::PciConfig { offset })
+    }),
+    Pattern::for_any_version("_DEVICE_ATTR failed: Group ", device_attribute),
+    Pattern::for_any_version("Not a migration stream", |_| Some(Symptom::NotAStream)),
+    Pattern::for_any_version("Unsupported migration stream version", |_| {
+        Some(Symptom::NotAStream)
+    }),
     Pattern {
         prefix: "KVM in this kernel does not support PSCI version ",
         versions: VersionRange::with_first(11, 0),
@@ -324,16 +220,12 @@ const PATTERNS: &[Pattern] = &[
         versions: VersionRange::with_first(11, 0),
         parse: |_| Some(Symptom::PsciHint),
     },
-    Pattern {
-        prefix: "kvm_arch_init_vcpu failed (",
-        versions: VersionRange::ANY,
-        parse: |rest| {
-            rest.take_until("): ")?;
-            Some(Symptom::VcpuInit {
-                error: rest.parse_errno(),
-            })
-        },
-    },
+    Pattern::for_any_version("kvm_arch_init_vcpu failed (", |rest| {
+        rest.take_until("): ")?;
+        Some(Symptom::VcpuInit {
+            error: rest.parse_errno(),
+        })
+    }),
 ];
 
 /// Parses glibc's ``FILE:LINE: FUNCTION: Assertion `WHAT' failed.``

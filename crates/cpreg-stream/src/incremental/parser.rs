@@ -522,14 +522,8 @@ impl IncrementalParser {
         let Some(scan) = &mut self.scan else {
             return Ok(());
         };
-        let live: Vec<u32> = scan
-            .layout
-            .live_sections
-            .iter()
-            .map(|live| live.id)
-            .collect();
         let context = SearchContext {
-            live_ids: &live,
+            live_ids: &scan.layout.live_ids(),
             allows_start: true,
             in_package: false,
             only_eof: false,

@@ -68,7 +68,7 @@ names! {
         CONVERTS = "converts",
         /// The VM does not load.
         REFUSED = "refused",
-        /// There is not enough information to decide.
+        /// Not enough information to decide.
         UNKNOWN = "unknown",
     }
 
@@ -84,7 +84,7 @@ names! {
         KEEP_AT_RESET = "keep-at-reset",
         /// The VM is refused.
         REFUSE = "refuse",
-        /// There is not enough information to decide.
+        /// Not enough information to decide.
         UNKNOWN = "unknown",
     }
 

@@ -1,7 +1,7 @@
 //! The command under test, run as a user runs it: `probe qemu`, `check --format json`, `rehearse
 //! --format json`, `convert`.
 //!
-//! [`report`](crate::report) has the models of the command's reports.
+//! [`report`] has the models of the command's reports.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};

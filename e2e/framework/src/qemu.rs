@@ -10,7 +10,7 @@
 //! | `qemu-10.0/qemu-system-aarch64`, `…-arm` | scripts that start the programs |
 //! | `qemu-10.0/packages` | package list, written last, so its presence means complete |
 //!
-//! [`debian`](crate::debian) chooses the mirror. A newer Debian release of the same series is
+//! [`debian`] chooses the mirror. A newer Debian release of the same series is
 //! accepted with a note. A release of another series is an error, because the tests would no longer
 //! cover the series that they name.
 

@@ -10,7 +10,8 @@ use std::fmt;
 
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 
-/// JSON value whose members keep their order.
+/// JSON value whose members keep their order, so that renamed members with equal values are
+/// matched in that order.
 #[derive(Clone, Debug, PartialEq)]
 enum Value {
     Null,

@@ -4,7 +4,6 @@
 //! A function's doc comment begins with a verb, a type's or field's with a noun. A pronoun or an
 //! interrogative at the beginning makes a reader turn the sentence round first.
 
-use std::fs;
 use std::path::Path;
 
 use crate::result::{Finding, Result};
@@ -26,8 +25,7 @@ const REJECTED_PHRASES: &[&str] = &["So many "];
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for path in workspace.rust_files()? {
-        let text = fs::read_to_string(workspace.root.join(&path))
-            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let text = workspace.read_text(&path)?;
         findings.extend(check_text(&path, &text));
     }
     Ok(findings)

@@ -1,6 +1,5 @@
 //! Limit of [`MAX_FILE_LINES`] lines for every file.
 
-use std::fs;
 use std::path::PathBuf;
 
 use crate::exceptions::{GENERATED_FILES, LONG_FILES};
@@ -14,8 +13,7 @@ const MAX_FILE_LINES: usize = 600;
 pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut lengths = Vec::new();
     for path in workspace.rust_files()? {
-        let text = fs::read_to_string(workspace.root.join(&path))
-            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let text = workspace.read_text(&path)?;
         lengths.push((path, text.lines().count()));
     }
     Ok(findings(&lengths, GENERATED_FILES, LONG_FILES))

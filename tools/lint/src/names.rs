@@ -1,6 +1,5 @@
 //! Names that say what a thing is: no pronoun, adverb, preposition or participle alone.
 
-use std::fs;
 use std::path::Path;
 
 use proc_macro2::Ident;
@@ -78,8 +77,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
         {
             continue;
         }
-        let text = fs::read_to_string(workspace.root.join(&path))
-            .map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+        let text = workspace.read_text(&path)?;
         findings.extend(
             check_text(&path, &text).map_err(|error| format!("{}: {error}", path.display()))?,
         );

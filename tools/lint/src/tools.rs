@@ -48,12 +48,12 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Finds links in doc comments that lead nowhere.
+/// Finds links in doc comments that lead nowhere, and what else rustdoc warns of.
 pub(crate) fn links(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut command = cargo();
     command.args(["doc", "--quiet", "--workspace", "--no-deps"]);
     command.arg("--document-private-items");
-    command.env("RUSTDOCFLAGS", "-D rustdoc::broken_intra_doc_links");
+    command.env("RUSTDOCFLAGS", "-D warnings");
     run_check(workspace, &mut command)
 }
 

@@ -46,7 +46,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     for path in workspace.rust_files()? {
         let is_source = path.starts_with("crates") && path.iter().any(|part| part == "src");
         if is_source {
-            let text = read(workspace, &path)?;
+            let text = workspace.read_text(&path)?;
             let tokens: TokenStream = text
                 .parse()
                 .map_err(|error| format!("{}: {error}", path.display()))?;
@@ -54,17 +54,12 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
         }
     }
     for path in documents(workspace)? {
-        let text = read(workspace, &path)?;
+        let text = workspace.read_text(&path)?;
         if !text.contains(RECORDED) {
             check_document(&path, &text, &mut findings);
         }
     }
     Ok(findings)
-}
-
-fn read(workspace: &Workspace, path: &Path) -> Result<String> {
-    fs::read_to_string(workspace.root.join(path))
-        .map_err(|error| format!("cannot read {}: {error}", path.display()).into())
 }
 
 /// Lists the documents at the root and all of `docs`, by paths relative to the root.

@@ -81,6 +81,15 @@ impl Workspace {
         Ok(files)
     }
 
+    /// Reads a text file, by its path relative to the root.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be read.
+    pub(crate) fn read_text(&self, path: &Path) -> Result<String> {
+        fs::read_to_string(self.root.join(path))
+            .map_err(|error| format!("cannot read {}: {error}", path.display()).into())
+    }
+
     fn add_rust_files(&self, folder: &Path, files: &mut Vec<PathBuf>) -> Result<()> {
         let unreadable = |error| format!("cannot read {}: {error}", folder.display());
         for entry in fs::read_dir(folder).map_err(unreadable)? {

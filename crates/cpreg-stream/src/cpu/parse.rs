@@ -330,7 +330,8 @@ impl Parser<'_> {
 
     /// Returns the content length of a subsection.
     ///
-    /// It comes from the description, else from the table, else from a search for the next element.
+    /// The length comes from the description, else from the table, else from a search for the next
+    /// element.
     fn content_length(&self, name: &str, version: u32, content: usize) -> Result<usize, Error> {
         let described = self
             .description

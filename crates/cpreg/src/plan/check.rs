@@ -18,7 +18,7 @@ pub enum Verdict {
     Converts,
     /// The VM loads only with a decision by the user, or not at all.
     Refused,
-    /// There is not enough information to decide.
+    /// Not enough information to decide.
     Unknown,
 }
 

@@ -2,9 +2,9 @@
 //! done before the last vCPU arrives.
 //!
 //! An incremental plan decides less than [`Check`] and never contradicts the result of [`Check`].
-//! It checks each vCPU alone, and the registers that must agree between vCPUs. If a vCPU alone is
-//! not enough to decide, only [`Check`] of the whole VM decides. Every VM that passes here passes
-//! [`Check`] with the same result.
+//! The plan checks each vCPU alone, and the registers that must agree between vCPUs. If a vCPU
+//! alone is not enough to decide, only [`Check`] of the whole VM decides. Every VM that passes here
+//! passes [`Check`] with the same result.
 
 use alloc::vec;
 use alloc::vec::Vec;

@@ -3,7 +3,7 @@
 //! | in the lab folder | content |
 //! |---|---|
 //! | `kernels/6.12.107/Image` | bootable image |
-//! | `kernels/6.12.107/modules/` | modules of a network card; see [`modules`](super::modules) |
+//! | `kernels/6.12.107/modules/` | modules of a network card; see [`modules`] |
 //! | `kernels/6.12.107/package` | package and version; written last, it marks completion |
 //!
 //! These are the `cloud` kernels, with NVMe, ext4, the PL011 and KVM built in. Debian's suites drop

@@ -3,7 +3,7 @@
 //! One file uses another if a `use` or a path in it names an item that the other defines. A
 //! re-exported name counts for the file that defines it. The re-export itself counts for nothing,
 //! nor does the declaration of a module. Uses by tests and the tables of
-//! [`GENERATED_FILES`](crate::exceptions::GENERATED_FILES) are left out. Methods are invisible,
+//! [`GENERATED_FILES`] are left out. Methods are invisible,
 //! because `value.method()` names no file.
 
 mod edges;

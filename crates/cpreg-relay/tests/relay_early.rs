@@ -10,8 +10,8 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use common::index;
 use common::synthetic::SyntheticStream;
+use common::{index, shorten_cpu};
 use cpreg_relay::{
     Address, CancelToken, Decision, Event, MigrationOutcome, MigrationPolicy, MigrationResult,
     Observer, Relay, VmLocation,
@@ -33,15 +33,6 @@ struct ShorteningPolicy {
     rejects: bool,
 }
 
-fn shorten_cpu(cpu: &Cpu) -> Cpu {
-    let mut vcpu = cpu.vcpu().unwrap();
-    let ids: Vec<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
-    for id in ids.iter().step_by(3) {
-        vcpu.registers.remove(*id);
-    }
-    cpu.with_state(&vcpu).unwrap()
-}
-
 fn shorten_stream(stream: &Stream, bytes: &dyn cpreg_stream::ReadAt) -> Edit {
     let mut vm = stream.vm().unwrap();
     for (vcpu, cpu) in vm.vcpus.iter_mut().zip(stream.cpus()) {
@@ -49,6 +40,17 @@ fn shorten_stream(stream: &Stream, bytes: &dyn cpreg_stream::ReadAt) -> Edit {
     }
     let edits = stream.diff_to(&vm).unwrap();
     stream.edit(bytes, &edits).unwrap()
+}
+
+impl ShorteningPolicy {
+    /// Shortens the stream, and its vCPUs early if `sends_early`.
+    const fn shortening(sends_early: bool) -> Self {
+        Self {
+            sends_early,
+            shortens_stream: true,
+            rejects: false,
+        }
+    }
 }
 
 impl MigrationPolicy for ShorteningPolicy {
@@ -181,11 +183,7 @@ fn vcpus_are_sent_before_the_devices_after_them() {
         let expected = common::bytes(&edit.apply_to(&whole));
         for sends_early in [true, false] {
             let least = first_device + usize::from(sends_early);
-            let policy = ShorteningPolicy {
-                sends_early,
-                shortens_stream: true,
-                rejects: false,
-            };
+            let policy = ShorteningPolicy::shortening(sends_early);
             let TransferResult {
                 early_received,
                 received,
@@ -251,11 +249,7 @@ fn end_is_not_sent_if_the_whole_differs_or_is_rejected() {
 #[test]
 fn source_lost_after_its_vcpus() {
     let (whole, first_device, second_device) = make_stream(3, false);
-    let policy = ShorteningPolicy {
-        sends_early: true,
-        shortens_stream: true,
-        rejects: false,
-    };
+    let policy = ShorteningPolicy::shortening(true);
     let TransferResult {
         early_received,
         received,

@@ -4,8 +4,7 @@
 
 mod common;
 
-use common::{bytes, fixtures, index, shortening_edits};
-use cpreg_stream::Cpu;
+use common::{bytes, can_be_live, fixtures, index, shorten_cpu, shortening_edits};
 use cpreg_stream::Stream;
 use cpreg_stream::incremental::{
     DeviceStateBuffer, EarlyOutput, IncrementalParser, Phase, VcpuScanner,
@@ -46,10 +45,7 @@ fn end_of_recorded_streams_is_detected() {
         let name = &fixture.name;
         let source = fixture.open();
         let file = Stream::open(&source).unwrap();
-        let mapped = file
-            .configuration()
-            .is_some_and(|it| it.has_capability("mapped-ram"));
-        if mapped || name.contains("snapshot") {
+        if !can_be_live(&fixture, &file) {
             continue;
         }
         let whole = bytes(&source);
@@ -84,16 +80,6 @@ fn end_of_recorded_streams_is_detected() {
         }
     }
     assert!(precopy >= 25 && postcopy >= 1, "{precopy}, {postcopy}");
-}
-
-/// Shortens one vCPU as [`shortening_edits`] does all.
-fn shorten_cpu(cpu: &Cpu) -> Cpu {
-    let mut vcpu = cpu.vcpu().unwrap();
-    let ids: Vec<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
-    for id in ids.iter().step_by(3) {
-        vcpu.registers.remove(*id);
-    }
-    cpu.with_state(&vcpu).unwrap()
 }
 
 /// Feeds a stream and edits its vCPUs early.
@@ -145,10 +131,7 @@ fn early_vcpus_match_the_complete_stream() {
         let name = &fixture.name;
         let source = fixture.open();
         let file = Stream::open(&source).unwrap();
-        let mapped = file
-            .configuration()
-            .is_some_and(|it| it.has_capability("mapped-ram"));
-        if mapped || name.contains("snapshot") {
+        if !can_be_live(&fixture, &file) {
             continue;
         }
         let whole = bytes(&source);

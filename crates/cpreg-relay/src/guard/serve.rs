@@ -275,12 +275,15 @@ mod tests {
             assert_eq!(self.receive(), Response::Started);
         }
 
-        fn vm_location(mut self) -> VmLocationReport {
+        /// Asserts the location that the guard reports, and returns the report.
+        fn assert_location(mut self, place: &VmPlace, running: bool) -> VmLocationReport {
             let Response::VmLocation { report } = self.receive() else {
                 panic!("expected the location of the VM");
             };
             let exit = self.guard.join().unwrap();
             assert_eq!(exit.vm_location.as_ref(), Some(&report));
+            assert_eq!(report.place, *place);
+            assert_eq!(report.running, Some(running));
             report
         }
     }
@@ -290,11 +293,7 @@ mod tests {
         let monitors = FakeMonitors::new();
         let mut relay = RelayStub::connected_to(&monitors);
         relay.start();
-        let report = relay.vm_location();
-        assert_eq!(
-            (report.place, report.running),
-            (VmPlace::DESTINATION, Some(true))
-        );
+        relay.assert_location(&VmPlace::DESTINATION, true);
         let world = monitors.world();
         assert_eq!(
             world.commands,
@@ -309,11 +308,7 @@ mod tests {
         monitors.world().source.run = "paused";
         let mut relay = RelayStub::connected_to(&monitors);
         relay.start();
-        let report = relay.vm_location();
-        assert_eq!(
-            (report.place, report.running),
-            (VmPlace::DESTINATION, Some(false))
-        );
+        relay.assert_location(&VmPlace::DESTINATION, false);
         assert_eq!(
             monitors.world().commands,
             ["destination stop", "source migrate"]
@@ -326,11 +321,7 @@ mod tests {
         monitors.world().states_after_migrate[0] = ("running", "failed");
         let mut relay = RelayStub::connected_to(&monitors);
         relay.start();
-        let report = relay.vm_location();
-        assert_eq!(
-            (report.place, report.running),
-            (VmPlace::SOURCE, Some(true))
-        );
+        relay.assert_location(&VmPlace::SOURCE, true);
         assert_eq!(
             monitors.world().commands,
             ["destination stop", "source migrate", "destination quit"]
@@ -347,11 +338,7 @@ mod tests {
             .push_back("Failed to get \"write\" lock");
         let mut relay = RelayStub::connected_to(&monitors);
         relay.start();
-        let report = relay.vm_location();
-        assert_eq!(
-            (report.place, report.running),
-            (VmPlace::DESTINATION, Some(true))
-        );
+        let report = relay.assert_location(&VmPlace::DESTINATION, true);
         let actions = report.actions.join("; ");
         assert!(
             actions.contains("cont, refused: Failed to get"),
@@ -369,11 +356,7 @@ mod tests {
         relay.send(&Request::Start { uri: String::new() });
         assert_eq!(relay.receive(), Response::Started);
         relay.send(&Request::DeviceStateRejected);
-        let report = relay.vm_location();
-        assert_eq!(
-            (report.place, report.running),
-            (VmPlace::SOURCE, Some(true))
-        );
+        relay.assert_location(&VmPlace::SOURCE, true);
         assert_eq!(
             monitors.world().commands,
             ["source migrate", "destination quit", "source cont"]
@@ -405,11 +388,7 @@ mod tests {
             (world.source.run, world.source.migration) = ("postmigrate", "completed");
             (world.destination.run, world.destination.migration) = ("paused", "completed");
         }
-        let report = RelayStub::connected_to(&monitors).vm_location();
-        assert_eq!(
-            (report.place, report.running),
-            (VmPlace::DESTINATION, Some(true))
-        );
+        RelayStub::connected_to(&monitors).assert_location(&VmPlace::DESTINATION, true);
         assert_eq!(monitors.world().commands, ["destination cont"]);
     }
 
@@ -428,11 +407,7 @@ mod tests {
         assert!(monitors.world().commands.is_empty());
         // No migration has begun: the guard reports that and exits.
         relay.send(&Request::RelayEnded);
-        let report = relay.vm_location();
-        assert_eq!(
-            (report.place, report.running),
-            (VmPlace::SOURCE, Some(true))
-        );
+        relay.assert_location(&VmPlace::SOURCE, true);
     }
 
     #[test]

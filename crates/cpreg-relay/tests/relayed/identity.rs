@@ -9,7 +9,7 @@ use cpreg_stream::ErrorKind::Unsupported;
 use cpreg_stream::Stream;
 
 use crate::common::damage::{Random, synthetic_streams, with_live_sections};
-use crate::common::{bytes, fixtures};
+use crate::common::{bytes, fixtures, is_mapped_ram};
 use crate::harness::{
     NETS, Net, PolicyAction, RelayHarness, SHUT_ERROR, Socket, assert_completed, assert_no_stream,
     convert_stream, device_state_range, unwrap_error, unwrap_result,
@@ -143,11 +143,8 @@ fn recorded_migrations() {
     for (number, fixture) in fixtures().iter().enumerate() {
         let source = fixture.open();
         let stream = Stream::open(&source).unwrap();
-        let mapped = stream
-            .configuration()
-            .is_some_and(|configuration| configuration.has_capability("mapped-ram"));
         let net = NETS[number % 2];
-        if mapped {
+        if is_mapped_ram(&stream) {
             // Zeros of a file, which no connection sends.
             assert_not_live(&bytes(&source)[..1 << 20], net);
             rejected += 1;

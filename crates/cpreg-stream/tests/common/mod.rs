@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use cpreg_stream::Stream;
-use cpreg_stream::{CpuEdit, ReadAt};
+use cpreg_stream::{Cpu, CpuEdit, ErrorKind, ReadAt, Stream};
 
 /// Bytes in memory, where blocks of zeros take no space.
 #[derive(Default)]
@@ -135,4 +134,40 @@ pub fn shortening_edits(stream: &Stream) -> Vec<CpuEdit> {
         extensions: Vec::new(),
     });
     edits.collect()
+}
+
+/// Shortens one vCPU as [`shortening_edits`] does all.
+pub fn shorten_cpu(cpu: &Cpu) -> Cpu {
+    let mut vcpu = cpu.vcpu().unwrap();
+    let ids: Vec<_> = vcpu.registers.iter().map(|(id, _)| id).collect();
+    for id in ids.iter().step_by(3) {
+        vcpu.registers.remove(*id);
+    }
+    cpu.with_state(&vcpu).unwrap()
+}
+
+/// Returns `true` if the stream's pages have fixed offsets, which no connection transfers.
+pub fn is_mapped_ram(stream: &Stream) -> bool {
+    stream
+        .configuration()
+        .is_some_and(|it| it.has_capability("mapped-ram"))
+}
+
+/// Returns `true` if a live migration can send this recorded stream.
+pub fn can_be_live(fixture: &Fixture, stream: &Stream) -> bool {
+    !is_mapped_ram(stream) && !fixture.name.contains("snapshot")
+}
+
+/// Returns `true` for an error about the content of a stream or damaged file.
+pub fn is_content_error(kind: ErrorKind) -> bool {
+    matches!(
+        kind,
+        ErrorKind::NotAStream
+            | ErrorKind::ObsoleteVersion
+            | ErrorKind::NotArm
+            | ErrorKind::Truncated
+            | ErrorKind::Malformed
+            | ErrorKind::Unsupported
+            | ErrorKind::Disagreement
+    )
 }

@@ -9,6 +9,7 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Consents, Plan, PlanOutcome};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
@@ -75,13 +76,18 @@ pub(crate) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<PlanCost>> {
 }
 
 fn case(name: &str, vcpu: Vcpu, destination_vcpu: &Vcpu, value_origin: ValueOrigin) -> PlanCost {
-    let vm = Vm { vcpus: vec![vcpu] };
+    let vm = Vm {
+        vcpus: vec![vcpu],
+        ..Vm::default()
+    };
     let destination = Destination {
         name: String::new(),
         accelerator: Some(Accelerator::Kvm),
         value_origin,
         vcpus: vec![DestinationVcpu::from_vcpu(destination_vcpu)],
         loader: Some(Loader::qemu(10, 0)),
+        kernel_version: None,
+        hardware: HardwareFacts::UNKNOWN,
         shape: None,
     };
     let tolerances = Tolerances::default();
@@ -173,6 +179,6 @@ fn recorded_host(name: &str) -> Result<Vcpu> {
     let registers = Registers::from_pairs(pairs).map_err(|_| "a register is recorded twice")?;
     Ok(Vcpu {
         registers,
-        extensions: Vec::new(),
+        ..Vcpu::default()
     })
 }

@@ -14,6 +14,7 @@ use std::fmt::Write as _;
 
 use cpreg::destination::load::{self, SimulatedLoad};
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
 use cpreg_explain::qemu::predict;
@@ -26,6 +27,8 @@ fn build_destination(name: &str, vm: &Vm) -> Destination {
         loader: None,
         value_origin: ValueOrigin::Guest,
         vcpus: vm.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
+        kernel_version: None,
+        hardware: HardwareFacts::UNKNOWN,
         shape: None,
     }
 }

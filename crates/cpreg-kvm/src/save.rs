@@ -20,7 +20,10 @@ pub fn save(vcpus: &[impl Vcpu]) -> Result<Vm, Error> {
     let vcpus = numbered
         .map(|(number, vcpu)| save_vcpu(number, vcpu))
         .collect::<Result<_, _>>()?;
-    Ok(Vm { vcpus })
+    Ok(Vm {
+        vcpus,
+        ..Vm::default()
+    })
 }
 
 fn save_vcpu(number: usize, vcpu: &impl Vcpu) -> Result<SavedVcpu, Error> {
@@ -45,7 +48,7 @@ fn save_vcpu(number: usize, vcpu: &impl Vcpu) -> Result<SavedVcpu, Error> {
     })?;
     Ok(SavedVcpu {
         registers,
-        extensions: Vec::new(),
+        ..SavedVcpu::default()
     })
 }
 

@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, ValueOrigin};
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::{RegisterId, Value};
 use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
 use cpreg::vm::{Content, Extension, Registers, Vcpu, Vm};
@@ -28,7 +29,10 @@ impl Stream {
             .iter()
             .map(Cpu::vcpu)
             .collect::<Result<_, _>>()?;
-        Ok(Vm { vcpus })
+        Ok(Vm {
+            vcpus,
+            source_hardware: HardwareFacts::UNKNOWN,
+        })
     }
 
     /// Returns the VM's shape.
@@ -77,6 +81,8 @@ impl Stream {
                 .iter()
                 .map(DestinationVcpu::from_vcpu)
                 .collect(),
+            kernel_version: None,
+            hardware: HardwareFacts::UNKNOWN,
             shape: Some(self.shape()),
             name,
         })
@@ -130,6 +136,7 @@ impl Cpu {
         Ok(Vcpu {
             registers,
             extensions,
+            pstate: Some(self.core_fields().pstate.into()),
         })
     }
 }

@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`register`] | register ids, names, fields and values |
+//! | [`hardware`] | properties of a host that its guests see and that no register list holds |
 //! | [`vm`] | the incoming VM: each vCPU's registers and extensions |
 //! | [`remedy`] | remedies for differences and failed loads, as data |
 //! | [`severity`] | severity of changes that the guest could notice |
@@ -26,6 +27,7 @@ extern crate alloc;
 pub mod destination;
 pub mod errno;
 mod error;
+pub mod hardware;
 pub mod plan;
 pub mod register;
 pub mod remedy;

@@ -6,6 +6,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
+use crate::hardware::HardwareFacts;
 use crate::register::{RegisterId, Value};
 
 /// CPU state of a VM as a source provided the state.
@@ -13,6 +14,8 @@ use crate::register::{RegisterId, Value};
 pub struct Vm {
     /// vCPUs in the order of their creation.
     pub vcpus: Vec<Vcpu>,
+    /// Properties of the VM's own host that no register list holds.
+    pub source_hardware: HardwareFacts,
 }
 
 /// One vCPU.
@@ -22,6 +25,8 @@ pub struct Vcpu {
     pub registers: Registers,
     /// Parts of the vCPU's state that are not registers but need a decision.
     pub extensions: Vec<Extension>,
+    /// PSTATE (SPSR_ELx format), if the source provided it outside the list of registers.
+    pub pstate: Option<u64>,
 }
 
 impl Vm {
@@ -179,7 +184,9 @@ mod tests {
                 registers: Registers::from_pairs([(RegisterId::TCR2_EL1, Value::U64(value))])
                     .unwrap(),
                 extensions,
+                ..Vcpu::default()
             }],
+            ..Vm::default()
         };
         let (one, two) = (extension("cpu/one", 1), extension("cpu/two", 2));
         let both = vm(vec![one.clone(), two.clone()], 7);

@@ -1,6 +1,7 @@
 //! A plan allocates per VM and per difference, not per register.
 
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Consents, Plan, PlanOutcome};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
@@ -23,13 +24,14 @@ fn vcpu(plain: u16, vectors: u8) -> Vcpu {
     let all = identification.chain(plain).chain(vectors);
     Vcpu {
         registers: Registers::from_pairs(all).expect("no id twice"),
-        extensions: Vec::new(),
+        ..Vcpu::default()
     }
 }
 
 fn allocations(vcpus: usize, plain: u16, vectors: u8) -> u64 {
     let vm = Vm {
         vcpus: vec![vcpu(plain, vectors); vcpus],
+        ..Vm::default()
     };
     let destination = Destination {
         name: "destination".to_owned(),
@@ -37,6 +39,8 @@ fn allocations(vcpus: usize, plain: u16, vectors: u8) -> u64 {
         loader: Some(Loader::CPREG),
         value_origin: ValueOrigin::Reset,
         vcpus: vm.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
+        kernel_version: None,
+        hardware: HardwareFacts::UNKNOWN,
         shape: None,
     };
     let (tolerances, consents) = (Tolerances::default(), Consents::default());

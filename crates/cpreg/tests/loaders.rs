@@ -5,6 +5,7 @@ use cpreg::destination::{
     Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
     ValueOrigin,
 };
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Extension;
 
@@ -32,6 +33,8 @@ fn destination(loader: Loader, vcpus: usize, own: List<'_>) -> Destination {
         vcpus: (0..vcpus)
             .map(|_| DestinationVcpu::new(registers(), Vec::new()))
             .collect(),
+        kernel_version: None,
+        hardware: HardwareFacts::UNKNOWN,
         shape: None,
     }
 }

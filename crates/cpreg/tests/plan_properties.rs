@@ -7,6 +7,7 @@ use cpreg::destination::{
     Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
     ValueOrigin,
 };
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Action, Check, Consents, IncrementalPlan, Plan, PlanOutcome, Verdict};
 use cpreg::register::{RegisterId, Value};
 use cpreg::severity::Severity;
@@ -57,7 +58,7 @@ fn recorded_host(name: &str) -> Vcpu {
     });
     Vcpu {
         registers: Registers::from_pairs(pairs).expect("no id twice"),
-        extensions: Vec::new(),
+        ..Vcpu::default()
     }
 }
 
@@ -68,6 +69,8 @@ fn destination(accelerator: Accelerator, value_origin: ValueOrigin, vcpus: &[Vcp
         loader: None,
         value_origin,
         vcpus: vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
+        kernel_version: None,
+        hardware: HardwareFacts::UNKNOWN,
         shape: None,
     }
 }
@@ -100,10 +103,11 @@ fn vm(vcpus: &[Pairs]) -> Vm {
     let vcpu = |pairs: &Pairs| Vcpu {
         registers: Registers::from_pairs(pairs.iter().map(|(id, v)| (*id, Value::U64(*v))))
             .expect("no id twice"),
-        extensions: Vec::new(),
+        ..Vcpu::default()
     };
     Vm {
         vcpus: vcpus.iter().map(vcpu).collect(),
+        ..Vm::default()
     }
 }
 
@@ -321,6 +325,7 @@ fn recorded_hosts_load_their_own_vms() {
         }
         let vm = Vm {
             vcpus: vec![vcpu.clone(), vcpu],
+            ..Vm::default()
         };
         let destination = destination(Accelerator::Kvm, ValueOrigin::Reset, &vm.vcpus);
         let check = Check::new(
@@ -338,7 +343,10 @@ fn recorded_hosts_load_their_own_vms() {
 #[test]
 fn writes_begin_with_vector_lengths_and_end_with_time() {
     let vcpu = recorded_host("hosts/6.12.107-max-all.txt");
-    let vm = Vm { vcpus: vec![vcpu] };
+    let vm = Vm {
+        vcpus: vec![vcpu],
+        ..Vm::default()
+    };
     let destination = destination(Accelerator::Kvm, ValueOrigin::Reset, &vm.vcpus);
     let plan = Plan::new(
         &vm,

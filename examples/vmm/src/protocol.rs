@@ -291,8 +291,9 @@ mod tests {
         let vm = Vm {
             vcpus: vec![Vcpu {
                 registers: registers.expect("no id twice"),
-                extensions: Vec::new(),
+                ..Vcpu::default()
             }],
+            ..Vm::default()
         };
         let devices = DeviceState {
             gic: vec![(1, 0x100, 5)],

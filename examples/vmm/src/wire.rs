@@ -226,7 +226,7 @@ impl<'a> Reader<'a> {
                 .map_err(|_| MalformedMessage("a register occurs twice"))?;
             vm.vcpus.push(Vcpu {
                 registers,
-                extensions: Vec::new(),
+                ..Vcpu::default()
             });
         }
         Ok(vm)

@@ -123,7 +123,7 @@ impl Subject {
             Vcpu {
                 // A host lists no register twice, so `from_pairs` does not fail.
                 registers: Registers::from_pairs(pairs).unwrap_or_default(),
-                extensions: Vec::new(),
+                ..Vcpu::default()
             }
         });
         Self {
@@ -137,6 +137,7 @@ impl Subject {
             },
             vm: Vm {
                 vcpus: vcpus.collect(),
+                source_hardware: host.hardware,
             },
             shape: None,
         }

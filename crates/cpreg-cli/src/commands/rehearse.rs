@@ -9,6 +9,7 @@
 use std::os::unix::process::ExitStatusExt as _;
 
 use cpreg::destination::{Accelerator, Destination, Loader, ValueOrigin};
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{LoadResult, PlanOutcome, Verdict};
 use cpreg_explain::qemu;
 use cpreg_qemu::isolate::{IsolatedCommand, LocalHost, OptionChange, isolate};
@@ -210,6 +211,8 @@ fn query_destination(
                 loader,
                 value_origin: ValueOrigin::Reset,
                 vcpus: Vec::new(),
+                kernel_version: None,
+                hardware: HardwareFacts::UNKNOWN,
                 shape: None,
             },
             provenance: "it was started, and its state could not be queried".into(),

@@ -73,5 +73,6 @@ fn vcpu(line: &str) -> Vcpu {
     Vcpu {
         registers: Registers::from_pairs(pairs).expect("no id twice"),
         extensions,
+        ..Vcpu::default()
     }
 }

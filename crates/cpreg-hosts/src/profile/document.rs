@@ -6,6 +6,7 @@ use cpreg::destination::{
     Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
     ValueOrigin,
 };
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
 use cpreg::vm::{Content, Extension};
@@ -198,6 +199,8 @@ impl Document {
             vcpus: vcpus
                 .map(|(number, vcpu)| vcpu.to_destination_vcpu(number))
                 .collect::<Result<_, _>>()?,
+            kernel_version: None,
+            hardware: HardwareFacts::UNKNOWN,
             shape: self.shape.as_ref().map(ShapeJson::to_shape).transpose()?,
         })
     }

@@ -105,6 +105,7 @@ mod tests {
     use cpreg::destination::{
         Accelerator, AcceptedValues, DestinationRegister, DestinationVcpu, Loader, ValueOrigin,
     };
+    use cpreg::hardware::HardwareFacts;
     use cpreg::register::{RegisterId, Value};
     use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
     use cpreg::vm::{Content, Extension};
@@ -150,6 +151,8 @@ mod tests {
                     },
                 ],
             )],
+            kernel_version: None,
+            hardware: HardwareFacts::UNKNOWN,
             shape: Some(MachineShape {
                 machine: Some("virt-10.0".to_owned()),
                 vcpu_count: 1,

@@ -17,6 +17,7 @@ use cpreg::destination::{
     Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Features,
     ValueOrigin,
 };
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::{DecodedId, RegisterId};
 
 use super::register::reset_value;
@@ -63,6 +64,8 @@ impl HostRecord {
                 ValueOrigin::Reset
             },
             vcpus: vec![DestinationVcpu::new(kept, Vec::new())],
+            kernel_version: None,
+            hardware: HardwareFacts::UNKNOWN,
             shape: None,
         })
     }

@@ -16,6 +16,7 @@ mod trials;
 use std::collections::BTreeMap;
 
 use cpreg::destination::{Accelerator, Destination, Features, ValueOrigin};
+use cpreg::hardware::HardwareFacts;
 use cpreg_hosts::record::{GuestRecord, HostRecord};
 
 use crate::error::Error;
@@ -85,6 +86,8 @@ pub fn probe_destination(
             .iter()
             .map(GuestRecord::to_destination_vcpu)
             .collect(),
+        kernel_version: None,
+        hardware: HardwareFacts::UNKNOWN,
         shape: None,
     })
 }

@@ -202,6 +202,8 @@ mod tests {
             loader: None,
             value_origin: cpreg::destination::ValueOrigin::Guest,
             vcpus: vec![DestinationVcpu::new(values, vec![extension])],
+            kernel_version: None,
+            hardware: cpreg::hardware::HardwareFacts::UNKNOWN,
             shape: None,
         };
         let origin = ProfileOrigin {

@@ -34,6 +34,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
+use crate::hardware::HardwareFacts;
 use crate::register::RegisterId;
 use crate::shape::MachineShape;
 
@@ -148,6 +149,10 @@ pub struct Destination {
     pub value_origin: ValueOrigin,
     /// vCPUs of the destination. If the VM has more vCPUs, the last element stands for the rest.
     pub vcpus: Vec<DestinationVcpu>,
+    /// Version of the host's Linux, if known.
+    pub kernel_version: Option<Version>,
+    /// Properties of the host that no register list holds.
+    pub hardware: HardwareFacts,
     /// Shape of the VM at the destination, if known.
     pub shape: Option<MachineShape>,
 }

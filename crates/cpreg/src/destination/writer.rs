@@ -49,7 +49,13 @@ mod tests {
                 ..Vcpu::default()
             },
         ];
-        let versions = writer_versions(Some(machine), &Vm { vcpus });
+        let versions = writer_versions(
+            Some(machine),
+            &Vm {
+                vcpus,
+                ..Vm::default()
+            },
+        );
         (versions.first, versions.last)
     }
 

@@ -108,6 +108,7 @@ impl<'a> IncrementalPlan<'a> {
         }
         let vm = Vm {
             vcpus: vec![vcpu.clone()],
+            ..Vm::default()
         };
         let check = Check::new(&vm, destination, self.tolerances, self.consents);
         self.all_load_unchanged &= check.verdict == Verdict::Loads;

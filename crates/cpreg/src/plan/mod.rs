@@ -274,6 +274,7 @@ impl Plan {
         let vcpus = self.vcpus.iter().zip(&vm.vcpus);
         Vm {
             vcpus: vcpus.map(|(plan, vcpu)| plan.apply(vcpu)).collect(),
+            source_hardware: vm.source_hardware,
         }
     }
 
@@ -373,6 +374,7 @@ impl VcpuPlan {
         Vcpu {
             registers,
             extensions,
+            pstate: vcpu.pstate,
         }
     }
 }

@@ -259,6 +259,7 @@ mod tests {
 
     use super::*;
     use crate::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
+    use crate::hardware::HardwareFacts;
     use crate::plan::Consents;
     use crate::tolerance::Tolerances;
     use crate::vm::Registers;
@@ -273,8 +274,9 @@ mod tests {
         Vm {
             vcpus: vec![Vcpu {
                 registers: Registers::from_pairs(pairs).unwrap(),
-                extensions: Vec::new(),
+                ..Vcpu::default()
             }],
+            ..Vm::default()
         }
     }
 
@@ -285,6 +287,8 @@ mod tests {
             loader: Some(Loader::qemu(10, 0)),
             value_origin: ValueOrigin::Reset,
             vcpus: host.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
+            kernel_version: None,
+            hardware: HardwareFacts::UNKNOWN,
             shape: None,
         };
         Check::new(

@@ -1,6 +1,7 @@
 //! Synthetic VMs and destinations, and plans for them.
 
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Check, Consents, Plan, SetConsent};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
@@ -10,13 +11,14 @@ pub(crate) fn vcpu(pairs: &[(RegisterId, u64)]) -> Vcpu {
     let pairs = pairs.iter().map(|(id, value)| (*id, Value::U64(*value)));
     Vcpu {
         registers: Registers::from_pairs(pairs).expect("no id twice"),
-        extensions: Vec::new(),
+        ..Vcpu::default()
     }
 }
 
 pub(crate) fn vm(vcpus: &[&[(RegisterId, u64)]]) -> Vm {
     Vm {
         vcpus: vcpus.iter().map(|pairs| vcpu(pairs)).collect(),
+        ..Vm::default()
     }
 }
 
@@ -27,6 +29,8 @@ pub(crate) fn kvm(host: &Vm) -> Destination {
         loader: Some(Loader::qemu(10, 0)),
         value_origin: ValueOrigin::Reset,
         vcpus: host.vcpus.iter().map(DestinationVcpu::from_vcpu).collect(),
+        kernel_version: None,
+        hardware: HardwareFacts::UNKNOWN,
         shape: None,
     }
 }

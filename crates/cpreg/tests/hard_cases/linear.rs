@@ -55,6 +55,7 @@ fn planning_is_linear_in_different_vcpus() {
     assert_linear(8, |vcpus| {
         let vm = Vm {
             vcpus: (1..=vcpus).map(|number| vcpu(&registers(number))).collect(),
+            ..Vm::default()
         };
         let plan = plan(&vm, &destination, &consents);
         assert_eq!(plan.decisions().len(), vcpus * ids.len());

@@ -72,9 +72,11 @@ fn a_cache_type_that_was_not_trapped_may_differ() {
     let changes = |from: &Vcpu, to: &Vcpu| {
         let destination = kvm(&Vm {
             vcpus: vec![to.clone()],
+            ..Vm::default()
         });
         let vm = Vm {
             vcpus: vec![from.clone()],
+            ..Vm::default()
         };
         let plan = plan(&vm, &destination, &Consents::default());
         let mut visible = plan.visible_changes.into_iter();

@@ -17,6 +17,8 @@ use crate::error::{DocumentKind, Error, ErrorKind};
 
 /// Name and version of the schema.
 pub const SCHEMA: &str = "cpreg.profile/2";
+/// Name and version of the schema before, which is still read.
+const OLD_SCHEMA: &str = "cpreg.profile/1";
 
 /// A profile as it is written: the members of the JSON document.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -26,6 +28,7 @@ pub struct Document {
     /// Name in reports.
     name: String,
     /// Origin of the profile; members that do not apply are empty or absent.
+    #[serde(alias = "recorded")]
     origin: ProfileOrigin,
     /// Origin of the values. `"reset"`: read before a guest ran. `"guest"`: left by a guest.
     /// `"emulated-host"`: at reset, of a vCPU that no program had configured, on an emulated CPU.
@@ -176,13 +179,13 @@ impl Document {
     /// # Errors
     /// If the document has another schema, or a member is malformed.
     pub(super) fn destination(&self) -> Result<Destination, Error> {
-        if self.schema != SCHEMA {
+        if !is_supported(&self.schema) {
             return Err(schema_error(&self.schema));
         }
         let value_origin = match &*self.values {
-            RESET => ValueOrigin::Reset,
-            GUEST => ValueOrigin::Guest,
-            EMULATED_HOST => ValueOrigin::EmulatedHost,
+            RESET | OLD_RESET => ValueOrigin::Reset,
+            GUEST | OLD_GUEST => ValueOrigin::Guest,
+            EMULATED_HOST | OLD_EMULATED_HOST => ValueOrigin::EmulatedHost,
             other => return Err(PROFILE.member_error("values", other)),
         };
         let accelerator = Accelerator::from_name(&self.origin.accelerator);
@@ -206,6 +209,11 @@ impl Document {
     }
 }
 
+/// Returns `true` if this cpreg reads profiles of the schema.
+pub(super) fn is_supported(schema: &str) -> bool {
+    [SCHEMA, OLD_SCHEMA].contains(&schema)
+}
+
 /// Returns the error for another version of a profile, or another kind of document.
 pub(super) fn schema_error(schema: &str) -> Error {
     if schema.starts_with("cpreg.profile/") {
@@ -220,6 +228,10 @@ pub(super) fn schema_error(schema: &str) -> Error {
 const RESET: &str = "reset";
 const GUEST: &str = "guest";
 const EMULATED_HOST: &str = "emulated-host";
+/// Names of the same origins in [`OLD_SCHEMA`].
+const OLD_RESET: &str = "at-reset";
+const OLD_GUEST: &str = "of-a-guest";
+const OLD_EMULATED_HOST: &str = "of-an-emulated-host";
 
 fn parse_number(path: impl FnOnce() -> String, text: &str) -> Result<u64, Error> {
     parse_hexadecimal(text).ok_or_else(|| PROFILE.member_error(path(), text))

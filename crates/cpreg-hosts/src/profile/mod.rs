@@ -13,6 +13,9 @@
 //! 64-bit numbers are strings, `"0x…"`. Names of registers are for readers. cpreg ignores them, and
 //! ignores unknown members.
 //!
+//! cpreg also reads `"cpreg.profile/1"`, in which `origin` is `recorded` and the `values` are
+//! `"at-reset"`, `"of-a-guest"` and `"of-an-emulated-host"`.
+//!
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | [`Profile`]: a destination and its origin |
@@ -24,7 +27,7 @@ use cpreg::destination::Destination;
 
 use crate::error::Error;
 use crate::schema;
-use document::{PROFILE, schema_error};
+use document::{PROFILE, is_supported, schema_error};
 
 pub use document::{Document, ProfileOrigin, SCHEMA};
 
@@ -63,7 +66,7 @@ impl Profile {
         let document: Document = serde_json::from_slice(bytes).map_err(|error| {
             // For another kind of document, report its schema and not the first missing member.
             match schema::parse_name(bytes) {
-                Some(schema) if schema != SCHEMA => schema_error(&schema),
+                Some(schema) if !is_supported(&schema) => schema_error(&schema),
                 _ => PROFILE.json_error(error),
             }
         })?;
@@ -184,6 +187,45 @@ mod tests {
         let json = profile.to_json().expect("JSON");
         let after = Profile::from_json(json.as_bytes()).expect("a profile");
         assert_eq!(format!("{profile:?}"), format!("{after:?}"));
+    }
+
+    #[test]
+    fn documents_of_the_first_version_are_read() {
+        for (old, origin) in [
+            ("at-reset", ValueOrigin::Reset),
+            ("of-a-guest", ValueOrigin::Guest),
+            ("of-an-emulated-host", ValueOrigin::EmulatedHost),
+        ] {
+            let profile = Profile {
+                origin: ProfileOrigin {
+                    accelerator: "tcg".to_owned(),
+                    ..ProfileOrigin::default()
+                },
+                destination: Destination {
+                    value_origin: origin,
+                    loader: None,
+                    ..destination()
+                },
+            };
+            let json = profile.to_json().expect("JSON");
+            let values = format!("\"values\": \"{old}\"");
+            let old = json
+                .replacen("cpreg.profile/2", "cpreg.profile/1", 1)
+                .replacen("\"origin\"", "\"recorded\"", 1);
+            let old = old
+                .lines()
+                .map(|line| {
+                    if line.contains("\"values\"") {
+                        format!("{values},")
+                    } else {
+                        line.to_owned()
+                    }
+                })
+                .collect::<Vec<_>>()
+                .join("\n");
+            let read = Profile::from_json(old.as_bytes()).expect("a profile");
+            assert_eq!(format!("{profile:?}"), format!("{read:?}"));
+        }
     }
 
     #[test]

@@ -31,6 +31,9 @@
 //! unknown members. One line can describe many guests and take more memory than its length
 //! suggests. [`MAX_REGISTERS`] and [`MAX_TRIALS`] therefore bound the memory. No recording comes
 //! near these limits.
+//!
+//! cpreg also reads `cpreg.host/1`, in which `has_writable_masks` is `tells_writable` and a running
+//! counter is `"counts"`.
 
 mod model;
 mod read;
@@ -147,6 +150,18 @@ mod tests {
 {"id":"0x603000000013c020","name":"ID_AA64PFR0_EL1","bits":"0xf"}]}
 "#
         );
+    }
+
+    #[test]
+    fn documents_of_the_first_version_are_read() {
+        let json = example().replacen("\"poison\"", "\"counter\"", 1);
+        let old = json
+            .replace("cpreg.host/2", "cpreg.host/1")
+            .replace("has_writable_masks", "tells_writable")
+            .replace("\"counter\"", "\"counts\"");
+        assert_ne!(old, json);
+        let [new, old] = [json, old].map(|json| HostRecord::from_json(json.as_bytes()));
+        assert_eq!(old.expect("a recorded host"), new.expect("a recorded host"));
     }
 
     #[test]

@@ -9,6 +9,13 @@ use crate::error::DocumentKind;
 
 /// Name and version of the schema.
 pub const SCHEMA: &str = "cpreg.host/2";
+/// Name and version of the schema before, which is still read.
+const OLD_SCHEMA: &str = "cpreg.host/1";
+
+/// Returns `true` if this cpreg reads recorded hosts of the schema.
+pub(super) fn is_supported(schema: &str) -> bool {
+    [SCHEMA, OLD_SCHEMA].contains(&schema)
+}
 
 /// The document, for error messages.
 pub(super) const DOCUMENT: DocumentKind = DocumentKind {
@@ -61,6 +68,7 @@ pub(super) struct GuestJson {
     pub(super) features: String,
     /// `true` if the kernel reports the writable bits of ID registers
     /// (`KVM_ARM_GET_REG_WRITABLE_MASKS`).
+    #[serde(alias = "tells_writable")]
     pub(super) has_writable_masks: bool,
 }
 
@@ -126,3 +134,5 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 
 pub(super) const POISON: &str = "poison";
 pub(super) const COUNTER: &str = "counter";
+/// Name of [`COUNTER`] in [`OLD_SCHEMA`].
+pub(super) const OLD_COUNTER: &str = "counts";

@@ -6,8 +6,8 @@ use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
 use super::model::{
-    COUNTER, DOCUMENT, GuestJson, HostDocument, POISON, RegisterJson, SCHEMA, TrialJson,
-    WritableMaskJson,
+    COUNTER, DOCUMENT, GuestJson, HostDocument, OLD_COUNTER, POISON, RegisterJson, TrialJson,
+    WritableMaskJson, is_supported,
 };
 use crate::error::{Error, ErrorKind};
 use crate::record::register::{expected_read_back, reset_value};
@@ -34,12 +34,12 @@ impl HostRecord {
                 // cpreg does not know the members of another version, so report the version
                 // instead.
                 return Err(match schema::parse_name(bytes) {
-                    Some(schema) if schema != SCHEMA => DOCUMENT.schema_error(&schema),
+                    Some(schema) if !is_supported(&schema) => DOCUMENT.schema_error(&schema),
                     _ => DOCUMENT.json_error(error),
                 });
             }
         };
-        if document.schema != SCHEMA {
+        if !is_supported(&document.schema) {
             return Err(DOCUMENT.schema_error(&document.schema));
         }
         DocumentReader::default().read(&document)
@@ -190,7 +190,7 @@ fn parse_register(
     let id = RegisterId::from_raw(id);
     let at_reset = match (json.at_reset.as_deref(), json.errno) {
         (Some(POISON), None) => AtReset::Poison,
-        (Some(COUNTER), None) => AtReset::Counter,
+        (Some(COUNTER | OLD_COUNTER), None) => AtReset::Counter,
         (Some(text), None) => {
             let value = Value::parse(id, text)
                 .ok_or_else(|| DOCUMENT.member_error(path("at_reset"), text))?;

@@ -5,7 +5,7 @@
 //! ```toml
 //! [[tolerance]]
 //! registers = ["TCR2_EL1"]
-//! difference = "only-in-input"       # only-at-destination, value-not-taken
+//! difference = "source-only"       # destination-only, value-not-accepted
 //! handling = "ignore"                # keep-at-reset, set-to-nearest, refuse
 //! when = { value = "0x0", mask = "0xffff" }
 //! # or: when = { register = "ID_AA64MMFR3_EL1", value = "0x0", mask = "0xf" }
@@ -92,7 +92,7 @@ impl ToleranceEntry {
             .collect::<Result<_, _>>()?;
         let difference = RegisterDifference::from_name(&self.difference).ok_or_else(|| {
             Failure::new(format!(
-                "difference `{}` is not one of only-in-input, only-at-destination, value-not-taken",
+                "difference `{}` is not one of source-only, destination-only, value-not-accepted",
                 self.difference
             ))
         })?;

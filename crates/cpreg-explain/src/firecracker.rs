@@ -108,7 +108,7 @@ fn register_refusal(raw: u64, text: &str, value: Option<u64>, error: Option<Errn
     let register = NamedRegister::from_id(RegisterId::from_raw(raw), text);
     match error {
         Some(Errno::ENOENT) => Symptom::UnknownToKvm { register, value },
-        error => Symptom::ValueNotTaken {
+        error => Symptom::ValueNotAccepted {
             register,
             value,
             current: None,

@@ -45,10 +45,10 @@ pub struct Pair {
     pub destination_hosts: &'static [&'static str],
     /// Lengths of the two lists: first the input's, then the loader's.
     pub lengths: (u16, u16),
-    /// Registers that only the input's list has.
-    pub only_in_input: Vec<RegisterId>,
+    /// Registers that only the source's list has.
+    pub source_only: Vec<RegisterId>,
     /// Registers that only the loader's list has.
-    pub only_at_destination: Vec<RegisterId>,
+    pub destination_only: Vec<RegisterId>,
 }
 
 /// Returns the recorded pairs of lists with the given lengths.
@@ -85,7 +85,7 @@ pub fn pairs_with_difference(incoming: i64, local: i64) -> Vec<Pair> {
     });
     let mut seen: Vec<(Vec<RegisterId>, Vec<RegisterId>)> = Vec::new();
     pairs.retain(|pair| {
-        let key = (pair.only_in_input.clone(), pair.only_at_destination.clone());
+        let key = (pair.source_only.clone(), pair.destination_only.clone());
         let is_new = !seen.contains(&key);
         if is_new {
             seen.push(key);
@@ -124,8 +124,8 @@ fn pair(family: &Family, from: &List, to: &List) -> Pair {
         source_hosts: from.hosts,
         destination_hosts: to.hosts,
         lengths: (from.count, to.count),
-        only_in_input: only_in(from, to),
-        only_at_destination: only_in(to, from),
+        source_only: only_in(from, to),
+        destination_only: only_in(to, from),
     }
 }
 
@@ -144,14 +144,14 @@ mod tests {
             panic!("{kvm:#?}");
         };
         assert_eq!(
-            pair.only_in_input,
+            pair.source_only,
             [
                 RegisterId::TCR2_EL1,
                 RegisterId::PIRE0_EL1,
                 RegisterId::PIR_EL1
             ]
         );
-        assert_eq!(pair.only_at_destination, [RegisterId::VENDOR_HYP_BMAP_2]);
+        assert_eq!(pair.destination_only, [RegisterId::VENDOR_HYP_BMAP_2]);
         assert!(pair.source_hosts.contains(&"6.12.107"));
         assert!(pair.destination_hosts.contains(&"6.16.12"));
     }
@@ -171,7 +171,7 @@ mod tests {
     fn difference_is_found_on_another_cpu() {
         let found = pairs_with_difference(236, 162);
         let pair = found.first().expect("a pair");
-        assert!(pair.only_in_input.iter().all(|id| id.is_pmu()));
-        assert_eq!(pair.only_in_input.len(), 74);
+        assert!(pair.source_only.iter().all(|id| id.is_pmu()));
+        assert_eq!(pair.source_only.len(), 74);
     }
 }

@@ -102,18 +102,18 @@ pub enum Symptom {
         /// Name of the field: `cpreg_vmstate_array_len`.
         field: String,
     },
-    /// A register is only in the input, which fails the load.
-    OnlyInInput {
-        /// Register only in the input.
+    /// Only the source has the register, which fails the load.
+    SourceOnly {
+        /// Register that only the source has.
         register: NamedRegister,
     },
-    /// A register is only at the destination, which is a warning.
-    OnlyAtDestination {
-        /// Register only at the destination.
+    /// Only the destination has the register, which is a warning.
+    DestinationOnly {
+        /// Register that only the destination has.
         register: NamedRegister,
     },
     /// A register's value was refused.
-    ValueNotTaken {
+    ValueNotAccepted {
         /// Register with the refused value.
         register: NamedRegister,
         /// Written value, if the line has a value of up to 64 bits.
@@ -341,15 +341,15 @@ impl Symptom {
 
     /// Returns `true` if the load continues after the symptom.
     pub const fn is_warning(&self) -> bool {
-        matches!(self, Self::OnlyAtDestination { .. })
+        matches!(self, Self::DestinationOnly { .. })
     }
 
     /// Returns the register that the line names; `None` if it names none.
     pub const fn register(&self) -> Option<&NamedRegister> {
         match self {
-            Self::OnlyInInput { register }
-            | Self::OnlyAtDestination { register }
-            | Self::ValueNotTaken { register, .. }
+            Self::SourceOnly { register }
+            | Self::DestinationOnly { register }
+            | Self::ValueNotAccepted { register, .. }
             | Self::UnknownToKvm { register, .. } => Some(register),
             _ => None,
         }

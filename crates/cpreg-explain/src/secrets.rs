@@ -49,7 +49,7 @@ pub fn redact_secrets<'a>(line: &'a str, statements: &[Statement]) -> Cow<'a, st
 /// Returns the values of a secret register in a symptom.
 fn secret_values(symptom: &Symptom) -> impl Iterator<Item = u64> + use<> {
     let values = match symptom {
-        Symptom::ValueNotTaken {
+        Symptom::ValueNotAccepted {
             register,
             value,
             current,
@@ -92,7 +92,7 @@ mod tests {
 
     fn statement(id: RegisterId, value: u64, current: u64) -> Statement {
         Statement {
-            symptom: Symptom::ValueNotTaken {
+            symptom: Symptom::ValueNotAccepted {
                 register: NamedRegister::from_id(id, ""),
                 value: Some(value),
                 current: Some(current),

@@ -52,19 +52,19 @@ fn is_same_event(symptom: &Symptom, event: &LoadEvent) -> bool {
                 incoming, listed, ..
             },
         ) => (usize::try_from(*a), usize::try_from(*b)) == (Ok(*incoming), Ok(*listed)),
-        (Symptom::OnlyInInput { register }, LoadEvent::OnlyInInput { id, .. })
-        | (Symptom::OnlyAtDestination { register }, LoadEvent::OnlyAtDestination { id, .. })
+        (Symptom::SourceOnly { register }, LoadEvent::SourceOnly { id, .. })
+        | (Symptom::DestinationOnly { register }, LoadEvent::DestinationOnly { id, .. })
         | (Symptom::UnknownToKvm { register, .. }, LoadEvent::RegisterHidden { id, .. }) => {
             is_same(register, id)
         }
         (
-            Symptom::ValueNotTaken {
+            Symptom::ValueNotAccepted {
                 register,
                 value: parsed_value,
                 current: parsed_current,
                 error,
             },
-            LoadEvent::ValueNotTaken {
+            LoadEvent::ValueNotAccepted {
                 id, value, current, ..
             },
         ) => {
@@ -92,15 +92,15 @@ fn events(id: RegisterId) -> Vec<LoadEvent> {
             incoming: 258,
             listed: 256,
         },
-        LoadEvent::OnlyInInput { vcpu: 0, id },
-        LoadEvent::OnlyAtDestination { vcpu: 0, id },
-        LoadEvent::ValueNotTaken {
+        LoadEvent::SourceOnly { vcpu: 0, id },
+        LoadEvent::DestinationOnly { vcpu: 0, id },
+        LoadEvent::ValueNotAccepted {
             vcpu: 0,
             id,
             value: Value::from(0x1_0003_u64),
             current: Some(Value::from(0x1_0001_u64)),
         },
-        LoadEvent::ValueNotTaken {
+        LoadEvent::ValueNotAccepted {
             vcpu: 0,
             id,
             value: Value::from(u64::MAX),

@@ -8,9 +8,9 @@ use proptest::prelude::*;
 #[test]
 fn both_spellings_of_an_id_are_the_same_register() {
     let id = |line: &str| match parse(line).pop().map(|statement| statement.symptom) {
-        Some(Symptom::ValueNotTaken { register, .. } | Symptom::UnknownToKvm { register, .. }) => {
-            register.id
-        }
+        Some(
+            Symptom::ValueNotAccepted { register, .. } | Symptom::UnknownToKvm { register, .. },
+        ) => register.id,
         other => panic!("{other:?}"),
     };
     let hexadecimal = id(

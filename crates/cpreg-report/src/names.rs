@@ -174,12 +174,12 @@ names! {
 
     /// Difference that a tolerance or an error line describes.
     Difference {
-        /// Only the input has the register.
-        ONLY_IN_INPUT = "only-in-input",
+        /// Only the source has the register.
+        SOURCE_ONLY = "source-only",
         /// Only the destination has the register.
-        ONLY_AT_DESTINATION = "only-at-destination",
+        DESTINATION_ONLY = "destination-only",
         /// The destination does not accept the value.
-        VALUE_NOT_TAKEN = "value-not-taken",
+        VALUE_NOT_ACCEPTED = "value-not-accepted",
     }
 
     /// Handling of a tolerated difference.
@@ -380,9 +380,9 @@ mod tests {
         );
 
         let differences = [
-            tolerance::RegisterDifference::OnlyInInput,
-            tolerance::RegisterDifference::OnlyAtDestination,
-            tolerance::RegisterDifference::ValueNotTaken,
+            tolerance::RegisterDifference::SourceOnly,
+            tolerance::RegisterDifference::DestinationOnly,
+            tolerance::RegisterDifference::ValueNotAccepted,
         ];
         let differences = differences.map(Difference::from);
         assert_eq!(

@@ -68,8 +68,8 @@ fn an_unordered_list_is_merged_as_if_it_were_ordered() {
     let load = simulate(Loader::qemu(10, 0), OWN, &[(swapped, &[])]);
     assert_eq!(load.loads, Some(false));
     let load = simulate(Loader::qemu(11, 1), OWN, &[(swapped, &[])]);
-    let warning = LoadEvent::OnlyAtDestination { vcpu: 0, id: SCTLR };
-    let failure = LoadEvent::OnlyInInput { vcpu: 0, id: SCTLR };
+    let warning = LoadEvent::DestinationOnly { vcpu: 0, id: SCTLR };
+    let failure = LoadEvent::SourceOnly { vcpu: 0, id: SCTLR };
     assert_eq!(load.events[..2], [warning, failure]);
 
     let after_the_last: List<'_> = &[(ID, 0x1124), (SCTLR, 1), (PMCR, 6 << 11), (TPIDR, 7)];
@@ -116,7 +116,7 @@ fn events_after_an_unknown_result_are_uncertain() {
     let without_id: List<'_> = &[(SCTLR, 1)];
     let with_unknown: List<'_> = &[(RegisterId::ID_AA64AFR0_EL1, 0), (SCTLR, 1), (TPIDR, 0)];
     let loader = Loader::qemu(11, 1);
-    let missing = LoadEvent::OnlyAtDestination {
+    let missing = LoadEvent::DestinationOnly {
         vcpu: 0,
         id: RegisterId::ID_AA64AFR0_EL1,
     };
@@ -126,7 +126,7 @@ fn events_after_an_unknown_result_are_uncertain() {
     assert_eq!((load.loads, load.is_complete), (Some(false), false));
     assert_eq!(load.events, [missing]);
 
-    let failure = LoadEvent::OnlyInInput { vcpu: 0, id: TPIDR };
+    let failure = LoadEvent::SourceOnly { vcpu: 0, id: TPIDR };
     let load_failed = LoadEvent::LoadFailed {
         vcpu: 0,
         step: LoadStep::Registers,

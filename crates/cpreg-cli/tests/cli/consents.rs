@@ -70,7 +70,7 @@ fn tolerances_of_an_operator() {
     let file = br#"
 [[tolerance]]
 registers = ["PSCI_VERSION"]
-difference = "value-not-taken"
+difference = "value-not-accepted"
 handling = "set 0x10001"
 reason = "our guests never hibernate"
 "#;
@@ -130,11 +130,11 @@ fn malformed_tolerance_files() {
     let files = [
         "registers = TCR2_EL1".to_owned(),
         entry("only-here", "ignore", ""),
-        entry("only-in-input", "forget", ""),
-        entry("only-in-input", "ignore", "unless = 3"),
-        entry("only-in-input", "ignore", "accelerator = \"xen\""),
-        entry("only-in-input", "ignore", "when = { value = \"many\" }"),
-        entry("only-in-input", "ignore", "").replace("TCR2_EL1", "TRC2_EL1"),
+        entry("source-only", "forget", ""),
+        entry("source-only", "ignore", "unless = 3"),
+        entry("source-only", "ignore", "accelerator = \"xen\""),
+        entry("source-only", "ignore", "when = { value = \"many\" }"),
+        entry("source-only", "ignore", "").replace("TCR2_EL1", "TRC2_EL1"),
     ];
     let runs: Vec<_> = files
         .iter()

@@ -73,15 +73,15 @@ fn format_symptom(symptom: &Symptom) -> String {
             local: own,
         } => format!("count {incoming} {own}"),
         Symptom::FieldFailed { section, field } => format!("field {section} {field}"),
-        Symptom::OnlyInInput { register } => format!("only-in {register}"),
-        Symptom::OnlyAtDestination { register } => format!("missing {register}"),
-        Symptom::ValueNotTaken {
+        Symptom::SourceOnly { register } => format!("source-only {register}"),
+        Symptom::DestinationOnly { register } => format!("missing {register}"),
+        Symptom::ValueNotAccepted {
             register,
             value,
             current: is,
             error: number,
         } => format!(
-            "not-taken {register} {} {} {}",
+            "not-accepted {register} {} {} {}",
             hex(*value),
             hex(*is),
             error(*number)

@@ -25,20 +25,20 @@ use crate::schema;
 const OPERATOR_ENTRIES: &[u8] = br#"
 [[tolerance]]
 registers = ["TCR2_EL1", "CCSIDR_EL1[2]"]
-difference = "only-in-input"
+difference = "source-only"
 handling = "ignore"
 accelerator = "kvm"
 reason = "*/ int evil; /* our guests \n touch evil; $(touch evil)"
 
 [[tolerance]]
 registers = ["OSLSR_EL1"]
-difference = "only-in-input"
+difference = "source-only"
 handling = "refuse"
 reason = "our guests lock it"
 
 [[tolerance]]
 registers = ["PMCR_EL0"]
-difference = "value-not-taken"
+difference = "value-not-accepted"
 handling = "set 0x2a"
 when = { value = "0x1", mask = "0x3" }
 reason = "ours"
@@ -116,14 +116,14 @@ fn expected_calls(table: &Value) -> BTreeSet<String> {
         };
         let both_ends: Vec<&Value> = entries()
             .filter(|entry| {
-                entry["difference"] == "only-at-destination"
+                entry["difference"] == "destination-only"
                     && entry["handling"] == "keep-at-reset"
                     && entry["when"]["kind"] == "always"
             })
             .flat_map(|entry| list(entry, "ids"))
             .collect();
         let mut decided = BTreeSet::new();
-        for entry in entries().filter(|entry| entry["difference"] == "only-in-input") {
+        for entry in entries().filter(|entry| entry["difference"] == "source-only") {
             for id in list(entry, "ids") {
                 if !decided.insert(id.to_string()) || entry["handling"] != "ignore" {
                     continue;

@@ -31,7 +31,7 @@ fn operators_entries_come_first() {
     let file = br#"
 [[tolerance]]
 registers = ["TCR2_EL1", "S3_0_C10_C2_3"]
-difference = "only-in-input"
+difference = "source-only"
 handling = "ignore"
 when = { register = "ID_AA64MMFR3_EL1", value = "0", mask = "0xf" }
 accelerator = "kvm"

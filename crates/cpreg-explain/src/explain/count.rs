@@ -123,16 +123,16 @@ fn format_hosts(hosts: &[&str], accelerator: Accelerator) -> String {
 
 fn describe_pair(pair: &Pair) -> String {
     let mut text = format!(
-        "from {} ({}) to {} ({}): only in the input {}",
+        "from {} ({}) to {} ({}): source only {}",
         format_hosts(pair.source_hosts, pair.accelerator),
         pair.lengths.0,
         format_hosts(pair.destination_hosts, pair.accelerator),
         pair.lengths.1,
-        format_registers(&pair.only_in_input, pair.accelerator)
+        format_registers(&pair.source_only, pair.accelerator)
     );
-    if !pair.only_at_destination.is_empty() {
-        text += "; only at the destination ";
-        text += &format_registers(&pair.only_at_destination, pair.accelerator);
+    if !pair.destination_only.is_empty() {
+        text += "; destination only ";
+        text += &format_registers(&pair.destination_only, pair.accelerator);
     }
     text
 }

@@ -22,14 +22,14 @@ impl FailureKind {
     /// Register list in the input that is longer than the loader's.
     pub const REGISTER_COUNT: Self =
         Self::new("register-count", "more registers than the destination has");
-    /// Registers that only the input has.
-    pub const ONLY_IN_INPUT: Self = Self::new(
-        "register-only-in-input",
+    /// Registers that only the source has.
+    pub const SOURCE_ONLY: Self = Self::new(
+        "register-source-only",
         "registers that the destination lacks",
     );
     /// Register values that the destination refused.
-    pub const VALUE_NOT_TAKEN: Self = Self::new(
-        "value-not-taken",
+    pub const VALUE_NOT_ACCEPTED: Self = Self::new(
+        "value-not-accepted",
         "register values that the destination does not accept",
     );
     /// vCPU that did not load; the log has no reason.

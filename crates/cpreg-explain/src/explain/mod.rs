@@ -31,7 +31,7 @@ pub use explanation::{AffectedRegister, Cause, Explanation, FailureKind};
 use crate::failure::LoadFailure;
 use crate::message::Symptom;
 use count::explain_register_count;
-use registers::{explain_only_in_input, explain_psci, explain_value_not_taken};
+use registers::{explain_psci, explain_source_only, explain_value_not_accepted};
 use unnamed_register::explain_unnamed_register;
 
 /// QEMU's name of the field with the length of the list.
@@ -62,11 +62,11 @@ pub fn explain(failure: &LoadFailure) -> Explanation {
             .iter()
             .any(|register: &AffectedRegister| register.difference == Some(difference))
     };
-    if has_difference(RegisterDifference::OnlyInInput) {
-        return explain_only_in_input(failure, registers);
+    if has_difference(RegisterDifference::SourceOnly) {
+        return explain_source_only(failure, registers);
     }
-    if has_difference(RegisterDifference::ValueNotTaken) {
-        return explain_value_not_taken(failure, registers);
+    if has_difference(RegisterDifference::ValueNotAccepted) {
+        return explain_value_not_accepted(failure, registers);
     }
     for symptom in failure.symptoms() {
         if let Some(explanation) = explain_symptom(symptom, failure) {
@@ -92,20 +92,18 @@ fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
     let mut registers: Vec<AffectedRegister> = Vec::new();
     for symptom in failure.symptoms() {
         let (difference, value, current) = match symptom {
-            Symptom::OnlyInInput { .. } => (RegisterDifference::OnlyInInput, None, None),
-            Symptom::OnlyAtDestination { .. } => {
-                (RegisterDifference::OnlyAtDestination, None, None)
-            }
-            Symptom::ValueNotTaken { value, current, .. } => {
-                (RegisterDifference::ValueNotTaken, *value, *current)
+            Symptom::SourceOnly { .. } => (RegisterDifference::SourceOnly, None, None),
+            Symptom::DestinationOnly { .. } => (RegisterDifference::DestinationOnly, None, None),
+            Symptom::ValueNotAccepted { value, current, .. } => {
+                (RegisterDifference::ValueNotAccepted, *value, *current)
             }
             // Firecracker writes every saved register, so the destination lacks the register in
             // this line.
             Symptom::UnknownToKvm { value, .. } if failure.has_no_list() => {
-                (RegisterDifference::OnlyInInput, *value, None)
+                (RegisterDifference::SourceOnly, *value, None)
             }
             Symptom::UnknownToKvm { value, .. } => {
-                (RegisterDifference::ValueNotTaken, *value, None)
+                (RegisterDifference::ValueNotAccepted, *value, None)
             }
             _ => continue,
         };
@@ -120,7 +118,7 @@ fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
             difference: Some(difference),
             value,
             destination_value: current,
-            hidden: difference == RegisterDifference::ValueNotTaken
+            hidden: difference == RegisterDifference::ValueNotAccepted
                 && matches!(symptom, Symptom::UnknownToKvm { .. }),
             tolerance,
         };

@@ -16,13 +16,13 @@ use super::explanation::{AffectedRegister, Cause, Explanation, FailureKind, caus
 use crate::failure::LoadFailure;
 use crate::message::{NamedRegister, Symptom};
 
-pub(super) fn explain_only_in_input(
+pub(super) fn explain_source_only(
     failure: &LoadFailure,
     registers: Vec<AffectedRegister>,
 ) -> Explanation {
     let mut named: Vec<String> = registers
         .iter()
-        .filter(|register| register.difference == Some(RegisterDifference::OnlyInInput))
+        .filter(|register| register.difference == Some(RegisterDifference::SourceOnly))
         .map(|register| register.register.to_string())
         .collect();
     let count = named.len();
@@ -48,13 +48,13 @@ pub(super) fn explain_only_in_input(
                     lacks; there may be more";
     }
     let refused = |register: &AffectedRegister| {
-        register.difference == Some(RegisterDifference::ValueNotTaken)
+        register.difference == Some(RegisterDifference::ValueNotAccepted)
     };
     if registers.iter().any(refused) {
         meaning += ". KVM at the destination also does not accept the values of other registers, \
                     as listed below";
     }
-    let mut causes = histories(&registers, RegisterDifference::OnlyInInput);
+    let mut causes = histories(&registers, RegisterDifference::SourceOnly);
     if is_qemu && !failure.symptoms().any(Symptom::is_fatal) {
         causes.push(cause(
             "if the VM runs nevertheless: QEMU 11.1 forgets this failure when a tolerated \
@@ -63,7 +63,7 @@ pub(super) fn explain_only_in_input(
         ));
     }
     Explanation {
-        kind: FailureKind::ONLY_IN_INPUT,
+        kind: FailureKind::SOURCE_ONLY,
         meaning,
         causes,
         registers,
@@ -107,17 +107,17 @@ pub(super) fn histories(
     causes
 }
 
-fn describe_value_not_taken(failure: &LoadFailure) -> String {
+fn describe_value_not_accepted(failure: &LoadFailure) -> String {
     let is_unknown = |symptom: &Symptom| matches!(symptom, Symptom::UnknownToKvm { .. });
     let has_unknown = failure.symptoms().any(is_unknown);
-    let is_refused = |symptom: &Symptom| matches!(symptom, Symptom::ValueNotTaken { .. });
+    let is_refused = |symptom: &Symptom| matches!(symptom, Symptom::ValueNotAccepted { .. });
     let mut meaning = String::new();
     if failure.symptoms().any(is_refused) {
         // A line without an error comes from a program that does not compare lists.
         let lacks_error = |symptom: &Symptom| {
             matches!(
                 symptom,
-                Symptom::ValueNotTaken {
+                Symptom::ValueNotAccepted {
                     error: None,
                     current: None,
                     ..
@@ -134,7 +134,7 @@ fn describe_value_not_taken(failure: &LoadFailure) -> String {
         let is_busy = failure.symptoms().any(|symptom| {
             matches!(
                 symptom,
-                Symptom::ValueNotTaken {
+                Symptom::ValueNotAccepted {
                     error: Some(Errno::EBUSY),
                     ..
                 }
@@ -155,11 +155,11 @@ fn describe_value_not_taken(failure: &LoadFailure) -> String {
     meaning
 }
 
-pub(super) fn explain_value_not_taken(
+pub(super) fn explain_value_not_accepted(
     failure: &LoadFailure,
     registers: Vec<AffectedRegister>,
 ) -> Explanation {
-    let mut causes = histories(&registers, RegisterDifference::ValueNotTaken);
+    let mut causes = histories(&registers, RegisterDifference::ValueNotAccepted);
     let kinds = || {
         registers
             .iter()
@@ -207,8 +207,8 @@ pub(super) fn explain_value_not_taken(
         causes.push(heterogeneous_cores_cause());
     }
     Explanation {
-        kind: FailureKind::VALUE_NOT_TAKEN,
-        meaning: describe_value_not_taken(failure),
+        kind: FailureKind::VALUE_NOT_ACCEPTED,
+        meaning: describe_value_not_accepted(failure),
         causes,
         registers,
         next_steps: if failure.has_no_list() {
@@ -257,18 +257,18 @@ fn psci_history() -> Vec<Cause> {
     let register = NamedRegister::from_id(RegisterId::PSCI_VERSION, "");
     let tolerance = Tolerances::default().find(
         RegisterId::PSCI_VERSION,
-        RegisterDifference::ValueNotTaken,
+        RegisterDifference::ValueNotAccepted,
         Some(Accelerator::Kvm),
     );
     histories(
         &[AffectedRegister {
             register,
-            difference: Some(RegisterDifference::ValueNotTaken),
+            difference: Some(RegisterDifference::ValueNotAccepted),
             value: None,
             destination_value: None,
             hidden: false,
             tolerance,
         }],
-        RegisterDifference::ValueNotTaken,
+        RegisterDifference::ValueNotAccepted,
     )
 }

@@ -107,7 +107,7 @@ fn explain_put_failed(is_cpu: bool) -> Explanation {
          later do"
     };
     Explanation::new(
-        FailureKind::VALUE_NOT_TAKEN,
+        FailureKind::VALUE_NOT_ACCEPTED,
         meaning,
         causes,
         two_host_remedies(),
@@ -170,7 +170,7 @@ fn explain_warnings(registers: &[AffectedRegister]) -> Explanation {
         "the destination has registers that the VM lacks; they keep KVM's reset value. This does \
          not fail a load"
     };
-    let causes = histories(registers, RegisterDifference::OnlyAtDestination);
+    let causes = histories(registers, RegisterDifference::DestinationOnly);
     Explanation::new(FailureKind::WARNINGS, meaning, causes, vec![Remedy::CHECK])
 }
 

@@ -105,12 +105,12 @@ const PATTERNS: &[Pattern] = &[
     Pattern {
         prefix: "handle_cpreg_only_in_incoming_stream: ",
         versions: VersionRange::with_first(11, 0),
-        parse: only_in_input,
+        parse: source_only,
     },
     Pattern {
         prefix: "handle_cpreg_missing_in_incoming_stream: ",
         versions: VersionRange::with_first(11, 0),
-        parse: only_at_destination,
+        parse: destination_only,
     },
     Pattern {
         prefix: "Could not set register ",
@@ -286,14 +286,14 @@ fn device<'a>(rest: &mut Cursor<'a>) -> Option<&'a str> {
     (!name.is_empty()).then_some(name)
 }
 
-fn only_in_input(rest: &mut Cursor<'_>) -> Option<Symptom> {
+fn source_only(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let register = NamedRegister::parse(rest.take_until(" in the incoming stream")?);
-    Some(Symptom::OnlyInInput { register })
+    Some(Symptom::SourceOnly { register })
 }
 
-fn only_at_destination(rest: &mut Cursor<'_>) -> Option<Symptom> {
+fn destination_only(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let register = NamedRegister::parse(rest.take_until(" expected by the destination")?);
-    Some(Symptom::OnlyAtDestination { register })
+    Some(Symptom::DestinationOnly { register })
 }
 
 /// Parses `REG: unknown to KVM`, `REG to VALUE (is VALUE)`, `REG to VALUE: ERROR` or `REG: ERROR`.
@@ -315,7 +315,7 @@ fn could_not_set(rest: &mut Cursor<'_>) -> Option<Symptom> {
             Some(_) => Some(Errno::EINVAL),
             None => cursor.take_until(": ").and_then(|_| cursor.parse_errno()),
         };
-        return Some(Symptom::ValueNotTaken {
+        return Some(Symptom::ValueNotAccepted {
             register,
             value,
             current,
@@ -324,7 +324,7 @@ fn could_not_set(rest: &mut Cursor<'_>) -> Option<Symptom> {
     }
     // Colons inside a name have no space after them.
     let name = rest.take_until(": ")?;
-    Some(Symptom::ValueNotTaken {
+    Some(Symptom::ValueNotAccepted {
         register: NamedRegister::parse(name),
         value: None,
         current: None,

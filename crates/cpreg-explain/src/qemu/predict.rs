@@ -7,8 +7,8 @@
 //! | event | to 10.x | 11.0 and later |
 //! |---|---|---|
 //! | too many registers | two lines, the section's failure, the load's | – |
-//! | only in the input | nothing | `handle_cpreg_only_in_incoming_stream: …` |
-//! | only at the destination | nothing | `warning: handle_cpreg_missing_in_incoming_stream: …` |
+//! | source only | nothing | `handle_cpreg_only_in_incoming_stream: …` |
+//! | destination only | nothing | `warning: handle_cpreg_missing_in_incoming_stream: …` |
 //! | a value is refused | nothing | `Could not set register …` |
 //! | the section fails | `error while loading state for instance …` | part of the last line |
 //!
@@ -61,17 +61,17 @@ impl MessageFormatter {
                     "Failed to load cpu:cpreg_vmstate_array_len".to_owned(),
                 ];
             }
-            LoadEvent::OnlyInInput { id, .. } => format!(
+            LoadEvent::SourceOnly { id, .. } => format!(
                 "handle_cpreg_only_in_incoming_stream: {} in the incoming stream but unknown on \
                  the destination: fail migration",
                 register_name(*id, self.accelerator)
             ),
-            LoadEvent::OnlyAtDestination { id, .. } => format!(
+            LoadEvent::DestinationOnly { id, .. } => format!(
                 "warning: handle_cpreg_missing_in_incoming_stream: {} expected by the destination \
                  but not in the incoming stream: skip it",
                 register_name(*id, self.accelerator)
             ),
-            LoadEvent::ValueNotTaken {
+            LoadEvent::ValueNotAccepted {
                 id, value, current, ..
             } => format!(
                 "Could not set register {} to {} (is {})",

@@ -107,7 +107,7 @@ fn script(tolerances: &Tolerances, selection: &[RegisterId]) -> String {
 
 fn line_kind(row: &EffectiveEntry<'_>) -> LineKind {
     let entry = row.entry;
-    if (entry.difference, entry.handling) != (RegisterDifference::OnlyInInput, Handling::Ignore) {
+    if (entry.difference, entry.handling) != (RegisterDifference::SourceOnly, Handling::Ignore) {
         return LineKind::Omitted;
     }
     match entry.condition {

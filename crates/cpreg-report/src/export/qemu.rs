@@ -167,22 +167,22 @@ fn format_entry(
 /// entry.
 fn value_test(entry: &Tolerance) -> Result<(u64, u64), &'static str> {
     match (entry.difference, entry.handling) {
-        (RegisterDifference::OnlyInInput, Handling::Ignore) => match entry.condition {
+        (RegisterDifference::SourceOnly, Handling::Ignore) => match entry.condition {
             Condition::Always => Ok((0, 0)),
             Condition::Value { mask, expected } => Ok((mask, expected)),
             _ => Err("QEMU's tolerances test only the register's own value"),
         },
-        (RegisterDifference::OnlyInInput, Handling::Refuse) => {
+        (RegisterDifference::SourceOnly, Handling::Refuse) => {
             Err("QEMU refuses the register without a tolerance, and cannot do so conditionally")
         }
-        (RegisterDifference::OnlyInInput, _) => Err("QEMU's tolerances can only drop a register"),
-        (RegisterDifference::OnlyAtDestination, Handling::Ignore | Handling::KeepAtReset) => {
+        (RegisterDifference::SourceOnly, _) => Err("QEMU's tolerances can only drop a register"),
+        (RegisterDifference::DestinationOnly, Handling::Ignore | Handling::KeepAtReset) => {
             Err("no call is needed: QEMU continues without a register that the stream lacks")
         }
-        (RegisterDifference::OnlyAtDestination, _) => Err(
+        (RegisterDifference::DestinationOnly, _) => Err(
             "QEMU continues without a register that the stream lacks, and no tolerance changes that",
         ),
-        (RegisterDifference::ValueNotTaken, _) => {
+        (RegisterDifference::ValueNotAccepted, _) => {
             Err("QEMU's tolerances cover only registers that one side lacks")
         }
     }
@@ -197,7 +197,7 @@ fn tolerance_kind(
     accelerator: Accelerator,
 ) -> &'static str {
     let destination_only = tolerances
-        .find(id, RegisterDifference::OnlyAtDestination, Some(accelerator))
+        .find(id, RegisterDifference::DestinationOnly, Some(accelerator))
         .and_then(|number| tolerances.entries().get(number));
     let is_both = entry.condition == Condition::Always
         && destination_only.is_some_and(|entry| {

@@ -124,7 +124,7 @@ mod tests {
         tolerances.add_operator_entries([Tolerance {
             registers: RegisterSelector::Ids(vec![RegisterId::OSLSR_EL1].into()),
             accelerator: None,
-            difference: RegisterDifference::OnlyInInput,
+            difference: RegisterDifference::SourceOnly,
             condition: Condition::Always,
             handling: Handling::Refuse,
             visible_effect: None,

@@ -100,8 +100,8 @@ impl RehearsalFindings<'_> {
     pub fn non_register_explanations(&self) -> Vec<Explanation> {
         const REGISTER_KINDS: [FailureKind; 8] = [
             FailureKind::REGISTER_COUNT,
-            FailureKind::ONLY_IN_INPUT,
-            FailureKind::VALUE_NOT_TAKEN,
+            FailureKind::SOURCE_ONLY,
+            FailureKind::VALUE_NOT_ACCEPTED,
             FailureKind::CPU_SECTION,
             FailureKind::CPU_SUBSECTION,
             FailureKind::ABORT,

@@ -43,7 +43,7 @@ pub struct ToleranceEntry {
     pub accelerator: Option<Accelerator>,
     /// Category of the entry.
     pub category: String,
-    /// `"only-in-input"`, `"only-at-destination"` or `"value-not-taken"`.
+    /// `"source-only"`, `"destination-only"` or `"value-not-accepted"`.
     pub difference: Difference,
     /// `"ignore"`, `"keep-at-reset"`, `"set"`, `"set-to-nearest"` (the nearest value that the
     /// destination accepts) or `"refuse"`.

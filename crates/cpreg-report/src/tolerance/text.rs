@@ -32,9 +32,9 @@ pub fn register_names(selector: &RegisterSelector) -> Vec<String> {
 /// Returns a difference in words.
 pub const fn difference(difference: RegisterDifference) -> &'static str {
     match difference {
-        RegisterDifference::OnlyInInput => "source only",
-        RegisterDifference::OnlyAtDestination => "destination only",
-        RegisterDifference::ValueNotTaken => "value not accepted",
+        RegisterDifference::SourceOnly => "source only",
+        RegisterDifference::DestinationOnly => "destination only",
+        RegisterDifference::ValueNotAccepted => "value not accepted",
     }
 }
 

@@ -342,7 +342,7 @@ impl Simulation {
                             merged.has_failure = false;
                         }
                         Generation::Strict | Generation::Tolerant => {
-                            self.record_event(LoadEvent::OnlyInInput { vcpu: number, id });
+                            self.record_event(LoadEvent::SourceOnly { vcpu: number, id });
                             failed.push(id);
                             merged.has_failure = true;
                         }
@@ -357,7 +357,7 @@ impl Simulation {
                         && self.is_kvm
                         && qemu_tolerates_missing(id);
                     if self.generation != Generation::LengthChecked && !tolerated {
-                        self.record_event(LoadEvent::OnlyAtDestination { vcpu: number, id });
+                        self.record_event(LoadEvent::DestinationOnly { vcpu: number, id });
                     }
                 }
                 (incoming_entry, _) => {
@@ -535,7 +535,7 @@ impl WriteResults {
                 self.has_failure = true;
                 self.confidence = self.confidence.min(acceptance.confidence());
                 if let Some((value, current)) = values {
-                    self.refused_writes.push(LoadEvent::ValueNotTaken {
+                    self.refused_writes.push(LoadEvent::ValueNotAccepted {
                         vcpu,
                         id,
                         value: value.clone(),

@@ -17,22 +17,22 @@ pub enum LoadEvent {
         /// Number of registers in the loader's list.
         listed: usize,
     },
-    /// The loader reports a register that only the input has as a failure.
-    OnlyInInput {
+    /// The loader reports a register that only the source has as a failure.
+    SourceOnly {
         /// Number of the vCPU.
         vcpu: usize,
         /// The register.
         id: RegisterId,
     },
     /// The loader reports a register that only the destination has as a warning.
-    OnlyAtDestination {
+    DestinationOnly {
         /// Number of the vCPU.
         vcpu: usize,
         /// The register.
         id: RegisterId,
     },
     /// KVM refused a write because of the value.
-    ValueNotTaken {
+    ValueNotAccepted {
         /// Number of the vCPU.
         vcpu: usize,
         /// The register.

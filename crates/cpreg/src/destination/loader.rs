@@ -3,9 +3,9 @@
 //! | input | QEMU to 10.2 | QEMU 11.0 | QEMU 11.1 |
 //! |---|---|---|---|
 //! | list longer than the loader's | fails at once | not checked | not checked |
-//! | only in the input, below the loader's last register | fails, unnamed | fails, named | (1) |
-//! | only in the input, above the loader's last register | silently dropped | fails, named | (1) |
-//! | register only at the destination | no message | warning | warning unless tolerated |
+//! | source only, below the loader's last register | fails, unnamed | fails, named | (1) |
+//! | source only, above the loader's last register | silently dropped | fails, named | (1) |
+//! | destination only | no message | warning | warning unless tolerated |
 //! | failure, followed by a tolerated register | – | – | forgets the failure |
 //!
 //! (1) Fails and names the register, unless QEMU's own table tolerates the register.
@@ -125,7 +125,7 @@ impl Loader {
     }
 }
 
-/// Returns `true` if QEMU 11.1's own table tolerates a register that only the input has, under KVM
+/// Returns `true` if QEMU 11.1's own table tolerates a register that only the source has, under KVM
 /// (QEMU commits 113ed8e53c and 6dd8be31f8).
 pub(super) fn qemu_tolerates_in_input(id: RegisterId, value: Option<u64>) -> bool {
     QEMU_TOLERATED_REGISTERS.contains(&id)

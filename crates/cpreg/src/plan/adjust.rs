@@ -166,7 +166,7 @@ fn propose(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, Registe
         let planned = merge::planned_registers(input, number, vcpu);
         for decision in &plan.decisions {
             let proposal = match &decision.reason {
-                Reason::ValueNotTaken | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
+                Reason::ValueNotAccepted | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
                     let planned = planned.get_u64(decision.register);
                     destination_vcpu
                         .get(decision.register)

@@ -34,14 +34,14 @@ impl Decision {
             return None;
         }
         match &self.reason {
-            Reason::OnlyInInput => Some(Remedy::DestinationWithRegister),
-            Reason::ValueNotTaken => Some(Remedy::DestinationForValue),
+            Reason::SourceOnly => Some(Remedy::DestinationWithRegister),
+            Reason::ValueNotAccepted => Some(Remedy::DestinationForValue),
             Reason::NotTolerated(_) => match entry?.difference {
-                RegisterDifference::OnlyInInput => Some(Remedy::DestinationWithRegister),
-                RegisterDifference::ValueNotTaken => Some(Remedy::DestinationForValue),
-                RegisterDifference::OnlyAtDestination => None,
+                RegisterDifference::SourceOnly => Some(Remedy::DestinationWithRegister),
+                RegisterDifference::ValueNotAccepted => Some(Remedy::DestinationForValue),
+                RegisterDifference::DestinationOnly => None,
             },
-            Reason::SetNotTaken => Some(Remedy::SetAcceptedValue),
+            Reason::SetNotAccepted => Some(Remedy::SetAcceptedValue),
             Reason::Disagreement | Reason::FieldDisagreement(_) => Some(Remedy::AlignVcpus),
             Reason::UserCondition => Some(Remedy::IgnoreAny),
             _ => None,
@@ -57,7 +57,7 @@ struct ReasonDisplay<'a> {
 impl fmt::Display for ReasonDisplay<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
-            Reason::ValueTaken => f.write_str("the destination accepts the value"),
+            Reason::ValueAccepted => f.write_str("the destination accepts the value"),
             Reason::Tolerated(entry) | Reason::NotTolerated(entry) => {
                 let Some(entry) = self.tolerances.entries().get(*entry) else {
                     return f.write_str("a tolerance");
@@ -71,14 +71,14 @@ impl fmt::Display for ReasonDisplay<'_> {
                     write!(f, "tolerated only under this condition: {}", entry.reason)
                 }
             }
-            Reason::OnlyInInput => f.write_str("the destination does not have this register"),
-            Reason::OnlyAtDestination => f.write_str("the VM does not have this register"),
+            Reason::SourceOnly => f.write_str("the destination does not have this register"),
+            Reason::DestinationOnly => f.write_str("the VM does not have this register"),
             Reason::ResetUnknown => f.write_str(
                 "the VM does not have this register, the loader would write an undefined value, \
                  and its reset value is not known",
             ),
-            Reason::ValueNotTaken => f.write_str("the destination does not accept this value"),
-            Reason::SetNotTaken => {
+            Reason::ValueNotAccepted => f.write_str("the destination does not accept this value"),
+            Reason::SetNotAccepted => {
                 f.write_str("the destination does not accept the value that you set")
             }
             Reason::ValueUnknown(_) => {

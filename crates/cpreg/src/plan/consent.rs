@@ -9,7 +9,7 @@ use crate::severity::Severity;
 /// Decisions that the user made in advance.
 #[derive(Clone, Debug, Default)]
 pub struct Consents {
-    /// Registers to ignore if only the input has the register or the destination does not accept
+    /// Registers to ignore if only the source has the register or the destination does not accept
     /// its value.
     pub ignore: Vec<IgnoreConsent>,
     /// Registers to leave out of the converted VM.

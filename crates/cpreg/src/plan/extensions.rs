@@ -22,13 +22,13 @@ pub(super) fn decide(
         .iter()
         .map(|extension| decide_incoming(input, vcpu, extension, destination_vcpu))
         .collect();
-    let only_at_destination = destination_vcpu.extensions.iter().filter(|extension| {
+    let destination_only = destination_vcpu.extensions.iter().filter(|extension| {
         !vcpu
             .extensions
             .iter()
             .any(|other| other.name == extension.name)
     });
-    decisions.extend(only_at_destination.map(decide_missing));
+    decisions.extend(destination_only.map(decide_missing));
     decisions.sort_by(|a, b| a.name.cmp(&b.name));
     decisions
 }
@@ -77,7 +77,7 @@ fn decide_features(
         Some(destination_extension) if destination_extension.content == extension.content => (
             ExtensionAction::Copy,
             Confidence::Proven,
-            Reason::ValueTaken,
+            Reason::ValueAccepted,
         ),
         Some(destination_extension) => (
             ExtensionAction::Set(destination_extension.content.clone()),
@@ -156,7 +156,7 @@ fn decide_missing(extension: &Extension) -> ExtensionDecision {
             )),
         )
     } else {
-        (ExtensionAction::KeepAtReset, Reason::OnlyAtDestination)
+        (ExtensionAction::KeepAtReset, Reason::DestinationOnly)
     };
     ExtensionDecision {
         name: extension.name.clone(),

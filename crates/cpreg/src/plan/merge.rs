@@ -198,8 +198,8 @@ impl RegisterPlanner<'_> {
                     _ => (action, confidence, Reason::UserDrops),
                 }
             }
-            (Some(_), None) => self.decide_only_in_input(id),
-            (None, Some(register)) => self.decide_only_at_destination(register),
+            (Some(_), None) => self.decide_source_only(id),
+            (None, Some(register)) => self.decide_destination_only(register),
             (Some((_, value)), Some(register)) => self.decide_in_both(value, register),
             (None, None) => return None,
         };
@@ -272,32 +272,32 @@ impl RegisterPlanner<'_> {
         let confidence = acceptance.confidence();
         Some(match acceptance.as_bool() {
             Some(true) => (Action::Set(value), confidence, Reason::UserSets),
-            Some(false) => refuse(confidence, Reason::SetNotTaken),
+            Some(false) => refuse(confidence, Reason::SetNotAccepted),
             None => (Action::Undecided, confidence, Reason::ValueUnknown(None)),
         })
     }
 
-    fn decide_only_in_input(&self, id: RegisterId) -> Ruling {
+    fn decide_source_only(&self, id: RegisterId) -> Ruling {
         if let Some(ruling) = self.apply_user_ignore(id) {
             return ruling;
         }
-        match self.find_tolerance(id, RegisterDifference::OnlyInInput) {
+        match self.find_tolerance(id, RegisterDifference::SourceOnly) {
             Some((entry, true, _)) => {
                 (Action::Ignore, Confidence::Proven, Reason::Tolerated(entry))
             }
             Some((entry, false, _)) => refuse(Confidence::Proven, Reason::NotTolerated(entry)),
-            None => refuse(Confidence::Proven, Reason::OnlyInInput),
+            None => refuse(Confidence::Proven, Reason::SourceOnly),
         }
     }
 
-    fn decide_only_at_destination(&self, register: &DestinationRegister) -> Ruling {
+    fn decide_destination_only(&self, register: &DestinationRegister) -> Ruling {
         if let Some(ruling) = self
             .decide_hidden(register)
             .or_else(|| self.apply_user_set(register))
         {
             return ruling;
         }
-        match self.find_tolerance(register.id, RegisterDifference::OnlyAtDestination) {
+        match self.find_tolerance(register.id, RegisterDifference::DestinationOnly) {
             Some((entry, true, Handling::Set(value))) => (
                 Action::Set(Value::U64(value)),
                 Confidence::Inferred,
@@ -321,7 +321,7 @@ impl RegisterPlanner<'_> {
             return (
                 Action::KeepAtReset,
                 destination.value_origin.max_confidence(),
-                Reason::OnlyAtDestination,
+                Reason::DestinationOnly,
             );
         }
         let emulated = destination.accelerator == Some(Accelerator::Tcg);
@@ -347,7 +347,7 @@ impl RegisterPlanner<'_> {
             (Some(value), Some(confidence)) => (
                 Action::WriteReset(value.clone()),
                 confidence,
-                Reason::OnlyAtDestination,
+                Reason::DestinationOnly,
             ),
             _ => (Action::Undecided, Confidence::Unknown, Reason::ResetUnknown),
         }
@@ -385,7 +385,7 @@ impl RegisterPlanner<'_> {
                 .evaluate(self.destination_vcpu, register, value);
         let confidence = acceptance.confidence();
         match acceptance.as_bool() {
-            Some(true) if value == source => (Action::Copy, confidence, Reason::ValueTaken),
+            Some(true) if value == source => (Action::Copy, confidence, Reason::ValueAccepted),
             Some(true) => {
                 let reason = if self.input.targets.contains_key(&(self.number, id)) {
                     Reason::UserAccepts
@@ -394,12 +394,14 @@ impl RegisterPlanner<'_> {
                 };
                 (Action::Set(value.clone()), confidence, reason)
             }
-            Some(false) => match self.decide_value_not_taken(register, confidence) {
+            Some(false) => match self.decide_value_not_accepted(register, confidence) {
                 // Tolerances apply to values that VMs hold, and not to a user's value.
-                (Action::Refuse, confidence, Reason::ValueNotTaken | Reason::NotTolerated(_))
-                    if value != source && self.is_user_set(id) =>
-                {
-                    refuse(confidence, Reason::SetNotTaken)
+                (
+                    Action::Refuse,
+                    confidence,
+                    Reason::ValueNotAccepted | Reason::NotTolerated(_),
+                ) if value != source && self.is_user_set(id) => {
+                    refuse(confidence, Reason::SetNotAccepted)
                 }
                 ruling => ruling,
             },
@@ -408,7 +410,7 @@ impl RegisterPlanner<'_> {
                     self.ignore_in_both(register)
                 } else {
                     let entry = self
-                        .find_tolerance(id, RegisterDifference::ValueNotTaken)
+                        .find_tolerance(id, RegisterDifference::ValueNotAccepted)
                         .map(|(entry, ..)| entry);
                     (Action::Undecided, confidence, Reason::ValueUnknown(entry))
                 }
@@ -431,7 +433,7 @@ impl RegisterPlanner<'_> {
         }
     }
 
-    fn decide_value_not_taken(
+    fn decide_value_not_accepted(
         &self,
         register: &DestinationRegister,
         confidence: Confidence,
@@ -441,7 +443,7 @@ impl RegisterPlanner<'_> {
             Some(ruling) => return ruling,
             None => {}
         }
-        match self.find_tolerance(register.id, RegisterDifference::ValueNotTaken) {
+        match self.find_tolerance(register.id, RegisterDifference::ValueNotAccepted) {
             Some((entry, true, handling)) => {
                 let reason = Reason::Tolerated(entry);
                 match handling {
@@ -468,7 +470,7 @@ impl RegisterPlanner<'_> {
                 }
             }
             Some((entry, false, _)) => refuse(confidence, Reason::NotTolerated(entry)),
-            None => refuse(confidence, Reason::ValueNotTaken),
+            None => refuse(confidence, Reason::ValueNotAccepted),
         }
     }
 

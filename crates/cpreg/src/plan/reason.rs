@@ -10,21 +10,21 @@ use crate::register::RegisterId;
 #[non_exhaustive]
 pub enum Reason {
     /// The destination has the register and accepts the value.
-    ValueTaken,
+    ValueAccepted,
     /// The tolerance with this index applies, and its condition holds.
     Tolerated(usize),
     /// The tolerance with this index applies, but its condition does not hold.
     NotTolerated(usize),
-    /// Only the input has the register, and no tolerance applies.
-    OnlyInInput,
+    /// Only the source has the register, and no tolerance applies.
+    SourceOnly,
     /// Only the destination has the register.
-    OnlyAtDestination,
+    DestinationOnly,
     /// Only the destination has the register, and the reset value to write is not known.
     ResetUnknown,
     /// The destination does not accept the value.
-    ValueNotTaken,
+    ValueNotAccepted,
     /// The destination does not accept the value that the user set.
-    SetNotTaken,
+    SetNotAccepted,
     /// Nothing shows whether the destination accepts the value. The tolerance with this index, if
     /// any, has a remedy.
     ValueUnknown(Option<usize>),

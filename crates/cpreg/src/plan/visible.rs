@@ -159,7 +159,7 @@ fn decision_changes(
             });
             effect.into_iter().collect()
         }
-        (Action::WriteReset(to), Reason::OnlyAtDestination) => {
+        (Action::WriteReset(to), Reason::DestinationOnly) => {
             let description = "the source did not list the register: not known what the guest \
                                read on the source, if anything";
             alloc::vec![register_change(
@@ -170,7 +170,7 @@ fn decision_changes(
                 description
             )]
         }
-        (Action::KeepAtReset, Reason::OnlyAtDestination) if is_kvm => {
+        (Action::KeepAtReset, Reason::DestinationOnly) if is_kvm => {
             unsaved_control_change(id, destination_value)
                 .into_iter()
                 .collect()

@@ -82,30 +82,30 @@ impl RegisterSelector {
 /// Difference between input and destination in one register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RegisterDifference {
-    /// Only the input has the register.
-    OnlyInInput,
+    /// Only the source has the register.
+    SourceOnly,
     /// Only the destination has the register.
-    OnlyAtDestination,
+    DestinationOnly,
     /// Both have the register, and the destination does not accept the value.
-    ValueNotTaken,
+    ValueNotAccepted,
 }
 
 impl RegisterDifference {
     /// Returns the name used in files and reports.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::OnlyInInput => "only-in-input",
-            Self::OnlyAtDestination => "only-at-destination",
-            Self::ValueNotTaken => "value-not-taken",
+            Self::SourceOnly => "source-only",
+            Self::DestinationOnly => "destination-only",
+            Self::ValueNotAccepted => "value-not-accepted",
         }
     }
 
     /// Returns the difference with this name.
     pub fn from_name(name: &str) -> Option<Self> {
         [
-            Self::OnlyInInput,
-            Self::OnlyAtDestination,
-            Self::ValueNotTaken,
+            Self::SourceOnly,
+            Self::DestinationOnly,
+            Self::ValueNotAccepted,
         ]
         .into_iter()
         .find(|difference| difference.name() == name)

@@ -38,10 +38,10 @@ pub fn built_in_entries() -> Vec<Tolerance> {
     entries
 }
 
-/// Returns an entry for KVM's registers that are only in the input and ignored under a condition.
+/// Returns an entry for KVM's source-only registers, ignored under a condition.
 ///
 /// Callers change the fields that differ.
-fn only_in_input(
+fn source_only(
     registers: &'static [Id],
     category: Category,
     condition: Condition,
@@ -52,7 +52,7 @@ fn only_in_input(
     Tolerance {
         registers: RegisterSelector::Ids(Cow::Borrowed(registers)),
         accelerator: Some(Accelerator::Kvm),
-        difference: RegisterDifference::OnlyInInput,
+        difference: RegisterDifference::SourceOnly,
         condition,
         handling: Handling::Ignore,
         visible_effect: None,
@@ -64,16 +64,16 @@ fn only_in_input(
     }
 }
 
-fn value_not_taken(
+fn value_not_accepted(
     registers: &'static [Id],
     reason: &'static str,
     remedy: Option<Remedy>,
     history: &[HistoryEntry],
 ) -> Tolerance {
     Tolerance {
-        difference: RegisterDifference::ValueNotTaken,
+        difference: RegisterDifference::ValueNotAccepted,
         handling: Handling::Refuse,
-        ..only_in_input(
+        ..source_only(
             registers,
             Category::Control,
             Condition::Always,
@@ -123,7 +123,7 @@ fn psci() -> Vec<Tolerance> {
         history_entry("v6.13", "8be82d536a9f", "default 1.3 (SYSTEM_OFF2)"),
     ];
     vec![
-        only_in_input(
+        source_only(
             &[Id::PSCI_VERSION],
             Category::Control,
             Condition::Value {
@@ -134,7 +134,7 @@ fn psci() -> Vec<Tolerance> {
             Some(Remedy::StartWithCommonPsciVersion),
             PSCI,
         ),
-        value_not_taken(
+        value_not_accepted(
             &[Id::PSCI_VERSION],
             "the guest was promised a PSCI version that the destination's kernel does not have",
             Some(Remedy::StartWithCommonPsciVersion),
@@ -158,7 +158,7 @@ fn services() -> Vec<Tolerance> {
     );
     let bitmap = |register: &'static [Id], services: u64, description: &'static str| Tolerance {
         visible_effect: Some(visible_effect(Severity::Low, description)),
-        ..only_in_input(
+        ..source_only(
             register,
             Category::Control,
             bits_clear(!services),
@@ -183,7 +183,7 @@ fn services() -> Vec<Tolerance> {
             3,
             "KVM's own calls get the default of the destination's kernel: the PTP clock is refused before v5.13, offered by later ones",
         ),
-        only_in_input(
+        source_only(
             &[Id::VENDOR_HYP_BMAP_2],
             Category::Control,
             equals(0),
@@ -206,7 +206,7 @@ fn mitigations() -> Vec<Tolerance> {
         ),
     ];
     vec![
-        only_in_input(
+        source_only(
             &[
                 Id::SMCCC_ARCH_WORKAROUND_1,
                 Id::SMCCC_ARCH_WORKAROUND_2,
@@ -220,7 +220,7 @@ fn mitigations() -> Vec<Tolerance> {
             )),
             MITIGATIONS,
         ),
-        value_not_taken(
+        value_not_accepted(
             &[
                 Id::SMCCC_ARCH_WORKAROUND_1,
                 Id::SMCCC_ARCH_WORKAROUND_2,
@@ -260,7 +260,7 @@ fn listed_by_mistake() -> Vec<Tolerance> {
     }
     let pmu = Tolerance {
         registers: RegisterSelector::PerformanceMonitors,
-        ..only_in_input(
+        ..source_only(
             &[],
             Category::ListedByMistake,
             Condition::PmuUnused,
@@ -274,7 +274,7 @@ fn listed_by_mistake() -> Vec<Tolerance> {
         )
     };
     vec![
-        only_in_input(
+        source_only(
             &[Id::TCR2_EL1],
             Category::ListedByMistake,
             Condition::WithoutFeature {
@@ -295,7 +295,7 @@ fn listed_by_mistake() -> Vec<Tolerance> {
                 history_entry("QEMU 11.1", "113ed8e53c", "tolerated on either side"),
             ],
         ),
-        only_in_input(
+        source_only(
             &[Id::PIRE0_EL1, Id::PIR_EL1],
             Category::ListedByMistake,
             without_s1pie(),
@@ -323,7 +323,7 @@ fn missing_by_mistake() -> Vec<Tolerance> {
         "d42e26716d03",
         "listed; reset value 0x8, unlocked",
     )];
-    let os_lock = only_in_input(
+    let os_lock = source_only(
         &[Id::OSLSR_EL1],
         Category::MissingByMistake,
         equals(0x8),
@@ -333,7 +333,7 @@ fn missing_by_mistake() -> Vec<Tolerance> {
         )),
         LOCK,
     );
-    let sve_id = only_in_input(
+    let sve_id = source_only(
         &[Id::ID_AA64ZFR0_EL1],
         Category::MissingByMistake,
         equals(0),
@@ -361,12 +361,12 @@ fn physical_timer() -> Vec<Tolerance> {
     const IN_USE: Remedy = Remedy::text(
         "the guest uses its physical timer, which this destination does not load: an armed timer would never fire",
     );
-    let only_at_destination =
+    let destination_only =
         |registers: &'static [Id], description: &'static str, reason: &'static str| Tolerance {
-            difference: RegisterDifference::OnlyAtDestination,
+            difference: RegisterDifference::DestinationOnly,
             handling: Handling::KeepAtReset,
             visible_effect: Some(visible_effect(Severity::High, description)),
-            ..only_in_input(
+            ..source_only(
                 registers,
                 Category::MissingByMistake,
                 Condition::Always,
@@ -376,7 +376,7 @@ fn physical_timer() -> Vec<Tolerance> {
             )
         };
     vec![
-        only_in_input(
+        source_only(
             &[Id::PTIMER_CTL],
             Category::MissingByMistake,
             bits_clear(1),
@@ -384,7 +384,7 @@ fn physical_timer() -> Vec<Tolerance> {
             Some(IN_USE),
             PHYSICAL_TIMER,
         ),
-        only_in_input(
+        source_only(
             &[Id::PTIMER_CVAL],
             Category::MissingByMistake,
             Condition::OtherRegister {
@@ -401,7 +401,7 @@ fn physical_timer() -> Vec<Tolerance> {
                 Severity::High,
                 "CNTPCT_EL0 becomes the destination's own counter: it jumps, possibly backwards",
             )),
-            ..only_in_input(
+            ..source_only(
                 &[Id::PTIMER_CNT],
                 Category::MissingByMistake,
                 Condition::Always,
@@ -410,13 +410,13 @@ fn physical_timer() -> Vec<Tolerance> {
                 PHYSICAL_TIMER,
             )
         },
-        only_at_destination(
+        destination_only(
             &[Id::PTIMER_CNT],
             "the source's kernel does not save CNTPCT_EL0: it becomes the destination's own counter and jumps, possibly backwards",
             "a kernel without the register shows the guest the host's own physical counter, and so does a kernel whose register is not written",
         ),
         // The effect covers both registers of the timer; the entry for the deadline has none.
-        only_at_destination(
+        destination_only(
             &[Id::PTIMER_CTL],
             "the source's kernel does not save the physical timer (CNTP_CTL_EL0, CNTP_CVAL_EL0): it is off at the destination, and a guest that armed it receives no \
              more interrupts from it; Linux under KVM uses the virtual timer",
@@ -424,7 +424,7 @@ fn physical_timer() -> Vec<Tolerance> {
         ),
         Tolerance {
             visible_effect: None,
-            ..only_at_destination(
+            ..destination_only(
                 &[Id::PTIMER_CVAL],
                 "",
                 "the deadline of the physical timer, which CNTP_CTL_EL0 leaves off",
@@ -443,7 +443,7 @@ fn new_register_entries() -> Vec<Tolerance> {
         expected: 0,
     };
     vec![
-        only_in_input(
+        source_only(
             &[Id::SCTLR2_EL1],
             Category::New,
             Condition::WithoutFeature {
@@ -460,7 +460,7 @@ fn new_register_entries() -> Vec<Tolerance> {
                 "listed if ID_AA64MMFR3_EL1.SCTLRX is not 0, which it is by default from this release on",
             )],
         ),
-        only_in_input(
+        source_only(
             &[Id::FPMR],
             Category::New,
             Condition::WithoutFeature {
@@ -477,7 +477,7 @@ fn new_register_entries() -> Vec<Tolerance> {
                 "listed if ID_AA64PFR2_EL1.FPMR is not 0",
             )],
         ),
-        only_in_input(
+        source_only(
             &[Id::POR_EL0, Id::POR_EL1],
             Category::New,
             Condition::WithoutFeature {
@@ -494,7 +494,7 @@ fn new_register_entries() -> Vec<Tolerance> {
                 "listed if ID_AA64MMFR3_EL1.S1POE is not 0",
             )],
         ),
-        only_in_input(
+        source_only(
             &[Id::PMMIR_EL1],
             Category::New,
             equals(0),
@@ -519,10 +519,10 @@ fn cache_geometry() -> Vec<Tolerance> {
         "7af0c2534f4c",
         "CLIDR_EL1 and CCSIDR_EL1 fabricated and writable, all 14 slots listed; before, the host's own and invariant",
     )];
-    let cache_value_not_taken = |registers: RegisterSelector, reason: &'static str| Tolerance {
+    let cache_value_not_accepted = |registers: RegisterSelector, reason: &'static str| Tolerance {
         registers,
         category: Category::Identification,
-        ..value_not_taken(
+        ..value_not_accepted(
             &[],
             reason,
             Some(Remedy::text(
@@ -534,7 +534,7 @@ fn cache_geometry() -> Vec<Tolerance> {
     vec![
         Tolerance {
             registers: RegisterSelector::CacheSizes,
-            ..only_in_input(
+            ..source_only(
                 &[],
                 Category::Identification,
                 Condition::NoSuchCache,
@@ -545,11 +545,11 @@ fn cache_geometry() -> Vec<Tolerance> {
                 HISTORY,
             )
         },
-        cache_value_not_taken(
+        cache_value_not_accepted(
             RegisterSelector::CacheSizes,
             "hosts up to v6.2 show the guest their own caches and accept no others",
         ),
-        cache_value_not_taken(
+        cache_value_not_accepted(
             RegisterSelector::Ids(Cow::Borrowed(&[Id::CLIDR_EL1])),
             "hosts up to v6.2 show the guest their own caches and accept no others",
         ),

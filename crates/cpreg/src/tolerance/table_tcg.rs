@@ -199,7 +199,7 @@ fn select_by_name(names: &[&str]) -> RegisterSelector {
     RegisterSelector::Ids(Cow::Owned(ids.collect()))
 }
 
-fn only_in_input(
+fn source_only(
     registers: RegisterSelector,
     category: Category,
     condition: Condition,
@@ -208,7 +208,7 @@ fn only_in_input(
     Tolerance {
         registers,
         accelerator: Some(Accelerator::Tcg),
-        difference: RegisterDifference::OnlyInInput,
+        difference: RegisterDifference::SourceOnly,
         condition,
         handling: Handling::Ignore,
         visible_effect: None,
@@ -259,14 +259,14 @@ fn stateless_entries() -> Vec<Tolerance> {
                     description: "DBGDTR_EL0 tolerated for -cpu host only",
                 },
             ],
-            ..only_in_input(
+            ..source_only(
                 select_by_name(STUBS),
                 Category::ListedByMistake,
                 Condition::Always,
                 "it reads as zero and keeps nothing",
             )
         },
-        only_in_input(
+        source_only(
             select_by_name(VIEWS),
             Category::ListedByMistake,
             Condition::Always,
@@ -276,7 +276,7 @@ fn stateless_entries() -> Vec<Tolerance> {
             visible_effect: Some(visible_effect(
                 "the value is lost; nothing else depends on it",
             )),
-            ..only_in_input(
+            ..source_only(
                 select_by_name(TAGS),
                 Category::New,
                 Condition::Always,
@@ -297,7 +297,7 @@ fn identification() -> Vec<Tolerance> {
                 commit: "",
                 description: "computed at each read (FEAT_RNG_TRAP), no longer listed",
             }],
-            ..only_in_input(
+            ..source_only(
                 RegisterSelector::Ids(Cow::Borrowed(&[RegisterId::ID_AA64ISAR0_EL1])),
                 Category::Identification,
                 Condition::Always,
@@ -306,14 +306,14 @@ fn identification() -> Vec<Tolerance> {
         },
         Tolerance {
             visible_effect: Some(effect),
-            ..only_in_input(
+            ..source_only(
                 select_by_name(IDENTIFICATION_REGISTERS),
                 Category::Identification,
                 Condition::Always,
                 "it identifies the emulated CPU and cannot be written",
             )
         },
-        only_in_input(
+        source_only(
             RegisterSelector::ReservedAArch32,
             Category::Identification,
             ZERO,
@@ -321,7 +321,7 @@ fn identification() -> Vec<Tolerance> {
         ),
         Tolerance {
             visible_effect: Some(visible_effect(MISSING_REGISTER_EFFECT)),
-            ..only_in_input(
+            ..source_only(
                 RegisterSelector::ImplementationDefined,
                 Category::Identification,
                 Condition::Always,
@@ -336,14 +336,14 @@ fn features() -> Vec<Tolerance> {
     vec![
         Tolerance {
             visible_effect: Some(visible_effect(MISSING_REGISTER_EFFECT)),
-            ..only_in_input(
+            ..source_only(
                 select_by_name(FEATURES),
                 Category::New,
                 ZERO,
                 "it holds zero, its reset value: the guest does not use it",
             )
         },
-        only_in_input(
+        source_only(
             select_by_name(&["SMCR_EL3", "ZCR_EL3"]),
             Category::New,
             Condition::Value {
@@ -359,12 +359,12 @@ fn features() -> Vec<Tolerance> {
 fn qemu_5_2_entries() -> Vec<Tolerance> {
     vec![
         Tolerance {
-            difference: RegisterDifference::ValueNotTaken,
+            difference: RegisterDifference::ValueNotAccepted,
             handling: Handling::SetToNearest,
             remedy: Some(Remedy::text(
                 "accept the destination's value: the two QEMUs emulate different CPUs",
             )),
-            ..only_in_input(
+            ..source_only(
                 select_by_name(&["ID_DFR0", "ID_DFR0_EL1"]),
                 Category::Identification,
                 Condition::DiffersIn {
@@ -374,12 +374,12 @@ fn qemu_5_2_entries() -> Vec<Tolerance> {
             )
         },
         Tolerance {
-            difference: RegisterDifference::ValueNotTaken,
+            difference: RegisterDifference::ValueNotAccepted,
             handling: Handling::SetToNearest,
             remedy: Some(Remedy::text(
                 "accept the destination's value: the two QEMUs emulate different CPUs",
             )),
-            ..only_in_input(
+            ..source_only(
                 RegisterSelector::Ids(Cow::Borrowed(&[RegisterId::PMCR_EL0])),
                 Category::Identification,
                 Condition::OtherRegister {
@@ -390,7 +390,7 @@ fn qemu_5_2_entries() -> Vec<Tolerance> {
                 "QEMU 5.2 has four counters, and PMCR_EL0.N must be 4; the guest does not use the others",
             )
         },
-        only_in_input(
+        source_only(
             select_by_name(COUNTERS),
             Category::New,
             Condition::And(

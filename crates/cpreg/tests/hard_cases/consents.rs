@@ -20,7 +20,7 @@ fn a_refused_user_value_has_its_own_reason() {
         let plan = plan(&vm(&[&[(id, source)]]), &destination, &consents);
         let decision = &plan.vcpus[0].decisions[0];
         assert_eq!(decision.action, Action::Refuse);
-        assert_eq!(decision.reason, Reason::SetNotTaken);
+        assert_eq!(decision.reason, Reason::SetNotAccepted);
         assert_eq!(plan.proposed_adjustments, []);
     }
     // The same for a register that only the destination has.
@@ -31,7 +31,8 @@ fn a_refused_user_value_has_its_own_reason() {
     );
     let mut decisions = without.vcpus[0].decisions.iter();
     assert!(
-        decisions.any(|decision| decision.register == id && decision.reason == Reason::SetNotTaken)
+        decisions
+            .any(|decision| decision.register == id && decision.reason == Reason::SetNotAccepted)
     );
     // The same if it is not known whether the value is accepted.
     destination.value_origin = ValueOrigin::Guest;

@@ -121,7 +121,7 @@ pub(super) fn tolerances() -> Vec<Seed> {
     const FILE: &str = r#"
 [[tolerance]]
 registers = ["TCR2_EL1", "0x603000000013c103"]
-difference = "only-in-input"
+difference = "source-only"
 handling = "ignore"
 when = { value = "0x0", mask = "0xffff" }
 accelerator = "kvm"
@@ -129,7 +129,7 @@ reason = "our guests never set it"
 
 [[tolerance]]
 registers = ["S3_0_C2_C0_3"]
-difference = "value-not-taken"
+difference = "value-not-accepted"
 handling = "set 0x10"
 when = { register = "ID_AA64MMFR3_EL1", value = "0x0", mask = "0xf" }
 reason = "no guest has it"

@@ -90,7 +90,7 @@ fn print_loaders(
 fn describe_lost_registers(findings: &CheckFindings<'_>, load: &SimulatedLoad) -> String {
     let is_reported = |lost: &(usize, RegisterId)| {
         load.events.iter().any(
-            |event| matches!(event, LoadEvent::OnlyInInput { vcpu, id } if (*vcpu, *id) == *lost),
+            |event| matches!(event, LoadEvent::SourceOnly { vcpu, id } if (*vcpu, *id) == *lost),
         )
     };
     let names = |reported: bool| {

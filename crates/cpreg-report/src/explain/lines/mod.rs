@@ -65,7 +65,7 @@ pub(super) fn emitters(failure: &LoadFailure) -> Vec<(Emitter, VersionRange)> {
 /// Returns the difference of a register between input and destination in words.
 pub(super) fn describe_difference(register: &AffectedRegister) -> &'static str {
     match register.difference {
-        Some(RegisterDifference::ValueNotTaken) if register.hidden => {
+        Some(RegisterDifference::ValueNotAccepted) if register.hidden => {
             "hidden at the destination by an ID register"
         }
         Some(difference) => tolerance_text::difference(difference),

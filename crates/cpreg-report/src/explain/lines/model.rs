@@ -34,7 +34,7 @@ pub struct ExplainLinesReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Failure {
-    /// Kind of failure: `"register-count"`, `"register-only-in-input"`, `"value-not-taken"`,
+    /// Kind of failure: `"register-count"`, `"register-source-only"`, `"value-not-accepted"`,
     /// `"cpu-section"`, `"cpu-subsection"`, `"guest-cpu"`, `"psci-version"`, `"vcpu-init"`,
     /// `"abort"`, `"ram"`, `"machine-type"`, `"device"`, `"interrupt-controller"`, `"stream"`,
     /// `"not-saved"`, `"warnings"`, `"no-reason"`.
@@ -81,7 +81,7 @@ pub struct Register {
     pub id: Option<Id>,
     /// The register's name, or null if the name in the line is not known.
     pub name: Option<String>,
-    /// `"only-in-input"`, `"only-at-destination"` or `"value-not-taken"`.
+    /// `"source-only"`, `"destination-only"` or `"value-not-accepted"`.
     pub difference: Option<Difference>,
     /// Written value, or null if the line does not contain it or it is secret.
     pub value: Option<Hex>,

@@ -150,7 +150,7 @@ fn print_registers(printer: &mut Printer, registers: &[AffectedRegister], tolera
                 let advice = remedy::advice(remedy, &value);
                 printer.line(format_args!("      fix: {advice}"));
             }
-        } else if first.difference == Some(cpreg::tolerance::RegisterDifference::OnlyInInput) {
+        } else if first.difference == Some(cpreg::tolerance::RegisterDifference::SourceOnly) {
             printer.line("      tolerance: none, so the VM is refused");
         }
     }

@@ -110,7 +110,9 @@ impl<'a> GuestView<'a> {
         match &self.vcpu.get(id)?.accepted_values {
             AcceptedValues::OneOf(values) => Some(TestedValues::OneOf(values.clone())),
             AcceptedValues::Subset(bits) => Some(TestedValues::Bits(*bits)),
-            AcceptedValues::ByKind | AcceptedValues::Writable(_) => None,
+            AcceptedValues::ByKind | AcceptedValues::Writable(_) | AcceptedValues::Fields(_) => {
+                None
+            }
         }
     }
 }

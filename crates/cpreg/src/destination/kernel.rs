@@ -186,8 +186,11 @@ pub fn keeps_all_of_pmcr(destination_vcpu: &DestinationVcpu) -> Option<bool> {
     // Kernels that report writable masks (v6.7) or list the bitmap (v6.15) also mask PMCR_EL0
     // (v6.7).
     let mut registers = destination_vcpu.registers().iter();
-    let has_masks =
-        registers.any(|register| matches!(register.accepted_values, AcceptedValues::Writable(_)));
+    let has_masks = registers.any(|register| match &register.accepted_values {
+        AcceptedValues::Writable(_) => true,
+        AcceptedValues::Fields(fields) => fields.writable.is_some(),
+        _ => false,
+    });
     (has_masks
         || destination_vcpu
             .get(RegisterId::VENDOR_HYP_BMAP_2)

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | `mod.rs` | the destination as data |
 //! | `vcpu.rs` | a vCPU of the destination: registers, their values, extensions |
+//! | `accepted_fields.rs` | the values that an ID register accepts, field by field |
 //! | [`kernel`] | kinds of registers in KVM, their scope, registers hidden by ID fields |
 //! | [`accept`] | the values that a register accepts |
 //! | [`features`] | vCPU features of KVM, and the features of a guest |
@@ -20,6 +21,7 @@
 //! [`crate::plan`] decides about differences.
 
 pub mod accept;
+mod accepted_fields;
 pub mod extension;
 pub mod features;
 pub mod kernel;
@@ -38,6 +40,7 @@ use crate::hardware::HardwareFacts;
 use crate::register::RegisterId;
 use crate::shape::MachineShape;
 
+pub use accepted_fields::{AcceptedField, AcceptedFields, DroppedValues, MAX_FIELD_WIDTH};
 pub use features::Features;
 pub use loader::Loader;
 pub use vcpu::{AcceptedValues, DestinationRegister, DestinationVcpu};

@@ -2,6 +2,7 @@
 
 use alloc::vec::Vec;
 
+use super::accepted_fields::AcceptedFields;
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vcpu};
 
@@ -38,6 +39,8 @@ pub enum AcceptedValues {
     OneOf(Vec<u64>),
     /// The register accepts any combination of these bits, and no other bit.
     Subset(u64),
+    /// The register accepts these values of its fields, and no change of other bits.
+    Fields(AcceptedFields),
 }
 
 impl DestinationVcpu {
@@ -91,6 +94,21 @@ impl DestinationVcpu {
     /// Returns the recorded value of a listed register of at most 64 bits.
     pub fn value(&self, id: RegisterId) -> Option<u64> {
         self.get(id)?.value.as_ref()?.as_u64()
+    }
+
+    /// Returns the value that a register reads after an accepted write of `value`, if trials showed
+    /// that KVM replaces a part of `value`.
+    ///
+    /// KVM drops fields of ID registers that older kernels showed to guests by mistake, such as
+    /// ID_AA64MMFR2_EL1.NV and ID_AA64PFR0_EL1.MPAM.
+    pub fn replaced_value(&self, id: RegisterId, value: u64) -> Option<u64> {
+        let register = self.get(id)?;
+        let AcceptedValues::Fields(fields) = &register.accepted_values else {
+            return None;
+        };
+        let own = register.value.as_ref()?.as_u64()?;
+        let after = fields.value_after_write(own, value)?;
+        (after != value).then_some(after)
     }
 
     /// Returns the extension with this name, if the vCPU has it.

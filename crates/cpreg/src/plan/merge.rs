@@ -203,11 +203,20 @@ impl RegisterPlanner<'_> {
             (Some((_, value)), Some(register)) => self.decide_in_both(value, register),
             (None, None) => return None,
         };
+        let loaded = match &action {
+            Action::Copy => source.and_then(|(_, value)| value.as_u64()),
+            Action::Set(value) => value.as_u64(),
+            _ => None,
+        };
+        let replaced_value = loaded
+            .and_then(|value| self.destination_vcpu.replaced_value(id, value))
+            .map(Value::U64);
         Some(Decision {
             register: id,
             source: source.map(|(_, value)| value.clone()),
             is_listed: register.is_some(),
             destination: register.and_then(|register| register.value.clone()),
+            replaced_value,
             action,
             confidence,
             reason,

@@ -103,6 +103,9 @@ pub struct Decision {
     /// The destination's recorded value, if the destination lists the register and the value is
     /// known.
     pub destination: Option<Value>,
+    /// Value that the register reads after the load, if KVM accepts the loaded value and replaces a
+    /// part of it.
+    pub replaced_value: Option<Value>,
     /// Action for the register.
     pub action: Action,
     /// Confidence in the premises of the decision.

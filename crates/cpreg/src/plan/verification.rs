@@ -99,6 +99,9 @@ impl Plan {
 impl Decision {
     /// Returns the plan's value, or `None` if any value is acceptable.
     fn expected_value(&self) -> Option<&Value> {
+        if self.replaced_value.is_some() {
+            return self.replaced_value.as_ref();
+        }
         match &self.action {
             Action::Copy | Action::Refuse | Action::Undecided => self.source.as_ref(),
             Action::Set(value) | Action::WriteReset(value) => Some(value),

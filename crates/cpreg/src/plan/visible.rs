@@ -120,7 +120,10 @@ fn decision_changes(
     let destination_value = decision.destination.as_ref().and_then(Value::as_u64);
     let is_kvm = input.destination.accelerator == Some(Accelerator::Kvm);
     match (&decision.action, &decision.reason) {
-        (Action::Set(value), reason) => match (source, value.as_u64()) {
+        (Action::Set(value), reason) => match (
+            source,
+            decision.replaced_value.as_ref().unwrap_or(value).as_u64(),
+        ) {
             (Some(from), Some(to)) => value_changes(id, from, to, *reason == Reason::UserSets),
             (from, to) => alloc::vec![register_change(id, from, to, Severity::Medium, SET_BY_USER)],
         },
@@ -176,7 +179,11 @@ fn decision_changes(
                 .collect()
         }
         (Action::Copy, _) if is_kvm => {
-            copy_changes(vcpu, destination_vcpu, id, source, destination_value)
+            let replaced = decision.replaced_value.as_ref().and_then(Value::as_u64);
+            match source.zip(replaced) {
+                Some((from, to)) => value_changes(id, from, to, false),
+                None => copy_changes(vcpu, destination_vcpu, id, source, destination_value),
+            }
         }
         _ => Vec::new(),
     }

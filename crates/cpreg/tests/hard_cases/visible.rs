@@ -1,8 +1,11 @@
 //! Changes that the guest could notice.
 
-use cpreg::destination::{DestinationVcpu, Loader};
+use cpreg::destination::{
+    AcceptedField, AcceptedFields, AcceptedValues, DestinationRegister, DestinationVcpu,
+    DroppedValues, Loader,
+};
 use cpreg::plan::{Consents, PlanOutcome};
-use cpreg::register::RegisterId;
+use cpreg::register::{RegisterId, Value};
 use cpreg::severity::{self, Severity};
 use cpreg::vm::{Vcpu, Vm};
 
@@ -236,4 +239,43 @@ fn features_lost_at_the_first_run_are_visible() {
     assert_eq!(changes(0, true), 1);
     assert_eq!(changes(1, true), 0);
     assert_eq!(changes(0, false), 0);
+}
+
+/// KVM accepts the MPAM field that older kernels showed by mistake, and shows the guest zero.
+#[test]
+fn replaced_fields_are_visible_and_no_deviation() {
+    let pfr0 = RegisterId::ID_AA64PFR0_EL1;
+    let mut destination = kvm(&vm(&[&[(pfr0, 0x11)]]));
+    let dropped = vec![DroppedValues {
+        reads: 0,
+        values: 1 << 1,
+    }];
+    let field = AcceptedField::new(43, 40, 1, dropped).expect("a field");
+    let fields = AcceptedFields::new(None, vec![field]).expect("one field");
+    destination.vcpus[0] = DestinationVcpu::new(
+        [DestinationRegister {
+            id: pfr0,
+            value: Some(Value::U64(0x11)),
+            accepted_values: AcceptedValues::Fields(fields),
+        }],
+        Vec::new(),
+    );
+    let source = vm(&[&[(pfr0, 0x11 | 1 << 40)]]);
+    let plan = plan(&source, &destination, &Consents::default());
+    assert_eq!(plan.outcome(), PlanOutcome::Ready);
+    let changes: Vec<_> = plan
+        .visible_changes
+        .iter()
+        .map(|change| {
+            (
+                change.register,
+                change.field.as_deref(),
+                change.from,
+                change.to,
+            )
+        })
+        .collect();
+    assert_eq!(changes, [(Some(pfr0), Some("MPAM"), Some(1), Some(0))]);
+    assert!(plan.deviations(&vm(&[&[(pfr0, 0x11)]])).is_empty());
+    assert_eq!(plan.deviations(&source).len(), 1);
 }

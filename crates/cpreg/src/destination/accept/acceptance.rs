@@ -5,7 +5,8 @@ use crate::destination::{Accelerator, Confidence, Loader, ValueOrigin, Version};
 /// Acceptance of a value by a destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {
-    /// The register accepts and keeps the value. A counter of time runs on from the value.
+    /// The register accepts the value. A counter of time runs on from the value. KVM may
+    /// [replace](crate::destination::DestinationVcpu::replaced_value) fields of an ID register.
     Taken(Confidence),
     /// The write fails.
     Refused(Confidence),

@@ -5,7 +5,7 @@ use crate::destination::kernel::{self, PSCI_VERSIONS, RegisterKind};
 use crate::destination::{
     AcceptedValues, Confidence, DestinationRegister, DestinationVcpu, ValueOrigin,
 };
-use crate::register::{FieldDifference, RegisterId, Value, differing_fields};
+use crate::register::{Field, FieldDifference, RegisterId, Value, differing_fields};
 
 /// Evaluates whether KVM accepts a value that was not observed on the host.
 pub(super) fn evaluate(
@@ -132,7 +132,7 @@ fn has_only_lowered_fields(id: RegisterId, own: u64, value: u64) -> bool {
 /// Within a writable mask KVM lets user space make such changes.
 pub(super) fn is_lowering(difference: &FieldDifference) -> bool {
     let FieldDifference { field, from, to } = *difference;
-    let has_order = !UNORDERED_FIELDS.contains(&field.name());
+    let has_order = has_order(field);
     // KVM lets user space remove the PMU only for some vCPUs, depending on their features. Newer
     // kernels do not let user space change the exception levels.
     let must_stay = ["PMUVer", "PerfMon", "EL0", "EL1", "EL2"].contains(&field.name())
@@ -153,6 +153,11 @@ fn is_below_floor(id: RegisterId, own: u64, value: u64) -> bool {
         && pmu_version(value) != pmu_version(own)
         && (1..PMUV3).contains(&pmu_version(value));
     is_old_pmu || has_debug_version && value & 0xf != own & 0xf && value & 0xf < ARMV8
+}
+
+/// Returns `true` if lower values of an ID register's field promise less.
+pub(super) fn has_order(field: Field) -> bool {
+    !UNORDERED_FIELDS.contains(&field.name())
 }
 
 /// Fields whose lower values do not promise less; see [`crate::register::field`].

@@ -3,8 +3,9 @@
 //! KVM accepts:
 //! - Any register: its current value, because the register already holds the value.
 //! - Plain storage and counters: any value.
-//! - ID registers: no change outside the writable mask, and only lower fields within the mask.
-//!   Without a mask, the answer is unknown.
+//! - ID registers: the values of each field that trials showed. Without trials: no change outside
+//!   the writable mask, and only lower fields within the mask. Without a mask, the answer is
+//!   unknown.
 //! - MIDR_EL1, REVIDR_EL1, AIDR_EL1: only the host's own value, unless the loader enables the
 //!   capability (QEMU does not).
 //! - CLIDR_EL1, CCSIDR_EL1: up to v6.2 only the host's own value; since v6.3 any value that agrees
@@ -112,6 +113,10 @@ fn evaluate_recorded(register: &DestinationRegister, value: &Value) -> Option<Ac
     let is_accepted = match &register.accepted_values {
         AcceptedValues::OneOf(values) => number.is_some_and(|value| values.contains(&value)),
         AcceptedValues::Subset(bits) => number.is_some_and(|value| value & !bits == 0),
+        AcceptedValues::Fields(fields) => {
+            let own = register.value.as_ref()?.as_u64()?;
+            number.is_some_and(|value| fields.value_after_write(own, value).is_some())
+        }
         AcceptedValues::ByKind | AcceptedValues::Writable(_) => return None,
     };
     Some(if is_accepted {
@@ -123,7 +128,10 @@ fn evaluate_recorded(register: &DestinationRegister, value: &Value) -> Option<Ac
 
 #[cfg(test)]
 mod tests {
+    use alloc::vec::Vec;
+
     use super::*;
+    use crate::destination::{AcceptedField, AcceptedFields, DroppedValues};
 
     fn evaluate(id: RegisterId, own: u64, mask: Option<u64>, value: u64) -> Acceptance {
         let register = DestinationRegister {
@@ -190,6 +198,49 @@ mod tests {
             evaluate(ValueOrigin::EmulatedHost, 0b11),
             Acceptance::INFERRED_TAKEN
         );
+    }
+
+    /// Tried fields leave nothing unknown.
+    #[test]
+    fn tried_fields_decide_about_every_value() {
+        let dropped = DroppedValues {
+            reads: 0,
+            values: 1 << 1,
+        };
+        let fields = [
+            AcceptedField::new(19, 16, 1 << 0xf | 0b11, Vec::new()),
+            AcceptedField::new(43, 40, 1, alloc::vec![dropped]),
+        ];
+        let fields = AcceptedFields::new(Some(0xf_0000), fields.map(Option::unwrap).to_vec());
+        let register = DestinationRegister {
+            id: RegisterId::ID_AA64PFR0_EL1,
+            value: Some(Value::U64(0x1_0011)),
+            accepted_values: AcceptedValues::Fields(fields.unwrap()),
+        };
+        let acceptor = Acceptor {
+            accelerator: Some(Accelerator::Kvm),
+            loader: None,
+            value_origin: Some(ValueOrigin::Reset),
+        };
+        let destination_vcpu = DestinationVcpu::new([register.clone()], Vec::new());
+        let evaluate = |value| acceptor.evaluate(&destination_vcpu, &register, &Value::U64(value));
+        let taken = Acceptance::Taken(Confidence::Proven);
+        let refused = Acceptance::Refused(Confidence::Proven);
+        for (value, expected) in [
+            (0x1_0011, taken),
+            (0x0_0011, taken),
+            (0xf_0011, taken),
+            (0x2_0011, refused),
+            (0x1_0021, refused),
+            (0x100_0001_0011, taken),
+            (0x200_0001_0011, refused),
+        ] {
+            assert_eq!(evaluate(value), expected, "{value:#x}");
+        }
+        let replaced = |value| destination_vcpu.replaced_value(register.id, value);
+        assert_eq!(replaced(0xf_0011), None);
+        assert_eq!(replaced(0x100_000f_0011), Some(0xf_0011));
+        assert_eq!(replaced(0x2_0011), None);
     }
 
     /// Recorded hosts that hold 0 accept 1; the other rows are from the kernel's source.

@@ -1,6 +1,6 @@
 //! The accepted value nearest to the VM's.
 
-use super::kvm::is_lowering;
+use super::kvm::{has_order, is_lowering};
 use super::tcg;
 use crate::destination::kernel::RegisterKind;
 use crate::destination::{
@@ -38,6 +38,14 @@ pub(crate) fn nearest_value(
                 }
             })
         }
+        (_, AcceptedValues::Fields(fields)) => fields.nearest(own, planned, |msb, lsb, value| {
+            let mut named = register.id.fields().iter();
+            let field = named.find(|field| (field.msb(), field.lsb()) == (msb, lsb));
+            match field {
+                Some(field) => has_order(*field).then(|| field.rank(value)),
+                None => Some(value),
+            }
+        }),
         (RegisterKind::FirmwareBitmap(_), AcceptedValues::ByKind) => planned & own,
         (_, AcceptedValues::Subset(bits)) => planned & bits,
         (_, AcceptedValues::OneOf(values)) => values

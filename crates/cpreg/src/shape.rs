@@ -1,10 +1,13 @@
 //! [`MachineShape`]: the machine type, vCPUs, RAM and devices of a VM, which must match those of
 //! the destination.
 
+use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
+
+use crate::remedy::Remedy;
 
 /// Shape of a VM: everything that a loader compares before it loads a register.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -50,6 +53,17 @@ pub struct ShapeDifference {
     pub destination: Option<String>,
     /// `true` if the difference makes a loader fail.
     pub blocks: bool,
+    /// Reason why the loader fails, if the values do not show it.
+    pub reason: Option<Cow<'static, str>>,
+    /// Remedy, if another one than a destination with the source's machine.
+    pub remedy: Option<Remedy>,
+}
+
+impl ShapeDifference {
+    /// Subject of a difference between accelerators.
+    pub const ACCELERATOR: &'static str = "accelerator";
+    /// Subject of a difference between machine types.
+    pub const MACHINE_TYPE: &'static str = "machine type";
 }
 
 impl MachineShape {
@@ -69,13 +83,15 @@ impl MachineShape {
                 source: source_value,
                 destination: destination_value,
                 blocks,
+                reason: None,
+                remedy: None,
             });
         };
         if let (Some(source_value), Some(destination_value)) = (&self.machine, &destination.machine)
             && source_value != destination_value
         {
             push_difference(
-                "machine type".to_string(),
+                ShapeDifference::MACHINE_TYPE.to_string(),
                 Some(source_value.clone()),
                 Some(destination_value.clone()),
                 true,

@@ -176,28 +176,24 @@ pub(crate) fn build_findings_for<'a>(
     let consents = consents::read(consents, value_format.naming)?;
     let Subject { summary, vm, shape } = subject;
     let destination = &resolved.destination;
-    if let (Some(at_source), Some(at_destination)) = (summary.accelerator, destination.accelerator)
-        && at_source != at_destination
-    {
-        return Err(Failure::new(format!(
-            "{} ran under {at_source}, and {} is a destination under {at_destination}",
-            summary.name, destination.name
-        ))
-        .with_hint("a VM moves only between hosts with the same accelerator"));
-    }
-    let check = Check::new(&vm, destination, tolerances, &consents);
-    for note in consents::describe_unused(&consents, &vm, &check, value_format.naming) {
-        printer.note(note);
-    }
-    let shapes = shape.as_ref().zip(destination.shape.as_ref());
+    let is_comparable = destination
+        .accelerator_difference(summary.accelerator)
+        .is_none();
+    let check = if is_comparable {
+        let check = Check::new(&vm, destination, tolerances, &consents);
+        for note in consents::describe_unused(&consents, &vm, &check, value_format.naming) {
+            printer.note(note);
+        }
+        check
+    } else {
+        Check::incomparable()
+    };
     Ok(CheckFindings {
-        source: summary,
         destination,
         provenance: &resolved.provenance,
         tolerances,
-        shape: shapes
-            .map(|(source, destination)| source.differences(destination))
-            .unwrap_or_default(),
+        shape: destination.shape_differences(summary.accelerator, shape.as_ref()),
+        source: summary,
         sets: consents.set,
         vm,
         check,

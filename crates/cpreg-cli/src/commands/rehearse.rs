@@ -97,7 +97,10 @@ pub(crate) fn rehearse_input(
         findings.verdict = Verdict::Unknown;
     }
     // With `--converted`, load only if the plan is ready: otherwise no converted VM exists.
-    if !arguments.converted || prediction.check.plan.outcome() == PlanOutcome::Ready {
+    // No QEMU loads the CPU state of another accelerator.
+    if !prediction.is_incomparable()
+        && (!arguments.converted || prediction.check.plan.outcome() == PlanOutcome::Ready)
+    {
         let result = if arguments.converted {
             let edit = convert_to_plan(&ramless_stream, &prediction)?;
             findings.has_changes = !edit.is_identity();

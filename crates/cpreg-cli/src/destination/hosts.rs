@@ -181,8 +181,10 @@ impl NamedHost {
         })?;
         let is_kvm = stream.accelerator() == Some(Accelerator::Kvm);
         let Some(vcpu) = vm.vcpus.first().filter(|_| is_kvm) else {
-            // The check reports later that the guest did not run under KVM.
-            return Ok(Features::NONE);
+            // The check reports later that the guest did not run under KVM. All recorded guests
+            // are alike for that.
+            let recorded = self.record.guests.keys().next();
+            return Ok(recorded.copied().unwrap_or(Features::NONE));
         };
         let recognised = GuestFeatures::from_registers(&vcpu.registers);
         if recognised.undetermined.is_empty() || self.ignores_undetermined_features(recognised) {

@@ -20,6 +20,7 @@ use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_hosts::profile::ProfileOrigin;
 use cpreg_kvm::{Host, Kvm};
+use cpreg_stream::Stream;
 
 use super::resolved_destination::{ResolvedDestination, parse_loader};
 use crate::arguments::{ConsentArgs, LoaderArgs};
@@ -113,6 +114,9 @@ pub(crate) fn decide_unknown(
     tolerances: &Tolerances,
     consents: &ConsentArgs,
 ) -> Result<(), Failure> {
+    if ran_under_another_accelerator(source.stream()?) {
+        return Ok(());
+    }
     let vm = vm(source)?;
     let destination = &mut probed.resolved.destination;
     let naming = ValueFormat::new(destination.accelerator, false).naming;
@@ -141,6 +145,14 @@ pub(crate) struct ProbedDestination {
     pub(crate) resolved: ResolvedDestination,
 }
 
+/// Returns `true` if another accelerator than KVM ran the VM. No register of such a VM means
+/// anything to KVM.
+fn ran_under_another_accelerator(stream: &Stream) -> bool {
+    stream
+        .accelerator()
+        .is_some_and(|accelerator| accelerator != Accelerator::Kvm)
+}
+
 /// Returns the features in the name; without them, the features of the guest.
 fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
     if let Some(features) = parse_features(path) {
@@ -148,16 +160,9 @@ fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
     }
     let stream = source.stream()?;
     let vm = vm(source)?;
-    if let Some(accelerator) = stream.accelerator()
-        && accelerator != Accelerator::Kvm
-    {
-        return Err(Failure::new(format!(
-            "{} ran under {accelerator}, and {NAME} is a destination under KVM",
-            source.name()
-        ))
-        .with_hint("a VM moves only between hosts with the same accelerator"));
-    }
-    let Some(vcpu) = vm.vcpus.first() else {
+    let is_foreign = ran_under_another_accelerator(stream);
+    let Some(vcpu) = vm.vcpus.first().filter(|_| !is_foreign) else {
+        // The check reports a guest that did not run under KVM.
         return Ok(Features::NONE);
     };
     let recognised = GuestFeatures::from_registers(&vcpu.registers);
@@ -167,11 +172,12 @@ fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
     Err(super::hosts::ambiguous_features(source, NAME, recognised))
 }
 
-/// Loads the plan into a scratch VM of the host. Returns `None` if the plan is not ready.
+/// Loads the plan into a scratch VM of the host. Returns `None` if the plan is not ready, or has no
+/// vCPUs.
 ///
 /// Extensions (QEMU's subsections) belong to the VMM, so the dry run does not write them.
 pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Option<DryRunFindings> {
-    if plan.outcome() != PlanOutcome::Ready {
+    if plan.outcome() != PlanOutcome::Ready || plan.vcpus.is_empty() {
         return None;
     }
     let mut registers = plan.clone();

@@ -87,11 +87,6 @@ fn all_lists_copied_registers() {
 }
 
 #[test]
-fn other_executions_are_not_compared() {
-    assert_snapshot!("check_accelerators", cpreg(&["check", KVM_6_12, TCG_10_0]));
-}
-
-#[test]
 fn a_profile_is_no_vm() {
     let folder = folder_with_stream(KVM_6_12, "there.json", make_profile(KVM_6_12).as_bytes());
     let destination = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";

@@ -7,6 +7,7 @@
 //! | module | subject |
 //! |---|---|
 //! | [`check`], [`consents`], [`convert`], [`diff`], [`show`] | text and exit status |
+//! | [`incompatible`] | other accelerators, and machine types that a QEMU lacks |
 //! | [`hosts`], [`report`], [`tolerances`] | text and exit status |
 //! | [`export`] | tolerances for other programs, accepted by them |
 //! | [`explain`] | error lines of VMMs |
@@ -44,6 +45,7 @@ mod filter;
 mod fixtures;
 mod host_records;
 mod hosts;
+mod incompatible;
 mod json;
 mod models;
 mod output;

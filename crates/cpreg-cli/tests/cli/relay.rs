@@ -16,11 +16,12 @@ use insta::assert_snapshot;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::fixtures::unpack_stream;
 use crate::relay_process::{
     RelayProcess, SHUT_ERROR, TEST_TIMEOUT, folder, load, load_and_confirm, read, send,
     send_and_close,
 };
-use crate::run::{Run, cpreg_in};
+use crate::run::{Run, TCG_10_0, cpreg_in};
 
 /// Returns the output of `convert`.
 fn convert(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
@@ -220,6 +221,37 @@ fn another_machine_type_is_rejected() {
     assert!(arrived.is_empty());
     assert_eq!(received, SHUT_ERROR);
     assert_snapshot!("relay_another_machine", run);
+}
+
+/// Checks that no vCPU is sent to a recorded host whose QEMU cannot load any of them.
+#[test]
+fn vcpus_are_held_for_an_incompatible_host() {
+    let folder = folder();
+    let path = folder.path();
+    fs::write(path.join("tcg"), unpack_stream(TCG_10_0)).expect("a file");
+    let host = "linux-6.12.107/neoverse-n1";
+    for (vm, loader, reason) in [
+        (
+            "answered",
+            "qemu-8.2",
+            "does not have it: 10.0 is the first",
+        ),
+        ("tcg", "qemu-10.0", "accelerator: tcg -> kvm"),
+    ] {
+        let stream = read(path, vm);
+        let relay = RelayProcess::start(
+            path,
+            &["--to", host, "--loader", loader, "--allow-no-return-path"],
+        );
+        let (_, arrived) = migrate(&relay, |socket| send(socket, &stream), load);
+        let (run, _) = relay.end();
+        assert_eq!(run.status, Some(1), "{run}");
+        assert!(run.stdout.contains(reason), "{run}");
+        assert!(stream.starts_with(&arrived));
+        let cpu_section = b"\x03cpu";
+        let sent = arrived.windows(cpu_section.len());
+        assert!(!sent.into_iter().any(|it| it == cpu_section), "{vm}");
+    }
 }
 
 #[test]

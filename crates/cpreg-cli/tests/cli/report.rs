@@ -363,12 +363,6 @@ fn invalid_uses_of_a_report() {
         "report_of_nothing",
         run(&["report", "no-such-file", "-o", "out"])
     );
-    let tcg = folder.path().join("tcg");
-    fs::write(tcg, unpack_stream(TCG_10_0)).expect("a file in it");
-    assert_snapshot!(
-        "report_accelerators",
-        run(&["report", "vm", "--to", "tcg", "-o", "out"])
-    );
     assert!(!folder.path().join("out").exists());
 }
 

@@ -81,14 +81,16 @@ impl<P: Planner> MigrationPolicy for CheckPolicy<'_, P> {
     fn on_setup(&mut self, setup: &StreamSetup) -> bool {
         self.planner.on_migration_started();
         self.setup = Some(setup.clone());
-        let destination = self.config.destination;
-        if let Some(shape) = destination.and_then(|destination| destination.shape.as_ref()) {
+        if let Some(destination) = self.config.destination {
+            // The vCPUs and devices are not known yet.
             let source_shape = MachineShape {
                 machine: setup.machine.clone(),
                 ram: setup.ram.clone(),
-                ..shape.clone()
+                ..destination.shape.clone().unwrap_or_default()
             };
-            let differences = source_shape.differences(shape).into_iter();
+            let differences = destination
+                .shape_differences(None, Some(&source_shape))
+                .into_iter();
             let blocking = differences.filter(|difference| difference.blocks);
             self.setup_rejections
                 .extend(blocking.map(SetupRejection::ShapeMismatch));

@@ -8,7 +8,7 @@
 //! The plan of the whole VM decides uncertain results. This module rejects nothing and reports
 //! nothing.
 
-use cpreg::destination::Accelerator;
+use cpreg::destination::{Accelerator, Destination};
 use cpreg::plan::IncrementalPlan;
 use cpreg::shape::{DeviceSection, MachineShape};
 use cpreg_stream::incremental::StreamSetup;
@@ -56,7 +56,12 @@ impl<'t> VcpuPlanner<'t> {
             return;
         };
         let accelerator = Accelerator::from_registers(cpu.registers().map(|(id, _)| id));
-        if accelerator == destination.accelerator || accelerator.is_none() {
+        // The plan of the whole VM reports a destination that cannot load any vCPU.
+        let can_load = destination.accelerator_difference(accelerator).is_none()
+            && destination
+                .missing_machine_type(setup.machine.as_deref())
+                .is_none();
+        if can_load {
             self.plan = Some(IncrementalPlan::new(
                 destination,
                 config.tolerances,
@@ -73,16 +78,15 @@ impl<'t> VcpuPlanner<'t> {
         sections: &[Section],
     ) -> bool {
         let can_load = self.plan.as_ref().is_some_and(IncrementalPlan::can_load);
-        let shape = config
-            .destination
-            .and_then(|destination| destination.shape.as_ref());
-        can_load && shape.is_none_or(|shape| self.is_shape_compatible(shape, setup, sections))
+        let is_shape_compatible =
+            |destination| self.is_shape_compatible(destination, setup, sections);
+        can_load && config.destination.is_none_or(is_shape_compatible)
     }
 
     /// Returns `true` if no part of the VM's shape received so far blocks the load.
     fn is_shape_compatible(
         &self,
-        destination_shape: &MachineShape,
+        destination: &Destination,
         setup: &StreamSetup,
         sections: &[Section],
     ) -> bool {
@@ -97,8 +101,8 @@ impl<'t> VcpuPlanner<'t> {
             ram: setup.ram.clone(),
             devices: devices.collect(),
         };
-        shape
-            .differences(destination_shape)
+        destination
+            .shape_differences(None, Some(&shape))
             .iter()
             .all(|difference| !difference.blocks)
     }

@@ -23,6 +23,8 @@ impl From<&CheckFindings<'_>> for CheckReport {
             source: difference.source.clone(),
             destination: difference.destination.clone(),
             blocks: difference.blocks,
+            reason: difference.reason.clone().map(Cow::into_owned),
+            advice: difference.remedy.as_ref().map(remedy::command),
         });
         let decisions = plan.decisions();
         let decisions = decisions.iter();

@@ -153,6 +153,14 @@ impl CheckFindings<'_> {
         self.shape.iter().any(|difference| difference.blocks)
     }
 
+    /// Returns `true` if another accelerator ran the VM, so that the check has no decisions.
+    pub fn is_incomparable(&self) -> bool {
+        let accelerator = self.source.accelerator;
+        self.destination
+            .accelerator_difference(accelerator)
+            .is_some()
+    }
+
     /// Returns the value that the user sets, if it differs from the VM's value.
     pub fn requested_value(&self, decision: &Decision) -> Option<u64> {
         let source = decision.source.as_ref()?.as_u64()?;

@@ -83,7 +83,7 @@ pub struct Destination {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ShapeDifference {
-    /// `"machine type"`, `"number of vCPUs"`, `"RAM block …"`, `"device …"`.
+    /// `"accelerator"`, `"machine type"`, `"number of vCPUs"`, `"RAM block …"`, `"device …"`.
     pub kind: String,
     /// Value of the VM, or null.
     pub source: Option<String>,
@@ -91,6 +91,12 @@ pub struct ShapeDifference {
     pub destination: Option<String>,
     /// `true` if a loader fails on it.
     pub blocks: bool,
+    /// Reason why a loader fails on it, in words; absent if the values show it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Advice, in words; absent if the destination only needs the machine of the source.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
 }
 
 /// A decision about a register.

@@ -252,18 +252,10 @@ impl<'a> Diff<'a> {
 
 /// Returns the differences of the machine shapes, including the accelerator.
 fn shape_differences(a: &Contents, b: &Contents) -> Vec<shape::ShapeDifference> {
-    let mut differences = Vec::new();
-    let accelerators = (a.destination.accelerator, b.destination.accelerator);
-    if let (Some(source), Some(destination)) = accelerators
-        && source != destination
-    {
-        differences.push(shape::ShapeDifference {
-            subject: "accelerator".to_owned(),
-            source: Some(source.name().to_owned()),
-            destination: Some(destination.name().to_owned()),
-            blocks: true,
-        });
-    }
+    let accelerator = b
+        .destination
+        .accelerator_difference(a.destination.accelerator);
+    let mut differences: Vec<_> = accelerator.into_iter().collect();
     if let (Some(source), Some(destination)) = (&a.destination.shape, &b.destination.shape) {
         differences.extend(source.differences(destination));
     }

@@ -122,6 +122,7 @@ impl RehearsalFindings<'_> {
                     _ if self.initial_state_error.is_some() => {
                         "the CPU state of this QEMU is not known"
                     }
+                    _ if self.prediction.is_incomparable() => "another accelerator ran the VM",
                     Verdict::Unknown => "there is not enough information to convert the VM",
                     _ => "the VM cannot be converted",
                 };

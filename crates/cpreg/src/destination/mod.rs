@@ -12,6 +12,7 @@
 //! | [`accept`] | the values that a register accepts |
 //! | [`features`] | vCPU features of KVM, and the features of a guest |
 //! | [`extension`] | handling of extensions by loaders |
+//! | `machine` | the VM's accelerator and machine, compared with the destination's |
 //! | [`loader`] | the programs that load the state, and their behaviour |
 //! | [`load`] | simulation of a load, register by register |
 //! | `load_event` | messages and actions of a loader during a load |
@@ -28,6 +29,7 @@ pub mod kernel;
 pub mod load;
 mod load_event;
 pub mod loader;
+mod machine;
 mod vcpu;
 mod version;
 pub mod writer;

@@ -58,10 +58,28 @@ pub struct Check {
 }
 
 impl Check {
+    /// Returns the check of a VM whose CPU state cannot be compared with the destination's, because
+    /// another accelerator ran the VM.
+    ///
+    /// The check has no decisions. [`Destination::shape_differences`] has the reason.
+    pub fn incomparable() -> Self {
+        Self {
+            verdict: Verdict::Refused,
+            plan: Plan {
+                vcpus: Vec::new(),
+                visible_changes: Vec::new(),
+                accepted_adjustments: Vec::new(),
+                proposed_adjustments: Vec::new(),
+                outcome_with_proposed: PlanOutcome::Refused,
+            },
+            loaders: Vec::new(),
+        }
+    }
+
     /// Makes the plan and simulates every modelled loader.
     ///
     /// The check does not compare shapes. The caller compares them first with
-    /// [`crate::shape::MachineShape::differences`]. A VM without vCPUs loads anywhere.
+    /// [`Destination::shape_differences`]. A VM without vCPUs loads anywhere.
     pub fn new(
         vm: &Vm,
         destination: &Destination,

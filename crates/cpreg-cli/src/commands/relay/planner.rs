@@ -7,6 +7,7 @@ use cpreg::plan::Verdict;
 use cpreg::shape::MachineShape;
 use cpreg_relay::check_policy::{PlannedVm, Planner, SetupRejection};
 use cpreg_report::check::CheckFindings;
+use cpreg_report::remedy;
 use cpreg_report::value::ValueFormat;
 use cpreg_stream::Stream;
 use cpreg_stream::incremental::StreamSetup;
@@ -146,12 +147,20 @@ pub(super) fn describe_rejection(reason: &SetupRejection) -> String {
     match reason {
         SetupRejection::ShapeMismatch(difference) => {
             let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
+            let reason = difference
+                .reason
+                .iter()
+                .map(|reason| format!(" ({reason})"));
+            let fix = match &difference.remedy {
+                Some(remedy) => remedy::command(remedy),
+                None => "start the destination's QEMU with the source's".to_owned(),
+            };
             format!(
-                "{}: {} at the source, {} at the destination; start the destination's QEMU with \
-                 the source's",
+                "{}: {} at the source, {} at the destination{}; {fix}",
                 difference.subject,
                 value(&difference.source),
-                value(&difference.destination)
+                value(&difference.destination),
+                reason.collect::<String>()
             )
         }
         SetupRejection::PossiblePostcopy => format!(

@@ -14,9 +14,11 @@ mod loaders;
 mod visible_changes;
 
 use cpreg::plan::Verdict;
+use cpreg::shape::ShapeDifference;
 
 use super::{CheckFindings, SCOPE};
 use crate::printer::{Printer, style, styled};
+use crate::remedy;
 pub(crate) use layout::vcpu_suffix;
 
 /// Prints the whole report. `all` includes registers that are copied unchanged.
@@ -33,6 +35,9 @@ pub fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
 /// Prints the decisions and their reasons, without the verdict and the loaders.
 pub fn print_plan(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
     print_shape(printer, findings);
+    if findings.is_incomparable() {
+        return;
+    }
     decisions::print(printer, findings, all);
     print_next_steps(printer, findings);
     visible_changes::print(printer, findings);
@@ -80,8 +85,20 @@ pub fn print_shape(printer: &mut Printer, findings: &CheckFindings<'_>) {
             difference.source.clone().unwrap_or_else(none),
             difference.destination.clone().unwrap_or_else(none)
         ));
+        if let Some(reason) = &difference.reason {
+            printer.line(format_args!("           {reason}"));
+        }
+        if let Some(remedy) = &difference.remedy {
+            printer.line(format_args!(
+                "           {}: {}",
+                styled(style::HINT, "fix"),
+                remedy::command(remedy)
+            ));
+        }
     }
-    if findings.shape.iter().any(|difference| difference.blocks) {
+    let needs_machine =
+        |difference: &ShapeDifference| difference.blocks && difference.remedy.is_none();
+    if findings.shape.iter().any(needs_machine) {
         printer.line(format_args!(
             "           {}: start the destination with the machine type, vCPUs, RAM and devices \
              of the source",

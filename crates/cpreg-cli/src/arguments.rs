@@ -134,7 +134,7 @@ pub(crate) struct ConsentArgs {
     /// Change a register or one of its fields.
     #[arg(long, value_name = "REG[.FIELD]=VALUE")]
     pub(crate) set: Vec<String>,
-    /// Accept the adjustment proposed for a register, or all up to a severity: low, medium, high.
+    /// Accept the adjustment proposed for a register, or all up to a severity: low, medium.
     #[arg(long, value_name = "REG|SEVERITY")]
     pub(crate) accept: Vec<String>,
     /// File with additional tolerances (TOML).

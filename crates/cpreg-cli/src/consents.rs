@@ -1,6 +1,8 @@
 //! User's consents to changes of the VM, from the command line.
 
-use cpreg::plan::{Adjustment, Check, Consents, IgnoreConsent, Reason, SetConsent};
+use std::collections::BTreeSet;
+
+use cpreg::plan::{Adjustment, Check, Consents, IgnoreConsent, Plan, Reason, SetConsent};
 use cpreg::register::{Naming, RegisterId};
 use cpreg::severity::Severity;
 use cpreg::vm::Vm;
@@ -27,17 +29,69 @@ pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, 
     }
     for text in &arguments.accept {
         match Severity::from_name(&text.to_ascii_lowercase()) {
+            Some(Severity::Fatal) => {
+                return Err(Failure::new(
+                    "--accept fatal: such changes break a running guest",
+                )
+                .with_hint(
+                    "--set REG.FIELD=VALUE takes the change of one field; `cpreg check` names the \
+                     fields and what happens to the guest",
+                ));
+            }
             Some(severity) => {
                 consents.accept_up_to = consents.accept_up_to.max(Some(severity));
             }
             None => consents.accept.push(
                 parse_register(text, naming)
-                    .map_err(|failure| failure.with_hint("severities are low, medium, high"))?,
+                    .map_err(|failure| failure.with_hint("severities are low and medium"))?,
             ),
         }
     }
     Ok(consents)
 }
+
+/// Returns an error for `--accept high` where the VM, and so the registers to name, is not known.
+pub(crate) fn reject_high(consents: &Consents) -> Result<(), Failure> {
+    match consents.accept_up_to {
+        Some(Severity::High) => Err(high_failure().with_hint(
+            "`cpreg check SOURCE DESTINATION` lists the registers; name each: --accept REG",
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Returns an error for `--accept high` that lists the registers to name instead.
+pub(crate) fn reject_high_for_plan(
+    consents: &Consents,
+    plan: &Plan,
+    naming: Naming,
+) -> Result<(), Failure> {
+    if consents.accept_up_to != Some(Severity::High) {
+        return Ok(());
+    }
+    let proposed = plan.proposed_adjustments.iter();
+    let high = proposed.filter(|adjustment| adjustment.severity == Severity::High);
+    let names: BTreeSet<_> = high
+        .map(|adjustment| format!("--accept {}", adjustment.register.display_in(naming)))
+        .collect();
+    let hint = if names.is_empty() {
+        "no proposed change is of high severity; --accept medium takes all others".to_owned()
+    } else {
+        let names: Vec<_> = names.into_iter().collect();
+        format!(
+            "review each change and name its register: {}",
+            names.join(" ")
+        )
+    };
+    Err(high_failure().with_hint(hint))
+}
+
+fn high_failure() -> Failure {
+    Failure::new("--accept high: changes of high severity are accepted only by register")
+}
+
+/// Reason of a note about a consent to a fatal change.
+const FATAL: &str = "the change breaks a running guest";
 
 /// Returns a note for each consent without effect on this VM, because such a consent is most likely
 /// a mistake.
@@ -53,6 +107,11 @@ pub(crate) fn describe_unused(
         vcpus.any(|vcpu| vcpu.registers.get(id).is_some())
     };
     let decisions = || check.plan.vcpus.iter().flat_map(|vcpu| &vcpu.decisions);
+    let is_fatal = |id: RegisterId| {
+        decisions().any(|decision| {
+            decision.register == id && matches!(decision.reason, Reason::FatalChange(_))
+        })
+    };
     let mut notes = Vec::new();
     let mut note = |option: &str, value: &str, reason: &str| {
         notes.push(format!("--{option} {value} has no effect: {reason}"));
@@ -67,11 +126,12 @@ pub(crate) fn describe_unused(
         if !has(id) {
             note("ignore", &name(id), absent);
         } else if !decides && !consents.drop_registers.contains(&id) {
-            note(
-                "ignore",
-                &name(id),
-                "the destination accepts the register, or another option decides it",
-            );
+            let reason = if is_fatal(id) {
+                FATAL
+            } else {
+                "the destination accepts the register, or another option decides it"
+            };
+            note("ignore", &name(id), reason);
         }
     }
     for id in &consents.drop_registers {
@@ -96,7 +156,12 @@ pub(crate) fn describe_unused(
             .chain(&plan.proposed_adjustments)
             .any(adjusted)
         {
-            note("accept", &name(*id), "no adjustment of it is proposed");
+            let reason = if is_fatal(*id) {
+                FATAL
+            } else {
+                "no adjustment of it is proposed"
+            };
+            note("accept", &name(*id), reason);
         }
     }
     for extension in &consents.drop_extensions {

@@ -106,6 +106,8 @@ names! {
         MEDIUM = "medium",
         /// Something that guests rely on disappears or is wrong.
         HIGH = "high",
+        /// The change breaks a running guest.
+        FATAL = "fatal",
     }
 
     /// Accelerator that executes a guest.
@@ -364,6 +366,7 @@ mod tests {
             cpreg::severity::Severity::Low,
             cpreg::severity::Severity::Medium,
             cpreg::severity::Severity::High,
+            cpreg::severity::Severity::Fatal,
         ];
         let severities = severities.map(Severity::from);
         assert_eq!(severities.each_ref().map(Severity::name), Severity::NAMES);

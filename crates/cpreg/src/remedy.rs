@@ -44,6 +44,13 @@ pub enum Remedy {
     DestinationWithRegister,
     /// Choose a destination that accepts the value, or ignore the register.
     DestinationForValue,
+    /// Choose a destination that keeps the field's value, or start the guest anew.
+    KeepFields {
+        /// Register with the field.
+        register: RegisterId,
+        /// Name of the field.
+        field: &'static str,
+    },
     /// Set a value that the destination accepts.
     SetAcceptedValue,
     /// Give all vCPUs one value of a VM-wide register.
@@ -114,6 +121,13 @@ impl fmt::Display for Remedy {
             Self::DestinationForValue => {
                 "choose a destination that accepts the value (the same CPU model, a newer kernel \
                  or QEMU); or ignore it, and the guest gets the destination's value"
+            }
+            Self::KeepFields { register, field } => {
+                return write!(
+                    f,
+                    "choose a destination that keeps {register}.{field}, or shut the guest down and \
+                     start it there"
+                );
             }
             Self::SetAcceptedValue => "set a value that the destination accepts, or none",
             Self::AlignVcpus => {

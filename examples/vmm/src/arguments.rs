@@ -47,7 +47,7 @@ pub(crate) enum Command {
     Receive {
         /// `host:port` to listen on, or the path of a serial line
         address: String,
-        /// Accept an adjustment: a register, or a severity (low, medium, high)
+        /// Accept an adjustment: a register, or a severity (low, medium)
         #[arg(long, value_name = "REG|SEVERITY", value_parser = accept)]
         accept: Vec<AcceptArg>,
         /// Set a register to this value
@@ -114,7 +114,10 @@ fn register(text: &str) -> Result<RegisterId, String> {
 
 fn accept(text: &str) -> Result<AcceptArg, String> {
     match Severity::from_name(text) {
-        Some(severity) => Ok(AcceptArg::Severity(severity)),
+        Some(severity @ (Severity::Low | Severity::Medium)) => Ok(AcceptArg::Severity(severity)),
+        Some(severity) => Err(format!(
+            "changes of {severity} severity have no common consent"
+        )),
         None => register(text).map(AcceptArg::Register),
     }
 }

@@ -181,6 +181,7 @@ pub(crate) fn build_findings_for<'a>(
         .is_none();
     let check = if is_comparable {
         let check = Check::new(&vm, destination, tolerances, &consents);
+        consents::reject_high_for_plan(&consents, &check.plan, value_format.naming)?;
         for note in consents::describe_unused(&consents, &vm, &check, value_format.naming) {
             printer.note(note);
         }

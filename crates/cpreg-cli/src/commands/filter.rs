@@ -38,7 +38,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
-    consents::read(&arguments.consents, naming)?;
+    consents::reject_high(&consents::read(&arguments.consents, naming)?)?;
 
     let device_state = forward_stream(&input, &output)?;
     let stream = device_state

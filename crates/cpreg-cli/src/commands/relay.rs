@@ -189,6 +189,7 @@ fn prepare<'a>(
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     let consents = consents::read(&arguments.consents, naming)?;
+    consents::reject_high(&consents)?;
     if let (true, Some(severity)) = (arguments.repeat, consents.accept_up_to) {
         return Err(Failure::new(format!(
             "--repeat with --accept {severity} would accept adjustments that were not reviewed"

@@ -40,6 +40,7 @@ mod explain;
 mod explain_register;
 mod export;
 mod fake_qemu;
+mod fatal;
 mod faults;
 mod filter;
 mod fixtures;

@@ -14,7 +14,9 @@ pub mod text;
 use std::collections::BTreeSet;
 
 use cpreg::destination::{Accelerator, Destination, Loader, ValueOrigin};
-use cpreg::plan::{Action, Check, Decision, ExtensionAction, PlanOutcome, SetConsent, Verdict};
+use cpreg::plan::{
+    Action, Adjustment, Check, Decision, ExtensionAction, PlanOutcome, SetConsent, Verdict,
+};
 use cpreg::severity::Severity;
 use cpreg::shape::ShapeDifference;
 use cpreg::tolerance::Tolerances;
@@ -205,16 +207,11 @@ impl CheckFindings<'_> {
                 blockers.describe()
             ),
         };
-        match self.severity_to_accept() {
-            Some(severity) => {
-                let object = if is_single { "it" } else { "them" };
-                format!(
-                    "{meaning}; `--accept {}` resolves {object}",
-                    severity.name()
-                )
-            }
-            None => meaning,
+        if !self.are_proposals_sufficient() {
+            return meaning;
         }
+        let object = if is_single { "it" } else { "them" };
+        format!("{meaning}; {} resolves {object}", self.proposed_consents())
     }
 
     /// Counts the differences that block the load.
@@ -252,15 +249,33 @@ impl CheckFindings<'_> {
         loader.is_some_and(Loader::can_execute_plans)
     }
 
-    /// Returns the lowest severity with which `--accept` resolves all blockers; `None` if no
-    /// severity resolves them.
-    fn severity_to_accept(&self) -> Option<Severity> {
+    /// Returns `true` if the user's consent to all proposed adjustments resolves all blockers.
+    fn are_proposals_sufficient(&self) -> bool {
         let plan = &self.check.plan;
-        if self.is_blocked_by_shape() || plan.outcome_with_proposed != PlanOutcome::Ready {
-            return None;
-        }
-        let proposed = plan.proposed_adjustments.iter();
-        proposed.map(|adjustment| adjustment.severity).max()
+        !self.is_blocked_by_shape()
+            && plan.outcome_with_proposed == PlanOutcome::Ready
+            && !plan.proposed_adjustments.is_empty()
+    }
+
+    /// Returns the options that consent to all proposed adjustments: the highest severity that can
+    /// be accepted as a whole, and the registers that must be named.
+    pub(crate) fn proposed_consents(&self) -> String {
+        let proposed = &self.check.plan.proposed_adjustments;
+        let must_be_named = |it: &&Adjustment| it.severity >= Severity::High;
+        let severities = proposed.iter().filter(|it| !must_be_named(it));
+        let highest = severities.map(|it| it.severity).max();
+        let names: BTreeSet<_> = proposed
+            .iter()
+            .filter(must_be_named)
+            .map(|it| self.value_format.name(it.register))
+            .collect();
+        let consents = highest.map(|severity| severity.name().to_owned());
+        let consents: Vec<_> = consents
+            .into_iter()
+            .chain(names)
+            .map(|consent| format!("--accept {consent}"))
+            .collect();
+        format!("`{}`", consents.join(" "))
     }
 
     /// Returns the steps that give the missing information, best first. The list is empty unless
@@ -283,11 +298,10 @@ impl CheckFindings<'_> {
                 "name the QEMU version that will load the VM: --loader qemu-MAJOR.MINOR".to_owned(),
             );
         }
-        if let Some(severity) = self.severity_to_accept() {
+        if self.are_proposals_sufficient() {
             steps.push(format!(
-                "--accept {} changes the values in doubt to values that the destination is known \
-                 to accept",
-                severity.name()
+                "{} changes the values in doubt to values that the destination is known to accept",
+                self.proposed_consents()
             ));
         }
         steps.push(format!(

@@ -129,7 +129,7 @@ fn is_severe(entry: &Tolerance) -> bool {
         .visible_effect
         .as_ref()
         .map(|visible| visible.severity);
-    !entry.is_operator_entry && severity == Some(Severity::High)
+    !entry.is_operator_entry && severity >= Some(Severity::High)
 }
 
 fn write_entry(text: &mut String, row: &EffectiveEntry<'_>, kind: LineKind) {

@@ -9,13 +9,15 @@ use alloc::vec::Vec;
 
 use super::input::{PlanInput, Targets};
 use super::{
-    Adjustment, Consents, Plan, PlanOutcome, Reason, VcpuPlan, VcpuSet, extensions, merge, visible,
-    worst_outcome,
+    Adjustment, Consents, Plan, PlanOutcome, Reason, VcpuPlan, VcpuSet, extensions, fatal, merge,
+    visible, worst_outcome,
 };
 use crate::destination::accept::nearest_value;
-use crate::destination::{AcceptedValues, Destination, DestinationRegister, DestinationVcpu};
+use crate::destination::{
+    Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu,
+};
 use crate::register::{RegisterId, differing_fields};
-use crate::severity::{self, Severity};
+use crate::severity::{self, GuestState, Severity};
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
 
@@ -32,12 +34,15 @@ impl Plan {
         consents: &Consents,
     ) -> Self {
         let no_targets = Targets::new();
+        let guest = GuestState::from_vm(vm, |id, value| consents.apply_sets(id, value))
+            .with_coherent_caches(destination.accelerator == Some(Accelerator::Tcg));
         let input = PlanInput {
             vm,
             destination,
             tolerances,
             consents,
             targets: &no_targets,
+            guest: &guest,
         };
         let first = decide(input);
         let accepted = adjust_until_stable(input, &first, |register, severity| {
@@ -47,11 +52,12 @@ impl Plan {
         let (proposed, with_proposed) = if outcome == PlanOutcome::Ready {
             (Vec::new(), PlanOutcome::Ready)
         } else {
-            let adjusted_by_all = adjust_until_stable(input, &first, |_, _| true);
+            let adjusted_by_all =
+                adjust_until_stable(input, &first, |_, severity| severity < Severity::Fatal);
             let outcome_with_all = worst_outcome(adjusted_by_all.vcpus.as_ref().unwrap_or(&first));
             let mut remaining = adjusted_by_all.targets;
             remaining.retain(|place, to| accepted.targets.get(place) != Some(to));
-            let mut remaining = adjustments(vm, &remaining);
+            let mut remaining = adjustments(input, &remaining);
             remaining.sort_by_cached_key(Adjustment::rank);
             (remaining, outcome_with_all)
         };
@@ -59,7 +65,7 @@ impl Plan {
         Self {
             visible_changes: visible::visible_changes(input, &vcpus),
             vcpus,
-            accepted_adjustments: adjustments(vm, &accepted.targets),
+            accepted_adjustments: adjustments(input, &accepted.targets),
             proposed_adjustments: proposed,
             outcome_with_proposed: with_proposed,
         }
@@ -73,10 +79,10 @@ struct AdjustedPlans {
 }
 
 /// Merges equal changes of several vCPUs into one adjustment each, ascending by register.
-fn adjustments(vm: &Vm, targets: &Targets) -> Vec<Adjustment> {
+fn adjustments(input: PlanInput<'_>, targets: &Targets) -> Vec<Adjustment> {
     let mut groups: BTreeMap<(RegisterId, u64, u64), VcpuSet> = BTreeMap::new();
     for ((number, register), to) in targets {
-        let vcpu = vm.vcpus.get(*number);
+        let vcpu = input.vm.vcpus.get(*number);
         if let Some(from) = vcpu.and_then(|vcpu| vcpu.registers.get_u64(*register)) {
             let set = groups.entry((*register, from, *to)).or_default();
             set.insert(*number);
@@ -89,7 +95,7 @@ fn adjustments(vm: &Vm, targets: &Targets) -> Vec<Adjustment> {
             register,
             from,
             to,
-            severity: severity::rate_change(register, from, to),
+            severity: rate_adjustment(input, register, from, to),
         })
         .collect()
 }
@@ -114,7 +120,7 @@ fn adjust_until_stable(
             proposals
                 .into_iter()
                 .filter_map(|(place, Proposal { from, to })| {
-                    let severity = severity::rate_change(place.1, from, to);
+                    let severity = rate_adjustment(current, place.1, from, to);
                     accepts(place.1, severity).then_some((place, to))
                 }),
         );
@@ -133,6 +139,12 @@ fn adjust_until_stable(
     }
 }
 
+/// Returns the severity of an adjustment, without the part that the user set.
+fn rate_adjustment(input: PlanInput<'_>, register: RegisterId, from: u64, to: u64) -> Severity {
+    let from = input.consents.apply_sets(register, from);
+    severity::rate_change(register, from, to, input.guest)
+}
+
 fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
     let disagreements = merge::disagreements(input);
     let empty = DestinationVcpu::default();
@@ -140,7 +152,7 @@ fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
     vcpus
         .map(|(number, vcpu)| {
             let destination_vcpu = input.destination.vcpu(number).unwrap_or(&empty);
-            VcpuPlan {
+            let mut plan = VcpuPlan {
                 decisions: merge::decide_registers(
                     input,
                     number,
@@ -149,7 +161,10 @@ fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
                     &disagreements,
                 ),
                 extensions: extensions::decide(input, vcpu, destination_vcpu),
-            }
+            };
+            let planned = merge::planned_registers(input, number, vcpu);
+            fatal::refuse_fatal_changes(input, destination_vcpu, &planned, &mut plan);
+            plan
         })
         .collect()
 }

@@ -2,6 +2,7 @@
 
 use core::fmt;
 
+use super::fatal::write_consequences;
 use super::{Action, Decision, Reason};
 use crate::remedy::Remedy;
 use crate::tolerance::{Handling, RegisterDifference, Tolerances};
@@ -41,6 +42,10 @@ impl Decision {
                 RegisterDifference::ValueNotAccepted => Some(Remedy::DestinationForValue),
                 RegisterDifference::DestinationOnly => None,
             },
+            Reason::FatalChange(changes) => changes.first().map(|change| Remedy::KeepFields {
+                register: self.register,
+                field: change.field,
+            }),
             Reason::SetNotAccepted => Some(Remedy::SetAcceptedValue),
             Reason::Disagreement | Reason::FieldDisagreement(_) => Some(Remedy::AlignVcpus),
             Reason::UserCondition => Some(Remedy::IgnoreAny),
@@ -80,6 +85,10 @@ impl fmt::Display for ReasonDisplay<'_> {
             Reason::ValueNotAccepted => f.write_str("the destination does not accept this value"),
             Reason::SetNotAccepted => {
                 f.write_str("the destination does not accept the value that you set")
+            }
+            Reason::FatalChange(changes) => write_consequences(f, changes),
+            Reason::DestinationValueUnknown => {
+                f.write_str("the guest would read the destination's value, which is not known")
             }
             Reason::ValueUnknown(_) => {
                 f.write_str("not known whether the destination accepts this value")

@@ -17,10 +17,10 @@ pub struct Consents {
     /// Values to change before any decision, and values for registers that only the destination
     /// has.
     pub set: Vec<SetConsent>,
-    /// Registers whose adjustment the user accepts, whatever its severity is.
+    /// Registers whose adjustment the user accepts, up to [`Severity::High`].
     pub accept: Vec<RegisterId>,
     /// Maximum severity of adjustments that the user accepts without a register in
-    /// [`Self::accept`]; `None` for none.
+    /// [`Self::accept`]; `None` for none. [`Severity::Medium`] applies to higher values too.
     pub accept_up_to: Option<Severity>,
     /// Extensions to leave out, by name.
     pub drop_extensions: Vec<String>,
@@ -69,10 +69,15 @@ impl Consents {
 
     pub(super) fn accepts(&self, register: RegisterId, severity: Severity) -> bool {
         let is_named = |register| self.accept.contains(&register);
+        if severity == Severity::Fatal {
+            return false;
+        }
         is_named(register)
             || register
                 .counterpart()
                 .is_some_and(|counterpart| is_named(counterpart.id))
-            || self.accept_up_to.is_some_and(|max| severity <= max)
+            || self
+                .accept_up_to
+                .is_some_and(|max| severity <= max.min(Severity::Medium))
     }
 }

@@ -10,8 +10,10 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::check::{Check, Verdict};
-use super::{Consents, merge};
+use super::{Action, Consents, merge};
 use crate::destination::{Accelerator, Destination, DestinationVcpu};
+use crate::register::Value;
+use crate::severity;
 use crate::tolerance::Tolerances;
 use crate::vm::{Extension, Vcpu, Vm};
 
@@ -111,6 +113,9 @@ impl<'a> IncrementalPlan<'a> {
             ..Vm::default()
         };
         let check = Check::new(&vm, destination, self.tolerances, self.consents);
+        if depends_on_other_vcpus(&check) {
+            return None;
+        }
         self.all_load_unchanged &= check.verdict == Verdict::Loads;
         self.all_load_converted &= match check.verdict {
             Verdict::Loads => check.loads_converted(&vm, destination),
@@ -119,6 +124,22 @@ impl<'a> IncrementalPlan<'a> {
         };
         check.plan.vcpus.first().map(|plan| plan.apply(vcpu))
     }
+}
+
+/// Returns `true` if the settings of vCPUs that have not arrived may change the severity of an
+/// adjustment.
+fn depends_on_other_vcpus(check: &Check) -> bool {
+    let mut decisions = check.plan.vcpus.iter().flat_map(|vcpu| &vcpu.decisions);
+    decisions.any(|decision| {
+        let from = decision.source.as_ref().and_then(Value::as_u64);
+        let to = match &decision.action {
+            Action::Set(value) | Action::WriteReset(value) => value.as_u64(),
+            Action::KeepAtReset => decision.destination.as_ref().and_then(Value::as_u64),
+            _ => None,
+        };
+        from.zip(to)
+            .is_some_and(|(from, to)| severity::depends_on_guest(decision.register, from, to))
+    })
 }
 
 /// Returns `true` if two vCPUs list the same registers and both or neither have feature bits.

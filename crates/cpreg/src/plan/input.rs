@@ -5,6 +5,7 @@ use alloc::collections::BTreeMap;
 use super::Consents;
 use crate::destination::Destination;
 use crate::register::RegisterId;
+use crate::severity::GuestState;
 use crate::tolerance::Tolerances;
 use crate::vm::Vm;
 
@@ -19,4 +20,6 @@ pub(super) struct PlanInput<'a> {
     pub(super) tolerances: &'a Tolerances,
     pub(super) consents: &'a Consents,
     pub(super) targets: &'a Targets,
+    /// Evidence of the features that the guest uses.
+    pub(super) guest: &'a GuestState,
 }

@@ -11,6 +11,7 @@
 //! | `merge.rs` | the decision about each register |
 //! | `extensions.rs` | the decision about each extension |
 //! | `adjust.rs` | construction of a plan, and value changes that would let a refused plan load |
+//! | `fatal.rs` | refusal of changes that break a running guest |
 //! | `visible.rs` | changes that the guest could notice |
 //! | `order.rs` | the order of writes |
 //! | `first_run.rs` | features that KVM removes when the guest first runs |
@@ -28,6 +29,7 @@ mod advice;
 mod check;
 mod consent;
 mod extensions;
+mod fatal;
 mod first_run;
 mod incremental;
 mod input;
@@ -44,6 +46,7 @@ use alloc::vec::Vec;
 
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
+pub use fatal::FatalChange;
 pub use incremental::IncrementalPlan;
 pub use reason::Reason;
 pub use vcpus::VcpuSet;

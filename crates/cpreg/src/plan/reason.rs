@@ -1,7 +1,9 @@
 //! [`Reason`]: the reason of a decision.
 
 use alloc::borrow::Cow;
+use alloc::vec::Vec;
 
+use super::FatalChange;
 use crate::destination::kernel::FeatureGate;
 use crate::register::RegisterId;
 
@@ -25,6 +27,10 @@ pub enum Reason {
     ValueNotAccepted,
     /// The destination does not accept the value that the user set.
     SetNotAccepted,
+    /// The decision would change these fields in a way that breaks the running guest.
+    FatalChange(Vec<FatalChange>),
+    /// The guest would read the destination's value, which is not known.
+    DestinationValueUnknown,
     /// Nothing shows whether the destination accepts the value. The tolerance with this index, if
     /// any, has a remedy.
     ValueUnknown(Option<usize>),

@@ -10,7 +10,7 @@ use super::{Action, Decision, Reason, VcpuPlan, VcpuSet, VisibleChange, extensio
 use crate::destination::kernel::{self, RegisterKind};
 use crate::destination::{Accelerator, DestinationVcpu};
 use crate::register::{RegisterId, Value, differing_fields};
-use crate::severity::{self, Severity};
+use crate::severity::{self, GuestState, Severity};
 use crate::vm::Vcpu;
 
 /// Returns all changes of a plan that the guest could notice.
@@ -124,7 +124,9 @@ fn decision_changes(
             source,
             decision.replaced_value.as_ref().unwrap_or(value).as_u64(),
         ) {
-            (Some(from), Some(to)) => value_changes(id, from, to, *reason == Reason::UserSets),
+            (Some(from), Some(to)) => {
+                value_changes(input.guest, id, from, to, *reason == Reason::UserSets)
+            }
             (from, to) => alloc::vec![register_change(id, from, to, Severity::Medium, SET_BY_USER)],
         },
         (Action::Ignore, Reason::UserIgnores | Reason::UserDrops) => {
@@ -144,7 +146,7 @@ fn decision_changes(
             let severity = source
                 .zip(destination_value)
                 .map_or(Severity::Medium, |(from, to)| {
-                    severity::rate_change(id, from, to)
+                    severity::rate_change(id, from, to, input.guest)
                 });
             alloc::vec![register_change(id, source, destination_value, severity, "")]
         }
@@ -181,7 +183,7 @@ fn decision_changes(
         (Action::Copy, _) if is_kvm => {
             let replaced = decision.replaced_value.as_ref().and_then(Value::as_u64);
             match source.zip(replaced) {
-                Some((from, to)) => value_changes(id, from, to, false),
+                Some((from, to)) => value_changes(input.guest, id, from, to, false),
                 None => copy_changes(vcpu, destination_vcpu, id, source, destination_value),
             }
         }
@@ -297,24 +299,41 @@ fn pmcr_changes(
 const SET_BY_USER: &str = "set by the user";
 
 /// Returns the changes for a new value, one per field if the fields are known.
-fn value_changes(id: RegisterId, from: u64, to: u64, is_set_by_user: bool) -> Vec<VisibleChange> {
-    let whole_severity = severity::rate_change(id, from, to);
+fn value_changes(
+    guest: &GuestState,
+    id: RegisterId,
+    from: u64,
+    to: u64,
+    is_set_by_user: bool,
+) -> Vec<VisibleChange> {
     let description = if is_set_by_user { SET_BY_USER } else { "" };
     let change = |field: Option<Cow<'static, str>>, from, to, severity| VisibleChange {
         field,
         ..register_change(id, Some(from), Some(to), severity, description)
     };
-    if id.fields().is_empty() || id.value_name(from).is_some() {
-        return alloc::vec![change(None, from, to, whole_severity)];
+    if severity::is_rated_by_field(id) {
+        let rated = severity::rate_fields(id, from, to, guest);
+        return rated
+            .map(|(difference, rating)| {
+                let field = Some(Cow::Owned(difference.field.to_string()));
+                let change = change(field, difference.from, difference.to, rating.severity);
+                if rating.consequence.is_empty() {
+                    change
+                } else {
+                    VisibleChange {
+                        description: rating.consequence.into(),
+                        ..change
+                    }
+                }
+            })
+            .collect();
     }
-    let is_identification = severity::is_identification(id);
+    let severity = severity::rate_change(id, from, to, guest);
+    if id.fields().is_empty() || id.value_name(from).is_some() {
+        return alloc::vec![change(None, from, to, severity)];
+    }
     differing_fields(id, from, to)
         .map(|difference| {
-            let severity = if is_identification {
-                severity::rate_field_change(id, difference)
-            } else {
-                whole_severity
-            };
             let name = Cow::Owned(difference.field.to_string());
             change(Some(name), difference.from, difference.to, severity)
         })

@@ -6,7 +6,7 @@ use cpreg::destination::{
 };
 use cpreg::plan::{Consents, PlanOutcome};
 use cpreg::register::{RegisterId, Value};
-use cpreg::severity::{self, Severity};
+use cpreg::severity::{self, GuestState, Severity};
 use cpreg::vm::{Vcpu, Vm};
 
 use super::fixtures::{kvm, plan, vcpu, vm};
@@ -194,7 +194,12 @@ fn removing_the_pmu_is_not_low() {
     let with = 0x1030_5408;
     let without = with & !0xf00;
     assert_eq!(
-        severity::rate_change(RegisterId::ID_AA64DFR0_EL1, with, without),
+        severity::rate_change(
+            RegisterId::ID_AA64DFR0_EL1,
+            with,
+            without,
+            &GuestState::UNKNOWN
+        ),
         Severity::Medium
     );
     let destination = kvm(&vm(&[&[(RegisterId::ID_AA64DFR0_EL1, without)]]));
@@ -210,7 +215,12 @@ fn removing_the_pmu_is_not_low() {
     assert_ne!(plan.outcome(), PlanOutcome::Ready);
     // Versions of the debug architecture differ between kernels on the same CPU.
     assert_eq!(
-        severity::rate_change(RegisterId::ID_AA64DFR0_EL1, 0x1030_5408, 0x1030_5406),
+        severity::rate_change(
+            RegisterId::ID_AA64DFR0_EL1,
+            0x1030_5408,
+            0x1030_5406,
+            &GuestState::UNKNOWN
+        ),
         Severity::Low
     );
 }

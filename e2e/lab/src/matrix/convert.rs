@@ -3,7 +3,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use cpreg_report::check::model::CheckReport;
 use cpreg_report::names::{Decision, Verdict};
@@ -15,7 +15,7 @@ pub(crate) enum Consent {
     None,
     /// `--accept low`.
     Low,
-    /// All proposals: `--accept high`.
+    /// All proposals: `--accept medium`, and by name those of high severity.
     AllProposed,
 }
 
@@ -26,7 +26,7 @@ impl Consent {
         match self {
             Self::None => &[],
             Self::Low => &["--accept", "low"],
-            Self::AllProposed => &["--accept", "high"],
+            Self::AllProposed => &["--accept", "medium"],
         }
     }
 
@@ -64,32 +64,30 @@ pub(crate) fn convert(
     consent: Consent,
     output: &Path,
 ) -> Result<Conversion> {
-    let mut command = Command::new(cpreg);
-    command
-        .arg("convert")
-        .arg(source)
-        .args(["--to", destination, "--loader", &format!("qemu-{series}")])
-        .args(consent.arguments())
-        .args(["--format", "json", "--force", "-o"])
-        .arg(output);
-    let process = command
-        .output()
-        .map_err(|error| format!("cannot start `{}`: {error}", tool::format_command(&command)))?;
-    let check_report: CheckReport = report::parse(&process.stdout).map_err(|error| {
-        let stderr = String::from_utf8_lossy(&process.stderr);
-        format!(
-            "`{}`: {error}\n{}",
-            tool::format_command(&command),
-            stderr.trim_end()
-        )
-    })?;
+    let run = |named: &[String]| {
+        let mut command = Command::new(cpreg);
+        command
+            .arg("convert")
+            .arg(source)
+            .args(["--to", destination, "--loader", &format!("qemu-{series}")])
+            .args(consent.arguments())
+            .args(named.iter().flat_map(|option| option.split(' ')))
+            .args(["--format", "json", "--force", "-o"])
+            .arg(output);
+        run_convert(command)
+    };
+    let (mut check_report, mut status) = run(&[])?;
+    let proposed = check_report.adjustments.proposed.iter();
+    let named: Vec<_> = proposed.map(|proposal| proposal.consent.clone()).collect();
+    if consent == Consent::AllProposed && !named.is_empty() {
+        (check_report, status) = run(&named)?;
+    }
     let verdict = &check_report.verdict;
     let written = [Verdict::LOADS, Verdict::CONVERTS].contains(verdict);
-    if written != process.status.success() || (written && !fs::exists(output)?) {
+    if written != status.success() || (written && !fs::exists(output)?) {
         return Err(format!(
-            "`{}`: verdict {verdict}, but {}",
-            tool::format_command(&command),
-            process.status
+            "cpreg convert {} --to {destination}: verdict {verdict}, but {status}",
+            source.display()
         )
         .into());
     }
@@ -98,6 +96,22 @@ pub(crate) fn convert(
         reasons: reasons(&check_report)?,
         stream: written.then(|| output.to_owned()),
     })
+}
+
+/// Runs `cpreg convert`, and returns its report and exit status.
+fn run_convert(mut command: Command) -> Result<(CheckReport, ExitStatus)> {
+    let process = command
+        .output()
+        .map_err(|error| format!("cannot start `{}`: {error}", tool::format_command(&command)))?;
+    let check_report = report::parse(&process.stdout).map_err(|error| {
+        let stderr = String::from_utf8_lossy(&process.stderr);
+        format!(
+            "`{}`: {error}\n{}",
+            tool::format_command(&command),
+            stderr.trim_end()
+        )
+    })?;
+    Ok((check_report, process.status))
 }
 
 /// Returns the blockers in a report.

@@ -51,7 +51,7 @@ fn severity_word(severity: Severity) -> String {
     let colour = match severity {
         Severity::Low => style::DIM,
         Severity::Medium => style::WARNING,
-        Severity::High => style::ERROR,
+        Severity::High | Severity::Fatal => style::ERROR,
     };
     styled(colour, format_args!("{:<6}", severity.name()))
 }
@@ -138,15 +138,10 @@ pub(super) fn print_adjustments(printer: &mut Printer, findings: &CheckFindings<
         PlanOutcome::Refused => "other differences still block the load",
         PlanOutcome::Unknown => "the verdict is then unknown",
     };
-    let highest = plan
-        .proposed_adjustments
-        .iter()
-        .map(|adjustment| adjustment.severity)
-        .max();
     printer.line(format_args!(
-        "  {}: `--accept {}` makes all of these changes ({result}), `--accept REG` makes one",
+        "  {}: {} makes all of these changes ({result}), `--accept REG` makes one",
         styled(style::HINT, "fix"),
-        highest.map_or("low", Severity::name)
+        findings.proposed_consents()
     ));
     printer.line("");
 }

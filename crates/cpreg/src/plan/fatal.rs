@@ -1,0 +1,176 @@
+//! Refusal of changes that break a running guest, whatever decided them: a consent, a tolerance, or
+//! the destination's refusal of the VM's value.
+//!
+//! Only a value that the user sets for the very field takes a fatal change.
+
+use alloc::vec::Vec;
+use core::fmt;
+
+use super::input::PlanInput;
+use super::{Action, Decision, Reason, VcpuPlan};
+use crate::destination::accept::nearest_value;
+use crate::destination::{Confidence, DestinationVcpu};
+use crate::register::{Field, FieldDifference, RegisterId, Value};
+use crate::severity::{self, Rating, Severity, Usage};
+use crate::vm::Registers;
+
+/// Change of a field that breaks a running guest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct FatalChange {
+    /// Name of the field.
+    pub field: &'static str,
+    /// The VM's value of the field.
+    pub from: u64,
+    /// Value that the guest would read at the destination.
+    pub to: u64,
+    /// The guest's use of what the change takes away.
+    pub usage: Usage,
+    /// Effect on the guest.
+    pub consequence: &'static str,
+}
+
+/// Writes the fields and the consequence, in one sentence for each consequence.
+pub(super) fn write_consequences(
+    f: &mut fmt::Formatter<'_>,
+    changes: &[FatalChange],
+) -> fmt::Result {
+    let mut rest: Vec<&FatalChange> = changes.iter().collect();
+    let mut separator = "";
+    while let Some(first) = rest.first().copied() {
+        let is_alike = |change: &&FatalChange| {
+            (change.consequence, change.usage) == (first.consequence, first.usage)
+        };
+        let fields: Vec<_> = rest
+            .iter()
+            .copied()
+            .filter(is_alike)
+            .map(|change| change.field)
+            .collect();
+        rest.retain(|change| !is_alike(change));
+        let (noun, verb) = match fields.len() {
+            1 => ("change", "breaks"),
+            _ => ("changes", "break"),
+        };
+        write!(
+            f,
+            "{separator}the {noun} of {} {verb} a running guest: {}",
+            fields.join(", "),
+            first.consequence
+        )?;
+        if first.usage == Usage::Unknown {
+            f.write_str(" (not known whether the guest uses it)")?;
+        }
+        separator = "; ";
+    }
+    Ok(())
+}
+
+/// Refuses each decision about a vCPU's registers that includes a fatal change.
+pub(super) fn refuse_fatal_changes(
+    input: PlanInput<'_>,
+    destination_vcpu: &DestinationVcpu,
+    planned: &Registers,
+    plan: &mut VcpuPlan,
+) {
+    let rated = plan
+        .decisions
+        .iter_mut()
+        .filter(|decision| severity::is_rated_by_field(decision.register));
+    for decision in rated {
+        let Some(from) = decision.source.as_ref().and_then(Value::as_u64) else {
+            continue;
+        };
+        let to = match GuestValue::of(decision) {
+            GuestValue::Unchanged => continue,
+            GuestValue::Unknown => {
+                decision.action = Action::Undecided;
+                decision.confidence = Confidence::Unknown;
+                decision.reason = Reason::DestinationValueUnknown;
+                continue;
+            }
+            GuestValue::New(to) => to,
+            GuestValue::Refused => {
+                let register = destination_vcpu.get(decision.register);
+                let planned = planned.get_u64(decision.register);
+                let nearest = register.and_then(|register| {
+                    nearest_value(input.destination, destination_vcpu, register, planned)
+                });
+                match nearest {
+                    Some(to) => to,
+                    None => continue,
+                }
+            }
+        };
+        let changes = fatal_changes(input, decision.register, from, to);
+        if !changes.is_empty() {
+            decision.action = Action::Refuse;
+            decision.reason = Reason::FatalChange(changes);
+        }
+    }
+}
+
+/// Value that a decision gives the guest.
+enum GuestValue {
+    /// The VM's value, or no decision yet.
+    Unchanged,
+    New(u64),
+    /// The destination's value, which is not known.
+    Unknown,
+    /// The destination refuses the VM's value.
+    Refused,
+}
+
+impl GuestValue {
+    fn of(decision: &Decision) -> Self {
+        // The kernel accepts the value, and the guest reads another one.
+        if let Some(value) = &decision.replaced_value {
+            return value.as_u64().map_or(Self::Unknown, Self::New);
+        }
+        let destination_value = || decision.destination.as_ref().and_then(Value::as_u64);
+        match (&decision.action, &decision.reason) {
+            (Action::Set(value) | Action::WriteReset(value), _) => {
+                value.as_u64().map_or(Self::Unknown, Self::New)
+            }
+            (Action::KeepAtReset, _) => destination_value().map_or(Self::Unknown, Self::New),
+            (
+                Action::Refuse,
+                Reason::ValueNotAccepted | Reason::SetNotAccepted | Reason::NotTolerated(_),
+            ) => Self::Refused,
+            _ => Self::Unchanged,
+        }
+    }
+}
+
+/// Returns the fatal changes of a register's fields that the user did not request field by field.
+fn fatal_changes(
+    input: PlanInput<'_>,
+    register: RegisterId,
+    from: u64,
+    to: u64,
+) -> Vec<FatalChange> {
+    severity::rate_fields(register, from, to, input.guest)
+        .filter(|(_, rating)| rating.severity == Severity::Fatal)
+        .filter(|(difference, _)| !is_set_by_user(input, register, *difference))
+        .map(|(difference, rating)| {
+            let FieldDifference { field, from, to } = difference;
+            let Rating {
+                usage, consequence, ..
+            } = rating;
+            FatalChange {
+                field: Field::name(field),
+                from,
+                to,
+                usage,
+                consequence,
+            }
+        })
+        .collect()
+}
+
+/// Returns `true` if the user set exactly this field to exactly this value.
+fn is_set_by_user(input: PlanInput<'_>, register: RegisterId, difference: FieldDifference) -> bool {
+    let FieldDifference { field, to, .. } = difference;
+    let sets = input.consents.set.iter();
+    let mut of_field = sets.filter(|set| set.register == register && set.mask == field.mask());
+    of_field.any(|set| field.extract(set.value) == to)
+}

@@ -246,6 +246,7 @@ impl<'a> IndexedHost<'a> {
             identity: self.entry.identity.clone(),
             capabilities: self.entry.capabilities.clone(),
             guests: BTreeMap::new(),
+            hardware: self.entry.hardware,
         })
     }
 

@@ -5,6 +5,8 @@
 //! | [`record`] | a recorded host with KVM, its file, and its use as a destination |
 //! | [`profile`] | the file format of a destination, to and from [`Destination`] |
 //! | [`schema`] | the schema name of a JSON document |
+//! | [`hardware`] | hardware facts in JSON documents |
+//! | `accepted_field_json` | accepted values of fields in JSON documents |
 //! | `error` | [`Error`]: an unreadable document, or a name that matches no host |
 //! | [`host`] | recorded hosts as destinations, by name |
 //! | [`host_index`] | the recorded kernels that list a register, with guests and values |
@@ -14,7 +16,9 @@
 //! [`Destination`]: cpreg::destination::Destination
 #![forbid(unsafe_code)]
 
+mod accepted_field_json;
 mod error;
+pub mod hardware;
 pub mod host;
 pub mod host_index;
 pub mod profile;

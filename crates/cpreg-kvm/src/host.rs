@@ -5,6 +5,7 @@
 //! and devices, and runs the guest.
 
 use cpreg::destination::Features;
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, Identity};
 
@@ -21,6 +22,10 @@ pub trait Host {
 
     /// Returns the capabilities of KVM (`KVM_CHECK_EXTENSION`).
     fn capabilities(&self) -> Capabilities;
+
+    /// Returns the properties that guests see and that no register list holds, as far as they are
+    /// known without a VM.
+    fn hardware(&self) -> HardwareFacts;
 
     /// Creates a VM that is never run, in the way in which a VMM creates its own.
     ///

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cpreg::destination::{Destination, Features};
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Consents, Plan};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
@@ -21,6 +22,7 @@ pub(crate) fn register(id: RegisterId, value: u64) -> RegisterRecord {
         differs_by_vcpu: false,
         write_back: 0,
         trials: Vec::new(),
+        fields: None,
     }
 }
 
@@ -52,6 +54,7 @@ pub(crate) fn host(features: Features, mut registers: Vec<RegisterRecord>) -> Re
         identity: Identity::default(),
         capabilities: BTreeMap::new(),
         guests: BTreeMap::from([(features, guest)]),
+        hardware: HardwareFacts::UNKNOWN,
     })
 }
 

@@ -167,7 +167,9 @@ mod tests {
         state.vcpus[0]
             .registers
             .insert(ISAR2, Value::U64(RAISED_VALUE));
+        // A probe tries every value of every field itself, and leaves nothing to decide.
         let mut destination = probe_destination(&host, features, 1, "host").expect("a destination");
+        destination.vcpus = vec![host.record().guests[&features].to_destination_vcpu()];
         let (tolerances, consents) = (Tolerances::default(), Consents::default());
         let outcome = |destination: &Destination| {
             Plan::new(&state, destination, &tolerances, &consents).outcome()

@@ -14,6 +14,7 @@
 //! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, through the relay |
 //! | [`evaluate`] | outcome of a move |
 //! | [`compare`] | `lab compare`: a local kernel against recorded ones |
+//! | [`fields`] | `lab fields`: predictions about ID registers against KVM |
 //! | [`mod@test`] | `lab test`: the tests that CI runs |
 //! | [`lints`] | `lab clippy`: the lints of code that only an arm64 compiler sees |
 //! | [`options`] | arguments shared by several commands |
@@ -25,6 +26,7 @@
 
 mod compare;
 mod evaluate;
+mod fields;
 mod host_pair;
 mod lints;
 mod load;
@@ -64,6 +66,7 @@ enum Command {
     Migrate(migrate::MigrateArgs),
     Relay(relay::RelayArgs),
     Compare(compare::CompareArgs),
+    Fields(fields::FieldsArgs),
     Matrix(matrix::MatrixArgs),
     /// Run the tests of CI: three kernels, two CPU models
     Test,
@@ -94,6 +97,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Migrate(arguments) => migrate::run(&lab, arguments),
         Command::Relay(arguments) => relay::run(&lab, arguments),
         Command::Compare(arguments) => compare::run(&lab, arguments),
+        Command::Fields(arguments) => fields::run(&lab, arguments),
         Command::Matrix(arguments) => matrix::run(&lab, arguments),
         Command::Test => lab.with_lock("test.lock", || test::run(&lab)),
         Command::Clippy => lints::run(&lab),

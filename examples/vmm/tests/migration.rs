@@ -17,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use cpreg::destination::Features;
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::Consents;
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Vm;
@@ -47,6 +48,7 @@ fn host(psci: u64) -> RecordedHost {
         differs_by_vcpu: false,
         write_back: 0,
         trials: Vec::new(),
+        fields: None,
     };
     let versions = [0x2, 0x1_0000, PSCI_1_1, 0x1_0002, PSCI_1_3];
     let versions = versions.into_iter().filter(|version| *version != psci);
@@ -62,9 +64,9 @@ fn host(psci: u64) -> RecordedHost {
     // A kernel that reports no writable masks may accept another value. Only a trial decides.
     let identification = RegisterRecord {
         trials: vec![WriteTrial {
-            value: 0x11,
+            value: 0x12,
             errno: if psci == PSCI_1_3 { 0 } else { Errno::EINVAL.0 },
-            read_back: if psci == PSCI_1_3 { 0x11 } else { 0x22 },
+            read_back: if psci == PSCI_1_3 { 0x12 } else { 0x22 },
         }],
         ..register(RegisterId::ID_AA64ISAR0_EL1, 0x22)
     };
@@ -84,6 +86,7 @@ fn host(psci: u64) -> RecordedHost {
         identity: Identity::default(),
         capabilities: Capabilities::new(),
         guests: BTreeMap::from([(Features::NONE, guest)]),
+        hardware: HardwareFacts::UNKNOWN,
     })
 }
 
@@ -467,7 +470,7 @@ fn values_known_only_to_the_kernel_are_tried() {
         .registers
     {
         if register.id == RegisterId::ID_AA64ISAR0_EL1 {
-            register.at_reset = AtReset::Value(Value::U64(0x11));
+            register.at_reset = AtReset::Value(Value::U64(0x12));
             register.trials.clear();
         }
     }

@@ -336,7 +336,7 @@ mod tests {
                 .is_some_and(|it| it.value.is_none())
         );
         let dfr0 = vcpu.get(RegisterId::ID_AA64DFR0_EL1).expect("it is listed");
-        assert!(matches!(dfr0.accepted_values, AcceptedValues::Writable(_)));
+        assert!(matches!(dfr0.accepted_values, AcceptedValues::Fields(_)));
         assert!(matches!(
             AtReset::from_value(dfr0.id, dfr0.value.clone().unwrap_or(Value::U64(0))),
             AtReset::Value(_)

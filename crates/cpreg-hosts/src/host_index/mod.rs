@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | [`HostIndex`], built recording by recording, queried register by register |
 //! | [`text`] | the text form of the index, as in `data/history.txt` |
+//! | `words.rs` | words of the text form for hardware facts and accepted values of fields |
 //!
 //! The recordings are fresh vCPUs of real kernels on **emulated CPUs**. They show the behaviour of
 //! the kernels, and prove nothing about a real machine's values. Reports name this origin
@@ -14,10 +15,12 @@
 //! [`crate::host`] offers whole hosts as destinations.
 
 pub mod text;
+mod words;
 
 use std::collections::BTreeMap;
 
-use cpreg::destination::Features;
+use cpreg::destination::{AcceptedField, Features};
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 
 use crate::record::register::{expected_read_back, reset_value};
@@ -63,6 +66,8 @@ pub struct HostEntry {
     pub identity: Identity,
     /// Capabilities of KVM.
     pub capabilities: Capabilities,
+    /// Properties that guests see and that no register list holds.
+    pub hardware: HardwareFacts,
 }
 
 /// One recording: a fresh vCPU of one host with one set of features.
@@ -113,6 +118,8 @@ struct RegisterFacts {
     differs_by_vcpu: RecordingSet,
     /// Trials, with the recordings.
     trials: BTreeMap<Vec<NormalizedTrial>, RecordingSet>,
+    /// Accepted values of fields, with the recordings that tried them.
+    fields: BTreeMap<Vec<AcceptedField>, RecordingSet>,
 }
 
 /// A [`WriteTrial`] in a form that is equal for hosts with different values of a register.
@@ -162,6 +169,7 @@ impl RegisterFacts {
             write_back: find(&self.write_back_errors, number).copied().unwrap_or(0),
             differs_by_vcpu: self.differs_by_vcpu.contains(number),
             normalized_trials: find(&self.trials, number).map_or(&[], Vec::as_slice),
+            fields: find(&self.fields, number).map(Vec::as_slice),
         })
     }
 }
@@ -205,6 +213,8 @@ pub struct RegisterEntry<'a> {
     /// `true` if another vCPU of the same VM has another value.
     pub differs_by_vcpu: bool,
     normalized_trials: &'a [NormalizedTrial],
+    /// Fields of an ID register that accept more than their value at reset, if they were tried.
+    pub fields: Option<&'a [AcceptedField]>,
 }
 
 impl RegisterEntry<'_> {
@@ -224,6 +234,7 @@ impl RegisterEntry<'_> {
             differs_by_vcpu: self.differs_by_vcpu,
             write_back: self.write_back,
             trials: self.trials().collect(),
+            fields: self.fields.map(<[_]>::to_vec),
         }
     }
 }
@@ -300,6 +311,7 @@ impl HostIndex {
             identity: entry.identity.clone(),
             capabilities: entry.capabilities.clone(),
             guests: guests.collect(),
+            hardware: entry.hardware,
         })
     }
 
@@ -316,6 +328,7 @@ impl HostIndex {
             kernel,
             identity: record.identity.clone(),
             capabilities: record.capabilities.clone(),
+            hardware: record.hardware,
         });
         for (features, guest) in &record.guests {
             let number = self.recordings.len();
@@ -363,6 +376,10 @@ impl RegisterFacts {
                 .map(|trial| NormalizedTrial::from_trial(*trial, reset_value))
                 .collect();
             self.trials.entry(trials).or_default().insert(number);
+        }
+        if let Some(fields) = &register.fields {
+            let recordings = self.fields.entry(fields.clone()).or_default();
+            recordings.insert(number);
         }
     }
 }

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use cpreg::destination::DroppedValues;
+use cpreg::hardware::VectorLengths;
 use cpreg::register::{RegisterId, Value};
 
 use super::text::BUILT_IN;
@@ -148,6 +150,19 @@ fn the_checked_in_index_is_small() {
     assert!(BUILT_IN.len() < MAX_LEN, "{} bytes", BUILT_IN.len());
 }
 
+/// Returns a field that keeps two values, and one that drops a value.
+fn fields() -> Vec<AcceptedField> {
+    let dropped = DroppedValues {
+        reads: 0,
+        values: 2,
+    };
+    let fields = [
+        AcceptedField::new(43, 40, 1, vec![dropped]),
+        AcceptedField::new(59, 56, 3, Vec::new()),
+    ];
+    fields.map(|field| field.expect("a field")).to_vec()
+}
+
 /// Returns an index of two hosts with everything that the format has.
 fn example() -> HostIndex {
     let mut index = HostIndex::default();
@@ -159,6 +174,7 @@ fn example() -> HostIndex {
             differs_by_vcpu: false,
             write_back: 0,
             trials: Vec::new(),
+            fields: None,
         };
         let trial = |value, errno, read_back| WriteTrial {
             value,
@@ -171,6 +187,7 @@ fn example() -> HostIndex {
             RegisterRecord {
                 differs_by_vcpu: true,
                 trials: vec![trial(7, 22, is_second.into()), trial(8, 0, 9)],
+                fields: is_second.then(fields),
                 ..register(RegisterId::SCTLR_EL1, sctlr)
             },
             register(RegisterId::PMMIR_EL1, AtReset::Unreadable(22)),
@@ -202,6 +219,11 @@ fn example() -> HostIndex {
             },
             capabilities: BTreeMap::from([("KVM_CAP_ARM_SVE".to_owned(), 1)]),
             guests: BTreeMap::from([(Features::PMU | Features::SVE, guest)]),
+            hardware: HardwareFacts {
+                counter_frequency: is_second.then_some(24_000_000),
+                vector_lengths: is_second.then_some(VectorLengths::from_bits(3)),
+                dczid: is_second.then_some(4),
+            },
         });
     }
     index
@@ -212,20 +234,21 @@ fn equal_parts_are_written_once() {
     let index = example();
     let text = index.to_text();
     let beginning = "\
-cpreg-history 3
+cpreg-history 4
 kernel 6.12.1-test #1%20SMP%20Debian%206.12.1-1%20(2026)
 capabilities KVM_CAP_ARM_SVE=1
 host 0 neoverse-n1 - 0xf0510 real 0
-host 0 neoverse-n1 nvhe 0xf0510 emulated 0
+host 0 neoverse-n1 nvhe 0xf0510 emulated 0 frequency=24000000 lengths=0x3 dczid=0x4
 recording 0 pmu,sve
 recording 1 pmu,sve masks
 set 1
 set 2
 set 3
 trials 0x7=22 0x8>0x9
+fields 43-40=0x1,0x2>0 59-56=0x3
 register ";
     assert!(text.starts_with(beginning), "{text}");
-    assert!(text.contains(" differs:2 tried=0:2\n"), "{text}");
+    assert!(text.contains(" differs:2 tried=0:2 fields=0:1\n"), "{text}");
     let kernel = &index.kernels()[0];
     assert_eq!((&*kernel.version, &*kernel.package), ("6.12.1", "6.12.1-1"));
 }
@@ -285,7 +308,7 @@ fn malformed_text_is_refused() {
             .to_string()
     };
     assert_eq!(error(""), "host index, line 1: the text is empty");
-    assert_eq!(error("x"), "host index, line 1: expected `cpreg-history 3`");
+    assert_eq!(error("x"), "host index, line 1: expected `cpreg-history 4`");
     for (from, to, message) in [
         ("kernel 6.12.1-test ", "kernel ", "a kernel needs release"),
         ("%20", "%2", "an invalid escape"),
@@ -302,6 +325,12 @@ fn malformed_text_is_refused() {
         ("0 pmu,sve", "0 avx", "a recording without features"),
         ("=22", "=x", "an errno that is not a number"),
         ("tried=0", "tried=1", "undefined trials"),
+        ("fields=0", "fields=1", "undefined fields"),
+        ("43-40=", "43=", "a field that is not"),
+        ("43-40=", "40-43=", "impossible values"),
+        ("0x2>0", "0x1>0", "impossible values"),
+        ("dczid=", "dc=", "an unknown hardware fact"),
+        ("frequency=2", "frequency=x", "not NAME=NUMBER"),
         ("set 3", "set 7", "an undefined recording"),
         ("set 3", "set x", "not a digit"),
         ("counter:2", "counter:99", "an undefined set"),

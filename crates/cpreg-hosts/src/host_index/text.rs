@@ -1,15 +1,17 @@
 //! The text form of a [`HostIndex`]. Equal parts occur once and are referred to by number.
 //!
-//! Lines (kernels, capabilities, hosts, recordings, sets and trials are numbered from 0):
+//! Lines (kernels, capabilities, hosts, recordings, sets, trials and fields are numbered from 0):
 //! - `# …`: a comment
-//! - `cpreg-history 3`: format and version; the first line that is not a comment
+//! - `cpreg-history 4`: format and version; the first line that is not a comment
 //! - `kernel RELEASE BUILD`: a kernel, from `uname -r` and `-v`
 //! - `capabilities NAME=NUMBER…`: capabilities of hosts
-//! - `host KERNEL CPU MODE MIDR emulated|real CAPABILITIES`: a host
+//! - `host KERNEL CPU MODE MIDR emulated|real CAPABILITIES [FACT=NUMBER…]`: a host, with the known
+//!   ones of `frequency`, `lengths` and `dczid`
 //! - `recording HOST FEATURES [masks]`: a recording; `masks` if the kernel reports writable bits
 //! - `set DIGITS`: a set of recordings; each hexadecimal digit stands for four, the first for 0
 //!   (its lowest bit) to 3
 //! - `trials TRIAL…`: values tried on a register
+//! - `fields [FIELD…]`: fields of an ID register that accept more than their value at reset
 //! - `register ID WORD…`: a register, and the recordings with each of its contents
 //!
 //! Words of a register:
@@ -19,17 +21,21 @@
 //! - `refused=ERRNO:SET`: errno of writing back the value that was read
 //! - `differs:SET`: another vCPU of the VM has another value
 //! - `tried=TRIALS:SET`: values that were tried
+//! - `fields=FIELDS:SET`: accepted values of fields
 //!
 //! A trial is `0xVALUE` on success, `0xVALUE=ERRNO` on failure. `>0xREADS` follows if the value
 //! read back is neither the written value after a success nor the value at reset after a failure.
+//! A field is `MSB-LSB=KEPT`, with the set of values that it keeps; bit `n` stands for value `n`.
+//! `,DROPPED>READS` follows for values that KVM accepts, and replaces by another one.
 //! Words of a kernel or host are escaped: `%20` is a space, `-` the empty word.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use cpreg::destination::Features;
+use cpreg::destination::{AcceptedField, Features};
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
+use super::words::{ParseResult, format_field, format_hardware, parse_field, parse_hardware};
 use super::{
     HostEntry, HostIndex, KernelRecord, NormalizedTrial, Recording, RecordingSet, RegisterFacts,
 };
@@ -37,7 +43,7 @@ use crate::error::{Error, ErrorKind};
 use crate::record::{AtReset, Capabilities, Identity};
 
 /// The first line.
-const FORMAT_HEADER: &str = "cpreg-history 3";
+const FORMAT_HEADER: &str = "cpreg-history 4";
 
 /// The checked-in recordings.
 pub(super) const BUILT_IN: &str = include_str!("../../data/history.txt");
@@ -55,6 +61,7 @@ impl HostIndex {
     pub fn to_text(&self) -> String {
         let mut sets = Numbering::default();
         let mut trials = Numbering::default();
+        let mut fields = Numbering::default();
         let mut registers = String::new();
         for (id, facts) in &self.registers {
             let _ = write!(registers, "register {:016x}", id.raw());
@@ -83,6 +90,10 @@ impl HostIndex {
                 let (list, set) = (trials.number(list), sets.number(set));
                 let _ = write!(registers, " tried={list}:{set}");
             }
+            for (list, set) in &facts.fields {
+                let (list, set) = (fields.number(list), sets.number(set));
+                let _ = write!(registers, " fields={list}:{set}");
+            }
             registers.push('\n');
         }
         let mut text = format!("{FORMAT_HEADER}\n");
@@ -94,7 +105,7 @@ impl HostIndex {
         let mut hosts = String::new();
         for host in &self.hosts {
             let identity = &host.identity;
-            let _ = writeln!(
+            let _ = write!(
                 hosts,
                 "host {} {} {} {:#x} {} {}",
                 host.kernel,
@@ -104,6 +115,8 @@ impl HostIndex {
                 if identity.emulated { EMULATED } else { REAL },
                 capabilities.number(&host.capabilities),
             );
+            hosts += &format_hardware(host.hardware);
+            hosts.push('\n');
         }
         for set in capabilities.ordered() {
             text.push_str("capabilities");
@@ -138,6 +151,13 @@ impl HostIndex {
             }
             text.push('\n');
         }
+        for list in fields.ordered() {
+            text.push_str("fields");
+            for field in list {
+                text += &format_field(field);
+            }
+            text.push('\n');
+        }
         text + &registers
     }
 
@@ -158,7 +178,7 @@ impl HostIndex {
             } else if line == FORMAT_HEADER {
                 has_header = true;
             } else {
-                return Err(error("expected `cpreg-history 3`"));
+                return Err(error("expected `cpreg-history 4`"));
             }
         }
         if has_header {
@@ -249,8 +269,6 @@ fn format_set(set: &RecordingSet) -> String {
     digits.trim_end_matches('0').to_owned()
 }
 
-type ParseResult<T> = Result<T, &'static str>;
-
 fn parse_set(digits: &str, recordings: usize) -> ParseResult<RecordingSet> {
     let mut set = RecordingSet::default();
     for (at, digit) in digits.chars().enumerate() {
@@ -277,6 +295,7 @@ struct Parser {
     capabilities: Vec<Capabilities>,
     sets: Vec<RecordingSet>,
     trials: Vec<Vec<NormalizedTrial>>,
+    fields: Vec<Vec<AcceptedField>>,
 }
 
 impl Parser {
@@ -301,6 +320,9 @@ impl Parser {
             Some("trials") => self
                 .trials
                 .push(words.map(parse_trial).collect::<ParseResult<_>>()?),
+            Some("fields") => self
+                .fields
+                .push(words.map(parse_field).collect::<ParseResult<_>>()?),
             Some("register") => {
                 let id = words.next().and_then(|id| u64::from_str_radix(id, 16).ok());
                 let id = RegisterId::from_raw(id.ok_or("a register without an id")?);
@@ -311,7 +333,7 @@ impl Parser {
             }
             _ => {
                 return Err(
-                    "expected a kernel, capabilities, host, recording, set, trials or register",
+                    "expected a kernel, capabilities, host, recording, set, trials, fields or register",
                 );
             }
         }
@@ -330,6 +352,8 @@ impl Parser {
         };
         let capabilities = word()?.parse().ok();
         let capabilities = capabilities.and_then(|number: usize| self.capabilities.get(number));
+        let capabilities = capabilities.ok_or("a host with undefined capabilities")?;
+        let hardware = parse_hardware(words)?;
         let record = &self.index.kernels[kernel];
         Ok(HostEntry {
             kernel,
@@ -341,9 +365,8 @@ impl Parser {
                 mode,
                 emulated,
             },
-            capabilities: capabilities
-                .ok_or("a host with undefined capabilities")?
-                .clone(),
+            capabilities: capabilities.clone(),
+            hardware,
         })
     }
 
@@ -397,6 +420,11 @@ impl Parser {
                 let trials = trials.and_then(|number: usize| self.trials.get(number));
                 let trials = trials.ok_or("undefined trials")?;
                 facts.trials.insert(trials.clone(), set);
+            } else if let Some(fields) = content.strip_prefix("fields=") {
+                let fields = fields.parse().ok();
+                let fields = fields.and_then(|number: usize| self.fields.get(number));
+                let fields = fields.ok_or("undefined fields")?;
+                facts.fields.insert(fields.clone(), set);
             } else {
                 facts.at_reset.insert(parse_at_reset(id, content)?, set);
             }

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use cpreg::destination::{
-    Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
-    ValueOrigin,
+    Accelerator, AcceptedFields, AcceptedValues, Destination, DestinationRegister, DestinationVcpu,
+    Loader, ValueOrigin,
 };
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
@@ -13,6 +13,7 @@ use cpreg::vm::{Content, Extension};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::accepted_field_json::{AcceptedFieldJson, parse_fields};
 use crate::error::{DocumentKind, Error, ErrorKind};
 
 /// Name and version of the schema.
@@ -123,6 +124,9 @@ struct RegisterJson {
     /// Bits that user space may change (`KVM_ARM_GET_REG_WRITABLE_MASKS`); absent if not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     writable: Option<String>,
+    /// Fields of an ID register that accept more than their part of `value`, if they were tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    fields: Option<Vec<AcceptedFieldJson>>,
     /// All accepted values, if they were tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     one_of: Option<Vec<String>>,
@@ -293,8 +297,16 @@ impl VcpuJson {
             id: format!("{:#018x}", register.id.raw()),
             name: register.id.to_string(),
             value: register.value.as_ref().map(format_value),
-            writable: match register.accepted_values {
+            writable: match &register.accepted_values {
                 AcceptedValues::Writable(mask) => Some(format!("{mask:#x}")),
+                AcceptedValues::Fields(fields) => fields.writable.map(|mask| format!("{mask:#x}")),
+                _ => None,
+            },
+            fields: match &register.accepted_values {
+                AcceptedValues::Fields(fields) => {
+                    let fields = fields.fields().iter();
+                    Some(fields.map(AcceptedFieldJson::from_field).collect())
+                }
                 _ => None,
             },
             one_of: match &register.accepted_values {
@@ -372,23 +384,36 @@ impl RegisterJson {
         &self,
         path: impl Fn(&str) -> String,
     ) -> Result<AcceptedValues, Error> {
+        if let Some(fields) = &self.fields
+            && self.one_of.is_none()
+            && self.subset_of.is_none()
+        {
+            let fields =
+                parse_fields(PROFILE, fields, |number| path(&format!("fields[{number}]")))?;
+            let mask = self.writable.as_ref();
+            let mask = mask.map(|mask| parse_number(|| path("writable"), mask));
+            let fields = AcceptedFields::new(mask.transpose()?, fields);
+            return fields
+                .map(AcceptedValues::Fields)
+                .ok_or_else(|| PROFILE.member_error(path("fields"), "fields that share bits"));
+        }
         match (&self.writable, &self.one_of, &self.subset_of) {
             (None, None, None) => Ok(AcceptedValues::ByKind),
-            (Some(mask), None, None) => {
+            (Some(mask), None, None) if self.fields.is_none() => {
                 parse_number(|| path("writable"), mask).map(AcceptedValues::Writable)
             }
-            (None, Some(values), None) => {
+            (None, Some(values), None) if self.fields.is_none() => {
                 let values = values
                     .iter()
                     .map(|value| parse_number(|| path("one_of"), value));
                 values.collect::<Result<_, _>>().map(AcceptedValues::OneOf)
             }
-            (None, None, Some(bits)) => {
+            (None, None, Some(bits)) if self.fields.is_none() => {
                 parse_number(|| path("subset_of"), bits).map(AcceptedValues::Subset)
             }
             _ => Err(PROFILE.member_error(
                 path("writable"),
-                "more than one of writable, one_of and subset_of",
+                "more than one of writable or fields, one_of and subset_of",
             )),
         }
     }

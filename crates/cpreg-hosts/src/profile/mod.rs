@@ -8,7 +8,7 @@
 //! - `values`: `"reset"`, `"guest"` or `"emulated-host"`
 //! - `shape`: machine, vCPU count, RAM blocks, devices
 //! - `vcpus`: for each vCPU its `registers` (id, name, value, and the other accepted values as
-//!   `writable`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes)
+//!   `writable`, `fields`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes)
 //!
 //! 64-bit numbers are strings, `"0x…"`. Names of registers are for readers. cpreg ignores them, and
 //! ignores unknown members.
@@ -106,7 +106,8 @@ impl TryFrom<&Document> for Profile {
 #[cfg(test)]
 mod tests {
     use cpreg::destination::{
-        Accelerator, AcceptedValues, DestinationRegister, DestinationVcpu, Loader, ValueOrigin,
+        Accelerator, AcceptedField, AcceptedFields, AcceptedValues, DestinationRegister,
+        DestinationVcpu, DroppedValues, Loader, ValueOrigin,
     };
     use cpreg::hardware::HardwareFacts;
     use cpreg::register::{RegisterId, Value};
@@ -116,6 +117,15 @@ mod tests {
     use super::*;
     use crate::ErrorKind;
 
+    fn fields() -> AcceptedFields {
+        let dropped = vec![DroppedValues {
+            reads: 0,
+            values: 2,
+        }];
+        let field = AcceptedField::new(19, 16, 1, dropped).expect("a field");
+        AcceptedFields::new(Some(0xf), vec![field]).expect("fields")
+    }
+
     fn destination() -> Destination {
         let register = |id: u64, value: Option<Value>| DestinationRegister {
             id: RegisterId::from_raw(id),
@@ -124,6 +134,8 @@ mod tests {
                 0x6030_0000_0014_0000 => AcceptedValues::OneOf(vec![2, 0x1_0000]),
                 0x6030_0000_0016_0003 => AcceptedValues::Subset(3),
                 0x6030_0000_0013_c020 => AcceptedValues::Writable(0xff),
+                0x6030_0000_0016_0004 => AcceptedValues::Fields(fields()),
+                0x6030_0000_0016_0005 => AcceptedValues::Fields(AcceptedFields::default()),
                 _ => AcceptedValues::ByKind,
             },
         };
@@ -138,6 +150,8 @@ mod tests {
                     register(0x6030_0000_0014_0000, None),
                     register(0x6030_0000_0016_0003, Some(Value::U64(0))),
                     register(0x6030_0000_0013_c020, Some(Value::U64(0x11))),
+                    register(0x6030_0000_0016_0004, Some(Value::U64(0))),
+                    register(0x6030_0000_0016_0005, Some(Value::U64(0))),
                     register(
                         0x6040_0000_0010_0054,
                         Some(Value::Bytes(vec![0xcd; 16].into())),

@@ -3,8 +3,9 @@
 //! - Registers: from the recording of a guest with exactly these features, or combined from
 //!   recordings that each have some of the features.
 //! - Values at reset: from a fresh vCPU, if the register has a value that is the same on all vCPUs.
-//! - Other accepted values: PSCI versions and bitmap bits from trials; ID registers from the masks
-//!   that the kernel reports. Without trials and masks, the accepted values are not known.
+//! - Other accepted values: PSCI versions, bitmap bits and fields of ID registers from trials;
+//!   without trials, ID registers from the masks that the kernel reports. Without trials and masks,
+//!   the accepted values are not known.
 //!
 //! [`cpreg::destination::features`] decides which features a guest has, and
 //! [`cpreg::destination::accept`] whether a value is accepted.
@@ -14,10 +15,9 @@ use std::collections::BTreeMap;
 use cpreg::destination::kernel::{PSCI_VERSIONS, RegisterKind};
 use cpreg::destination::loader::Program;
 use cpreg::destination::{
-    Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Features,
-    ValueOrigin,
+    Accelerator, AcceptedFields, AcceptedValues, Destination, DestinationRegister, DestinationVcpu,
+    Features, ValueOrigin,
 };
-use cpreg::hardware::HardwareFacts;
 use cpreg::register::{DecodedId, RegisterId};
 
 use super::register::reset_value;
@@ -65,7 +65,7 @@ impl HostRecord {
             },
             vcpus: vec![DestinationVcpu::new(kept, Vec::new())],
             kernel_version: None,
-            hardware: HardwareFacts::UNKNOWN,
+            hardware: self.hardware,
             shape: None,
         })
     }
@@ -154,9 +154,8 @@ fn combine_registers(
             if register.value != known.value {
                 known.value = None;
             }
-            if register.accepted_values != known.accepted_values {
-                known.accepted_values = AcceptedValues::ByKind;
-            }
+            known.accepted_values =
+                common_accepted_values(&known.accepted_values, &register.accepted_values);
         }
     }
     Some(registers.into_values().collect())
@@ -205,6 +204,9 @@ impl GuestRecord {
                 )
             }
             kind => {
+                if let Some(fields) = self.accepted_fields(register) {
+                    return AcceptedValues::Fields(fields);
+                }
                 let Some(masks) = &self.writable else {
                     return AcceptedValues::ByKind;
                 };
@@ -220,6 +222,32 @@ impl GuestRecord {
                 }
             }
         }
+    }
+}
+
+impl GuestRecord {
+    /// Returns the values of a register's fields, if the probe tried them.
+    fn accepted_fields(&self, register: &RegisterRecord) -> Option<AcceptedFields> {
+        let fields = register.fields.clone()?;
+        let masks = self.writable.as_ref();
+        let mask = masks.map(|masks| masks.get(&register.id).copied().unwrap_or(0));
+        AcceptedFields::new(mask, fields)
+    }
+}
+
+/// Returns what is known of a register's accepted values if two recordings differ.
+///
+/// Both limits of the fields are possible, so only the writable bits remain.
+fn common_accepted_values(one: &AcceptedValues, other: &AcceptedValues) -> AcceptedValues {
+    let mask = |values: &AcceptedValues| match values {
+        AcceptedValues::Writable(mask) => Some(*mask),
+        AcceptedValues::Fields(fields) => fields.writable,
+        _ => None,
+    };
+    match (mask(one), mask(other)) {
+        _ if one == other => one.clone(),
+        (Some(one), Some(other)) if one == other => AcceptedValues::Writable(one),
+        _ => AcceptedValues::ByKind,
     }
 }
 
@@ -248,6 +276,7 @@ mod tests {
             differs_by_vcpu: false,
             write_back: 0,
             trials,
+            fields: None,
         }
     }
 

@@ -20,6 +20,7 @@ pub(crate) mod register;
 use std::collections::BTreeMap;
 
 use cpreg::destination::Features;
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 
 pub use register::{AtReset, RegisterRecord, WriteTrial};
@@ -41,6 +42,8 @@ pub struct HostRecord {
     pub capabilities: Capabilities,
     /// Recorded guests, by their features.
     pub guests: BTreeMap<Features, GuestRecord>,
+    /// Properties that guests see and that no register list holds.
+    pub hardware: HardwareFacts,
 }
 
 /// Kernel and CPU of a host.

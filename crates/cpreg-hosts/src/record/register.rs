@@ -1,5 +1,6 @@
 //! [`RegisterRecord`]: the value of a fresh vCPU's register, and the writes tried on it.
 
+use cpreg::destination::AcceptedField;
 use cpreg::destination::kernel::time_dependent_bits;
 use cpreg::register::{Naming, RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
@@ -23,6 +24,10 @@ pub struct RegisterRecord {
     ///
     /// The probe writes the original value back between trials.
     pub trials: Vec<WriteTrial>,
+    /// Fields of an ID register that accept more than their value at reset, ascending by position.
+    ///
+    /// `None` if the probe did not try every value of every field.
+    pub fields: Option<Vec<AcceptedField>>,
 }
 
 /// Result of writing another value.
@@ -137,6 +142,7 @@ mod tests {
                 errno: 0,
                 read_back: status | 1,
             }],
+            fields: None,
         };
         assert_eq!(control(0).without_time(), control(4).without_time());
         assert_ne!(control(0).without_time(), control(2).without_time());

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use cpreg::destination::Features;
+use cpreg::destination::{AcceptedField, DroppedValues, Features, MAX_FIELD_WIDTH};
+use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -39,20 +40,70 @@ fn any_register() -> impl Strategy<Value = RegisterRecord> {
         read_back,
     });
     let at_reset = (0..5_u8, number, any::<u16>());
-    (ids, at_reset, any::<bool>(), errno, vec(trial, 0..4)).prop_map(
-        |(id, (kind, number, unreadable), differs_by_vcpu, write_back, trials)| RegisterRecord {
-            id,
-            at_reset: match kind {
-                0 => AtReset::Poison,
-                1 => AtReset::Counter,
-                2 => AtReset::Unreadable(unreadable),
-                _ => AtReset::Value(value_of_size(id, number)),
-            },
-            differs_by_vcpu,
-            write_back,
-            trials,
-        },
+    let fields = prop::option::of(any_fields());
+    (
+        ids,
+        at_reset,
+        any::<bool>(),
+        errno,
+        vec(trial, 0..4),
+        fields,
     )
+        .prop_map(
+            |(id, (kind, number, unreadable), differs_by_vcpu, write_back, trials, fields)| {
+                RegisterRecord {
+                    id,
+                    at_reset: match kind {
+                        0 => AtReset::Poison,
+                        1 => AtReset::Counter,
+                        2 => AtReset::Unreadable(unreadable),
+                        _ => AtReset::Value(value_of_size(id, number)),
+                    },
+                    differs_by_vcpu,
+                    write_back,
+                    trials,
+                    fields,
+                }
+            },
+        )
+}
+
+/// Generates fields that share no bit, of any width and with values of any kind.
+fn any_fields() -> impl Strategy<Value = Vec<AcceptedField>> {
+    let sets = (any::<u64>(), any::<u64>(), 0..2_u8);
+    let field = (0..10_u8, 1..=MAX_FIELD_WIDTH, sets);
+    vec(field, 0..4).prop_map(|fields| {
+        let by_slot: BTreeMap<u8, AcceptedField> = fields
+            .into_iter()
+            .filter_map(|(slot, width, (kept, dropped, reads))| {
+                let lsb = slot * MAX_FIELD_WIDTH;
+                let all = u64::MAX >> (64 - (1_u32 << width));
+                let dropped = DroppedValues {
+                    reads,
+                    values: dropped & !kept & all,
+                };
+                let dropped = if dropped.values == 0 {
+                    vec![]
+                } else {
+                    vec![dropped]
+                };
+                let field = AcceptedField::new(lsb + width - 1, lsb, kept & all, dropped)?;
+                Some((slot, field))
+            })
+            .collect();
+        by_slot.into_values().collect()
+    })
+}
+
+fn any_hardware() -> impl Strategy<Value = HardwareFacts> {
+    let frequency = prop::option::of(1..=u32::MAX);
+    let lengths = prop::option::of(any::<u16>());
+    let dczid = prop::option::of(0..0x20_u64);
+    (frequency, lengths, dczid).prop_map(|(counter_frequency, lengths, dczid)| HardwareFacts {
+        counter_frequency,
+        vector_lengths: lengths.map(|bits| VectorLengths::from_bits(bits | 1)),
+        dczid,
+    })
 }
 
 fn value_of_size(id: RegisterId, number: u64) -> Value {
@@ -105,10 +156,12 @@ pub(crate) fn any_record() -> impl Strategy<Value = HostRecord> {
         identity,
         btree_map(word(), any::<i32>(), 0..3),
         btree_map(any_features(), any_guest(), 0..4),
+        any_hardware(),
     )
-        .prop_map(|(identity, capabilities, guests)| HostRecord {
+        .prop_map(|(identity, capabilities, guests, hardware)| HostRecord {
             identity,
             capabilities,
             guests,
+            hardware,
         })
 }

@@ -10,7 +10,9 @@ use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::record::{AtReset, GuestRecord, RegisterRecord};
 
+use super::fields;
 use super::trials::{self, TrialScope};
+use super::vm::create_vm;
 use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
@@ -30,6 +32,7 @@ pub(super) fn probe_guest(
         create_and_read(host, features, 2).or_else(|_| create_and_read(host, features, 1))?;
     let second = values.get(1).map(index_by_id);
     let mut guest = probe_first_vcpu(&vm, features, trials, &values)?;
+    add_fields(host, features, &mut guest)?;
     for register in &mut guest.registers {
         let other = second.as_ref().and_then(|values| values.get(&register.id));
         register.differs_by_vcpu = match (&register.at_reset, other) {
@@ -49,7 +52,8 @@ pub(super) fn probe_each_vcpu(
     vcpus: usize,
 ) -> Result<Vec<GuestRecord>, Error> {
     let (vm, all) = create_and_read(host, features, vcpus)?;
-    let first = probe_first_vcpu(&vm, features, TrialScope::FirmwareOnly, &all)?;
+    let mut first = probe_first_vcpu(&vm, features, TrialScope::FirmwareOnly, &all)?;
+    add_fields(host, features, &mut first)?;
     let others = all.iter().skip(1).map(|values| {
         let (mut guest, values) = (first.clone(), index_by_id(values));
         for register in &mut guest.registers {
@@ -61,6 +65,15 @@ pub(super) fn probe_each_vcpu(
     });
     let others: Vec<_> = others.collect();
     Ok(std::iter::once(first).chain(others).collect())
+}
+
+/// Adds the accepted values of the fields of ID registers, which are VM-wide.
+fn add_fields(host: &impl Host, features: Features, guest: &mut GuestRecord) -> Result<(), Error> {
+    let mut accepted = fields::probe_fields(host, features)?;
+    for register in &mut guest.registers {
+        register.fields = accepted.remove(&register.id);
+    }
+    Ok(())
 }
 
 fn index_by_id(values: &RegisterValues) -> BTreeMap<RegisterId, &Result<Value, Errno>> {
@@ -81,16 +94,8 @@ fn create_and_read<H: Host>(
     vcpus: usize,
 ) -> Result<(H::Vm, Vec<RegisterValues>), Error> {
     let fail = |kind: ErrorKind| Error::from(kind).with_probe_features(features);
-    let vm = host
-        .create_vm(features, vcpus)
-        .map_err(|error| error.with_probe_features(features))?;
+    let vm = create_vm(host, features, vcpus)?;
     let mut all = Vec::new();
-    for vcpu in vm.vcpus() {
-        if features.contains(Features::SVE) {
-            vcpu.finalize_sve()
-                .map_err(|errno| fail(ErrorKind::Finalize(errno)))?;
-        }
-    }
     for vcpu in vm.vcpus() {
         let list = vcpu
             .list()
@@ -118,6 +123,7 @@ fn probe_first_vcpu(
             differs_by_vcpu: false,
             write_back: write_back(vcpu, *id),
             trials: Vec::new(),
+            fields: None,
         })
         .collect();
     for register in &mut registers {

@@ -6,18 +6,23 @@
 //! | `sets.rs` | the sets of vCPU features that are probed |
 //! | `guest.rs` | one set of features: registers, values, masks |
 //! | `trials.rs` | trial writes of other values |
+//! | `fields.rs` | trials of every value of every field of the ID registers |
+//! | `vm.rs` | VMs of a probe |
 //!
 //! [`cpreg_hosts::record`] has the file of a record.
 
+mod fields;
 mod guest;
 mod sets;
 mod trials;
+mod vm;
 
 use std::collections::BTreeMap;
 
 use cpreg::destination::{Accelerator, Destination, Features, ValueOrigin};
-use cpreg::hardware::HardwareFacts;
-use cpreg_hosts::record::{GuestRecord, HostRecord};
+use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::register::{RegisterId, Value};
+use cpreg_hosts::record::{AtReset, GuestRecord, HostRecord};
 
 use crate::error::Error;
 use crate::host::Host;
@@ -59,6 +64,7 @@ pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<H
     Ok(HostRecord {
         identity: host.identity(),
         capabilities,
+        hardware: with_vector_lengths(host.hardware(), guests.values()),
         guests,
     })
 }
@@ -87,9 +93,28 @@ pub fn probe_destination(
             .map(GuestRecord::to_destination_vcpu)
             .collect(),
         kernel_version: None,
-        hardware: HardwareFacts::UNKNOWN,
+        hardware: with_vector_lengths(host.hardware(), &guests),
         shape: None,
     })
+}
+
+/// Adds the vector lengths that a guest with SVE has, if one of the guests has SVE.
+fn with_vector_lengths<'a>(
+    facts: HardwareFacts,
+    guests: impl IntoIterator<Item = &'a GuestRecord>,
+) -> HardwareFacts {
+    let mut registers = guests.into_iter().flat_map(|guest| &guest.registers);
+    let lengths = registers.find_map(|register| match &register.at_reset {
+        AtReset::Value(Value::Bytes(bytes)) if register.id == RegisterId::SVE_VLS => {
+            let low = bytes.first_chunk().copied().map(u16::from_le_bytes)?;
+            Some(VectorLengths::from_bits(low))
+        }
+        _ => None,
+    });
+    HardwareFacts {
+        vector_lengths: lengths.or(facts.vector_lengths),
+        ..facts
+    }
 }
 
 #[cfg(test)]

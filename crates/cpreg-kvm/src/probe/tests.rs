@@ -33,8 +33,12 @@ fn the_probe_of_a_recorded_host_equals_its_record() {
             assert_eq!(guest.writable, recorded.writable);
             assert_eq!(guest.registers.len(), recorded.registers.len());
             for (probed, recorded) in guest.registers.iter().zip(&recorded.registers) {
+                let mut probed = probed.clone();
+                if recorded.fields.is_none() {
+                    probed.fields = None;
+                }
                 assert_eq!(
-                    probed, recorded,
+                    &probed, recorded,
                     "{version} {cpu}/{features}: {}",
                     probed.id
                 );

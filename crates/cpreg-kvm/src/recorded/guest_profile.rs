@@ -312,6 +312,12 @@ impl GuestProfile {
         if is_at_reset || is_ignored {
             return WriteResult::Masked;
         }
+        if let Some(replaced) = value
+            .as_u64()
+            .and_then(|value| self.vcpu.replaced_value(register.id, value))
+        {
+            return WriteResult::ReadBack(replaced);
+        }
         let acceptor = Acceptor {
             accelerator: Some(Accelerator::Kvm),
             loader: None,

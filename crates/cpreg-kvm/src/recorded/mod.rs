@@ -15,6 +15,7 @@
 //!   vCPU, the other vCPUs add their number to the first vCPU's value. MPIDR_EL1 has the affinity
 //!   that KVM assigns.
 //! - A value that was tried: the recorded errno and the value read back.
+//! - Any other value of an ID register: the recorded values of its fields.
 //! - Any other value: as [`cpreg::destination::accept`] predicts for this host, and `EINVAL` if the
 //!   prediction is unknown.
 //! - Bits that a write cannot change: from the trials of 0 and of all ones, for this set of
@@ -45,6 +46,7 @@ mod vcpu;
 use std::sync::{Arc, Mutex};
 
 use cpreg::destination::Features;
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, HostRecord, Identity};
 
@@ -106,6 +108,10 @@ impl Host for RecordedHost {
 
     fn capabilities(&self) -> Capabilities {
         self.record.capabilities.clone()
+    }
+
+    fn hardware(&self) -> HardwareFacts {
+        self.record.hardware
     }
 
     /// Fails at `KVM_ARM_VCPU_INIT` for features that are not in the record, like a host without

@@ -1,6 +1,7 @@
 //! KVM of this host, on Linux on arm64: [`Kvm`], [`KvmVm`], and [`Vcpu`] for `kvm_ioctls::VcpuFd`.
 
 use cpreg::destination::Features;
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, Identity};
 use kvm_bindings::{
@@ -15,7 +16,7 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
 
-use super::{capabilities, identity, ioctls};
+use super::{capabilities, identity, ioctls, system_registers};
 use crate::errno::{self, Errno};
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
@@ -93,6 +94,14 @@ impl Host for Kvm {
 
     fn capabilities(&self) -> Capabilities {
         capabilities::query_capabilities(&self.kvm)
+    }
+
+    fn hardware(&self) -> HardwareFacts {
+        HardwareFacts {
+            counter_frequency: system_registers::read_counter_frequency(),
+            vector_lengths: None,
+            dczid: Some(system_registers::read_dczid()),
+        }
     }
 
     fn create_vm(&self, features: Features, vcpus: usize) -> Result<KvmVm, Error> {

@@ -1,4 +1,4 @@
-//! Two ioctls that `kvm-ioctls` lacks in the needed form. This file alone contains `unsafe`.
+//! Two ioctls that `kvm-ioctls` lacks in the needed form.
 //!
 //! | ioctl | reason |
 //! |---|---|

@@ -6,6 +6,7 @@
 //! | `identity.rs` | the kernel and CPU of the host; Linux on arm64 only |
 //! | `capabilities.rs` | the capabilities of KVM; Linux on arm64 only |
 //! | `ioctls.rs` | two ioctls; Linux on arm64 only |
+//! | `system_registers.rs` | registers that a process can read; Linux on arm64 only |
 //! | `unsupported.rs` | the same types elsewhere, where [`Kvm::open`] returns an error |
 
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
@@ -16,6 +17,8 @@ mod capabilities;
 mod identity;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod ioctls;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod system_registers;
 #[cfg(not(all(target_os = "linux", target_arch = "aarch64")))]
 mod unsupported;
 

@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 
 use cpreg::destination::Features;
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, Identity};
 
@@ -44,6 +45,10 @@ impl Host for Kvm {
     }
 
     fn capabilities(&self) -> Capabilities {
+        match self.0 {}
+    }
+
+    fn hardware(&self) -> HardwareFacts {
         match self.0 {}
     }
 

@@ -7,6 +7,8 @@
 //!   timer is ignored, because it depends on the moment.
 //! * The example `compare` of `cpreg-kvm` makes thousands of writes, and loads, on the machine and
 //!   on a recorded host built from its record.
+//! * The example `id_fields` of `cpreg-kvm` compares the predictions about ID registers with KVM.
+//!   `cargo xtask lab fields` does so on more hosts.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -16,6 +18,7 @@ use cpreg_hosts::record::{GuestRecord, RegisterRecord, WriteTrial};
 use cpreg_hosts::{HostIndex, HostRecord};
 
 use super::fixture::{Fixture, RESULTS, host_label};
+use crate::fields;
 use e2e_framework::Result;
 use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::cpu::Cpu;
@@ -35,13 +38,14 @@ compare 20000 1 untimed > /out/compare 2>&1
 echo $? > /out/compare.status
 ";
 
-/// Boots a host, and runs both tests.
+/// Boots a host, and runs all three tests.
 pub(crate) fn test(fixture: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
     let job = Job {
-        script: SCRIPT.to_owned(),
+        script: SCRIPT.to_owned() + fields::SCRIPT,
         programs: vec![
             fixture.programs.join("cpreg"),
             fixture.programs.join("examples").join(COMPARE),
+            fixture.programs.join("examples").join(fields::ID_FIELDS),
         ],
         ..Job::default()
     };
@@ -72,6 +76,10 @@ pub(crate) fn test(fixture: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
         check_same(&known, &found)
     };
     fixture.tally.count(&format!("record of {name}"), record());
+    let predictions = check(fields::ID_FIELDS);
+    fixture
+        .tally
+        .count(&format!("ID registers of {name}"), predictions);
     let comparison = check("compare");
     fixture
         .tally
@@ -87,6 +95,10 @@ fn check_same(known: &HostRecord, found: &HostRecord) -> Result<()> {
     if known.identity != found.identity {
         let (known, found) = (&known.identity, &found.identity);
         differences.insert(format!("identity: {known:?} recorded, {found:?} found"));
+    }
+    if known.hardware != found.hardware {
+        let (known, found) = (&known.hardware, &found.hardware);
+        differences.insert(format!("hardware: {known:?} recorded, {found:?} found"));
     }
     if known.capabilities != found.capabilities {
         differences.insert("capabilities".to_owned());
@@ -155,6 +167,8 @@ fn register_differences(
     compare("errno of writing it back", errno(&known), errno(&found));
     let per_vcpu = |register: &RegisterRecord| register.differs_by_vcpu.to_string();
     compare("differs by vCPU", per_vcpu(&known), per_vcpu(&found));
+    let fields = |register: &RegisterRecord| format!("{:x?}", register.fields);
+    compare("fields", fields(&known), fields(&found));
     let count = known.trials.len().max(found.trials.len());
     let other = (0..count).find(|index| known.trials.get(*index) != found.trials.get(*index));
     if let Some(index) = other {

@@ -20,6 +20,7 @@ mod relays;
 use std::time::Instant;
 
 use self::fixture::{Fixture, RESULTS, Tally, TestCounts};
+use crate::fields::ID_FIELDS;
 use crate::lints;
 use crate::options::MAX_CONCURRENT_HOSTS;
 use e2e_framework::lab::cpu::Cpu;
@@ -46,8 +47,10 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     let kernels = lab.with_make_lock(|| kernels(lab))?;
     let cpus: Result<Vec<_>> = CPUS.iter().map(|name| Cpu::parse(name)).collect();
     let cpus = cpus?;
-    let programs = lab
-        .build_programs_and_examples(&["cpreg-cli", "cpreg-vmm", "cpreg-kvm"], &[hosts::COMPARE])?;
+    let programs = lab.build_programs_and_examples(
+        &["cpreg-cli", "cpreg-vmm", "cpreg-kvm"],
+        &[hosts::COMPARE, ID_FIELDS],
+    )?;
     lab.prepare(true)?;
     debian::remove(&lab.folder.join("results").join(RESULTS))?;
     println!("prepared: {:.0?}", start.elapsed());

@@ -26,6 +26,7 @@ use std::fs;
 use std::path::Path;
 
 use cpreg::destination::kernel::RegisterKind;
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg_hosts::HostRecord;
 use cpreg_hosts::record::{AtReset, GuestRecord, RegisterRecord};
@@ -73,6 +74,7 @@ fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> 
             identity: table.identity.clone(),
             capabilities: table.capabilities.clone(),
             guests: BTreeMap::new(),
+            hardware: HardwareFacts::UNKNOWN,
         });
         // On a CPU without SVE, `all` is the same as `pmu`.
         if record.guests.contains_key(&table.features) {
@@ -396,6 +398,7 @@ mod tests {
             differs_by_vcpu: false,
             write_back: 0,
             trials: Vec::new(),
+            fields: None,
         };
         GuestRecord {
             registers: vec![
@@ -424,6 +427,7 @@ mod tests {
             identity: table.identity.clone(),
             capabilities: table.capabilities.clone(),
             guests: BTreeMap::from([(Features::PMU, guest(1))]),
+            hardware: HardwareFacts::UNKNOWN,
         };
         if let Some(guest) = record.guests.get_mut(&Features::PMU) {
             guest.registers[0].trials.push(trial);

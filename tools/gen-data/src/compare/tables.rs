@@ -230,6 +230,7 @@ fn parse_registers(text: &str) -> std::result::Result<RegisterList, String> {
             differs_by_vcpu: false,
             write_back: errno(set, "set=")?,
             trials: Vec::new(),
+            fields: None,
         });
     }
     listed.sort_by_key(|register| register.id);

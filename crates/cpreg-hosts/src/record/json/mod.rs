@@ -4,6 +4,7 @@
 //! - `schema`: `"cpreg.host/2"`
 //! - `identity`: `release` and `version` (`uname -r`, `-v`), `midr`, `cpu`, `mode`, `emulated`
 //! - `capabilities`: results of `KVM_CHECK_EXTENSION` other than 0, by the capability's name
+//! - `hardware`: `counter_frequency_hz`, `dczid`, `vector_lengths`; unknown facts are absent
 //! - `guests`: the recorded sets of vCPU features, with `features` (`"pmu,sve"`, `"none"`) and
 //!   `has_writable_masks`
 //! - `registers`: registers of a fresh vCPU; one line each, and one more for each difference
@@ -21,6 +22,13 @@
 //! - `write_back`: errno of writing back the value that was read, if that failed
 //! - `trials`: values that were written, each `[value, errno]`, or `[value, errno, read_back]` if
 //!   the value read back is not the expected one
+//! - `fields`: fields of an ID register that accept more than their value at reset; absent if the
+//!   fields were not tried
+//!
+//! Members of a field:
+//! - `bits`: most and least significant bit
+//! - `kept`: set of values that the register keeps; bit `n` stands for value `n`
+//! - `dropped`: sets of values that KVM accepts, each with the value that it then shows
 //!
 //! | file | content |
 //! |---|---|
@@ -62,7 +70,8 @@ pub fn json_schema(generator: SchemaGenerator) -> Schema {
 mod tests {
     use std::collections::BTreeMap;
 
-    use cpreg::destination::Features;
+    use cpreg::destination::{AcceptedField, DroppedValues, Features};
+    use cpreg::hardware::HardwareFacts;
     use cpreg::register::{RegisterId, Value};
     use proptest::prelude::*;
 
@@ -108,6 +117,7 @@ mod tests {
                 errno: 22,
                 read_back: 5,
             }],
+            fields: None,
         };
         let value = AtReset::Value(Value::U64(5));
         let guest = |more: Option<RegisterRecord>| GuestRecord {
@@ -118,7 +128,15 @@ mod tests {
             ),
             writable: Some(BTreeMap::from([(RegisterId::ID_AA64PFR0_EL1, 0xf)])),
         };
-        let pmcr = register(RegisterId::PMCR_EL0, AtReset::Poison);
+        let dropped = vec![DroppedValues {
+            reads: 0,
+            values: 2,
+        }];
+        let field = AcceptedField::new(43, 40, 1, dropped).expect("a field");
+        let pmcr = RegisterRecord {
+            fields: Some(vec![field]),
+            ..register(RegisterId::PMCR_EL0, AtReset::Poison)
+        };
         let record = HostRecord {
             identity: Identity {
                 emulated: true,
@@ -129,6 +147,10 @@ mod tests {
                 (Features::NONE, guest(None)),
                 (Features::PMU, guest(Some(pmcr))),
             ]),
+            hardware: HardwareFacts {
+                counter_frequency: Some(24_000_000),
+                ..HardwareFacts::UNKNOWN
+            },
         };
         record.to_json().expect("JSON")
     }
@@ -140,12 +162,13 @@ mod tests {
             r#"{"schema":"cpreg.host/2",
 "identity":{"release":"","version":"","midr":"0x0","cpu":"","mode":"","emulated":true},
 "capabilities":{"KVM_CAP_ARM_PMU_V3":1},
+"hardware":{"counter_frequency_hz":24000000},
 "guests":[
 {"features":"none","has_writable_masks":true},
 {"features":"pmu","has_writable_masks":true}],
 "registers":[
 {"id":"0x603000000013c080","name":"SCTLR_EL1","at_reset":"0x5","trials":[["0x1",22]]},
-{"id":"0x603000000013dce0","name":"PMCR_EL0","at_reset":"poison","trials":[["0x1",22,"0x5"]],"guests":["pmu"]}],
+{"id":"0x603000000013dce0","name":"PMCR_EL0","at_reset":"poison","trials":[["0x1",22,"0x5"]],"fields":[{"bits":[43,40],"kept":"0x1","dropped":[["0x2",0]]}],"guests":["pmu"]}],
 "writable":[
 {"id":"0x603000000013c020","name":"ID_AA64PFR0_EL1","bits":"0xf"}]}
 "#
@@ -189,6 +212,14 @@ mod tests {
         assert_eq!(
             error(",\"0x5\"]]", "]]"),
             invalid("registers[1].trials[0]", "0x1")
+        );
+        assert_eq!(
+            error("[43,40]", "[40,43]"),
+            invalid("registers[1].fields[0]", "0x1")
+        );
+        assert_eq!(
+            error("24000000", "0"),
+            invalid("hardware.counter_frequency_hz", "0")
         );
         assert_eq!(
             error("[\"pmu\"]", "[\"sve\"]"),

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::accepted_field_json::AcceptedFieldJson;
 use crate::error::DocumentKind;
+use crate::hardware::HardwareJson;
 
 /// Name and version of the schema.
 pub const SCHEMA: &str = "cpreg.host/2";
@@ -36,6 +38,9 @@ pub(super) struct HostDocument {
     pub(super) capabilities: BTreeMap<String, i32>,
     /// Recorded sets of vCPU features.
     pub(super) guests: Vec<GuestJson>,
+    /// Properties that guests see and that no register list holds.
+    #[serde(default)]
+    pub(super) hardware: HardwareJson,
     /// Registers of a fresh vCPU, by id; one element for each different content among the guests.
     pub(super) registers: Vec<RegisterJson>,
     /// Bits of ID registers that user space may change.
@@ -99,6 +104,10 @@ pub(super) struct RegisterJson {
     /// `at_reset` after a failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) trials: Vec<TrialJson>,
+    /// Fields of an ID register that accept more than their value at reset; absent if the fields
+    /// were not tried.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) fields: Option<Vec<AcceptedFieldJson>>,
     /// Guests that this element describes, as in `guests[].features`; absent for all guests.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) guests: Option<Vec<String>>,

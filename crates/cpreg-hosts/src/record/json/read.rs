@@ -9,6 +9,7 @@ use super::model::{
     COUNTER, DOCUMENT, GuestJson, HostDocument, OLD_COUNTER, POISON, RegisterJson, TrialJson,
     WritableMaskJson, is_supported,
 };
+use crate::accepted_field_json;
 use crate::error::{Error, ErrorKind};
 use crate::record::register::{expected_read_back, reset_value};
 use crate::record::{AtReset, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial};
@@ -99,6 +100,7 @@ impl DocumentReader {
             },
             capabilities: document.capabilities.clone(),
             guests: guests.collect(),
+            hardware: document.hardware.to_facts(DOCUMENT)?,
         })
     }
 
@@ -137,7 +139,11 @@ impl DocumentReader {
         let register = parse_register(json, path)?;
         for features in self.guest_features(json.guests.as_deref(), line)? {
             self.register_count += 1;
-            self.trial_count = self.trial_count.saturating_add(register.trials.len());
+            let fields = register.fields.as_ref().map_or(0, Vec::len);
+            self.trial_count = self
+                .trial_count
+                .saturating_add(register.trials.len())
+                .saturating_add(fields);
             let limits = [
                 (self.register_count, MAX_REGISTERS, "registers"),
                 (self.trial_count, MAX_TRIALS, "trials"),
@@ -218,9 +224,17 @@ fn parse_register(
             read_back,
         })
     });
+    let trials = trials.collect::<ReadResult<_>>()?;
+    let fields = json.fields.as_ref();
+    let fields = fields.map(|fields| {
+        accepted_field_json::parse_fields(DOCUMENT, fields, |number| {
+            path(&format!("fields[{number}]"))
+        })
+    });
     Ok(RegisterRecord {
         id,
-        trials: trials.collect::<ReadResult<_>>()?,
+        trials,
+        fields: fields.transpose()?,
         at_reset,
         differs_by_vcpu: json.differs_by_vcpu,
         write_back: json.write_back,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cpreg::destination::Features;
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use serde::Serialize;
 
@@ -10,7 +11,9 @@ use super::model::{
     COUNTER, DOCUMENT, GuestJson, IdentityJson, POISON, RegisterJson, SCHEMA, TrialJson,
     WritableMaskJson,
 };
+use crate::accepted_field_json::AcceptedFieldJson;
 use crate::error::Error;
+use crate::hardware::HardwareJson;
 use crate::record::register::{expected_read_back, reset_value};
 use crate::record::{AtReset, HostRecord, Identity, RegisterRecord};
 
@@ -26,6 +29,13 @@ impl HostRecord {
     fn write(&self) -> serde_json::Result<String> {
         let identity = serde_json::to_string(&IdentityJson::from_identity(&self.identity))?;
         let capabilities = serde_json::to_string(&self.capabilities)?;
+        let hardware = match self.hardware {
+            HardwareFacts::UNKNOWN => String::new(),
+            facts => {
+                let json = serde_json::to_string(&HardwareJson::from_facts(facts))?;
+                format!("\"hardware\":{json},\n")
+            }
+        };
         let guests = self.guests.iter().map(|(features, guest)| GuestJson {
             features: features.to_string(),
             has_writable_masks: guest.writable.is_some(),
@@ -54,7 +64,7 @@ impl HostRecord {
         );
         Ok(format!(
             "{{\"schema\":\"{SCHEMA}\",\n\"identity\":{identity},\n\"capabilities\":{capabilities},\n\
-             \"guests\":[{guests}],\n\"registers\":[{registers}],\n\"writable\":[{writable}]}}\n"
+             {hardware}\"guests\":[{guests}],\n\"registers\":[{registers}],\n\"writable\":[{writable}]}}\n"
         ))
     }
 
@@ -143,6 +153,10 @@ impl RegisterJson {
             differs_by_vcpu: register.differs_by_vcpu,
             write_back: register.write_back,
             trials: trials.collect(),
+            fields: register
+                .fields
+                .as_ref()
+                .map(|fields| fields.iter().map(AcceptedFieldJson::from_field).collect()),
             guests,
         }
     }

@@ -353,6 +353,7 @@ pub(super) fn join_versions(rows: &[KernelSummary<'_>], versions: &[&str]) -> St
 #[cfg(test)]
 mod tests {
     use cpreg::destination::Features;
+    use cpreg::hardware::HardwareFacts;
     use cpreg_hosts::HostRecord;
     use cpreg_hosts::record::{self, Capabilities, Identity, RegisterRecord};
 
@@ -376,6 +377,7 @@ mod tests {
                         differs_by_vcpu: false,
                         write_back: 0,
                         trials: Vec::new(),
+                        fields: None,
                     });
                     let names = names.iter().filter_map(|name| Features::from_name(name));
                     let guest = record::GuestRecord {
@@ -393,6 +395,7 @@ mod tests {
                     },
                     capabilities: Capabilities::new(),
                     guests: host.iter().map(record).collect(),
+                    hardware: HardwareFacts::UNKNOWN,
                 });
             }
         }

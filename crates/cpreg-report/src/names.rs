@@ -7,6 +7,7 @@ use std::fmt;
 
 use cpreg::destination::{self, ValueOrigin};
 use cpreg::plan::{self, Action, ExtensionAction};
+use cpreg::shape::ShapePart;
 use cpreg::tolerance::{self, Handling, RegisterSelector};
 use cpreg_hosts::record::AtReset;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
@@ -86,6 +87,76 @@ names! {
         REFUSE = "refuse",
         /// Not enough information to decide.
         UNKNOWN = "unknown",
+    }
+
+    /// Reason of a decision, as a code.
+    ReasonCode {
+        /// The destination has the register and accepts the value.
+        VALUE_ACCEPTED = "value-accepted",
+        /// A tolerance applies, and its condition holds.
+        TOLERATED = "tolerated",
+        /// A tolerance applies, but its condition does not hold.
+        NOT_TOLERATED = "not-tolerated",
+        /// Only the source has the register, and no tolerance applies.
+        SOURCE_ONLY = "source-only",
+        /// Only the destination has the register.
+        DESTINATION_ONLY = "destination-only",
+        /// Only the destination has the register, and the reset value to write is not known.
+        RESET_UNKNOWN = "reset-unknown",
+        /// The destination does not accept the value.
+        VALUE_NOT_ACCEPTED = "value-not-accepted",
+        /// The destination does not accept the value that the user set.
+        SET_NOT_ACCEPTED = "set-not-accepted",
+        /// The change of the value would break the running guest.
+        FATAL_CHANGE = "fatal-change",
+        /// The guest would read the destination's value, which is not known.
+        DESTINATION_VALUE_UNKNOWN = "destination-value-unknown",
+        /// Nothing shows whether the destination accepts the value.
+        VALUE_UNKNOWN = "value-unknown",
+        /// The VM's ID register hides the register at the destination.
+        HIDDEN = "hidden",
+        /// The VM's ID register may hide the register at the destination.
+        PERHAPS_HIDDEN = "perhaps-hidden",
+        /// The vCPUs have different values of a VM-wide register.
+        DISAGREEMENT = "disagreement",
+        /// The vCPUs have different values of a VM-wide field.
+        FIELD_DISAGREEMENT = "field-disagreement",
+        /// The user ignores the register.
+        USER_IGNORES = "user-ignores",
+        /// The user drops the register.
+        USER_DROPS = "user-drops",
+        /// The user sets the register.
+        USER_SETS = "user-sets",
+        /// The user ignores the register only with another value.
+        USER_CONDITION = "user-condition",
+        /// The user accepted a value change.
+        USER_ACCEPTS = "user-accepts",
+        /// The register shows the same state as another one, whose decision applies.
+        SAME_STATE_AS = "same-state-as",
+        /// The loader knows the extension.
+        EXTENSION_KNOWN = "extension-known",
+        /// The loader does not know the extension, which is idle.
+        EXTENSION_IDLE = "extension-idle",
+        /// The loader does not know the extension, which is in use.
+        EXTENSION_IN_USE = "extension-in-use",
+        /// The input must hold the destination's own content of the extension.
+        EXTENSION_FROM_DESTINATION = "extension-from-destination",
+        /// Nothing shows the loader's handling of the extension.
+        EXTENSION_UNKNOWN = "extension-unknown",
+    }
+
+    /// Kind of the part in which two machine shapes differ.
+    ShapePartKind {
+        /// Accelerator that executes the guest.
+        ACCELERATOR = "accelerator",
+        /// Machine type.
+        MACHINE_TYPE = "machine-type",
+        /// Number of vCPUs.
+        VCPU_COUNT = "vcpu-count",
+        /// RAM block.
+        RAM_BLOCK = "ram-block",
+        /// Device section.
+        DEVICE = "device",
     }
 
     /// Confidence in a statement.
@@ -239,6 +310,18 @@ impl From<&ExtensionAction> for Decision {
     }
 }
 
+impl From<&plan::Reason> for ReasonCode {
+    fn from(reason: &plan::Reason) -> Self {
+        Self(reason.name().into())
+    }
+}
+
+impl From<&ShapePart> for ShapePartKind {
+    fn from(part: &ShapePart) -> Self {
+        Self(part.kind().into())
+    }
+}
+
 impl From<destination::Confidence> for Confidence {
     fn from(confidence: destination::Confidence) -> Self {
         Self(confidence.name().into())
@@ -315,9 +398,49 @@ impl From<destination::kernel::Scope> for Scope {
 
 #[cfg(test)]
 mod tests {
+    use cpreg::destination::kernel::find_feature_gate;
+    use cpreg::plan::Reason;
+    use cpreg::register::RegisterId;
     use cpreg::vm::Content;
 
     use super::*;
+
+    /// The schema lists all reasons of the core, in the core's order.
+    #[test]
+    fn reasons_of_the_core_are_listed() {
+        let gate = find_feature_gate(RegisterId::TCR2_EL1).expect("a gate");
+        let text = || Cow::Borrowed("");
+        let reasons = [
+            Reason::ValueAccepted,
+            Reason::Tolerated(0),
+            Reason::NotTolerated(0),
+            Reason::SourceOnly,
+            Reason::DestinationOnly,
+            Reason::ResetUnknown,
+            Reason::ValueNotAccepted,
+            Reason::SetNotAccepted,
+            Reason::FatalChange(Vec::new()),
+            Reason::DestinationValueUnknown,
+            Reason::ValueUnknown(None),
+            Reason::Hidden(gate),
+            Reason::PerhapsHidden(gate),
+            Reason::Disagreement,
+            Reason::FieldDisagreement("N"),
+            Reason::UserIgnores,
+            Reason::UserDrops,
+            Reason::UserSets,
+            Reason::UserCondition,
+            Reason::UserAccepts,
+            Reason::SameStateAs(RegisterId::MIDR_EL1),
+            Reason::ExtensionKnown,
+            Reason::ExtensionIdle(text()),
+            Reason::ExtensionInUse(text()),
+            Reason::ExtensionFromDestination(text()),
+            Reason::ExtensionUnknown,
+        ];
+        let codes = reasons.each_ref().map(ReasonCode::from);
+        assert_eq!(codes.each_ref().map(ReasonCode::name), ReasonCode::NAMES);
+    }
 
     /// The schema lists all names of the core.
     #[test]
@@ -350,6 +473,23 @@ mod tests {
             ExtensionAction::Undecided,
         ];
         assert_eq!(actions.each_ref().map(Decision::from), decisions);
+
+        let device = ShapePart::Device {
+            name: String::new(),
+            instance: 0,
+        };
+        let parts = [
+            ShapePart::Accelerator,
+            ShapePart::MachineType,
+            ShapePart::VcpuCount,
+            ShapePart::RamBlock(String::new()),
+            device,
+        ];
+        let parts = parts.each_ref().map(ShapePartKind::from);
+        assert_eq!(
+            parts.each_ref().map(ShapePartKind::name),
+            ShapePartKind::NAMES
+        );
 
         let confidences = [
             destination::Confidence::Proven,

@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use cpreg_report::names::ReasonCode;
 use cpreg_report::schemas::{self, Document};
 use serde_json::Value;
 
@@ -86,6 +87,20 @@ fn tables_are_current() {
     let count = schemas::all().len() + SEPARATE_SECTIONS.len();
     assert_eq!(headings.len(), count, "sections: {headings:#?}");
     assert_current(&path, &expected);
+}
+
+#[test]
+fn reason_codes_are_documented() {
+    let text = fs::read_to_string(docs_dir().join("json.md")).expect("the documentation");
+    let rows = text
+        .split("## Reason codes\n")
+        .nth(1)
+        .and_then(|text| text.split("\n## ").next());
+    let rows = rows.expect("a section of reason codes").lines();
+    let documented: Vec<&str> = rows
+        .filter_map(|row| row.strip_prefix("| `")?.split('`').next())
+        .collect();
+    assert_eq!(documented, ReasonCode::NAMES);
 }
 
 /// Appends a line to the current section, or begins a new one.

@@ -6,6 +6,7 @@ use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
 use alloc::string::{String, ToString as _};
 use alloc::vec::Vec;
+use core::fmt;
 
 use crate::remedy::Remedy;
 
@@ -42,11 +43,76 @@ pub struct DeviceSection {
     pub version: u32,
 }
 
+/// Part of a machine shape that two VMs can differ in.
+///
+/// The text ([`Display`](fmt::Display)) names the part for a person, [`kind`](Self::kind) for a
+/// program.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub enum ShapePart {
+    /// Accelerator that executes the guest.
+    Accelerator,
+    /// Machine type.
+    MachineType,
+    /// Number of vCPUs.
+    VcpuCount,
+    /// RAM block with this name.
+    RamBlock(String),
+    /// Device section.
+    Device {
+        /// QEMU's id string.
+        name: String,
+        /// Instance id.
+        instance: u32,
+    },
+}
+
+impl ShapePart {
+    /// Returns the kind of the part, a word that does not change: `"ram-block"`.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Accelerator => "accelerator",
+            Self::MachineType => "machine-type",
+            Self::VcpuCount => "vcpu-count",
+            Self::RamBlock(_) => "ram-block",
+            Self::Device { .. } => "device",
+        }
+    }
+
+    /// Returns QEMU's name of the part; `None` if a VM has only one part of this kind.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Accelerator | Self::MachineType | Self::VcpuCount => None,
+            Self::RamBlock(name) | Self::Device { name, .. } => Some(name),
+        }
+    }
+
+    /// Returns the instance id of a device; `None` for another part.
+    pub const fn instance(&self) -> Option<u32> {
+        match self {
+            Self::Device { instance, .. } => Some(*instance),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for ShapePart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Accelerator => f.write_str("accelerator"),
+            Self::MachineType => f.write_str("machine type"),
+            Self::VcpuCount => f.write_str("number of vCPUs"),
+            Self::RamBlock(name) => write!(f, "RAM block {name}"),
+            Self::Device { name, instance } => write!(f, "device {name} (instance {instance})"),
+        }
+    }
+}
+
 /// One difference between a VM's shape and the destination's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShapeDifference {
-    /// Name of the part that differs.
-    pub subject: String,
+    /// Part that differs.
+    pub part: ShapePart,
     /// Text of the part in the VM, or `None` if the VM lacks the part.
     pub source: Option<String>,
     /// Text of the part at the destination, or `None` if the destination lacks the part.
@@ -59,13 +125,6 @@ pub struct ShapeDifference {
     pub remedy: Option<Remedy>,
 }
 
-impl ShapeDifference {
-    /// Subject of a difference between accelerators.
-    pub const ACCELERATOR: &'static str = "accelerator";
-    /// Subject of a difference between machine types.
-    pub const MACHINE_TYPE: &'static str = "machine type";
-}
-
 impl MachineShape {
     /// Returns the differences between this VM's shape and a destination's.
     ///
@@ -74,12 +133,12 @@ impl MachineShape {
     /// destination has keeps its reset state.
     pub fn differences(&self, destination: &Self) -> Vec<ShapeDifference> {
         let mut differences = Vec::new();
-        let mut push_difference = |subject: String,
+        let mut push_difference = |part: ShapePart,
                                    source_value: Option<String>,
                                    destination_value: Option<String>,
                                    blocks| {
             differences.push(ShapeDifference {
-                subject,
+                part,
                 source: source_value,
                 destination: destination_value,
                 blocks,
@@ -91,7 +150,7 @@ impl MachineShape {
             && source_value != destination_value
         {
             push_difference(
-                ShapeDifference::MACHINE_TYPE.to_string(),
+                ShapePart::MachineType,
                 Some(source_value.clone()),
                 Some(destination_value.clone()),
                 true,
@@ -99,7 +158,7 @@ impl MachineShape {
         }
         if self.vcpu_count != destination.vcpu_count {
             push_difference(
-                "number of vCPUs".to_string(),
+                ShapePart::VcpuCount,
                 Some(self.vcpu_count.to_string()),
                 Some(destination.vcpu_count.to_string()),
                 true,
@@ -117,7 +176,7 @@ impl MachineShape {
                 let blocks = source_value.is_some()
                     && !(destination_value.is_some() && name.starts_with(RESIZABLE_BLOCK_PREFIX));
                 push_difference(
-                    format!("RAM block {name}"),
+                    ShapePart::RamBlock(name.to_string()),
                     source_value,
                     destination_value,
                     blocks,
@@ -139,7 +198,10 @@ impl MachineShape {
                         .is_none_or(|destination_value| source_value > destination_value)
                 });
                 push_difference(
-                    format!("device {} (instance {})", key.0, key.1),
+                    ShapePart::Device {
+                        name: key.0.to_string(),
+                        instance: key.1,
+                    },
                     source_value.map(|version| format!("version {version}")),
                     destination_value.map(|version| format!("version {version}")),
                     blocks,
@@ -211,6 +273,33 @@ mod tests {
     #[test]
     fn equal_shapes_do_not_differ() {
         assert_eq!(shape().differences(&shape()), []);
+    }
+
+    #[test]
+    fn parts_have_a_kind_for_programs_and_a_text_for_people() {
+        let device = ShapePart::Device {
+            name: "arm_gic".to_string(),
+            instance: 1,
+        };
+        let parts = [
+            (ShapePart::Accelerator, "accelerator", "accelerator"),
+            (ShapePart::MachineType, "machine-type", "machine type"),
+            (ShapePart::VcpuCount, "vcpu-count", "number of vCPUs"),
+            (
+                ShapePart::RamBlock("pvtime".to_string()),
+                "ram-block",
+                "RAM block pvtime",
+            ),
+            (device.clone(), "device", "device arm_gic (instance 1)"),
+        ];
+        for (part, kind, text) in parts {
+            assert_eq!((part.kind(), part.to_string().as_str()), (kind, text));
+        }
+        assert_eq!(
+            (device.name(), device.instance()),
+            (Some("arm_gic"), Some(1))
+        );
+        assert_eq!(ShapePart::VcpuCount.name(), None);
     }
 
     #[test]

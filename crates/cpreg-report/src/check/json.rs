@@ -19,7 +19,9 @@ impl From<&CheckFindings<'_>> for CheckReport {
         let value_format = findings.value_format;
         let plan = &findings.check.plan;
         let shape = findings.shape.iter().map(|difference| ShapeDifference {
-            kind: difference.subject.clone(),
+            kind: (&difference.part).into(),
+            name: difference.part.name().map(str::to_owned),
+            instance: difference.part.instance(),
             source: difference.source.clone(),
             destination: difference.destination.clone(),
             blocks: difference.blocks,
@@ -106,6 +108,7 @@ fn register(
         },
         confidence: decision.confidence.into(),
         tolerance: decision.reason.tolerance(),
+        reason_code: Some((&decision.reason).into()),
         reason: decision.reason.display(findings.tolerances).to_string(),
         advice: remedy::decision_advice(decision, findings.tolerances),
     }
@@ -123,6 +126,7 @@ fn extension(
         destination: decision.destination.as_ref().map(content),
         decision: (&decision.action).into(),
         confidence: decision.confidence.into(),
+        reason_code: Some((&decision.reason).into()),
         reason: decision.reason.display(findings.tolerances).to_string(),
     }
 }

@@ -4,7 +4,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::dry_run::model::DryRunReport;
-use crate::names::{Accelerator, Confidence, Decision, Severity, Verdict};
+use crate::names::{
+    Accelerator, Confidence, Decision, ReasonCode, Severity, ShapePartKind, Verdict,
+};
 use crate::scalar::{Hex, Id, Vcpus};
 
 /// The schema's name and version.
@@ -83,8 +85,14 @@ pub struct Destination {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ShapeDifference {
-    /// `"accelerator"`, `"machine type"`, `"number of vCPUs"`, `"RAM block …"`, `"device …"`.
-    pub kind: String,
+    /// Part that differs: `"accelerator"`, `"machine-type"`, `"vcpu-count"`, `"ram-block"` or `"device"`.
+    pub kind: ShapePartKind,
+    /// QEMU's name of the RAM block or device; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Instance id of the device; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u32>,
     /// Value of the VM, or null.
     pub source: Option<String>,
     /// Value of the destination, or null.
@@ -129,6 +137,9 @@ pub struct RegisterDecision {
     pub confidence: Confidence,
     /// `number` of the entry of [`cpreg.tolerances/2`](#cpregtolerances2) that decides, or null.
     pub tolerance: Option<usize>,
+    /// Reason, as a word for programs: [the codes](#reason-codes).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<ReasonCode>,
     /// Reason, in words.
     pub reason: String,
     /// Advice, in words, or null.
@@ -151,6 +162,9 @@ pub struct ExtensionDecision {
     pub decision: Decision,
     /// Same as for registers.
     pub confidence: Confidence,
+    /// Same as for registers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason_code: Option<ReasonCode>,
     /// Same as for registers.
     pub reason: String,
 }

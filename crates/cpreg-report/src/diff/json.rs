@@ -18,7 +18,9 @@ use crate::text::hexadecimal;
 impl From<&Diff<'_>> for DiffReport {
     fn from(diff: &Diff<'_>) -> Self {
         let shape = diff.shape.iter().map(|difference| ShapeDifference {
-            kind: difference.subject.clone(),
+            kind: (&difference.part).into(),
+            name: difference.part.name().map(str::to_owned),
+            instance: difference.part.instance(),
             a: difference.source.clone(),
             b: difference.destination.clone(),
         });

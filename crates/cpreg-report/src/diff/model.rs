@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::field::FieldChange;
-use crate::names::{Accelerator, ContentsKind};
+use crate::names::{Accelerator, ContentsKind, ShapePartKind};
 use crate::scalar::{Hex, Id, Vcpus};
 
 /// The schema's name and version.
@@ -65,7 +65,13 @@ pub struct ComparedFile {
 #[non_exhaustive]
 pub struct ShapeDifference {
     /// `"accelerator"`, or a kind of `cpreg.check/2`.
-    pub kind: String,
+    pub kind: ShapePartKind,
+    /// QEMU's name of the RAM block or device; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Instance id of the device; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<u32>,
     /// Value of A, or null.
     pub a: Option<String>,
     /// Value of B, or null.

@@ -77,7 +77,7 @@ fn print_shape(printer: &mut Printer, diff: &Diff<'_>) {
     for difference in &diff.shape {
         printer.line(format_args!(
             "  {}: {} -> {}",
-            difference.subject,
+            difference.part,
             difference.source.clone().unwrap_or_else(none),
             difference.destination.clone().unwrap_or_else(none)
         ));

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::loader::Program;
 use super::{Accelerator, Destination, Loader, Version};
 use crate::remedy::Remedy;
-use crate::shape::{MachineShape, ShapeDifference};
+use crate::shape::{MachineShape, ShapeDifference, ShapePart};
 
 impl Destination {
     /// Returns the differences between a VM's accelerator and machine and the destination's.
@@ -35,9 +35,9 @@ impl Destination {
             .unwrap_or_default();
         // A destination that lacks the machine type cannot be started with it.
         let is_replaced = missing_type.is_some();
-        let others = others.into_iter().filter(|difference| {
-            !is_replaced || difference.subject != ShapeDifference::MACHINE_TYPE
-        });
+        let others = others
+            .into_iter()
+            .filter(|difference| !is_replaced || difference.part != ShapePart::MachineType);
         missing_type.into_iter().chain(others).collect()
     }
 
@@ -57,7 +57,7 @@ impl Destination {
     ) -> Option<ShapeDifference> {
         let (source, destination) = (accelerator?, self.accelerator?);
         (source != destination).then(|| ShapeDifference {
-            subject: ShapeDifference::ACCELERATOR.to_string(),
+            part: ShapePart::Accelerator,
             source: Some(source.name().to_string()),
             destination: Some(destination.name().to_string()),
             blocks: true,
@@ -119,7 +119,7 @@ fn missing_machine_type(name: &str, loader: Loader) -> Option<ShapeDifference> {
         return None;
     };
     Some(ShapeDifference {
-        subject: ShapeDifference::MACHINE_TYPE.to_string(),
+        part: ShapePart::MachineType,
         source: Some(name.to_string()),
         destination: None,
         blocks: true,
@@ -173,7 +173,7 @@ mod tests {
             panic!("{differences:?}");
         };
         assert!(difference.blocks);
-        assert_eq!(difference.subject, ShapeDifference::ACCELERATOR);
+        assert_eq!(difference.part, ShapePart::Accelerator);
         assert_eq!(difference.source.as_deref(), Some("tcg"));
         assert_eq!(difference.destination.as_deref(), Some("kvm"));
         assert!(difference.reason.is_some() && difference.remedy.is_some());

@@ -71,6 +71,38 @@ pub enum Reason {
 }
 
 impl Reason {
+    /// Returns the reason's name, a word that does not change: `"value-not-accepted"`.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::ValueAccepted => "value-accepted",
+            Self::Tolerated(_) => "tolerated",
+            Self::NotTolerated(_) => "not-tolerated",
+            Self::SourceOnly => "source-only",
+            Self::DestinationOnly => "destination-only",
+            Self::ResetUnknown => "reset-unknown",
+            Self::ValueNotAccepted => "value-not-accepted",
+            Self::SetNotAccepted => "set-not-accepted",
+            Self::FatalChange(_) => "fatal-change",
+            Self::DestinationValueUnknown => "destination-value-unknown",
+            Self::ValueUnknown(_) => "value-unknown",
+            Self::Hidden(_) => "hidden",
+            Self::PerhapsHidden(_) => "perhaps-hidden",
+            Self::Disagreement => "disagreement",
+            Self::FieldDisagreement(_) => "field-disagreement",
+            Self::UserIgnores => "user-ignores",
+            Self::UserDrops => "user-drops",
+            Self::UserSets => "user-sets",
+            Self::UserCondition => "user-condition",
+            Self::UserAccepts => "user-accepts",
+            Self::SameStateAs(_) => "same-state-as",
+            Self::ExtensionKnown => "extension-known",
+            Self::ExtensionIdle(_) => "extension-idle",
+            Self::ExtensionInUse(_) => "extension-in-use",
+            Self::ExtensionFromDestination(_) => "extension-from-destination",
+            Self::ExtensionUnknown => "extension-unknown",
+        }
+    }
+
     /// Returns the index of the tolerance that led to the decision, if there is one.
     pub const fn tolerance(&self) -> Option<usize> {
         match self {

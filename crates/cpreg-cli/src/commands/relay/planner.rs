@@ -157,7 +157,7 @@ pub(super) fn describe_rejection(reason: &SetupRejection) -> String {
             };
             format!(
                 "{}: {} at the source, {} at the destination{}; {fix}",
-                difference.subject,
+                difference.part,
                 value(&difference.source),
                 value(&difference.destination),
                 reason.collect::<String>()

@@ -81,7 +81,7 @@ pub fn print_shape(printer: &mut Printer, findings: &CheckFindings<'_>) {
         };
         printer.line(format_args!(
             "  {word}  {}: {} -> {}",
-            difference.subject,
+            difference.part,
             difference.source.clone().unwrap_or_else(none),
             difference.destination.clone().unwrap_or_else(none)
         ));

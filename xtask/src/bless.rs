@@ -10,7 +10,9 @@ use crate::cargo::{Result, run_cargo};
 /// If something does not build, or a test fails for another reason.
 pub(crate) fn bless() -> Result<()> {
     let package = ["run", "--quiet", "--package", "gen-data"];
-    run_cargo(&[&package[..], &["--", "gen-registers"]].concat(), &[])?;
+    for task in ["gen-registers", "gen-id-fields"] {
+        run_cargo(&[&package[..], &["--", task]].concat(), &[])?;
+    }
     run_cargo(&["fmt", "--all"], &[])?;
     run_cargo(
         &["test", "--workspace", "--quiet"],

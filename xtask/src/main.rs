@@ -52,6 +52,9 @@ enum Task {
     /// Generate the register tables from data/, or check that they are current
     #[command(disable_help_flag = true)]
     GenRegisters(ForwardedArgs),
+    /// Generate the table of KVM's rule for ID registers, or check that it is current
+    #[command(disable_help_flag = true)]
+    GenIdFields(ForwardedArgs),
     /// Generate the built-in recorded hosts, or check that they are current
     #[command(disable_help_flag = true)]
     GenHistory(ForwardedArgs),
@@ -106,6 +109,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Bless => bless::bless().map(|()| ExitCode::SUCCESS),
         Task::GenCli => bless::gen_cli().map(|()| ExitCode::SUCCESS),
         Task::GenRegisters(rest) => gen_data("gen-registers", rest),
+        Task::GenIdFields(rest) => gen_data("gen-id-fields", rest),
         Task::GenHistory(rest) => gen_data("gen-history", rest),
         Task::CompareHosts(rest) => gen_data("compare-hosts", rest),
         Task::GenFixtures(rest) => gen_data("gen-fixtures", rest),

@@ -11,6 +11,7 @@
 //! | [`tolerance_file`] | additional tolerances, from files |
 //! | [`names`] | registers, fields and numbers as a user types them |
 //! | [`contents`], [`core_registers`] | content of a file, as a report shows it |
+//! | [`platform`] | the machine that runs this program |
 //! | [`printer`] | progress, log lines, and error messages |
 //! | [`failure`] | error type and exit status |
 //! | `reference` | docs/cli.md, and the test that it is current |
@@ -28,6 +29,7 @@ mod failure;
 mod input;
 mod interrupt;
 mod names;
+mod platform;
 mod printer;
 #[cfg(test)]
 mod reference;

@@ -168,6 +168,7 @@ impl<'a> Comparison<'a> {
         let acceptor = Acceptor {
             accelerator: Some(Accelerator::Kvm),
             loader: None,
+            kernel_version: None,
             value_origin: Some(ValueOrigin::Reset),
         };
         let predicted = acceptor.evaluate(self.destination, register, &Value::U64(value));

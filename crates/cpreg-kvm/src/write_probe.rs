@@ -151,22 +151,27 @@ mod tests {
     use crate::testing::{self, register_with_trials};
 
     const ISAR2: RegisterId = RegisterId::ID_AA64ISAR2_EL1;
-    const RAISED_VALUE: u64 = 0x1;
+    const HOST_VALUE: u64 = 0x1;
+    const LOWERED_VALUE: u64 = 0x0;
 
-    /// Decides a VM whose ID_AA64ISAR2_EL1 exceeds the host's, on a kernel that reports no masks.
+    /// Decides a VM whose ID_AA64ISAR2_EL1 is lower than the host's, on a kernel that reports no
+    /// masks.
     fn decide(is_accepted: bool) -> (Vec<WriteProbe>, PlanOutcome) {
         let trial = if is_accepted {
-            (RAISED_VALUE, 0, RAISED_VALUE)
+            (LOWERED_VALUE, 0, LOWERED_VALUE)
         } else {
-            (RAISED_VALUE, 22, 0)
+            (LOWERED_VALUE, 22, HOST_VALUE)
         };
         let features = Features::NONE;
-        let host = testing::host(features, vec![register_with_trials(ISAR2, 0, &[trial])]);
+        let host = testing::host(
+            features,
+            vec![register_with_trials(ISAR2, HOST_VALUE, &[trial])],
+        );
         let vm = host.create_vm(features, 1).expect("it was recorded");
         let mut state = save(vm.vcpus()).expect("a saved VM");
         state.vcpus[0]
             .registers
-            .insert(ISAR2, Value::U64(RAISED_VALUE));
+            .insert(ISAR2, Value::U64(LOWERED_VALUE));
         // A probe tries every value of every field itself, and leaves nothing to decide.
         let mut destination = probe_destination(&host, features, 1, "host").expect("a destination");
         destination.vcpus = vec![host.record().guests[&features].to_destination_vcpu()];
@@ -194,7 +199,7 @@ mod tests {
             let (probes, outcome) = decide(is_accepted);
             let expected = WriteProbe {
                 register: ISAR2,
-                value: RAISED_VALUE,
+                value: LOWERED_VALUE,
                 is_accepted,
             };
             assert_eq!(probes, [expected]);

@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`registers`] | `gen-registers`: the register tables from `data/` |
+//! | [`id_fields`] | `gen-id-fields`: KVM's rule for ID registers, from trees of Linux |
 //! | [`hosts`] | `gen-history`: the built-in recorded hosts, from a folder of records |
 //! | [`compare`] | `compare-hosts`: recorded hosts against independent tables |
 //! | [`fixtures`] | `gen-fixtures`: fixtures from a folder of recordings |
@@ -17,6 +18,7 @@ mod compare;
 mod error;
 mod fixtures;
 mod hosts;
+mod id_fields;
 mod paths;
 mod registers;
 
@@ -40,6 +42,15 @@ enum Task {
         /// Write nothing, and fail if the tables are not current
         #[arg(long)]
         check: bool,
+    },
+    /// Generate the table of KVM's rule for ID registers
+    /// (crates/cpreg/src/destination/accept/id_fields.rs) from data/id-fields.tsv
+    GenIdFields {
+        /// Write nothing, and fail if the table is not current
+        #[arg(long)]
+        check: bool,
+        /// Source trees of Linux, to generate data/id-fields.tsv first
+        trees: Vec<PathBuf>,
     },
     /// Generate the built-in recorded hosts from output files of `cpreg probe kvm`
     GenHistory {
@@ -71,6 +82,7 @@ enum Task {
 fn main() -> ExitCode {
     let result = match Arguments::parse().task {
         Task::GenRegisters { check } => registers::run(check).map_err(Into::into),
+        Task::GenIdFields { check, trees } => id_fields::run(check, &trees),
         Task::GenHistory { check, folder } => hosts::run(check, &folder),
         Task::CompareHosts {
             as_records,

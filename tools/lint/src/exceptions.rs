@@ -7,6 +7,10 @@ pub(crate) const GENERATED_FILES: &[(&str, &str)] = &[
         "`cargo xtask gen-registers` writes it",
     ),
     (
+        "crates/cpreg/src/destination/accept/id_fields.rs",
+        "`cargo xtask gen-id-fields` writes it",
+    ),
+    (
         "crates/cpreg-explain/src/recorded_list_lengths.rs",
         "a test of that crate writes it, for `cargo xtask bless`",
     ),

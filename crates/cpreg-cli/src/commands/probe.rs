@@ -15,6 +15,7 @@ use crate::arguments::{self, ProbeKvm, ProbeQemu, ProbeTarget, TrueFalse};
 use crate::destination::{self, kvm};
 use crate::failure::{Failure, Status};
 use crate::interrupt;
+use crate::platform::kernel_release;
 use crate::printer::Printer;
 
 pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result<Status, Failure> {
@@ -112,7 +113,11 @@ fn profile(arguments: &ProbeQemu, result: &ProbeResult) -> Result<Profile, Failu
             .iter()
             .map(|word| word.to_string_lossy().into_owned())
             .collect(),
-        kernel: String::new(),
+        kernel: match &*result.accelerator {
+            // QEMU ran on this machine's kernel.
+            "kvm" => kernel_release().unwrap_or_default(),
+            _ => String::new(),
+        },
     };
     Ok(Profile {
         origin,

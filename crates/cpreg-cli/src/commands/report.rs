@@ -5,7 +5,6 @@
 //! the format of the file.
 
 use std::ffi::OsStr;
-use std::fs;
 use std::path::Path;
 
 use cpreg::destination::{Accelerator, writer};
@@ -29,6 +28,7 @@ use crate::arguments::{self, ConsentArgs, Format};
 use crate::destination::{self, ResolvedDestination};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
+use crate::platform::kernel_release;
 use crate::printer::Printer;
 
 /// Name of the VM in a report, because the name of the file may identify a customer.
@@ -249,11 +249,10 @@ fn to_redactions(redactions: stream::Redactions, accelerator: Option<Accelerator
 
 /// Returns the platform of this machine, without its name.
 fn this_host() -> HostPlatform {
-    let release = fs::read_to_string("/proc/sys/kernel/osrelease").ok();
     HostPlatform {
         system: std::env::consts::OS.to_owned(),
         architecture: std::env::consts::ARCH.to_owned(),
-        kernel: release.map(|release| release.trim().to_owned()),
+        kernel: kernel_release(),
     }
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cpreg::destination::{
     Accelerator, AcceptedFields, AcceptedValues, Destination, DestinationRegister, DestinationVcpu,
-    Loader, ValueOrigin,
+    Loader, ValueOrigin, Version,
 };
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
@@ -206,7 +206,7 @@ impl Document {
             vcpus: vcpus
                 .map(|(number, vcpu)| vcpu.to_destination_vcpu(number))
                 .collect::<Result<_, _>>()?,
-            kernel_version: None,
+            kernel_version: Version::from_kernel_release(&self.origin.kernel),
             hardware: HardwareFacts::UNKNOWN,
             shape: self.shape.as_ref().map(ShapeJson::to_shape).transpose()?,
         })

@@ -16,7 +16,7 @@ use cpreg::destination::kernel::{PSCI_VERSIONS, RegisterKind};
 use cpreg::destination::loader::Program;
 use cpreg::destination::{
     Accelerator, AcceptedFields, AcceptedValues, Destination, DestinationRegister, DestinationVcpu,
-    Features, ValueOrigin,
+    Features, ValueOrigin, Version,
 };
 use cpreg::register::{DecodedId, RegisterId};
 
@@ -64,7 +64,7 @@ impl HostRecord {
                 ValueOrigin::Reset
             },
             vcpus: vec![DestinationVcpu::new(kept, Vec::new())],
-            kernel_version: None,
+            kernel_version: Version::from_kernel_release(&self.identity.release),
             hardware: self.hardware,
             shape: None,
         })

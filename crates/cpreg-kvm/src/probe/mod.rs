@@ -19,7 +19,7 @@ mod vm;
 
 use std::collections::BTreeMap;
 
-use cpreg::destination::{Accelerator, Destination, Features, ValueOrigin};
+use cpreg::destination::{Accelerator, Destination, Features, ValueOrigin, Version};
 use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::record::{AtReset, GuestRecord, HostRecord};
@@ -92,7 +92,7 @@ pub fn probe_destination(
             .iter()
             .map(GuestRecord::to_destination_vcpu)
             .collect(),
-        kernel_version: None,
+        kernel_version: Version::from_kernel_release(&host.identity().release),
         hardware: with_vector_lengths(host.hardware(), &guests),
         shape: None,
     })

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cpreg::destination::accept::{Acceptance, Acceptor};
 use cpreg::destination::kernel::{self, FEATURE_GATES, FeatureGate, RegisterKind, Scope};
-use cpreg::destination::{Accelerator, DestinationVcpu, Features, ValueOrigin};
+use cpreg::destination::{Accelerator, DestinationVcpu, Features, ValueOrigin, Version};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
 use cpreg_hosts::record::{AtReset, HostRecord, RegisterRecord, WriteTrial};
@@ -27,6 +27,8 @@ pub(super) struct GuestProfile {
     has_clear_semantics: bool,
     /// `true` if the kernel narrows only the registers of the current mode of AArch32.
     has_mode_narrowing: bool,
+    /// Version of the host's Linux.
+    kernel_version: Option<Version>,
     /// Destination's vCPU, for [`Acceptor`].
     vcpu: DestinationVcpu,
 }
@@ -191,8 +193,11 @@ impl GuestProfile {
             let ids = gate.registers.iter();
             ids.map(move |id| (*id, gate))
         });
+        let kernel_version = Version::from_kernel_release(&record.identity.release);
         let feature_gates = gates
-            .filter(|(id, _)| kernel::gates_by_vm_id_field(&vcpu, *id) == Some(true))
+            .filter(|(id, _)| {
+                kernel::gates_by_vm_id_field(&vcpu, kernel_version, *id) == Some(true)
+            })
             .collect();
         Some(Self {
             features,
@@ -201,6 +206,7 @@ impl GuestProfile {
             write_effects,
             feature_gates,
             has_clear_semantics,
+            kernel_version,
             has_mode_narrowing: is_before_5_11(record.identity.upstream()),
             vcpu,
         })
@@ -224,7 +230,7 @@ impl GuestProfile {
         self.has_clear_semantics
     }
 
-    /// Returns the gate that hides a register when its ID field is zero.
+    /// Returns the gate that hides a register when its ID field is too low.
     pub(super) fn feature_gate(&self, id: RegisterId) -> Option<&'static FeatureGate> {
         self.feature_gates.get(&id).copied()
     }
@@ -321,6 +327,7 @@ impl GuestProfile {
         let acceptor = Acceptor {
             accelerator: Some(Accelerator::Kvm),
             loader: None,
+            kernel_version: self.kernel_version,
             value_origin: Some(ValueOrigin::EmulatedHost),
         };
         let Some(host) = self.vcpu.get(register.id) else {

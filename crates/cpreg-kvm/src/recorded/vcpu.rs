@@ -54,7 +54,7 @@ impl RecordedVcpu {
     fn is_hidden(&self, state: &VmState, id: RegisterId) -> bool {
         self.profile.feature_gate(id).is_some_and(|gate| {
             let value = state.get_u64(self.number, gate.id_register);
-            value.is_some_and(|value| gate.extract(value) == 0)
+            value.is_some_and(|value| gate.hides(value))
         })
     }
 

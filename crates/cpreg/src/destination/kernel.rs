@@ -1,5 +1,5 @@
-//! The kernel's view of registers: [`RegisterKind`], [`Scope`], ID fields that hide registers, and
-//! services in firmware bitmaps.
+//! The kernel's view of registers: [`RegisterKind`], [`Scope`], and services in firmware
+//! bitmaps. `feature_gate.rs` has the ID fields that hide registers.
 //!
 //! [`super::accept`] decides which values a destination accepts. [`crate::tolerance`] lists
 //! harmless differences.
@@ -9,6 +9,9 @@
 //! 6.18, 6.19, 7.2 and 7.3 (recorded). Every register of kind [`RegisterKind::Storage`] accepted
 //! every value, although KVM masked some bits.
 
+pub use super::feature_gate::{
+    FEATURE_GATES, FeatureGate, find_active_gate, find_feature_gate, gates_by_vm_id_field,
+};
 use super::{AcceptedValues, DestinationVcpu};
 use crate::register::RegisterId;
 use crate::vm::Vcpu;
@@ -196,102 +199,6 @@ pub fn keeps_all_of_pmcr(destination_vcpu: &DestinationVcpu) -> Option<bool> {
             .get(RegisterId::VENDOR_HYP_BMAP_2)
             .is_some())
     .then_some(false)
-}
-
-/// Field of an ID register that hides other registers of the same VM once the field is zero.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct FeatureGate {
-    /// ID register with the field.
-    pub id_register: RegisterId,
-    /// Name of the field.
-    pub field: &'static str,
-    /// Lowest bit of the field, which is four bits wide.
-    pub lsb: u8,
-    /// Registers that the field hides.
-    pub registers: &'static [RegisterId],
-    /// First kernel version with the gate, and the Linux commit if known.
-    pub first_version: &'static str,
-}
-
-impl FeatureGate {
-    /// Extracts the field from a value of the ID register.
-    pub const fn extract(&self, value: u64) -> u64 {
-        value >> self.lsb & 0xf
-    }
-}
-
-/// Fields of ID registers that hide other registers when the field is zero. They do so on kernels
-/// that consult the VM's ID registers.
-pub const FEATURE_GATES: [FeatureGate; 5] = [
-    FeatureGate {
-        id_register: RegisterId::ID_AA64MMFR3_EL1,
-        field: "TCRX",
-        lsb: 0,
-        registers: &[RegisterId::TCR2_EL1],
-        first_version: "v6.13 (0fcb4eea5345)",
-    },
-    FeatureGate {
-        id_register: RegisterId::ID_AA64MMFR3_EL1,
-        field: "SCTLRX",
-        lsb: 4,
-        registers: &[RegisterId::SCTLR2_EL1],
-        first_version: "v6.17 (81fbef164766)",
-    },
-    FeatureGate {
-        id_register: RegisterId::ID_AA64MMFR3_EL1,
-        field: "S1PIE",
-        lsb: 8,
-        registers: &[RegisterId::PIRE0_EL1, RegisterId::PIR_EL1],
-        first_version: "v6.13 (a68cddbe47ef)",
-    },
-    FeatureGate {
-        id_register: RegisterId::ID_AA64MMFR3_EL1,
-        field: "S1POE",
-        lsb: 16,
-        registers: &[RegisterId::POR_EL1, RegisterId::POR_EL0],
-        first_version: "v6.12",
-    },
-    FeatureGate {
-        id_register: RegisterId::ID_AA64PFR2_EL1,
-        field: "FPMR",
-        lsb: 32,
-        registers: &[RegisterId::FPMR],
-        first_version: "v6.12 (ef3be86021c3)",
-    },
-];
-
-/// Returns the ID field that hides a register when the field is zero, if there is one.
-pub fn find_feature_gate(id: RegisterId) -> Option<&'static FeatureGate> {
-    FEATURE_GATES
-        .iter()
-        .find(|gate| gate.registers.contains(&id))
-}
-
-/// Returns `Some(true)` if the host's kernel hides a listed register once the VM's ID field becomes
-/// zero.
-///
-/// Returns `None` if no field hides the register, or if the host's list does not show the kernel's
-/// behaviour.
-pub fn gates_by_vm_id_field(destination_vcpu: &DestinationVcpu, id: RegisterId) -> Option<bool> {
-    let gate = find_feature_gate(id)?;
-    if !matches!(
-        id,
-        RegisterId::TCR2_EL1 | RegisterId::PIR_EL1 | RegisterId::PIRE0_EL1
-    ) {
-        // The kernel added the check together with the registers of the other gates.
-        return Some(true);
-    }
-    if destination_vcpu
-        .value(gate.id_register)
-        .is_some_and(|value| gate.extract(value) == 0)
-    {
-        // The register is listed although the feature is absent: a kernel before v6.13.
-        return Some(false);
-    }
-    // VENDOR_HYP_BMAP_2 (v6.15) is younger than the check (v6.13).
-    destination_vcpu
-        .get(RegisterId::VENDOR_HYP_BMAP_2)
-        .map(|_| true)
 }
 
 /// Returns `true` if the host fabricates cache geometry and lets user space write it.

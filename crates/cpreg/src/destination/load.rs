@@ -120,9 +120,8 @@ pub fn simulate_lists(
         generation: loader.generation(),
         is_kvm: destination.accelerator == Some(Accelerator::Kvm),
         acceptor: Acceptor {
-            accelerator: destination.accelerator,
             loader: Some(loader),
-            value_origin: Some(destination.value_origin),
+            ..destination.acceptor()
         },
         load: SimulatedLoad {
             loads: Some(true),
@@ -400,14 +399,19 @@ impl Simulation {
         };
         for (index, register) in destination_vcpu.registers().iter().enumerate() {
             if self.is_kvm
-                && let Some(gate) = kernel::find_feature_gate(register.id)
+                && let Some(gate) =
+                    kernel::find_active_gate(self.acceptor.kernel_version, register.id)
                 && let Some(value) = incoming_value(gate.id_register).and_then(Value::as_u64)
-                && gate.extract(value) == 0
+                && gate.hides(value)
                 && let Some(id_register) = destination_vcpu.get(gate.id_register)
                 && id_register.value.as_ref().and_then(Value::as_u64) != Some(value)
             {
                 match (
-                    kernel::gates_by_vm_id_field(destination_vcpu, register.id),
+                    kernel::gates_by_vm_id_field(
+                        destination_vcpu,
+                        self.acceptor.kernel_version,
+                        register.id,
+                    ),
                     self.acceptor
                         .evaluate(destination_vcpu, id_register, &Value::from(value))
                         .as_bool(),

@@ -8,7 +8,8 @@
 //! | `mod.rs` | the destination as data |
 //! | `vcpu.rs` | a vCPU of the destination: registers, their values, extensions |
 //! | `accepted_fields.rs` | the values that an ID register accepts, field by field |
-//! | [`kernel`] | kinds of registers in KVM, their scope, registers hidden by ID fields |
+//! | [`kernel`] | kinds of registers in KVM, their scope |
+//! | `feature_gate.rs` | registers hidden by ID fields |
 //! | [`accept`] | the values that a register accepts |
 //! | [`features`] | vCPU features of KVM, and the features of a guest |
 //! | [`extension`] | handling of extensions by loaders |
@@ -24,6 +25,7 @@
 pub mod accept;
 mod accepted_fields;
 pub mod extension;
+mod feature_gate;
 pub mod features;
 pub mod kernel;
 pub mod load;

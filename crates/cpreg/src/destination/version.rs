@@ -17,6 +17,15 @@ impl Version {
         Self { major, minor }
     }
 
+    /// Returns the version of a Linux release (`uname -r`), such as `6.12.107+deb13-cloud-arm64`.
+    ///
+    /// Returns `None` if the text does not begin with two numbers.
+    pub fn from_kernel_release(release: &str) -> Option<Self> {
+        let (major, rest) = release.split_once('.')?;
+        let minor = rest.split(|c: char| !c.is_ascii_digit()).next()?;
+        Some(Self::new(major.parse().ok()?, minor.parse().ok()?))
+    }
+
     /// Returns the first version of QEMU that has a machine type, such as `virt-10.0`.
     ///
     /// Returns `None` if the name does not end in a version.
@@ -97,6 +106,25 @@ impl fmt::Display for VersionRange {
             (None, Some(last)) => write!(f, "up to {last}"),
             (Some(first), Some(last)) if first == last => write!(f, "{first}"),
             (Some(first), Some(last)) => write!(f, "{first} to {last}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_kernel_release_begins_with_its_version() {
+        let version = Version::from_kernel_release;
+        assert_eq!(
+            version("6.12.107+deb13-cloud-arm64"),
+            Some(Version::new(6, 12))
+        );
+        assert_eq!(version("7.3.4"), Some(Version::new(7, 3)));
+        assert_eq!(version("7.4-rc1"), Some(Version::new(7, 4)));
+        for release in ["", "6", "6.", "6.x", "6-12", "v6.12", "6 12.1", "99999.1"] {
+            assert_eq!(version(release), None, "{release}");
         }
     }
 }

@@ -95,15 +95,21 @@ impl fmt::Display for ReasonDisplay<'_> {
             }
             Reason::Hidden(gate) => write!(
                 f,
-                "the VM's {}.{} of 0 hides it at the destination ({}), and the loader fails to \
-                 write it",
-                gate.id_register, gate.field, gate.first_version
+                "the VM's {}.{} is {}, which hides it at the destination ({}), and the loader fails \
+                 to write it",
+                gate.id_register,
+                gate.field,
+                gate.low_values(),
+                gate.first_version
             ),
             Reason::PerhapsHidden(gate) => write!(
                 f,
-                "the VM's {}.{} of 0 hides it on kernels since {}; not known whether the \
+                "the VM's {}.{} is {}, which hides it on kernels since {}; not known whether the \
                  destination's kernel is that new",
-                gate.id_register, gate.field, gate.first_version
+                gate.id_register,
+                gate.field,
+                gate.low_values(),
+                gate.first_version
             ),
             Reason::Disagreement => f.write_str(
                 "the vCPUs hold different values in a register with one value for the whole VM",

@@ -209,7 +209,10 @@ impl RegisterPlanner<'_> {
             _ => None,
         };
         let replaced_value = loaded
-            .and_then(|value| self.destination_vcpu.replaced_value(id, value))
+            .and_then(|value| {
+                let acceptor = self.input.destination.acceptor();
+                acceptor.replaced_value(self.destination_vcpu, id, value)
+            })
             .map(Value::U64);
         Some(Decision {
             register: id,
@@ -489,13 +492,13 @@ impl RegisterPlanner<'_> {
         if self.input.destination.accelerator != Some(Accelerator::Kvm) {
             return None;
         }
-        let gate: &'static FeatureGate = kernel::find_feature_gate(register.id)?;
-        let field = gate.extract(self.planned.get_u64(gate.id_register)?);
-        let destination_field = gate.extract(self.destination_vcpu.value(gate.id_register)?);
-        if field != 0 || destination_field == 0 {
+        let kernel_version = self.input.destination.kernel_version;
+        let gate: &'static FeatureGate = kernel::find_active_gate(kernel_version, register.id)?;
+        let is_hidden = gate.hides(self.planned.get_u64(gate.id_register)?);
+        if !is_hidden || gate.hides(self.destination_vcpu.value(gate.id_register)?) {
             return None;
         }
-        match kernel::gates_by_vm_id_field(self.destination_vcpu, register.id) {
+        match kernel::gates_by_vm_id_field(self.destination_vcpu, kernel_version, register.id) {
             Some(true) => Some(refuse(Confidence::Inferred, Reason::Hidden(gate))),
             Some(false) => None,
             None => Some((

@@ -7,6 +7,7 @@ use alloc::vec::Vec;
 
 use super::input::PlanInput;
 use super::{Action, Decision, Reason, VcpuPlan, VcpuSet, VisibleChange, extensions, first_run};
+use crate::destination::accept;
 use crate::destination::kernel::{self, RegisterKind};
 use crate::destination::{Accelerator, DestinationVcpu};
 use crate::register::{RegisterId, Value, differing_fields};
@@ -183,6 +184,12 @@ fn decision_changes(
         (Action::Copy, _) if is_kvm => {
             let replaced = decision.replaced_value.as_ref().and_then(Value::as_u64);
             match source.zip(replaced) {
+                Some((from, to)) if accept::may_ignore_writes(destination_vcpu, id) => {
+                    let description = "the host has no AArch32: the register reads as zero and \
+                                       ignores the value; 64-bit programs do not use it";
+                    let (from, to) = (Some(from), Some(to));
+                    alloc::vec![register_change(id, from, to, Severity::Low, description)]
+                }
                 Some((from, to)) => value_changes(input.guest, id, from, to, false),
                 None => copy_changes(vcpu, destination_vcpu, id, source, destination_value),
             }

@@ -5,13 +5,15 @@
 //! | `mod.rs` | the table of all entries, and lookup |
 //! | `entry.rs` | an entry as data |
 //! | [`condition`] | conditions of entries |
-//! | [`table`], `table_tcg` | the built-in entries for KVM, and for TCG |
+//! | [`table`], `table_el2` | the built-in entries for KVM, and for EL2 under KVM |
+//! | `table_tcg` | the built-in entries for TCG |
 //!
 //! [`crate::plan`] applies the entries to a VM.
 
 pub mod condition;
 mod entry;
 pub mod table;
+mod table_el2;
 mod table_tcg;
 
 use alloc::vec::Vec;

@@ -32,6 +32,7 @@ pub fn built_in_entries() -> Vec<Tolerance> {
     // PMMIR_EL1 has a separate entry, which must precede that of the other PMU registers.
     entries.extend(new_register_entries());
     entries.extend(listed_by_mistake());
+    entries.extend(super::table_el2::built_in_entries());
     entries.extend(missing_by_mistake());
     entries.extend(cache_geometry());
     entries.extend(super::table_tcg::built_in_entries());

@@ -41,6 +41,7 @@ use std::path::Path;
 
 use self::data::Data;
 use self::encoding::Result;
+pub(crate) use self::render::hex;
 use self::render::render;
 use self::tables::Tables;
 use crate::paths::repository;
@@ -84,7 +85,7 @@ fn read(path: &Path) -> Result<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::render::{hex, render_field};
+    use super::render::render_field;
     use super::*;
 
     fn add(data: &mut Data, file: &str, rows: &str) -> std::result::Result<(), (usize, String)> {

@@ -45,6 +45,7 @@ fn register(explanation: &RegisterExplanation<'_>) -> Register {
     let hidden_by = explanation.hidden_by().map(|gate| FeatureGate {
         register: gate.id_register.to_string(),
         field: gate.field.to_owned(),
+        minimum: gate.min,
         since: gate.first_version.to_owned(),
     });
     let is_kvm_register = explanation.is_kvm_register();

@@ -197,12 +197,14 @@ impl<'a> HistoryQuery<'a> {
         if let Some(gate) = kernel::find_feature_gate(self.id)
             && matches(&|number, _| {
                 let value = self.history.value(gate.id_register, number);
-                value.is_some_and(|value| gate.extract(value) != 0)
+                value.is_some_and(|value| !gate.hides(value))
             })
         {
             return Some(format!(
-                "guests whose {}.{} is not 0",
-                gate.id_register, gate.field
+                "guests whose {}.{} is not {}",
+                gate.id_register,
+                gate.field,
+                gate.low_values()
             ));
         }
         let features: BTreeSet<&str> = all

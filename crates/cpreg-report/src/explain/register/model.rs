@@ -49,7 +49,7 @@ pub struct Register {
     pub scope: Option<Scope>,
     /// Values that KVM accepts, in words, or null.
     pub accepted_values: Option<String>,
-    /// The ID field that hides the register when it is 0, or null.
+    /// The ID field that hides the register when it is too low, or null.
     pub hidden_by: Option<FeatureGate>,
     /// `true` if the values of guests are secret.
     pub secret: bool,
@@ -88,7 +88,7 @@ pub struct QemuNames {
     pub tcg: Option<String>,
 }
 
-/// The ID field that hides a register when it is 0.
+/// The ID field that hides a register when it is too low.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct FeatureGate {
@@ -96,6 +96,8 @@ pub struct FeatureGate {
     pub register: String,
     /// The field's name.
     pub field: String,
+    /// The lowest value that does not hide the register.
+    pub minimum: u64,
     /// The first release that hides the register, with the commit.
     pub since: String,
 }

@@ -115,8 +115,11 @@ fn print_description(printer: &mut Printer, explanation: &RegisterExplanation<'_
     }
     if let Some(gate) = explanation.hidden_by() {
         let text = format!(
-            "if the guest's {}.{} is 0, on kernels since {}",
-            gate.id_register, gate.field, gate.first_version
+            "if the guest's {}.{} is {}, on kernels since {}",
+            gate.id_register,
+            gate.field,
+            gate.low_values(),
+            gate.first_version
         );
         print_line(printer, "hidden", &text);
     }

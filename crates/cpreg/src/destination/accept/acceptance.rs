@@ -52,6 +52,8 @@ pub struct Acceptor {
     pub accelerator: Option<Accelerator>,
     /// Program that loads the VM, if known.
     pub loader: Option<Loader>,
+    /// Version of the host's Linux, if known.
+    pub kernel_version: Option<Version>,
     /// Origin of the destination's register values, if known.
     pub value_origin: Option<ValueOrigin>,
 }

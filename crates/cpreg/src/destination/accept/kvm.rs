@@ -1,11 +1,10 @@
 //! The values that KVM accepts; the table is in [`super`].
 
 use super::acceptance::{Acceptance, Acceptor};
+use super::id_register;
 use crate::destination::kernel::{self, PSCI_VERSIONS, RegisterKind};
-use crate::destination::{
-    AcceptedValues, Confidence, DestinationRegister, DestinationVcpu, ValueOrigin,
-};
-use crate::register::{Field, FieldDifference, RegisterId, Value, differing_fields};
+use crate::destination::{DestinationRegister, DestinationVcpu, ValueOrigin};
+use crate::register::{Field, RegisterId, Value};
 
 /// Evaluates whether KVM accepts a value that was not observed on the host.
 pub(super) fn evaluate(
@@ -37,7 +36,7 @@ pub(super) fn evaluate(
     let is_maximum = acceptor.value_origin == Some(ValueOrigin::EmulatedHost);
     match kind {
         RegisterKind::Identification | RegisterKind::CacheType => {
-            evaluate_id_register(register, own, value)
+            id_register::evaluate(acceptor, destination_vcpu, register, own, value)
         }
         RegisterKind::CacheSize(slot) => evaluate_cache_size(destination_vcpu, slot, value),
         RegisterKind::LockStatus => Acceptance::new_inferred((value ^ own) & !OSLSR_OSLK == 0),
@@ -83,77 +82,6 @@ fn evaluate_workaround_2(destination_vcpu: &DestinationVcpu, own: u64, value: u6
 
 /// Bit OSLSR_EL1.OSLK, the only one that user space may change (d42e26716d03).
 const OSLSR_OSLK: u64 = 1 << 1;
-
-fn evaluate_id_register(register: &DestinationRegister, own: u64, value: u64) -> Acceptance {
-    match register.accepted_values {
-        AcceptedValues::Writable(mask)
-            if (value ^ own) & !mask & !dropped_bits(register.id) != 0 =>
-        {
-            Acceptance::Refused(Confidence::Proven)
-        }
-        AcceptedValues::Writable(mask) if (value ^ own) & !mask != 0 => Acceptance::Unknown,
-        AcceptedValues::Writable(_) if is_below_floor(register.id, own, value) => {
-            Acceptance::INFERRED_REFUSED
-        }
-        // KVM decides about each field within the mask. KVM accepts no more than the host has, and
-        // a lower field certainly is no more.
-        AcceptedValues::Writable(_) if has_only_lowered_fields(register.id, own, value) => {
-            Acceptance::INFERRED_TAKEN
-        }
-        _ => Acceptance::Unknown,
-    }
-}
-
-/// Returns bits that no writable mask allows, but that KVM accepts and drops if they equal the
-/// CPU's.
-///
-/// Older kernels showed these bits to guests by mistake (`set_id_aa64mmfr2_el1` and similar
-/// functions in Linux `arch/arm64/kvm/sys_regs.c`). A recording of KVM does not contain the CPU's
-/// own bits.
-fn dropped_bits(id: RegisterId) -> u64 {
-    match id {
-        // NV.
-        RegisterId::ID_AA64MMFR2_EL1 => 0xf << 24,
-        // MPAM, since v6.13 (6685f5d572c2).
-        RegisterId::ID_AA64PFR0_EL1 => 0xf << 40,
-        // MPAM_frac, since v6.13 (6685f5d572c2).
-        RegisterId::ID_AA64PFR1_EL1 => 0xf << 16,
-        _ => 0,
-    }
-}
-
-/// Returns `true` if every changed field promises less.
-fn has_only_lowered_fields(id: RegisterId, own: u64, value: u64) -> bool {
-    differing_fields(id, own, value).all(|difference| is_lowering(&difference))
-}
-
-/// Returns `true` if a change of an ID register's field certainly promises less.
-///
-/// Within a writable mask KVM lets user space make such changes.
-pub(super) fn is_lowering(difference: &FieldDifference) -> bool {
-    let FieldDifference { field, from, to } = *difference;
-    let has_order = has_order(field);
-    // KVM lets user space remove the PMU only for some vCPUs, depending on their features. Newer
-    // kernels do not let user space change the exception levels.
-    let must_stay = ["PMUVer", "PerfMon", "EL0", "EL1", "EL2"].contains(&field.name())
-        && matches!(to, 0 | 8..=0xf);
-    has_order && !must_stay && field.rank(to) < field.rank(from)
-}
-
-/// Returns `true` if the debug architecture changes to a version before Armv8, or AArch32's PMU to
-/// a version before PMUv3.
-///
-/// KVM refuses both, even if the writable mask allows them (observed from v6.12 on).
-fn is_below_floor(id: RegisterId, own: u64, value: u64) -> bool {
-    const ARMV8: u64 = 6;
-    const PMUV3: u64 = 3;
-    let has_debug_version = matches!(id, RegisterId::ID_AA64DFR0_EL1 | RegisterId::ID_DFR0_EL1);
-    let pmu_version = |value: u64| value >> 24 & 0xf;
-    let is_old_pmu = id == RegisterId::ID_DFR0_EL1
-        && pmu_version(value) != pmu_version(own)
-        && (1..PMUV3).contains(&pmu_version(value));
-    is_old_pmu || has_debug_version && value & 0xf != own & 0xf && value & 0xf < ARMV8
-}
 
 /// Returns `true` if lower values of an ID register's field promise less.
 pub(super) fn has_order(field: Field) -> bool {

@@ -3,9 +3,8 @@
 //! KVM accepts:
 //! - Any register: its current value, because the register already holds the value.
 //! - Plain storage and counters: any value.
-//! - ID registers: the values of each field that trials showed. Without trials: no change outside
-//!   the writable mask, and only lower fields within the mask. Without a mask, the answer is
-//!   unknown.
+//! - ID registers: the values of each field that trials showed. Without trials, each writable field
+//!   up to its limit, by its type; see `id_register.rs`.
 //! - MIDR_EL1, REVIDR_EL1, AIDR_EL1: only the host's own value, unless the loader enables the
 //!   capability (QEMU does not).
 //! - CLIDR_EL1, CCSIDR_EL1: up to v6.2 only the host's own value; since v6.3 any value that agrees
@@ -24,11 +23,15 @@
 //! decides about values that the destination refuses.
 
 mod acceptance;
+mod id_fields;
+mod id_register;
+mod id_rule;
 mod kvm;
 mod nearest;
 pub mod tcg;
 
 pub use acceptance::{Acceptance, Acceptor};
+pub(crate) use id_register::may_ignore_writes;
 pub(crate) use nearest::nearest_value;
 
 use super::kernel::RegisterKind;
@@ -44,6 +47,7 @@ impl Destination {
         Acceptor {
             accelerator: self.accelerator,
             loader: self.loader,
+            kernel_version: self.kernel_version,
             value_origin: Some(self.value_origin),
         }
     }
@@ -64,6 +68,26 @@ impl Acceptor {
             Acceptance::Taken(confidence) => Acceptance::Taken(confidence.min(limit)),
             Acceptance::Refused(confidence) => Acceptance::Refused(confidence.min(limit)),
             Acceptance::Unknown => Acceptance::Unknown,
+        }
+    }
+
+    /// Returns the value that a register reads after an accepted write of `value`, if KVM replaces
+    /// a part of `value`.
+    pub(crate) fn replaced_value(
+        self,
+        destination_vcpu: &DestinationVcpu,
+        id: RegisterId,
+        value: u64,
+    ) -> Option<u64> {
+        let tried = destination_vcpu.replaced_value(id, value);
+        if tried.is_some() || self.accelerator != Some(Accelerator::Kvm) {
+            return tried;
+        }
+        match RegisterKind::from_id(id) {
+            RegisterKind::Identification => {
+                id_register::replaced_value(self, destination_vcpu, id, value)
+            }
+            _ => None,
         }
     }
 
@@ -142,35 +166,10 @@ mod tests {
         let acceptor = Acceptor {
             accelerator: Some(Accelerator::Kvm),
             loader: None,
+            kernel_version: None,
             value_origin: Some(ValueOrigin::EmulatedHost),
         };
         acceptor.evaluate(&DestinationVcpu::default(), &register, &Value::U64(value))
-    }
-
-    /// Recorded kernels behave like this with values for ID registers that have a writable mask.
-    #[test]
-    fn masks_decide_refusal_and_ranks_decide_acceptance() {
-        let pfr0 = |value| evaluate(RegisterId::ID_AA64PFR0_EL1, 0x11, Some(!0 << 16), value);
-        assert_eq!(pfr0(0x10), Acceptance::INFERRED_REFUSED);
-        assert_eq!(pfr0(0x11 | 1 << 40), Acceptance::Unknown);
-        // 0xf of a signed field is less than 0, not more.
-        let fp = |own, value| evaluate(RegisterId::ID_AA64PFR0_EL1, own, Some(!0), value);
-        assert_eq!(fp(0x11_0011, 0xff_0011), Acceptance::INFERRED_TAKEN);
-        assert_eq!(fp(0xff_0011, 0x11_0011), Acceptance::Unknown);
-        let tgran = |value| evaluate(RegisterId::ID_AA64MMFR0_EL1, 2 << 32, Some(!0), value);
-        assert_eq!(tgran(1 << 32), Acceptance::Unknown);
-        let nv = |value| evaluate(RegisterId::ID_AA64MMFR2_EL1, 0x10, Some(0xff), value);
-        assert_eq!(nv(0x200_0010), Acceptance::Unknown);
-    }
-
-    #[test]
-    fn debug_before_armv8_is_refused() {
-        let debug = |value| evaluate(RegisterId::ID_DFR0_EL1, 0x600_000a, Some(!0), value);
-        assert_eq!(debug(0), Acceptance::INFERRED_REFUSED);
-        assert_eq!(debug(0x600_0006), Acceptance::INFERRED_TAKEN);
-        assert_eq!(debug(0x300_000a), Acceptance::INFERRED_TAKEN);
-        assert_eq!(debug(0x100_000a), Acceptance::INFERRED_REFUSED);
-        assert_eq!(debug(0xa), Acceptance::Unknown);
     }
 
     #[test]
@@ -184,6 +183,7 @@ mod tests {
             let acceptor = Acceptor {
                 accelerator: Some(Accelerator::Kvm),
                 loader: None,
+                kernel_version: None,
                 value_origin: Some(value_origin),
             };
             acceptor.evaluate(&DestinationVcpu::default(), &register, &Value::U64(value))
@@ -220,6 +220,7 @@ mod tests {
         let acceptor = Acceptor {
             accelerator: Some(Accelerator::Kvm),
             loader: None,
+            kernel_version: None,
             value_origin: Some(ValueOrigin::Reset),
         };
         let destination_vcpu = DestinationVcpu::new([register.clone()], Vec::new());
@@ -263,6 +264,7 @@ mod tests {
             let acceptor = Acceptor {
                 accelerator: Some(Accelerator::Kvm),
                 loader: None,
+                kernel_version: None,
                 value_origin: Some(ValueOrigin::EmulatedHost),
             };
             acceptor.evaluate(&destination_vcpu, &register, &Value::U64(value))

@@ -1,6 +1,7 @@
 //! The accepted value nearest to the VM's.
 
-use super::kvm::{has_order, is_lowering};
+use super::id_register;
+use super::kvm::has_order;
 use super::tcg;
 use crate::destination::kernel::RegisterKind;
 use crate::destination::{
@@ -26,13 +27,21 @@ pub(crate) fn nearest_value(
         RegisterKind::from_id(register.id),
         &register.accepted_values,
     ) {
-        (RegisterKind::Identification, AcceptedValues::Writable(mask)) => {
-            // A writable field keeps the VM's value if the VM's value is lower than the host's.
+        (RegisterKind::Identification | RegisterKind::CacheType, AcceptedValues::Writable(_)) => {
+            // A field keeps the VM's value if the host accepts that value.
             let fields = differing_fields(register.id, own, planned);
             fields.fold(own, |to, difference| {
                 let bits = difference.field.mask();
-                if is_lowering(&difference) && bits & !mask == 0 {
-                    to & !bits | planned & bits
+                let with_field = to & !bits | planned & bits;
+                let acceptance = id_register::evaluate(
+                    destination.acceptor(),
+                    destination_vcpu,
+                    register,
+                    own,
+                    with_field,
+                );
+                if acceptance.as_bool() == Some(true) {
+                    with_field
                 } else {
                     to
                 }

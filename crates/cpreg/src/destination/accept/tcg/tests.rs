@@ -8,6 +8,7 @@ fn acceptor(major: u16, minor: u16) -> Acceptor {
     Acceptor {
         accelerator: Some(Accelerator::Tcg),
         loader: Some(Loader::qemu(major, minor)),
+        kernel_version: None,
         value_origin: None,
     }
 }

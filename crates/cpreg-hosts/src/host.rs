@@ -389,7 +389,7 @@ mod tests {
         assert_eq!(get(RegisterId::TIMER_CNT).value, None);
         assert!(matches!(
             get(RegisterId::ID_AA64MMFR2_EL1).accepted_values,
-            AcceptedValues::Writable(_)
+            AcceptedValues::Fields(_)
         ));
         // QEMU keeps core registers outside this list.
         assert!(destination.vcpus[0].registers().len() < host.register_counts()[&Features::PMU]);

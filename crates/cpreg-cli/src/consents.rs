@@ -30,10 +30,8 @@ pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, 
     for text in &arguments.accept {
         match Severity::from_name(&text.to_ascii_lowercase()) {
             Some(Severity::Fatal) => {
-                return Err(Failure::new(
-                    "--accept fatal: such changes break a running guest",
-                )
-                .with_hint(
+                let message = "--accept fatal: such changes break a running guest";
+                return Err(Failure::new(message).with_hint(
                     "--set REG.FIELD=VALUE takes the change of one field; `cpreg check` names the \
                      fields and what happens to the guest",
                 ));

@@ -92,11 +92,7 @@ pub fn advice(remedy: &Remedy, destination_value: &str) -> String {
             "choose a destination that accepts the value (the same CPU model, a newer kernel or \
              QEMU); --ignore REG gives the guest the destination's value"
         }
-        Remedy::KeepFields { register, field } => {
-            return format!(
-                "choose a destination that keeps {register}.{field}, or shut the guest down and start it there"
-            );
-        }
+        Remedy::KeepFields { .. } => return remedy.to_string(),
         Remedy::SetAcceptedValue => {
             "set an accepted value, or omit --set; cpreg explain REG shows the meaning of values"
         }

@@ -125,8 +125,8 @@ impl fmt::Display for Remedy {
             Self::KeepFields { register, field } => {
                 return write!(
                     f,
-                    "choose a destination that keeps {register}.{field}, or shut the guest down and \
-                     start it there"
+                    "choose a destination that keeps {register}.{field}, or shut the guest down \
+                     and start it there"
                 );
             }
             Self::SetAcceptedValue => "set a value that the destination accepts, or none",

@@ -85,7 +85,8 @@ pub struct Destination {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ShapeDifference {
-    /// Part that differs: `"accelerator"`, `"machine-type"`, `"vcpu-count"`, `"ram-block"` or `"device"`.
+    /// Part that differs: `"accelerator"`, `"machine-type"`, `"vcpu-count"`, `"ram-block"` or
+    /// `"device"`.
     pub kind: ShapePartKind,
     /// QEMU's name of the RAM block or device; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -2,7 +2,7 @@
 
 use core::fmt;
 
-use super::fatal::write_consequences;
+use super::fatal_change::write_consequences;
 use super::{Action, Decision, Reason};
 use crate::remedy::Remedy;
 use crate::tolerance::{Handling, RegisterDifference, Tolerances};

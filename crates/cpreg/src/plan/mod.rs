@@ -12,6 +12,7 @@
 //! | `extensions.rs` | the decision about each extension |
 //! | `adjust.rs` | construction of a plan, and value changes that would let a refused plan load |
 //! | `fatal.rs` | refusal of changes that break a running guest |
+//! | `fatal_change.rs` | such a change, with its consequence |
 //! | `visible.rs` | changes that the guest could notice |
 //! | `order.rs` | the order of writes |
 //! | `first_run.rs` | features that KVM removes when the guest first runs |
@@ -30,6 +31,7 @@ mod check;
 mod consent;
 mod extensions;
 mod fatal;
+mod fatal_change;
 mod first_run;
 mod incremental;
 mod input;
@@ -46,7 +48,7 @@ use alloc::vec::Vec;
 
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
-pub use fatal::FatalChange;
+pub use fatal_change::FatalChange;
 pub use incremental::IncrementalPlan;
 pub use reason::Reason;
 pub use vcpus::VcpuSet;

@@ -3,7 +3,7 @@
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
-use super::FatalChange;
+use super::fatal_change::FatalChange;
 use crate::destination::kernel::FeatureGate;
 use crate::register::RegisterId;
 

@@ -238,8 +238,9 @@ impl VcpuSettings {
         self.sctlr_bits(1 << 31 | 1 << 30 | 1 << 27 | 1 << 13)
     }
 
-    /// Returns the use of generic authentication, which has no enable bit: in use once the guest has
-    /// set a key.
+    /// Returns the use of generic authentication.
+    ///
+    /// The feature has no enable bit. It counts as in use once the guest has set a key.
     pub(super) fn generic_authentication(&self) -> Usage {
         self.generic_key.map_or(Usage::Unknown, |halves| {
             let is_set = |half: &u64| ![0, RESET_POISON].contains(half);

@@ -9,8 +9,8 @@
 //! `docs/graviton-acid-test-results.md`) for ASIDs, CTR_EL0.DIC and AArch32 at EL0. docs/facts.md
 //! has the details.
 
-use super::Severity;
 use super::guest_state::{Granule, GuestState, Usage, VcpuSettings};
+use super::level::Severity;
 use crate::register::{FieldDifference, RegisterId as Id};
 
 /// ID field whose change can break a running guest.
@@ -120,7 +120,7 @@ fn is_lowered(difference: FieldDifference) -> bool {
     field.rank(to) < field.rank(from)
 }
 
-/// Returns `true` if a field's new value means that the feature is absent, and the old one does not.
+/// Returns `true` if only a field's new value means that the feature is absent.
 fn is_removed(difference: FieldDifference) -> bool {
     let FieldDifference { field, from, to } = difference;
     // A signed field has the value 0 for the basic feature, and 0xf for none.

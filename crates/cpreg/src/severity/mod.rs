@@ -7,58 +7,19 @@
 //! |---|---|
 //! | `mod.rs` | the severity of a change |
 //! | [`hazards`] | the table of ID fields whose change can break a running guest |
+//! | `level.rs` | the classes of severity |
 //! | `guest_state.rs` | the guest's settings as evidence of the features it uses |
 
 mod guest_state;
 pub mod hazards;
-
-use core::fmt;
+mod level;
 
 use crate::destination::kernel::RegisterKind;
 use crate::register::{FieldDifference, RegisterId, differing_fields};
 
 pub use guest_state::{GuestState, Usage};
 use hazards::Hazard;
-
-/// Severity of a change that the guest could notice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Severity {
-    /// A running guest will hardly notice the change.
-    Low,
-    /// A feature that a guest may use is missing or differs.
-    Medium,
-    /// A feature that guests rely on is missing or wrong. Only a consent that names the register
-    /// takes such a change.
-    High,
-    /// The change breaks a running guest. Only a value that the user sets for the very field takes
-    /// such a change.
-    Fatal,
-}
-
-impl Severity {
-    /// Returns the name used in reports and consents.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Fatal => "fatal",
-        }
-    }
-
-    /// Returns the severity with this name, or `None` for any other text.
-    pub fn from_name(name: &str) -> Option<Self> {
-        [Self::Low, Self::Medium, Self::High, Self::Fatal]
-            .into_iter()
-            .find(|severity| severity.name() == name)
-    }
-}
-
-impl fmt::Display for Severity {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.name())
-    }
-}
+pub use level::Severity;
 
 /// Severity of a change, with its effect on the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -268,7 +229,7 @@ mod tests {
         GuestState::from_vm(&vm, |_, value| value)
     }
 
-    /// Returns the severity of changing one field: before the guest configured itself, and in Linux.
+    /// Returns the severities of changing one field: in a guest without settings, and in Linux.
     fn rate_field_text(field: &str, from: u64, to: u64) -> [Severity; 2] {
         let field: RegisterField = field.parse().expect("a field");
         let [from, to] = [from, to].map(|value| field.field.insert(0, value).expect("it fits"));

@@ -56,9 +56,8 @@ fn assert_fatal(profile: &str, register: &str, field: &str, value: &str, more: &
             .map(|it| if *it == "REG" { register } else { it });
         let consents: Vec<_> = consents.chain(more.iter().copied()).collect();
         let run = check(profile, &consents);
-        assert_ne!(run.status, Some(0), "{profile} {consents:?}: {run}");
-        let is_explained = run.stdout.contains("breaks a running guest");
-        assert!(is_explained || run.status == Some(3), "{run}");
+        assert_eq!(run.status, Some(1), "{profile} {consents:?}: {run}");
+        assert!(run.stdout.contains("breaks a running guest"), "{run}");
         assert!(!run.stdout.contains("--ignore"), "{run}");
     }
     let set = format!("{register}.{field}={value}");
@@ -83,6 +82,29 @@ fn a_field_that_the_guest_uses_is_never_lowered() {
         "15",
         &with_64k_pages,
     );
+}
+
+/// Without 32-bit EL0 the AArch32 ID registers read as zero and ignore writes.
+#[test]
+fn without_aarch32_only_el0_is_refused() {
+    assert_fatal("p-no32", "ID_AA64PFR0_EL1", "EL0", "1", &[]);
+    let run = check("p-no32", &[]);
+    assert!(
+        run.stdout.starts_with("refused: 1 register blocks"),
+        "{run}"
+    );
+}
+
+#[test]
+fn a_host_that_promises_more_loads_and_the_way_back_is_refused() {
+    let run = check("p-dic1", &[]);
+    assert_eq!(run.status, Some(0), "{run}");
+    let back = ["--set", "CTR_EL0.DIC=1"];
+    let stream = fixtures().join(LINUX[0]).display().to_string();
+    let mut arguments = vec!["check", &stream, "linux-7.3.4/neoverse-n1"];
+    arguments.extend(LINUX[1..].iter().chain(&back));
+    let run = cpreg(&arguments);
+    assert_ne!(run.status, Some(0), "{run}");
 }
 
 #[test]

@@ -142,6 +142,15 @@ pub(crate) struct ConsentArgs {
     pub(crate) tolerances: Vec<PathBuf>,
 }
 
+/// Host that the VM ran on.
+#[derive(Debug, Default, Args)]
+pub(crate) struct FromArgs {
+    /// Host that the VM ran on, for what a stream does not hold (counter frequency, SVE vector
+    /// lengths): a recorded host (linux-6.12.107/neoverse-n1), its file, or a profile.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) from: Option<PathBuf>,
+}
+
 /// Loader at the destination.
 #[derive(Debug, Args)]
 pub(crate) struct LoaderArgs {
@@ -153,7 +162,8 @@ pub(crate) struct LoaderArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// VM to check: a migration stream.
+    /// VM to check: a migration stream; or a recorded host with features
+    /// (linux-6.12.107/neoverse-n1/pmu), its file, or a profile, for a new VM of that host.
     pub(crate) source: PathBuf,
     /// Destination: a profile, a stream written by the destination host, a recorded host
     /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM, which is queried
@@ -162,6 +172,8 @@ pub(crate) struct Check {
     /// List every register, also those copied unchanged.
     #[arg(long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) from: FromArgs,
     #[command(flatten)]
     pub(crate) loader: LoaderArgs,
     #[command(flatten)]
@@ -186,6 +198,8 @@ pub(crate) struct Rehearse {
     /// List every register, also those copied unchanged.
     #[arg(long)]
     pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) from: FromArgs,
     #[command(flatten)]
     pub(crate) consents: ConsentArgs,
     #[command(flatten)]
@@ -220,6 +234,8 @@ pub(crate) struct Convert {
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
+    pub(crate) from: FromArgs,
+    #[command(flatten)]
     pub(crate) loader: LoaderArgs,
     #[command(flatten)]
     pub(crate) consents: ConsentArgs,
@@ -233,6 +249,8 @@ pub(crate) struct Filter {
     /// (linux-6.12.107/neoverse-n1).
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: PathBuf,
+    #[command(flatten)]
+    pub(crate) from: FromArgs,
     #[command(flatten)]
     pub(crate) loader: LoaderArgs,
     #[command(flatten)]
@@ -260,8 +278,8 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: PathBuf,
     /// Source to check before any RAM is sent: a stream of the VM or of a VM like it; the monitor
-    /// socket of the QEMU that runs it; or a recorded host with the VM's features
-    /// (linux-6.1.176/neoverse-n1/pmu).
+    /// socket of the QEMU that runs it; or the host that runs it: a recorded host with the VM's
+    /// features (linux-6.1.176/neoverse-n1/pmu), its file, or a profile.
     #[arg(long, value_name = "SOURCE")]
     pub(crate) from: Option<PathBuf>,
     /// Monitor socket of the source's QEMU (-qmp unix:SOCKET,server=on,wait=off). The switchover
@@ -319,6 +337,8 @@ pub(crate) struct Report {
     /// (linux-6.12.107/neoverse-n1).
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) from: FromArgs,
     #[command(flatten)]
     pub(crate) loader: LoaderArgs,
     /// Keep general and vector registers, and addresses, to debug the guest. They may hold keys of

@@ -7,6 +7,7 @@
 //! | [`input`] | readable files of every kind, recognised by content |
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
 //! | [`destination`] | resolution of DESTINATION |
+//! | [`source_host`] | the host that a VM ran on: `--from` |
 //! | [`consents`] | the user's consents, from the command line |
 //! | [`tolerance_file`] | additional tolerances, from files |
 //! | [`names`] | registers, fields and numbers as a user types them |
@@ -33,6 +34,7 @@ mod platform;
 mod printer;
 #[cfg(test)]
 mod reference;
+mod source_host;
 mod tolerance_file;
 
 use std::process::ExitCode;

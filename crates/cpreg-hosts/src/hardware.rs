@@ -1,118 +1,162 @@
-//! [`HardwareJson`]: hardware facts in JSON documents.
+//! [`HardwareJson`]: the member `hardware` of profiles and recorded hosts.
 
 use cpreg::hardware::{HardwareFacts, VectorLengths};
-use cpreg::register::parse_hexadecimal;
+use cpreg::register::{Value, parse_hexadecimal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{DocumentKind, Error};
+use crate::error::{Error, ErrorKind};
 
-/// Properties of a host that its guests see and that no register list holds.
-///
-/// A fact that is not known is absent.
+/// Properties of the host that guests see and that no register list holds. A member that is absent
+/// is not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct HardwareJson {
-    /// Frequency of the system counter (`CNTFRQ_EL0`) in hertz.
+    /// Frequency of the system counter (CNTFRQ_EL0) in hertz.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     counter_frequency_hz: Option<u64>,
-    /// SVE vector lengths of a guest with SVE, `"0x…"`. Bit `n` stands for `(n + 1) * 128` bits, as
-    /// in `KVM_REG_ARM64_SVE_VLS`.
+    /// SVE vector lengths of guests with SVE, as in KVM_REG_ARM64_SVE_VLS: bit n stands for
+    /// (n + 1) * 128 bits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     vector_lengths: Option<String>,
-    /// `DCZID_EL0`, the block size of `DC ZVA`, `"0x…"`.
+    /// DCZID_EL0, with the block size of `DC ZVA`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dczid: Option<String>,
 }
 
-/// Bits of DCZID_EL0 that the architecture defines: DZP and BS.
-const DCZID_BITS: u64 = 0x1f;
+/// Bits of DCZID_EL0: block size (BS) and DZP.
+const DCZID_MASK: u64 = 0x1f;
+/// Maximum of DCZID_EL0.BS, 2048 bytes.
+const MAX_BLOCK_SIZE: u64 = 9;
 
 impl HardwareJson {
-    /// Returns the members for these facts.
-    pub fn from_facts(facts: HardwareFacts) -> Self {
-        Self {
+    /// Returns the member for these facts, or `None` if no fact is known.
+    pub fn from_facts(facts: HardwareFacts) -> Option<Self> {
+        (facts != HardwareFacts::UNKNOWN).then(|| Self {
             counter_frequency_hz: facts.counter_frequency.map(u64::from),
             vector_lengths: facts
                 .vector_lengths
                 .map(|lengths| format!("{:#x}", lengths.bits())),
             dczid: facts.dczid.map(|dczid| format!("{dczid:#x}")),
-        }
+        })
     }
 
-    /// Returns the facts.
+    /// Returns the facts. `document` names the kind of document for errors.
     ///
     /// # Errors
-    /// Returns an error that names the member if a frequency is 0 or has more than 32 bits, if
-    /// vector lengths lack the one of 128 bits or exceed 2048 bits, or if DCZID_EL0 has undefined
-    /// bits.
-    pub(crate) fn to_facts(&self, document: DocumentKind) -> Result<HardwareFacts, Error> {
-        let frequency = self.counter_frequency_hz.map(|frequency| {
-            let valid = u32::try_from(frequency).ok();
-            let valid = valid.filter(|frequency| *frequency != 0);
-            let path = "hardware.counter_frequency_hz";
-            valid.ok_or_else(|| document.member_error(path, &frequency.to_string()))
+    /// Returns an error if a fact has a value that no CPU has.
+    pub fn to_facts(&self, document: &str) -> Result<HardwareFacts, Error> {
+        let counter_frequency = self.counter_frequency_hz.map(|frequency| {
+            u32::try_from(frequency)
+                .ok()
+                .filter(|frequency| *frequency != 0)
+                .ok_or_else(|| {
+                    impossible_value(
+                        document,
+                        "hardware.counter_frequency_hz",
+                        &frequency.to_string(),
+                        "a counter has 1 to 4294967295 Hz",
+                    )
+                })
         });
-        let lengths = self.vector_lengths.as_ref().map(|text| {
-            let bits = parse_hexadecimal(text);
-            let bits = bits.and_then(|bits| u16::try_from(bits).ok());
-            let bits = bits.filter(|bits| bits & 1 == 1);
-            bits.map(VectorLengths::from_bits)
-                .ok_or_else(|| document.member_error("hardware.vector_lengths", text))
+        let vector_lengths = self.vector_lengths.as_ref().map(|text| {
+            let value = parse_hexadecimal(text).map(Value::U64);
+            let lengths = value.as_ref().and_then(VectorLengths::from_value);
+            lengths.ok_or_else(|| {
+                impossible_value(
+                    document,
+                    VECTOR_LENGTHS,
+                    text,
+                    "a set of vector lengths has 16 bits, 0x1 to 0xffff, and bit 0 is set",
+                )
+            })
         });
         let dczid = self.dczid.as_ref().map(|text| {
-            let value = parse_hexadecimal(text).filter(|value| value & !DCZID_BITS == 0);
-            value.ok_or_else(|| document.member_error("hardware.dczid", text))
+            let dczid = parse_hexadecimal(text);
+            dczid
+                .filter(|dczid| dczid & !DCZID_MASK == 0 && dczid & 0xf <= MAX_BLOCK_SIZE)
+                .ok_or_else(|| {
+                    impossible_value(
+                        document,
+                        "hardware.dczid",
+                        text,
+                        "DCZID_EL0 has a block size of 0 to 9 in bits 3:0, and DZP in bit 4",
+                    )
+                })
         });
         Ok(HardwareFacts {
-            counter_frequency: frequency.transpose()?,
-            vector_lengths: lengths.transpose()?,
+            counter_frequency: counter_frequency.transpose()?,
+            vector_lengths: vector_lengths.transpose()?,
             dczid: dczid.transpose()?,
         })
     }
 }
 
+/// Returns the error for a value that no CPU has; `possible` says which values are possible.
+fn impossible_value(document: &str, path: &str, text: &str, possible: &str) -> Error {
+    let message = format!("{document}: {path}: invalid value `{text}`: {possible}");
+    Error::new(ErrorKind::Member, message).with_path(path)
+}
+
+/// Returns the error for vector lengths in `hardware` that differ from those in a register.
+pub(crate) fn contradictory_lengths(
+    document: &str,
+    stated: VectorLengths,
+    register: &str,
+    lengths: VectorLengths,
+) -> Error {
+    let message = format!(
+        "{document}: {VECTOR_LENGTHS} is {:#x}, but {register} is {:#x}; one of them is wrong",
+        stated.bits(),
+        lengths.bits()
+    );
+    Error::new(ErrorKind::Member, message).with_path(VECTOR_LENGTHS)
+}
+
+/// Path of the member with the vector lengths.
+const VECTOR_LENGTHS: &str = "hardware.vector_lengths";
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DOCUMENT: DocumentKind = DocumentKind {
-        name: "profile",
-        schema: "",
-        version_hint: "",
-    };
-
-    #[test]
-    fn facts_round_trip() {
-        let facts = HardwareFacts {
-            counter_frequency: Some(121_875_000),
-            vector_lengths: Some(VectorLengths::from_bits(3)),
-            dczid: Some(4),
-        };
-        for facts in [facts, HardwareFacts::UNKNOWN] {
-            let json = HardwareJson::from_facts(facts);
-            assert_eq!(json.to_facts(DOCUMENT).expect("facts"), facts);
-        }
+    fn parse(json: &str) -> Result<HardwareFacts, Error> {
+        let hardware: HardwareJson = serde_json::from_str(json).expect("the members");
+        hardware.to_facts("profile")
     }
 
     #[test]
-    fn absurd_facts_are_errors_with_the_member() {
-        for (member, value) in [
-            ("counter_frequency_hz", "0"),
-            ("counter_frequency_hz", "4294967296"),
-            ("vector_lengths", "\"0x0\""),
-            ("vector_lengths", "\"0x2\""),
-            ("vector_lengths", "\"0x10001\""),
-            ("vector_lengths", "\"128\""),
-            ("dczid", "\"0x20\""),
+    fn facts_round_trip() {
+        let json = r#"{"counter_frequency_hz":25000000,"vector_lengths":"0x3","dczid":"0x4"}"#;
+        let facts = parse(json).expect("possible values");
+        assert_eq!(facts.counter_frequency, Some(25_000_000));
+        assert_eq!(facts.vector_lengths.map(VectorLengths::bits), Some(3));
+        assert_eq!(facts.dczid, Some(4));
+        let hardware = HardwareJson::from_facts(facts).expect("known facts");
+        assert_eq!(serde_json::to_string(&hardware).expect("JSON"), json);
+        assert_eq!(parse("{}").expect("no fact"), HardwareFacts::UNKNOWN);
+        assert_eq!(HardwareJson::from_facts(HardwareFacts::UNKNOWN), None);
+    }
+
+    #[test]
+    fn impossible_values_are_errors_with_the_path() {
+        for (member, values) in [
+            ("counter_frequency_hz", &["0", "4294967296"][..]),
+            (
+                "vector_lengths",
+                &["\"0x0\"", "\"0x2\"", "\"0x10001\"", "\"3\""],
+            ),
+            ("dczid", &["\"0x20\"", "\"0xa\"", "\"4\""]),
         ] {
-            let json = format!("{{\"{member}\": {value}}}");
-            let json: HardwareJson = serde_json::from_str(&json).expect("JSON");
-            let error = json.to_facts(DOCUMENT).expect_err("absurd");
-            let text = value.trim_matches('"');
-            assert_eq!(
-                error.to_string(),
-                format!("profile: hardware.{member}: invalid value `{text}`")
-            );
+            for value in values {
+                let error = parse(&format!("{{\"{member}\":{value}}}")).expect_err(value);
+                assert_eq!(error.kind(), ErrorKind::Member);
+                assert_eq!(error.path(), Some(&*format!("hardware.{member}")));
+                let begin = format!(
+                    "profile: hardware.{member}: invalid value `{}`: ",
+                    value.trim_matches('"')
+                );
+                assert!(error.to_string().starts_with(&begin), "{error}");
+            }
         }
     }
 }

@@ -373,6 +373,53 @@ mod tests {
         assert_eq!(vcpu.value(RegisterId::PSCI_VERSION), Some(0x1_0001));
     }
 
+    /// A new VM holds what its vCPUs hold after a reset, and nothing is invented.
+    #[test]
+    fn a_new_vm_has_reset_values() {
+        let index = host_index();
+        let host = index.resolve("linux-6.12.107/n1").expect("a host").host;
+        let vm = host.record().new_vm(Features::PMU, Program::QEMU);
+        let vm = vm.expect("it was recorded");
+        let registers = &vm.vcpus[0].registers;
+        let destination = host.destination(Features::PMU, Program::QEMU);
+        let listed = destination.expect("it was recorded").vcpus[0]
+            .registers()
+            .len();
+        assert_eq!(registers.len(), listed);
+        assert_eq!(
+            registers.get_u64(RegisterId::PIR_EL1),
+            Some(cpreg::tolerance::condition::RESET_POISON)
+        );
+        assert_eq!(registers.get_u64(RegisterId::PSCI_VERSION), Some(0x1_0001));
+        let is_unknown = |id| {
+            registers
+                .get(id)
+                .is_some_and(cpreg::register::Value::is_unknown)
+        };
+        assert!(is_unknown(RegisterId::TIMER_CNT));
+        assert!(!is_unknown(RegisterId::SCTLR_EL1));
+    }
+
+    #[test]
+    fn vector_lengths_are_known_for_guests_with_sve() {
+        let index = host_index();
+        let lengths = |name: &str, features: Features| {
+            let host = index.resolve(name).expect("a host").host;
+            let destination = host.destination(features, Program::QEMU);
+            let destination = destination.expect("it was recorded");
+            // QEMU's list leaves the register out.
+            assert_eq!(destination.vcpus[0].get(RegisterId::SVE_VLS), None);
+            let lengths = destination.hardware.vector_lengths;
+            lengths.map(cpreg::hardware::VectorLengths::bits)
+        };
+        let sve = Features::PMU | Features::SVE;
+        assert_eq!(lengths("linux-7.3.4/max", sve), Some(0xffff));
+        assert_eq!(lengths("linux-7.3.4/neoverse-v1", sve), Some(3));
+        assert_eq!(lengths("linux-7.3.4/neoverse-n2", sve), Some(1));
+        assert_eq!(lengths("linux-7.3.4/max", Features::PMU), None);
+        assert_eq!(lengths("linux-7.3.4/neoverse-n1", Features::PMU), None);
+    }
+
     #[test]
     fn poison_and_counters_have_no_value_and_masks_are_kept() {
         let index = host_index();

@@ -5,7 +5,7 @@
 //! | [`record`] | a recorded host with KVM, its file, and its use as a destination |
 //! | [`profile`] | the file format of a destination, to and from [`Destination`] |
 //! | [`schema`] | the schema name of a JSON document |
-//! | [`hardware`] | hardware facts in JSON documents |
+//! | [`hardware`] | the member of both with the properties that no register list holds |
 //! | `accepted_field_json` | accepted values of fields in JSON documents |
 //! | `error` | [`Error`]: an unreadable document, or a name that matches no host |
 //! | [`host`] | recorded hosts as destinations, by name |

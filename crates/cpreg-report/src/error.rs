@@ -54,6 +54,14 @@ impl Error {
         }
     }
 
+    /// Creates an error about a member that reports share with profiles.
+    pub(crate) fn shared_member(error: &cpreg_hosts::Error) -> Self {
+        Self {
+            path: error.path().map(str::to_owned),
+            ..Self::new(ErrorKind::Member, error.to_string())
+        }
+    }
+
     /// Creates an error about a document that is not the JSON of a report.
     pub(crate) fn invalid_json(error: serde_json::Error) -> Self {
         Self {

@@ -6,7 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use cpreg::destination::{self, ValueOrigin};
-use cpreg::plan::{self, Action, ExtensionAction};
+use cpreg::plan::{self, Action, ExtensionAction, HardwareAction};
 use cpreg::shape::ShapePart;
 use cpreg::tolerance::{self, Handling, RegisterSelector};
 use cpreg_hosts::record::AtReset;
@@ -157,6 +157,18 @@ names! {
         RAM_BLOCK = "ram-block",
         /// Device section.
         DEVICE = "device",
+    }
+
+    /// Decision about a property of the hosts that no register list holds.
+    HardwareDecision {
+        /// The guest keeps what it relies on.
+        KEEP = "keep",
+        /// Not known on both sides, but the hosts have the same CPU.
+        ASSUME = "assume",
+        /// The VM is refused.
+        REFUSE = "refuse",
+        /// Not enough information to decide.
+        UNKNOWN = "unknown",
     }
 
     /// Confidence in a statement.
@@ -340,6 +352,12 @@ impl From<destination::Accelerator> for Accelerator {
     }
 }
 
+impl From<HardwareAction> for HardwareDecision {
+    fn from(action: HardwareAction) -> Self {
+        Self(action.name().into())
+    }
+}
+
 impl From<ValueOrigin> for ValueOriginKind {
     fn from(origin: ValueOrigin) -> Self {
         match origin {
@@ -445,6 +463,15 @@ mod tests {
     /// The schema lists all names of the core.
     #[test]
     fn names_of_the_core_are_listed() {
+        let actions = [
+            HardwareAction::Keep,
+            HardwareAction::Assume,
+            HardwareAction::Refuse,
+            HardwareAction::Undecided,
+        ];
+        let actions = actions.map(HardwareDecision::from);
+        let actions = actions.each_ref().map(HardwareDecision::name);
+        assert_eq!(actions, HardwareDecision::NAMES);
         let verdicts = [
             plan::Verdict::Loads,
             plan::Verdict::Converts,

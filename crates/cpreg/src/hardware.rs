@@ -2,6 +2,8 @@
 //!
 //! A fact that is not known is `None`.
 
+use crate::register::Value;
+
 /// Properties of a host that its guests see and that no register list holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct HardwareFacts {
@@ -22,6 +24,16 @@ impl HardwareFacts {
         vector_lengths: None,
         dczid: None,
     };
+
+    /// Returns these facts, and the facts of `other` where these lack one.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        Self {
+            counter_frequency: self.counter_frequency.or(other.counter_frequency),
+            vector_lengths: self.vector_lengths.or(other.vector_lengths),
+            dczid: self.dczid.or(other.dczid),
+        }
+    }
 }
 
 /// Set of SVE vector lengths.
@@ -35,6 +47,41 @@ impl VectorLengths {
     /// Returns the set with these bits.
     pub const fn from_bits(bits: u16) -> Self {
         Self(bits)
+    }
+
+    /// Returns the set in a value of KVM_REG_ARM64_SVE_VLS.
+    ///
+    /// Returns `None` if no CPU with SVE has such a set. Every set has the length of 128 bits, and
+    /// none has a length above 2048 bits.
+    pub fn from_value(value: &Value) -> Option<Self> {
+        let bits = match value {
+            Value::U64(bits) => *bits,
+            Value::Bytes(bytes) => {
+                let (low, high) = bytes.split_at_checked(2)?;
+                if high.iter().any(|byte| *byte != 0) {
+                    return None;
+                }
+                u64::from(u16::from_le_bytes(low.try_into().ok()?))
+            }
+        };
+        let bits = u16::try_from(bits).ok()?;
+        (bits & 1 != 0).then_some(Self(bits))
+    }
+
+    /// Returns the lengths that are in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
+    /// Returns the greatest length in bits that is at most `limit` bits, or `None` if there is
+    /// none.
+    pub const fn max_bits_up_to(self, limit: u32) -> Option<u32> {
+        let count = limit / 128;
+        if count >= u16::BITS {
+            return self.max_bits();
+        }
+        Self(self.0 & ((1 << count) - 1)).max_bits()
     }
 
     /// Returns the bits of the set.
@@ -69,5 +116,41 @@ mod tests {
         assert_eq!(lengths(0xffff).max_bits(), Some(2048));
         assert!(lengths(0b1011).contains(lengths(0b11)));
         assert!(!lengths(0b1011).contains(lengths(0b101)));
+        assert_eq!(lengths(0b1011).max_bits_up_to(2048), Some(512));
+        assert_eq!(lengths(0b1011).max_bits_up_to(511), Some(256));
+        assert_eq!(lengths(0b1010).max_bits_up_to(128), None);
+        assert_eq!(lengths(0xffff).max_bits_up_to(u32::MAX), Some(2048));
+    }
+
+    #[test]
+    fn impossible_sets_are_recognised() {
+        let from_bytes = |low: u8, high: u8| {
+            let mut bytes = [0; 64];
+            (bytes[0], bytes[63]) = (low, high);
+            VectorLengths::from_value(&Value::Bytes(bytes.into()))
+        };
+        let set = Some(VectorLengths::from_bits(3));
+        assert_eq!(VectorLengths::from_value(&Value::U64(3)), set);
+        assert_eq!(from_bytes(3, 0), set);
+        assert_eq!(from_bytes(3, 1), None);
+        for bits in [0, 2, 0x1_0001] {
+            assert_eq!(VectorLengths::from_value(&Value::U64(bits)), None);
+        }
+    }
+
+    #[test]
+    fn known_facts_are_kept() {
+        let one = HardwareFacts {
+            counter_frequency: Some(1),
+            ..HardwareFacts::UNKNOWN
+        };
+        let other = HardwareFacts {
+            counter_frequency: Some(2),
+            dczid: Some(4),
+            ..HardwareFacts::UNKNOWN
+        };
+        let both = one.or(other);
+        assert_eq!((both.counter_frequency, both.dczid), (Some(1), Some(4)));
+        assert_eq!(HardwareFacts::UNKNOWN.or(other), other);
     }
 }

@@ -1,7 +1,10 @@
 //! `cpreg check SOURCE DESTINATION`: decides whether a VM loads, and reports the differences that
 //! block the load.
 
+use std::path::Path;
+
 use cpreg::destination::{Destination, Features};
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Check, Verdict};
 use cpreg::register::Value;
 use cpreg::shape::MachineShape;
@@ -15,15 +18,22 @@ use cpreg_report::value::ValueFormat;
 use crate::arguments;
 use crate::arguments::{ConsentArgs, Format};
 use crate::consents;
+use crate::destination::hosts::{self, Guest, HostOrFile};
 use crate::destination::{self, ResolvedDestination, kvm};
 use crate::failure::{Failure, Status};
-use crate::input::Input;
+use crate::input::{Content, Input};
 use crate::printer::{Printer, print_json};
+use crate::source_host::SourceHost;
 use crate::tolerance_file;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
     let inspect = &arguments.inspect;
-    let source = Input::open(&arguments.source, inspect.verify, printer)?;
+    let source = match Source::open(&arguments.source, inspect.verify, printer)? {
+        Source::Vm(source) => *source,
+        Source::NewVm(new_vm) => return check_new_vm(*new_vm, arguments, printer),
+    };
+    let from = SourceHost::open(&arguments.from, printer)?;
+    let subject = Subject::from_stream(&source, from.as_ref())?;
     let kvm = kvm::is_kvm_path(&arguments.destination)
         .then(kvm::open)
         .transpose()?;
@@ -45,7 +55,7 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
     };
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let mut findings = build_findings(
-        &source,
+        subject,
         &resolved,
         &tolerances,
         &arguments.consents,
@@ -65,6 +75,38 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
     Ok(status(findings.verdict()))
 }
 
+/// Checks a VM of which only the host is known.
+fn check_new_vm(
+    new_vm: NewVm,
+    arguments: &arguments::Check,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
+    let inspect = &arguments.inspect;
+    if let Some(from) = &arguments.from.from {
+        return Err(Failure::new(format!(
+            "--from {}: {} is a host itself",
+            from.display(),
+            new_vm.host.name
+        ))
+        .with_hint("omit --from, which names the host of a VM in a stream"));
+    }
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let spec = destination::find(&arguments.destination, inspect.verify, printer)?;
+    let mut resolved = spec.resolve_for_host(&new_vm.host, &arguments.loader)?;
+    resolved.exclude_feature_bits();
+    let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
+    let findings = build_findings(
+        Subject::from_new_vm(new_vm),
+        &resolved,
+        &tolerances,
+        &arguments.consents,
+        value_format,
+        printer,
+    )?;
+    print_report(printer, &findings, inspect.format, arguments.all)?;
+    Ok(status(findings.verdict()))
+}
+
 /// Prints the report of `check` and `convert`. With `all` the report also lists the registers that
 /// are copied unchanged.
 pub(crate) fn print_report(
@@ -80,6 +122,65 @@ pub(crate) fn print_report(
     Ok(())
 }
 
+/// VM that SOURCE names.
+pub(crate) enum Source {
+    /// VM in a stream or a report, or in a running QEMU.
+    Vm(Box<Input>),
+    /// New VM of a host.
+    NewVm(Box<NewVm>),
+}
+
+/// New VM of a host, before its guest runs.
+pub(crate) struct NewVm {
+    /// Host for a guest with the VM's features.
+    pub(crate) host: Destination,
+    vm: Vm,
+}
+
+impl Source {
+    /// Opens SOURCE.
+    pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
+        let input = match hosts::open(path, verify, printer)? {
+            HostOrFile::Host(host) => {
+                let (host, vm) = host.new_vm(Guest::Unspecified)?;
+                return Ok(Self::NewVm(Box::new(NewVm { host, vm })));
+            }
+            HostOrFile::File(input) => input,
+        };
+        Ok(match &input.content {
+            Content::Profile(profile) => {
+                Self::NewVm(Box::new(NewVm::from_host(&profile.destination)))
+            }
+            Content::Stream(_) | Content::Host(_) => Self::Vm(input),
+        })
+    }
+}
+
+impl NewVm {
+    /// Returns a VM with the values in a profile.
+    fn from_host(host: &Destination) -> Self {
+        let vcpus = host.vcpus.iter().map(|vcpu| {
+            let pairs = vcpu.registers().iter().map(|register| {
+                let value = register.value.clone();
+                (register.id, value.unwrap_or_else(Value::unknown))
+            });
+            Vcpu {
+                // A host lists no register twice, so `from_pairs` does not fail.
+                registers: Registers::from_pairs(pairs).unwrap_or_default(),
+                extensions: vcpu.extensions.clone(),
+                ..Vcpu::default()
+            }
+        });
+        Self {
+            vm: Vm {
+                vcpus: vcpus.collect(),
+                source_hardware: host.hardware,
+            },
+            host: host.clone(),
+        }
+    }
+}
+
 /// VM to check, known from a stream or only from its host.
 pub(crate) struct Subject {
     summary: SourceSummary,
@@ -89,16 +190,21 @@ pub(crate) struct Subject {
 }
 
 impl Subject {
-    /// Returns the VM in a stream.
-    pub(crate) fn from_stream(source: &Input) -> Result<Self, Failure> {
+    /// Returns the VM in a stream, which ran on the host `from`.
+    pub(crate) fn from_stream(source: &Input, from: Option<&SourceHost>) -> Result<Self, Failure> {
         let stream = source.stream()?;
-        let vm = stream.vm().map_err(|error| {
+        let mut vm = stream.vm().map_err(|error| {
             Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
         })?;
+        vm.source_hardware = source.source_hardware()?;
+        if let Some(from) = from {
+            vm.source_hardware = from.hardware_for(source, &vm, stream.accelerator())?;
+        }
         let shape = stream.shape();
         Ok(Self {
             summary: SourceSummary {
                 name: source.name(),
+                is_new_vm: false,
                 machine: shape.machine.clone(),
                 vcpus: shape.vcpu_count,
                 accelerator: stream.accelerator(),
@@ -110,62 +216,35 @@ impl Subject {
         })
     }
 
+    /// Returns the known properties of the VM's own host.
+    pub(crate) const fn source_hardware(&self) -> HardwareFacts {
+        self.vm.source_hardware
+    }
+
     /// Returns a VM of which only the host is known.
     ///
-    /// The registers of the VM have the host's reset values, or 0 where the reset value is not
-    /// known.
-    pub(crate) fn from_host(host: &Destination) -> Self {
-        let vcpus = host.vcpus.iter().map(|vcpu| {
-            let pairs = vcpu.registers().iter().map(|register| {
-                let value = register.value.clone();
-                (register.id, value.unwrap_or(Value::U64(0)))
-            });
-            Vcpu {
-                // A host lists no register twice, so `from_pairs` does not fail.
-                registers: Registers::from_pairs(pairs).unwrap_or_default(),
-                ..Vcpu::default()
-            }
-        });
+    /// The registers of the VM have the host's reset values. A register whose reset value is not
+    /// known has an unknown value.
+    pub(crate) fn from_new_vm(new_vm: NewVm) -> Self {
+        let NewVm { host, vm } = new_vm;
         Self {
             summary: SourceSummary {
-                name: format!("a VM on {}", host.name),
+                name: host.name,
+                is_new_vm: true,
                 machine: None,
                 vcpus: host.vcpus.len(),
                 accelerator: host.accelerator,
                 run_state: None,
                 open_method: "known by its host only".to_owned(),
             },
-            vm: Vm {
-                vcpus: vcpus.collect(),
-                source_hardware: host.hardware,
-            },
+            vm,
             shape: None,
         }
     }
 }
 
-/// Plans the load of the VM in a stream, and prints a note for each consent without effect.
-pub(crate) fn build_findings<'a>(
-    source: &Input,
-    resolved: &'a ResolvedDestination,
-    tolerances: &'a Tolerances,
-    consents: &ConsentArgs,
-    value_format: ValueFormat,
-    printer: &Printer,
-) -> Result<CheckFindings<'a>, Failure> {
-    let subject = Subject::from_stream(source)?;
-    build_findings_for(
-        subject,
-        resolved,
-        tolerances,
-        consents,
-        value_format,
-        printer,
-    )
-}
-
 /// Plans the load of a VM, and prints a note for each consent without effect.
-pub(crate) fn build_findings_for<'a>(
+pub(crate) fn build_findings<'a>(
     subject: Subject,
     resolved: &'a ResolvedDestination,
     tolerances: &'a Tolerances,

@@ -16,10 +16,11 @@ use cpreg_stream::{
 
 use super::check;
 use crate::arguments::{self, Format};
-use crate::destination;
+use crate::destination::{self, hosts};
 use crate::failure::{Failure, Status};
 use crate::input::{Input, Origin};
 use crate::printer::{Printer, Progress, style, styled};
+use crate::source_host::SourceHost;
 use crate::tolerance_file;
 use cpreg_report::check::CheckFindings;
 use cpreg_report::value::ValueFormat;
@@ -40,7 +41,7 @@ pub(crate) fn run(
         (source, Some(lock))
     } else {
         (
-            Input::open(&arguments.source, inspect.verify, printer)?,
+            hosts::open_vm(&arguments.source, inspect.verify, printer)?,
             None,
         )
     };
@@ -66,8 +67,9 @@ pub(crate) fn run(
     )?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let from = SourceHost::open(&arguments.from, printer)?;
     let findings = check::build_findings(
-        &source,
+        check::Subject::from_stream(&source, from.as_ref())?,
         &resolved,
         &tolerances,
         &arguments.consents,

@@ -21,6 +21,7 @@ use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::{Printer, Progress, style, styled};
+use crate::source_host::SourceHost;
 use crate::tolerance_file;
 use cpreg_report::value::ValueFormat;
 
@@ -39,6 +40,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     consents::reject_high(&consents::read(&arguments.consents, naming)?)?;
+    let from = SourceHost::open(&arguments.from, printer)?;
 
     let device_state = forward_stream(&input, &output)?;
     let stream = device_state
@@ -48,7 +50,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
     let findings = check::build_findings(
-        &source,
+        check::Subject::from_stream(&source, from.as_ref())?,
         &resolved,
         &tolerances,
         &arguments.consents,

@@ -25,18 +25,19 @@ use cpreg_stream::{ReadAt, SectionChange};
 
 use super::check;
 use crate::arguments::{self, Format};
-use crate::destination::{self, ResolvedDestination};
+use crate::destination::{self, ResolvedDestination, hosts};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::interrupt;
 use crate::printer::Printer;
+use crate::source_host::SourceHost;
 use crate::tolerance_file;
 
 pub(crate) fn run(
     arguments: &arguments::Rehearse,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let source = Input::open(&arguments.source, arguments.inspect.verify, printer)?;
+    let source = hosts::open_vm(&arguments.source, arguments.inspect.verify, printer)?;
     rehearse_input(&source, arguments, printer)
 }
 
@@ -48,6 +49,8 @@ pub(crate) fn rehearse_input(
 ) -> Result<Status, Failure> {
     let inspect = &arguments.inspect;
     let stream = source.stream()?;
+    let from = SourceHost::open(&arguments.from, printer)?;
+    let subject = check::Subject::from_stream(source, from.as_ref())?;
     let isolated =
         isolate(&arguments.command, &arguments.allow_option, &LocalHost).map_err(|error| {
             Failure::new("cannot rehearse with this command line").with_hinted_cause(error)
@@ -67,7 +70,7 @@ pub(crate) fn rehearse_input(
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
     let prediction = check::build_findings(
-        source,
+        subject,
         &resolved,
         &tolerances,
         &arguments.consents,

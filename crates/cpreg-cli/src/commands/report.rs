@@ -25,11 +25,12 @@ use cpreg_stream::{self as stream, Cpu, Edit, RedactionOptions, WriteOptions, wr
 use super::check;
 use super::convert::{already_exists, check_output, stream_failure};
 use crate::arguments::{self, ConsentArgs, Format};
-use crate::destination::{self, ResolvedDestination};
+use crate::destination::{self, ResolvedDestination, hosts};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::platform::kernel_release;
 use crate::printer::Printer;
+use crate::source_host::SourceHost;
 
 /// Name of the VM in a report, because the name of the file may identify a customer.
 const VM_NAME: &str = "VM";
@@ -42,18 +43,21 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
         }
         check_output(target, &arguments.source, arguments.force)?;
     }
-    let source = Input::open(&arguments.source, arguments.verify, printer)?;
+    let source = hosts::open_vm(&arguments.source, arguments.verify, printer)?;
     if source.report().is_some() {
         return Err(
             Failure::new(format!("{} is already a report", source.path.display()))
                 .with_hint("attach it unchanged; `cpreg show` and `cpreg check` read it"),
         );
     }
+    let from = SourceHost::open(&arguments.from, printer)?;
+    let subject = check::Subject::from_stream(&source, from.as_ref())?;
     let destination = match &arguments.to {
         Some(to) => Some(ReportTarget::resolve(to, &source, arguments, printer)?),
         None => None,
     };
     let mut report = build_redacted_report(&source, arguments)?;
+    report.set_source_hardware(subject.source_hardware());
     if arguments.host {
         report.host = Some(this_host());
     }
@@ -63,9 +67,9 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
     let findings = match &destination {
         Some(target) => {
             let consents = ConsentArgs::default();
-            let build_findings = |input, resolved, value_format| {
+            let build_findings = |subject, resolved, value_format| {
                 check::build_findings(
-                    input,
+                    subject,
                     resolved,
                     &tolerances,
                     &consents,
@@ -74,8 +78,9 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
                 )
             };
             let value_format = ValueFormat::new(target.redacted.destination.accelerator, false);
-            let before = build_findings(&source, &target.resolved, value_format)?.verdict();
-            let findings = build_findings(&redacted, &target.redacted, value_format)?;
+            let before = build_findings(subject, &target.resolved, value_format)?.verdict();
+            let subject = check::Subject::from_stream(&redacted, None)?;
+            let findings = build_findings(subject, &target.redacted, value_format)?;
             note_verdict_change(before, findings.verdict(), printer);
             let check = serde_json::to_value(model::CheckReport::from(&findings));
             report.check = Some(check.map_err(report_failure)?);

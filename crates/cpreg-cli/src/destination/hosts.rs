@@ -15,7 +15,7 @@ use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features};
 use cpreg::register::Value;
-use cpreg::vm::Registers;
+use cpreg::vm::{Registers, Vm};
 use cpreg_hosts::host::PREFIX;
 use cpreg_hosts::{Error, ErrorKind, HostIndex, HostRecord, Profile};
 
@@ -84,6 +84,20 @@ pub(crate) fn with_prefix(text: &str) -> Option<String> {
     is_host.then(|| format!("{PREFIX}{text}"))
 }
 
+/// Opens the VM that a path names.
+///
+/// # Errors
+/// Returns an error that names `check` if the path names a recorded host.
+pub(crate) fn open_vm(path: &Path, verify: bool, printer: &Printer) -> Result<Input, Failure> {
+    match recorded_host_name(path) {
+        Some(name) => Err(Failure::new(format!(
+            "{name} names a recorded host, but a VM is needed: a migration stream"
+        ))
+        .with_hint("`cpreg check` takes a recorded host as SOURCE")),
+        None => Input::open(path, verify, printer),
+    }
+}
+
 /// Opens the recorded host or the file that a path names.
 pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostOrFile, Failure> {
     if let Some(name) = recorded_host_name(path) {
@@ -150,15 +164,25 @@ impl NamedHost {
         self.profile(features).map(Input::from_recorded_host)
     }
 
+    /// Returns the host for a guest, and a new VM with the guest's features.
+    pub(crate) fn new_vm(&self, guest: Guest<'_>) -> Result<(Destination, Vm), Failure> {
+        let features = self.features_for(guest)?;
+        let vm = self.record.new_vm(features, Program::QEMU);
+        let vm = vm.map_err(|error| self.not_recorded(&error))?;
+        Ok((self.profile(features)?.destination, vm))
+    }
+
     fn profile(&self, features: Features) -> Result<Profile, Failure> {
         let profile = self.record.profile(features, Program::QEMU);
-        profile.map_err(|error| {
-            Failure::new(error.to_string()).with_hint(format!(
-                "name another set of features: {}/FEATURES; or record the destination itself with \
-                 `cpreg probe`",
-                self.display_name
-            ))
-        })
+        profile.map_err(|error| self.not_recorded(&error))
+    }
+
+    fn not_recorded(&self, error: &Error) -> Failure {
+        Failure::new(error.to_string()).with_hint(format!(
+            "name another set of features: {}/FEATURES; or record the destination itself with \
+             `cpreg probe`",
+            self.display_name
+        ))
     }
 
     /// Returns the features in the name; without them, the features of the guest.
@@ -224,7 +248,11 @@ impl NamedHost {
 pub(crate) fn recognise_host_features(host: &Destination) -> Features {
     let registers = host.vcpus.first().map(|vcpu| {
         let values = vcpu.registers().iter();
-        Registers::from_pairs(values.map(|it| (it.id, it.value.clone().unwrap_or(Value::U64(0)))))
+        let values = values.map(|it| {
+            let value = it.value.clone();
+            (it.id, value.unwrap_or_else(Value::unknown))
+        });
+        Registers::from_pairs(values)
     });
     let registers = registers.and_then(Result::ok).unwrap_or_default();
     GuestFeatures::from_registers(&registers).features

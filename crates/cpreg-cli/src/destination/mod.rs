@@ -82,11 +82,11 @@ impl DestinationSpec<'_> {
         let mut resolved = match self {
             Self::Kvm(..) => {
                 return Err(Failure::new(
-                    "--to kvm probes this machine for a guest, but --from names only a host",
+                    "kvm probes this machine for a guest, but the source is only a host",
                 )
                 .with_hint(
-                    "use --from with a stream of the VM or the monitor socket of its QEMU; or --to \
-                     with a recorded host (`cpreg probe kvm`)",
+                    "name a stream of the VM or the monitor socket of its QEMU as the source; or a \
+                     recorded host (`cpreg probe kvm`) as the destination",
                 ));
             }
             Self::Host(destination) => {

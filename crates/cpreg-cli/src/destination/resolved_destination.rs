@@ -61,6 +61,21 @@ impl ResolvedDestination {
         Ok(self)
     }
 
+    /// Excludes loaders that load feature bits of QEMU from the input, unless the loader is known.
+    ///
+    /// QEMU up to 5.2 does. Such a QEMU also saves the bits, but a VM that is known only by its
+    /// host has none.
+    pub(crate) fn exclude_feature_bits(&mut self) {
+        const MACHINE_WITHOUT_BITS: &str = "virt-6.0";
+        let destination = &mut self.destination;
+        if destination.loader.is_none() && destination.shape.is_none() {
+            destination.shape = Some(MachineShape {
+                machine: Some(MACHINE_WITHOUT_BITS.to_owned()),
+                ..MachineShape::default()
+            });
+        }
+    }
+
     /// Sets the shape of the destination's VM to `shape`, for a VM that is started as at the
     /// source.
     pub(crate) fn set_shape(&mut self, shape: MachineShape) {

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cpreg::destination::kernel::is_pmu_counting;
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg_hosts::{HostRecord, Profile, record};
 use cpreg_qemu::device_state;
@@ -291,6 +292,15 @@ impl Input {
         })
     }
 
+    /// Returns the properties of the VM's host that the report holds; none without a report.
+    pub(crate) fn source_hardware(&self) -> Result<HardwareFacts, Failure> {
+        let facts = self.report().map(VmReport::source_hardware);
+        let facts = facts.transpose();
+        Ok(facts
+            .map_err(|error| read_failure(&self.path, error))?
+            .unwrap_or(HardwareFacts::UNKNOWN))
+    }
+
     /// Returns the registers whose values the report has redacted; an empty list without a report.
     pub(crate) fn redacted_registers(&self) -> Vec<RegisterId> {
         let registers = self.report().map(VmReport::redacted_registers);
@@ -326,6 +336,7 @@ impl Input {
             "{} is a {kind}, but a VM is needed: a migration stream",
             self.path.display()
         ))
+        .with_hint(format!("`cpreg check` takes a {kind} as SOURCE"))
     }
 
     /// Returns the error for a recorded host whose name has no features and that has no guest.

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`check`], [`consents`], [`convert`], [`diff`], [`show`] | text and exit status |
 //! | [`incompatible`] | other accelerators, and machine types that a QEMU lacks |
+//! | [`source_host`] | hosts of VMs: `--from`, and hosts as SOURCE |
 //! | [`hosts`], [`report`], [`tolerances`] | text and exit status |
 //! | [`export`] | tolerances for other programs, accepted by them |
 //! | [`explain`] | error lines of VMMs |
@@ -67,4 +68,5 @@ mod run;
 mod running;
 mod schema;
 mod show;
+mod source_host;
 mod tolerances;

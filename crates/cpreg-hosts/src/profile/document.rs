@@ -6,7 +6,7 @@ use cpreg::destination::{
     Accelerator, AcceptedFields, AcceptedValues, Destination, DestinationRegister, DestinationVcpu,
     Loader, ValueOrigin, Version,
 };
-use cpreg::hardware::HardwareFacts;
+use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
 use cpreg::vm::{Content, Extension};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accepted_field_json::{AcceptedFieldJson, parse_fields};
 use crate::error::{DocumentKind, Error, ErrorKind};
+use crate::hardware::{HardwareJson, contradictory_lengths};
 
 /// Name and version of the schema.
 pub const SCHEMA: &str = "cpreg.profile/2";
@@ -34,6 +35,9 @@ pub struct Document {
     /// Origin of the values. `"reset"`: read before a guest ran. `"guest"`: left by a guest.
     /// `"emulated-host"`: at reset, of a vCPU that no program had configured, on an emulated CPU.
     values: String,
+    /// Properties of the host that no register list holds; absent if none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    hardware: Option<HardwareJson>,
     /// Shape of the VM at the destination; may be absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     shape: Option<ShapeJson>,
@@ -168,6 +172,7 @@ impl Document {
                 ValueOrigin::EmulatedHost => EMULATED_HOST,
             }
             .to_owned(),
+            hardware: HardwareJson::from_facts(destination.hardware),
             shape: destination.shape.as_ref().map(ShapeJson::from_shape),
             vcpus: destination.vcpus.iter().map(VcpuJson::from_vcpu).collect(),
         }
@@ -198,18 +203,46 @@ impl Document {
         }
         let loader = format!("{}-{}", self.origin.program, self.origin.version);
         let vcpus = self.vcpus.iter().enumerate();
+        let vcpus: Vec<_> = vcpus
+            .map(|(number, vcpu)| vcpu.to_destination_vcpu(number))
+            .collect::<Result<_, _>>()?;
         Ok(Destination {
             name: self.name.clone(),
             accelerator,
             loader: loader.parse::<Loader>().ok(),
             value_origin,
-            vcpus: vcpus
-                .map(|(number, vcpu)| vcpu.to_destination_vcpu(number))
-                .collect::<Result<_, _>>()?,
+            hardware: self.hardware_facts(&vcpus)?,
+            vcpus,
             kernel_version: Version::from_kernel_release(&self.origin.kernel),
-            hardware: HardwareFacts::UNKNOWN,
             shape: self.shape.as_ref().map(ShapeJson::to_shape).transpose()?,
         })
+    }
+
+    /// Returns the facts in the member `hardware` and in KVM_REG_ARM64_SVE_VLS.
+    ///
+    /// # Errors
+    /// Returns an error if a fact has an impossible value, or if the two contradict each other.
+    fn hardware_facts(&self, vcpus: &[DestinationVcpu]) -> Result<HardwareFacts, Error> {
+        let facts = self.hardware.as_ref().map(|it| it.to_facts(PROFILE.name));
+        let mut facts = facts.transpose()?.unwrap_or_default();
+        let stated = facts.vector_lengths;
+        for (number, vcpu) in vcpus.iter().enumerate() {
+            let register = vcpu.get(RegisterId::SVE_VLS);
+            let Some(value) = register.and_then(|register| register.value.as_ref()) else {
+                continue;
+            };
+            let path = format!("vcpus[{number}].registers: KVM_REG_ARM64_SVE_VLS");
+            let lengths = VectorLengths::from_value(value)
+                .ok_or_else(|| PROFILE.member_error(&*path, &value.to_string()))?;
+            if let Some(stated) = stated
+                && stated != lengths
+            {
+                return Err(contradictory_lengths(PROFILE.name, stated, &path, lengths));
+            }
+            let known = facts.vector_lengths.unwrap_or(lengths);
+            facts.vector_lengths = Some(known.intersection(lengths));
+        }
+        Ok(facts)
     }
 }
 

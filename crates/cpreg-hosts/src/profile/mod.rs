@@ -6,6 +6,7 @@
 //! - `origin`: the program, its version and package, accelerator, machine, CPU model and command
 //!   line
 //! - `values`: `"reset"`, `"guest"` or `"emulated-host"`
+//! - `hardware`: counter frequency, SVE vector lengths and DCZID_EL0, as far as they are known
 //! - `shape`: machine, vCPU count, RAM blocks, devices
 //! - `vcpus`: for each vCPU its `registers` (id, name, value, and the other accepted values as
 //!   `writable`, `fields`, `one_of` or `subset_of`) and `extensions` (name, and a number or bytes)
@@ -109,7 +110,7 @@ mod tests {
         Accelerator, AcceptedField, AcceptedFields, AcceptedValues, DestinationRegister,
         DestinationVcpu, DroppedValues, Loader, ValueOrigin,
     };
-    use cpreg::hardware::HardwareFacts;
+    use cpreg::hardware::{HardwareFacts, VectorLengths};
     use cpreg::register::{RegisterId, Value};
     use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
     use cpreg::vm::{Content, Extension};
@@ -169,7 +170,11 @@ mod tests {
                 ],
             )],
             kernel_version: None,
-            hardware: HardwareFacts::UNKNOWN,
+            hardware: HardwareFacts {
+                counter_frequency: Some(25_000_000),
+                vector_lengths: Some(VectorLengths::from_bits(3)),
+                dczid: Some(4),
+            },
             shape: Some(MachineShape {
                 machine: Some("virt-10.0".to_owned()),
                 vcpu_count: 1,
@@ -240,6 +245,64 @@ mod tests {
             let read = Profile::from_json(old.as_bytes()).expect("a profile");
             assert_eq!(format!("{profile:?}"), format!("{read:?}"));
         }
+    }
+
+    /// Returns the facts of a profile in which each vCPU has this KVM_REG_ARM64_SVE_VLS.
+    fn facts_with(member: Option<u16>, registers: &[u64]) -> Result<HardwareFacts, Error> {
+        let vcpus = registers.iter().map(|bits| {
+            let mut bytes = vec![0; 64];
+            bytes[..8].copy_from_slice(&bits.to_le_bytes());
+            let register = DestinationRegister {
+                id: RegisterId::SVE_VLS,
+                value: Some(Value::Bytes(bytes.into())),
+                accepted_values: AcceptedValues::ByKind,
+            };
+            DestinationVcpu::new([register], Vec::new())
+        });
+        let destination = Destination {
+            vcpus: vcpus.collect(),
+            hardware: HardwareFacts {
+                vector_lengths: member.map(VectorLengths::from_bits),
+                ..HardwareFacts::UNKNOWN
+            },
+            ..destination()
+        };
+        let profile = Profile {
+            origin: ProfileOrigin::default(),
+            destination,
+        };
+        let json = profile.to_json().expect("JSON");
+        Profile::from_json(json.as_bytes()).map(|profile| profile.destination.hardware)
+    }
+
+    #[test]
+    fn the_register_gives_the_vector_lengths() {
+        let lengths = |member, registers| {
+            let facts = facts_with(member, registers).expect("no contradiction");
+            facts.vector_lengths.map(VectorLengths::bits)
+        };
+        assert_eq!(lengths(None, &[3]), Some(3));
+        assert_eq!(lengths(Some(3), &[3]), Some(3));
+        assert_eq!(lengths(Some(3), &[]), Some(3));
+        assert_eq!(lengths(None, &[]), None);
+        // Only the lengths of all vCPUs are those of the VM.
+        assert_eq!(lengths(None, &[3, 0xf, 5]), Some(1));
+    }
+
+    #[test]
+    fn contradictory_and_impossible_lengths_are_errors() {
+        let error = facts_with(Some(3), &[3, 1]).expect_err("a contradiction");
+        assert_eq!(
+            error.to_string(),
+            "profile: hardware.vector_lengths is 0x3, but vcpus[1].registers: \
+             KVM_REG_ARM64_SVE_VLS is 0x1; one of them is wrong"
+        );
+        assert_eq!(error.path(), Some("hardware.vector_lengths"));
+        let error = facts_with(None, &[2]).expect_err("no length of 128 bits");
+        assert_eq!(
+            error.to_string(),
+            "profile: vcpus[0].registers: KVM_REG_ARM64_SVE_VLS: invalid value `0x02`"
+        );
     }
 
     #[test]

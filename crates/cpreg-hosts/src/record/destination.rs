@@ -18,7 +18,10 @@ use cpreg::destination::{
     Accelerator, AcceptedFields, AcceptedValues, Destination, DestinationRegister, DestinationVcpu,
     Features, ValueOrigin, Version,
 };
-use cpreg::register::{DecodedId, RegisterId};
+use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::register::{DecodedId, RegisterId, Value};
+use cpreg::tolerance::condition::RESET_POISON;
+use cpreg::vm::{Registers, Vcpu, Vm};
 
 use super::register::reset_value;
 use super::{AtReset, GuestRecord, HostRecord, RegisterRecord, WriteTrial};
@@ -65,8 +68,78 @@ impl HostRecord {
             },
             vcpus: vec![DestinationVcpu::new(kept, Vec::new())],
             kernel_version: Version::from_kernel_release(&self.identity.release),
-            hardware: self.hardware,
+            hardware: self.hardware_facts(features),
             shape: None,
+        })
+    }
+
+    /// Returns a new VM of this host with these features and one vCPU, as `program` saves the VM
+    /// before its guest runs.
+    ///
+    /// A register that holds KVM's reset poison has the poison as its value. Counters, registers
+    /// that differ between vCPUs and those on which recordings disagree have an [unknown
+    /// value](Value::unknown).
+    ///
+    /// # Errors
+    /// Returns an error if the recordings do not cover these features.
+    pub fn new_vm(&self, features: Features, program: Program) -> Result<Vm, Error> {
+        let destination = self.destination(features, program)?;
+        let vcpus = destination.vcpus.iter().map(|vcpu| {
+            let registers = vcpu.registers().iter().map(|register| {
+                let value = register.value.clone();
+                let value = value.or_else(|| self.reset_poison(register.id));
+                (register.id, value.unwrap_or_else(Value::unknown))
+            });
+            Vcpu {
+                // A destination lists no register twice, so `from_pairs` does not fail.
+                registers: Registers::from_pairs(registers).unwrap_or_default(),
+                ..Vcpu::default()
+            }
+        });
+        Ok(Vm {
+            vcpus: vcpus.collect(),
+            source_hardware: destination.hardware,
+        })
+    }
+
+    /// Returns KVM's reset poison, if all recordings of the register hold it.
+    fn reset_poison(&self, id: RegisterId) -> Option<Value> {
+        let guests = self.guests.values().flat_map(|guest| &guest.registers);
+        let mut records = guests.filter(|register| register.id == id).peekable();
+        records.peek()?;
+        let is_short = id.size_bytes().is_some_and(|size| size < 8);
+        let poison = RESET_POISON & if is_short { 0xffff_ffff } else { u64::MAX };
+        let is_poison = records.all(|register| register.at_reset == AtReset::Poison);
+        is_poison.then_some(Value::U64(poison))
+    }
+
+    /// Returns the facts that a VM of this host has seen, whatever features the VM has.
+    pub fn source_hardware(&self) -> HardwareFacts {
+        self.hardware_facts(Features::SVE)
+    }
+
+    /// Returns the facts about a guest with these features that its register list does not hold.
+    ///
+    /// QEMU's list leaves out KVM_REG_ARM64_SVE_VLS. The vector lengths are known if all recordings
+    /// of guests with SVE agree.
+    fn hardware_facts(&self, features: Features) -> HardwareFacts {
+        let facts = self.hardware;
+        if !features.contains(Features::SVE) {
+            return HardwareFacts {
+                vector_lengths: None,
+                ..facts
+            };
+        }
+        let guests = self.guests.values().flat_map(|guest| &guest.registers);
+        let sets = guests.filter(|register| register.id == RegisterId::SVE_VLS);
+        let mut sets = sets.map(|register| match &register.at_reset {
+            AtReset::Value(value) => VectorLengths::from_value(value),
+            _ => None,
+        });
+        let first = sets.next().flatten();
+        facts.or(HardwareFacts {
+            vector_lengths: first.filter(|_| sets.all(|set| set == first)),
+            ..HardwareFacts::UNKNOWN
         })
     }
 

@@ -98,7 +98,9 @@ fn any_fields() -> impl Strategy<Value = Vec<AcceptedField>> {
 fn any_hardware() -> impl Strategy<Value = HardwareFacts> {
     let frequency = prop::option::of(1..=u32::MAX);
     let lengths = prop::option::of(any::<u16>());
-    let dczid = prop::option::of(0..0x20_u64);
+    let dczid = (0..10_u64, any::<bool>());
+    let dczid = dczid.prop_map(|(size, is_prohibited)| size | u64::from(is_prohibited) << 4);
+    let dczid = prop::option::of(dczid);
     (frequency, lengths, dczid).prop_map(|(counter_frequency, lengths, dczid)| HardwareFacts {
         counter_frequency,
         vector_lengths: lengths.map(|bits| VectorLengths::from_bits(bits | 1)),
@@ -158,10 +160,17 @@ pub(crate) fn any_record() -> impl Strategy<Value = HostRecord> {
         btree_map(any_features(), any_guest(), 0..4),
         any_hardware(),
     )
-        .prop_map(|(identity, capabilities, guests, hardware)| HostRecord {
-            identity,
-            capabilities,
-            guests,
-            hardware,
+        .prop_map(|(identity, capabilities, guests, mut hardware)| {
+            let mut registers = guests.values().flat_map(|guest| &guest.registers);
+            // The two must not contradict each other.
+            if registers.any(|register| register.id == RegisterId::SVE_VLS) {
+                hardware.vector_lengths = None;
+            }
+            HostRecord {
+                identity,
+                capabilities,
+                guests,
+                hardware,
+            }
         })
 }

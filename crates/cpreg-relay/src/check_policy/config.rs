@@ -1,6 +1,7 @@
 //! [`PolicyConfig`]: input of every decision; [`Planner`]: plans the whole VM.
 
 use cpreg::destination::Destination;
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::Consents;
 use cpreg::shape::ShapeDifference;
 use cpreg::tolerance::Tolerances;
@@ -17,6 +18,8 @@ pub struct PolicyConfig<'t> {
     pub tolerances: &'t Tolerances,
     /// Consents of the user.
     pub consents: &'t Consents,
+    /// Known properties of the host that all VMs run on.
+    pub source_hardware: HardwareFacts,
     /// `true` if the outcome of every migration is certain before the relay receives anything.
     pub is_certain: bool,
     /// `true` if the user accepts a migration without return path, which cannot resume the source

@@ -62,11 +62,8 @@ impl<'t> VcpuPlanner<'t> {
                 .missing_machine_type(setup.machine.as_deref())
                 .is_none();
         if can_load {
-            self.plan = Some(IncrementalPlan::new(
-                destination,
-                config.tolerances,
-                config.consents,
-            ));
+            let plan = IncrementalPlan::new(destination, config.tolerances, config.consents);
+            self.plan = Some(plan.with_source_hardware(config.source_hardware));
         }
     }
 

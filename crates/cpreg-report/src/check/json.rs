@@ -6,9 +6,10 @@ use cpreg::plan::{self, Action, Decision, VcpuSet};
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Content;
 
+use super::hardware;
 use super::model::{
-    Adjustment, Adjustments, CheckReport, Destination, ExtensionDecision, LoaderReport,
-    LostRegister, RegisterDecision, SCHEMA, ShapeDifference, Source, VisibleChange,
+    Adjustment, Adjustments, CheckReport, Destination, ExtensionDecision, HardwareReport,
+    LoaderReport, LostRegister, RegisterDecision, SCHEMA, ShapeDifference, Source, VisibleChange,
 };
 use super::{CheckFindings, SCOPE};
 use crate::remedy;
@@ -41,6 +42,7 @@ impl From<&CheckFindings<'_>> for CheckReport {
             source: source(findings),
             destination: destination(findings),
             shape: shape.collect(),
+            hardware: plan.hardware.iter().map(hardware_decision).collect(),
             decisions: decisions
                 .map(|(vcpus, decision)| register(findings, vcpus, decision))
                 .collect(),
@@ -78,6 +80,18 @@ fn destination(findings: &CheckFindings<'_>) -> Destination {
         accelerator: destination.accelerator.map(Into::into),
         loader: destination.loader.map(|loader| loader.to_string()),
         vcpus: destination.vcpus.len(),
+    }
+}
+
+fn hardware_decision(decision: &plan::HardwareDecision) -> HardwareReport {
+    HardwareReport {
+        property: decision.fact.name().to_owned(),
+        source: decision.source.map(Into::into),
+        destination: decision.destination.map(Into::into),
+        decision: decision.action.into(),
+        confidence: decision.confidence.into(),
+        reason: decision.to_string(),
+        advice: hardware::advice(decision),
     }
 }
 

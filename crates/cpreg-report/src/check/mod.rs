@@ -3,10 +3,12 @@
 //! | file | contents |
 //! |---|---|
 //! | `mod.rs` | the findings, shared by text and JSON |
+//! | `hardware` | words about properties of the hosts that no register list holds |
 //! | [`model`] | JSON model, schema `cpreg.check/2` |
 //! | `json` | conversion of the findings to the model |
 //! | [`text`] | text of the findings |
 
+mod hardware;
 mod json;
 pub mod model;
 pub mod text;
@@ -15,7 +17,8 @@ use std::collections::BTreeSet;
 
 use cpreg::destination::{Accelerator, Destination, Loader, ValueOrigin};
 use cpreg::plan::{
-    Action, Adjustment, Check, Decision, ExtensionAction, PlanOutcome, SetConsent, Verdict,
+    Action, Adjustment, Check, Decision, ExtensionAction, HardwareAction, HardwareDecision,
+    PlanOutcome, SetConsent, Verdict,
 };
 use cpreg::severity::Severity;
 use cpreg::shape::ShapeDifference;
@@ -61,6 +64,8 @@ pub struct CheckFindings<'a> {
 pub struct SourceSummary {
     /// Name of the file.
     pub name: String,
+    /// `true` for a new VM of a host, of which only the host is known.
+    pub is_new_vm: bool,
     /// Machine type.
     pub machine: Option<String>,
     /// Number of vCPUs.
@@ -77,7 +82,11 @@ pub struct SourceSummary {
 impl SourceSummary {
     /// Returns name, machine, number of vCPUs and accelerator.
     pub fn summary(&self) -> String {
-        let machine = self.machine.as_deref().unwrap_or("unknown machine");
+        let machine = match &self.machine {
+            Some(machine) => machine,
+            None if self.is_new_vm => "a new VM of this host",
+            None => "unknown machine",
+        };
         let accelerator = self.accelerator;
         let accelerator = accelerator.map(|accelerator| format!(", {accelerator}"));
         let accelerator = accelerator.unwrap_or_default();
@@ -92,13 +101,14 @@ impl SourceSummary {
 /// Numbers of differences that all block the load, or that all lack a decision.
 struct Blockers {
     shape: usize,
+    hardware: usize,
     registers: usize,
     extensions: usize,
 }
 
 impl Blockers {
     const fn count(&self) -> usize {
-        self.shape + self.registers + self.extensions
+        self.shape + self.hardware + self.registers + self.extensions
     }
 
     /// Returns the numbers in words: `2 differences of the machine and 1 register`.
@@ -107,8 +117,13 @@ impl Blockers {
             1 => "1 difference of the machine".to_owned(),
             count => format!("{count} differences of the machine"),
         };
+        let hardware = match self.hardware {
+            1 => "1 property of the hosts".to_owned(),
+            count => format!("{count} properties of the hosts"),
+        };
         let all = [
             (self.shape, machine),
+            (self.hardware, hardware),
             (self.registers, pluralize(self.registers, "register")),
             (self.extensions, pluralize(self.extensions, "extension")),
         ];
@@ -202,10 +217,26 @@ impl CheckFindings<'_> {
                  not known"
                     .to_owned()
             }
-            Verdict::Unknown => format!(
-                "not enough information to decide: whether the destination accepts {}",
-                blockers.describe()
-            ),
+            Verdict::Unknown => {
+                let accepted = Blockers {
+                    hardware: 0,
+                    ..blockers
+                };
+                let mut missing = Vec::new();
+                if blockers.hardware != 0 {
+                    missing.push(format!(
+                        "the {} of both hosts",
+                        hardware::names(self.hardware_with(HardwareAction::Undecided))
+                    ));
+                }
+                if accepted.count() != 0 {
+                    missing.push(format!(
+                        "whether the destination accepts {}",
+                        accepted.describe()
+                    ));
+                }
+                format!("not enough information to decide: {}", missing.join("; "))
+            }
         };
         if !self.are_proposals_sufficient() {
             return meaning;
@@ -214,17 +245,27 @@ impl CheckFindings<'_> {
         format!("{meaning}; {} resolves {object}", self.proposed_consents())
     }
 
+    /// Returns the decisions about the hardware with this action.
+    pub(crate) fn hardware_with(&self, action: HardwareAction) -> Vec<&HardwareDecision> {
+        let decisions = self.check.plan.hardware.iter();
+        decisions.filter(|it| it.action == action).collect()
+    }
+
     /// Counts the differences that block the load.
     fn count_blockers(&self) -> Blockers {
         Blockers {
             shape: self.shape.iter().filter(|it| it.blocks).count(),
+            hardware: self.hardware_with(HardwareAction::Refuse).len(),
             ..self.count_decisions(&Action::Refuse, &ExtensionAction::Refuse)
         }
     }
 
     /// Counts the differences whose effect on the load is not known.
     fn count_undecided(&self) -> Blockers {
-        self.count_decisions(&Action::Undecided, &ExtensionAction::Undecided)
+        Blockers {
+            hardware: self.hardware_with(HardwareAction::Undecided).len(),
+            ..self.count_decisions(&Action::Undecided, &ExtensionAction::Undecided)
+        }
     }
 
     fn count_decisions(&self, action: &Action, extension_action: &ExtensionAction) -> Blockers {
@@ -238,6 +279,7 @@ impl CheckFindings<'_> {
         let extensions: BTreeSet<_> = extensions.map(|(_, it)| &it.name).collect();
         Blockers {
             shape: 0,
+            hardware: 0,
             registers: registers.len(),
             extensions: extensions.len(),
         }
@@ -284,7 +326,8 @@ impl CheckFindings<'_> {
         if self.verdict() != Verdict::Unknown {
             return Vec::new();
         }
-        let mut steps = Vec::new();
+        let undecided = self.hardware_with(HardwareAction::Undecided);
+        let mut steps = hardware::steps(&undecided, &self.source.name);
         if self.destination.value_origin != ValueOrigin::Reset {
             steps.push(format!(
                 "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, where \
@@ -303,6 +346,9 @@ impl CheckFindings<'_> {
                 "{} changes the values in doubt to values that the destination is known to accept",
                 self.proposed_consents()
             ));
+        }
+        if self.source.is_new_vm {
+            return steps;
         }
         steps.push(format!(
             "on the destination, run `cpreg rehearse {} -- COMMAND`: its QEMU loads the VM without \
@@ -331,22 +377,28 @@ mod tests {
 
     #[test]
     fn blockers_are_listed_in_words() {
-        let describe = |shape, registers, extensions| {
+        let describe = |shape, hardware, registers, extensions| {
             let blockers = Blockers {
                 shape,
+                hardware,
                 registers,
                 extensions,
             };
             blockers.describe()
         };
-        assert_eq!(describe(0, 1, 0), "1 register");
+        assert_eq!(describe(0, 0, 1, 0), "1 register");
         assert_eq!(
-            describe(2, 0, 1),
+            describe(2, 0, 0, 1),
             "2 differences of the machine and 1 extension"
         );
         assert_eq!(
-            describe(1, 5, 2),
+            describe(1, 0, 5, 2),
             "1 difference of the machine, 5 registers and 2 extensions"
+        );
+        assert_eq!(describe(0, 1, 0, 0), "1 property of the hosts");
+        assert_eq!(
+            describe(0, 2, 1, 0),
+            "2 properties of the hosts and 1 register"
         );
     }
 }

@@ -5,7 +5,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::dry_run::model::DryRunReport;
 use crate::names::{
-    Accelerator, Confidence, Decision, ReasonCode, Severity, ShapePartKind, Verdict,
+    Accelerator, Confidence, Decision, HardwareDecision, ReasonCode, Severity, ShapePartKind,
+    Verdict,
 };
 use crate::scalar::{Hex, Id, Vcpus};
 
@@ -29,6 +30,10 @@ pub struct CheckReport {
     pub destination: Destination,
     /// Differences of the machine shapes, which a loader compares before registers.
     pub shape: Vec<ShapeDifference>,
+    /// Decisions about properties of the hosts that no register list holds; empty unless the
+    /// destination has KVM.
+    #[serde(default)]
+    pub hardware: Vec<HardwareReport>,
     /// One decision for every register of the VM or the destination.
     pub decisions: Vec<RegisterDecision>,
     /// Decisions about extensions: CPU state that is not a register.
@@ -105,6 +110,28 @@ pub struct ShapeDifference {
     pub reason: Option<String>,
     /// Advice, in words; absent if the destination only needs the machine of the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub advice: Option<String>,
+}
+
+/// A decision about a property of the hosts that no register list holds.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct HardwareReport {
+    /// `"counter frequency"`, `"SVE vector lengths"` or `"DC ZVA block size"`.
+    pub property: String,
+    /// Value at the VM's own host, or null if it is not known: in hertz, as in
+    /// KVM_REG_ARM64_SVE_VLS, or DCZID_EL0.
+    pub source: Option<Hex>,
+    /// Value at the destination, in the same form.
+    pub destination: Option<Hex>,
+    /// `"keep"`; `"assume"` if it is not known on both sides and the hosts have the same CPU;
+    /// `"refuse"`; or `"unknown"`.
+    pub decision: HardwareDecision,
+    /// Confidence in the decision: `"proven"`, `"inferred"` or `"unknown"`.
+    pub confidence: Confidence,
+    /// Reason, in words.
+    pub reason: String,
+    /// Advice, in words, or null.
     pub advice: Option<String>,
 }
 

@@ -6,14 +6,15 @@
 //! | `cpreg` | version of the cpreg that wrote the report |
 //! | `vm` | summary of the stream: machine, vCPUs, RAM, devices, possible writers |
 //! | `host` | the machine that wrote the report, if the user requests it |
+//! | `hardware` | properties of the VM's own host that no stream holds, if they are known |
 //! | `redactions` | things that are redacted in addition to RAM |
 //! | `destination` | the destination as a profile, and the source of the knowledge about it |
 //! | `check` | report of `check` for the VM and the destination |
 //! | `stream` | the stream without RAM, secrets redacted; gzip in base64 |
 //!
-//! cpreg reads back only `stream` and `redactions.registers`. All other members are for people and
-//! for programs that inspect reports. A report contains no time, so reports of the same VM are
-//! identical. Other crates redact the stream.
+//! cpreg reads back only `stream`, `hardware` and `redactions.registers`. All other members are for
+//! people and for programs that inspect reports. A report contains no time, so reports of the same
+//! VM are identical. Other crates redact the stream.
 //!
 //! | file | contents |
 //! |---|---|
@@ -28,7 +29,9 @@ mod model;
 
 use std::io::Read;
 
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::{RegisterId, parse_hexadecimal};
+use cpreg_hosts::hardware::HardwareJson;
 use cpreg_hosts::schema;
 
 pub use model::{
@@ -62,6 +65,7 @@ impl VmReport {
             cpreg: cpreg.to_owned(),
             vm,
             host: None,
+            hardware: None,
             redactions,
             destination: None,
             check: None,
@@ -88,6 +92,7 @@ impl VmReport {
             return Err(Error::schema_mismatch(&report.schema, SCHEMA));
         }
         report.redacted_registers()?;
+        report.source_hardware()?;
         Ok(report)
     }
 
@@ -117,6 +122,22 @@ impl VmReport {
                     })
             })
             .collect()
+    }
+
+    /// Sets the known properties of the VM's own host.
+    pub fn set_source_hardware(&mut self, facts: HardwareFacts) {
+        self.hardware = HardwareJson::from_facts(facts);
+    }
+
+    /// Returns the known properties of the VM's own host.
+    ///
+    /// # Errors
+    /// Returns an error if a property has an impossible value.
+    pub fn source_hardware(&self) -> Result<HardwareFacts, Error> {
+        let facts = self.hardware.as_ref().map(|it| it.to_facts("report"));
+        let facts = facts.transpose();
+        let facts = facts.map_err(|error| Error::shared_member(&error))?;
+        Ok(facts.unwrap_or(HardwareFacts::UNKNOWN))
     }
 
     /// Returns a reader that decompresses the stream; reading fails if the length differs from

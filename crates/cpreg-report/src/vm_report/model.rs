@@ -1,5 +1,6 @@
 //! Model of a VM report, schema `cpreg.report/2`.
 
+use cpreg_hosts::hardware::HardwareJson;
 use cpreg_hosts::profile;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,6 +21,10 @@ pub struct VmReport {
     /// The machine that wrote the report, with `--host`; else null.
     #[serde(default)]
     pub host: Option<HostPlatform>,
+    /// Properties of the VM's own host that no stream holds, with `--from`; else absent. They are
+    /// read back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hardware: Option<HardwareJson>,
     /// Things that are redacted in addition to RAM.
     pub redactions: Redactions,
     /// The destination, with `--to`; else null.

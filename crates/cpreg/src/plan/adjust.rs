@@ -9,8 +9,8 @@ use alloc::vec::Vec;
 
 use super::input::{PlanInput, Targets};
 use super::{
-    Adjustment, Consents, Plan, PlanOutcome, Reason, VcpuPlan, VcpuSet, extensions, fatal, merge,
-    visible, worst_outcome,
+    Adjustment, Consents, Plan, PlanOutcome, Reason, VcpuPlan, VcpuSet, extensions, fatal,
+    hardware, hardware_outcome, merge, visible, worst_outcome,
 };
 use crate::destination::accept::nearest_value;
 use crate::destination::{
@@ -62,12 +62,14 @@ impl Plan {
             (remaining, outcome_with_all)
         };
         let vcpus = accepted.vcpus.unwrap_or(first);
+        let hardware = hardware::decide(input);
         Self {
             visible_changes: visible::visible_changes(input, &vcpus),
             vcpus,
             accepted_adjustments: adjustments(input, &accepted.targets),
             proposed_adjustments: proposed,
-            outcome_with_proposed: with_proposed,
+            outcome_with_proposed: with_proposed.worse(hardware_outcome(&hardware)),
+            hardware,
         }
     }
 }

@@ -66,6 +66,7 @@ impl Check {
         Self {
             verdict: Verdict::Refused,
             plan: Plan {
+                hardware: Vec::new(),
                 vcpus: Vec::new(),
                 visible_changes: Vec::new(),
                 accepted_adjustments: Vec::new(),

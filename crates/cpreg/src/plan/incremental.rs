@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use super::check::{Check, Verdict};
 use super::{Action, Consents, merge};
 use crate::destination::{Accelerator, Destination, DestinationVcpu};
+use crate::hardware::HardwareFacts;
 use crate::register::Value;
 use crate::severity;
 use crate::tolerance::Tolerances;
@@ -24,6 +25,8 @@ pub struct IncrementalPlan<'a> {
     consents: &'a Consents,
     /// Destination with one vCPU, which is that for the newest incoming vCPU.
     destination: Destination,
+    /// Properties of the VM's own host.
+    source_hardware: HardwareFacts,
     /// Destination vCPUs for the next incoming vCPUs. The last element serves all further incoming
     /// vCPUs.
     remaining_vcpus: alloc::vec::IntoIter<DestinationVcpu>,
@@ -66,12 +69,22 @@ impl<'a> IncrementalPlan<'a> {
             tolerances,
             consents,
             destination: without_vcpus,
+            source_hardware: HardwareFacts::UNKNOWN,
             remaining_vcpus: destination_vcpus.clone().into_iter(),
             first_vcpu: None,
             received_count: 0,
             is_undecided: !all_list_same_registers,
             all_load_unchanged: true,
             all_load_converted: true,
+        }
+    }
+
+    /// Sets the known properties of the VM's own host.
+    #[must_use]
+    pub fn with_source_hardware(self, source_hardware: HardwareFacts) -> Self {
+        Self {
+            source_hardware,
+            ..self
         }
     }
 
@@ -110,7 +123,7 @@ impl<'a> IncrementalPlan<'a> {
         }
         let vm = Vm {
             vcpus: vec![vcpu.clone()],
-            ..Vm::default()
+            source_hardware: self.source_hardware,
         };
         let check = Check::new(&vm, destination, self.tolerances, self.consents);
         if depends_on_other_vcpus(&check) {

@@ -92,7 +92,11 @@ pub(super) fn has_same_vm_registers(one: &Vcpu, other: &Vcpu) -> bool {
 pub(super) fn planned_registers(input: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Registers {
     let mut planned = vcpu.registers.clone();
     for set in &input.consents.set {
-        if let Some(value) = planned.get_u64(set.register) {
+        let value = planned.get(set.register);
+        // A set of the whole register needs no value before it.
+        let is_replaced = set.mask == u64::MAX && value.is_some_and(Value::is_unknown);
+        let value = value.and_then(Value::as_u64).or(is_replaced.then_some(0));
+        if let Some(value) = value {
             planned.insert(set.register, Value::U64(set.apply(value)));
         }
     }
@@ -296,6 +300,17 @@ impl RegisterPlanner<'_> {
         match self.find_tolerance(id, RegisterDifference::SourceOnly) {
             Some((entry, true, _)) => {
                 (Action::Ignore, Confidence::Proven, Reason::Tolerated(entry))
+            }
+            // The condition of the tolerance may hold.
+            Some((entry, false, handling))
+                if handling != Handling::Refuse
+                    && self.planned.get(id).is_some_and(Value::is_unknown) =>
+            {
+                (
+                    Action::Undecided,
+                    Confidence::Unknown,
+                    Reason::ValueUnknown(Some(entry)),
+                )
             }
             Some((entry, false, _)) => refuse(Confidence::Proven, Reason::NotTolerated(entry)),
             None => refuse(Confidence::Proven, Reason::SourceOnly),

@@ -10,6 +10,7 @@
 //! | `input.rs` | inputs that all decisions share |
 //! | `merge.rs` | the decision about each register |
 //! | `extensions.rs` | the decision about each extension |
+//! | `hardware.rs` | the decision about each property of the hosts that no register list holds |
 //! | `adjust.rs` | construction of a plan, and value changes that would let a refused plan load |
 //! | `fatal.rs` | refusal of changes that break a running guest |
 //! | `fatal_change.rs` | such a change, with its consequence |
@@ -33,6 +34,7 @@ mod extensions;
 mod fatal;
 mod fatal_change;
 mod first_run;
+mod hardware;
 mod incremental;
 mod input;
 mod merge;
@@ -49,6 +51,7 @@ use alloc::vec::Vec;
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use fatal_change::FatalChange;
+pub use hardware::{HardwareAction, HardwareDecision, HardwareFact, HardwareReason, ZeroingBlock};
 pub use incremental::IncrementalPlan;
 pub use reason::Reason;
 pub use vcpus::VcpuSet;
@@ -65,6 +68,8 @@ use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
 pub struct Plan {
     /// Decisions about each vCPU.
     pub vcpus: Vec<VcpuPlan>,
+    /// Decisions about properties of the hosts that no register list holds.
+    pub hardware: Vec<HardwareDecision>,
     /// Changes that the guest could notice although the load succeeds.
     pub visible_changes: Vec<VisibleChange>,
     /// Adjustments that the user accepted and the plan needs.
@@ -81,10 +86,21 @@ pub struct Plan {
 pub enum PlanOutcome {
     /// A loader can execute the plan.
     Ready,
-    /// A register or extension blocks the load.
+    /// A register, an extension or the hardware of the hosts blocks the load.
     Refused,
-    /// No register or extension is known to block the load, but a decision lacks information.
+    /// Nothing is known to block the load, but a decision lacks information.
     Unknown,
+}
+
+impl PlanOutcome {
+    /// Returns the outcome of two plans that must both be executed.
+    const fn worse(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Refused, _) | (_, Self::Refused) => Self::Refused,
+            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
+            (Self::Ready, Self::Ready) => Self::Ready,
+        }
+    }
 }
 
 /// Decisions about one vCPU.
@@ -259,7 +275,7 @@ pub struct VisibleChange {
 impl Plan {
     /// Returns the plan's outcome.
     pub fn outcome(&self) -> PlanOutcome {
-        worst_outcome(&self.vcpus)
+        worst_outcome(&self.vcpus).worse(hardware_outcome(&self.hardware))
     }
 
     /// Returns the lowest confidence of all decisions.
@@ -303,6 +319,16 @@ impl Plan {
     }
 }
 
+/// Returns the outcome of these decisions alone.
+fn hardware_outcome(decisions: &[HardwareDecision]) -> PlanOutcome {
+    let outcomes = decisions.iter().map(|decision| match decision.action {
+        HardwareAction::Keep | HardwareAction::Assume => PlanOutcome::Ready,
+        HardwareAction::Refuse => PlanOutcome::Refused,
+        HardwareAction::Undecided => PlanOutcome::Unknown,
+    });
+    outcomes.fold(PlanOutcome::Ready, PlanOutcome::worse)
+}
+
 fn worst_outcome(vcpus: &[VcpuPlan]) -> PlanOutcome {
     let outcomes = vcpus.iter().flat_map(|vcpu| {
         let registers = vcpu
@@ -315,13 +341,7 @@ fn worst_outcome(vcpus: &[VcpuPlan]) -> PlanOutcome {
                 .map(|decision| decision.action.outcome()),
         )
     });
-    outcomes.fold(PlanOutcome::Ready, |worst, outcome| {
-        match (worst, outcome) {
-            (PlanOutcome::Refused, _) | (_, PlanOutcome::Refused) => PlanOutcome::Refused,
-            (PlanOutcome::Unknown, _) | (_, PlanOutcome::Unknown) => PlanOutcome::Unknown,
-            _ => PlanOutcome::Ready,
-        }
-    })
+    outcomes.fold(PlanOutcome::Ready, PlanOutcome::worse)
 }
 
 /// Groups equal decisions, ascending by key and, for one key, by the first vCPU.

@@ -6,7 +6,10 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::{Action, Check, Decision, ExtensionAction, ExtensionDecision, Plan, VcpuSet, Verdict};
+use super::{
+    Action, Check, Decision, ExtensionAction, ExtensionDecision, Plan, PlanOutcome, VcpuSet,
+    Verdict, hardware_outcome,
+};
 use crate::destination::Confidence;
 use crate::destination::kernel::{PMCR_IDENTITY_MASK, RegisterKind, Scope, time_dependent_bits};
 use crate::register::{RegisterId, Value};
@@ -244,7 +247,7 @@ impl Check {
     /// [`Verdict::Refused`], even if the check says otherwise. A VM that holds the plan's values
     /// loads, even if the check could not decide.
     pub fn verdict_after(&self, trial: LoadResult<'_>) -> Verdict {
-        match trial {
+        let verdict = match trial {
             LoadResult::Failed { is_reliable: true } => Verdict::Refused,
             LoadResult::Failed { is_reliable: false } => Verdict::Unknown,
             LoadResult::Loaded(Some(vm)) if self.plan.deviations(vm).is_empty() => Verdict::Loads,
@@ -252,6 +255,12 @@ impl Check {
             // The VM was loaded; only the resulting state is not known.
             LoadResult::Loaded(None) if self.verdict == Verdict::Loads => Verdict::Loads,
             LoadResult::Loaded(None) => Verdict::Unknown,
+        };
+        // A load does not show what the guest sees of the host outside its registers.
+        match hardware_outcome(&self.plan.hardware) {
+            PlanOutcome::Refused => Verdict::Refused,
+            PlanOutcome::Unknown if verdict == Verdict::Loads => Verdict::Unknown,
+            _ => verdict,
         }
     }
 }

@@ -14,6 +14,18 @@ pub enum Value {
 }
 
 impl Value {
+    /// Returns the value of a register that a VM has and whose value its source does not show.
+    ///
+    /// Such a value is accepted only if the register accepts every value.
+    pub fn unknown() -> Self {
+        Self::Bytes(Arc::new([]))
+    }
+
+    /// Returns `true` if the source does not show the value; see [`Self::unknown`].
+    pub fn is_unknown(&self) -> bool {
+        matches!(self, Self::Bytes(bytes) if bytes.is_empty())
+    }
+
     /// Returns the number, or `None` for a value of more than 64 bits.
     pub const fn as_u64(&self) -> Option<u64> {
         match self {
@@ -33,6 +45,7 @@ impl fmt::Display for Value {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::U64(value) => write!(f, "{value:#x}"),
+            Self::Bytes(bytes) if bytes.is_empty() => f.write_str("not known"),
             Self::Bytes(bytes) => {
                 f.write_str("0x")?;
                 let mut digits = bytes.iter().rev().skip_while(|byte| **byte == 0).peekable();

@@ -1,5 +1,6 @@
 //! [`RelayConfig`]: inputs of the decision on every migration through a relay.
 
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Consents, Verdict};
 use cpreg::tolerance::Tolerances;
 use cpreg_relay::check_policy::PolicyConfig;
@@ -7,6 +8,7 @@ use cpreg_relay::check_policy::PolicyConfig;
 use super::preflight::Preflight;
 use crate::arguments;
 use crate::destination::{DestinationSpec, ResolvedDestination};
+use crate::source_host::SourceHost;
 
 /// Name of the VM in reports. The commands that a report proposes have this name as argument.
 pub(super) const SOURCE_NAME: &str = "SOURCE";
@@ -32,6 +34,11 @@ pub(super) enum RelayDestination<'a> {
 }
 
 impl RelayConfig<'_> {
+    /// Returns the host that all VMs run on, if `--from` names one.
+    pub(super) fn source_host(&self) -> Option<&SourceHost> {
+        self.preflight.as_ref().and_then(Preflight::host)
+    }
+
     /// Returns the part of the configuration that the relay's policy uses.
     pub(super) fn policy_config(&self) -> PolicyConfig<'_> {
         let verdict = self.preflight.as_ref().map(|preflight| preflight.verdict);
@@ -42,6 +49,9 @@ impl RelayConfig<'_> {
             },
             tolerances: &self.tolerances,
             consents: &self.consents,
+            source_hardware: self
+                .source_host()
+                .map_or(HardwareFacts::UNKNOWN, SourceHost::hardware),
             is_certain: self.is_rehearsed
                 || matches!(verdict, Some(Verdict::Loads | Verdict::Converts)),
             allow_no_return_path: self.arguments.allow_no_return_path,

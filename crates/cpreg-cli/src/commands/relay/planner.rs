@@ -112,7 +112,7 @@ impl Planner for MigrationPlanner<'_> {
         let value_format =
             ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
         let findings = check::build_findings(
-            &source,
+            check::Subject::from_stream(&source, self.config.source_host())?,
             resolved,
             &self.config.tolerances,
             &arguments.consents,

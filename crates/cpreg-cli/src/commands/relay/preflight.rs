@@ -11,16 +11,15 @@ use std::path::Path;
 use cpreg::plan::Verdict;
 use cpreg::tolerance::Tolerances;
 
-use super::super::check::{self, Subject};
+use super::super::check::{self, Source, Subject};
 use super::super::rehearse;
 use super::guard_session::peer_pid;
 use crate::arguments;
-use crate::contents;
 use crate::destination::DestinationSpec;
-use crate::destination::hosts::{self, Guest, HostOrFile};
 use crate::failure::{Failure, Status};
-use crate::input::{Content, Input};
+use crate::input::Input;
 use crate::printer::Printer;
+use crate::source_host::SourceHost;
 use cpreg_report::value::ValueFormat;
 
 /// Timeout of each step of a rehearsal, in seconds.
@@ -31,6 +30,8 @@ pub(super) struct Preflight {
     pub(super) verdict: Verdict,
     /// Stream of the VM; `None` if only its host is known.
     source: Option<Input>,
+    /// Host of the VM; `None` if a VM is known.
+    host: Option<SourceHost>,
     /// Report of the check, as printed text.
     text: String,
 }
@@ -44,21 +45,21 @@ impl Preflight {
         tolerances: &Tolerances,
         printer: &Printer,
     ) -> Result<Self, Failure> {
-        let source = match hosts::open(from, false, printer)? {
-            HostOrFile::File(input) => *input,
-            HostOrFile::Host(host) => host.input_for_guest(Guest::Unspecified)?,
-        };
-        let (subject, resolved) = if matches!(source.content, Content::Stream(_)) {
-            let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
-            (Subject::from_stream(&source)?, resolved)
-        } else {
-            let host = contents::from_input(&source)?.destination;
-            let resolved = spec.resolve_for_host(&host, &arguments.loader)?;
-            (Subject::from_host(&host), resolved)
+        let (subject, resolved, source, host) = match Source::open(from, false, printer)? {
+            Source::Vm(source) => {
+                let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
+                let subject = Subject::from_stream(&source, None)?;
+                (subject, resolved, Some(*source), None)
+            }
+            Source::NewVm(new_vm) => {
+                let resolved = spec.resolve_for_host(&new_vm.host, &arguments.loader)?;
+                let host = SourceHost::from_destination(&new_vm.host);
+                (Subject::from_new_vm(*new_vm), resolved, None, Some(host))
+            }
         };
         let value_format =
             ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
-        let findings = check::build_findings_for(
+        let findings = check::build_findings(
             subject,
             &resolved,
             tolerances,
@@ -70,9 +71,15 @@ impl Preflight {
         check::print_report(&mut report, &findings, arguments.format, false)?;
         Ok(Self {
             verdict: findings.verdict(),
-            source: matches!(source.content, Content::Stream(_)).then_some(source),
+            source,
+            host,
             text: report.into_text(),
         })
+    }
+
+    /// Returns the host that all VMs run on, if `--from` names one.
+    pub(super) const fn host(&self) -> Option<&SourceHost> {
+        self.host.as_ref()
     }
 
     /// Returns `true` if the source is a VM. The verdict then applies to that VM only. With a
@@ -107,6 +114,7 @@ impl Preflight {
             allow_option: Vec::new(),
             timeout: STEP_TIMEOUT_SECONDS,
             all: false,
+            from: arguments::FromArgs::default(),
             consents: arguments.consents.clone(),
             inspect: arguments::InspectArgs {
                 format: arguments.format,

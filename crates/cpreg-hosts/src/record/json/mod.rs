@@ -219,7 +219,7 @@ mod tests {
         );
         assert_eq!(
             error("24000000", "0"),
-            invalid("hardware.counter_frequency_hz", "0")
+            invalid("hardware.counter_frequency_hz", "0") + ": a counter has 1 to 4294967295 Hz"
         );
         assert_eq!(
             error("[\"pmu\"]", "[\"sve\"]"),
@@ -263,6 +263,32 @@ mod tests {
         );
         assert!(is_record(&example().as_bytes()[..40]));
         assert!(!is_record(br#"{"schema": "cpreg.profile/2"}"#));
+    }
+
+    #[test]
+    fn contradictory_vector_lengths_are_errors() {
+        let json = |bits: u64| {
+            let member = "\"counter_frequency_hz\":24000000";
+            let lengths = format!("{member},\"vector_lengths\":\"0x3\"");
+            let register = format!(
+                "{{\"id\":\"{:#x}\",\"at_reset\":\"{bits:#x}\"}},\n",
+                RegisterId::SVE_VLS.raw()
+            );
+            let json = example().replacen(member, &lengths, 1);
+            json.replacen(
+                "\"registers\":[\n",
+                &format!("\"registers\":[\n{register}"),
+                1,
+            )
+        };
+        let facts = HostRecord::from_json(json(3).as_bytes()).expect("no contradiction");
+        assert_eq!(facts.hardware.vector_lengths.map(|it| it.bits()), Some(3));
+        let error = HostRecord::from_json(json(1).as_bytes()).expect_err("a contradiction");
+        assert_eq!(
+            error.to_string(),
+            "recorded host: hardware.vector_lengths is 0x3, but registers: KVM_REG_ARM64_SVE_VLS is \
+             0x1; one of them is wrong"
+        );
     }
 
     /// A small file cannot use much memory.

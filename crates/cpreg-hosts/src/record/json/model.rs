@@ -38,9 +38,9 @@ pub(super) struct HostDocument {
     pub(super) capabilities: BTreeMap<String, i32>,
     /// Recorded sets of vCPU features.
     pub(super) guests: Vec<GuestJson>,
-    /// Properties that guests see and that no register list holds.
-    #[serde(default)]
-    pub(super) hardware: HardwareJson,
+    /// Properties that guests see and that no register list holds; absent if none is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) hardware: Option<HardwareJson>,
     /// Registers of a fresh vCPU, by id; one element for each different content among the guests.
     pub(super) registers: Vec<RegisterJson>,
     /// Bits of ID registers that user space may change.

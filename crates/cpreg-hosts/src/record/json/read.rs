@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cpreg::destination::Features;
+use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
 use super::model::{
@@ -11,6 +12,7 @@ use super::model::{
 };
 use crate::accepted_field_json;
 use crate::error::{Error, ErrorKind};
+use crate::hardware::contradictory_lengths;
 use crate::record::register::{expected_read_back, reset_value};
 use crate::record::{AtReset, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial};
 use crate::schema;
@@ -66,6 +68,33 @@ fn duplicate_error(path: String, element: &str) -> Error {
     Error::new(ErrorKind::Duplicate, message).with_path(path)
 }
 
+/// Checks that KVM_REG_ARM64_SVE_VLS and the member `hardware` have the same vector lengths.
+fn check_vector_lengths(
+    guests: &BTreeMap<Features, GuestRecord>,
+    hardware: HardwareFacts,
+) -> ReadResult<()> {
+    let registers = guests.values().flat_map(|guest| &guest.registers);
+    let sets = registers.filter_map(|register| match &register.at_reset {
+        AtReset::Value(value) if register.id == RegisterId::SVE_VLS => {
+            VectorLengths::from_value(value)
+        }
+        _ => None,
+    });
+    for lengths in sets {
+        if let Some(stated) = hardware.vector_lengths
+            && stated != lengths
+        {
+            return Err(contradictory_lengths(
+                DOCUMENT.name,
+                stated,
+                "registers: KVM_REG_ARM64_SVE_VLS",
+                lengths,
+            ));
+        }
+    }
+    Ok(())
+}
+
 impl DocumentReader {
     fn read(mut self, document: &HostDocument) -> ReadResult<HostRecord> {
         let identity = &document.identity;
@@ -89,6 +118,11 @@ impl DocumentReader {
             };
             (features, guest)
         });
+        let guests: BTreeMap<_, _> = guests.collect();
+        let hardware = document.hardware.as_ref();
+        let hardware = hardware.map(|it| it.to_facts(DOCUMENT.name));
+        let hardware = hardware.transpose()?.unwrap_or_default();
+        check_vector_lengths(&guests, hardware)?;
         Ok(HostRecord {
             identity: Identity {
                 release: identity.release.clone(),
@@ -99,8 +133,8 @@ impl DocumentReader {
                 emulated: identity.emulated,
             },
             capabilities: document.capabilities.clone(),
-            guests: guests.collect(),
-            hardware: document.hardware.to_facts(DOCUMENT)?,
+            guests,
+            hardware,
         })
     }
 

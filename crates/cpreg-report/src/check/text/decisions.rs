@@ -5,6 +5,7 @@ use cpreg::plan::{Action, Decision, ExtensionAction, ExtensionDecision, VcpuSet}
 use cpreg::register::Value;
 use cpreg::vm::{Content, Extension};
 
+use super::hardware;
 use super::layout::{vcpu_suffix, wrap_names};
 use crate::check::CheckFindings;
 use crate::printer::{Printer, style, styled};
@@ -69,6 +70,7 @@ pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bo
             format_args!("  {copied} copied ({confidence}){kept}; --all lists them"),
         ));
     }
+    hardware::print_assumed(printer, findings);
     printer.line("");
 }
 

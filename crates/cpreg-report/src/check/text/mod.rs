@@ -4,11 +4,13 @@
 //! |---|---|
 //! | `mod.rs` | the verdict, the machine shape, the next steps |
 //! | `layout` | parts of lines that the sections share |
+//! | `hardware` | properties of the hosts that no register list holds |
 //! | `decisions` | decisions about registers and extensions |
 //! | `visible_changes` | visible changes, and adjustments that need consent |
 //! | `loaders` | predictions for each loader without cpreg |
 
 mod decisions;
+mod hardware;
 mod layout;
 mod loaders;
 mod visible_changes;
@@ -38,6 +40,7 @@ pub fn print_plan(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool
     if findings.is_incomparable() {
         return;
     }
+    hardware::print(printer, findings, all);
     decisions::print(printer, findings, all);
     print_next_steps(printer, findings);
     visible_changes::print(printer, findings);

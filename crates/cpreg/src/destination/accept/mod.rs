@@ -97,6 +97,15 @@ impl Acceptor {
         register: &DestinationRegister,
         value: &Value,
     ) -> Acceptance {
+        if value.is_unknown() {
+            return match (self.accelerator, RegisterKind::from_id(register.id)) {
+                (
+                    Some(Accelerator::Kvm | Accelerator::Hvf) | None,
+                    RegisterKind::Storage | RegisterKind::Counter,
+                ) => Acceptance::INFERRED_TAKEN,
+                _ => Acceptance::Unknown,
+            };
+        }
         if self.accelerator == Some(Accelerator::Tcg)
             && tcg::lacks_fixed_bits(self, register.id, value)
         {
@@ -170,6 +179,34 @@ mod tests {
             value_origin: Some(ValueOrigin::EmulatedHost),
         };
         acceptor.evaluate(&DestinationVcpu::default(), &register, &Value::U64(value))
+    }
+
+    #[test]
+    fn a_value_that_is_not_known_is_accepted_only_by_storage() {
+        let evaluate = |id| {
+            let register = DestinationRegister {
+                id,
+                value: Some(Value::U64(1)),
+                accepted_values: AcceptedValues::ByKind,
+            };
+            let acceptor = Acceptor {
+                accelerator: Some(Accelerator::Kvm),
+                loader: None,
+                kernel_version: None,
+                value_origin: Some(ValueOrigin::Reset),
+            };
+            acceptor.evaluate(&DestinationVcpu::default(), &register, &Value::unknown())
+        };
+        assert_eq!(evaluate(RegisterId::SCTLR_EL1), Acceptance::INFERRED_TAKEN);
+        assert_eq!(evaluate(RegisterId::TIMER_CNT), Acceptance::INFERRED_TAKEN);
+        for id in [
+            RegisterId::MIDR_EL1,
+            RegisterId::ID_AA64PFR0_EL1,
+            RegisterId::PSCI_VERSION,
+            RegisterId::CLIDR_EL1,
+        ] {
+            assert_eq!(evaluate(id), Acceptance::Unknown, "{id}");
+        }
     }
 
     #[test]

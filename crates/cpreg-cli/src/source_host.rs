@@ -1,0 +1,151 @@
+//! [`SourceHost`]: the host that a VM ran on, named with `--from`.
+//!
+//! A stream does not hold everything that the guest saw of its host, such as the frequency of the
+//! system counter. A recorded host, its file, or a profile has these properties.
+
+use std::path::Path;
+
+use cpreg::destination::{Accelerator, Destination};
+use cpreg::hardware::HardwareFacts;
+use cpreg::register::RegisterId;
+use cpreg::vm::Vm;
+
+use crate::arguments::FromArgs;
+use crate::destination::hosts::{self, HostOrFile};
+use crate::failure::Failure;
+use crate::input::{Content, Input};
+use crate::printer::Printer;
+
+/// Host that a VM ran on.
+pub(crate) struct SourceHost {
+    /// Name in messages.
+    name: String,
+    /// MIDR_EL1 of the host, if known.
+    midr: Option<u64>,
+    accelerator: Option<Accelerator>,
+    hardware: HardwareFacts,
+}
+
+impl SourceHost {
+    /// Opens the host named with `--from`, if there is one.
+    pub(crate) fn open(arguments: &FromArgs, printer: &Printer) -> Result<Option<Self>, Failure> {
+        let from = arguments.from.as_deref();
+        from.map(|path| Self::find(path, printer)).transpose()
+    }
+
+    fn find(path: &Path, printer: &Printer) -> Result<Self, Failure> {
+        match hosts::open(path, false, printer)? {
+            HostOrFile::Host(host) => Ok(Self {
+                name: host.display_name,
+                midr: Some(host.record.identity.midr),
+                accelerator: Some(Accelerator::Kvm),
+                hardware: host.record.source_hardware(),
+            }),
+            HostOrFile::File(input) => match &input.content {
+                Content::Profile(profile) => Ok(Self {
+                    name: input.name(),
+                    ..Self::from_destination(&profile.destination)
+                }),
+                Content::Stream(_) | Content::Host(_) => Err(Failure::new(format!(
+                    "--from {}: a stream does not hold the properties of its host",
+                    path.display()
+                ))
+                .with_hint(
+                    "name the host that the VM ran on: a recorded host (`cpreg hosts` lists them), \
+                     a file of `cpreg probe kvm`, or a profile",
+                )),
+            },
+        }
+    }
+
+    /// Returns the host in a profile.
+    pub(crate) fn from_destination(host: &Destination) -> Self {
+        let vcpu = host.vcpus.first();
+        Self {
+            name: host.name.clone(),
+            midr: vcpu.and_then(|vcpu| vcpu.value(RegisterId::MIDR_EL1)),
+            accelerator: host.accelerator,
+            hardware: host.hardware,
+        }
+    }
+
+    /// Returns the known properties of the host.
+    pub(crate) const fn hardware(&self) -> HardwareFacts {
+        self.hardware
+    }
+
+    /// Returns the properties of the VM's host: those of this host, and those that the VM's file
+    /// holds.
+    ///
+    /// # Errors
+    /// Returns an error if the VM ran on another host.
+    pub(crate) fn hardware_for(
+        &self,
+        source: &Input,
+        vm: &Vm,
+        accelerator: Option<Accelerator>,
+    ) -> Result<HardwareFacts, Failure> {
+        let contradiction = |property: &str, of_vm: String, of_host: String| {
+            Failure::new(format!(
+                "{} cannot have run on {} (--from): its {property} is {of_vm}, and the host's is \
+                 {of_host}",
+                source.name(),
+                self.name
+            ))
+            .with_hint("name the host that the VM ran on, or omit --from")
+        };
+        if let Some((of_vm, of_host)) = accelerator.zip(self.accelerator)
+            && of_vm != of_host
+        {
+            return Err(contradiction(
+                "accelerator",
+                of_vm.to_string(),
+                of_host.to_string(),
+            ));
+        }
+        let vcpu = vm.vcpus.first();
+        let midr = vcpu.and_then(|vcpu| vcpu.registers.get_u64(RegisterId::MIDR_EL1));
+        if let Some((of_vm, of_host)) = midr.zip(self.midr)
+            && of_vm != of_host
+        {
+            return Err(contradiction(
+                "MIDR_EL1",
+                describe_midr(of_vm),
+                describe_midr(of_host),
+            ));
+        }
+        let of_vm = vm.source_hardware;
+        let facts = [
+            (
+                "counter frequency (Hz)",
+                of_vm.counter_frequency.map(u64::from),
+                self.hardware.counter_frequency.map(u64::from),
+            ),
+            ("DCZID_EL0", of_vm.dczid, self.hardware.dczid),
+            (
+                "set of SVE vector lengths",
+                of_vm.vector_lengths.map(|it| it.bits().into()),
+                self.hardware.vector_lengths.map(|it| it.bits().into()),
+            ),
+        ];
+        for (property, of_vm, of_host) in facts {
+            if let Some((of_vm, of_host)) = of_vm.zip(of_host)
+                && of_vm != of_host
+            {
+                let [of_vm, of_host] = match property {
+                    "counter frequency (Hz)" => [of_vm, of_host].map(|it| it.to_string()),
+                    _ => [of_vm, of_host].map(|it| format!("{it:#x}")),
+                };
+                return Err(contradiction(property, of_vm, of_host));
+            }
+        }
+        Ok(self.hardware.or(of_vm))
+    }
+}
+
+fn describe_midr(midr: u64) -> String {
+    match RegisterId::MIDR_EL1.value_name(midr) {
+        Some(name) => format!("{midr:#x} ({name})"),
+        None => format!("{midr:#x}"),
+    }
+}

@@ -1,0 +1,241 @@
+//! Tests of the decisions, on plans.
+
+use alloc::string::ToString;
+use alloc::vec;
+
+use super::*;
+use crate::destination::{Destination, DestinationRegister, ValueOrigin};
+use crate::hardware::HardwareFacts;
+use crate::plan::{Consents, Plan, PlanOutcome, SetConsent};
+use crate::register::Value;
+use crate::tolerance::Tolerances;
+use crate::vm::{Registers, Vm};
+
+const N1: u64 = 0x413f_d0c1;
+const N2: u64 = 0x410f_d490;
+const ALL_LENGTHS: u16 = 0xffff;
+
+/// Returns a VM with SVE whose MMU is on.
+fn vm(zen: u64, len: u64, hardware: HardwareFacts) -> Vm {
+    let registers = [
+        (RegisterId::MIDR_EL1, N1),
+        (RegisterId::SCTLR_EL1, 0x34f4_d91d),
+        (RegisterId::CPACR_EL1, zen << 16),
+        (RegisterId::ZCR_EL1, len),
+    ];
+    let registers = registers.map(|(id, value)| (id, Value::U64(value)));
+    Vm {
+        vcpus: vec![Vcpu {
+            registers: Registers::from_pairs(registers).expect("no id twice"),
+            ..Vcpu::default()
+        }],
+        source_hardware: hardware,
+    }
+}
+
+/// Returns a destination that has the registers of `vm` with another MIDR_EL1.
+fn destination(vm: &Vm, midr: u64, hardware: HardwareFacts) -> Destination {
+    let vcpus = vm.vcpus.iter().map(|vcpu| {
+        let registers = vcpu
+            .registers
+            .iter()
+            .map(|(id, value)| DestinationRegister {
+                id,
+                value: Some(if id == RegisterId::MIDR_EL1 {
+                    Value::U64(midr)
+                } else {
+                    value.clone()
+                }),
+                accepted_values: crate::destination::AcceptedValues::ByKind,
+            });
+        DestinationVcpu::new(registers, Vec::new())
+    });
+    Destination {
+        name: "a host".into(),
+        accelerator: Some(Accelerator::Kvm),
+        loader: None,
+        value_origin: ValueOrigin::Reset,
+        vcpus: vcpus.collect(),
+        kernel_version: None,
+        hardware,
+        shape: None,
+    }
+}
+
+fn plan(vm: &Vm, destination: &Destination, set: &[(RegisterId, u64)]) -> Plan {
+    let consents = Consents {
+        set: set
+            .iter()
+            .map(|(register, value)| SetConsent {
+                register: *register,
+                mask: u64::MAX,
+                value: *value,
+            })
+            .collect(),
+        ..Consents::default()
+    };
+    Plan::new(vm, destination, &Tolerances::default(), &consents)
+}
+
+fn decision(plan: &Plan, fact: HardwareFact) -> Option<&HardwareDecision> {
+    plan.hardware.iter().find(|decision| decision.fact == fact)
+}
+
+fn frequency(hertz: u32) -> HardwareFacts {
+    HardwareFacts {
+        counter_frequency: Some(hertz),
+        ..HardwareFacts::UNKNOWN
+    }
+}
+
+fn lengths(bits: u16) -> HardwareFacts {
+    HardwareFacts {
+        vector_lengths: Some(VectorLengths::from_bits(bits)),
+        ..HardwareFacts::UNKNOWN
+    }
+}
+
+#[test]
+fn another_frequency_is_refused_although_the_cpus_are_equal() {
+    let vm = vm(0, 0, frequency(121_875_000));
+    let plan_for = |hertz| plan(&vm, &destination(&vm, N1, frequency(hertz)), &[]);
+    assert_eq!(plan_for(121_875_000).outcome(), PlanOutcome::Ready);
+    let slow = plan_for(24_000_000);
+    assert_eq!(slow.outcome(), PlanOutcome::Refused);
+    assert_eq!(slow.outcome_with_proposed, PlanOutcome::Refused);
+    let reason = decision(&slow, HardwareFact::CounterFrequency).map(ToString::to_string);
+    assert_eq!(
+        reason.as_deref(),
+        Some(
+            "the guest read the frequency when it booted: its clock would run 5.08 times too \
+             slow"
+        )
+    );
+    let fast = plan_for(1_000_000_000).hardware[0].to_string();
+    assert!(fast.ends_with("8.21 times too fast"), "{fast}");
+}
+
+#[test]
+fn an_unknown_fact_blocks_only_between_different_cpus() {
+    let vm = vm(0, 0, HardwareFacts::UNKNOWN);
+    let same = plan(&vm, &destination(&vm, N1, frequency(24_000_000)), &[]);
+    assert_eq!(same.outcome(), PlanOutcome::Ready);
+    assert!(same.hardware[0].lacks_source() && !same.hardware[0].lacks_destination());
+    // The user's MIDR_EL1 does not make the CPUs equal.
+    let other = destination(&vm, N2, HardwareFacts::UNKNOWN);
+    let other = plan(&vm, &other, &[(RegisterId::MIDR_EL1, N2)]);
+    assert_eq!(other.hardware[0].action, HardwareAction::Undecided);
+    assert_eq!(
+        other.hardware[0].to_string(),
+        "not known on both sides, and the hosts have different CPUs (MIDR_EL1)"
+    );
+}
+
+#[test]
+fn another_block_size_is_refused() {
+    let facts = |dczid| HardwareFacts {
+        dczid: Some(dczid),
+        ..HardwareFacts::UNKNOWN
+    };
+    let vm = vm(0, 0, facts(4));
+    let plan = plan(&vm, &destination(&vm, N1, facts(6)), &[]);
+    assert_eq!(plan.outcome(), PlanOutcome::Refused);
+    let reason = decision(&plan, HardwareFact::ZeroingBlock).map(ToString::to_string);
+    assert_eq!(
+        reason.as_deref(),
+        Some("the guest clears memory in blocks of 64 bytes, and the destination clears 256 bytes")
+    );
+}
+
+/// Returns the action and reason for SVE with these lengths, in use with ZCR_EL1.LEN `len`.
+fn vectors(
+    zen: u64,
+    len: u64,
+    source: Option<u16>,
+    at_destination: Option<u16>,
+    midr: u64,
+) -> (HardwareAction, HardwareReason) {
+    let facts = |bits: Option<u16>| bits.map_or(HardwareFacts::UNKNOWN, lengths);
+    let vm = vm(zen, len, facts(source));
+    let plan = plan(&vm, &destination(&vm, midr, facts(at_destination)), &[]);
+    let decision = decision(&plan, HardwareFact::VectorLengths).expect("the guest has SVE");
+    (decision.action, decision.reason)
+}
+
+#[test]
+fn lacking_lengths_are_refused_unless_sve_is_unused() {
+    use HardwareAction::{Assume, Keep, Refuse, Undecided};
+    let all = Some(ALL_LENGTHS);
+    let lacks = (Refuse, HardwareReason::LacksLengths);
+    assert_eq!(vectors(3, 0, all, Some(1), N1), lacks);
+    assert_eq!(vectors(0, 1, all, Some(1), N1), lacks);
+    assert_eq!(
+        vectors(0, 0, all, Some(1), N1),
+        (Keep, HardwareReason::VectorsUnused)
+    );
+    assert_eq!(vectors(3, 3, all, all, N1), (Keep, HardwareReason::Same));
+    assert_eq!(
+        vectors(3, 0, Some(1), Some(3), N1),
+        (Keep, HardwareReason::HasAllLengths)
+    );
+    let requested = HardwareReason::RequestedLength {
+        requested: 2048,
+        max: 128,
+    };
+    assert_eq!(vectors(3, 15, None, Some(1), N1), (Refuse, requested));
+    assert_eq!(vectors(3, 15, None, Some(1), N2), (Refuse, requested));
+    let not_known = HardwareReason::NotKnown;
+    assert_eq!(vectors(3, 0, None, Some(1), N1), (Assume, not_known));
+    assert_eq!(vectors(3, 0, None, Some(1), N2), (Undecided, not_known));
+    assert_eq!(vectors(3, 15, all, None, N2), (Undecided, not_known));
+    assert_eq!(vectors(0, 0, all, None, N2), (Assume, not_known));
+}
+
+/// A guest may have requested more than its own host has, and then gets what there is.
+#[test]
+fn a_request_beyond_both_hosts_gives_the_same_vectors() {
+    use HardwareAction::{Keep, Refuse};
+    assert_eq!(
+        vectors(3, 15, Some(1), Some(1), N1),
+        (Keep, HardwareReason::Same)
+    );
+    let changes = HardwareReason::LengthChanges {
+        source: 128,
+        destination: 256,
+    };
+    assert_eq!(vectors(3, 15, Some(1), Some(3), N1), (Refuse, changes));
+}
+
+#[test]
+fn the_users_registers_count_as_evidence() {
+    let vm = vm(0, 0, lengths(ALL_LENGTHS));
+    let destination = destination(&vm, N1, lengths(1));
+    let set = [(RegisterId::CPACR_EL1, 3 << 16)];
+    assert_eq!(
+        plan(&vm, &destination, &set).outcome(),
+        PlanOutcome::Refused
+    );
+    assert_eq!(plan(&vm, &destination, &[]).outcome(), PlanOutcome::Ready);
+    // With its MMU off, the guest may not have set up SVE yet.
+    let off = [(RegisterId::SCTLR_EL1, 0)];
+    assert_eq!(plan(&vm, &destination, &off).outcome(), PlanOutcome::Ready);
+    let mut booting = vm.clone();
+    booting.vcpus[0]
+        .registers
+        .insert(RegisterId::SCTLR_EL1, Value::U64(0));
+    assert_eq!(
+        plan(&booting, &destination, &[]).outcome(),
+        PlanOutcome::Refused
+    );
+}
+
+#[test]
+fn emulators_and_guests_without_sve_have_no_decision() {
+    let mut vm = vm(0, 0, frequency(1));
+    let mut emulator = destination(&vm, N1, frequency(2));
+    emulator.accelerator = Some(Accelerator::Tcg);
+    assert_eq!(plan(&vm, &emulator, &[]).hardware, []);
+    vm.vcpus[0].registers.remove(RegisterId::ZCR_EL1);
+    let plan = plan(&vm, &destination(&vm, N1, lengths(1)), &[]);
+    assert_eq!(decision(&plan, HardwareFact::VectorLengths), None);
+}

@@ -105,6 +105,8 @@ names! {
         RESET_UNKNOWN = "reset-unknown",
         /// The destination does not accept the value.
         VALUE_NOT_ACCEPTED = "value-not-accepted",
+        /// The destination takes away an event counter that the guest uses.
+        COUNTER_IN_USE = "counter-in-use",
         /// The destination does not accept the value that the user set.
         SET_NOT_ACCEPTED = "set-not-accepted",
         /// The change of the value would break the running guest.
@@ -137,6 +139,8 @@ names! {
         EXTENSION_KNOWN = "extension-known",
         /// The loader does not know the extension, which is idle.
         EXTENSION_IDLE = "extension-idle",
+        /// The loader does not know the extension; another change of the vCPU's state replaces it.
+        EXTENSION_REPLACED = "extension-replaced",
         /// The loader does not know the extension, which is in use.
         EXTENSION_IN_USE = "extension-in-use",
         /// The input must hold the destination's own content of the extension.
@@ -416,6 +420,7 @@ impl From<destination::kernel::Scope> for Scope {
 
 #[cfg(test)]
 mod tests {
+    use cpreg::destination::counters::LostCounter;
     use cpreg::destination::kernel::find_feature_gate;
     use cpreg::plan::Reason;
     use cpreg::register::RegisterId;
@@ -436,6 +441,10 @@ mod tests {
             Reason::DestinationOnly,
             Reason::ResetUnknown,
             Reason::ValueNotAccepted,
+            Reason::CounterInUse(LostCounter {
+                counter: 4,
+                kept_count: 4,
+            }),
             Reason::SetNotAccepted,
             Reason::FatalChange(Vec::new()),
             Reason::DestinationValueUnknown,
@@ -452,6 +461,7 @@ mod tests {
             Reason::SameStateAs(RegisterId::MIDR_EL1),
             Reason::ExtensionKnown,
             Reason::ExtensionIdle(text()),
+            Reason::ExtensionReplaced(text()),
             Reason::ExtensionInUse(text()),
             Reason::ExtensionFromDestination(text()),
             Reason::ExtensionUnknown,

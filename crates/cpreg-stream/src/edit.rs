@@ -18,6 +18,15 @@ use crate::replacement::{Edit, Replacement};
 use crate::source::ReadAt;
 use crate::stream::{OpenMethod, Stream};
 
+/// Name of the section with the state of a vCPU that all architectures share.
+const CPU_COMMON: &str = "cpu_common";
+/// Version of the section whose layout is known: `halted` is the first field.
+const CPU_COMMON_VERSION: u32 = 1;
+/// Length of `halted` in bytes.
+const HALTED_LEN: usize = 4;
+/// PSCI power state of a vCPU that is switched on.
+const POWER_ON: u8 = 0;
+
 /// Requested changes of one vCPU's section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuEdit {
@@ -25,6 +34,8 @@ pub struct CpuEdit {
     pub registers: Option<Vec<(RegisterId, u64)>>,
     /// Changes of the vCPU's extensions, applied in this order.
     pub extensions: Vec<ExtensionChange>,
+    /// `true` to let the vCPU execute instructions after the load.
+    pub wake: bool,
 }
 
 /// Requested change of one extension of a vCPU.
@@ -105,6 +116,9 @@ impl Stream {
         let mut changed = Vec::new();
         let mut growth = 0;
         for (cpu, edit) in self.cpus().iter().zip(edits) {
+            if edit.wake {
+                replacements.extend(self.wake_replacement(source, cpu)?);
+            }
             let new = apply_cpu_edit(cpu, edit).prepend_path(|| cpu_path(cpu))?;
             if new.bytes() == cpu.bytes() {
                 continue;
@@ -125,6 +139,31 @@ impl Stream {
         replacements.extend(self.package_replacement(growth)?);
         replacements.extend(self.description_replacement(source, &changed)?);
         Ok((Edit::new(replacements, self.length()), changed))
+    }
+
+    /// Returns the change that takes a vCPU out of its halt, if the vCPU is halted.
+    fn wake_replacement(
+        &self,
+        source: &dyn ReadAt,
+        cpu: &Cpu,
+    ) -> Result<Option<Replacement>, Error> {
+        let instance = cpu.section().instance;
+        let mut sections = self.sections().iter();
+        let section = sections
+            .find(|section| section.name == CPU_COMMON && section.instance == instance)
+            .filter(|section| section.version == CPU_COMMON_VERSION)
+            .filter(|section| section.payload.start + HALTED_LEN as u64 <= section.payload.end)
+            .ok_or_else(|| {
+                bad_edit("no cpu_common section shows whether the vCPU is halted")
+                    .prepend_path(&cpu_path(cpu))
+            })?;
+        let range = section.payload.start..section.payload.start + HALTED_LEN as u64;
+        let halted = read_bytes(source, range.start, HALTED_LEN)?;
+        let is_halted = halted.iter().any(|byte| *byte != 0);
+        Ok(is_halted.then(|| Replacement {
+            range,
+            bytes: vec![0; HALTED_LEN],
+        }))
     }
 
     /// Rejects a change of length in front of mapped-ram pages, whose file offsets are fixed.
@@ -229,6 +268,10 @@ impl Cpu {
     /// # Errors
     /// [`ErrorKind::BadEdit`] if the section cannot hold `state`.
     pub fn with_state(&self, state: &Vcpu) -> Result<Self, Error> {
+        if state.is_halted.is_some() {
+            return Err(bad_edit("another section holds the state of the halt")
+                .prepend_path(&cpu_path(self)));
+        }
         let edit = diff_cpu(self, &self.vcpu()?, state).prepend_path(|| cpu_path(self))?;
         let changed = apply_cpu_edit(self, &edit).prepend_path(|| cpu_path(self))?;
         if changed.vcpu()?.is_same_state(state) {
@@ -292,9 +335,12 @@ fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
     }
     // Keep the bytes of an equal list, even if cpreg would encode it differently.
     let is_unchanged = registers.iter().copied().eq(cpu.registers());
+    // A vCPU that is switched off stays halted.
+    let is_on = cpu.trailing_fields().power_state == POWER_ON;
     Ok(CpuEdit {
         registers: (!is_unchanged).then_some(registers),
         extensions,
+        wake: new.is_halted == Some(false) && is_on,
     })
 }
 

@@ -137,6 +137,7 @@ impl Cpu {
             registers,
             extensions,
             pstate: Some(self.core_fields().pstate.into()),
+            is_halted: None,
         })
     }
 }

@@ -105,6 +105,46 @@ fn dropped_registers_give_the_stream_that_a_real_host_loaded() {
     assert_eq!(edited[..end], loaded[..end]);
 }
 
+/// A vCPU in WFIT whose timer is dropped must not wait: `halted`, the first field of `cpu_common`,
+/// becomes 0, and nothing else of that section changes.
+#[test]
+fn a_vcpu_without_its_timer_is_woken() {
+    for name in [
+        "../tcg/qemu-11.1-max-wfit-armed",
+        "../tcg/qemu-10.0-max-wfit-armed",
+    ] {
+        let source = fixture(name);
+        let stream = Stream::open(&source).unwrap();
+        let common = |stream: &Stream, file: &dyn ReadAt| {
+            let mut sections = stream.sections().iter();
+            let section = sections.find(|section| section.name == "cpu_common");
+            let range = section.unwrap().payload.clone();
+            bytes(file)[index(range.start)..index(range.end)].to_vec()
+        };
+        let before = common(&stream, &source);
+        assert_eq!(before[..4], [0, 0, 0, 1], "{name} is halted");
+        let mut vm = stream.vm().unwrap();
+        let vcpu = &mut vm.vcpus[0];
+        vcpu.extensions
+            .retain(|it| it.name != Extension::WFXT_TIMER);
+        let asleep = cpreg_stream::convert(&stream, &source, &vm).unwrap();
+        let edited = bytes(&asleep.apply_to(&source));
+        assert_eq!(common(&Stream::open(&edited).unwrap(), &edited), before);
+        vm.vcpus[0].is_halted = Some(false);
+        let awake = cpreg_stream::convert(&stream, &source, &vm).unwrap();
+        let edited = bytes(&awake.apply_to(&source));
+        let woken = Stream::open(&edited).unwrap();
+        assert_eq!(common(&woken, &edited)[..4], [0; 4]);
+        assert_eq!(common(&woken, &edited)[4..], before[4..]);
+        // Waking a vCPU that is awake changes nothing.
+        let again = cpreg_stream::convert(&woken, &edited, &vm).unwrap();
+        assert!(again.is_identity());
+        // The section of the vCPU does not hold the state.
+        let error = stream.cpus()[0].with_state(&vm.vcpus[0]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BadEdit);
+    }
+}
+
 #[test]
 fn every_kind_of_change_applies_to_every_recorded_stream() {
     for fixture in fixtures() {
@@ -292,8 +332,8 @@ fn invalid_edits_are_rejected() {
         ..CpuEdit::default()
     };
     let extension = |change| CpuEdit {
-        registers: None,
         extensions: vec![change],
+        ..CpuEdit::default()
     };
     let set = |name: &'static str, bytes: usize| {
         extension(ExtensionChange::Set(Extension {

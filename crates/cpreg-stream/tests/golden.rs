@@ -67,7 +67,7 @@ fn read(fixture: &Fixture) -> String {
         .iter()
         .map(|cpu| CpuEdit {
             registers: Some(cpu.registers().collect()),
-            extensions: Vec::new(),
+            ..CpuEdit::default()
         })
         .collect();
     assert!(

@@ -27,6 +27,12 @@ pub struct Vcpu {
     pub extensions: Vec<Extension>,
     /// PSTATE (SPSR_ELx format), if the source provided it outside the list of registers.
     pub pstate: Option<u64>,
+    /// `Some(true)` if the vCPU waits for an interrupt or event, `Some(false)` if it executes
+    /// instructions, `None` if the source did not provide it.
+    ///
+    /// In a planned VM `Some(false)` means that the vCPU must execute instructions after the load,
+    /// and `None` leaves the vCPU as it is.
+    pub is_halted: Option<bool>,
 }
 
 impl Vm {
@@ -42,9 +48,12 @@ impl Vm {
 }
 
 impl Vcpu {
-    /// Returns `true` if both vCPUs hold the same state. Ignores the order of extensions.
+    /// Returns `true` if both vCPUs hold the same state. Ignores the order of extensions, and
+    /// [`Self::is_halted`] if it is unknown for one of them.
     pub fn is_same_state(&self, other: &Self) -> bool {
+        let wait = self.is_halted.zip(other.is_halted);
         self.registers == other.registers
+            && wait.is_none_or(|(one, other)| one == other)
             && self.extensions.len() == other.extensions.len()
             && self
                 .extensions

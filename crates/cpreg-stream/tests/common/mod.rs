@@ -131,7 +131,7 @@ pub fn shortening_edits(stream: &Stream) -> Vec<CpuEdit> {
                 .map(|(_, (id, value))| (id, value.as_u64().unwrap()))
                 .collect(),
         ),
-        extensions: Vec::new(),
+        ..CpuEdit::default()
     });
     edits.collect()
 }

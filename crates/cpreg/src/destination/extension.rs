@@ -148,6 +148,15 @@ pub fn idle_reason(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
     }
 }
 
+/// Returns `true` if the extension is the timer of a vCPU that waits in WFET or WFIT.
+///
+/// A vCPU whose timer is lost waits until the next interrupt, perhaps for ever. Without a wait the
+/// instruction returns early, which the architecture allows at any time (Arm ARM, WFIT and WFET).
+pub fn is_armed_timer(extension: &Extension) -> bool {
+    extension.name == Extension::WFXT_TIMER
+        && matches!(extension.content, Content::Number(number) if number != u64::MAX)
+}
+
 /// Returns `true` if the loader would replace the vCPU's feature bits but the input has none. The
 /// load cannot be correct then.
 pub fn clears_features(

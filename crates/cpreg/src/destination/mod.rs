@@ -10,6 +10,7 @@
 //! | `accepted_fields.rs` | the values that an ID register accepts, field by field |
 //! | [`kernel`] | kinds of registers in KVM, their scope |
 //! | `feature_gate.rs` | registers hidden by ID fields |
+//! | [`counters`] | event counters that a host takes away |
 //! | [`accept`] | the values that a register accepts |
 //! | [`features`] | vCPU features of KVM, and the features of a guest |
 //! | [`extension`] | handling of extensions by loaders |
@@ -24,6 +25,7 @@
 
 pub mod accept;
 mod accepted_fields;
+pub mod counters;
 pub mod extension;
 mod feature_gate;
 pub mod features;

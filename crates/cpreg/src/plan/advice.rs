@@ -37,6 +37,10 @@ impl Decision {
         match &self.reason {
             Reason::SourceOnly => Some(Remedy::DestinationWithRegister),
             Reason::ValueNotAccepted => Some(Remedy::DestinationForValue),
+            Reason::CounterInUse(_) => Some(Remedy::text(
+                "choose a destination with as many event counters; or end the use of the counters \
+                 in the guest (perf), and save the VM again",
+            )),
             Reason::NotTolerated(_) => match entry?.difference {
                 RegisterDifference::SourceOnly => Some(Remedy::DestinationWithRegister),
                 RegisterDifference::ValueNotAccepted => Some(Remedy::DestinationForValue),
@@ -83,6 +87,12 @@ impl fmt::Display for ReasonDisplay<'_> {
                  and its reset value is not known",
             ),
             Reason::ValueNotAccepted => f.write_str("the destination does not accept this value"),
+            Reason::CounterInUse(lost) => write!(
+                f,
+                "KVM silently limits PMCR_EL0.N to the host's {} event counters, and the guest \
+                 uses counter {}: its next access to that counter is undefined",
+                lost.kept_count, lost.counter
+            ),
             Reason::SetNotAccepted => {
                 f.write_str("the destination does not accept the value that you set")
             }
@@ -129,6 +139,7 @@ impl fmt::Display for ReasonDisplay<'_> {
             Reason::SameStateAs(register) => write!(f, "shows the same state as {register}"),
             Reason::ExtensionKnown => f.write_str("the loader knows it"),
             Reason::ExtensionIdle(explanation)
+            | Reason::ExtensionReplaced(explanation)
             | Reason::ExtensionInUse(explanation)
             | Reason::ExtensionFromDestination(explanation) => f.write_str(explanation),
             Reason::ExtensionUnknown => f.write_str("not known what the loader does with it"),

@@ -211,7 +211,7 @@ impl Plan {
                 .extensions
                 .iter()
                 .any(|decision| matches!(decision.action, super::ExtensionAction::Set(_)));
-            registers || extensions
+            registers || extensions || vcpu.wakes()
         })
     }
 }

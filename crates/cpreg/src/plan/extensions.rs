@@ -46,11 +46,12 @@ fn decide_incoming(
         .iter()
         .any(|name| *name == extension.name)
     {
-        (
-            ExtensionAction::Ignore,
-            Confidence::Proven,
-            Reason::UserIgnores,
-        )
+        let action = if extension::is_armed_timer(extension) {
+            ExtensionAction::IgnoreAndWake
+        } else {
+            ExtensionAction::Ignore
+        };
+        (action, Confidence::Proven, Reason::UserIgnores)
     } else if extension.name == Extension::FEATURES {
         decide_features(extension, destination_extension)
     } else {
@@ -123,21 +124,28 @@ fn decide_subsection(
             Reason::ExtensionIdle(Cow::Borrowed(explanation)),
         );
     }
+    if extension::is_armed_timer(extension) {
+        return (
+            ExtensionAction::IgnoreAndWake,
+            Confidence::Inferred,
+            Reason::ExtensionReplaced(Cow::Borrowed(
+                "the timer is running, and the loader has none for this vCPU: the vCPU is woken, \
+                 and WFIT or WFET returns early, as the architecture allows",
+            )),
+        );
+    }
     if outcomes().all(|outcome| {
         matches!(
             outcome,
             ExtensionOutcome::Refused | ExtensionOutcome::Aborts
         )
     }) {
-        let explanation = if extension.name == Extension::WFXT_TIMER {
-            "the timer is running: a vCPU in WFET or WFIT would never wake up"
-        } else {
-            "the loader does not know this part of the vCPU's state"
-        };
         return (
             ExtensionAction::Refuse,
             Confidence::Inferred,
-            Reason::ExtensionInUse(Cow::Borrowed(explanation)),
+            Reason::ExtensionInUse(Cow::Borrowed(
+                "the loader does not know this part of the vCPU's state",
+            )),
         );
     }
     (

@@ -135,7 +135,9 @@ impl<'a> IncrementalPlan<'a> {
             Verdict::Converts => true,
             Verdict::Refused | Verdict::Unknown => return None,
         };
-        check.plan.vcpus.first().map(|plan| plan.apply(vcpu))
+        // The state to wake a vCPU may be in a section in front of its own.
+        let plan = check.plan.vcpus.first().filter(|plan| !plan.wakes())?;
+        Some(plan.apply(vcpu))
     }
 }
 

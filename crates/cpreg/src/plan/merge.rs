@@ -12,6 +12,7 @@ use alloc::vec::Vec;
 use super::input::PlanInput;
 use super::{Action, Decision, Reason};
 use crate::destination::accept::{nearest_value, tcg};
+use crate::destination::counters::{self, LostCounter};
 use crate::destination::kernel::{self, FeatureGate, RegisterKind, Scope};
 use crate::destination::{
     Accelerator, Confidence, DestinationRegister, DestinationVcpu, ValueOrigin,
@@ -411,6 +412,11 @@ impl RegisterPlanner<'_> {
                 .acceptor()
                 .evaluate(self.destination_vcpu, register, value);
         let confidence = acceptance.confidence();
+        if acceptance.as_bool() == Some(true)
+            && let Some(lost) = self.lost_counter(id)
+        {
+            return refuse(confidence, Reason::CounterInUse(lost));
+        }
         match acceptance.as_bool() {
             Some(true) if value == source => (Action::Copy, confidence, Reason::ValueAccepted),
             Some(true) => {
@@ -443,6 +449,16 @@ impl RegisterPlanner<'_> {
                 }
             }
         }
+    }
+
+    /// Returns the event counter that the destination takes from the guest, if the register is
+    /// PMCR_EL0 and the guest uses that counter.
+    fn lost_counter(&self, id: RegisterId) -> Option<LostCounter> {
+        let is_kvm = self.input.destination.accelerator == Some(Accelerator::Kvm);
+        if id != RegisterId::PMCR_EL0 || !is_kvm {
+            return None;
+        }
+        counters::lost_counter(self.planned, self.destination_vcpu)
     }
 
     /// Returns `true` if the planned value of the register is one that the user set.

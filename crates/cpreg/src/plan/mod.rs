@@ -202,6 +202,8 @@ pub enum ExtensionAction {
     Copy,
     /// Leave out the VM's extension.
     Ignore,
+    /// Leave out the VM's extension, and let the vCPU execute instructions after the load.
+    IgnoreAndWake,
     /// Leave the destination's extension at its reset content.
     KeepAtReset,
     /// Load this content in place of the VM's content.
@@ -217,7 +219,7 @@ impl ExtensionAction {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Copy => "copy",
-            Self::Ignore => "ignore",
+            Self::Ignore | Self::IgnoreAndWake => "ignore",
             Self::KeepAtReset => "keep-at-reset",
             Self::Set(_) => "set",
             Self::Refuse => "refuse",
@@ -380,7 +382,7 @@ impl VcpuPlan {
         let mut extensions: Vec<_> = vcpu.extensions.clone();
         for decision in &self.extensions {
             match &decision.action {
-                ExtensionAction::Ignore => {
+                ExtensionAction::Ignore | ExtensionAction::IgnoreAndWake => {
                     extensions.retain(|extension| extension.name != decision.name);
                 }
                 ExtensionAction::Set(content) => {
@@ -403,6 +405,18 @@ impl VcpuPlan {
             registers,
             extensions,
             pstate: vcpu.pstate,
+            is_halted: if self.wakes() {
+                Some(false)
+            } else {
+                vcpu.is_halted
+            },
         }
+    }
+
+    /// Returns `true` if the plan lets a vCPU execute instructions that may wait at the source.
+    pub fn wakes(&self) -> bool {
+        self.extensions
+            .iter()
+            .any(|decision| decision.action == ExtensionAction::IgnoreAndWake)
     }
 }

@@ -4,6 +4,7 @@ use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::fatal_change::FatalChange;
+use crate::destination::counters::LostCounter;
 use crate::destination::kernel::FeatureGate;
 use crate::register::RegisterId;
 
@@ -25,6 +26,8 @@ pub enum Reason {
     ResetUnknown,
     /// The destination does not accept the value.
     ValueNotAccepted,
+    /// The destination accepts the value but takes away an event counter that the guest uses.
+    CounterInUse(LostCounter),
     /// The destination does not accept the value that the user set.
     SetNotAccepted,
     /// The decision would change these fields in a way that breaks the running guest.
@@ -61,6 +64,9 @@ pub enum Reason {
     /// The loader does not know this extension, and a load without the extension loses nothing. The
     /// text says why.
     ExtensionIdle(Cow<'static, str>),
+    /// The loader does not know this extension, and another change of the vCPU's state replaces it.
+    /// The text says which.
+    ExtensionReplaced(Cow<'static, str>),
     /// The loader does not know this extension, and it is in use.
     ExtensionInUse(Cow<'static, str>),
     /// The loader loads this extension from the input, which must hold the destination's own
@@ -81,6 +87,7 @@ impl Reason {
             Self::DestinationOnly => "destination-only",
             Self::ResetUnknown => "reset-unknown",
             Self::ValueNotAccepted => "value-not-accepted",
+            Self::CounterInUse(_) => "counter-in-use",
             Self::SetNotAccepted => "set-not-accepted",
             Self::FatalChange(_) => "fatal-change",
             Self::DestinationValueUnknown => "destination-value-unknown",
@@ -97,6 +104,7 @@ impl Reason {
             Self::SameStateAs(_) => "same-state-as",
             Self::ExtensionKnown => "extension-known",
             Self::ExtensionIdle(_) => "extension-idle",
+            Self::ExtensionReplaced(_) => "extension-replaced",
             Self::ExtensionInUse(_) => "extension-in-use",
             Self::ExtensionFromDestination(_) => "extension-from-destination",
             Self::ExtensionUnknown => "extension-unknown",

@@ -227,7 +227,9 @@ impl ExtensionDecision {
                 self.source.as_ref()
             }
             ExtensionAction::Set(content) => Some(content),
-            ExtensionAction::KeepAtReset | ExtensionAction::Ignore => None,
+            ExtensionAction::KeepAtReset
+            | ExtensionAction::Ignore
+            | ExtensionAction::IgnoreAndWake => None,
         }?;
         let mut extensions = vcpu.extensions.iter();
         let actual = extensions.find(|extension| extension.name == self.name);

@@ -3,6 +3,7 @@
 mod agreement;
 mod consents;
 mod fixtures;
+mod in_use;
 mod linear;
 mod loader;
 mod visible;

@@ -23,7 +23,7 @@ use crate::error::{Error, ErrorKind};
 use crate::host_index::{self, HostIndex, KernelRecord};
 use crate::record::HostRecord;
 
-pub use crate::record::PREFIX;
+pub use crate::record::HOST_NAME_PREFIX;
 pub use crate::record::destination::EMULATED_HOST_EVIDENCE;
 
 /// Maximum number of similar names in an error.
@@ -66,7 +66,7 @@ impl HostIndex {
             Some((kernel, cpu)) => (kernel, Some(cpu)),
             None => (name, None),
         };
-        let kernel = kernel.strip_prefix(PREFIX).unwrap_or(kernel);
+        let kernel = kernel.strip_prefix(HOST_NAME_PREFIX).unwrap_or(kernel);
         let all = self.hosts();
         let of_kernel = filter_exact_or_short(
             &all,
@@ -118,7 +118,7 @@ impl HostIndex {
     /// Returns the full names of up to three hosts whose full or short names are most similar to
     /// `name`.
     pub fn nearest_names(&self, name: &str) -> Vec<String> {
-        let name = name.strip_prefix(PREFIX).unwrap_or(name);
+        let name = name.strip_prefix(HOST_NAME_PREFIX).unwrap_or(name);
         let (kernel, cpu) = name.split_once('/').unwrap_or((name, ""));
         let [kernel, cpu] =
             [kernel, cpu].map(|part| part.chars().take(MAX_COMPARED_LEN).collect::<String>());

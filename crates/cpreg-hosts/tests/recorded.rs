@@ -28,7 +28,7 @@ use recorded::{LoadOutcome, fixture, recorded_vms};
 fn host_of(stream: &str) -> Option<String> {
     let mut parts = stream.strip_prefix("kvm/")?.split("__");
     let (kernel, cpu) = (parts.next()?, parts.nth(1)?);
-    Some(format!("{}{kernel}/{cpu}", host::PREFIX))
+    Some(format!("{}{kernel}/{cpu}", host::HOST_NAME_PREFIX))
 }
 
 /// Returns the features of the guest.
@@ -131,7 +131,7 @@ fn no_prediction_about_a_value_is_wrong() {
         if let Some(name) = line.strip_prefix("host ") {
             // Hosts on CPU models that were only probed are not recorded.
             destination = index
-                .resolve(&format!("{}{name}", host::PREFIX))
+                .resolve(&format!("{}{name}", host::HOST_NAME_PREFIX))
                 .ok()
                 .map(|named| {
                     let recorded = named.host.register_counts();

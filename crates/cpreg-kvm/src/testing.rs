@@ -61,12 +61,12 @@ pub(crate) fn host(features: Features, mut registers: Vec<RegisterRecord>) -> Re
 /// Returns a recorded host of the index.
 pub(crate) fn recorded_host(version: &str, cpu: &str) -> RecordedHost {
     let index = HostIndex::built_in().expect("the built-in index");
-    let name = format!("{}{version}/{cpu}", cpreg_hosts::host::PREFIX);
+    let name = format!("{}{version}/{cpu}", cpreg_hosts::host::HOST_NAME_PREFIX);
     let record = index.resolve(&name).expect("a recorded host").host.record();
     RecordedHost::new(record)
 }
 
-/// Returns all features of a recorded host's guests, except EL2 and memory tagging.
+/// Returns the largest recorded set of features that has neither EL2 nor memory tagging.
 pub(crate) fn max_features(host: &RecordedHost) -> Features {
     let sets = host.record().guests.keys().copied();
     let usual = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
@@ -91,7 +91,7 @@ pub(crate) fn ready_vm(host: &RecordedHost, features: Features, vcpus: usize) ->
     vm
 }
 
-/// Returns the host as the destination for such a VM.
+/// Returns the host as the destination for a VM with these features.
 pub(crate) fn destination(host: &RecordedHost, features: Features, vcpus: usize) -> Destination {
     probe::probe_destination(host, features, vcpus, "here").expect("a destination")
 }

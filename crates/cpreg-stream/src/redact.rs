@@ -9,7 +9,7 @@
 //! | the VM's UUID | zero |
 //! | possible data in devices ([`crate::guest_data`]) | zero |
 //!
-//! Redacted unless [`RedactionOptions::keep_general_registers`]:
+//! Redacted unless [`RedactionOptions::keep_registers_and_addresses`]:
 //!
 //! | data | by |
 //! |---|---|
@@ -49,7 +49,7 @@ const MAX_STREAM_LEN: u64 = 256 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RedactionOptions {
     /// Keeps general registers, vectors and addresses if `true`.
-    pub keep_general_registers: bool,
+    pub keep_registers_and_addresses: bool,
 }
 
 /// Stream without RAM and secrets.
@@ -265,7 +265,8 @@ fn redact_cpu(
 ) {
     let values = LIST_OFFSET + 8 * cpu.register_count();
     for (index, (id, value)) in cpu.registers().enumerate() {
-        let is_secret = id.is_secret() || id.is_guest_pointer() && !options.keep_general_registers;
+        let is_secret =
+            id.is_secret() || id.is_guest_pointer() && !options.keep_registers_and_addresses;
         // The value of a register that no guest has used is not a secret, and decisions may need
         // it.
         let was_used = value != 0 && value != RESET_POISON;
@@ -275,7 +276,7 @@ fn redact_cpu(
             redactions.registers.push(id);
         }
     }
-    if options.keep_general_registers {
+    if options.keep_registers_and_addresses {
         return;
     }
     let mut part = |name: &str| {

@@ -145,7 +145,7 @@ fn no_register_is_left() {
     let kept = redacted(
         &plain,
         RedactionOptions {
-            keep_general_registers: true,
+            keep_registers_and_addresses: true,
         },
     );
     let before = Stream::open(&plain).unwrap();

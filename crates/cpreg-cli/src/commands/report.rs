@@ -182,7 +182,7 @@ fn build_redacted_report(
 ) -> Result<VmReport, Failure> {
     let stream = source.stream()?;
     let options = RedactionOptions {
-        keep_general_registers: arguments.general_registers,
+        keep_registers_and_addresses: arguments.general_registers,
     };
     let failure = |error| {
         Failure::new(format!("cannot report {}", source.path.display())).with_hinted_cause(error)

@@ -16,7 +16,7 @@ use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features};
 use cpreg::register::Value;
 use cpreg::vm::{Registers, Vm};
-use cpreg_hosts::host::PREFIX;
+use cpreg_hosts::host::HOST_NAME_PREFIX;
 use cpreg_hosts::{Error, ErrorKind, HostIndex, HostRecord, Profile};
 
 use super::resolved_destination;
@@ -61,7 +61,7 @@ pub(crate) fn history() -> Result<HostIndex, Failure> {
 /// Returns the path as the name of a recorded host; `None` if a file has that path.
 fn recorded_host_name(path: &Path) -> Option<&str> {
     let name = path.to_str()?;
-    (name.starts_with(PREFIX) && !exists(path)).then_some(name)
+    (name.starts_with(HOST_NAME_PREFIX) && !exists(path)).then_some(name)
 }
 
 /// Returns `true` if the path is readable: an existing path, `-`, or `FILE/FEATURES`.
@@ -81,7 +81,7 @@ fn split_features(path: &Path) -> Option<(&Path, Features)> {
 /// Adds the missing prefix to the name of a recorded host: `6.12.107/n1`.
 pub(crate) fn with_prefix(text: &str) -> Option<String> {
     let is_host = !history().ok()?.find_hosts(text).is_empty();
-    is_host.then(|| format!("{PREFIX}{text}"))
+    is_host.then(|| format!("{HOST_NAME_PREFIX}{text}"))
 }
 
 /// Opens the VM that a path names.

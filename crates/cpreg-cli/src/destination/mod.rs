@@ -63,7 +63,11 @@ pub(crate) fn find<'p>(
     if kvm::is_kvm_path(path) {
         return Ok(DestinationSpec::Kvm(kvm::open()?, path));
     }
-    if !hosts::exists(path) && !path.to_str().is_some_and(|it| it.starts_with(host::PREFIX)) {
+    if !hosts::exists(path)
+        && !path
+            .to_str()
+            .is_some_and(|it| it.starts_with(host::HOST_NAME_PREFIX))
+    {
         return Err(no_such_destination(path));
     }
     Ok(match hosts::open(path, verify, printer)? {

@@ -96,7 +96,7 @@ fn missing_file_hint(path: &Path) -> Option<String> {
                 .to_owned(),
         );
     }
-    if text.starts_with(record::PREFIX) {
+    if text.starts_with(record::HOST_NAME_PREFIX) {
         return Some(
             "a recorded host is not a VM: name a migration stream, the monitor of a running QEMU \
              or a report; `cpreg diff` compares two hosts"

@@ -8,7 +8,7 @@
 //!
 //! The recordings are fresh vCPUs of real kernels on **emulated CPUs**. They show the behaviour of
 //! the kernels, and prove nothing about a real machine's values. Reports name this origin
-//! ([`SOURCE`]).
+//! ([`RECORDING_ORIGIN`]).
 //!
 //! `cargo xtask gen-history FOLDER` makes `data/history.txt` from the files of `cpreg probe kvm`
 //! ([`HostRecord`]). [`HostIndex::record`] returns the content of these files without any loss.
@@ -29,7 +29,7 @@ use crate::record::{
 };
 
 /// Origin of the recordings, in words for reports.
-pub const SOURCE: &str = "recorded on an emulated CPU";
+pub const RECORDING_ORIGIN: &str = "recorded on an emulated CPU";
 
 /// A recorded kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]

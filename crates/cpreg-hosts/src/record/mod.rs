@@ -74,8 +74,8 @@ pub struct GuestRecord {
     pub writable: Option<BTreeMap<RegisterId, u64>>,
 }
 
-/// Prefix of the names of hosts.
-pub const PREFIX: &str = "linux-";
+/// Prefix of the name of every recorded host: `linux-6.12.107/neoverse-n1`.
+pub const HOST_NAME_PREFIX: &str = "linux-";
 
 impl Identity {
     /// Returns the kernel's upstream version: `6.12.107`.
@@ -106,7 +106,11 @@ impl Identity {
 
     /// Returns the name of the host: `linux-6.12.107/neoverse-n1`.
     pub fn name(&self) -> String {
-        format!("{PREFIX}{}/{}", self.upstream(), self.cpu_and_mode())
+        format!(
+            "{HOST_NAME_PREFIX}{}/{}",
+            self.upstream(),
+            self.cpu_and_mode()
+        )
     }
 }
 

@@ -23,9 +23,9 @@ pub(super) struct FakeQemu {
     pub(super) refusals: VecDeque<&'static str>,
 }
 
-/// Both QEMUs.
+/// State of the source's QEMU and the destination's.
 #[derive(Debug)]
-pub(super) struct World {
+pub(super) struct QemuPair {
     pub(super) source: FakeQemu,
     pub(super) destination: FakeQemu,
     /// Run and migration state of the source and of the destination after `migrate`.
@@ -50,13 +50,13 @@ impl FakeQemu {
 #[derive(Debug)]
 pub(super) struct FakeMonitors {
     directory: TempDir,
-    world: Arc<Mutex<World>>,
+    pair: Arc<Mutex<QemuPair>>,
 }
 
 impl FakeMonitors {
     /// Creates a running source and a waiting destination; `migrate` moves the VM.
     pub(super) fn new() -> Self {
-        let world = World {
+        let pair = QemuPair {
             source: FakeQemu::new("running"),
             destination: FakeQemu::new("inmigrate"),
             states_after_migrate: [("postmigrate", "completed"), ("paused", "completed")],
@@ -64,15 +64,15 @@ impl FakeMonitors {
         };
         let monitors = Self {
             directory: tempfile::tempdir().unwrap(),
-            world: Arc::new(Mutex::new(world)),
+            pair: Arc::new(Mutex::new(pair)),
         };
         for is_source in [true, false] {
             let listener = UnixListener::bind(monitors.path(is_source)).unwrap();
-            let world = Arc::clone(&monitors.world);
+            let pair = Arc::clone(&monitors.pair);
             // One client at a time, like QEMU.
             thread::spawn(move || {
                 for client in listener.incoming() {
-                    serve(client.unwrap(), is_source, &world);
+                    serve(client.unwrap(), is_source, &pair);
                 }
             });
         }
@@ -84,12 +84,12 @@ impl FakeMonitors {
         self.directory.path().join(name)
     }
 
-    pub(super) fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap()
+    pub(super) fn pair(&self) -> MutexGuard<'_, QemuPair> {
+        self.pair.lock().unwrap()
     }
 }
 
-fn serve(client: UnixStream, is_source: bool, world: &Mutex<World>) {
+fn serve(client: UnixStream, is_source: bool, pair: &Mutex<QemuPair>) {
     let mut writer = client.try_clone().unwrap();
     let version = json!({"qemu": {"major": 10, "minor": 0, "micro": 2}, "package": ""});
     let greeting = json!({"QMP": {"version": version, "capabilities": []}});
@@ -100,7 +100,7 @@ fn serve(client: UnixStream, is_source: bool, world: &Mutex<World>) {
         let Ok(line) = line else { return };
         let request: Value = serde_json::from_str(&line).unwrap();
         let command = request["execute"].as_str().unwrap();
-        let result = execute(command, &request["arguments"], is_source, world);
+        let result = execute(command, &request["arguments"], is_source, pair);
         let mut reply = match result {
             Ok(value) => json!({"return": value}),
             Err(text) => json!({"error": {"class": "GenericError", "desc": text}}),
@@ -116,21 +116,21 @@ fn execute(
     command: &str,
     arguments: &Value,
     is_source: bool,
-    world: &Mutex<World>,
+    pair: &Mutex<QemuPair>,
 ) -> Result<Value, &'static str> {
-    let mut world = world.lock().unwrap();
-    let world = &mut *world;
+    let mut pair = pair.lock().unwrap();
+    let pair = &mut *pair;
     let role = if is_source { "source" } else { "destination" };
     if matches!(
         command,
         "migrate" | "stop" | "cont" | "quit" | "migrate_cancel"
     ) {
-        world.commands.push(format!("{role} {command}"));
+        pair.commands.push(format!("{role} {command}"));
     }
     let fake = if is_source {
-        &mut world.source
+        &mut pair.source
     } else {
-        &mut world.destination
+        &mut pair.destination
     };
     match command {
         "query-status" => return Ok(json!({"status": fake.run})),
@@ -160,9 +160,9 @@ fn execute(
         }
         "migrate" => {
             [
-                (world.source.run, world.source.migration),
-                (world.destination.run, world.destination.migration),
-            ] = world.states_after_migrate;
+                (pair.source.run, pair.source.migration),
+                (pair.destination.run, pair.destination.migration),
+            ] = pair.states_after_migrate;
         }
         _ => {}
     }

@@ -294,23 +294,23 @@ mod tests {
         let mut relay = RelayStub::connected_to(&monitors);
         relay.start();
         relay.assert_location(&VmPlace::DESTINATION, true);
-        let world = monitors.world();
+        let pair = monitors.pair();
         assert_eq!(
-            world.commands,
+            pair.commands,
             ["destination stop", "source migrate", "destination cont"]
         );
-        assert_eq!(world.source.capabilities, ["return-path"]);
+        assert_eq!(pair.source.capabilities, ["return-path"]);
     }
 
     #[test]
     fn paused_vm_stays_paused() {
         let monitors = FakeMonitors::new();
-        monitors.world().source.run = "paused";
+        monitors.pair().source.run = "paused";
         let mut relay = RelayStub::connected_to(&monitors);
         relay.start();
         relay.assert_location(&VmPlace::DESTINATION, false);
         assert_eq!(
-            monitors.world().commands,
+            monitors.pair().commands,
             ["destination stop", "source migrate"]
         );
     }
@@ -318,12 +318,12 @@ mod tests {
     #[test]
     fn failed_migration_ends_the_destination() {
         let monitors = FakeMonitors::new();
-        monitors.world().states_after_migrate[0] = ("running", "failed");
+        monitors.pair().states_after_migrate[0] = ("running", "failed");
         let mut relay = RelayStub::connected_to(&monitors);
         relay.start();
         relay.assert_location(&VmPlace::SOURCE, true);
         assert_eq!(
-            monitors.world().commands,
+            monitors.pair().commands,
             ["destination stop", "source migrate", "destination quit"]
         );
     }
@@ -332,7 +332,7 @@ mod tests {
     fn locked_disk_is_retried() {
         let monitors = FakeMonitors::new();
         monitors
-            .world()
+            .pair()
             .destination
             .refusals
             .push_back("Failed to get \"write\" lock");
@@ -349,7 +349,7 @@ mod tests {
     #[test]
     fn rejection_resumes_the_source() {
         let monitors = FakeMonitors::new();
-        monitors.world().states_after_migrate =
+        monitors.pair().states_after_migrate =
             [("postmigrate", "completed"), ("inmigrate", "active")];
         let mut relay = RelayStub::connected_to(&monitors);
         assert!(matches!(relay.receive(), Response::InitialStatus { .. }));
@@ -358,7 +358,7 @@ mod tests {
         relay.send(&Request::DeviceStateRejected);
         relay.assert_location(&VmPlace::SOURCE, true);
         assert_eq!(
-            monitors.world().commands,
+            monitors.pair().commands,
             ["source migrate", "destination quit", "source cont"]
         );
     }
@@ -384,18 +384,18 @@ mod tests {
     fn unfinished_migration_is_finished() {
         let monitors = FakeMonitors::new();
         {
-            let mut world = monitors.world();
-            (world.source.run, world.source.migration) = ("postmigrate", "completed");
-            (world.destination.run, world.destination.migration) = ("paused", "completed");
+            let mut pair = monitors.pair();
+            (pair.source.run, pair.source.migration) = ("postmigrate", "completed");
+            (pair.destination.run, pair.destination.migration) = ("paused", "completed");
         }
         RelayStub::connected_to(&monitors).assert_location(&VmPlace::DESTINATION, true);
-        assert_eq!(monitors.world().commands, ["destination cont"]);
+        assert_eq!(monitors.pair().commands, ["destination cont"]);
     }
 
     #[test]
     fn unsupported_feature_is_refused_before_any_change() {
         let monitors = FakeMonitors::new();
-        monitors.world().source.parameters = serde_json::json!({"tls-creds": "tls0"});
+        monitors.pair().source.parameters = serde_json::json!({"tls-creds": "tls0"});
         let mut relay = RelayStub::connected_to(&monitors);
         assert!(matches!(relay.receive(), Response::InitialStatus { .. }));
         relay.send(&Request::Prepare);
@@ -404,7 +404,7 @@ mod tests {
         };
         assert!(message.contains("encrypts"), "{message}");
         assert!(hint.is_some());
-        assert!(monitors.world().commands.is_empty());
+        assert!(monitors.pair().commands.is_empty());
         // No migration has begun: the guard reports that and exits.
         relay.send(&Request::RelayEnded);
         relay.assert_location(&VmPlace::SOURCE, true);

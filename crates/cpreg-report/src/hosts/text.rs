@@ -50,7 +50,7 @@ pub fn print(printer: &mut Printer, report: &HostsReport, in_detail: bool) {
     printer.line(format_args!(
         "{}: {}: valid for the kernels, not for the values of a real machine",
         styled(style::DIM, "scope"),
-        host_index::SOURCE
+        host_index::RECORDING_ORIGIN
     ));
 }
 

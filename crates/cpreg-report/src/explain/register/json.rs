@@ -72,7 +72,7 @@ fn register(explanation: &RegisterExplanation<'_>) -> Register {
         named_values: values.collect(),
         value: value(explanation),
         recordings: Recordings {
-            source: host_index::SOURCE.to_owned(),
+            source: host_index::RECORDING_ORIGIN.to_owned(),
             kernels: explanation.kernels.iter().map(kernel).collect(),
         },
         tolerances: entries.map(|(number, it)| entry(*number, it)).collect(),

@@ -212,7 +212,7 @@ fn print_recordings(printer: &mut Printer, explanation: &RegisterExplanation<'_>
     printer.line("");
     printer.line(format_args!(
         "recorded kernels (fresh vCPUs, each {})",
-        host_index::SOURCE
+        host_index::RECORDING_ORIGIN
     ));
     if explanation
         .kernels

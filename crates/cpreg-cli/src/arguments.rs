@@ -37,16 +37,16 @@ pub(crate) enum Command {
     ///
     /// One way, for files and pipes: `-incoming "exec:cpreg filter --to DESTINATION < FILE"`, or
     /// `migrate "exec:cpreg filter --to DESTINATION > FILE"`. RAM is forwarded as it arrives. The
-    /// device state is buffered until all of it is received and decided on. If it is refused, none
+    /// device state is buffered until all of it is received and decided. If the VM is refused, none
     /// of it is written, and the destination cannot load the truncated stream. The report goes to
     /// standard error.
     Filter(Filter),
     /// Relay a live migration between two QEMUs, converted so that it loads at the destination.
     ///
     /// Works in both directions, over as many connections as the QEMUs open. RAM is forwarded as it
-    /// arrives. The device state is buffered until all vCPUs are received and decided on, and its
-    /// end until all of it is. If it is refused, its end is never sent, without which the
-    /// destination cannot run the VM. Both sides are notified, and the report names the side that
+    /// arrives. The relay buffers the device state until it has received and decided all vCPUs, and
+    /// buffers the end of the device state until it has decided all of it. If the VM is refused, the
+    /// relay never sends that end, and without it the destination cannot run the VM. Both sides are notified, and the report names the side that
     /// has the VM. Log lines go to standard error, the report to standard output.
     #[cfg(target_os = "linux")]
     Relay(Relay),
@@ -98,7 +98,7 @@ pub(crate) struct InspectArgs {
     /// Print pointer-authentication keys, which are secrets of the guest.
     #[arg(long)]
     pub(crate) show_secrets: bool,
-    /// Also read streams from the start, including all of RAM, and check that both readings agree.
+    /// Also scan streams as a whole, including all of RAM, and check that both readings agree.
     #[arg(long)]
     pub(crate) verify: bool,
 }
@@ -162,12 +162,13 @@ pub(crate) struct LoaderArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// VM to check: a migration stream; or a recorded host with features
-    /// (linux-6.12.107/neoverse-n1/pmu), its file, or a profile, for a new VM of that host.
+    /// VM to check: a migration stream, a file of `cpreg report`, or the monitor socket of a running
+    /// QEMU; or a recorded host with features (linux-6.12.107/neoverse-n1/pmu), its file, or a
+    /// profile, for a new VM of that host.
     pub(crate) source: PathBuf,
     /// Destination: a profile, a stream written by the destination host, a recorded host
     /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM, which is queried
-    /// and loads the plan into a scratch VM.
+    /// and loads the plan into a temporary VM.
     pub(crate) destination: PathBuf,
     /// List every register, also those copied unchanged.
     #[arg(long)]
@@ -184,7 +185,8 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rehearse {
-    /// VM to load: a migration stream.
+    /// VM to load: a migration stream, a file of `cpreg report`, or the monitor socket of a running
+    /// QEMU.
     pub(crate) source: PathBuf,
     /// Load the output of `convert` instead of the VM itself.
     #[arg(long)]
@@ -293,12 +295,12 @@ pub(crate) struct Relay {
     /// Relay one migration after another until Ctrl-C.
     #[arg(long, conflicts_with_all = ["source_qmp", "destination_qmp"])]
     pub(crate) repeat: bool,
-    /// Start without a return path, or with postcopy, although a refusal leaves the VM stopped at
-    /// the source.
+    /// Accept that a refusal leaves the VM stopped at the source: start the migration although it has
+    /// no return path or uses postcopy.
     #[arg(long)]
     pub(crate) allow_no_return_path: bool,
     /// Format of the log lines.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) log_format: Format,
     #[command(flatten)]
     pub(crate) loader: LoaderArgs,
@@ -328,7 +330,7 @@ pub(crate) struct Diff {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Report {
-    /// VM to report: a migration stream.
+    /// VM to report: a migration stream, or the monitor socket of a running QEMU.
     pub(crate) source: PathBuf,
     /// File to write, atomically.
     #[arg(long, short, value_name = "FILE")]
@@ -354,8 +356,7 @@ pub(crate) struct Report {
     /// Output format: text for an issue, or the content of the file.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
-    /// Also read the stream from the start, including all of RAM, and check that both readings
-    /// agree.
+    /// Also scan the stream as a whole, including all of RAM, and check that both readings agree.
     #[arg(long)]
     pub(crate) verify: bool,
 }
@@ -433,7 +434,8 @@ pub(crate) struct ProbeKvm {
     /// File to write, atomically; default: standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Name of the CPU, such as neoverse-n1; default: its name by MIDR_EL1.
+    /// Name of the CPU, such as neoverse-n1; default: the name of the CPU model
+    /// that MIDR_EL1 identifies.
     #[arg(long, value_name = "NAME")]
     pub(crate) cpu: Option<String>,
     /// State that the CPU is emulated, or that it is not, if cpreg does not detect it. A record of

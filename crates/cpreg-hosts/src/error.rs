@@ -86,7 +86,7 @@ impl Error {
         self.path.as_deref()
     }
 
-    /// Returns advice that does not depend on the reading program, if there is any.
+    /// Returns advice for the user, if there is any.
     pub const fn hint(&self) -> Option<&'static str> {
         self.hint
     }

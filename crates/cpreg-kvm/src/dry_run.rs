@@ -1,4 +1,4 @@
-//! [`dry_run`]: a plan loaded into a throwaway VM on this host.
+//! [`dry_run`]: a plan loaded into a temporary VM on this host.
 //!
 //! A dry run shows if KVM accepts the writes in cpreg's order ([`mod@crate::load`]), in a VM that
 //! [`Host::create_vm`] creates. Another VMM may create its VM and order its writes differently.
@@ -26,7 +26,7 @@ impl DryRun {
     }
 }
 
-/// Loads a plan into a throwaway VM of this host with these features and the plan's number of
+/// Loads a plan into a temporary VM of this host with these features and the plan's number of
 /// vCPUs.
 ///
 /// # Errors

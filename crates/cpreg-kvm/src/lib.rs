@@ -9,7 +9,7 @@
 //! | [`mod@save`] | saving of vCPUs as a [`cpreg::vm::Vm`] |
 //! | [`mod@load`] | execution of a [`cpreg::plan::Plan`] on vCPUs |
 //! | [`write_probe`] | trial writes of values that a plan cannot decide |
-//! | [`mod@dry_run`] | a plan loaded into a throwaway VM |
+//! | [`mod@dry_run`] | a plan loaded into a temporary VM |
 //! | [`mod@probe`] | recording a host |
 //! | [`recorded`] | a fake host that behaves as its record, on any machine |
 //! | [`value`] | reading and writing of registers of any width |

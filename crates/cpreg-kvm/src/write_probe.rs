@@ -1,4 +1,4 @@
-//! [`decide_unknown`]: trial writes of the values that a plan cannot decide, each in a throwaway
+//! [`decide_unknown`]: trial writes of the values that a plan cannot decide, each in a temporary
 //! VM.
 //!
 //! Kernels report the bits of an ID register that may change ([`crate::Vm::writable_masks`]), but

@@ -131,7 +131,7 @@ names! {
         USER_SETS = "user-sets",
         /// The user ignores the register only with another value.
         USER_CONDITION = "user-condition",
-        /// The user accepted a value change.
+        /// The user accepted an adjustment.
         USER_ACCEPTS = "user-accepts",
         /// The register shows the same state as another one, whose decision applies.
         SAME_STATE_AS = "same-state-as",

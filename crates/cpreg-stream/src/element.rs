@@ -188,11 +188,10 @@ pub(crate) fn read_footer(cursor: &mut Cursor<'_>, id: u32) -> Result<(), Error>
     if mark == FOOTER && found == id {
         return Ok(());
     }
-    Err(Error::malformed(
-        start,
-        format!("the footer of section {id} is missing at its end"),
+    Err(
+        Error::malformed(start, format!("section {id} does not end with its footer"))
+            .with_hint("the stream is damaged, or was written with send-section-footer=off"),
     )
-    .with_hint("the stream is damaged, or was written with send-section-footer=off"))
 }
 
 /// Reads a command, after its type.
@@ -280,13 +279,13 @@ fn check_magic(magic: &[u8]) -> Result<(), Error> {
         )
         .with_hint(
             "switch TLS off for this migration (tls-creds), and protect the connection outside \
-             QEMU, or work where TLS has ended",
+             QEMU, or run cpreg where the stream is no longer encrypted",
         ));
     }
     if magic.starts_with(&[COMMAND, 0, 9, 0, 0]) {
         return Err(error(
             ErrorKind::Unsupported,
-            "a resumed postcopy migration: its device state was sent over the connection before",
+            "a resumed postcopy migration: its device state was sent over an earlier connection",
         )
         .with_hint("connect the two QEMUs directly: nothing is left to change"));
     }

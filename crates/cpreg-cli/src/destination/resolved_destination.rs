@@ -97,15 +97,16 @@ pub(crate) fn parse_loader(arguments: &LoaderArgs) -> Result<Option<Loader>, Fai
 fn stream_provenance(input: &Input, values: ValueOrigin) -> &'static str {
     match values {
         _ if input.report().is_some() => {
-            "a report of a stream it wrote: proves its list, and that it accepts the values that \
-             are not redacted"
+            "a report of a stream written by the destination host: proves its list, and that it \
+             accepts the values that are not redacted"
         }
         ValueOrigin::Reset => {
-            "a stream it wrote before a guest ran: proves its list and its reset values"
+            "written by the destination host before a guest ran: proves its list and its reset \
+             values"
         }
         ValueOrigin::Guest | ValueOrigin::EmulatedHost => {
-            "a stream it wrote: proves its list, and that it accepts the values in it; not its \
-             reset values"
+            "written by the destination host: proves its list, and that it accepts the values in \
+             it; not its reset values"
         }
     }
 }

@@ -128,7 +128,8 @@ struct RegisterJson {
     /// Bits that user space may change (`KVM_ARM_GET_REG_WRITABLE_MASKS`); absent if not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     writable: Option<String>,
-    /// Fields of an ID register that accept more than their part of `value`, if they were tried.
+    /// Fields of an ID register that accept other values than the one in `value`, if they were
+    /// tried.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     fields: Option<Vec<AcceptedFieldJson>>,
     /// All accepted values, if they were tried.

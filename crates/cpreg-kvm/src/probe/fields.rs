@@ -1,6 +1,6 @@
 //! Values that each field of an ID register accepts, found by writing every value.
 //!
-//! A register is tried on a throwaway vCPU, one field and one value at a time. The original value
+//! A register is tried on a temporary vCPU, one field and one value at a time. The original value
 //! is written back after each accepted value, because the features of a VM decide which registers
 //! exist. If a vCPU does not take the original value back, a fresh VM replaces it.
 //!

@@ -40,7 +40,7 @@ pub struct CheckReport {
     pub extensions: Vec<ExtensionDecision>,
     /// Changes that the guest could notice although the load succeeds.
     pub visible_changes: Vec<VisibleChange>,
-    /// Value changes that need the user's consent.
+    /// Adjustments: changes of values that need the user's consent.
     pub adjustments: Adjustments,
     /// Steps that give the missing information, best first; empty unless the verdict is unknown.
     pub next_steps: Vec<String>,
@@ -219,7 +219,7 @@ pub struct VisibleChange {
     pub description: String,
 }
 
-/// Value changes that need the user's consent.
+/// Adjustments: changes of values that need the user's consent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Adjustments {
@@ -231,7 +231,7 @@ pub struct Adjustments {
     pub verdict_with_all: Verdict,
 }
 
-/// A value change that needs the user's consent.
+/// A change of a value that needs the user's consent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Adjustment {

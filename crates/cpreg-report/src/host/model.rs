@@ -31,7 +31,7 @@ pub struct HostReport {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HostIdentity {
-    /// Name of the host, which is its DESTINATION if the host comes with cpreg.
+    /// Name of the host. If the host comes with cpreg, DESTINATION can be this name.
     pub name: String,
     /// Release of the kernel (`uname -r`).
     pub release: String,

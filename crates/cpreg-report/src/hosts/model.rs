@@ -50,7 +50,7 @@ pub struct KernelIdentity {
     pub release: String,
     /// Build (`uname -v`).
     pub build: String,
-    /// Version of the distribution's package, or null if the kernel does not contain it.
+    /// Version of the distribution's package, or null if `uname -v` does not contain it.
     pub package: Option<String>,
 }
 

@@ -90,7 +90,8 @@ pub struct Stream {
     pub capabilities: Vec<String>,
     /// The VM's UUID, or null.
     pub uuid: Option<String>,
-    /// Live sections; without `--verify` only those that begin where RAM begins.
+    /// Live sections; without `--verify` only those that begin together with RAM, near the start of
+    /// the stream.
     pub live_sections: Vec<Device>,
     /// Location of the device state of a postcopy migration, or null.
     pub package: Option<ByteRange>,

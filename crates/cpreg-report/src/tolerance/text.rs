@@ -2,18 +2,17 @@
 
 use cpreg::tolerance::{Condition, Handling, RegisterDifference, RegisterSelector, Tolerance};
 
-/// Returns the category and the scope of an entry: `new, under tcg`.
+/// Returns the category and the scope of an entry: `new, under tcg`. An operator's entry has no
+/// other category.
 pub fn kind_label(entry: &Tolerance) -> String {
     let accelerator = entry
         .accelerator
         .map(|accelerator| format!(", under {accelerator}"))
         .unwrap_or_default();
-    let origin = if entry.is_operator_entry {
-        ", operator's entry"
-    } else {
-        ""
-    };
-    format!("{}{accelerator}{origin}", entry.category)
+    if entry.is_operator_entry {
+        return format!("operator's entry{accelerator}");
+    }
+    format!("{}{accelerator}", entry.category)
 }
 
 /// Returns the names of the selected registers, or the name of the class of registers.

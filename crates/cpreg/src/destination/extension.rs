@@ -7,7 +7,7 @@
 //! | `cpu/serror`, `cpu/sve` | before 5.2 | when pending; when the vCPU has SVE |
 //! | `cpu/sme` | 7.0 | while SME state is live |
 //! | `cpu/vfp/fpcr_fpsr` | 9.1 | when FPCR or FPSR holds bits that FPSCR lacks |
-//! | `cpu/wfxt-timer` | 9.1 | by 10.0 for CPUs with FEAT_WFxT, by 11.1 for all emulated ones |
+//! | `cpu/wfxt-timer` | 9.1 | 10.0: for CPUs with FEAT_WFxT; 11.1: for all emulated CPUs |
 //! | `cpu/syndrome64`, `cpu/pstate64` | 10.2 | when the upper half is not zero |
 //! | `cpu/zt0`, `cpu/event` | 11.0 | when the vCPU has SME2; while the event register is set |
 //! | `cpu/fpmr` | 11.1 | when the vCPU has FEAT_FPMR |
@@ -84,7 +84,7 @@ pub fn predict_outcome(
 ) -> ExtensionOutcome {
     let own_extension = destination_vcpu.extension(&extension.name);
     if extension.name == Extension::FEATURES {
-        // Feature bits that differ change the behaviour of the listed registers.
+        // Other feature bits change what the listed registers do, so the outcome is not known.
         let is_own =
             own_extension.is_none_or(|own_extension| own_extension.content == extension.content);
         return if is_own || !loads_features(loader) {
@@ -120,8 +120,8 @@ pub fn predict_outcome(
     }
 }
 
-/// Returns `true` if some version may know the extension for CPUs that were never recorded: those
-/// without an MMU, with ThumbEE, or with iwMMXt.
+/// Returns `true` if the extension belongs to CPUs that were never recorded: those without an MMU,
+/// with ThumbEE, or with iwMMXt. QEMU may know such an extension.
 fn is_rare(name: &str) -> bool {
     let rare = ["cpu/m", "cpu/pmsa", "cpu/thumb", "cpu/iwmmxt"];
     rare.iter().any(|rare| name.starts_with(rare))
@@ -143,7 +143,7 @@ pub fn idle_reason(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
         ("cpu/fpmr", _) if has(RegisterId::FPMR) => Some("the register FPMR holds the same value"),
         // WFE does not wait in emulators without the event register. Under KVM the kernel does not
         // expose the event register.
-        ("cpu/event", _) => Some("a loader that does not know it never waits for an event"),
+        ("cpu/event", _) => Some("in a QEMU without it, WFE never waits"),
         _ => None,
     }
 }
@@ -171,7 +171,7 @@ pub fn clears_features(
             .any(|extension| extension.name == Extension::FEATURES)
 }
 
-/// Returns `true` if the loader replaces the vCPU's feature bits by those in the input.
+/// Returns `true` if the loader replaces the vCPU's feature bits with those in the input.
 pub fn loads_features(loader: Loader) -> bool {
     loader.program == Program::QEMU && loader.version <= LAST_FEATURES_VERSION
 }

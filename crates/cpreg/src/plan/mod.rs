@@ -11,7 +11,7 @@
 //! | `merge.rs` | the decision about each register |
 //! | `extensions.rs` | the decision about each extension |
 //! | `hardware.rs` | the decision about each property of the hosts that no register list holds |
-//! | `adjust.rs` | construction of a plan, and value changes that would let a refused plan load |
+//! | `adjust.rs` | construction of a plan, and adjustments that would let a refused plan load |
 //! | `fatal.rs` | refusal of changes that break a running guest |
 //! | `fatal_change.rs` | such a change, with its consequence |
 //! | `visible.rs` | changes that the guest could notice |

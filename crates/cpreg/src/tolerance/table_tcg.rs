@@ -50,8 +50,8 @@ const VIEWS: &[&str] = &[
     // AArch32 at EL1, on CPUs without it.
     "DACR32_EL2",
     "IFSR32_EL2",
-    // EL2 as seen from EL3 on a machine without EL2; P15_4_C14_C2_0 is CNTHP_TVAL, P15_4_C0_C0_0 is
-    // VPIDR.
+    // EL2 registers that QEMU lists for a machine with EL3 and without EL2. P15_4_C14_C2_0 is
+    // CNTHP_TVAL, P15_4_C0_C0_0 is VPIDR.
     "HCR",
     "HCR2",
     "VTCR",
@@ -86,7 +86,7 @@ const VIEWS: &[&str] = &[
     "CNTHP_CVAL_S",
 ];
 
-/// Names of debug registers without any effect but their own value: claim tags, and a lock that
+/// Names of debug registers that store a value and do nothing else: claim tags, and a lock that
 /// QEMU ignores.
 const TAGS: &[&str] = &["DBGCLAIMCLR_EL1", "DBGCLAIMCLR", "OSDLR_EL1", "DBGOSDLR"];
 
@@ -189,7 +189,7 @@ const COUNTERS: &[&str] = &[
 const MISSING_REGISTER_EFFECT: &str =
     "the destination does not have the register: a guest's access to it may be UNDEFINED";
 
-/// Mask of ID_DFR0.{MMapTrc, CopSDbg}, which are wrong up to QEMU 7.2 and 5.2.
+/// Mask of two fields of ID_DFR0: MMapTrc is wrong up to QEMU 7.2, CopSDbg up to QEMU 5.2.
 const ID_DFR0_CORRECTED: u64 = 0xf_00f0;
 
 fn select_by_name(names: &[&str]) -> RegisterSelector {
@@ -199,6 +199,8 @@ fn select_by_name(names: &[&str]) -> RegisterSelector {
     RegisterSelector::Ids(Cow::Owned(ids.collect()))
 }
 
+/// Returns an entry that ignores source-only registers under a condition. Other entries override
+/// some of its members.
 fn source_only(
     registers: RegisterSelector,
     category: Category,
@@ -350,12 +352,12 @@ fn features() -> Vec<Tolerance> {
                 mask: !0x4000_000f,
                 expected: 0,
             },
-            "it holds no more than its reset value, the longest vectors (and FA64)",
+            "it holds at most its reset value: the longest vector length, and FA64",
         ),
     ]
 }
 
-/// Returns entries for values that versions up to 5.2 and 7.2 report differently.
+/// Returns entries for values that QEMU 5.2 and 7.2 report differently from later versions.
 fn qemu_5_2_entries() -> Vec<Tolerance> {
     vec![
         Tolerance {

@@ -99,9 +99,9 @@ pub(super) struct RegisterJson {
     #[serde(default, skip_serializing_if = "is_default")]
     pub(super) write_back: u16,
     /// Other values that were written, one after another; the original value is written back
-    /// between them. Each is `[value, errno]`, with errno 0 on success. `[value, errno, read_back]`
-    /// has the value read afterwards, if it is neither the written value after a success nor
-    /// `at_reset` after a failure.
+    /// between them. Each is `[value, errno]`, with errno 0 on success. A third element is the
+    /// value that was read afterwards. It is absent if that is the written value after a success,
+    /// or `at_reset` after a failure.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(super) trials: Vec<TrialJson>,
     /// Fields of an ID register that accept more than their value at reset; absent if the fields

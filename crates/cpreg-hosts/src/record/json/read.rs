@@ -1,4 +1,4 @@
-//! [`HostRecord::from_json`], with limits: one line can describe many guests.
+//! [`HostRecord::from_json`], with limits on the size, because one line can describe many guests.
 
 use std::collections::BTreeMap;
 

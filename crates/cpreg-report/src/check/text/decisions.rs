@@ -261,7 +261,7 @@ fn print_extension(
         ExtensionAction::Refuse => styled(style::ERROR, "refused"),
         ExtensionAction::Undecided => styled(style::WARNING, "unknown"),
         ExtensionAction::Set(_) => styled(style::WARNING, "set    "),
-        ExtensionAction::Ignore => styled(style::GOOD, "left out"),
+        ExtensionAction::Ignore => styled(style::GOOD, "ignored"),
         ExtensionAction::IgnoreAndWake => styled(style::GOOD, "woken  "),
         ExtensionAction::KeepAtReset => "reset  ".to_owned(),
         _ => "copied ".to_owned(),

@@ -125,7 +125,7 @@ pub(super) fn print_adjustments(printer: &mut Printer, findings: &CheckFindings<
     if plan.proposed_adjustments.is_empty() {
         return;
     }
-    printer.line("value changes that would unblock the load (they need your consent):");
+    printer.line("adjustments that would unblock the load (they need your consent):");
     for adjustment in &plan.proposed_adjustments {
         printer.line(format_args!("  {}", adjustment_line(findings, adjustment)));
     }

@@ -116,8 +116,7 @@ impl FromStr for Address {
     }
 }
 
-/// Parses an unsigned decimal number. A parsed number prints as the same text, without leading
-/// zeros.
+/// Parses a decimal number that consists of digits only, without a sign.
 fn parse_decimal<T: FromStr>(text: &str) -> Option<T> {
     let digits = text.bytes().all(|byte| byte.is_ascii_digit());
     digits.then(|| text.parse().ok()).flatten()

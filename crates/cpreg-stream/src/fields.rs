@@ -3,11 +3,13 @@
 //! [`crate::vmdescription`] needs only sizes and keeps only the fields of `cpu` sections. This
 //! module keeps the fields of all devices. [`crate::guest_data`] interprets the types.
 //!
-//! | a field | its leaves |
+//! A *leaf* is a range of bytes of one type. A field consists of these leaves:
+//!
+//! | field | leaves |
 //! |---|---|
-//! | of a plain type | one, for all elements of an array together |
-//! | structure whose description adds up to its size | the leaves inside, for every element |
-//! | other (lists, trees, structures of unequal elements) | one, of the field's type |
+//! | plain type, or an array of it | one leaf |
+//! | structure, if the sizes of its inner fields add up to its own | its inner leaves, for each element |
+//! | other: list, tree, structures of different sizes | one leaf with the field's type |
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -46,7 +48,7 @@ struct Field {
     kind: String,
     size: u64,
     count: u64,
-    /// Description of each element, if it adds up to the element's size.
+    /// Description of each element, if the sizes in it add up to the element's size.
     element_state: Option<DescribedState>,
 }
 
@@ -59,8 +61,8 @@ impl DescribedDevice {
             return None;
         }
         let mut leaves = Vec::new();
-        let mut left = MAX_LEAVES;
-        self.state.collect_leaves(0, &mut leaves, &mut left)?;
+        let mut remaining = MAX_LEAVES;
+        self.state.collect_leaves(0, &mut leaves, &mut remaining)?;
         Some(leaves)
     }
 }
@@ -82,16 +84,21 @@ impl DescribedState {
         1 + 1 + self.name.len() as u64 + 4
     }
 
-    /// Adds the leaves from offset `at` on; returns the end of the last one. `None` if there are
-    /// more than `left`.
-    fn collect_leaves(&self, mut at: u64, leaves: &mut Vec<Leaf>, left: &mut usize) -> Option<u64> {
+    /// Appends the leaves, which begin at offset `at`, and returns their end. Returns `None` if
+    /// there are more than `remaining`.
+    fn collect_leaves(
+        &self,
+        mut at: u64,
+        leaves: &mut Vec<Leaf>,
+        remaining: &mut usize,
+    ) -> Option<u64> {
         for field in &self.fields {
-            *left = left.checked_sub(1)?;
+            *remaining = remaining.checked_sub(1)?;
             let end = at.checked_add(field.size.checked_mul(field.count)?)?;
             match &field.element_state {
                 Some(element_state) => {
                     for _ in 0..field.count {
-                        at = element_state.collect_leaves(at, leaves, left)?;
+                        at = element_state.collect_leaves(at, leaves, remaining)?;
                     }
                 }
                 None => leaves.push(Leaf {
@@ -102,7 +109,7 @@ impl DescribedState {
             at = end;
         }
         for inner in &self.subsections {
-            at = inner.collect_leaves(at.checked_add(inner.header_len())?, leaves, left)?;
+            at = inner.collect_leaves(at.checked_add(inner.header_len())?, leaves, remaining)?;
         }
         Some(at)
     }

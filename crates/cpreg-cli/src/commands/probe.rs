@@ -30,7 +30,7 @@ pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result
     }
 }
 
-/// Records the host, with the user's statements on the command line in place of recorded ones.
+/// Records the host. `--cpu` and `--emulated` replace what the probe recorded.
 fn record_host(
     host: &impl Host,
     arguments: &ProbeKvm,

@@ -167,7 +167,7 @@ impl Guard {
         let destination = destination.unwrap_or_else(|| match &mut self.destination {
             None => SideStatus::NoMonitor,
             Some(monitor) => {
-                if monitor.has_ended() {
+                if monitor.poll_exit() {
                     SideStatus::Exited
                 } else {
                     last_destination

@@ -9,8 +9,8 @@
 //!   `/proc/THREAD/status`.
 //!
 //! If both are the same process, it is QEMU and on this machine. Otherwise, the peer is a tunnel,
-//! or a manager that opened the socket for QEMU. The guard cannot prove an exit then, and the side
-//! is `Unreachable` at worst.
+//! or a manager that opened the socket for QEMU. The guard cannot prove an exit then. A side
+//! that stops answering is `Unreachable`, never `Exited`.
 
 use std::fmt;
 use std::fs;
@@ -174,7 +174,7 @@ impl Monitor {
 
     /// Returns the current status of this side.
     pub(super) fn poll(&mut self) -> SideStatus {
-        if self.has_ended() {
+        if self.poll_exit() {
             return SideStatus::Exited;
         }
         if self.qmp.is_none() {
@@ -182,14 +182,14 @@ impl Monitor {
         }
         match self.query_states() {
             Some((run, migration)) => SideStatus::present(run, migration),
-            None if self.has_ended() => SideStatus::Exited,
+            None if self.poll_exit() => SideStatus::Exited,
             None => SideStatus::Unreachable,
         }
     }
 
     fn query_states(&mut self) -> Option<(RunState, MigrationStatus)> {
-        // Query the migration first: the run state then belongs to a reported `completed` or
-        // `failed`, or is newer.
+        // Query the migration first. The run state is then at least as new as the migration status,
+        // so a reported `completed` or `failed` already shows in it.
         let migration = match self.execute("query-migrate", json!({})) {
             Reply::Ok(value) => {
                 let status = value.get("status").and_then(Value::as_str);
@@ -206,8 +206,8 @@ impl Monitor {
         Some((RunState::new(run.to_owned()), migration))
     }
 
-    /// Returns `true` if the process is known to have exited.
-    pub(super) fn has_ended(&mut self) -> bool {
+    /// Checks the process without waiting. Returns `true` if it is known to have exited.
+    pub(super) fn poll_exit(&mut self) -> bool {
         if let (false, Some(process)) = (self.has_ended, &self.process) {
             let mut polled = [PollFd::new(process, PollFlags::IN)];
             let no_wait = Timespec {

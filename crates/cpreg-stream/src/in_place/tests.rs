@@ -103,7 +103,7 @@ fn recovery_after_every_step_gives_the_old_or_the_new_file() {
     }
 }
 
-/// Simulates another process with a second open file, to which a lock belongs.
+/// Simulates another process by a second open file, because a lock belongs to an open file.
 #[test]
 fn edit_in_progress_is_not_taken_for_an_interrupted_one() {
     let (_directory, path) = file();

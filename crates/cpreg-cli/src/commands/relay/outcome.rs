@@ -29,8 +29,8 @@ pub(super) fn print_outcome(
             return Err(failure.with_hint("the VM is running at the source"));
         }
     };
-    // The guard queried both sides, so its location replaces the relay's.
     let location = result.vm_location;
+    // The guard queried both sides and reports the location itself, so omit the relay's.
     let with_location = |failure: Failure| match guard_location {
         Some(_) => failure,
         None => failure.with_hint(format!("the VM is {location}")),

@@ -45,9 +45,10 @@ pub(crate) enum Command {
     ///
     /// Works in both directions, over as many connections as the QEMUs open. RAM is forwarded as it
     /// arrives. The relay buffers the device state until it has received and decided all vCPUs, and
-    /// buffers the end of the device state until it has decided all of it. If the VM is refused, the
-    /// relay never sends that end, and without it the destination cannot run the VM. Both sides are notified, and the report names the side that
-    /// has the VM. Log lines go to standard error, the report to standard output.
+    /// buffers the end of the device state until it has decided all of it. If the VM is refused,
+    /// the relay never sends that end, and without it the destination cannot run the VM. Both sides
+    /// are notified, and the report names the side that has the VM. Log lines go to standard error,
+    /// the report to standard output.
     #[cfg(target_os = "linux")]
     Relay(Relay),
     /// Compare two streams, profiles or recorded hosts by register and field.
@@ -162,9 +163,9 @@ pub(crate) struct LoaderArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// VM to check: a migration stream, a file of `cpreg report`, or the monitor socket of a running
-    /// QEMU; or a recorded host with features (linux-6.12.107/neoverse-n1/pmu), its file, or a
-    /// profile, for a new VM of that host.
+    /// VM to check: a migration stream, a file of `cpreg report`, or the monitor socket of a
+    /// running QEMU; or a recorded host with features (linux-6.12.107/neoverse-n1/pmu), its file,
+    /// or a profile, for a new VM of that host.
     pub(crate) source: PathBuf,
     /// Destination: a profile, a stream written by the destination host, a recorded host
     /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM, which is queried
@@ -295,8 +296,8 @@ pub(crate) struct Relay {
     /// Relay one migration after another until Ctrl-C.
     #[arg(long, conflicts_with_all = ["source_qmp", "destination_qmp"])]
     pub(crate) repeat: bool,
-    /// Accept that a refusal leaves the VM stopped at the source: start the migration although it has
-    /// no return path or uses postcopy.
+    /// Accept that a refusal leaves the VM stopped at the source: start the migration although it
+    /// has no return path or uses postcopy.
     #[arg(long)]
     pub(crate) allow_no_return_path: bool,
     /// Format of the log lines.

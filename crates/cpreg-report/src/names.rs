@@ -472,7 +472,7 @@ mod tests {
 
     /// The schema lists all names of the core.
     #[test]
-    fn names_of_the_core_are_listed() {
+    fn hardware_actions_of_the_core_are_listed() {
         let actions = [
             HardwareAction::Keep,
             HardwareAction::Assume,
@@ -482,6 +482,11 @@ mod tests {
         let actions = actions.map(HardwareDecision::from);
         let actions = actions.each_ref().map(HardwareDecision::name);
         assert_eq!(actions, HardwareDecision::NAMES);
+    }
+
+    /// The schema lists all names of the core.
+    #[test]
+    fn names_of_the_core_are_listed() {
         let verdicts = [
             plan::Verdict::Loads,
             plan::Verdict::Converts,

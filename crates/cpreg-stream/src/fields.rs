@@ -8,7 +8,7 @@
 //! | field | leaves |
 //! |---|---|
 //! | plain type, or an array of it | one leaf |
-//! | structure, if the sizes of its inner fields add up to its own | its inner leaves, for each element |
+//! | structure, if the sizes of its inner fields add up to its own | inner leaves of each element |
 //! | other: list, tree, structures of different sizes | one leaf with the field's type |
 
 use std::borrow::Cow;

@@ -172,8 +172,8 @@ fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
     Err(super::hosts::ambiguous_features(source, NAME, recognised))
 }
 
-/// Loads the plan into a temporary VM of the host. Returns `None` if the plan is not ready, or has no
-/// vCPUs.
+/// Loads the plan into a temporary VM of the host. Returns `None` if the plan is not ready, or has
+/// no vCPUs.
 ///
 /// Extensions (QEMU's subsections) belong to the VMM, so the dry run does not write them.
 pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Option<DryRunFindings> {

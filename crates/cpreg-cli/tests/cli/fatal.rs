@@ -96,7 +96,7 @@ fn without_aarch32_only_el0_is_refused() {
 }
 
 #[test]
-fn a_host_that_promises_more_loads_and_the_way_back_is_refused() {
+fn cache_promises_may_rise_and_not_fall() {
     let run = check("p-dic1", &[]);
     assert_eq!(run.status, Some(0), "{run}");
     let back = ["--set", "CTR_EL0.DIC=1"];

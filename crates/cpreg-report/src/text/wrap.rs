@@ -8,7 +8,8 @@ use textwrap::{Options, WordSeparator, WordSplitter, WrapAlgorithm};
 
 /// Wraps prose at spaces to lines of `width` columns. A longer word gets a line of its own.
 ///
-/// Line ends of the text become spaces, so that text in an exported comment cannot end that comment.
+/// Line ends of the text become spaces, so that text in an exported comment cannot end the
+/// comment.
 pub(crate) fn prose(text: &str, width: usize) -> Vec<String> {
     let words: Vec<&str> = text.split_whitespace().collect();
     if words.is_empty() {

@@ -77,7 +77,7 @@ const fn numbered(first: RegisterId, counter: u64) -> RegisterId {
     RegisterId::from_raw(first.raw() + counter)
 }
 
-/// Returns `true` if a value of PMEVTYPER<n>_EL0 is KVM's reset poison, as the kernel masks it.
+/// Returns `true` if a value of `PMEVTYPER<n>_EL0` is KVM's reset poison, as the kernel masks it.
 ///
 /// A kernel keeps 10 or 16 bits of the event number (FEAT_PMUv3p1), and some filter bits.
 const fn is_poisoned_event_type(value: u64) -> bool {

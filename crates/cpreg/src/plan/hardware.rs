@@ -18,6 +18,7 @@ use super::input::PlanInput;
 use crate::destination::{Accelerator, Confidence, DestinationVcpu};
 use crate::hardware::VectorLengths;
 use crate::register::RegisterId;
+use crate::severity::Usage;
 use crate::vm::Vcpu;
 
 /// Property of a host that its guests see and that no register list holds.
@@ -363,37 +364,24 @@ struct VectorUse {
 impl VectorUse {
     /// Returns the use of SVE, or `None` for a guest without SVE.
     ///
-    /// Registers count both as they came in and as the user set them. They are evidence only on a
-    /// vCPU whose MMU is on (SCTLR_EL1.M).
+    /// ZCR_EL1 counts both as it came in and as the user set it.
     fn from_vm(input: PlanInput<'_>) -> Option<Self> {
-        const SCTLR_M: u64 = 1;
-        const CPACR_ZEN: u64 = 0b11 << 16;
         const ZCR_LEN: u64 = 0xf;
         let vcpus: Vec<_> = input.vm.vcpus.iter().filter(|vcpu| has_sve(vcpu)).collect();
         if vcpus.is_empty() {
             return None;
         }
         let mut requested = Vec::new();
-        let (mut has_evidence, mut is_in_use) = (false, false);
         for vcpu in vcpus {
-            let incoming = |id| vcpu.registers.get_u64(id);
-            let planned = |id| incoming(id).map(|value| input.consents.apply_sets(id, value));
-            let states: [&dyn Fn(RegisterId) -> Option<u64>; 2] = [&incoming, &planned];
-            for state in states {
-                let length = state(RegisterId::ZCR_EL1).map(|zcr| zcr & ZCR_LEN);
-                let bits = length.and_then(|length| u32::try_from((length + 1) * 128).ok());
-                requested.extend(bits);
-                let is_on = state(RegisterId::SCTLR_EL1).is_some_and(|it| it & SCTLR_M != 0);
-                if let (true, Some(cpacr), Some(length)) =
-                    (is_on, state(RegisterId::CPACR_EL1), length)
-                {
-                    has_evidence = true;
-                    is_in_use |= cpacr & CPACR_ZEN != 0 || length != 0;
-                }
-            }
+            let Some(incoming) = vcpu.registers.get_u64(RegisterId::ZCR_EL1) else {
+                continue;
+            };
+            let planned = input.consents.apply_sets(RegisterId::ZCR_EL1, incoming);
+            let lengths = [incoming, planned].map(|zcr| ((zcr & ZCR_LEN) + 1) * 128);
+            requested.extend(lengths.into_iter().flat_map(u32::try_from));
         }
         Some(Self {
-            is_unused: has_evidence && !is_in_use,
+            is_unused: input.guest.vectors() == Usage::Unused,
             requested,
         })
     }

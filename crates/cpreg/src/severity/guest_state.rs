@@ -119,6 +119,11 @@ impl GuestState {
         self.has_coherent_caches
     }
 
+    /// Returns the guest's use of SVE.
+    pub(crate) fn vectors(&self) -> Usage {
+        self.usage(VcpuSettings::vectors)
+    }
+
     /// Returns the guest's use of a feature, whose use by one vCPU `usage` returns.
     pub(super) fn usage(&self, usage: impl Fn(&VcpuSettings) -> Usage) -> Usage {
         let all = self.vcpus.iter().map(usage).max();

@@ -71,7 +71,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use cpreg::destination::{AcceptedField, DroppedValues, Features};
-    use cpreg::hardware::HardwareFacts;
+    use cpreg::hardware::{HardwareFacts, VectorLengths};
     use cpreg::register::{RegisterId, Value};
     use proptest::prelude::*;
 
@@ -282,7 +282,10 @@ mod tests {
             )
         };
         let facts = HostRecord::from_json(json(3).as_bytes()).expect("no contradiction");
-        assert_eq!(facts.hardware.vector_lengths.map(|it| it.bits()), Some(3));
+        assert_eq!(
+            facts.hardware.vector_lengths.map(VectorLengths::bits),
+            Some(3)
+        );
         let error = HostRecord::from_json(json(1).as_bytes()).expect_err("a contradiction");
         assert_eq!(
             error.to_string(),

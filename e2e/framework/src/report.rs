@@ -1,7 +1,8 @@
 //! Reports of cpreg, compared with the real outcome.
 
+use cpreg::register::differing_fields;
 use cpreg_report::check::model as check;
-use cpreg_report::names::{Decision, RehearsalOutcome, Verdict};
+use cpreg_report::names::{Decision, ReasonCode, RehearsalOutcome, Verdict};
 use cpreg_report::rehearse::model as rehearse;
 use cpreg_report::scalar::Vcpus;
 use serde::Serialize;
@@ -25,6 +26,21 @@ pub fn parse<R: DeserializeOwned + Serialize>(bytes: &[u8]) -> Result<R> {
         return Err(format!("the report is {document:#}, but its model is {model:#}").into());
     }
     Ok(report)
+}
+
+/// Returns values for `--set` that give each differing field of a register the destination's value.
+fn set_fields(decision: &check::RegisterDecision) -> Vec<String> {
+    let parse = |text: &Option<String>| {
+        let digits = text.as_deref()?.strip_prefix("0x")?;
+        u64::from_str_radix(digits, 16).ok()
+    };
+    let values = parse(&decision.source).zip(parse(&decision.destination));
+    let Some((source, destination)) = values else {
+        return Vec::new();
+    };
+    differing_fields(decision.id.0, source, destination)
+        .map(|change| format!("{}.{}={:#x}", decision.name, change.field, change.to))
+        .collect()
 }
 
 /// Report of `check`.
@@ -164,8 +180,16 @@ impl CheckOutput {
     }
 
     /// Returns the options with which the VM converts: the proposed adjustments, `--ignore` for
-    /// each other register whose advice has it, and `--drop` for each blocking extension.
+    /// each other register whose advice has it, `--set` for each field of a register with a fatal
+    /// change, and `--drop` for each blocking extension.
     pub fn consents(&self) -> Vec<String> {
+        let sets: Vec<_> = self
+            .report
+            .decisions
+            .iter()
+            .filter(|decision| decision.reason_code == Some(ReasonCode::FATAL_CHANGE))
+            .flat_map(set_fields)
+            .collect();
         let mut options: Vec<[&str; 2]> = Vec::new();
         for adjustment in &self.report.adjustments.proposed {
             if let Some((option, value)) = adjustment.consent.split_once(' ') {
@@ -188,6 +212,7 @@ impl CheckOutput {
                 options.push(["--drop", &extension.name]);
             }
         }
+        options.extend(sets.iter().map(|set| ["--set", set.as_str()]));
         options.sort_unstable();
         options.dedup();
         options.into_iter().flatten().map(str::to_owned).collect()

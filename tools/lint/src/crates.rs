@@ -100,7 +100,7 @@ const TABLE: &[CrateRule] = &[
     },
     CrateRule {
         name: "e2e-framework",
-        dependencies: &["cpreg-stream", "cpreg-qemu", "cpreg-report"],
+        dependencies: &["cpreg", "cpreg-stream", "cpreg-qemu", "cpreg-report"],
         dev_dependencies: &[],
     },
     CrateRule {

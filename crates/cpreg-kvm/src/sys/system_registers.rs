@@ -12,8 +12,8 @@ pub(super) fn read_counter_frequency() -> Option<u32> {
     // register (CNTKCTL_EL1.EL0VCTEN), because the vDSO and `getauxval` users need it. Where the
     // access traps, Linux emulates it (`cntfrq_read_handler` in Linux `arch/arm64/kernel/traps.c`).
     unsafe {
-        asm!("mrs {}, cntfrq_el0", out(reg) frequency, options(nomem, nostack, preserves_flags))
-    };
+        asm!("mrs {}, cntfrq_el0", out(reg) frequency, options(nomem, nostack, preserves_flags));
+    }
     u32::try_from(frequency)
         .ok()
         .filter(|frequency| *frequency != 0)
@@ -23,6 +23,8 @@ pub(super) fn read_counter_frequency() -> Option<u32> {
 pub(super) fn read_dczid() -> u64 {
     let value: u64;
     // SAFETY: The instruction reads a register that EL0 can always read, and has no other effect.
-    unsafe { asm!("mrs {}, dczid_el0", out(reg) value, options(nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("mrs {}, dczid_el0", out(reg) value, options(nomem, nostack, preserves_flags));
+    }
     value
 }

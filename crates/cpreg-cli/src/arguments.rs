@@ -43,12 +43,12 @@ pub(crate) enum Command {
     Filter(Filter),
     /// Relay a live migration between two QEMUs, converted so that it loads at the destination.
     ///
-    /// Works in both directions, over as many connections as the QEMUs open. RAM is forwarded as it
-    /// arrives. The relay buffers the device state until it has received and decided all vCPUs, and
-    /// buffers the end of the device state until it has decided all of it. If the VM is refused,
-    /// the relay never sends that end, and without it the destination cannot run the VM. Both sides
-    /// are notified, and the report names the side that has the VM. Log lines go to standard error,
-    /// the report to standard output.
+    /// Forwards the return path, and every multifd and postcopy channel. RAM is forwarded as it
+    /// arrives. The relay holds the device state until it has decided about every vCPU. It holds
+    /// the last part until every device is checked. If the VM is refused, the relay never sends
+    /// that part, and without it the destination cannot run the VM. Both sides are notified, and
+    /// the report names the side that has the VM. Log lines go to standard error, the report to
+    /// standard output.
     #[cfg(target_os = "linux")]
     Relay(Relay),
     /// Compare two streams, profiles or recorded hosts by register and field.
@@ -106,8 +106,9 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// Migration stream, profile or recorded host, also compressed with xz, gzip or zstd; `-` for
-    /// standard input; or the name of a recorded host (linux-6.12.107/neoverse-n1). Append
+    /// File with a migration stream, profile or recorded host, also compressed with xz, gzip or
+    /// zstd; `-` for standard input; or the name of a built-in host
+    /// (linux-6.12.107/neoverse-n1). Append
     /// /FEATURES to a host (…/pmu) to show its registers for a guest with these features.
     pub(crate) file: PathBuf,
     /// Show only this register or field (REG.FIELD); repeatable.
@@ -164,12 +165,12 @@ pub(crate) struct LoaderArgs {
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// VM to check: a migration stream, a file of `cpreg report`, or the monitor socket of a
-    /// running QEMU; or a recorded host with features (linux-6.12.107/neoverse-n1/pmu), its file,
-    /// or a profile, for a new VM of that host.
+    /// running QEMU. To check a new VM of a host, name the host instead: a recorded host with
+    /// features (linux-6.12.107/neoverse-n1/pmu), its file, or a profile.
     pub(crate) source: PathBuf,
     /// Destination: a profile, a stream written by the destination host, a recorded host
-    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM, which is queried
-    /// and loads the plan into a temporary VM.
+    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM: cpreg
+    /// queries it, and loads the converted registers into a temporary VM.
     pub(crate) destination: PathBuf,
     /// List every register, also those copied unchanged.
     #[arg(long)]
@@ -391,7 +392,7 @@ pub(crate) enum Export {
 
 #[derive(Debug, Args)]
 pub(crate) struct Explain {
-    /// Register in any spelling or field (REG.FIELD), with an optional value to decode; or lines
+    /// Register (in any spelling) or field (REG.FIELD), with an optional value to decode; or lines
     /// printed by QEMU, libvirt, Firecracker or Cloud Hypervisor; or `-` for a log on standard
     /// input.
     #[arg(value_name = "REG [VALUE] | LINE", required_unless_present = "file")]
@@ -439,7 +440,7 @@ pub(crate) struct ProbeKvm {
     /// that MIDR_EL1 identifies.
     #[arg(long, value_name = "NAME")]
     pub(crate) cpu: Option<String>,
-    /// State that the CPU is emulated, or that it is not, if cpreg does not detect it. A record of
+    /// Declare the CPU emulated (true) or real (false), if cpreg cannot detect it. A record of
     /// an emulated CPU proves nothing about the values of real hardware.
     #[arg(long, value_enum, value_name = "true|false")]
     pub(crate) emulated: Option<TrueFalse>,

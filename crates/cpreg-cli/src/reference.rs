@@ -1,5 +1,5 @@
-//! Generator of docs/cli.md, with every command, argument and option, and the test that it is
-//! current.
+//! Generator of docs/cli.md, which lists every command, argument and option. A test checks that
+//! the file is current.
 //!
 //! `cargo xtask gen-cli` writes the file from clap's definitions, and so does `cargo xtask bless`.
 //! The pages in docs/commands explain purpose and output of the commands, and are written by hand.

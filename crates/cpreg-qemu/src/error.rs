@@ -85,13 +85,13 @@ pub enum ErrorKind {
         words: Vec<OsString>,
         /// Reason why the option cannot be isolated.
         reason: &'static str,
-        /// Entry of `allowed_options` of [`isolate`](crate::isolate::isolate()) that keeps the
-        /// option as it is; `None` if that makes no sense.
+        /// Entry to add to `allowed_options` so that [`isolate`](crate::isolate::isolate()) leaves
+        /// the option unchanged; `None` if no entry can.
         allow_option: Option<String>,
     },
-    /// QEMU wrote data that is not a stream; the error's source has the details.
+    /// QEMU wrote an invalid stream; the error's source has the details.
     Stream,
-    /// A system call failed; holds a description, which is empty if the error's source has one.
+    /// A system call failed; holds the operation, which is empty if the error's source names it.
     Io(&'static str),
 }
 
@@ -121,8 +121,8 @@ impl Error {
         let hint = if source.kind() == io::ErrorKind::PermissionDenied {
             "the socket belongs to the user that QEMU runs as: become that user, or root"
         } else {
-            "the socket is that of QEMU's `-qmp unix:PATH,server=on,wait=off`; check that this \
-             QEMU is still running"
+            "give the PATH of QEMU's `-qmp unix:PATH,server=on,wait=off`, and check that this QEMU \
+             is still running"
         };
         Self::new(ErrorKind::Connect)
             .with_source(source)
@@ -164,7 +164,7 @@ impl Error {
         self
     }
 
-    /// Adds the standard error of QEMU's process; an existing hint remains.
+    /// Adds the standard error of QEMU's process.
     #[must_use]
     pub fn with_stderr(mut self, stderr: String) -> Self {
         self.0.stderr = stderr;
@@ -186,7 +186,7 @@ impl Error {
         self.0.conversation.as_ref()?.command.as_deref()
     }
 
-    /// Returns the last part of QEMU's standard error, up to the error.
+    /// Returns the end of what QEMU had printed to standard error when the operation failed.
     pub fn stderr(&self) -> &str {
         &self.0.stderr
     }
@@ -219,7 +219,7 @@ impl fmt::Display for Error {
             match &inner.kind {
                 ErrorKind::Io("") => write!(f, "{source}")?,
                 ErrorKind::Stream => {
-                    // The hint of the stream error belongs in the same line.
+                    // `hint` returns only this error's own hint, so print that of the source here.
                     let stream = source.downcast_ref::<cpreg_stream::Error>();
                     match stream.and_then(cpreg_stream::Error::hint) {
                         Some(hint) => write!(f, ": {source}; {hint}")?,
@@ -283,7 +283,7 @@ impl fmt::Display for ErrorKind {
                 let words = words.join(std::ffi::OsStr::new(" "));
                 write!(f, "cannot isolate `{}`: {reason}", words.display())
             }
-            Self::Stream => f.write_str("invalid device state"),
+            Self::Stream => f.write_str("QEMU wrote an invalid stream"),
             Self::Io(operation) => f.write_str(operation),
         }
     }

@@ -37,9 +37,9 @@ pub fn command(remedy: &Remedy) -> String {
 pub const fn purpose(remedy: &Remedy) -> &'static str {
     match remedy {
         Remedy::Check { accept: None } => {
-            "lists every register that blocks the load, whether the difference is harmless, and the \
-             result with each QEMU. SOURCE: the VM as a stream. DESTINATION: a profile, or a stream \
-             that such a VM saved on the destination"
+            "lists the registers that block the load, says which differences are harmless, and \
+             predicts the result for each QEMU version. SOURCE: the VM as a stream. DESTINATION: a \
+             profile, or a stream of a similar VM, saved on the destination"
         }
         Remedy::Check {
             accept: Some(RegisterId::PSCI_VERSION),
@@ -48,8 +48,8 @@ pub const fn purpose(remedy: &Remedy) -> &'static str {
             "shows what the guest loses with another value, and whether the VM then loads"
         }
         Remedy::Compare => {
-            "compares two hosts register by register, by a QEMU stream or profile of each (cpreg \
-             reads no snapshots of other programs)"
+            "compares two hosts register by register, from a QEMU stream or a profile of each host \
+             (cpreg reads no snapshots of other programs)"
         }
         Remedy::Convert => {
             "writes the VM so that it loads at the destination, if the verdict of check is `converts`"
@@ -137,7 +137,7 @@ pub fn describe_change(change: &VisibleChange) -> Cow<'_, str> {
     match &change.remedy {
         None => Cow::Borrowed(&change.description),
         Some(remedy) => Cow::Owned(format!(
-            "{}; {} avoids that",
+            "{}; to avoid that: {}",
             change.description,
             advice(remedy, UNKNOWN_VALUE_PLACEHOLDER)
         )),

@@ -4,18 +4,19 @@
 //! - `Invalid value N expecting positive value <= M`: up to 10.2.
 //! - `Failed to load SECTION:FIELD`: any version.
 //! - `pre load hook failed for: …`, `post load hook …`, `VM subsection 'S' in 'D' does not exist`:
-//!   10.2, 11.0.
+//!   10.2 and later.
 //!
 //! `target/arm/machine.c`, `target/arm/kvm.c`:
-//! - `handle_cpreg_only_in_incoming_stream: …`, `…_missing_…`: 11.0.
-//! - `Could not set register …`: 10.2; names with `system register` from 11.0.
+//! - `handle_cpreg_only_in_incoming_stream: …`, `…_missing_…`: 11.0 and later.
+//! - `Could not set register …`: 10.2 and later; with `system register` since 11.0.
 //!
 //! `accel/kvm/kvm-all.c`, any version:
 //! - `Failed to put registers after STAGE: …`, `Putting registers after …`.
 //! - `KVM_SET_DEVICE_ATTR failed: …`.
 //!
 //! `migration/savevm.c`, `migration/migration.c`, any version:
-//! - `error while loading state for instance N of device 'D'`: from 11.0 part of the last line.
+//! - `error while loading state for instance N of device 'D'`: since 11.0 appended to the line
+//!   `load of migration failed`.
 //! - `load of migration failed: …`, `Error N while loading VM state`.
 //! - `Unknown savevm section or instance …`, `savevm: unsupported version …`, `Missing section
 //!   footer for …`.
@@ -99,7 +100,7 @@ const PATTERNS: &[Pattern] = &[
     Pattern {
         prefix: "Invalid value ",
         versions: VersionRange::with_last(10, 2),
-        parse: too_many,
+        parse: parse_too_many_registers,
     },
     Pattern::for_any_version("Failed to load ", field_failed),
     Pattern {
@@ -230,12 +231,13 @@ const PATTERNS: &[Pattern] = &[
 
 /// Parses glibc's ``FILE:LINE: FUNCTION: Assertion `WHAT' failed.``
 ///
-/// The function is before the known words, so it is no [`Pattern`], unlike the assertions of macOS.
+/// glibc prints the function's name before the fixed text, so a [`Pattern`], which begins with fixed
+/// text, cannot match. macOS prints the name after it.
 fn parse_assertions(line: &str) -> Vec<(usize, Statement)> {
     line.match_indices(": Assertion `")
         .take(MAX_STATEMENTS_PER_LINE)
         .filter_map(|(at, words)| {
-            // A C++ compiler adds the types to the function's name: `int f(State *)`.
+            // A C++ compiler prints the types too: `int f(State *)`. The parameters stay.
             let before = line[..at].rsplit(": ").next()?;
             let name = before.split('(').next()?.rsplit([' ', ':']).next()?;
             let function = before.get(before.find(name)?..)?;
@@ -253,7 +255,7 @@ fn parse_assertions(line: &str) -> Vec<(usize, Statement)> {
         .collect()
 }
 
-fn too_many(rest: &mut Cursor<'_>) -> Option<Symptom> {
+fn parse_too_many_registers(rest: &mut Cursor<'_>) -> Option<Symptom> {
     let incoming = rest.parse_i64()?;
     rest.expect(" expecting positive value <= ")?;
     Some(Symptom::TooManyRegisters {
@@ -450,7 +452,7 @@ fn device_attribute(rest: &mut Cursor<'_>) -> Option<Symptom> {
 mod tests {
     use super::*;
 
-    /// No recorded QEMU refuses a key, but a later one may.
+    /// No recorded QEMU prints a pointer-authentication key in an error, but a later one may.
     #[test]
     fn keys_are_redacted_line_by_line() {
         let stderr = "Could not set register system register op0:3 op1:0 crn:2 crm:1 op2:0 to 5ec2e7 (is 7)\n\

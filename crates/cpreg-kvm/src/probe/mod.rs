@@ -9,7 +9,7 @@
 //! | `fields.rs` | trials of every value of every field of the ID registers |
 //! | `vm.rs` | VMs of a probe |
 //!
-//! [`cpreg_hosts::record`] has the file of a record.
+//! [`cpreg_hosts::record`] defines the file format of a record.
 
 mod fields;
 mod guest;
@@ -71,8 +71,8 @@ pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<H
 
 /// Returns this host as the destination of a VM with `vcpus` vCPUs and these features.
 ///
-/// The destination has cpreg as its loader, the values of each fresh vCPU, and the results of
-/// trials.
+/// The destination has the values of each fresh vCPU and the results of the trial writes. Its
+/// loader is unknown, and the caller sets it.
 ///
 /// # Errors
 /// Returns an error if such a VM cannot be created or read.

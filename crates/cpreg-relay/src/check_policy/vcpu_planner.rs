@@ -2,8 +2,8 @@
 //!
 //! - A destination that is a profile or a stream is known before anything connects.
 //! - A recorded host is known after the first vCPU, whose registers show the guest's features.
-//! - KVM of this machine is known after all device state, because cpreg queries KVM for the number
-//!   of vCPUs. The relay sends no vCPU early.
+//! - KVM of this machine is known after all device state, because cpreg must create a VM with the
+//!   source's number of vCPUs. With this destination the relay sends no vCPU early.
 //!
 //! The plan of the whole VM decides uncertain results. This module rejects nothing and reports
 //! nothing.
@@ -56,7 +56,7 @@ impl<'t> VcpuPlanner<'t> {
             return;
         };
         let accelerator = Accelerator::from_registers(cpu.registers().map(|(id, _)| id));
-        // The plan of the whole VM reports a destination that cannot load any vCPU.
+        // If the destination can load no vCPU, the plan of the whole VM reports the reason.
         let can_load = destination.accelerator_difference(accelerator).is_none()
             && destination
                 .missing_machine_type(setup.machine.as_deref())
@@ -67,7 +67,8 @@ impl<'t> VcpuPlanner<'t> {
         }
     }
 
-    /// Returns `true` if the relay may send the vCPUs early after these sections.
+    /// Returns `true` if the relay may send the vCPUs once these sections have arrived, before the
+    /// rest of the device state.
     pub(super) fn can_send_early(
         &self,
         config: &PolicyConfig<'_>,
@@ -80,7 +81,8 @@ impl<'t> VcpuPlanner<'t> {
         can_load && config.destination.is_none_or(is_shape_compatible)
     }
 
-    /// Returns `true` if no part of the VM's shape received so far blocks the load.
+    /// Returns `true` if neither the machine type nor the number of vCPUs, RAM blocks or devices
+    /// received so far block the load.
     fn is_shape_compatible(
         &self,
         destination: &Destination,

@@ -1,4 +1,4 @@
-//! The table as a shell script that runs Firecracker's `snapshot-editor`.
+//! Exports the tolerances as a shell script for Firecracker's `snapshot-editor`.
 //!
 //! `snapshot-editor edit-vmstate remove-regs ID... --vmstate-path FILE --output-path FILE`
 //! (Firecracker 1.5 and later, arm64) removes registers from a snapshot. The command ignores the
@@ -31,10 +31,9 @@ const HEADER: &[&str] = &[
      restores it. Written by `cpreg tolerances --export firecracker`.",
     "Usage: sh SCRIPT VMSTATE OUTPUT",
     "Before you run it: snapshot-editor removes a register whatever its value, and also if the \
-     destination has the register, which then starts with its reset value. So delete the lines of \
-     registers that the destination has: `cpreg show PROFILE --register REG` shows whether it has \
-     one, if `cpreg probe qemu` recorded PROFILE on the destination. Lines that begin with `#set` \
-     have a condition: look up the value for every vCPU (`snapshot-editor info-vmstate \
+     destination has the register, which then starts with its reset value. So record the \
+     destination with `cpreg probe qemu -o PROFILE`, and delete the line of each register that \
+     `cpreg show PROFILE --register REG` finds. Lines that begin with `#set` have a condition: look up the value for every vCPU (`snapshot-editor info-vmstate \
      vcpu-states --vmstate-path VMSTATE`), and remove the `#` if the condition is true. \
      `cpreg tolerances REG` shows everything about a register.",
 ];
@@ -44,7 +43,7 @@ const HEADER: &[&str] = &[
 enum LineKind {
     /// A line that removes a register.
     Active,
-    /// A removal behind `#`, which the user deletes if the condition is true.
+    /// A removal that is commented out; the user deletes the `#` if the condition is true.
     Conditional,
     /// A comment only, because a removal does not express the entry.
     Omitted,
@@ -113,7 +112,8 @@ fn line_kind(row: &EffectiveEntry<'_>) -> LineKind {
     match entry.condition {
         // Earlier entries decide all registers of this entry.
         _ if row.registers.is_empty() && !row.shadowed_registers.is_empty() => LineKind::Omitted,
-        // A class of registers has no list, so the script can remove none.
+        // The entry selects a class of registers without ids. Print its condition only; the user
+        // chooses the ids.
         _ if row.registers.is_empty() => LineKind::Conditional,
         // An informed user may accept this, but a script must not do it silently.
         Condition::Always if is_severe(entry) => LineKind::Conditional,

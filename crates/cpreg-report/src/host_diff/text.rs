@@ -36,7 +36,7 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
     print_section(
         printer,
         diff,
-        "writing back the value that was read",
+        "write-back of the reset value",
         &diff.write_back,
         |_, (a, b)| {
             let describe = |errno: &u16| match errno {
@@ -52,11 +52,11 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
         "writable bits",
         &diff.writable,
         |id, (a, b)| {
-            let (removed, added) = (describe_mask(id, a & !b), describe_mask(id, b & !a));
+            let (only_in_a, only_in_b) = (describe_mask(id, a & !b), describe_mask(id, b & !a));
             let list = |label: &str, fields: Vec<String>| {
                 (!fields.is_empty()).then(|| format!("{label}: {}", fields.join(", ")))
             };
-            let fields = [list("only in A", removed), list("only in B", added)];
+            let fields = [list("only in A", only_in_a), list("only in B", only_in_b)];
             (
                 format!("{a:#x} -> {b:#x}"),
                 fields.into_iter().flatten().collect(),
@@ -182,7 +182,7 @@ fn print_one_sided(
     print_rows(printer, diff, &title, rows, |id, at_reset| {
         let content = match at_reset {
             AtReset::Value(value) => diff.value_format.describe(id, value),
-            AtReset::Poison => "poison".to_owned(),
+            AtReset::Poison => "UNKNOWN (KVM's reset poison)".to_owned(),
             AtReset::Counter => "counter".to_owned(),
             AtReset::Unreadable(number) => format!("cannot be read: {}", errno_name(*number)),
         };
@@ -257,7 +257,7 @@ fn print_omissions(printer: &mut Printer, diff: &HostDiff<'_>) {
     }
     if !omissions.one_sided_trials.is_empty() {
         lines.push(format!(
-            "not compared: values of {} that only one side tried",
+            "not compared: trial writes of {}, made on only one of the hosts",
             pluralize(omissions.one_sided_trials.len(), "register")
         ));
     }

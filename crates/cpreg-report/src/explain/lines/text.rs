@@ -131,7 +131,7 @@ fn print_registers(printer: &mut Printer, registers: &[AffectedRegister], tolera
         }
         let entry = first
             .tolerance
-            .and_then(|entry| tolerances.entries().get(entry));
+            .and_then(|index| tolerances.entries().get(index));
         if let Some(entry) = entry {
             printer.line(format_args!(
                 "      tolerance: {}{}",

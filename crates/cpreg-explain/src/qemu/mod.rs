@@ -231,8 +231,8 @@ const PATTERNS: &[Pattern] = &[
 
 /// Parses glibc's ``FILE:LINE: FUNCTION: Assertion `WHAT' failed.``
 ///
-/// glibc prints the function's name before the fixed text, so a [`Pattern`], which begins with fixed
-/// text, cannot match. macOS prints the name after it.
+/// glibc prints the function's name before the fixed text, so a [`Pattern`], which begins with
+/// fixed text, cannot match. macOS prints the name after the fixed text.
 fn parse_assertions(line: &str) -> Vec<(usize, Statement)> {
     line.match_indices(": Assertion `")
         .take(MAX_STATEMENTS_PER_LINE)

@@ -358,6 +358,7 @@ mod tests {
             "shape": [],
             "next_steps": [],
             "dry_run": null,
+            "hardware": [],
             "loaders": [
                 with(&loader, json!({"version": "11.1", "is_destination_loader": false, "loads": true, "messages": []})),
                 with(&loader, json!({

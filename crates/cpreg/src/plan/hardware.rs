@@ -321,9 +321,12 @@ fn decide_vector_lengths(input: PlanInput<'_>, judge: Judge) -> Option<HardwareD
     let destination = input.destination.hardware.vector_lengths;
     let ruling = match (source, destination) {
         (Some(source), Some(destination)) => guest.compare(source, destination),
-        (None, Some(destination)) => guest
+        // A guest may request more than its host has and gets the host's greatest length, so the
+        // request alone is no evidence on a host with the same CPU.
+        (None, Some(destination)) if judge.has_other_cpu => guest
             .find_missing(destination)
             .map_or_else(|| guest.not_known(judge), refuse),
+        (None, Some(_)) => guest.not_known(judge),
         (_, None) => guest.not_known(judge),
     };
     let bits = |lengths: VectorLengths| u64::from(lengths.bits());

@@ -10,7 +10,7 @@ use alloc::vec::Vec;
 use super::input::{PlanInput, Targets};
 use super::{
     Adjustment, Consents, Plan, PlanOutcome, Reason, VcpuPlan, VcpuSet, extensions, fatal,
-    hardware, hardware_outcome, merge, visible, worst_outcome,
+    first_run, hardware, hardware_outcome, merge, visible, worst_outcome,
 };
 use crate::destination::accept::nearest_value;
 use crate::destination::{
@@ -166,6 +166,7 @@ fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
             };
             let planned = merge::planned_registers(input, number, vcpu);
             fatal::refuse_fatal_changes(input, destination_vcpu, &planned, &mut plan);
+            first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
             plan
         })
         .collect()

@@ -8,12 +8,16 @@
 //! guests of older kernels lack ATS1A.
 
 use alloc::borrow::Cow;
+use alloc::vec;
 
-use super::{Action, VcpuPlan, VcpuSet, VisibleChange};
+use super::fatal_change::FatalChange;
+use super::{Action, Reason, VcpuPlan, VcpuSet, VisibleChange};
 use crate::destination::{Accelerator, Destination, DestinationVcpu};
 use crate::register::{RegisterId, Value};
 use crate::remedy::Remedy;
-use crate::severity::Severity;
+use crate::severity::{Severity, Usage};
+use crate::tolerance::condition::RESET_POISON;
+use crate::vm::Vcpu;
 
 /// Lowest bit of ID_AA64MMFR3_EL1.S1PIE.
 const S1PIE: u8 = 8;
@@ -53,6 +57,42 @@ pub(super) fn lost_feature(
             value: 1,
         }),
     })
+}
+
+/// Refuses a vCPU that uses S1PIE, if the guest would lose it.
+pub(super) fn refuse_lost_feature(
+    destination: &Destination,
+    number: usize,
+    vcpu: &Vcpu,
+    plan: &mut VcpuPlan,
+) {
+    let lost = lost_feature(destination, number, plan).and_then(|change| change.from);
+    let Some(from) = lost.filter(|_| uses_s1pie(vcpu)) else {
+        return;
+    };
+    let id = RegisterId::ID_AA64MMFR3_EL1;
+    let mut decisions = plan.decisions.iter_mut();
+    if let Some(decision) = decisions.find(|decision| decision.register == id) {
+        decision.action = Action::Refuse;
+        decision.reason = Reason::FatalChange(vec![FatalChange {
+            field: "S1PIE",
+            from,
+            to: 0,
+            usage: Usage::InUse,
+            consequence: "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, \
+                          because the guest lacks ID_AA64ISAR2_EL1.ATS1A",
+        }]);
+    }
+}
+
+/// Returns `true` if a vCPU has enabled S1PIE (TCR2_EL1.PIE) or has written its registers.
+fn uses_s1pie(vcpu: &Vcpu) -> bool {
+    const PIE: u64 = 1 << 1;
+    let value = |id| vcpu.registers.get_u64(id).unwrap_or(0);
+    let is_written = |id| ![0, RESET_POISON].contains(&value(id));
+    value(RegisterId::TCR2_EL1) & PIE != 0
+        || is_written(RegisterId::PIR_EL1)
+        || is_written(RegisterId::PIRE0_EL1)
 }
 
 /// Returns `Some(true)` if the host certainly runs Linux 7.3 or later, and `Some(false)` if the

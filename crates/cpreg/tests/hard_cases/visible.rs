@@ -251,6 +251,28 @@ fn features_lost_at_the_first_run_are_visible() {
     assert_eq!(changes(0, false), 0);
 }
 
+/// A guest that uses S1PIE would lose its registers, so it does not load on Linux 7.3 without ATS1A.
+#[test]
+fn a_feature_in_use_is_not_lost_at_the_first_run() {
+    let (mmfr3, isar2) = (RegisterId::ID_AA64MMFR3_EL1, RegisterId::ID_AA64ISAR2_EL1);
+    let outcome = |ats1a: u64, permissions: u64, tcr2: u64| {
+        let registers = [
+            (mmfr3, 0x111),
+            (isar2, ats1a << 60),
+            (RegisterId::PIR_EL1, permissions),
+            (RegisterId::TCR2_EL1, tcr2),
+        ];
+        let mut listed = registers.to_vec();
+        listed.push((RegisterId::PMMIR_EL1, 0));
+        let host = kvm(&vm(&[&listed]));
+        plan(&vm(&[&registers]), &host, &Consents::default()).outcome()
+    };
+    assert_eq!(outcome(0, 0, 0), PlanOutcome::Ready);
+    assert_eq!(outcome(0, 0x1234, 0), PlanOutcome::Refused);
+    assert_eq!(outcome(0, 0, 2), PlanOutcome::Refused);
+    assert_eq!(outcome(1, 0x1234, 2), PlanOutcome::Ready);
+}
+
 /// KVM accepts the MPAM field that older kernels showed by mistake, and shows the guest zero.
 #[test]
 fn replaced_fields_are_visible_and_no_deviation() {

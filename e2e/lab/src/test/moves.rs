@@ -208,8 +208,8 @@ const EXPECTED: [Expected; 12] = [
         cpu: "max",
         source: "6.12.107",
         destination: "7.3.4",
-        blockers: &["ID_AA64MMFR2_EL1", "SCTLR2_EL1"],
-        blockers_with_low: &["ID_AA64MMFR2_EL1"],
+        blockers: &["ID_AA64MMFR3_EL1", "SCTLR2_EL1"],
+        blockers_with_low: &["ID_AA64MMFR3_EL1"],
         return_blockers: &[],
     },
     Expected {

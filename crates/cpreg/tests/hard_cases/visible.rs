@@ -251,7 +251,7 @@ fn features_lost_at_the_first_run_are_visible() {
     assert_eq!(changes(0, false), 0);
 }
 
-/// A guest that uses S1PIE would lose its registers, so it does not load on Linux 7.3 without ATS1A.
+/// A guest that uses S1PIE would lose its registers on Linux 7.3, unless it has ATS1A.
 #[test]
 fn a_feature_in_use_is_not_lost_at_the_first_run() {
     let (mmfr3, isar2) = (RegisterId::ID_AA64MMFR3_EL1, RegisterId::ID_AA64ISAR2_EL1);

@@ -154,17 +154,18 @@ fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
     vcpus
         .map(|(number, vcpu)| {
             let destination_vcpu = input.destination.vcpu(number).unwrap_or(&empty);
+            let planned = merge::planned_registers(input, number, vcpu);
             let mut plan = VcpuPlan {
                 decisions: merge::decide_registers(
                     input,
                     number,
                     vcpu,
+                    &planned,
                     destination_vcpu,
                     &disagreements,
                 ),
                 extensions: extensions::decide(input, vcpu, destination_vcpu),
             };
-            let planned = merge::planned_registers(input, number, vcpu);
             fatal::refuse_fatal_changes(input, destination_vcpu, &planned, &mut plan);
             first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
             plan

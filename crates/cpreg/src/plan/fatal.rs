@@ -7,7 +7,7 @@ use alloc::vec::Vec;
 
 use super::fatal_change::FatalChange;
 use super::input::PlanInput;
-use super::{Action, Decision, Reason, VcpuPlan};
+use super::{Action, Reason, VcpuPlan};
 use crate::destination::accept::nearest_value;
 use crate::destination::{Confidence, DestinationVcpu};
 use crate::register::{Field, FieldDifference, RegisterId, Value};
@@ -29,16 +29,12 @@ pub(super) fn refuse_fatal_changes(
         let Some(from) = decision.source.as_ref().and_then(Value::as_u64) else {
             continue;
         };
-        let to = match GuestValue::of(decision) {
-            GuestValue::Unchanged => continue,
-            GuestValue::Unknown => {
-                decision.action = Action::Undecided;
-                decision.confidence = Confidence::Unknown;
-                decision.reason = Reason::DestinationValueUnknown;
-                continue;
-            }
-            GuestValue::New(to) => to,
-            GuestValue::Refused => {
+        let to = match (&decision.action, &decision.reason) {
+            // The value that an adjustment would give the guest.
+            (
+                Action::Refuse,
+                Reason::ValueNotAccepted | Reason::SetNotAccepted | Reason::NotTolerated(_),
+            ) => {
                 let register = destination_vcpu.get(decision.register);
                 let planned = planned.get_u64(decision.register);
                 let nearest = register.and_then(|register| {
@@ -49,43 +45,21 @@ pub(super) fn refuse_fatal_changes(
                     None => continue,
                 }
             }
+            (Action::Ignore, _) => continue,
+            _ => match decision.loaded_value().and_then(Value::as_u64) {
+                Some(to) => to,
+                None => {
+                    decision.action = Action::Undecided;
+                    decision.confidence = Confidence::Unknown;
+                    decision.reason = Reason::DestinationValueUnknown;
+                    continue;
+                }
+            },
         };
         let changes = fatal_changes(input, decision.register, from, to);
         if !changes.is_empty() {
             decision.action = Action::Refuse;
             decision.reason = Reason::FatalChange(changes);
-        }
-    }
-}
-
-/// Value that a decision gives the guest.
-enum GuestValue {
-    /// The VM's value, or no decision yet.
-    Unchanged,
-    New(u64),
-    /// The destination's value, which is not known.
-    Unknown,
-    /// The destination refuses the VM's value.
-    Refused,
-}
-
-impl GuestValue {
-    fn of(decision: &Decision) -> Self {
-        // The kernel accepts the value, and the guest reads another one.
-        if let Some(value) = &decision.replaced_value {
-            return value.as_u64().map_or(Self::Unknown, Self::New);
-        }
-        let destination_value = || decision.destination.as_ref().and_then(Value::as_u64);
-        match (&decision.action, &decision.reason) {
-            (Action::Set(value) | Action::WriteReset(value), _) => {
-                value.as_u64().map_or(Self::Unknown, Self::New)
-            }
-            (Action::KeepAtReset, _) => destination_value().map_or(Self::Unknown, Self::New),
-            (
-                Action::Refuse,
-                Reason::ValueNotAccepted | Reason::SetNotAccepted | Reason::NotTolerated(_),
-            ) => Self::Refused,
-            _ => Self::Unchanged,
         }
     }
 }

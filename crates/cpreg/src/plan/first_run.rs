@@ -116,11 +116,5 @@ fn planned_value(plan: &VcpuPlan, id: RegisterId) -> Option<u64> {
     let index = decisions
         .binary_search_by_key(&id, |decision| decision.register)
         .ok()?;
-    let decision = &decisions[index];
-    let value = match &decision.action {
-        Action::Set(value) | Action::WriteReset(value) => Some(value),
-        Action::KeepAtReset => decision.destination.as_ref(),
-        _ => decision.source.as_ref(),
-    };
-    value.and_then(Value::as_u64)
+    decisions[index].loaded_value().and_then(Value::as_u64)
 }

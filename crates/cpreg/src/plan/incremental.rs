@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::check::{Check, Verdict};
-use super::{Action, Consents, merge};
+use super::{Consents, merge};
 use crate::destination::{Accelerator, Destination, DestinationVcpu};
 use crate::hardware::HardwareFacts;
 use crate::register::Value;
@@ -147,11 +147,7 @@ fn depends_on_other_vcpus(check: &Check) -> bool {
     let mut decisions = check.plan.vcpus.iter().flat_map(|vcpu| &vcpu.decisions);
     decisions.any(|decision| {
         let from = decision.source.as_ref().and_then(Value::as_u64);
-        let to = match &decision.action {
-            Action::Set(value) | Action::WriteReset(value) => value.as_u64(),
-            Action::KeepAtReset => decision.destination.as_ref().and_then(Value::as_u64),
-            _ => None,
-        };
+        let to = decision.loaded_value().and_then(Value::as_u64);
         from.zip(to)
             .is_some_and(|(from, to)| severity::depends_on_guest(decision.register, from, to))
     })

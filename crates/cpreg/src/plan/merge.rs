@@ -110,20 +110,21 @@ pub(super) fn planned_registers(input: PlanInput<'_>, number: usize, vcpu: &Vcpu
     planned
 }
 
-/// Returns the decisions about one vCPU's registers, ascending by id.
+/// Returns the decisions about one vCPU's registers, ascending by id. `planned` has its [planned
+/// registers](planned_registers).
 pub(super) fn decide_registers(
     input: PlanInput<'_>,
     number: usize,
     vcpu: &Vcpu,
+    planned: &Registers,
     destination_vcpu: &DestinationVcpu,
     disagreements: &BTreeSet<RegisterId>,
 ) -> Vec<Decision> {
-    let planned = planned_registers(input, number, vcpu);
     let planner = RegisterPlanner {
         input,
         number,
         vcpu,
-        planned: &planned,
+        planned,
         destination_vcpu,
         disagreements,
     };

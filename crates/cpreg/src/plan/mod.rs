@@ -135,6 +135,24 @@ pub struct Decision {
     pub reason: Reason,
 }
 
+impl Decision {
+    /// Returns the value that the guest reads after the load, or `None` if the decision sets none
+    /// or the value is not known.
+    ///
+    /// Refused and undecided registers keep the VM's value.
+    fn loaded_value(&self) -> Option<&Value> {
+        if self.replaced_value.is_some() {
+            return self.replaced_value.as_ref();
+        }
+        match &self.action {
+            Action::Copy | Action::Refuse | Action::Undecided => self.source.as_ref(),
+            Action::Set(value) | Action::WriteReset(value) => Some(value),
+            Action::KeepAtReset => self.destination.as_ref(),
+            Action::Ignore => None,
+        }
+    }
+}
+
 /// Action for a register.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[non_exhaustive]

@@ -100,21 +100,8 @@ impl Plan {
 }
 
 impl Decision {
-    /// Returns the plan's value, or `None` if any value is acceptable.
-    fn expected_value(&self) -> Option<&Value> {
-        if self.replaced_value.is_some() {
-            return self.replaced_value.as_ref();
-        }
-        match &self.action {
-            Action::Copy | Action::Refuse | Action::Undecided => self.source.as_ref(),
-            Action::Set(value) | Action::WriteReset(value) => Some(value),
-            Action::KeepAtReset => self.destination.as_ref(),
-            Action::Ignore => None,
-        }
-    }
-
     fn deviation(&self, vcpu: &Vcpu, pmu: &PmuState) -> Option<Deviation> {
-        let expected = self.expected_value()?;
+        let expected = self.loaded_value()?;
         if RegisterKind::from_id(self.register).scope() == Scope::VmCounter {
             return None;
         }
@@ -169,7 +156,7 @@ impl PmuState {
         let planned = |id| {
             let mut decisions = decisions.iter();
             let decision = decisions.find(|decision| decision.register == id)?;
-            decision.expected_value()?.as_u64()
+            decision.loaded_value()?.as_u64()
         };
         let is_off = planned(RegisterId::PMCR_EL0).is_some_and(|pmcr| pmcr & 1 == 0);
         let enabled = planned(RegisterId::PMCNTENSET_EL0).unwrap_or(0);

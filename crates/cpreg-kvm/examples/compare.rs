@@ -12,10 +12,13 @@
 //! Usage: `compare [WRITES [SEED [untimed]]]`. The program fails if it finds a difference.
 #![expect(clippy::print_stdout, reason = "the example prints its result")]
 
+mod common;
+
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::time::Instant;
 
+use common::{Random, ready_vm};
 use cpreg::destination::Features;
 use cpreg::destination::kernel::{RegisterKind, time_dependent_bits};
 use cpreg::plan::{Consents, Plan, PlanOutcome};
@@ -113,7 +116,7 @@ fn compare_writes(
             continue;
         };
         let current = read(one, id);
-        let value = random.value(id, current.as_ref().ok());
+        let value = random_value(random, id, current.as_ref().ok());
         let results = [write(one, id, &value), write(other, id, &value)];
         let read_back =
             [read(one, id), read(other, id)].map(|read| read.map(|value| without_time(id, value)));
@@ -163,7 +166,7 @@ fn compare_loads(
     for vcpu in source.vcpus() {
         for id in vcpu.list()? {
             if RegisterKind::from_id(id) == RegisterKind::Storage {
-                let value = random.value(id, None);
+                let value = random_value(random, id, None);
                 let _ = write(vcpu, id, &value);
             }
         }
@@ -278,48 +281,21 @@ fn measure(kvm: &Kvm, features: Features) -> AnyResult<()> {
     Ok(())
 }
 
-/// Creates a VM with SVE finalized, so that all registers can be read.
-fn ready_vm<H: Host>(host: &H, features: Features, vcpus: usize) -> AnyResult<H::Vm> {
-    let vm = host.create_vm(features, vcpus)?;
-    if features.contains(Features::SVE) {
-        for vcpu in vm.vcpus() {
-            vcpu.finalize_sve()?;
-        }
+/// Returns a value of the register's width: random, or the current value with small changes.
+fn random_value(random: &mut Random, id: RegisterId, current: Option<&Value>) -> Value {
+    let size = id.size_bytes().unwrap_or(8);
+    if size > 8 {
+        return Value::Bytes((0..size).map(|_| random.next().to_le_bytes()[7]).collect());
     }
-    Ok(vm)
-}
-
-/// `xorshift64*`.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() >> 33).unwrap_or(0) % end.max(1)
-    }
-
-    /// Returns a value of the register's width: random, or the current value with small changes.
-    fn value(&mut self, id: RegisterId, current: Option<&Value>) -> Value {
-        let size = id.size_bytes().unwrap_or(8);
-        if size > 8 {
-            return Value::Bytes((0..size).map(|_| self.next().to_le_bytes()[7]).collect());
-        }
-        let value = match (self.below(4), current.and_then(Value::as_u64)) {
-            (0, Some(current)) => current ^ 1 << self.below(8 * size),
-            (1, Some(current)) => current & self.next(),
-            (2, Some(current)) => current,
-            _ => self.next(),
-        };
-        Value::U64(if size < 8 {
-            value & ((1 << (8 * size)) - 1)
-        } else {
-            value
-        })
-    }
+    let value = match (random.below(4), current.and_then(Value::as_u64)) {
+        (0, Some(current)) => current ^ 1 << random.below(8 * size),
+        (1, Some(current)) => current & random.next(),
+        (2, Some(current)) => current,
+        _ => random.next(),
+    };
+    Value::U64(if size < 8 {
+        value & ((1 << (8 * size)) - 1)
+    } else {
+        value
+    })
 }

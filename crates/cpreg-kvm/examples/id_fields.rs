@@ -15,9 +15,12 @@
 //! features. The program fails if a prediction is wrong.
 #![expect(clippy::print_stdout, reason = "the example prints its result")]
 
+mod common;
+
 use std::collections::BTreeSet;
 use std::error::Error;
 
+use common::{Random, ready_vm};
 use cpreg::destination::accept::{Acceptance, Acceptor};
 use cpreg::destination::kernel::RegisterKind;
 use cpreg::destination::{
@@ -27,7 +30,7 @@ use cpreg::destination::{
 use cpreg::register::{Field, RegisterId, Value};
 use cpreg_hosts::HostIndex;
 use cpreg_kvm::value::{read, write};
-use cpreg_kvm::{Host, Kvm, Vcpu, Vm};
+use cpreg_kvm::{Host, Kvm, Vm};
 
 type AnyResult<T> = Result<T, Box<dyn Error>>;
 
@@ -103,7 +106,7 @@ impl<'a> Comparison<'a> {
             kvm,
             features,
             destination,
-            vm: ready_vm(kvm, features)?,
+            vm: ready_vm(kvm, features, 1)?,
             tally: Tally::default(),
         })
     }
@@ -207,7 +210,7 @@ impl<'a> Comparison<'a> {
         }
         let is_restored = written.is_err() || write(vcpu, id, &Value::U64(own)).is_ok();
         if !is_restored || read(vcpu, id) != Ok(Value::U64(own)) {
-            self.vm = ready_vm(self.kvm, self.features)?;
+            self.vm = ready_vm(self.kvm, self.features, 1)?;
         }
         Ok(())
     }
@@ -254,30 +257,4 @@ fn edges(field: Field, own: u64, accepted: Option<&AcceptedField>) -> BTreeSet<u
     }
     edges.retain(|value| *value <= max);
     edges
-}
-
-fn ready_vm(kvm: &Kvm, features: Features) -> AnyResult<<Kvm as Host>::Vm> {
-    let vm = kvm.create_vm(features, 1)?;
-    if features.contains(Features::SVE) {
-        for vcpu in vm.vcpus() {
-            vcpu.finalize_sve()?;
-        }
-    }
-    Ok(vm)
-}
-
-/// `xorshift64*`.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        self.0.wrapping_mul(0x2545_f491_4f6c_dd1d)
-    }
-
-    fn below(&mut self, end: usize) -> usize {
-        usize::try_from(self.next() >> 33).unwrap_or(0) % end.max(1)
-    }
 }

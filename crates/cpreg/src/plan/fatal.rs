@@ -46,15 +46,15 @@ pub(super) fn refuse_fatal_changes(
                 }
             }
             (Action::Ignore, _) => continue,
-            _ => match decision.loaded_value().and_then(Value::as_u64) {
-                Some(to) => to,
-                None => {
+            _ => {
+                let Some(to) = decision.loaded_value().and_then(Value::as_u64) else {
                     decision.action = Action::Undecided;
                     decision.confidence = Confidence::Unknown;
                     decision.reason = Reason::DestinationValueUnknown;
                     continue;
-                }
-            },
+                };
+                to
+            }
         };
         let changes = fatal_changes(input, decision.register, from, to);
         if !changes.is_empty() {

@@ -30,25 +30,25 @@ pub(crate) enum Command {
     /// Load the VM, without its RAM, into a paused copy of the destination's QEMU, and report the
     /// result.
     Rehearse(Rehearse),
-    /// Write the VM converted so that it loads at the destination.
+    /// Convert the VM so that it loads at the destination, and write it.
     Convert(Convert),
     /// Convert a stream from standard input to standard output, so that it loads at the
     /// destination.
     ///
-    /// One way, for files and pipes: `-incoming "exec:cpreg filter --to DESTINATION < FILE"`, or
+    /// For files and pipes: `-incoming "exec:cpreg filter --to DESTINATION < FILE"`, or
     /// `migrate "exec:cpreg filter --to DESTINATION > FILE"`. RAM is forwarded as it arrives. The
-    /// device state is buffered until all of it is received and decided. If the VM is refused, none
-    /// of it is written, and the destination cannot load the truncated stream. The report goes to
-    /// standard error.
+    /// device state is buffered until all of it is received and decided. If the VM is refused, no
+    /// device state is written, and no QEMU loads the truncated stream. The report goes to standard
+    /// error.
     Filter(Filter),
     /// Relay a live migration between two QEMUs, converted so that it loads at the destination.
     ///
-    /// Forwards the return path, and every multifd and postcopy channel. RAM is forwarded as it
-    /// arrives. The relay holds the device state until it has decided about every vCPU. It holds
-    /// the last part until every device is checked. If the VM is refused, the relay never sends
-    /// that part, and without it the destination cannot run the VM. Both sides are notified, and
-    /// the report names the side that has the VM. Log lines go to standard error, the report to
-    /// standard output.
+    /// The relay forwards RAM as it arrives, the return path, and every multifd and postcopy
+    /// channel. It holds the device state until it has decided about every vCPU, and the end of the
+    /// device state until it has decided about every device. If the VM is refused, the relay never
+    /// sends that end, without which the destination cannot run the VM. The relay then notifies
+    /// both sides, and the report names the side that has the VM. Log lines go to standard error,
+    /// the report to standard output.
     #[cfg(target_os = "linux")]
     Relay(Relay),
     /// Compare two streams, profiles or recorded hosts by register and field.
@@ -57,7 +57,7 @@ pub(crate) enum Command {
     Explain(Explain),
     /// Print the table of harmless differences, with conditions and reasons.
     Tolerances(Tolerances),
-    /// Record a destination.
+    /// Record a destination: a QEMU with its command line, or this machine's KVM.
     Probe(Probe),
     /// List the recorded hosts, which can be named as DESTINATION.
     Hosts(Hosts),
@@ -106,15 +106,15 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// File with a migration stream, profile or recorded host, also compressed with xz, gzip or
-    /// zstd; `-` for standard input; or the name of a built-in host
-    /// (linux-6.12.107/neoverse-n1). Append
-    /// /FEATURES to a host (…/pmu) to show its registers for a guest with these features.
+    /// File with a migration stream, report, profile or recorded host, also compressed with xz,
+    /// gzip or zstd; `-` for standard input; or the name of a recorded host
+    /// (linux-6.12.107/neoverse-n1). Append /FEATURES to a host (…/pmu) to show its registers for a
+    /// guest with these features.
     pub(crate) file: PathBuf,
     /// Show only this register or field (REG.FIELD); repeatable.
     #[arg(long = "register", value_name = "REG")]
     pub(crate) registers: Vec<String>,
-    /// Show only this vCPU.
+    /// Show only this vCPU, counted from 0.
     #[arg(long)]
     pub(crate) vcpu: Option<usize>,
     /// Decode the fields of every register.
@@ -128,18 +128,20 @@ pub(crate) struct Show {
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct ConsentArgs {
     /// Ignore a register that blocks the load; with =VALUE[/MASK] only if it has that value.
+    /// Repeatable.
     #[arg(long, value_name = "REG[=VALUE[/MASK]]")]
     pub(crate) ignore: Vec<String>,
-    /// Drop a register, or an extension by name, from the VM.
+    /// Remove a register, or an extension by name, from the VM; repeatable.
     #[arg(long, value_name = "REG")]
     pub(crate) drop: Vec<String>,
-    /// Change a register or one of its fields.
+    /// Change a register or one of its fields; repeatable.
     #[arg(long, value_name = "REG[.FIELD]=VALUE")]
     pub(crate) set: Vec<String>,
     /// Accept the adjustment proposed for a register, or all up to a severity: low, medium.
+    /// Repeatable.
     #[arg(long, value_name = "REG|SEVERITY")]
     pub(crate) accept: Vec<String>,
-    /// File with additional tolerances (TOML).
+    /// File with additional tolerances (TOML); repeatable.
     #[arg(long, value_name = "FILE")]
     pub(crate) tolerances: Vec<PathBuf>,
 }
@@ -249,8 +251,8 @@ pub(crate) struct Convert {
 
 #[derive(Debug, Args)]
 pub(crate) struct Filter {
-    /// Destination: a profile, a stream written by the destination host, or a recorded host
-    /// (linux-6.12.107/neoverse-n1).
+    /// Destination: a profile, a stream written by the destination host, a recorded host
+    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM.
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: PathBuf,
     #[command(flatten)]
@@ -278,11 +280,11 @@ pub(crate) struct Relay {
     #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
     pub(crate) connect: Address,
     /// Destination: a profile, a stream written by the destination host, a recorded host
-    /// (linux-6.12.107/neoverse-n1), or kvm for this machine's KVM.
+    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM.
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: PathBuf,
-    /// Source to check before any RAM is sent: a stream of the VM or of a VM like it; the monitor
-    /// socket of the QEMU that runs it; or the host that runs it: a recorded host with the VM's
+    /// Source to check before a connection is accepted: a stream of the VM or of a similar VM; the
+    /// monitor socket of the QEMU that runs the VM; or the VM's host: a recorded host with the VM's
     /// features (linux-6.1.176/neoverse-n1/pmu), its file, or a profile.
     #[arg(long, value_name = "SOURCE")]
     pub(crate) from: Option<PathBuf>,
@@ -297,8 +299,8 @@ pub(crate) struct Relay {
     /// Relay one migration after another until Ctrl-C.
     #[arg(long, conflicts_with_all = ["source_qmp", "destination_qmp"])]
     pub(crate) repeat: bool,
-    /// Accept that a refusal leaves the VM stopped at the source: start the migration although it
-    /// has no return path or uses postcopy.
+    /// Begin a migration without return path, or with postcopy. A refusal can then leave the VM
+    /// stopped at the source.
     #[arg(long)]
     pub(crate) allow_no_return_path: bool,
     /// Format of the log lines.
@@ -318,7 +320,7 @@ pub(crate) struct Relay {
 
 #[derive(Debug, Args)]
 pub(crate) struct Diff {
-    /// Stream, profile or recorded host.
+    /// First stream, profile or recorded host.
     pub(crate) a: PathBuf,
     /// Second stream, profile or recorded host.
     pub(crate) b: PathBuf,
@@ -338,7 +340,7 @@ pub(crate) struct Report {
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Destination: a profile, a stream written by the destination host, or a recorded host
-    /// (linux-6.12.107/neoverse-n1).
+    /// (linux-6.12.107/neoverse-n1, or its file).
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: Option<PathBuf>,
     #[command(flatten)]
@@ -349,7 +351,7 @@ pub(crate) struct Report {
     /// its programs.
     #[arg(long)]
     pub(crate) general_registers: bool,
-    /// Include the kernel and architecture of this machine, but not its name.
+    /// Add the kernel release and architecture of this machine, but not its name.
     #[arg(long)]
     pub(crate) host: bool,
     /// Replace the output file if it exists.
@@ -369,7 +371,7 @@ pub(crate) struct Tolerances {
     /// Print only entries for this register; repeatable.
     #[arg(value_name = "REG")]
     pub(crate) registers: Vec<String>,
-    /// File with additional tolerances (TOML), printed with the others.
+    /// File with additional tolerances (TOML), printed before the others; repeatable.
     #[arg(long, value_name = "FILE")]
     pub(crate) tolerances: Vec<PathBuf>,
     /// Export the table for another program.
@@ -436,8 +438,8 @@ pub(crate) struct ProbeKvm {
     /// File to write, atomically; default: standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Name of the CPU, such as neoverse-n1; default: the name of the CPU model
-    /// that MIDR_EL1 identifies.
+    /// Name of the CPU, such as neoverse-n1; default: the name of the CPU model that MIDR_EL1
+    /// identifies.
     #[arg(long, value_name = "NAME")]
     pub(crate) cpu: Option<String>,
     /// Declare the CPU emulated (true) or real (false), if cpreg cannot detect it. A record of

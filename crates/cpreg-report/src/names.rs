@@ -113,11 +113,11 @@ names! {
         FATAL_CHANGE = "fatal-change",
         /// The guest would read the destination's value, which is not known.
         DESTINATION_VALUE_UNKNOWN = "destination-value-unknown",
-        /// Nothing shows whether the destination accepts the value.
+        /// Not known whether the destination accepts the value.
         VALUE_UNKNOWN = "value-unknown",
-        /// The VM's ID register hides the register at the destination.
+        /// An ID register of the VM hides the register at the destination.
         HIDDEN = "hidden",
-        /// The VM's ID register may hide the register at the destination.
+        /// An ID register of the VM may hide the register at the destination.
         PERHAPS_HIDDEN = "perhaps-hidden",
         /// The vCPUs have different values of a VM-wide register.
         DISAGREEMENT = "disagreement",
@@ -129,23 +129,24 @@ names! {
         USER_DROPS = "user-drops",
         /// The user sets the register.
         USER_SETS = "user-sets",
-        /// The user ignores the register only with another value.
+        /// The user ignores the register under a condition, which does not hold.
         USER_CONDITION = "user-condition",
         /// The user accepted an adjustment.
         USER_ACCEPTS = "user-accepts",
-        /// The register shows the same state as another one, whose decision applies.
+        /// The register shows the same state as another register. The decision about the other one
+        /// applies.
         SAME_STATE_AS = "same-state-as",
         /// The loader knows the extension.
         EXTENSION_KNOWN = "extension-known",
-        /// The loader does not know the extension, which is idle.
+        /// The loader does not know the extension, and the load loses nothing without it.
         EXTENSION_IDLE = "extension-idle",
         /// The loader does not know the extension; another change of the vCPU's state replaces it.
         EXTENSION_REPLACED = "extension-replaced",
-        /// The loader does not know the extension, which is in use.
+        /// The loader does not know the extension, and the guest uses it.
         EXTENSION_IN_USE = "extension-in-use",
-        /// The input must hold the destination's own content of the extension.
+        /// The loader loads the extension, and accepts only the destination's own content.
         EXTENSION_FROM_DESTINATION = "extension-from-destination",
-        /// Nothing shows the loader's handling of the extension.
+        /// Not known how the loader handles the extension.
         EXTENSION_UNKNOWN = "extension-unknown",
     }
 

@@ -22,7 +22,7 @@ pub struct CheckReport {
     pub schema: String,
     /// `"loads"`, `"converts"`, `"refused"` or `"unknown"`.
     pub verdict: Verdict,
-    /// Scope of the verdict, in words.
+    /// Parts of the VM that the verdict covers, in words.
     pub scope: String,
     /// The VM.
     pub source: Source,
@@ -38,16 +38,16 @@ pub struct CheckReport {
     pub decisions: Vec<RegisterDecision>,
     /// Decisions about extensions: CPU state that is not a register.
     pub extensions: Vec<ExtensionDecision>,
-    /// Changes that the guest could notice although the load succeeds.
+    /// Changes that the guest could notice after a successful load.
     pub visible_changes: Vec<VisibleChange>,
     /// Adjustments: changes of values that need the user's consent.
     pub adjustments: Adjustments,
     /// Steps that give the missing information, best first; empty unless the verdict is unknown.
     pub next_steps: Vec<String>,
-    /// Prediction for each modelled loader without cpreg.
+    /// Predicted load of the unconverted VM, for each modelled loader.
     pub loaders: Vec<LoaderReport>,
-    /// Result of the plan on this machine's KVM, if DESTINATION is `kvm` and the plan is ready
-    /// ([below](#dry_run-of-cpregcheck2)); else null.
+    /// Result of the plan on this machine's KVM ([below](#dry_run-of-cpregcheck2)), if DESTINATION
+    /// is `kvm` and nothing blocks the load; else null.
     pub dry_run: Option<DryRunReport>,
 }
 
@@ -76,7 +76,7 @@ pub struct Source {
 pub struct Destination {
     /// Name of the profile, or of the stream's file.
     pub name: String,
-    /// Source of the knowledge about the destination, in words.
+    /// Evidence about the destination, in words.
     pub provenance: String,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,
@@ -103,12 +103,12 @@ pub struct ShapeDifference {
     pub source: Option<String>,
     /// Value of the destination, or null.
     pub destination: Option<String>,
-    /// `true` if a loader fails on it.
+    /// `true` if a loader fails on the difference.
     pub blocks: bool,
-    /// Reason why a loader fails on it, in words; absent if the values show it.
+    /// Reason why a loader fails, in words; absent if the values show the reason.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    /// Advice, in words; absent if the destination only needs the machine of the source.
+    /// Advice, in words; absent if the advice is to start the destination like the source.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub advice: Option<String>,
 }
@@ -119,13 +119,13 @@ pub struct ShapeDifference {
 pub struct HardwareReport {
     /// `"counter frequency"`, `"SVE vector lengths"` or `"DC ZVA block size"`.
     pub property: String,
-    /// Value at the VM's own host, or null if it is not known: in hertz, as in
-    /// KVM_REG_ARM64_SVE_VLS, or DCZID_EL0.
+    /// Value at the host that the VM ran on, or null if it is not known. It is in hertz, or as in
+    /// KVM_REG_ARM64_SVE_VLS, or as in DCZID_EL0.
     pub source: Option<Hex>,
     /// Value at the destination, in the same form.
     pub destination: Option<Hex>,
-    /// `"keep"`; `"assume"` if it is not known on both sides and the hosts have the same CPU;
-    /// `"refuse"`; or `"unknown"`.
+    /// `"keep"`; `"assume"` if the value is not known on at least one side, and the hosts have the
+    /// same CPU; `"refuse"`; or `"unknown"`.
     pub decision: HardwareDecision,
     /// Confidence in the decision: `"proven"`, `"inferred"` or `"unknown"`.
     pub confidence: Confidence,
@@ -150,7 +150,7 @@ pub struct RegisterDecision {
     /// Value at the destination; null if the destination does not list the register or the value is
     /// not known.
     pub destination: Option<String>,
-    /// `true` if the destination lists it.
+    /// `true` if the destination lists the register.
     pub listed: bool,
     /// `true` if the values are hidden; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -182,7 +182,8 @@ pub struct ExtensionDecision {
     pub vcpus: Vcpus,
     /// QEMU's name of the subsection (`"cpu/wfxt-timer"`), or `"env.features"`.
     pub name: String,
-    /// Content in the VM: a number, or the number of bytes; or null.
+    /// Content in the VM: a number (`"0x1"`), or only its length (`"8 bytes"`); null if the VM
+    /// lacks the extension.
     pub source: Option<String>,
     /// Content at the destination, in the same form.
     pub destination: Option<String>,
@@ -213,7 +214,7 @@ pub struct VisibleChange {
     pub from: Option<Hex>,
     /// Value after the load, or null.
     pub to: Option<Hex>,
-    /// `"low"`, `"medium"` or `"high"`.
+    /// `"low"`, `"medium"`, `"high"`, or `"fatal"` if the user set the value.
     pub severity: Severity,
     /// Meaning for the guest, in words; may be empty.
     pub description: String,
@@ -259,17 +260,17 @@ pub struct LoaderReport {
     pub name: String,
     /// `"10.0"`.
     pub version: String,
-    /// `true` if it is the destination's loader.
+    /// `true` if this is the destination's loader.
     pub is_destination_loader: bool,
-    /// `true` if it loads the VM, `false` if it fails, null if that is not known.
+    /// `true` if the loader loads the VM, `false` if it fails, null if that is not known.
     pub loads: Option<bool>,
     /// Confidence in `loads`.
     pub confidence: Confidence,
-    /// Lines that it would print.
+    /// Lines that the loader would print.
     pub messages: Vec<String>,
     /// `true` if `messages` is complete.
     pub messages_complete: bool,
-    /// Registers whose values it loses although it continues.
+    /// Registers whose values are lost although the loader continues.
     pub lost_registers: Vec<LostRegister>,
 }
 

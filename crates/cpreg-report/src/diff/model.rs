@@ -151,9 +151,9 @@ pub struct ExtensionDifference {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct OmissionCounts {
-    /// Number of registers that differ and that running guests change.
+    /// Number of differing registers that were omitted, because running guests change them.
     pub registers: usize,
-    /// Number of extensions that differ and that running guests change.
+    /// Number of differing extensions that were omitted, because running guests change them.
     pub extensions: usize,
     /// Number of registers without a recorded value on one side.
     pub registers_without_value: usize,

@@ -21,20 +21,20 @@ pub struct RehearsalReport {
     pub verdict: Verdict,
     /// Meaning of the verdict, in a sentence.
     pub meaning: String,
-    /// Scope of the verdict, in words.
+    /// Parts of the VM that the verdict covers, in words.
     pub scope: String,
     /// Version of the QEMU that loaded the stream, `"10.0.13"`.
     pub qemu: String,
     /// Package version of that QEMU; may be empty.
     pub package: String,
-    /// `true` if the stream that `convert` would write was requested (`--converted`).
+    /// `true` if the converted VM was rehearsed (`--converted`).
     pub converted: bool,
     /// `"loaded"`, `"failed"`, or `"not-tried"` if the plan cannot be converted.
     pub outcome: RehearsalOutcome,
     /// Lines that QEMU wrote to standard error during the load, with `(secret)` in place of a key's
     /// value.
     pub stderr: Vec<String>,
-    /// Explanations of these lines, the same as those of [`cpreg explain`](commands/explain.md).
+    /// Explanations of these lines, as [`cpreg explain`](commands/explain.md) gives them.
     pub explanations: Vec<FailureExplanation>,
     /// Registers and extensions whose content after the load differs from the plan.
     pub deviations: Vec<Deviation>,
@@ -51,8 +51,8 @@ pub struct RehearsalReport {
     /// Reason why the CPU state after the load is not known, in words; null if it is known, or if
     /// there was no load.
     pub final_state_error: Option<String>,
-    /// cpreg's plan for that QEMU as a whole [`cpreg.check/2`](#cpregcheck2), whose `verdict` is a
-    /// prediction; null if `initial_state_error` is set.
+    /// cpreg's plan for that QEMU, as a [`cpreg.check/2`](#cpregcheck2). Its `verdict` is a
+    /// prediction. Null if `initial_state_error` is set.
     #[serde(serialize_with = "serialize_sorted")]
     pub check: Option<check::model::CheckReport>,
 }
@@ -94,7 +94,7 @@ pub struct UnverifiedPart {
     pub part: String,
     /// Reason, in words.
     pub reason: String,
-    /// `true` if the part was loaded, so that its failure proves nothing; `false` if its sections
+    /// `true` if the part was loaded, but a failure would prove nothing; `false` if its sections
     /// were omitted.
     pub loaded: bool,
     /// Sections of the stream that belong to the part.

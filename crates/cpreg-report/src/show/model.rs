@@ -46,8 +46,8 @@ pub struct ShowReport {
     pub report: Option<ReportSummary>,
     /// Core registers of each vCPU of a stream, which QEMU stores before the register list.
     pub vcpu_states: Vec<VcpuState>,
-    /// Listed registers, or those of `--register`, in ascending order of ids; one entry for each
-    /// value.
+    /// Listed registers, or those of `--register`, ascending by id. A register has one entry for
+    /// each value that vCPUs have.
     pub registers: Vec<Register>,
     /// Registers of `--register` that are not in the file.
     pub missing_registers: Vec<MissingRegister>,
@@ -90,8 +90,8 @@ pub struct Stream {
     pub capabilities: Vec<String>,
     /// The VM's UUID, or null.
     pub uuid: Option<String>,
-    /// Live sections; without `--verify` only those that begin together with RAM, near the start of
-    /// the stream.
+    /// Sections that QEMU sends while the guest runs: RAM, dirty bitmaps, VFIO. Without `--verify`,
+    /// only those that begin together with RAM, near the start of the stream.
     pub live_sections: Vec<Device>,
     /// Location of the device state of a postcopy migration, or null.
     pub package: Option<ByteRange>,

@@ -21,8 +21,8 @@ pub struct VmReport {
     /// The machine that wrote the report, with `--host`; else null.
     #[serde(default)]
     pub host: Option<HostPlatform>,
-    /// Properties of the VM's own host that no stream holds, with `--from`; else absent. They are
-    /// read back.
+    /// Properties of the host that the VM ran on, with `--from`; else absent. cpreg uses them when
+    /// it reads the report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) hardware: Option<HardwareJson>,
     /// Things that are redacted in addition to RAM.
@@ -35,7 +35,7 @@ pub struct VmReport {
     #[serde(default)]
     #[schemars(with = "Option<crate::check::model::CheckReport>")]
     pub check: Option<serde_json::Value>,
-    /// The stream, which is read back.
+    /// The stream. cpreg uses it when it reads the report.
     pub(super) stream: EncodedStream,
 }
 
@@ -122,7 +122,7 @@ pub struct Redactions {
 /// A register whose value is redacted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct RedactedRegister {
-    /// The register's id, which is read back.
+    /// The register's id. cpreg uses it when it reads the report.
     pub id: String,
     /// Its name.
     pub name: String,
@@ -142,7 +142,7 @@ pub struct RedactedDevice {
 /// The destination of the VM.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReportDestination {
-    /// Source of the knowledge about the destination, in words.
+    /// Evidence about the destination, in words.
     pub provenance: String,
     /// A [`cpreg.profile/2`](#cpregprofile2) without name, command line and data of a guest.
     pub profile: profile::Document,

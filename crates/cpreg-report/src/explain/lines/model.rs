@@ -47,7 +47,7 @@ pub struct Failure {
     pub lines: Vec<String>,
     /// Number of further lines, which are omitted.
     pub omitted_lines: usize,
-    /// Programs that printed the lines.
+    /// Programs that print such lines.
     pub emitters: Vec<ProgramVersions>,
     /// Meaning, in words.
     pub meaning: String,
@@ -107,7 +107,7 @@ pub struct Cause {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct NextStep {
-    /// Command line, with arguments to fill in as capitals.
+    /// Command line. Arguments to fill in are in capitals.
     pub command: String,
     /// Result of the command, in words.
     pub result: String,

@@ -64,8 +64,8 @@ impl VmLocation {
             ),
             Self::SourcePostcopyPaused => Some(
                 "run QMP `query-status` at the source: QEMU 10.0 and later resume the guest \
-                 themselves, older versions may leave it stopped (see docs/operators-guide.md). The \
-                 destination cannot run it: it lacks the device state",
+                 themselves, older versions may leave it stopped (see docs/operators-guide.md). \
+                 The destination cannot run it: it lacks the device state",
             ),
             Self::DestinationUnconfirmed => {
                 Some("run QMP `query-status` at the destination: it shows whether the VM is loaded")

@@ -35,20 +35,20 @@ pub(crate) enum Command {
     /// Convert a stream from standard input to standard output, so that it loads at the
     /// destination.
     ///
-    /// For files and pipes: `-incoming "exec:cpreg filter --to DESTINATION < FILE"`, or
-    /// `migrate "exec:cpreg filter --to DESTINATION > FILE"`. RAM is forwarded as it arrives. The
-    /// device state is buffered until all of it is received and decided. If the VM is refused, no
-    /// device state is written, and no QEMU loads the truncated stream. The report goes to standard
-    /// error.
+    /// `-incoming "exec:cpreg filter --to DESTINATION < FILE"` converts while the destination
+    /// loads; `migrate "exec:cpreg filter --to DESTINATION > FILE"` converts while the source
+    /// saves. RAM is forwarded as it arrives. The device state is held until all of it has arrived
+    /// and is decided. If the VM is refused, no device state is written, and the destination cannot
+    /// load the truncated stream. The report goes to standard error.
     Filter(Filter),
     /// Relay a live migration between two QEMUs, converted so that it loads at the destination.
     ///
-    /// The relay forwards RAM as it arrives, the return path, and every multifd and postcopy
-    /// channel. It holds the device state until it has decided about every vCPU, and the end of the
-    /// device state until it has decided about every device. If the VM is refused, the relay never
-    /// sends that end, without which the destination cannot run the VM. The relay then notifies
-    /// both sides, and the report names the side that has the VM. Log lines go to standard error,
-    /// the report to standard output.
+    /// The relay forwards the return path, every multifd and postcopy channel, and RAM as it
+    /// arrives. It holds the device state until it has decided about every vCPU, and the last part
+    /// until it has checked every device. If the VM is refused, the relay never sends the last
+    /// part, and without that part the destination cannot run the VM. The relay notifies both
+    /// sides, and the report names the side that has the VM. Log lines go to standard error, the
+    /// report to standard output.
     #[cfg(target_os = "linux")]
     Relay(Relay),
     /// Compare two streams, profiles or recorded hosts by register and field.

@@ -16,7 +16,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let with_tables = std::env::args().nth(1).is_some_and(|word| word == "tables");
     let kvm = Kvm::open()?;
     let record = probe::probe(&kvm, |event| {
-        if let ProbeEvent::GuestFailed(error) = event {
+        if let ProbeEvent::GuestProbeFailed(error) = event {
             println!("not recorded: {error}");
         }
     })?;

@@ -44,7 +44,7 @@ pub fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Result<DryR
             summary,
             refused_writes,
         }),
-        // A refused write causes this later failure, to finalize a vCPU or to read a register back.
+        // An earlier refused write causes the failure to finalize a vCPU or read a register back.
         Err(_) if !refused_writes.is_empty() => Ok(DryRun {
             summary: LoadSummary::default(),
             refused_writes,

@@ -14,7 +14,7 @@ use cpreg_hosts::record::{AtReset, GuestRecord, HostRecord, Identity, RegisterRe
 use crate::probe;
 use crate::recorded::{RecordedHost, RecordedVm};
 
-/// Returns a register with this value, which it accepts.
+/// Returns the record of a register with this value at reset. Writing the value back succeeds.
 pub(crate) fn register(id: RegisterId, value: u64) -> RegisterRecord {
     RegisterRecord {
         id,
@@ -26,7 +26,7 @@ pub(crate) fn register(id: RegisterId, value: u64) -> RegisterRecord {
     }
 }
 
-/// Returns a register with trials: value, errno, value read back.
+/// Returns the record of a register with trials: value, errno, value read back.
 pub(crate) fn register_with_trials(
     id: RegisterId,
     value: u64,

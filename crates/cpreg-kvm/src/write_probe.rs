@@ -13,7 +13,7 @@ use cpreg::destination::{AcceptedValues, Destination, DestinationVcpu, Features}
 use cpreg::plan::{Action, Consents, Plan};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
-use cpreg::vm::Vm as State;
+use cpreg::vm::Vm as SavedVm;
 
 use crate::error::Error;
 use crate::host::{Host, Vcpu, Vm};
@@ -36,16 +36,16 @@ const MAX_PROBES: usize = 512;
 /// Decides the undecided registers of a VM's plan by trial writes.
 ///
 /// `destination` must be that of `host` ([`crate::probe::probe_destination`]). Each round updates
-/// the destination with the trials and plans again, until no new value is undecided. Accepted
-/// values are then proven. Returns the trials in the order in which they ran. After 512 trials,
-/// further values remain undecided.
+/// the destination with the trials and plans again, until no new value is undecided. The plan then
+/// treats accepted values as proven. Returns the trials in the order in which they ran. After 512
+/// trials, further values remain undecided.
 ///
 /// # Errors
 /// Returns an error if no VM can be created for a trial.
 pub fn decide_unknown(
     host: &impl Host,
     features: Features,
-    vm: &State,
+    vm: &SavedVm,
     destination: &mut Destination,
     tolerances: &Tolerances,
     consents: &Consents,
@@ -118,8 +118,8 @@ fn is_accepted(
 
 /// Updates the destination with the result of the trials.
 ///
-/// Afterwards a tried register accepts the values of successful trials, and its own value, which
-/// adjustments may choose. The destination refuses any other value.
+/// Afterwards a tried register accepts the values of successful trials, and its value at reset, to
+/// which a plan may adjust it. The destination refuses any other value.
 fn apply_probes(destination: &mut Destination, probes: &[WriteProbe]) {
     let mut accepted: BTreeMap<RegisterId, Vec<u64>> = BTreeMap::new();
     for probe in probes {
@@ -172,7 +172,8 @@ mod tests {
         state.vcpus[0]
             .registers
             .insert(ISAR2, Value::U64(LOWERED_VALUE));
-        // A probe tries every value of every field itself, and leaves nothing to decide.
+        // A probed destination has trials of every field, which leave nothing to decide. Replace it
+        // by the record without them.
         let mut destination = probe_destination(&host, features, 1, "host").expect("a destination");
         destination.vcpus = vec![host.record().guests[&features].to_destination_vcpu()];
         let (tolerances, consents) = (Tolerances::default(), Consents::default());

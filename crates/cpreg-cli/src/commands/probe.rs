@@ -37,7 +37,7 @@ fn record_host(
     printer: &Printer,
 ) -> Result<HostRecord, Failure> {
     let on_event = |event| {
-        if let ProbeEvent::GuestFailed(error) = event {
+        if let ProbeEvent::GuestProbeFailed(error) = event {
             printer.note(format_args!("not recorded: {error}"));
         }
     };

@@ -170,8 +170,8 @@ fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
         .into());
     }
     let mut all_writes = Vec::with_capacity(vcpus);
-    for (vcpu, plan) in plan.vcpus.iter().enumerate() {
-        let mut extensions = plan.extensions.iter();
+    for (vcpu, vcpu_plan) in plan.vcpus.iter().enumerate() {
+        let mut extensions = vcpu_plan.extensions.iter();
         let loaded_extension = extensions.find(|extension| {
             matches!(
                 extension.action,
@@ -185,7 +185,7 @@ fn check_plan(plan: &Plan, vcpus: usize) -> Result<Writes<'_>, Error> {
             }
             .into());
         }
-        let writes = plan.writes();
+        let writes = vcpu_plan.writes();
         if let Some((id, value)) = writes
             .iter()
             .find(|(id, value)| !value::has_register_width(*id, value))
@@ -211,8 +211,8 @@ fn vm_wide_writes<'a>(writes: &Writes<'a>) -> Result<Vec<(usize, RegisterId, &'a
             if RegisterKind::from_id(*id).scope() != Scope::Vm {
                 continue;
             }
-            match vm_wide.iter().find(|(_, known, _)| known == id) {
-                Some((_, _, known)) if known == value => {}
+            match vm_wide.iter().find(|(_, known_id, _)| known_id == id) {
+                Some((_, _, known_value)) if known_value == value => {}
                 Some((first, ..)) => {
                     return Err(ErrorKind::ConflictingValues {
                         register: *id,

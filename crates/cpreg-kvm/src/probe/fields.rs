@@ -1,11 +1,11 @@
 //! Values that each field of an ID register accepts, found by writing every value.
 //!
-//! A register is tried on a temporary vCPU, one field and one value at a time. The original value
-//! is written back after each accepted value, because the features of a VM decide which registers
+//! The probe writes to a temporary vCPU, one field and one value at a time. It writes the original
+//! value back after each accepted value, because the VM's ID registers decide which other registers
 //! exist. If a vCPU does not take the original value back, a fresh VM replaces it.
 //!
-//! The trials also find values that the writable masks do not show: KVM accepts and replaces some
-//! values outside the masks, such as ID_AA64PFR0_EL1.MPAM.
+//! The trials also find values that the writable masks do not show. KVM accepts some values outside
+//! the masks but replaces them by others, for example in ID_AA64PFR0_EL1.MPAM.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,9 @@ use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 use crate::value;
 
-/// Width of the fields into which bits of no named field are divided, as in most ID registers.
-const NAMELESS_WIDTH: u8 = 4;
+/// Width of the pieces into which bits outside named fields are divided. Most ID registers have
+/// fields of this width.
+const UNNAMED_FIELD_WIDTH: u8 = 4;
 
 /// Returns the accepted values of the fields of each ID register, for a guest with these features.
 ///
@@ -76,10 +77,10 @@ fn try_register(vcpu: &impl Vcpu, id: RegisterId, original: u64) -> Option<Vec<A
     for (msb, lsb) in fields(id) {
         let count = 1_u64 << (msb - lsb + 1);
         let mask = (count - 1) << lsb;
-        let own = (original & mask) >> lsb;
-        let mut kept = 1_u64 << own;
+        let original_field = (original & mask) >> lsb;
+        let mut kept = 1_u64 << original_field;
         let mut dropped: BTreeMap<u8, u64> = BTreeMap::new();
-        for value in (0..count).filter(|value| *value != own) {
+        for value in (0..count).filter(|value| *value != original_field) {
             let written = original & !mask | value << lsb;
             if value::write(vcpu, id, &Value::U64(written)).is_err() {
                 continue;
@@ -119,7 +120,7 @@ pub(super) fn fields(id: RegisterId) -> Vec<(u8, u8)> {
     let mut lsb = 0;
     while lsb < bits {
         let msb = ends.remove(&lsb).unwrap_or_else(|| {
-            let step = lsb - lsb % NAMELESS_WIDTH + NAMELESS_WIDTH - 1;
+            let step = lsb - lsb % UNNAMED_FIELD_WIDTH + UNNAMED_FIELD_WIDTH - 1;
             let next = ends.keys().find(|next| **next > lsb);
             let last = next.map_or(bits - 1, |next| next - 1);
             step.min(last)
@@ -159,7 +160,7 @@ mod tests {
         }
     }
 
-    /// MPAM is outside the mask. KVM accepts the value that the CPU has, and drops it.
+    /// MPAM is outside the writable mask. KVM accepts the CPU's value 1, which then reads as 0.
     #[test]
     fn dropped_values_are_found() {
         let dropped = DroppedValues {

@@ -26,12 +26,12 @@ type RegisterValues = Vec<(RegisterId, Result<Value, Errno>)>;
 pub(super) fn probe_guest(
     host: &impl Host,
     features: Features,
-    trials: TrialScope,
+    scope: TrialScope,
 ) -> Result<GuestRecord, Error> {
     let (vm, values) =
         create_and_read(host, features, 2).or_else(|_| create_and_read(host, features, 1))?;
     let second = values.get(1).map(index_by_id);
-    let mut guest = probe_first_vcpu(&vm, features, trials, &values)?;
+    let mut guest = probe_first_vcpu(&vm, features, scope, &values)?;
     add_fields(host, features, &mut guest)?;
     for register in &mut guest.registers {
         let other = second.as_ref().and_then(|values| values.get(&register.id));
@@ -43,18 +43,18 @@ pub(super) fn probe_guest(
     Ok(guest)
 }
 
-/// Probes a guest with `vcpus` vCPUs.
+/// Probes a guest with `vcpus` vCPUs. Returns one record for each vCPU.
 ///
-/// Returns one record for each vCPU with its values, and the trials of the first vCPU.
+/// Each record has the values of its vCPU; all have the trials of the first vCPU.
 pub(super) fn probe_each_vcpu(
     host: &impl Host,
     features: Features,
     vcpus: usize,
 ) -> Result<Vec<GuestRecord>, Error> {
-    let (vm, all) = create_and_read(host, features, vcpus)?;
-    let mut first = probe_first_vcpu(&vm, features, TrialScope::FirmwareOnly, &all)?;
+    let (vm, values_by_vcpu) = create_and_read(host, features, vcpus)?;
+    let mut first = probe_first_vcpu(&vm, features, TrialScope::FirmwareOnly, &values_by_vcpu)?;
     add_fields(host, features, &mut first)?;
-    let others = all.iter().skip(1).map(|values| {
+    let others = values_by_vcpu.iter().skip(1).map(|values| {
         let (mut guest, values) = (first.clone(), index_by_id(values));
         for register in &mut guest.registers {
             if let Some(read) = values.get(&register.id) {
@@ -95,21 +95,21 @@ fn create_and_read<H: Host>(
 ) -> Result<(H::Vm, Vec<RegisterValues>), Error> {
     let fail = |kind: ErrorKind| Error::from(kind).with_probe_features(features);
     let vm = create_vm(host, features, vcpus)?;
-    let mut all = Vec::new();
+    let mut values_by_vcpu = Vec::new();
     for vcpu in vm.vcpus() {
         let list = vcpu
             .list()
             .map_err(|errno| fail(ErrorKind::List { vcpu: None, errno }))?;
         let read = list.into_iter().map(|id| (id, value::read(vcpu, id)));
-        all.push(read.collect());
+        values_by_vcpu.push(read.collect());
     }
-    Ok((vm, all))
+    Ok((vm, values_by_vcpu))
 }
 
 fn probe_first_vcpu(
     vm: &impl Vm,
     features: Features,
-    trials: TrialScope,
+    scope: TrialScope,
     values: &[RegisterValues],
 ) -> Result<GuestRecord, Error> {
     let (Some(vcpu), Some(values)) = (vm.vcpus().first(), values.first()) else {
@@ -127,7 +127,7 @@ fn probe_first_vcpu(
         })
         .collect();
     for register in &mut registers {
-        register.trials = trials::try_register(vcpu, register.id, trials);
+        register.trials = trials::try_register(vcpu, register.id, scope);
     }
     registers.sort_by_key(|register| register.id);
     let masks = vm.writable_masks().map_err(|errno| {
@@ -140,7 +140,8 @@ fn probe_first_vcpu(
     })
 }
 
-/// Returns the errno of writing back the value, or 0 on success or if the register cannot be read.
+/// Writes a register's own value back. Returns the errno of the write, or 0 on success or if the
+/// register cannot be read.
 fn write_back(vcpu: &impl Vcpu, id: RegisterId) -> u16 {
     let Ok(value) = value::read(vcpu, id) else {
         return 0;

@@ -2,7 +2,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `mod.rs` | a whole host, and the host as the destination of one VM |
+//! | `mod.rs` | probes of a whole host, and of the host as the destination of one VM |
 //! | `sets.rs` | the sets of vCPU features that are probed |
 //! | `guest.rs` | one set of features: registers, values, masks |
 //! | `trials.rs` | trial writes of other values |
@@ -33,9 +33,10 @@ use trials::TrialScope;
 #[non_exhaustive]
 pub enum ProbeEvent {
     /// The probe of a guest with these features starts.
-    GuestStarted(Features),
-    /// The host claims the features but cannot create the guest, which the record then lacks.
-    GuestFailed(Error),
+    GuestProbeStarted(Features),
+    /// The host claims the features but cannot create or read such a guest. The record lacks this
+    /// guest.
+    GuestProbeFailed(Error),
 }
 
 /// Records a guest for each set of features that the host claims. Reports progress to `on_event`.
@@ -47,18 +48,18 @@ pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<H
     let all_features = sets::all_features(&capabilities);
     let mut guests = BTreeMap::new();
     for features in sets::feature_sets(&capabilities) {
-        on_event(ProbeEvent::GuestStarted(features));
-        let trials = if features == all_features {
+        on_event(ProbeEvent::GuestProbeStarted(features));
+        let scope = if features == all_features {
             TrialScope::AllRegisters
         } else {
             TrialScope::FirmwareOnly
         };
-        match guest::probe_guest(host, features, trials) {
+        match guest::probe_guest(host, features, scope) {
             Ok(guest) => {
                 guests.insert(features, guest);
             }
             Err(error) if features.is_empty() => return Err(error),
-            Err(error) => on_event(ProbeEvent::GuestFailed(error)),
+            Err(error) => on_event(ProbeEvent::GuestProbeFailed(error)),
         }
     }
     Ok(HostRecord {

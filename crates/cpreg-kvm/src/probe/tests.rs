@@ -54,8 +54,8 @@ fn claimed_features_that_fail_are_reported() {
     let failed: Vec<_> = events
         .iter()
         .filter_map(|event| match event {
-            ProbeEvent::GuestFailed(error) => Some(error.to_string()),
-            ProbeEvent::GuestStarted(_) => None,
+            ProbeEvent::GuestProbeFailed(error) => Some(error.to_string()),
+            ProbeEvent::GuestProbeStarted(_) => None,
         })
         .collect();
     let text = "a guest with the features pmu,mte: cannot create a VM: KVM_ARM_VCPU_INIT: ";

@@ -1,14 +1,14 @@
 //! Trial writes. A trial writes a value, reads the register back, and restores the original value.
 //!
 //! Values are tried in this order, each once and never the current value:
-//! - 0; all ones; the value with bit 0 changed; the value minus 1 in its lowest nonzero digit. For
-//!   all registers but core registers, counters, and those of more than 64 bits, with
-//!   [`TrialScope::AllRegisters`].
+//! - 0; all ones; the value with bit 0 changed; the value with its lowest nonzero hexadecimal digit
+//!   decreased by 1. Only with [`TrialScope::AllRegisters`], and not for core registers, counters,
+//!   and registers of more than 64 bits.
 //! - every PSCI version, for PSCI_VERSION
 //! - every single bit, for firmware bitmaps
 //!
-//! The values of the first item show masked bits, refusals, and if the register accepts lower
-//! values. The values of the other items show all accepted values.
+//! The values of the first item show which bits a write can change, and if the register accepts
+//! lower values. The values of the other items show all accepted values.
 
 use cpreg::destination::kernel::{PSCI_VERSIONS, RegisterKind};
 use cpreg::register::{RegisterClass, RegisterId, Value};
@@ -27,18 +27,14 @@ pub(super) enum TrialScope {
 }
 
 /// Tries values on one register of a vCPU. Returns no trials if the register cannot be read.
-pub(super) fn try_register(
-    vcpu: &impl Vcpu,
-    id: RegisterId,
-    trials: TrialScope,
-) -> Vec<WriteTrial> {
+pub(super) fn try_register(vcpu: &impl Vcpu, id: RegisterId, scope: TrialScope) -> Vec<WriteTrial> {
     let mut values = Vec::new();
     let Ok(Value::U64(original)) = value::read(vcpu, id) else {
         return Vec::new();
     };
     // A counter accepts any value and reads differently each time.
     let is_counter = RegisterKind::from_id(id) == RegisterKind::Counter;
-    if trials == TrialScope::AllRegisters && id.class() != RegisterClass::Core && !is_counter {
+    if scope == TrialScope::AllRegisters && id.class() != RegisterClass::Core && !is_counter {
         values.extend(generic_values(id, original));
     }
     match RegisterKind::from_id(id) {

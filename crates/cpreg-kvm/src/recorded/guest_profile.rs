@@ -18,18 +18,19 @@ pub(super) struct GuestProfile {
     features: Features,
     registers: BTreeMap<RegisterId, RegisterRecord>,
     pub(super) writable: Option<BTreeMap<RegisterId, u64>>,
-    /// Registers with bits that a write cannot change.
+    /// Effect of a write on each register whose trials show it.
     write_effects: BTreeMap<RegisterId, WriteEffect>,
     /// Gate that can hide each register.
     feature_gates: BTreeMap<RegisterId, &'static FeatureGate>,
     /// `true` if a write to a clearing register clears bits. Otherwise the write replaces the state
     /// of the pair.
     has_clear_semantics: bool,
-    /// `true` if the kernel narrows only the registers of the current mode of AArch32.
+    /// `true` if a write in a mode of AArch32 narrows only the registers of that mode to 32 bits,
+    /// as in [`narrowed_registers`].
     has_mode_narrowing: bool,
     /// Version of the host's Linux.
     kernel_version: Option<Version>,
-    /// Destination's vCPU, for [`Acceptor`].
+    /// The recorded guest as a destination's vCPU, for [`Acceptor`].
     vcpu: DestinationVcpu,
 }
 
@@ -165,13 +166,14 @@ impl GuestProfile {
         let registers: BTreeMap<_, _> = registers
             .map(|register| (register.id, register.clone()))
             .collect();
+        // Prefer the trials of this guest; other guests of the host have had more trials.
         let trials = |id: RegisterId| -> &[WriteTrial] {
             let guests = std::iter::once(guest).chain(record.guests.values());
-            let of_id = guests.filter_map(|guest| {
+            let records = guests.filter_map(|guest| {
                 let mut registers = guest.registers.iter();
                 registers.find(|register| register.id == id)
             });
-            of_id
+            records
                 .map(|register| register.trials.as_slice())
                 .find(|trials| WriteEffect::from_trials(id, trials).is_some())
                 .unwrap_or_default()
@@ -285,10 +287,10 @@ impl GuestProfile {
         }
     }
 
-    /// Returns the poison that a register holds.
+    /// Returns KVM's reset poison as the register holds it.
     ///
-    /// Returns the low half of the poison for a register of 32 bits, and for a register with fixed
-    /// high bits. A trial with bit 0 changed shows these.
+    /// A register of 32 bits and a register with fixed high bits hold the low half. The latter has
+    /// a trial of the low half with bit 0 changed.
     fn poison(register: &RegisterRecord) -> u64 {
         let low = RESET_POISON & 0xffff_ffff;
         let is_narrow = register.id.size_bytes().is_some_and(|bytes| bytes < 8);
@@ -369,7 +371,7 @@ impl GuestProfile {
 
     /// Returns `true` if PMCR_EL0.N is one value per VM and limits the counters (since v6.7).
     ///
-    /// On such kernels some bits of PMCR_EL0 are fixed.
+    /// On such kernels a write cannot change the high half of PMCR_EL0.
     pub(super) fn has_counter_limit(&self) -> bool {
         match self.write_effects.get(&RegisterId::PMCR_EL0) {
             Some(effect) => effect.ones >> 32 == 0,
@@ -377,9 +379,10 @@ impl GuestProfile {
         }
     }
 
-    /// Returns `true` if the workaround of Spectre v4 becomes unnecessary without SSBS.
+    /// Returns `true` if the workaround of Spectre v4 now reads as not required.
     ///
-    /// That is the case if its level is due to the guest CPU's SSBS, and the VM lacks SSBS.
+    /// That is the case if it reads 0 at reset on a CPU with SSBS, and the VM's ID register has
+    /// been changed to lack SSBS.
     pub(super) fn is_workaround_unneeded(&self, id: RegisterId, pfr1: u64) -> bool {
         const SSBS: u64 = 0xf << 4;
         let at_reset = |id| self.vcpu.value(id);
@@ -394,7 +397,7 @@ impl GuestProfile {
         narrowed_registers(pstate, self.has_mode_narrowing)
     }
 
-    /// Returns `true` if an event counter reads as 32 bits although more are stored.
+    /// Returns `true` if an event counter stores 64 bits but reads as 32 bits.
     ///
     /// Event counters have 64 bits with FEAT_PMUv3p5. They read as 32 bits in a VM without this
     /// feature on a host with it (`kvm_pmc_is_64bit` in Linux v7.3 `arch/arm64/kvm/pmu-emul.c`).
@@ -410,7 +413,8 @@ impl GuestProfile {
                 .is_some_and(has_pmuv3p5)
     }
 
-    /// Returns `true` if a timer's control register shows that the timer has expired (up to v6.17).
+    /// Returns `true` if a read of a timer's control register computes ISTATUS (up to v6.17). The
+    /// register then has ISTATUS set at reset.
     pub(super) fn has_timer_status(&self, id: RegisterId) -> bool {
         let register = self.registers.get(&id);
         register.is_some_and(|register| match &register.at_reset {

@@ -31,8 +31,8 @@
 //!   Spectre v4 reads as not required if the VM lacks SSBS.
 //! - Control registers of timers: ISTATUS follows the counter if it was set at reset.
 //! - VM-wide registers: shared by the vCPUs, constant after the first run (`EBUSY`).
-//! - Registers hidden by ID registers: hidden by the VM's ID registers, if the host's kernel
-//!   consults them.
+//! - Registers of optional features: hidden if the VM's ID registers lack the feature, provided
+//!   that the host's kernel consults them.
 //! - SVE: `EPERM` for its registers until SVE is finalized, and for writes of its vector lengths
 //!   afterwards.
 //! - Counters: each read advances time by one tick, from 0.

@@ -26,8 +26,8 @@ pub(super) fn read_midr() -> Option<u64> {
 ///
 /// The CPU counts as emulated if MIDR_EL1 has implementer 0 (software), or if the firmware
 /// describes a VM. The firmware does so if SMBIOS names QEMU, or the device tree names
-/// [`DUMMY_VIRT`]. A VM with KVM on a real CPU cannot be told apart, and the user can correct the
-/// record.
+/// [`DUMMY_VIRT`]. A VM whose host runs it on a real CPU with KVM looks the same; the user can
+/// correct the record.
 pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identity {
     let uname = rustix::system::uname();
     let compatible = fs::read(DEVICE_TREE_COMPATIBLE_PATH).unwrap_or_default();

@@ -2,8 +2,8 @@
 //!
 //! - `QEVM`: the main channel.
 //! - `11 22 33 44`: a multifd channel, since QEMU 2.11.
-//! - `08 00`: the main channel of a resumed postcopy migration, commands without a header, since
-//!   2.12.
+//! - `08 00`: the main channel of a resumed postcopy migration, since 2.12. It begins with a
+//!   command and has no header.
 //! - `16 03`: TLS of QEMU itself (`tls-creds`), since 2.7.
 //! - `QCPR`: the channel of cpr-transfer, which passes descriptors, since 10.0.
 //! - nothing: postcopy-preempt, which sends nothing until pages are requested, since 7.1.
@@ -32,7 +32,7 @@ pub enum Channel {
     Tls,
     /// Channel of cpr-transfer, which passes descriptors on one machine.
     Cpr,
-    /// Further connection that does not identify itself.
+    /// Connection with other first bytes, or with none so far.
     Other,
 }
 

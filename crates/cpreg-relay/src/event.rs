@@ -16,7 +16,7 @@ pub enum Event<'e> {
         /// Number of the connection in this migration, counted from 1.
         number: usize,
     },
-    /// The relay closed a connection that has no place in this migration.
+    /// The relay closed a connection that it cannot forward as part of this migration.
     ConnectionRejected {
         /// Kind of the connection.
         channel: Channel,

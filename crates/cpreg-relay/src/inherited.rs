@@ -4,8 +4,8 @@
 //! descriptor with `pidfd_getfd` on its own process (Linux 5.6) and closes the number. The number
 //! must be closed, because the peer of a pipe sees its end only once all descriptors are closed.
 //!
-//! Descriptors that cpreg opens are close-on-exec; inherited ones cannot be. cpreg therefore never
-//! mistakes its own descriptor for an inherited one, and uses none twice.
+//! Descriptors that cpreg opens are close-on-exec; inherited ones cannot be. The flag thus shows if
+//! `fd:N` is inherited, and the same number cannot be used twice.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -41,28 +41,28 @@ pub(super) fn take(number: i32) -> Result<InheritedFd, Error> {
             ),
         );
     }
-    let own = pidfd_open(getpid(), PidfdFlags::empty())
-        .and_then(|this| pidfd_getfd(this, number, PidfdGetfdFlags::empty()))
+    let duplicate = pidfd_open(getpid(), PidfdFlags::empty())
+        .and_then(|process| pidfd_getfd(process, number, PidfdGetfdFlags::empty()))
         .map_err(|error| failed(error.into()))?;
     nix::unistd::close(number).map_err(|error| failed(error.into()))?;
 
-    if let Ok(kind) = sockopt::socket_type(&own) {
+    if let Ok(kind) = sockopt::socket_type(&duplicate) {
         if kind != SocketType::STREAM {
             return Err(
                 unusable("this is not a stream socket").with_hint("use one of type SOCK_STREAM")
             );
         }
-        if sockopt::socket_acceptconn(&own).map_err(|error| failed(error.into()))? {
-            return Ok(InheritedFd::Listener(own));
+        if sockopt::socket_acceptconn(&duplicate).map_err(|error| failed(error.into()))? {
+            return Ok(InheritedFd::Listener(duplicate));
         }
-        return Connection::from_socket(own)
+        return Connection::from_socket(duplicate)
             .map(InheritedFd::Connection)
             .map_err(failed);
     }
-    let flags = fcntl_getfl(&own).map_err(|error| failed(error.into()))?;
+    let flags = fcntl_getfl(&duplicate).map_err(|error| failed(error.into()))?;
     let (read, write) = match flags & OFlags::RWMODE {
-        OFlags::RDONLY => (Some(own), None),
-        OFlags::WRONLY => (None, Some(own)),
+        OFlags::RDONLY => (Some(duplicate), None),
+        OFlags::WRONLY => (None, Some(duplicate)),
         _ => {
             return Err(
                 unusable("this is neither a socket nor one end of a pipe").with_hint(
@@ -89,8 +89,8 @@ fn is_inherited(number: i32) -> bool {
         .is_some_and(|flags| flags & OFlags::CLOEXEC.bits() == 0)
 }
 
-/// Takes over standard input and output, which are `/dev/null` afterwards. No other output can then
-/// mix with the stream, and the peer sees the end in time.
+/// Takes over standard input and output, and replaces both by `/dev/null`. No other output can then
+/// mix with the stream, and the peer sees its end once the connection closes.
 pub(super) fn take_stdio() -> Result<Connection, Error> {
     let take = || -> io::Result<Connection> {
         let input = io::stdin().as_fd().try_clone_to_owned()?;

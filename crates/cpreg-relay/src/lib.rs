@@ -13,7 +13,7 @@
 //! | `main_channel` | the main channel to the destination; its device state waits for a decision |
 //! | `early_vcpus` | vCPUs sent before the devices after them have been received |
 //! | `return_path`, `return_path_parser` | the return path from the destination to the source |
-//! | `policy` | [`MigrationPolicy`]: decides whether and as what a VM is forwarded |
+//! | `policy` | [`MigrationPolicy`]: accepts or rejects a VM, and edits its device state |
 //! | [`check_policy`] | a [`MigrationPolicy`] that decides by cpreg's plan |
 //! | `progress` | progress of the device state, and the end of both connections |
 //! | `vm_location` | [`VmLocation`]: the side that has the VM after the migration |

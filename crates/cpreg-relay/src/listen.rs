@@ -1,7 +1,7 @@
 //! [`Listener`]: incoming connections.
 //!
-//! Only the relay's user may connect to its Unix socket, from the moment the socket exists. The
-//! relay sets the socket's mode before it binds the socket, and the file receives the same mode
+//! Only the relay's user can connect to its Unix socket, even right after its creation. The relay
+//! sets the mode of the socket before it binds the socket, and the file receives the same mode
 //! (Linux `unix_bind`). The relay replaces the socket file of a dead process. It replaces neither a
 //! socket with a listener nor a file of another kind.
 
@@ -132,12 +132,16 @@ impl Listener {
     /// arrive.
     ///
     /// # Errors
-    /// If no connection can be accepted, mostly because this process may open no more descriptors.
+    /// Returns an error if no connection can be accepted, mostly because this process may open no
+    /// more descriptors.
     pub fn accept(&self, cancel: &CancelToken) -> io::Result<Option<Connection>> {
         let socket = match &self.kind {
             ListenerKind::Socket { socket, .. } => socket,
-            ListenerKind::SingleConnection(once) => {
-                return Ok(once.lock().unwrap_or_else(PoisonError::into_inner).take());
+            ListenerKind::SingleConnection(connection) => {
+                return Ok(connection
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .take());
             }
         };
         loop {
@@ -203,7 +207,7 @@ fn bind_vsock(cid: u32, port: u32) -> io::Result<(OwnedFd, u32)> {
 /// Socket file that this process created.
 struct SocketPath {
     path: PathBuf,
-    /// Device and inode of the file, unless another process replaced it.
+    /// Device and inode of the file, which show if another process has replaced it.
     identity: (u64, u64),
 }
 
@@ -260,8 +264,8 @@ fn remove_stale_socket(
             "a file that is not a socket exists at this path: remove it, or use another path",
         ));
     }
-    // A datagram socket learns if the path has a listener without connecting to it. A QEMU that
-    // waits would take a connection for its migration.
+    // `connect` of a datagram socket shows if the path has a listener, but makes no connection. A
+    // waiting QEMU would treat a connection as its incoming migration.
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let probe = socket_with(AddressFamily::UNIX, SocketType::DGRAM, flags, None)
         .map_err(|error| to_error(error.into()))?;

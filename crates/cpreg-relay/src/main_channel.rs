@@ -1,6 +1,6 @@
-//! Main channel from the source to the destination. RAM is forwarded at once, the device state
-//! waits for a decision, and the rest is forwarded unparsed. [`crate::early_vcpus`] sends the vCPUs
-//! before the rest of the device state.
+//! Main channel from the source to the destination. The relay forwards RAM at once, buffers the
+//! device state until the decision, and forwards the rest unparsed. With [`crate::early_vcpus`], it
+//! sends the vCPUs before it has received the rest of the device state.
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,11 +25,11 @@ const READ_BUFFER_LEN: usize = 256 << 10;
 /// Maximum size in bytes of a read within the device state, about two vCPUs. The relay thus
 /// converts the first vCPUs while it receives the others.
 const DEVICE_STATE_CHUNK_LEN: usize = 16 << 10;
-/// Interval without data after which the relay tries to open the device state. A stream without
-/// description has no mark at its end.
+/// Interval without data after which the relay tries to parse the buffered device state. Only a
+/// description marks the end of a stream.
 const IDLE_PROBE_INTERVAL: Duration = Duration::from_millis(200);
-/// Time without data after which device state that does not open is an error. Until then, more of
-/// it may follow.
+/// Time without data after which incomplete device state is an error. Before that, more of it may
+/// follow.
 const INCOMPLETE_STATE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Number of bytes between two progress events.
 const PROGRESS_INTERVAL_BYTES: u64 = 4 << 20;
@@ -111,7 +111,8 @@ struct Buffer {
 impl MainChannel<'_> {
     /// Forwards the stream until the source sends no more.
     ///
-    /// `user` can cancel until all device state has been received, `session` at any time.
+    /// Cancelling `user` has an effect until all device state has been received; cancelling
+    /// `session` ends the channel at any time.
     pub(super) fn run(
         &mut self,
         user: &CancelToken,
@@ -182,10 +183,10 @@ impl MainChannel<'_> {
     /// Forwards the data that may follow the description: zeros until the source closes, or a late
     /// description.
     ///
-    /// Other data shows that the presumed end was not the end. A guest can put an imitation of the
-    /// end into a device, and the source may pause right after the imitation. The relay has then
-    /// edited bytes that belong to the device. The destination waits for the rest and must not get
-    /// it.
+    /// Other data shows that the presumed end was not the end. A guest can put the bytes of an end
+    /// into a device, and the source may pause right after these bytes. The relay has then edited
+    /// data of the device by mistake. The destination still waits for the rest, which it must not
+    /// receive.
     fn expect_eof(
         &mut self,
         buffer: &mut Buffer,
@@ -228,7 +229,7 @@ impl MainChannel<'_> {
         let mut last_read_at = Instant::now();
         loop {
             if buffer.filled == buffer.bytes.len() {
-                // A long record precedes the pages; the parser limits its length.
+                // A record in front of RAM is longer than the buffer; the parser limits its length.
                 buffer.bytes.resize(2 * buffer.filled, 0);
             }
             let is_device_state = parser.phase() == Phase::DeviceState;
@@ -287,7 +288,7 @@ impl MainChannel<'_> {
                     .as_ref()
                     .is_none_or(|error| error.kind() == cpreg_stream::ErrorKind::Truncated);
                 if is_truncated && !parser.looks_complete() {
-                    // The source has not sent all of the device state, and knows that.
+                    // The source has closed early, so its migration fails and it keeps the VM.
                     self.state.apply(DeviceStateEvent::Truncated);
                 }
                 let truncated =
@@ -329,7 +330,7 @@ impl MainChannel<'_> {
         Ok(())
     }
 
-    /// Sends the vCPUs and the bytes in front of them.
+    /// Sends the vCPUs, and the device state in front of them, before the decision about all.
     fn send_early_vcpus(
         &mut self,
         early: EarlyBytes,
@@ -435,8 +436,8 @@ impl TrailingData {
     }
 }
 
-/// Opens the buffered device state if it is complete. `has_end_mark` is `true` if it looks
-/// complete.
+/// Parses the buffered device state if it is complete. `has_end_mark` is `true` if the parser has
+/// found the mark of its end, or the input has ended.
 fn try_open(
     parser: &mut IncrementalParser,
     open_error: &mut Option<cpreg_stream::Error>,
@@ -454,7 +455,7 @@ fn try_open(
     };
     parser.restore_device_state(device_state);
     if let Some(error) = error {
-        // After an end mark, the missing data will not arrive.
+        // If the end mark is present, the missing data will not arrive.
         let is_final =
             error.kind() != cpreg_stream::ErrorKind::Truncated || parser.looks_complete();
         *open_error = is_final.then_some(error);
@@ -483,7 +484,8 @@ fn stop_reason(message: &'static str, error: Error) -> StopReason {
     })
 }
 
-/// Writer that compares the bytes sent early with the decided bytes and does not send them again.
+/// Writer of the decided device state, which skips the bytes sent early. It fails if the decision
+/// differs from them.
 struct VerifyingWriter<'w> {
     writer: &'w mut Writer,
     session: &'w CancelToken,

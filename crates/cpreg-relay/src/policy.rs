@@ -1,5 +1,5 @@
-//! [`MigrationPolicy`]: decides if and as what a VM is forwarded. The relay carries the decision
-//! out.
+//! [`MigrationPolicy`]: accepts or rejects a VM, and edits its device state. The relay carries the
+//! decision out.
 
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Edit, Section, Stream};
@@ -19,7 +19,8 @@ pub trait MigrationPolicy {
     /// page.
     fn on_setup(&mut self, setup: &StreamSetup) -> bool;
 
-    /// Returns the section to send for the next vCPU, or `None` if the policy cannot decide yet.
+    /// Returns the `cpu` section to send for the next vCPU, or `None` if the policy cannot decide
+    /// yet.
     ///
     /// The relay calls this function while the source still sends the devices after the vCPU, so
     /// expensive preparation belongs here. If the policy leaves one vCPU undecided, the relay sends
@@ -36,8 +37,8 @@ pub trait MigrationPolicy {
         false
     }
 
-    /// Decides about the whole device state, which opens as `stream`. The relay has sent none of
-    /// it, except perhaps the vCPUs. If it has sent them, the decision must begin with the same
-    /// bytes.
+    /// Decides about the whole device state; `stream` is its parsed form. The relay has sent none
+    /// of it, except perhaps the vCPUs. If it has sent them, the edited state must begin with the
+    /// same bytes.
     fn on_device_state(&mut self, device_state: &DeviceStateBuffer, stream: Stream) -> Decision;
 }

@@ -21,8 +21,8 @@
 /// Progress of the device state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DeviceStateProgress {
-    /// The source has not sent all of the device state. The relay may have sent the vCPUs, which
-    /// are of no use to the destination alone.
+    /// The source has sent no device state, or has failed before its end. The relay may have sent
+    /// the vCPUs, which the destination cannot run without the rest.
     NotStarted,
     /// The relay received part of the device state and sent none, or only the vCPUs. The source may
     /// have sent the rest already.
@@ -33,8 +33,8 @@ pub(super) enum DeviceStateProgress {
     PartlySent,
     /// The relay sent all device state; holds the value of the destination's SHUT, if received.
     Sent(Option<u32>),
-    /// The relay wrote everything that it took for the device state, but the destination may lack
-    /// some. Either the connection to the destination was lost, or the data was incomplete.
+    /// The relay wrote what appeared to be all device state, but the destination may lack some.
+    /// Either the connection to the destination was lost, or the data was incomplete.
     Indeterminate,
 }
 
@@ -43,7 +43,7 @@ pub(super) enum DeviceStateProgress {
 pub(super) enum DeviceStateEvent {
     /// The relay received the first byte of the device state.
     FirstByteReceived,
-    /// The source stopped before the end of the device state, and knows that.
+    /// The source closed the connection before the end of the device state, so its migration fails.
     Truncated,
     /// The relay received all device state.
     FullyReceived,
@@ -57,9 +57,9 @@ pub(super) enum DeviceStateEvent {
     DestinationClosed,
     /// The relay received this SHUT value on the return path.
     ReturnPathShut(u32),
-    /// The destination closed the return path in such a way that its answer may be lost.
+    /// The destination closed the return path with an error, so its answer may be lost.
     ReturnPathLost,
-    /// The source, which waits for an answer, closed its connection before it received one.
+    /// The source closed its connection although it had not received the answer it waits for.
     SourceClosed,
 }
 
@@ -91,7 +91,7 @@ impl DeviceStateProgress {
         matches!(self, Self::Sent(_))
     }
 
-    /// Returns `true` if the relay wrote everything that it took for the device state.
+    /// Returns `true` if the relay wrote what appeared to be all device state.
     pub(super) const fn is_fully_written(self) -> bool {
         matches!(self, Self::Sent(_) | Self::Indeterminate)
     }

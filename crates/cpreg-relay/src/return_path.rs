@@ -25,7 +25,7 @@ pub(super) struct ReturnPath {
 struct Inner {
     writer: Writer,
     parser: ReturnPathParser,
-    /// `true` if the relay handed all bytes received, including a SHUT, to the source.
+    /// `true` if the relay wrote a SHUT to a source that still reads.
     is_shut_delivered: bool,
 }
 
@@ -57,16 +57,17 @@ impl ReturnPath {
             let mut inner = self.lock();
             inner.parser.feed(bytes);
             if source_reads {
-                // A source that has closed its direction accepts bytes and may not read them. Check
-                // before the write, because a source closes its direction after it has read a SHUT.
-                let has_left = inner.writer.has_peer_ended();
+                // A source that has closed its direction still accepts bytes, but may not read
+                // them. Check before the write, because a source also closes its direction after it
+                // has read a SHUT.
+                let has_source_closed = inner.writer.has_peer_ended();
                 // Parse the destination's last message even after the source has closed.
                 match inner.writer.write_all(bytes, session) {
                     Err(error) if error.is_cancelled() => return Err(error),
                     written => source_reads = written.is_ok(),
                 }
                 inner.is_shut_delivered |=
-                    source_reads && !has_left && inner.parser.shut().is_some();
+                    source_reads && !has_source_closed && inner.parser.shut().is_some();
             }
         }
         // An error only means that the source has closed its connection.
@@ -79,8 +80,8 @@ impl ReturnPath {
         self.lock().parser.shut()
     }
 
-    /// Returns `true` if the relay handed the destination's SHUT to the source. A source that
-    /// closes earlier has not received the SHUT, and may resume its guest.
+    /// Returns `true` if the relay wrote the destination's SHUT to a source that still reads. A
+    /// source that closes earlier has not received the SHUT, and may resume its guest.
     pub(super) fn is_shut_delivered(&self) -> bool {
         self.try_lock_for()
             .is_some_and(|inner| inner.is_shut_delivered)

@@ -22,7 +22,7 @@ const MAX_PENDING_CONNECTIONS: usize = 256;
 const TLS_UNSUPPORTED: &str = "TLS by QEMU itself (tls-creds): the stream is end-to-end \
  encrypted, and a relay cannot edit it";
 
-/// Relay between an address, on which it listens, and a destination.
+/// Relay that listens on one address and forwards to a destination.
 #[derive(Debug)]
 pub struct Relay {
     listener: Listener,
@@ -58,8 +58,8 @@ impl Relay {
     /// state. After that, only the two QEMUs can end the migration.
     ///
     /// # Errors
-    /// If no connection can be accepted, the migration cannot be forwarded, or the destination
-    /// cannot be reached. The relay notifies the source by closing its connection.
+    /// Returns an error if no connection can be accepted, the migration cannot be forwarded, or the
+    /// destination cannot be reached. The relay notifies the source by closing its connection.
     pub fn serve_migration(
         &self,
         policy: &mut dyn MigrationPolicy,
@@ -67,7 +67,7 @@ impl Relay {
         user: &CancelToken,
     ) -> Result<Option<MigrationResult>, Error> {
         let session = Session::new(&self.listener, &self.destination, observer)?;
-        let mut others = Vec::new();
+        let mut multifd_channels = Vec::new();
         let (channel, source) = loop {
             let accepted = self.listener.accept(user);
             let accepted = accepted.map_err(|error| {
@@ -86,8 +86,8 @@ impl Relay {
                 Some(channel @ (Channel::Main | Channel::PostcopyRecovery)) => {
                     break (channel, connection);
                 }
-                Some(Channel::Multifd) if others.len() < MAX_PENDING_CONNECTIONS => {
-                    others.push(connection);
+                Some(Channel::Multifd) if multifd_channels.len() < MAX_PENDING_CONNECTIONS => {
+                    multifd_channels.push(connection);
                 }
                 Some(channel @ Channel::Tls) => {
                     session.reject(channel, &connection, TLS_UNSUPPORTED);
@@ -117,7 +117,7 @@ impl Relay {
             }
         };
         // Reject channels of a migration that ended before the relay accepted its main channel.
-        others.retain(|other: &Connection| {
+        multifd_channels.retain(|other: &Connection| {
             let is_open = !other.reader.has_ended();
             if !is_open {
                 session.reject(Channel::Multifd, other, "the peer has closed it");
@@ -132,7 +132,7 @@ impl Relay {
             channel,
             source,
             destination,
-            others,
+            multifd_channels,
             policy,
             user,
         )))

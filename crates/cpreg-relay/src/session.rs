@@ -58,7 +58,8 @@ pub enum MigrationOutcome {
     Completed,
     /// The policy rejected the VM.
     Refused,
-    /// An interrupted postcopy migration resumed, for which the policy decides nothing.
+    /// An interrupted postcopy migration resumed; the relay forwarded it without a decision of the
+    /// policy.
     Recovered,
     /// The relay could not read, write or parse data.
     Failed(Error),
@@ -124,8 +125,8 @@ impl<'s> Session<'s> {
             .on_event(&Event::Connected { channel, number });
     }
 
-    /// Forwards a migration. The relay has accepted its main channel after the channels in
-    /// `others`.
+    /// Forwards a migration. `others` are the multifd channels that the relay accepted before the
+    /// main channel.
     pub(super) fn run(
         &self,
         channel: Channel,
@@ -149,9 +150,9 @@ impl<'s> Session<'s> {
             } else {
                 self.run_main_channel(scope, source, destination, policy, user)
             };
-            // Wait for the other channels also after a failure; both QEMUs close them. QEMU 10.0
-            // and 11.1 that lose all of them together with the main channel may wait for their own
-            // threads for ever.
+            // Wait until both QEMUs have closed the other channels, even after a failure. QEMU 10.0
+            // and 11.1 may hang for ever if they lose these channels together with the main
+            // channel.
             self.wait_for_other_channels(match result.outcome {
                 MigrationOutcome::Completed | MigrationOutcome::Recovered => CHANNEL_CLOSE_TIMEOUT,
                 _ => CHANNEL_CLOSE_TIMEOUT_ON_ERROR,
@@ -190,7 +191,8 @@ impl<'s> Session<'s> {
         let result = main_channel.run(user, &self.cancel);
         let (mut state, mut reader) = (main_channel.state, main_channel.reader);
         let has_return_path = state.setup.as_ref().is_some_and(|setup| setup.return_path);
-        // A source that waits for the SHUT does not close its connection before the SHUT arrives.
+        // A source that waits for the SHUT closes the main channel only after it. If the main
+        // channel ends without a delivered SHUT, the source has lost the answer.
         let lost_answer =
             has_return_path && state.progress.is_sent() && !return_path.is_shut_delivered();
         let end = match &result {
@@ -252,8 +254,8 @@ impl<'s> Session<'s> {
         }
     }
 
-    /// Forwards the main channel of a resumed migration, whose device state an earlier connection
-    /// carried.
+    /// Forwards the main channel of a resumed postcopy migration. An earlier connection has carried
+    /// the device state.
     fn forward_postcopy_recovery(
         &self,
         source: Connection,
@@ -287,7 +289,7 @@ impl<'s> Session<'s> {
                 Ok(Some(connection)) => connection,
                 Ok(None) => return,
                 Err(_) => {
-                    // Mostly no descriptor is free; the end of a channel will free some.
+                    // Usually no descriptor is free; the end of a channel will free some.
                     let deadline = Instant::now() + ACCEPT_RETRY_DELAY;
                     if self.cancel.wait(Some(deadline)).unwrap_or(true) {
                         return;
@@ -336,8 +338,8 @@ impl<'s> Session<'s> {
         });
     }
 
-    /// Forwards a channel other than the main channel. The kind of the channel may show late, so
-    /// the relay identifies it again from its first bytes.
+    /// Forwards a channel other than the main channel. The first bytes may arrive after the timeout
+    /// of [`Self::accept`], so the relay identifies the channel again.
     fn forward_channel(
         &self,
         mut source: Connection,
@@ -428,7 +430,8 @@ impl<'s> Session<'s> {
         })
     }
 
-    /// Waits for a notified source to close first, and discards the data that it still sends.
+    /// Waits until the source, which has received the error SHUT, closes the connection. Discards
+    /// the data that it still sends.
     ///
     /// QEMU 10.0 that has switched to postcopy resumes its guest if it receives the failure before
     /// a write fails. Otherwise, QEMU stays in `postcopy-paused`.

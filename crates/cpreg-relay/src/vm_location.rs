@@ -1,8 +1,10 @@
 //! [`VmLocation`]: the side that has the VM after a migration through the relay, as far as the
 //! relay alone can know.
 //!
-//! - Any migration that ends before the device state: the migration fails, and the guest continues
-//!   at the source.
+//! The list gives the point at which the migration ended:
+//!
+//! - Any migration, before the device state: the migration fails, and the guest continues at the
+//!   source.
 //! - Precopy with return path, at the device state: the migration fails, and the guest continues at
 //!   the source.
 //! - Precopy without return path, at the device state: the source has sent everything. The source
@@ -10,7 +12,7 @@
 //! - Postcopy, at the package: in QEMU 10.0 and later the migration fails, and the guest continues
 //!   at the source. In 7.2 the guest is stopped, in `postcopy-paused`, seldom `failed`.
 //! - Precopy with return path, after the device state: the destination's SHUT decides.
-//! - Any other, after the device state: the relay receives no answer.
+//! - Any other, after the device state: the location is not certain, because no answer arrives.
 //!
 //! Observed with QEMU 7.2, 10.0 and 11.1 (docs/facts.md). The guard, which has the monitors of both
 //! sides, knows more.
@@ -64,8 +66,8 @@ impl VmLocation {
             ),
             Self::SourcePostcopyPaused => Some(
                 "run QMP `query-status` at the source: QEMU 10.0 and later resume the guest \
-                 themselves, older versions may leave it stopped (see docs/operators-guide.md). \
-                 The destination cannot run it: it lacks the device state",
+                 themselves, older versions may leave it stopped (`finish-migrate`, see \
+                 docs/operators-guide.md). The destination cannot run it: it lacks the device state",
             ),
             Self::DestinationUnconfirmed => {
                 Some("run QMP `query-status` at the destination: it shows whether the VM is loaded")
@@ -116,8 +118,7 @@ pub(super) fn locate_vm(
             VmLocation::SourceRunning
         }
         DeviceStateProgress::Receiving | DeviceStateProgress::Received => VmLocation::SourceStopped,
-        // A destination that lacks only the end of the description loads the VM, so the location is
-        // not known.
+        // If only the end of the description is missing, the destination loads the VM all the same.
         DeviceStateProgress::PartlySent => VmLocation::Unknown,
         DeviceStateProgress::Sent(Some(0)) => VmLocation::Destination,
         DeviceStateProgress::Sent(Some(_)) if is_postcopy => VmLocation::Unknown,

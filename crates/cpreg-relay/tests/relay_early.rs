@@ -1,5 +1,5 @@
-//! Early vCPUs of a relay: they are sent before the devices after them have been received. The end
-//! is not sent if the whole turns out different.
+//! Early vCPUs: a relay sends them before it has received the devices after them. The relay does
+//! not send the end if the decision on the whole device state differs.
 
 #[path = "../../cpreg-stream/tests/common/mod.rs"]
 mod common;
@@ -21,15 +21,16 @@ use cpreg_stream::{Cpu, Edit, Section, Stream};
 
 /// Timeout far beyond the duration of any test, even on a busy machine.
 const TEST_TIMEOUT: Duration = Duration::from_secs(60);
-/// Time without further data that counts as the end.
+/// Time without further data after which the relay sends no more early data.
 const IDLE_TIMEOUT: Duration = Duration::from_millis(300);
 
 /// Policy that removes every third register.
 struct ShorteningPolicy {
-    /// Decides about each vCPU on its own.
+    /// `true` if the policy decides about each vCPU early.
     sends_early: bool,
-    /// Removes the same registers from the whole stream.
+    /// `true` if the policy removes the same registers from the whole stream.
     shortens_stream: bool,
+    /// `true` if the policy rejects the whole stream.
     rejects: bool,
 }
 
@@ -43,7 +44,7 @@ fn shorten_stream(stream: &Stream, bytes: &dyn cpreg_stream::ReadAt) -> Edit {
 }
 
 impl ShorteningPolicy {
-    /// Shortens the stream, and its vCPUs early if `sends_early`.
+    /// Returns a policy that shortens the whole stream, and its vCPUs early if `sends_early`.
     const fn shortening(sends_early: bool) -> Self {
         Self {
             sends_early,
@@ -82,6 +83,7 @@ impl MigrationPolicy for ShorteningPolicy {
     }
 }
 
+/// Observer of the reported number of bytes of device state, and of the early ones among them.
 #[derive(Default)]
 struct SentObserver(Mutex<Option<(u64, u64)>>);
 
@@ -107,8 +109,14 @@ struct TransferResult {
     reported: Option<(u64, u64)>,
 }
 
-/// Sends a stream up to `first`, waits for at least `least` bytes, and sends the rest.
-fn send(whole: &[u8], first: usize, least: usize, mut policy: ShorteningPolicy) -> TransferResult {
+/// Sends the first `first_len` bytes of a stream, waits until at least `min_received` bytes have
+/// arrived, and sends the rest.
+fn send(
+    whole: &[u8],
+    first_len: usize,
+    min_received: usize,
+    mut policy: ShorteningPolicy,
+) -> TransferResult {
     let folder = tempfile::tempdir().unwrap();
     let [listen, connect] = ["relay", "destination"].map(|name| folder.path().join(name));
     let destination = UnixListener::bind(&connect).unwrap();
@@ -116,16 +124,16 @@ fn send(whole: &[u8], first: usize, least: usize, mut policy: ShorteningPolicy) 
     let observer = SentObserver::default();
     thread::scope(|scope| {
         let result = scope.spawn(|| {
-            let user = CancelToken::new().unwrap();
+            let user_cancel = CancelToken::new().unwrap();
             relay
-                .serve_migration(&mut policy, &observer, &user)
+                .serve_migration(&mut policy, &observer, &user_cancel)
                 .unwrap()
                 .unwrap()
         });
         let mut source = UnixStream::connect(listen).unwrap();
-        source.write_all(&whole[..first]).unwrap();
+        source.write_all(&whole[..first_len]).unwrap();
         let (mut socket, _) = destination.accept().unwrap();
-        let mut early_received = vec![0; least];
+        let mut early_received = vec![0; min_received];
         socket.set_read_timeout(Some(TEST_TIMEOUT)).unwrap();
         socket.read_exact(&mut early_received).unwrap();
         // Further early data arrives at once.
@@ -136,7 +144,7 @@ fn send(whole: &[u8], first: usize, least: usize, mut policy: ShorteningPolicy) 
         }
         socket.set_read_timeout(None).unwrap();
         // The relay may have closed the connection.
-        let _ = source.write_all(&whole[first..]);
+        let _ = source.write_all(&whole[first_len..]);
         drop(source);
         let mut received = early_received.clone();
         let _ = socket.read_to_end(&mut received);
@@ -182,14 +190,14 @@ fn vcpus_are_sent_before_the_devices_after_them() {
         let edit = shorten_stream(&stream, &whole);
         let expected = common::bytes(&edit.apply_to(&whole));
         for sends_early in [true, false] {
-            let least = first_device + usize::from(sends_early);
+            let min_received = first_device + usize::from(sends_early);
             let policy = ShorteningPolicy::shortening(sends_early);
             let TransferResult {
                 early_received,
                 received,
                 result,
                 reported,
-            } = send(&whole, second_device, least, policy);
+            } = send(&whole, second_device, min_received, policy);
             assert!(
                 matches!(result.outcome, MigrationOutcome::Completed),
                 "{:?}",

@@ -12,7 +12,7 @@ use cpreg_stream::incremental::StreamSetup;
 /// Input to the decision about every migration through a relay.
 #[derive(Clone, Copy, Debug)]
 pub struct PolicyConfig<'t> {
-    /// Destination, if every guest has the same one.
+    /// Destination of every guest; `None` if [`Planner::destination_for`] chooses one for each.
     pub destination: Option<&'t Destination>,
     /// Differences of register values that do no harm.
     pub tolerances: &'t Tolerances,
@@ -39,7 +39,7 @@ pub enum SetupRejection {
     NoReturnPath,
 }
 
-/// VM to forward.
+/// Accepted VM, as the relay forwards it.
 #[derive(Debug)]
 pub struct PlannedVm {
     /// Parsed stream, from which the plan was made.
@@ -66,7 +66,7 @@ pub trait Planner {
     /// Plans the whole VM; `None` if it is rejected.
     ///
     /// # Errors
-    /// If the planner cannot decide; the policy then rejects the VM.
+    /// Returns an error if the planner cannot decide; the policy then rejects the VM.
     fn plan(&mut self, stream: Stream) -> Result<Option<PlannedVm>, Self::Failure>;
 
     /// Returns the failure for a planned state that could not be written into the stream.
@@ -76,7 +76,7 @@ pub trait Planner {
     /// stream's run state says that the guest runs; `None` if the stream has no run state.
     ///
     /// # Errors
-    /// If the relay must not send the end.
+    /// Returns an error if the relay must not send the end.
     fn on_device_state_commit(&mut self, running: Option<bool>) -> Result<(), Self::Failure> {
         let _ = running;
         Ok(())

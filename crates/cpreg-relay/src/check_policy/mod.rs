@@ -82,7 +82,7 @@ impl<P: Planner> MigrationPolicy for CheckPolicy<'_, P> {
         self.planner.on_migration_started();
         self.setup = Some(setup.clone());
         if let Some(destination) = self.config.destination {
-            // The vCPUs and devices are not known yet.
+            // The vCPUs and devices are not known yet; the destination's own never differ.
             let source_shape = MachineShape {
                 machine: setup.machine.clone(),
                 ram: setup.ram.clone(),

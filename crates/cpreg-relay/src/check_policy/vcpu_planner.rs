@@ -25,7 +25,7 @@ pub(super) struct VcpuPlanner<'t> {
 }
 
 impl<'t> VcpuPlanner<'t> {
-    /// Returns the next vCPU as the relay sends it, if the result is certain.
+    /// Plans the next vCPU. Returns it as the relay sends it, if the result is certain.
     pub(super) fn add(
         &mut self,
         config: &PolicyConfig<'t>,

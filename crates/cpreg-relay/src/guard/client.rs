@@ -1,9 +1,9 @@
 //! [`GuardClient`]: the relay's end of the guard. It starts the guard's process, reports progress
 //! to it, and receives the location of the VM.
 //!
-//! The guard is a process of its own so that it outlives any end of the relay. It leaves the
-//! relay's session, and signals of the terminal do not end it. [`super::protocol`] has the
-//! messages.
+//! The guard is a separate process, so that it survives a relay that fails or is killed. It runs in
+//! a session of its own, where signals from the relay's terminal do not reach it.
+//! [`super::protocol`] has the messages.
 //!
 //! A service manager that kills all processes of a unit (systemd's `KillMode=control-group`) also
 //! kills the guard.
@@ -36,11 +36,11 @@ pub struct GuardClient {
 }
 
 impl GuardClient {
-    /// Starts the guard: the running program with these arguments, the hidden command that calls
-    /// [`super::run()`].
+    /// Starts the guard: a second process of the running program. The arguments select the hidden
+    /// command that calls [`super::run()`].
     ///
     /// # Errors
-    /// If the process cannot be started.
+    /// Returns an error if the process cannot be started.
     pub fn spawn<S: AsRef<OsStr>>(arguments: &[S]) -> io::Result<Self> {
         Self::spawn_program(&std::env::current_exe()?, arguments)
     }
@@ -48,7 +48,7 @@ impl GuardClient {
     /// Starts the given program as the guard.
     ///
     /// # Errors
-    /// If the process cannot be started.
+    /// Returns an error if the process cannot be started.
     pub fn spawn_program<S: AsRef<OsStr>>(program: &Path, arguments: &[S]) -> io::Result<Self> {
         let mut child = Command::new(program)
             .args(arguments)
@@ -77,7 +77,7 @@ impl GuardClient {
     /// Makes the guard connect to the monitors, at least one, and query both VMs.
     ///
     /// # Errors
-    /// If a monitor cannot be reached, or a VM is not in a state to be migrated.
+    /// Returns an error if a monitor cannot be reached, or a VM is not in a state to be migrated.
     pub fn connect(
         &mut self,
         source: Option<&Path>,
@@ -103,7 +103,7 @@ impl GuardClient {
     /// block the destination's autostart.
     ///
     /// # Errors
-    /// If such a feature is switched on, or a QEMU refuses a command.
+    /// Returns an error if such a feature is switched on, or a QEMU refuses a command.
     pub fn prepare(&mut self) -> Result<Prepared, Error> {
         match self.call(&Request::Prepare)? {
             Response::Prepared(prepared) => Ok(prepared),
@@ -115,7 +115,7 @@ impl GuardClient {
     /// `migrate`.
     ///
     /// # Errors
-    /// If the source refuses the command.
+    /// Returns an error if the source refuses the command.
     pub fn start(&mut self, uri: &str) -> Result<(), Error> {
         let uri = uri.to_owned();
         match self.call(&Request::Start { uri })? {
@@ -135,8 +135,8 @@ impl GuardClient {
     /// it if it cannot query the source.
     ///
     /// # Errors
-    /// If the guard has exited. The caller must send nothing, since nothing would resume the
-    /// blocked destination.
+    /// Returns an error if the guard has exited. The caller must send nothing, since nothing would
+    /// resume the blocked destination.
     pub fn device_state_committed(&mut self, running: Option<bool>) -> Result<(), Error> {
         if self.send(&Request::DeviceStateCommitted { running }) {
             return Ok(());
@@ -146,7 +146,8 @@ impl GuardClient {
         ))
     }
 
-    /// Tells the guard that no device state was sent or will be. Both connections are closed.
+    /// Tells the guard that the relay has sent no device state, will send none, and has closed both
+    /// connections.
     pub fn device_state_rejected(&mut self) {
         self.send(&Request::DeviceStateRejected);
     }
@@ -166,14 +167,14 @@ impl GuardClient {
     /// Tells the guard that the relay ends, and waits until the guard knows the location of the VM.
     ///
     /// The guard waits for both QEMUs, cancels a stalled migration, and gives up in the end.
-    /// `timeout` limits the wait for a guard that was stopped or hangs; it should be minutes. The
+    /// `timeout` limits the wait for a guard that was stopped or hangs; choose several minutes. The
     /// guard continues after the timeout.
     pub fn conclude(mut self, timeout: Duration) -> VmLocationReport {
         self.send(&Request::RelayEnded);
         let deadline = Instant::now() + timeout;
         while self.vm_location.is_none() {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.responses.recv_timeout(left) {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match self.responses.recv_timeout(remaining) {
                 Ok(response) => self.handle_response(response),
                 Err(RecvTimeoutError::Timeout) => {
                     return unknown_location("the guard has not decided yet and keeps trying");
@@ -225,8 +226,8 @@ impl GuardClient {
         }
         let deadline = Instant::now() + RESPONSE_TIMEOUT;
         loop {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.responses.recv_timeout(left) {
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            match self.responses.recv_timeout(remaining) {
                 Ok(Response::Failed { message, hint }) => {
                     let error = Error::guard(message);
                     return Err(match hint {

@@ -1,4 +1,4 @@
-//! [`Guard`]: polls both QEMUs, lets `super::decide` decide, and carries the action out.
+//! [`Guard`]: polls both QEMUs, and executes the action that `super::decide` returns.
 //!
 //! [`super::prepare`] has the checks before a migration.
 
@@ -44,7 +44,7 @@ impl Guard {
     /// Connects to the monitors, at least one.
     ///
     /// # Errors
-    /// If none is given, or one cannot be reached.
+    /// Returns an error if none is given, or one cannot be reached.
     pub fn connect(source: Option<&Path>, destination: Option<&Path>) -> Result<Self, Error> {
         if source.is_none() && destination.is_none() {
             return Err(Error::guard(
@@ -68,7 +68,7 @@ impl Guard {
     /// Starts the migration at the source.
     ///
     /// # Errors
-    /// If the monitor of the source is not known, or the source refuses.
+    /// Returns an error if the monitor of the source is not known, or the source refuses.
     pub fn start(&mut self, uri: &str) -> Result<(), Error> {
         let Some(source) = &mut self.source else {
             return Err(Error::guard("the source's monitor is not known")
@@ -149,8 +149,8 @@ impl Guard {
             Some((_, destination, ..)) => destination.clone(),
             None => SideStatus::Unreachable,
         };
-        // Poll the destination first. If it has the whole VM, the source's answer is then newer
-        // than the end of the transfer.
+        // Poll the destination first, if at all. If it reports that it has the whole VM, the
+        // source's later answer describes the time after the transfer.
         let destination_first = self.should_poll_destination_first();
         let mut destination = destination_first.then(|| self.poll_destination());
         let source = self
@@ -196,7 +196,7 @@ impl Guard {
     }
 
     /// Returns `true` if the guard should poll the destination. While the source sends RAM, the
-    /// destination answers late and its state does not help to decide.
+    /// destination answers slowly, and no decision needs its state.
     fn should_poll_destination(&self, source: &SideStatus) -> bool {
         let state = &self.state;
         if state.has_relay_ended() || state.transfer.is_rejected() || state.destination.has_run() {

@@ -1,4 +1,4 @@
-//! [`GuardState`]: the events of a migration that the guard knows, and their transitions.
+//! [`GuardState`]: the state of a guarded migration, and its transitions by [`GuardEvent`]s.
 //!
 //! [`super::decide`] derives the next action from this state and the current state of both sides.
 //! The parts change independently:
@@ -96,20 +96,20 @@ pub(super) enum SourceGuestState {
 /// Result of resuming the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum SourceCommandState {
-    /// The guard has not resumed the source, or the source has not refused for long enough.
+    /// The guard has not resumed the source. The source may have refused, but not for long.
     Pending,
     /// The guard resumed the source.
     Resumed,
     /// The source refused to resume for too long.
     ResumeRefused,
-    /// The guard resumed the source once, and the source refused once.
+    /// The guard resumed the source, and at another time the source refused for too long.
     ResumedAndRefused,
 }
 
 /// Result of resuming or ending the destination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum DestinationCommandState {
-    /// The guard has sent no such command, or the destination has not refused for long enough.
+    /// No such command has succeeded. The destination may have refused, but not for long.
     Pending,
     /// The destination refused to resume for too long.
     ResumeRefused,
@@ -140,7 +140,7 @@ pub(super) enum Command {
     Cancel,
     /// `cont` at the source.
     ResumeSource,
-    /// `stop` at the source, which runs although the destination runs.
+    /// `stop` at the source, if both sides run.
     StopSource,
     /// `cont` at the destination.
     ResumeDestination,
@@ -170,7 +170,7 @@ pub(super) enum GuardEvent<'e> {
     ReturnPathEnabled,
     /// The destination does not start by itself; observed before a migration.
     AutostartBlocked,
-    /// An earlier guard and its relay died, and only their final steps are missing.
+    /// An earlier guard and its relay died, and this guard only has to finish their migration.
     UnfinishedMigrationFound,
     /// A migration has begun.
     MigrationStarted,
@@ -318,7 +318,7 @@ impl GuardState {
         !self.transfer.may_be_sent() && (self.transfer.is_rejected() || self.has_relay_ended())
     }
 
-    /// Returns `true` if the guest is to run at the end, on the side that then has the VM.
+    /// Returns `true` if the guest must run after the migration, on the side that has the VM.
     pub(super) fn should_run_guest(self) -> bool {
         self.source_guest == SourceGuestState::Running
     }

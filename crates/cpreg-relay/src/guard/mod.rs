@@ -1,11 +1,13 @@
 //! Switchover guard: the VM runs on exactly one side, whatever fails and when.
 //!
 //! The guard talks to the monitor of the source, of the destination, or of both. It decides which
-//! side runs, and reads no byte of the stream. Without a guard, a source without return path stops
-//! a VM that the destination then rejects. With a return path, the destination starts the VM before
-//! the source knows. If the connection breaks at that moment, the VM runs on both sides. The guard
-//! blocks the destination's autostart, and resumes the destination when the source can no longer
-//! resume.
+//! side runs, and reads no byte of the stream.
+//!
+//! Without a guard, two things can go wrong. A source without return path stops its guest even if
+//! the destination rejects the VM. A source with return path receives the answer only after the
+//! destination has started the guest; if the connection breaks before that, both sides run. The
+//! guard blocks the destination's autostart, and resumes the destination when the source can no
+//! longer resume.
 //!
 //! | file | contents |
 //! |---|---|

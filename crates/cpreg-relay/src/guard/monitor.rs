@@ -5,12 +5,12 @@
 //! checks that, since the peer of a Unix socket may be a tunnel (`ssh -L`) to a QEMU elsewhere:
 //!
 //! - The listener is the process that called `listen`: `SO_PEERCRED` (unix(7)).
-//! - The executing process is that of the thread of vCPU 0: `query-cpus-fast` and `Tgid` in
+//! - The process that runs the VM has the thread of vCPU 0: `query-cpus-fast` and `Tgid` in
 //!   `/proc/THREAD/status`.
 //!
 //! If both are the same process, it is QEMU and on this machine. Otherwise, the peer is a tunnel,
-//! or a manager that opened the socket for QEMU. The guard cannot prove an exit then. A side
-//! that stops answering is `Unreachable`, never `Exited`.
+//! or a manager that opened the socket for QEMU. The guard then cannot prove an exit, and a side
+//! that stops answering is always `Unreachable`, never `Exited`.
 
 use std::fmt;
 use std::fs;
@@ -81,14 +81,15 @@ pub(super) struct Monitor {
     process: Option<OwnedFd>,
     version: Version,
     /// `true` if the guard has observed the exit of the process; final once set.
-    has_ended: bool,
+    has_exited: bool,
 }
 
 impl Monitor {
     /// Connects to the monitor.
     ///
     /// # Errors
-    /// If there is no listener, another client is connected, or the peer is not QEMU.
+    /// Returns an error if there is no listener, another client is connected, or the peer is not
+    /// QEMU.
     pub(super) fn connect(role: Role, path: &Path) -> Result<Self, Error> {
         let to_error = |error: cpreg_qemu::Error| {
             let path = path.display();
@@ -105,8 +106,8 @@ impl Monitor {
         // replies.
         let process = Pid::from_raw(peer).and_then(|pid| pidfd_open(pid, PidfdFlags::empty()).ok());
         let mut qmp = Qmp::handshake(socket, &QMP_TIMEOUT).map_err(to_error)?;
-        let thread = first_thread(&mut qmp).map_err(to_error)?;
-        let is_local = process_of(thread) == Some(peer);
+        let thread = first_vcpu_thread(&mut qmp).map_err(to_error)?;
+        let is_local = process_of_thread(thread) == Some(peer);
         Ok(Self {
             role,
             path: path.to_owned(),
@@ -114,7 +115,7 @@ impl Monitor {
             qmp: Some(qmp),
             identity: Identity { peer, thread },
             process: process.filter(|_| is_local),
-            has_ended: false,
+            has_exited: false,
         })
     }
 
@@ -153,10 +154,10 @@ impl Monitor {
         }
     }
 
-    /// Executes a command before a migration, and returns every failure as an error for the user.
+    /// Executes a command before a migration.
     ///
     /// # Errors
-    /// If the command fails.
+    /// Returns an error if QEMU refuses the command or does not reply.
     pub(super) fn execute_or_fail(
         &mut self,
         command: &str,
@@ -208,16 +209,16 @@ impl Monitor {
 
     /// Checks the process without waiting. Returns `true` if it is known to have exited.
     pub(super) fn poll_exit(&mut self) -> bool {
-        if let (false, Some(process)) = (self.has_ended, &self.process) {
+        if let (false, Some(process)) = (self.has_exited, &self.process) {
             let mut polled = [PollFd::new(process, PollFlags::IN)];
             let no_wait = Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
             // A pidfd becomes readable when the last thread has exited.
-            self.has_ended = poll(&mut polled, Some(&no_wait)).is_ok_and(|ready| ready > 0);
+            self.has_exited = poll(&mut polled, Some(&no_wait)).is_ok_and(|ready| ready > 0);
         }
-        self.has_ended
+        self.has_exited
     }
 
     /// Reconnects to the same QEMU; connects to no other QEMU.
@@ -229,7 +230,7 @@ impl Monitor {
         let Ok(mut qmp) = Qmp::handshake(socket, &QMP_TIMEOUT) else {
             return;
         };
-        let Ok(thread) = first_thread(&mut qmp) else {
+        let Ok(thread) = first_vcpu_thread(&mut qmp) else {
             return;
         };
         // Another QEMU at the same path does not belong to this migration.
@@ -247,14 +248,14 @@ fn peer(socket: &UnixStream) -> io::Result<i32> {
 }
 
 /// Returns the thread of vCPU 0, as numbered on QEMU's machine.
-fn first_thread(qmp: &mut Qmp) -> Result<i64, cpreg_qemu::Error> {
+fn first_vcpu_thread(qmp: &mut Qmp) -> Result<i64, cpreg_qemu::Error> {
     let cpus = qmp.execute("query-cpus-fast", json!({}), &QMP_TIMEOUT)?;
     let thread = cpus.get(0).and_then(|cpu| cpu.get("thread-id"));
     Ok(thread.and_then(Value::as_i64).unwrap_or(0))
 }
 
 /// Returns the process of a thread of this machine (proc_pid_status(5)).
-fn process_of(thread: i64) -> Option<i32> {
+fn process_of_thread(thread: i64) -> Option<i32> {
     let status = fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
     let mut lines = status.lines();
     let tgid = lines.find_map(|line| line.strip_prefix("Tgid:"))?;

@@ -36,7 +36,7 @@ impl Guard {
     /// was killed; [`Guard::step`] then finishes that migration.
     ///
     /// # Errors
-    /// If the state of one side does not allow a migration to begin.
+    /// Returns an error if the state of one side does not allow a migration to begin.
     pub fn query_initial_status(&mut self) -> Result<Option<InitialStatus>, Error> {
         let source = poll_side(&mut self.source, "the source")?;
         let destination = poll_side(&mut self.destination, "the destination")?;
@@ -115,11 +115,11 @@ impl Guard {
         let is_interrupted =
             source_run.is_stopped_by_migration() && is_loaded && (is_completed || is_in_postcopy);
         // Both sides must have the same VM, as far as QMP can show.
-        is_interrupted && self.answers_match("query-uuid") && self.answers_match("query-name")
+        is_interrupted && self.both_sides_agree("query-uuid") && self.both_sides_agree("query-name")
     }
 
     /// Returns `true` if both sides give the same answer to a query.
-    fn answers_match(&mut self, query: &str) -> bool {
+    fn both_sides_agree(&mut self, query: &str) -> bool {
         let (Some(source), Some(destination)) = (&mut self.source, &mut self.destination) else {
             return false;
         };
@@ -136,8 +136,8 @@ impl Guard {
     /// destination's autostart.
     ///
     /// # Errors
-    /// If such a feature is switched on, or a QEMU refuses a command. After an error, the guard may
-    /// already have blocked the autostart.
+    /// Returns an error if such a feature is switched on, or a QEMU refuses a command. After an
+    /// error, the guard may already have blocked the autostart.
     pub fn prepare(&mut self) -> Result<Prepared, Error> {
         let mut prepared = Prepared {
             return_path_switched_on: false,

@@ -8,7 +8,7 @@
 //! | `start` | if the guard starts the migration | `started` or `failed` |
 //! | `migration-started` | if others have started the migration | |
 //! | `device-state-committed` | **before** the end of the device state is sent | |
-//! | `device-state-rejected` | no device state was sent or will be; both connections are closed | |
+//! | `device-state-rejected` | after a rejection; no device state was sent, connections closed | |
 //! | `device-state-delivered` | all was sent and, with a return path, the success forwarded | |
 //! | `relay-ended` | the relay has ended, whatever the outcome | |
 //! | end of file | the relay has ended or was killed | |
@@ -17,8 +17,7 @@
 //! with the report, and exits.
 //!
 //! `device-state-committed` needs no response, because the guard reads the pipe to its end even if
-//! the relay dies. If the guard meets the end of file before this request, the destination cannot
-//! have the VM.
+//! the relay dies. If the pipe ends without this request, the destination cannot have the VM.
 //!
 //! Both ends are the same program, so the protocol has no version number.
 
@@ -55,7 +54,7 @@ pub enum Request {
         /// destination; `None` if the stream has no `globalstate`.
         running: Option<bool>,
     },
-    /// Reports that no device state was sent or will be.
+    /// Reports that the relay has sent no device state and will send none.
     DeviceStateRejected,
     /// Reports that all device state was sent.
     DeviceStateDelivered,

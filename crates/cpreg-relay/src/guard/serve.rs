@@ -1,8 +1,8 @@
 //! [`run()`]: the guard's process. It serves requests, polls both QEMUs, reports its commands, and
 //! ends when the location of the VM is known.
 //!
-//! The caller leaves the relay's session and handles signals beforehand; this module needs only the
-//! two streams. If the relay has ended, nothing reads the report, so [`run()`] also returns it.
+//! The caller first calls [`leave_session`] and handles signals; [`run()`] needs only the two
+//! streams. If the relay has ended, nothing reads the report, so [`run()`] also returns it.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
@@ -29,8 +29,8 @@ pub struct GuardExit {
 /// reaches the guard. The guard must call this function before it sends any response.
 ///
 /// # Errors
-/// If this process already leads a process group (setsid(2)): it was not started by a
-/// [`super::GuardClient`].
+/// Returns an error if this process already leads a process group (setsid(2)): it was not started
+/// by a [`super::GuardClient`].
 pub fn leave_session() -> io::Result<()> {
     rustix::process::setsid()?;
     Ok(())
@@ -145,8 +145,8 @@ fn handle_request<W: Write>(
     }
 }
 
-/// Reads requests until their end or an invalid line. A peer that sends an invalid line is not a
-/// relay, and is treated as one that has ended.
+/// Reads requests until their end or an invalid line. An invalid line does not come from a relay,
+/// and counts as the relay's end.
 fn spawn_reader(requests: impl Read + Send + 'static) -> Receiver<Request> {
     let (sender, receiver) = mpsc::channel();
     thread::spawn(move || {
@@ -172,7 +172,7 @@ fn spawn_reader(requests: impl Read + Send + 'static) -> Receiver<Request> {
     receiver
 }
 
-/// Writer of responses, which stops when the relay reads no more.
+/// Writer of responses, which remembers if the relay no longer reads them.
 #[derive(Debug)]
 struct ResponseWriter<W> {
     output: W,

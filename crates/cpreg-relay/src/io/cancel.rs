@@ -30,7 +30,7 @@ impl CancelToken {
     /// Creates a token that is not cancelled.
     ///
     /// # Errors
-    /// If this process may open no more descriptors.
+    /// Returns an error if this process may open no more descriptors.
     pub fn new() -> io::Result<Self> {
         Ok(Self(Arc::new(Inner {
             cancelled: AtomicBool::new(false),
@@ -77,7 +77,7 @@ impl CancelToken {
     /// is cancelled.
     ///
     /// # Errors
-    /// If the system call fails.
+    /// Returns an error if the system call fails.
     pub fn wait(&self, deadline: Option<Instant>) -> io::Result<bool> {
         match wait(&[], deadline, &[self]) {
             Ok(_) => Ok(false),
@@ -123,19 +123,18 @@ pub(crate) fn wait(
         if cancels.iter().any(|cancel| cancel.is_cancelled()) {
             return Err(Error::cancelled());
         }
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let mut all: Vec<PollFd<'_>> = files.to_vec();
-        let file_count = all.len();
-        all.extend(
+        let remaining = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let mut polled: Vec<PollFd<'_>> = files.to_vec();
+        polled.extend(
             cancels
                 .iter()
                 .map(|cancel| PollFd::new(&cancel.0.event, PollFlags::IN)),
         );
-        let timeout = left.and_then(|left| Timespec::try_from(left).ok());
-        match poll(&mut all, timeout.as_ref()) {
+        let timeout = remaining.and_then(|remaining| Timespec::try_from(remaining).ok());
+        match poll(&mut polled, timeout.as_ref()) {
             Ok(0) => return Ok(false),
             Ok(_)
-                if all[..file_count]
+                if polled[..files.len()]
                     .iter()
                     .any(|file| !file.revents().is_empty()) =>
             {

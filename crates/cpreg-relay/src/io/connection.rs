@@ -1,5 +1,5 @@
-//! [`Connection`]: bytes in both directions, in two halves for two threads, with a handle for a
-//! third thread to shut both down.
+//! [`Connection`]: a reader, a writer, and a handle that shuts both down. Each part can move to
+//! another thread.
 //!
 //! - [`Writer::finish`] on a socket half-closes it: the peer reads to the end and may still write.
 //!   On a pipe or file, it closes the descriptor.
@@ -49,7 +49,8 @@ impl Connection {
     /// Creates a connection from a connected stream socket.
     ///
     /// # Errors
-    /// If the socket cannot be made non-blocking, or this process may open no more descriptors.
+    /// Returns an error if the socket cannot be made non-blocking, or this process may open no more
+    /// descriptors.
     pub fn from_socket(socket: OwnedFd) -> io::Result<Self> {
         let descriptor = Arc::new(Descriptor::new(socket)?);
         Self::from_descriptors(Some(descriptor.clone()), Some(descriptor))
@@ -106,7 +107,8 @@ impl Connection {
 struct Descriptor {
     file: OwnedFd,
     is_socket: bool,
-    /// Flags to restore if the open file was blocking. The parent process may share the open file.
+    /// Flags to restore on drop if the open file was blocking, because the parent process may share
+    /// it.
     original_flags: Option<OFlags>,
 }
 
@@ -137,6 +139,7 @@ impl Descriptor {
 }
 
 impl Descriptor {
+    /// Returns `true` if the peer of a socket sends no more.
     fn has_ended(&self) -> bool {
         let mut files = [PollFd::new(&self.file, PollFlags::RDHUP)];
         self.is_socket && poll(&mut files, Some(&Timespec::default())).is_ok_and(|count| count > 0)
@@ -163,10 +166,11 @@ impl Reader {
     /// the end.
     ///
     /// # Errors
-    /// If the token is cancelled, the connection is shut down, or the descriptor cannot be read.
+    /// Returns an error if the token is cancelled, the connection is shut down, or the descriptor
+    /// cannot be read.
     pub fn read(&mut self, buffer: &mut [u8], cancel: &CancelToken) -> Result<usize, Error> {
         if self.peeked.is_empty() {
-            return Ok(self.take(buffer, None, cancel)?.unwrap_or(0));
+            return Ok(self.read_descriptor(buffer, None, cancel)?.unwrap_or(0));
         }
         let count = buffer.len().min(self.peeked.len());
         buffer[..count].copy_from_slice(&self.peeked[..count]);
@@ -185,7 +189,7 @@ impl Reader {
         cancel: &CancelToken,
     ) -> Result<Option<usize>, Error> {
         if self.peeked.is_empty() {
-            self.take(buffer, Some(deadline), cancel)
+            self.read_descriptor(buffer, Some(deadline), cancel)
         } else {
             self.read(buffer, cancel).map(Some)
         }
@@ -204,7 +208,7 @@ impl Reader {
     ) -> Result<&[u8], Error> {
         while self.peeked.len() < count {
             let mut more = vec![0; count - self.peeked.len()];
-            match self.take(&mut more, deadline, cancel)? {
+            match self.read_descriptor(&mut more, deadline, cancel)? {
                 Some(0) | None => break,
                 Some(received) => self.peeked.extend_from_slice(&more[..received]),
             }
@@ -229,7 +233,7 @@ impl Reader {
         self.source.as_ref().map(|source| source.file.as_fd())
     }
 
-    fn take(
+    fn read_descriptor(
         &self,
         buffer: &mut [u8],
         deadline: Option<Instant>,
@@ -241,7 +245,7 @@ impl Reader {
         self.retry_when_ready(deadline, cancel, || rustix::io::read(source, &mut *buffer))
     }
 
-    /// Retries a call until it does not block; returns `None` if the deadline passes first.
+    /// Repeats a read call until it would not block; returns `None` if the deadline passes first.
     pub(crate) fn retry_when_ready(
         &self,
         deadline: Option<Instant>,
@@ -258,7 +262,7 @@ impl Reader {
             &[cancel, &self.shutdown_token],
             call,
         )?;
-        // A shutdown on this side also reads as an end of the input.
+        // After a shutdown by this side, a read also returns 0.
         if count == Some(0) && self.shutdown_token.is_cancelled() {
             return Err(Error::cancelled());
         }
@@ -285,8 +289,8 @@ impl Writer {
     /// Waits for space and writes as many bytes as possible. Returns the number of bytes written.
     ///
     /// # Errors
-    /// If the token is cancelled, the connection is shut down or finished, or the peer has closed
-    /// it.
+    /// Returns an error if the token is cancelled, the connection is shut down or finished, or the
+    /// peer has closed it.
     pub fn write(&mut self, bytes: &[u8], cancel: &CancelToken) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
         self.retry_when_ready(cancel, || {
@@ -313,7 +317,7 @@ impl Writer {
     /// Writes as many bytes as possible without waiting, perhaps none. Returns the number written.
     ///
     /// # Errors
-    /// If the peer has closed the connection, or this direction is finished.
+    /// Returns an error if the peer has closed the connection, or this direction is finished.
     pub fn try_write(&mut self, bytes: &[u8]) -> Result<usize, Error> {
         let (sink, is_socket) = self.sink()?;
         let written = if is_socket {
@@ -335,7 +339,7 @@ impl Writer {
     /// Closes this direction. Bytes written earlier still arrive; later writes fail.
     ///
     /// # Errors
-    /// If the peer has closed the connection.
+    /// Returns an error if the peer has closed the connection.
     pub fn finish(&mut self) -> Result<(), Error> {
         if let Some(sink) = self.sink.take()
             && sink.is_socket
@@ -353,7 +357,7 @@ impl Writer {
         }
     }
 
-    /// Retries a call until it does not block.
+    /// Repeats a write call until it would not block.
     pub(crate) fn retry_when_ready(
         &self,
         cancel: &CancelToken,
@@ -415,7 +419,7 @@ impl fmt::Debug for ShutdownHandle {
     }
 }
 
-/// Retries a call until it does not block; returns `None` if the deadline passes first.
+/// Repeats a call until it would not block; returns `None` if the deadline passes first.
 fn retry_when_ready(
     file: BorrowedFd<'_>,
     flags: PollFlags,

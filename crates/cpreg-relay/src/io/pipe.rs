@@ -1,13 +1,14 @@
-//! Forwarding from pipe to pipe: the kernel moves the bytes, and cpreg never writes them.
+//! Forwarding from pipe to pipe: the kernel moves nearly all bytes, and cpreg only reads a copy.
 //!
 //! | call | effect | copies |
 //! |---|---|---|
 //! | `tee` | the input's pages also appear in cpreg's pipe, and stay in the input | none |
 //! | `read` | from cpreg's pipe into the buffer of the parser | one |
 //! | `splice` | forwarded bytes move from the input to the output | none |
-//! | `read` | other bytes: the start of an incomplete record, device state | one, of little |
+//! | `read` | bytes not forwarded yet: the start of an incomplete record, device state | one |
 //!
-//! `cat` copies each byte twice. The [`IncrementalParser`] decides which bytes are forwarded.
+//! For comparison, `cat` copies each byte twice. The [`IncrementalParser`] decides which bytes are
+//! forwarded.
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
@@ -62,7 +63,7 @@ impl TeePipe {
                 tee(input, &self.write_end, CHUNK_LEN, SpliceFlags::empty())
             });
             let count = match teed {
-                // The input has ended, which the caller reads again, or does not support `tee`.
+                // The input has ended or does not support `tee`. The caller continues with `read`.
                 Ok(0) | Err(_) => break,
                 Ok(count) => count,
             };
@@ -78,7 +79,7 @@ impl TeePipe {
                 .map_err(Error::from_write_error)?;
             let mut removed = pending.max(consumed.forward);
             splice_exact(input, output, removed - pending).map_err(Error::from_write_error)?;
-            // The remaining bytes are in the buffer already; remove them from the input.
+            // The buffer already has the other bytes of the chunk; remove them from the input.
             removed = removed.min(end);
             BlockingFd(input)
                 .read_exact(&mut buffer[removed..end])
@@ -97,16 +98,16 @@ impl TeePipe {
 
 /// Moves `count` available bytes from one pipe to the other.
 fn splice_exact(input: impl AsFd, output: impl AsFd, count: usize) -> io::Result<()> {
-    let mut left = count;
-    while left > 0 {
+    let mut remaining = count;
+    while remaining > 0 {
         let moved = retry_when_ready(&output, PollFlags::OUT, || {
             let flags = SpliceFlags::MOVE;
-            splice(&input, None, &output, None, left, flags)
+            splice(&input, None, &output, None, remaining, flags)
         })?;
         if moved == 0 {
             return Err(io::ErrorKind::WriteZero.into());
         }
-        left -= moved;
+        remaining -= moved;
     }
     Ok(())
 }

@@ -1,10 +1,10 @@
-//! [`splice_all()`]: one direction of an unparsed connection.
+//! [`splice_all()`]: forwards one direction of a connection without parsing it.
 //!
 //! | call | effect | copies |
 //! |---|---|---|
-//! | `write` | bytes that the reader had peeked at | - |
-//! | `splice` | from the input into cpreg's pipe | none, or one in the kernel |
-//! | `splice` | from the pipe to the output, until the pipe is empty | none, or one in the kernel |
+//! | `write` | sends the bytes that the reader has peeked at | - |
+//! | `splice` | moves bytes from the input into cpreg's pipe | none, or one in the kernel |
+//! | `splice` | moves them from the pipe to the output until the pipe is empty | the same |
 //!
 //! Before each wait for input, the pipe is empty and all bytes taken have been forwarded. An end or
 //! an error on one side thus loses no earlier bytes. Where `splice` is not supported (some files,
@@ -62,8 +62,8 @@ impl fmt::Display for CopyError {
 /// The output stays open, because only the caller knows if it must be finished.
 ///
 /// # Errors
-/// If one side fails or the token is cancelled. If the input failed, all bytes taken from it have
-/// been forwarded.
+/// Returns an error if one side fails or the token is cancelled. If the input failed, all bytes
+/// taken from it have been forwarded.
 pub fn splice_all(
     reader: &mut Reader,
     writer: &mut Writer,
@@ -125,8 +125,8 @@ impl SpliceCopy<'_> {
         self.copy()
     }
 
-    /// Returns `true` at the end of the input, and `false` if `splice` is not supported. The pipe
-    /// is empty in both cases.
+    /// Forwards with `splice`. Returns `true` at the end of the input, and `false` if `splice` is
+    /// not supported. The pipe is empty in both cases.
     fn splice(&mut self, pipe: &Pipe) -> CopyResult<bool> {
         let flags = SpliceFlags::MOVE | SpliceFlags::NONBLOCK;
         loop {
@@ -144,19 +144,19 @@ impl SpliceCopy<'_> {
             if received == 0 {
                 return Ok(true);
             }
-            let mut left = received;
-            while left > 0 {
+            let mut remaining = received;
+            while remaining > 0 {
                 let (sink, _) = self.writer.sink().map_err(output_error)?;
                 let moved = self.writer.retry_when_ready(self.cancel, || {
-                    splice(&pipe.read_end, None, sink, None, left, flags)
+                    splice(&pipe.read_end, None, sink, None, remaining, flags)
                 });
                 match moved {
                     Ok(moved) => {
-                        left -= moved;
+                        remaining -= moved;
                         self.count(moved);
                     }
                     Err(error) if is_splice_unsupported(&error) => {
-                        self.drain_pipe(pipe, left)?;
+                        self.drain_pipe(pipe, remaining)?;
                         return Ok(false);
                     }
                     Err(error) => return Err(output_error(error)),
@@ -165,18 +165,18 @@ impl SpliceCopy<'_> {
         }
     }
 
-    /// Writes the remaining `left` bytes of the pipe to the output.
-    fn drain_pipe(&mut self, pipe: &Pipe, mut left: usize) -> CopyResult<()> {
+    /// Writes the `remaining` bytes of the pipe to the output.
+    fn drain_pipe(&mut self, pipe: &Pipe, mut remaining: usize) -> CopyResult<()> {
         let mut buffer = vec![0; COPY_BUFFER_LEN];
-        while left > 0 {
-            let limit = left.min(COPY_BUFFER_LEN);
+        while remaining > 0 {
+            let limit = remaining.min(COPY_BUFFER_LEN);
             let count = match rustix::io::read(&pipe.read_end, &mut buffer[..limit]) {
                 Ok(count) => count,
                 Err(Errno::INTR) => continue,
                 Err(error) => return Err(input_error(error.into())),
             };
             self.write(&buffer[..count])?;
-            left -= count;
+            remaining -= count;
         }
         Ok(())
     }

@@ -130,7 +130,7 @@ fn only_a_stale_socket_is_replaced() {
     assert_eq!(fs::read(&path).unwrap(), b"precious");
 }
 
-/// Makes a descriptor look inherited.
+/// Clears close-on-exec, as if the descriptor were inherited.
 fn inherited(file: impl Into<OwnedFd>) -> Address {
     let file = file.into();
     fcntl_setfd(&file, FdFlags::empty()).unwrap();
@@ -168,14 +168,14 @@ fn inherited_descriptor_is_used_once() {
     let error = error.unwrap_err();
     assert!(error.message().contains("not a stream socket"), "{error}");
 
-    // A close-on-exec descriptor is cpreg's own; the other one is not open.
-    let own = fs::File::open("/dev/null").unwrap();
-    for number in [own.as_raw_fd(), 1_000_000] {
+    // Neither descriptor is inherited: the first is close-on-exec, the second is not open.
+    let own_file = fs::File::open("/dev/null").unwrap();
+    for number in [own_file.as_raw_fd(), 1_000_000] {
         let error = connect(&Address::Fd(number), TEST_TIMEOUT, &cancel()).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadAddress);
         assert!(error.message().contains("did not inherit"), "{error}");
     }
-    assert!(own.metadata().is_ok());
+    assert!(own_file.metadata().is_ok());
 }
 
 #[test]
@@ -203,7 +203,7 @@ fn inherited_pipe_has_one_direction_and_an_end() {
     assert_eq!(from.reader.read(&mut [0; 8], &cancel()).unwrap(), 0);
 }
 
-/// Runs itself once more, as the process whose standard input and output are the connection.
+/// Starts this test again, as a process whose standard input and output are the connection.
 #[test]
 fn stdio_is_one_connection() {
     const NAME: &str = "addresses::stdio_is_one_connection";

@@ -40,7 +40,7 @@ fn peeked_bytes_are_read_again() {
     assert_eq!(reader.read(&mut rest, &cancel).unwrap(), 0);
 }
 
-/// Asserts that a call blocks until `end` is called, and returns its result.
+/// Asserts that `call` blocks until `end` is called. Returns the result of `call`.
 fn assert_unblocks<T: Send + 'static>(
     end: impl FnOnce(),
     call: impl FnOnce() -> T + Send + 'static,
@@ -89,8 +89,8 @@ fn waits_end_on_cancel() {
     assert!(accepted.is_none());
 }
 
-/// Waits until no socket accepts another byte, and then until the copy in between has stalled as
-/// well.
+/// Waits until no socket accepts another byte, and then until the copy between the sockets has
+/// stalled too.
 fn wait_until_full(sockets: &[UnixStream]) {
     use rustix::event::{PollFd, PollFlags, poll};
     let no_wait = rustix::event::Timespec::default();

@@ -41,7 +41,8 @@ pub(crate) fn socket() -> (Connection, UnixStream) {
     (Connection::from_socket(near.into()).unwrap(), far)
 }
 
-/// Returns both ends of a connection through a listener: the accepting one and the connecting one.
+/// Returns the two ends of a connection through a listener: the accepting end and the connecting
+/// end.
 pub(crate) fn both_ends(listen: &str) -> (Connection, Connection) {
     let listener = Listener::bind(&address(listen)).unwrap();
     let connected = connect(listener.address(), TEST_TIMEOUT, &cancel()).unwrap();
@@ -49,7 +50,8 @@ pub(crate) fn both_ends(listen: &str) -> (Connection, Connection) {
     (accepted, connected)
 }
 
-/// Has each end send a message, close its direction, and read the other's to the end.
+/// Exchanges a message in each direction. Each end sends its message, closes its direction, and
+/// reads the other direction to the end.
 pub(crate) fn exchange_bytes(one: Connection, other: Connection) {
     let spawn_end = |connection: Connection, message: &'static [u8]| {
         thread::spawn(move || {

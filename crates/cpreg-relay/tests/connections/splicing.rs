@@ -11,7 +11,8 @@ use cpreg_relay::{Address, Connection, Listener};
 
 use crate::{address, cancel, noise, socket};
 
-/// Copies 64 MiB of noise between two connections; the test writes `input` and reads `output`.
+/// Copies 64 MiB of noise from one connection to another. The function writes the noise to `input`,
+/// the peer of `from`, and reads it from `output`, the peer of `to`.
 fn assert_copies_all(
     mut input: impl io::Write + Send + 'static,
     from: Connection,

@@ -1,4 +1,4 @@
-//! Further channels of a migration, and connections that do not belong to one.
+//! Further channels of a migration, and connections that do not belong to a migration.
 
 use std::io::Write as _;
 use std::thread;
@@ -24,7 +24,7 @@ fn whole() -> Vec<u8> {
     .bytes()
 }
 
-/// Sends a stream and closes; returns the data of the return path.
+/// Sends a stream and closes the sending direction. Returns the data of the return path.
 fn send(mut socket: Socket, bytes: &[u8]) -> Vec<u8> {
     socket.send(bytes);
     socket.half_close();
@@ -64,7 +64,7 @@ fn further_channels_are_forwarded_unparsed() {
         let harness = RelayHarness::new(net);
         let whole = whole();
         let expected = convert_stream(&whole, PolicyAction::Shorten);
-        let both = |harness: &RelayHarness| {
+        let run_both_sides = |harness: &RelayHarness| {
             let mut early = harness.source();
             early.write_all(MULTIFD).unwrap();
             let mut main = harness.source();
@@ -90,7 +90,7 @@ fn further_channels_are_forwarded_unparsed() {
                 assert!(arrived == expected);
             });
         };
-        let (result, (), ()) = harness.run(PolicyAction::Shorten, both, |_| ());
+        let (result, (), ()) = harness.run(PolicyAction::Shorten, run_both_sides, |_| ());
         let result = unwrap_result(result);
         assert_completed(&result);
         assert_eq!(result.other_channel_bytes, 3 * 2 * 1_200_000 + 16);
@@ -100,14 +100,15 @@ fn further_channels_are_forwarded_unparsed() {
     }
 }
 
-/// A side of another channel dies: its other side notices, and the main channel continues.
+/// A side of a further channel dies: the channel's other side notices, and the main channel
+/// continues.
 #[test]
 fn further_channel_dies() {
     for net in NETS {
         for source_dies in [false, true] {
             let harness = RelayHarness::new(net);
             let whole = whole();
-            let both = |harness: &RelayHarness| {
+            let run_both_sides = |harness: &RelayHarness| {
                 let mut main = harness.source();
                 main.write_all(&whole[..100]).unwrap();
                 harness.events.wait_for("connected", 1);
@@ -131,7 +132,7 @@ fn further_channel_dies() {
                     assert!(arrived == whole);
                 });
             };
-            let (result, (), ()) = harness.run(PolicyAction::Keep, both, |_| ());
+            let (result, (), ()) = harness.run(PolicyAction::Keep, run_both_sides, |_| ());
             assert_completed(&unwrap_result(result));
         }
     }
@@ -176,7 +177,7 @@ fn second_migration_is_rejected() {
     }
 }
 
-/// A channel that cannot be forwarded ends this attempt with a hint; the next one works.
+/// A channel that cannot be forwarded ends the migration with a hint. The next migration works.
 #[test]
 fn tls_and_cpr_are_rejected_with_a_hint() {
     for net in NETS {
@@ -212,9 +213,10 @@ fn tls_and_cpr_are_rejected_with_a_hint() {
     }
 }
 
-/// Other clients, and connections without data, are rejected; the next connection is forwarded.
+/// Connections that are no migration, or send no data, are rejected. A migration after them is
+/// forwarded.
 #[test]
-fn foreign_connections_are_rejected() {
+fn other_connections_are_rejected() {
     let harness = RelayHarness::new(Net::Tcp);
     let whole = whole();
     let (result, (), arrived) = harness.run(
@@ -243,8 +245,8 @@ fn foreign_connections_are_rejected() {
     assert_eq!(lines[5], "connected 1 main");
 }
 
-/// Channels of a migration that ended before its main channel was accepted do not belong to the
-/// next.
+/// Channels of a migration that ended before its main channel was accepted are not taken for
+/// channels of the next migration.
 #[test]
 fn channels_of_an_earlier_migration_are_not_connected() {
     for net in NETS {
@@ -283,14 +285,14 @@ fn postcopy_recovery_is_forwarded() {
     let magic = b"\x08\0\x02\0\x04\0\0\0\x01";
     for net in NETS {
         let harness = RelayHarness::new(net);
-        let both = |harness: &RelayHarness| {
+        let run_both_sides = |harness: &RelayHarness| {
             let mut source = harness.source();
             source.write_all(magic).unwrap();
             let destination = harness.destination();
             exchange_bytes(source, destination, magic);
         };
         // The policy is not called.
-        let (result, (), ()) = harness.run(PolicyAction::RefuseEarly, both, |_| ());
+        let (result, (), ()) = harness.run(PolicyAction::RefuseEarly, run_both_sides, |_| ());
         let result = unwrap_result(result);
         assert!(
             matches!(result.outcome, MigrationOutcome::Recovered),
@@ -304,7 +306,7 @@ fn postcopy_recovery_is_forwarded() {
 
         for source_dies in [false, true] {
             let harness = RelayHarness::new(net);
-            let both = |harness: &RelayHarness| {
+            let run_both_sides = |harness: &RelayHarness| {
                 let mut source = harness.source();
                 source.write_all(magic).unwrap();
                 let mut destination = harness.destination();
@@ -318,7 +320,7 @@ fn postcopy_recovery_is_forwarded() {
                 dying.reset();
                 remaining.read_to_close();
             };
-            let (result, (), ()) = harness.run(PolicyAction::Keep, both, |_| ());
+            let (result, (), ()) = harness.run(PolicyAction::Keep, run_both_sides, |_| ());
             assert_ne!(unwrap_vm_location(result), VmLocation::SourceRunning);
         }
     }

@@ -1,4 +1,4 @@
-//! A side that dies: in every phase of a migration, and at random offsets, half of them in its last
+//! Migrations of which a side dies: in every phase, and at random offsets, half of them in the last
 //! 64 KiB.
 //!
 //! - If the source dies, the received data is a part of the expected data. It opens as complete
@@ -32,7 +32,7 @@ fn close_socket(socket: Socket, kind: CloseKind) {
     }
 }
 
-/// Migration with the range of its device state.
+/// A migration, with the range of its device state.
 struct Case {
     whole: Vec<u8>,
     action: PolicyAction,
@@ -76,20 +76,20 @@ impl Case {
             },
         );
         let result = unwrap_result(result);
-        let was_complete = Stream::open_by_full_scan(&&self.whole[..cut]).is_ok();
+        let is_sent_complete = Stream::open_by_full_scan(&&self.whole[..cut]).is_ok();
         if Stream::open_by_full_scan(&arrived).is_ok() {
-            assert!(was_complete, "{context}: {} bytes open", arrived.len());
+            assert!(is_sent_complete, "{context}: {} bytes open", arrived.len());
         }
         if self.expected.starts_with(&arrived) {
-            // All of the device state or none.
+            // The destination has received all of the device state, or none of it.
             let count = arrived.len();
             assert!(
                 count <= self.device_state.start || count >= self.sent_end,
                 "{context}: {count} arrived"
             );
         } else {
-            // The stream is also complete without its description, so the output is that of
-            // convert.
+            // The sent part of the stream was complete, without its description. The output is
+            // then that of `convert` for this part.
             assert!(
                 arrived == convert_stream(&self.whole[..cut], self.action),
                 "{context}"

@@ -54,13 +54,13 @@ pub(crate) fn parse_in_chunks(
 #[test]
 fn damaged_streams() {
     let bases = bases();
-    let spare = bases[1].clone();
+    let insertion_source = bases[1].clone();
     let run = |part: u64| {
         let mut random = Random(part);
         let (mut rejected_early, mut refused, mut compared) = (0, 0, 0);
         for _ in 0..2_500 {
             let mut whole = bases[random.next_below(bases.len())].clone();
-            mutate(&mut whole, &mut random, &spare);
+            mutate(&mut whole, &mut random, &insertion_source);
             let max_chunk = 1 + random.next_below(9000);
             let (forwarded, device_state) =
                 parse_in_chunks(&whole, || 1 + random.next_below(max_chunk));
@@ -122,7 +122,8 @@ fn damaged_streams() {
     assert!(counts.0 > 1000 && counts.2 > 1000, "{counts:?}");
 }
 
-/// The same over connections: both ends are closed, and no output opens that must not.
+/// The same damage over connections: both sides are closed, and no output of a failed migration
+/// opens.
 #[test]
 fn damaged_migrations() {
     let bases = bases();
@@ -174,21 +175,21 @@ fn garbage_from_a_waiting_source() {
     let noise: Vec<u8> = (0..70_000)
         .map(|_| random.next().to_be_bytes()[0])
         .collect();
-    for (number, at) in [8, 60, start / 2, start - 5].into_iter().enumerate() {
+    for (number, offset) in [8, 60, start / 2, start - 5].into_iter().enumerate() {
         // A page may contain anything, so one page of the noise is valid.
         let harness = RelayHarness::new(NETS[number % 2]);
         let (result, _, arrived) = harness.run(
             PolicyAction::Keep,
             |harness| {
                 let mut socket = harness.source();
-                socket.send(&[&whole[..at], &noise].concat());
+                socket.send(&[&whole[..offset], &noise].concat());
                 socket.read_return_path()
             },
             |harness| harness.destination().read_to_close(),
         );
         let result = unwrap_result(result);
         unwrap_error(&result);
-        assert_eq!(result.vm_location, VmLocation::SourceRunning, "at {at}");
+        assert_eq!(result.vm_location, VmLocation::SourceRunning, "at {offset}");
         assert_no_stream(&arrived, "garbage");
     }
 }
@@ -312,11 +313,12 @@ fn garbage_from_the_destination() {
     }
 }
 
-/// No data follows a complete stream, except for a guest's imitation or a peer other than QEMU.
+/// QEMU sends no data after a complete stream. Only a peer other than QEMU does, or a guest that
+/// imitates the end of a stream.
 #[test]
 fn bytes_after_the_end() {
     let whole = with_return_path(false, false);
-    for more in [&[0; 5000][..], b"\0\0\0more"] {
+    for extra in [&[0; 5000][..], b"\0\0\0more"] {
         let harness = RelayHarness::new(Net::Unix);
         let (result, _, arrived) = harness.run(
             PolicyAction::Keep,
@@ -325,14 +327,14 @@ fn bytes_after_the_end() {
                 socket.send(&whole);
                 harness.events.wait_for("device-state-sent", 1);
                 thread::sleep(Duration::from_millis(5));
-                socket.send(more);
+                socket.send(extra);
                 socket.half_close();
                 socket.read_return_path()
             },
             |harness| harness.destination().read_to_close(),
         );
         assert_completed(&unwrap_result(result));
-        assert!(arrived == [&whole[..], more].concat());
-        assert_eq!(index(arrived.len() as u64), whole.len() + more.len());
+        assert!(arrived == [&whole[..], extra].concat());
+        assert_eq!(index(arrived.len() as u64), whole.len() + extra.len());
     }
 }

@@ -1,4 +1,4 @@
-//! A relay, and a thread for the QEMU on each side.
+//! Test environment: a relay, and a thread for the QEMU on each side.
 //!
 //! No wait is endless: a test that takes longer than [`TEST_TIMEOUT`] aborts the process.
 
@@ -88,8 +88,8 @@ impl Socket {
         };
     }
 
-    /// Closes like a process that dies with unread bytes, or like its host: data on the way is
-    /// lost. A Unix socket reports that to the peer by itself if it has unread data.
+    /// Closes like a process that dies with unread bytes, or like a host that dies: data on the way
+    /// is lost. A Unix socket with unread data reports the loss to the peer by itself.
     pub(crate) fn reset(self) {
         if let Self::Tcp(socket) = &self {
             sockopt::set_socket_linger(socket, Some(Duration::ZERO)).unwrap();
@@ -100,7 +100,7 @@ impl Socket {
     pub(crate) fn read_to_close(&mut self) -> Vec<u8> {
         let mut received = Vec::new();
         match self.read_to_end(&mut received) {
-            Err(error) if is_late(&error) => panic!("{} bytes, and no end", received.len()),
+            Err(error) if is_timeout(&error) => panic!("{} bytes, and no end", received.len()),
             _ => received,
         }
     }
@@ -113,7 +113,7 @@ impl Socket {
             match self.read(&mut buffer) {
                 Ok(0) => return received,
                 Ok(count) => received.extend_from_slice(&buffer[..count]),
-                Err(error) if is_late(&error) => panic!("{} bytes, and no end", received.len()),
+                Err(error) if is_timeout(&error) => panic!("{} bytes, and no end", received.len()),
                 Err(_) => return received,
             }
             if received.ends_with(&SHUT_ERROR) {
@@ -126,7 +126,7 @@ impl Socket {
     pub(crate) fn read_some(&mut self, count: usize) -> Vec<u8> {
         let mut received = Vec::new();
         match self.take(count as u64).read_to_end(&mut received) {
-            Err(error) if is_late(&error) => {
+            Err(error) if is_timeout(&error) => {
                 panic!("{} of {count} bytes, and no end", received.len())
             }
             _ => received,
@@ -136,13 +136,13 @@ impl Socket {
     /// Writes all bytes. Returns `false` if the peer closed earlier.
     pub(crate) fn send(&mut self, bytes: &[u8]) -> bool {
         match self.write_all(bytes) {
-            Err(error) if is_late(&error) => panic!("the peer neither reads nor closes"),
+            Err(error) if is_timeout(&error) => panic!("the peer neither reads nor closes"),
             result => result.is_ok(),
         }
     }
 }
 
-fn is_late(error: &io::Error) -> bool {
+fn is_timeout(error: &io::Error) -> bool {
     matches!(
         error.kind(),
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut
@@ -308,11 +308,11 @@ impl Drop for Watchdog {
 pub(crate) enum PolicyAction {
     /// Forwards the stream unchanged.
     Keep,
-    /// Forwards it without every third register.
+    /// Forwards the stream without every third register.
     Shorten,
-    /// Rejects it after the device state.
+    /// Rejects the stream after the device state.
     Refuse,
-    /// Rejects it before RAM.
+    /// Rejects the stream before RAM.
     RefuseEarly,
 }
 
@@ -377,9 +377,13 @@ impl EventLog {
         let deadline = Instant::now() + TEST_TIMEOUT;
         let mut lines = self.lines.lock().unwrap();
         while lines.iter().filter(|line| line.starts_with(prefix)).count() < count {
-            let left = deadline.saturating_duration_since(Instant::now());
-            assert!(!left.is_zero(), "no {prefix}: {lines:?}");
-            lines = self.changed_condvar.wait_timeout(lines, left).unwrap().0;
+            let remaining = deadline.saturating_duration_since(Instant::now());
+            assert!(!remaining.is_zero(), "no {prefix}: {lines:?}");
+            lines = self
+                .changed_condvar
+                .wait_timeout(lines, remaining)
+                .unwrap()
+                .0;
         }
     }
 }
@@ -401,7 +405,7 @@ impl Observer for EventLog {
             }
             Event::ReturnPathShut(value) => format!("{name} {value}"),
             Event::Refused(vm_location) => format!("{name} {}", vm_location.name()),
-            // Their number depends on timing.
+            // The number of these events depends on timing.
             Event::Progress { .. } => return,
             _ => name.to_owned(),
         };
@@ -439,7 +443,8 @@ pub(crate) fn assert_no_stream(received: &[u8], reason: &str) {
     }
 }
 
-/// Returns the range of the buffered device state. Without its end, the destination has no VM.
+/// Returns the range of the device state that the relay buffers. A destination that has not
+/// received its end has no VM.
 pub(crate) fn device_state_range(whole: &[u8]) -> std::ops::Range<usize> {
     let mut parser = IncrementalParser::bidirectional();
     parser.feed(whole, true).unwrap();

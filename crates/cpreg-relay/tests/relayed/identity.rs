@@ -1,5 +1,5 @@
-//! The output equals that of `convert` on the file, byte for byte, and the return path is forwarded
-//! unchanged.
+//! Migrations whose output must equal that of `convert` on the file, byte for byte. The return path
+//! must be forwarded unchanged.
 
 use std::io::Write as _;
 use std::thread;
@@ -22,9 +22,9 @@ const SHUT_OK: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];
 fn write_in_chunks(socket: &mut Socket, bytes: &[u8], max_chunk: usize, random: &mut Random) {
     let mut rest = bytes;
     while !rest.is_empty() {
-        let (chunk, more) = rest.split_at(rest.len().min(1 + random.next_below(max_chunk)));
+        let (chunk, after) = rest.split_at(rest.len().min(1 + random.next_below(max_chunk)));
         socket.write_all(chunk).unwrap();
-        rest = more;
+        rest = after;
     }
 }
 
@@ -42,15 +42,15 @@ fn random_message(random: &mut Random) -> Vec<u8> {
     message
 }
 
-/// Forwards a stream with return path messages in between. `source_first` closes the source's
-/// direction first.
+/// Forwards a stream, while the destination sends messages on the return path. With
+/// `source_closes_first`, the source closes its direction first.
 fn assert_forwarded(
     name: &str,
     whole: &[u8],
     action: PolicyAction,
     net: Net,
     max_chunk: usize,
-    source_first: bool,
+    source_closes_first: bool,
 ) {
     let expected = &convert_stream(whole, action);
     let harness = RelayHarness::new(net);
@@ -65,7 +65,7 @@ fn assert_forwarded(
                 max_chunk,
                 &mut Random(whole.len() as u64),
             );
-            if source_first {
+            if source_closes_first {
                 socket.half_close();
             }
             received.join().unwrap()
@@ -90,7 +90,7 @@ fn assert_forwarded(
             }
         }
         sent.extend(SHUT_OK);
-        if source_first {
+        if source_closes_first {
             assert!(socket.read_return_path().is_empty(), "{name}");
             socket.write_all(&SHUT_OK).unwrap();
         } else {
@@ -108,7 +108,7 @@ fn assert_forwarded(
     );
     let has_return_path = result.setup.as_ref().unwrap().return_path;
     // QEMU waits for the SHUT; a source that closes earlier may not have received it.
-    let expected_location = if source_first && has_return_path {
+    let expected_location = if source_closes_first && has_return_path {
         VmLocation::Unknown
     } else {
         VmLocation::Destination
@@ -145,7 +145,7 @@ fn recorded_migrations() {
         let stream = Stream::open(&source).unwrap();
         let net = NETS[number % 2];
         if is_mapped_ram(&stream) {
-            // Zeros of a file, which no connection sends.
+            // The file is mostly zeros, and no connection sends this format.
             assert_not_live(&bytes(&source)[..1 << 20], net);
             rejected += 1;
         } else if fixture.name.contains("snapshot") {

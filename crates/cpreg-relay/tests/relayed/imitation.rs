@@ -25,8 +25,9 @@ fn small_stream(payload: Vec<u8>) -> SyntheticStream {
     }
 }
 
-/// Forwards a stream in chunks with pauses. The output equals that of `convert` on the whole.
-fn assert_forwarded_unharmed(whole: &[u8], net: Net, chunk_ends: &[usize]) {
+/// Asserts that a stream that is sent in chunks with pauses gives the output of `convert` on the
+/// whole stream.
+fn assert_forwarded(whole: &[u8], net: Net, chunk_ends: &[usize]) {
     let harness = RelayHarness::new(net);
     let (result, (), arrived) = harness.run(
         PolicyAction::Shorten,
@@ -90,9 +91,9 @@ fn pages_that_imitate_the_rest_of_a_stream() {
             );
         }
         for net in NETS {
-            assert_forwarded_unharmed(&whole, net, &[]);
+            assert_forwarded(&whole, net, &[]);
             // Pauses at the points where the stream seems to end or to begin again.
-            assert_forwarded_unharmed(
+            assert_forwarded(
                 &whole,
                 net,
                 &[imitation.start, imitation.end, imitation.end + 9],
@@ -100,7 +101,7 @@ fn pages_that_imitate_the_rest_of_a_stream() {
             let mut random = Random(imitation.end as u64);
             let mut chunk_ends: Vec<_> = (0..20).map(|_| random.next_below(whole.len())).collect();
             chunk_ends.sort_unstable();
-            assert_forwarded_unharmed(&whole, net, &chunk_ends);
+            assert_forwarded(&whole, net, &chunk_ends);
         }
     }
 }
@@ -150,14 +151,14 @@ fn devices_that_imitate_ends() {
         .unwrap();
     let ends: Vec<_> = ends.iter().map(|end| offset + end).collect();
     for net in NETS {
-        assert_forwarded_unharmed(&whole, net, &ends);
+        assert_forwarded(&whole, net, &ends);
         let start = device_state_range(&whole).start;
         for size in [64, 1000, 4096] {
             let chunk_ends: Vec<_> = (start..whole.len()).step_by(size).collect();
-            assert_forwarded_unharmed(&whole, net, &chunk_ends);
+            assert_forwarded(&whole, net, &chunk_ends);
         }
     }
-    // Without connections, for every chunk size: each end looks like the last one.
+    // Without connections, for every size of chunks. Each imitated end looks like the real one.
     let expected = convert_stream(&whole, PolicyAction::Shorten);
     for size in (1..200).chain(ends) {
         let (mut out, device_state) = parse_in_chunks(&whole, || size);
@@ -190,8 +191,8 @@ fn device_that_imitates_the_end_and_a_pause_after_it() {
     assert!(whole.starts_with(&first) && whole.len() > pause + 200);
     for net in NETS {
         // Without a pause, it is a normal device.
-        assert_forwarded_unharmed(&whole, net, &[]);
-        assert_forwarded_unharmed(&whole, net, &[pause - 1]);
+        assert_forwarded(&whole, net, &[]);
+        assert_forwarded(&whole, net, &[pause - 1]);
 
         let harness = RelayHarness::new(net);
         let (result, (), arrived) = harness.run(

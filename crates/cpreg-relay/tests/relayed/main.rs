@@ -1,4 +1,4 @@
-//! Migrations through a relay between two fake QEMUs: the data that arrives, and every kind of end.
+//! Migrations through a relay between two fake QEMUs: the data that arrives, and all kinds of end.
 //!
 //! | module | contents |
 //! |---|---|

@@ -148,7 +148,8 @@ fn late_cancel_is_ignored() {
     }
 }
 
-/// A source that does not read the return path still gets its VM migrated, and a rejection ends.
+/// The migration ends even if the source does not read the return path: with the VM at the
+/// destination, or with a rejection.
 #[test]
 fn source_does_not_read_the_return_path() {
     // PONG 1, more than any socket buffer.

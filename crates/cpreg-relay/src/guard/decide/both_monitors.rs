@@ -14,7 +14,7 @@ use crate::guard::vm_location_report::{VmLocationReport, VmPlace};
 
 /// Returns the next action.
 pub(in crate::guard) fn decide(observation: &Observation) -> GuardAction {
-    match decide_unless_stalled(observation) {
+    match decide_by_source(observation) {
         GuardAction::Wait
             if observation.state.has_relay_ended()
                 && observation.unchanged_for >= STALL_TIMEOUT =>
@@ -36,7 +36,8 @@ pub(in crate::guard) fn decide(observation: &Observation) -> GuardAction {
     }
 }
 
-fn decide_unless_stalled(observation: &Observation) -> GuardAction {
+/// Decides by the status of the source, however long nothing has changed.
+fn decide_by_source(observation: &Observation) -> GuardAction {
     // The relay may receive the stream before the source reports a migration.
     if !observation.state.has_started()
         || observation
@@ -57,12 +58,12 @@ fn decide_unless_stalled(observation: &Observation) -> GuardAction {
                 if observation.state.destination.has_run()
                     && observation.destination != SideStatus::Exited
                 {
-                    // A source of 10.0 and later resumes if postcopy fails at its very end. The VM
-                    // that ran last is at the destination.
+                    // QEMU 10.0 and later resume the source if postcopy fails at its very end. The
+                    // newer state of the VM is at the destination.
                     return GuardAction::Execute(Command::StopSource);
                 }
-                // QEMU stops the guest before it reports `completed`. A guest that runs was resumed
-                // by this guard or by others.
+                // QEMU stops the guest before it reports `completed`. A guest that runs after that
+                // was resumed by this guard or another client.
                 let has_resumed = observation.state.source.is_resumed()
                     || observation.unchanged_for >= GRACE_PERIOD;
                 if migration.is_settled()
@@ -190,8 +191,8 @@ fn decide_source_completed(observation: &Observation) -> GuardAction {
                 };
             }
             if *run == RunState::INMIGRATE {
-                // Without a return path, the source is ahead of the destination by the contents of
-                // a socket.
+                // Without a return path, the source may be `completed` while a socket still holds
+                // data for the destination.
                 if observation.state.has_relay_ended()
                     && observation.unchanged_for >= UNRESPONSIVE_TIMEOUT
                     && !observation.state.destination.has_run()
@@ -255,6 +256,7 @@ fn decide_source_exited(observation: &Observation) -> GuardAction {
                 };
             }
             match decide_loaded(observation, run) {
+                // The destination refused `cont`, and the source cannot take the VM back.
                 GuardAction::Execute(Command::QuitDestination | Command::ResumeSource) => {
                     GuardAction::Conclude(
                         VmLocationReport::new(
@@ -295,7 +297,7 @@ fn lost_vm(reason: &str) -> VmLocationReport {
         .with_advice("restart it from its disks, at the source or at the destination")
 }
 
-/// Decides for a source that is not known to have exited and does not answer.
+/// Decides for a source that does not answer, but may not have exited.
 fn decide_source_unreachable(observation: &Observation) -> GuardAction {
     if observation.destination.is_in_state(&RunState::RUNNING)
         && !observation.state.is_autostart_blocked()

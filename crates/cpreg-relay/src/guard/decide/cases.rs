@@ -1,4 +1,4 @@
-//! Cases of an unsuccessful migration, shared by the decisions with one and with two monitors.
+//! Cases shared by the decisions with one and with two monitors.
 
 use super::observation::{GRACE_PERIOD, GuardAction, Observation, UNRESPONSIVE_TIMEOUT};
 use crate::guard::machine::{Command, MigrationPhase};
@@ -109,7 +109,8 @@ pub(super) fn decide_source_stopped(
         };
     }
     if !observation.state.should_run_guest() || !run.is_stopped_by_migration() {
-        // The guest was paused earlier, or others stopped it. The guard must not resume it.
+        // The guest was paused before the migration, or another client stopped it. The guard must
+        // not resume it.
         return match &observation.destination {
             SideStatus::Present { .. } if !observation.state.destination.is_quitting() => {
                 GuardAction::Execute(Command::QuitDestination)
@@ -141,7 +142,8 @@ pub(super) fn decide_in_progress(
         return decide_postcopy(observation, is_stopped, migration);
     }
     if observation.state.destination.has_run() {
-        // The guest was resumed too early, or by others; 10.2 and later can still fail here.
+        // The destination runs before the source has finished. Wait for the result: QEMU 10.2 and
+        // later can still fail here.
         return GuardAction::Wait;
     }
     let is_in_progress = !migration.is_settled();
@@ -158,13 +160,14 @@ pub(super) fn decide_in_progress(
     GuardAction::Wait
 }
 
-/// Decides in postcopy: the source has handed the VM over, and its memory follows.
+/// Decides in postcopy: the source has handed the VM over, and its memory follows. `is_stopped` is
+/// `true` if the migration has stopped the source's guest.
 pub(super) fn decide_postcopy(
     observation: &Observation,
     is_stopped: bool,
     migration: &MigrationStatus,
 ) -> GuardAction {
-    let is_paused = *migration == MigrationStatus::POSTCOPY_PAUSED;
+    let is_source_interrupted = *migration == MigrationStatus::POSTCOPY_PAUSED;
     match &observation.destination {
         SideStatus::Present {
             run,
@@ -190,7 +193,7 @@ pub(super) fn decide_postcopy(
             {
                 return decide_postcopy_stuck(observation);
             }
-            if (is_paused || *destination_migration == MigrationStatus::POSTCOPY_PAUSED)
+            if (is_source_interrupted || *destination_migration == MigrationStatus::POSTCOPY_PAUSED)
                 && observation.state.has_relay_ended()
                 && observation.unchanged_for >= GRACE_PERIOD
             {
@@ -238,7 +241,8 @@ pub(super) fn decide_postcopy_stuck(observation: &Observation) -> GuardAction {
     {
         return GuardAction::Execute(Command::QuitDestination);
     }
-    // 7.2 hangs in `cancelling` after a cancel here, 10.0 refuses it; both refuse `cont`.
+    // A cancel does not help here: QEMU 7.2 then hangs in `cancelling`, and 10.0 refuses it. Both
+    // refuse `cont`.
     GuardAction::Conclude(
         VmLocationReport::new(
             VmPlace::SOURCE,

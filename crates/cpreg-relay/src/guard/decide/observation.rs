@@ -10,7 +10,7 @@ use crate::guard::vm_location_report::VmLocationReport;
 /// does at once.
 pub(in crate::guard) const GRACE_PERIOD: Duration = Duration::from_secs(2);
 
-/// Time without an answer or progress after which the guard gives a QEMU up.
+/// Time without an answer or progress after which the guard no longer waits for a QEMU.
 pub(in crate::guard) const UNRESPONSIVE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Time without any change after which the guard leaves the decision to the user.

@@ -1,4 +1,4 @@
-//! Decisions with one monitor, as far as one side allows them.
+//! Decisions with one monitor. Cases that depend on the other side end as `unknown`.
 
 use super::cases::{
     conclude, decide_in_progress, decide_loaded, decide_postcopy, decide_source_stopped,

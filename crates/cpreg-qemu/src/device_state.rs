@@ -62,8 +62,8 @@ pub struct DeviceState {
 /// Queries the QEMU whose monitor listens at the Unix socket `path`.
 ///
 /// # Errors
-/// If no monitor replies, QEMU refuses a command, or its reply is unexpected. A running guest keeps
-/// running.
+/// Returns an error if no monitor replies, QEMU refuses a command, or its reply is unexpected. A
+/// running guest keeps running.
 pub fn query_socket(path: &Path, options: &WaitOptions<'_>) -> Result<DeviceState, Error> {
     let mut qmp = Qmp::handshake(Qmp::connect_socket(path)?, options)?;
     query(&mut qmp, options)
@@ -72,8 +72,8 @@ pub fn query_socket(path: &Path, options: &WaitOptions<'_>) -> Result<DeviceStat
 /// Queries the QEMU at the other end of an open monitor.
 ///
 /// # Errors
-/// If no monitor replies, QEMU refuses a command, or its reply is unexpected. A running guest keeps
-/// running.
+/// Returns an error if no monitor replies, QEMU refuses a command, or its reply is unexpected. A
+/// running guest keeps running.
 pub fn query(qmp: &mut Qmp, options: &WaitOptions<'_>) -> Result<DeviceState, Error> {
     let status = qmp.execute("query-status", json!({}), options)?;
     let run_state = text(status.get("status"), "query-status")?;
@@ -94,8 +94,8 @@ pub fn query(qmp: &mut Qmp, options: &WaitOptions<'_>) -> Result<DeviceState, Er
         capabilities: Vec::new(),
         uuid: None,
     };
-    let front = encode_setup(Some(&configuration), &blocks, RAM_ID, 0)?;
-    let mut stream = save(qmp, &front, options)?;
+    let setup = encode_setup(Some(&configuration), &blocks, RAM_ID, 0)?;
+    let mut stream = save(qmp, &setup, options)?;
     fix_global_state(&mut stream, &run_state)?;
     Ok(DeviceState {
         version: qmp.version().clone(),
@@ -111,18 +111,18 @@ fn text(reply: Option<&Value>, command: &'static str) -> Result<String, Error> {
     Ok(text.ok_or(Error::unexpected_reply(command))?.to_owned())
 }
 
-/// Makes QEMU save its devices, and returns a file that begins with `front` instead of QEMU's
+/// Makes QEMU save its devices, and returns a file that begins with `setup` instead of QEMU's
 /// header.
-fn save(qmp: &mut Qmp, front: &[u8], options: &WaitOptions<'_>) -> Result<File, Error> {
+fn save(qmp: &mut Qmp, setup: &[u8], options: &WaitOptions<'_>) -> Result<File, Error> {
     let io = |error| Error::io(TEMP_FILE_ERROR, error);
     // QEMU compares the descriptor's mode with the mode in which it would open a file (write only).
     let named = tempfile::NamedTempFile::new().map_err(io)?;
-    let writing = OpenOptions::new()
+    let write_only = OpenOptions::new()
         .write(true)
         .open(named.path())
         .map_err(io)?;
-    let mut written = named.into_file();
-    let set = qmp.execute_with("add-fd", json!({}), Some(writing.as_fd()), options)?;
+    let mut saved_file = named.into_file();
+    let set = qmp.execute_with("add-fd", json!({}), Some(write_only.as_fd()), options)?;
     let set = set.get("fdset-id").and_then(Value::as_u64);
     let set = set.ok_or(Error::unexpected_reply("add-fd"))?;
     let arguments = json!({"filename": format!("/dev/fdset/{set}"), "live": false});
@@ -131,16 +131,16 @@ fn save(qmp: &mut Qmp, front: &[u8], options: &WaitOptions<'_>) -> Result<File, 
     let _ = qmp.execute("remove-fd", json!({"fdset-id": set}), options);
     saved?;
 
-    let length = written.seek(SeekFrom::End(0)).map_err(io)?;
+    let length = saved_file.seek(SeekFrom::End(0)).map_err(io)?;
     if !(HEADER_LEN as u64..MAX_DEVICE_STATE_LEN).contains(&length) {
         return Err(Error::unexpected_reply("xen-save-devices-state"));
     }
     let mut stream = tempfile::tempfile().map_err(io)?;
-    stream.write_all(front).map_err(io)?;
-    written
+    stream.write_all(setup).map_err(io)?;
+    saved_file
         .seek(SeekFrom::Start(HEADER_LEN as u64))
         .map_err(io)?;
-    io::copy(&mut written, &mut stream).map_err(io)?;
+    io::copy(&mut saved_file, &mut stream).map_err(io)?;
     stream.seek(SeekFrom::Start(0)).map_err(io)?;
     Ok(stream)
 }
@@ -160,7 +160,7 @@ fn fix_global_state(file: &mut File, run_state: &str) -> Result<(), Error> {
         return Ok(());
     };
     // The section holds a u32 with the text's length including the zero, then the text in a field
-    // of 100 bytes (32 bytes since 8.2).
+    // of 100 bytes (32 bytes since 8.2). Write at most 32 bytes of text.
     let room = section.payload.end - section.payload.start;
     let mut text = run_state.as_bytes().to_vec();
     text.push(0);

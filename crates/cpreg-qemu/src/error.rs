@@ -186,7 +186,7 @@ impl Error {
         self.0.conversation.as_ref()?.command.as_deref()
     }
 
-    /// Returns the end of what QEMU had printed to standard error when the operation failed.
+    /// Returns QEMU's standard error at the time of the failure, or the end of a long one.
     pub fn stderr(&self) -> &str {
         &self.0.stderr
     }

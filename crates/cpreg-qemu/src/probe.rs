@@ -76,8 +76,8 @@ pub struct ProbeResult {
 /// arrives.
 ///
 /// # Errors
-/// If the command line makes a probe impossible, QEMU does not start or refuses a command, or its
-/// stream does not arrive. QEMU ends in any case.
+/// Returns an error if the command line makes a probe impossible, QEMU does not start or refuses a
+/// command, or its stream does not arrive. QEMU ends in any case.
 pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeResult, Error> {
     let (command, removed_options) = prepare_command(command)?;
     let mut qemu = QemuProcess::start(&command, &["-S".into()], options)?;

@@ -1,8 +1,8 @@
 //! [`QemuProcess`]: a QEMU that cpreg started, with its monitor and its standard error.
 //!
-//! The user gives the command. cpreg adds a QMP monitor and the additions of the caller. QEMU
-//! connects to a listening socket, in a folder that only this user may enter. cpreg thus polls no
-//! path, and notices an early exit of QEMU at once.
+//! The user gives the command. cpreg adds options of the caller and a QMP monitor. For the monitor,
+//! QEMU connects to cpreg's listening socket, in a folder that only this user may enter. cpreg thus
+//! does not poll for a socket path, and notices an early exit of QEMU at once.
 //!
 //! QEMU always ends. Dropping a [`QemuProcess`] sends `quit`, and kills QEMU if it does not exit in
 //! time. QEMU stays in the caller's process group on purpose, so that a Ctrl-C in the terminal
@@ -84,8 +84,8 @@ impl QemuProcess {
     /// kept for messages.
     ///
     /// # Errors
-    /// If QEMU does not start, exits, or opens no monitor in time. All started processes have
-    /// ended.
+    /// Returns an error if QEMU does not start, exits, or opens no monitor in time. All started
+    /// processes have ended.
     pub fn start(
         command: &[OsString],
         additions: &[OsString],
@@ -105,12 +105,12 @@ impl QemuProcess {
         listener.set_nonblocking(true).map_err(io_error)?;
         let stderr = tempfile::tempfile().map_err(io_error)?;
 
-        let mut all = arguments.to_vec();
-        all.extend_from_slice(additions);
-        all.push("-qmp".into());
-        all.push(unix_address(&path));
+        let mut words = arguments.to_vec();
+        words.extend_from_slice(additions);
+        words.push("-qmp".into());
+        words.push(unix_address(&path));
         let child = Command::new(program)
-            .args(&all)
+            .args(&words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(stderr.try_clone().map_err(io_error)?)
@@ -120,14 +120,14 @@ impl QemuProcess {
                 Error::new(ErrorKind::Start { program }).with_source(error)
             })?;
         let mut child = ChildGuard { child, stderr };
-        all.insert(0, program.clone());
+        words.insert(0, program.clone());
 
         let socket = child.accept(&listener, options)?;
         let qmp = Qmp::handshake(socket, options).map_err(|error| child.explain(error))?;
         Ok(Self {
             child,
             qmp,
-            command: all,
+            command: words,
             folder,
         })
     }
@@ -321,7 +321,8 @@ impl ChildGuard {
         error.with_stderr(stderr).with_hint(hint)
     }
 
-    /// Adds the cause to a failed conversation; a closed connection usually means that QEMU exited.
+    /// Adds QEMU's standard error to a failed conversation. If the connection closed because QEMU
+    /// exited, returns its exit instead.
     fn explain(&mut self, error: Error) -> Error {
         match error.kind() {
             ErrorKind::Interrupted => self.error(ErrorKind::Interrupted),

@@ -8,11 +8,11 @@
 //! 2. [`Rehearsal::load`] sends a stream ([`Stream::without_ram`]) through a Unix socket, waits for
 //!    the end of the load, and queries the device state that the guest would see.
 //!
-//! A queried QEMU with TCG is not the one that loads. A query saves the devices, which fills memory
-//! with the reset values of registers. The load takes registers that the stream lacks from that
-//! memory. QEMU would thus accept streams that it otherwise refuses (observed in 5.2, 7.2, 10.0 and
-//! 11.1). A second, newly started QEMU loads. Under KVM, the kernel fills that memory in both
-//! cases.
+//! Under TCG, a second, newly started QEMU loads the VM. A query makes QEMU save its devices, and
+//! QEMU keeps the saved register values in memory. A load into the same QEMU would take registers
+//! that the stream lacks from that memory. QEMU would thus accept streams that it otherwise refuses
+//! (observed in 5.2, 7.2, 10.0 and 11.1). Under KVM, the kernel fills that memory in both cases.
+//! The queried QEMU then loads the VM.
 //!
 //! [`crate::isolate`] removes from the command line every part that accesses the host.
 //! [`cpreg_stream`] knows the sections that cannot be verified without RAM, and the plan of the
@@ -108,7 +108,8 @@ impl Rehearsal {
     /// Starts `command`, which must be isolated, and queries its device state.
     ///
     /// # Errors
-    /// If QEMU does not start, or does not wait for a VM. All started processes have ended.
+    /// Returns an error if QEMU does not start, or does not wait for a VM. All started processes
+    /// have ended.
     pub fn start(command: &[OsString], options: &WaitOptions<'_>) -> Result<Self, Error> {
         // Start two in parallel if a second one will be needed, because starting takes most of the
         // time.
@@ -132,7 +133,7 @@ impl Rehearsal {
             .as_ref()
             .is_ok_and(|queried| queried.state.kvm)
         {
-            // The queried QEMU ends only after the second one has started.
+            // The assignment ends the queried QEMU, after the second one has started.
             (qemu, _) = fresh.unwrap_or_else(|| start_incoming(command, options))?;
         }
         Ok(Self {
@@ -158,8 +159,8 @@ impl Rehearsal {
     /// Loads a stream without RAM, then ends QEMU.
     ///
     /// # Errors
-    /// If QEMU does not start, the stream cannot be read or sent, or the load does not finish. A
-    /// refused VM is not an error.
+    /// Returns an error if QEMU does not start, the stream cannot be read or sent, or the load does
+    /// not finish. A refused VM is not an error.
     pub fn load(
         self,
         stream: &dyn ReadAt,
@@ -180,8 +181,8 @@ fn is_kvm_option(word: &OsStr) -> bool {
 /// Loads a stream into `command` without querying its device state first.
 ///
 /// # Errors
-/// If QEMU does not start, the stream cannot be read or sent, or the load does not finish. A
-/// refused VM is not an error.
+/// Returns an error if QEMU does not start, the stream cannot be read or sent, or the load does not
+/// finish. A refused VM is not an error.
 pub fn load(
     command: &[OsString],
     stream: &dyn ReadAt,
@@ -202,7 +203,8 @@ fn start_incoming(
     Ok((qemu, begin.elapsed()))
 }
 
-/// Returns an error if the caller gave up: a failed query must not be taken for QEMU's reply.
+/// Returns an error if the caller gave up, because a query that failed for this reason shows
+/// nothing about QEMU.
 fn check_interrupted(qemu: &QemuProcess, options: &WaitOptions<'_>) -> Result<(), Error> {
     if options.is_interrupted() {
         return Err(qemu.error(ErrorKind::Interrupted));
@@ -247,7 +249,7 @@ impl IncomingQemu {
             .0
             .quit()
             .map_err(|error| Error::io(SEND_ERROR, error))?;
-        // A long text keeps only its end, which may be shorter than `initial_len`.
+        // `quit` returns only the end of a long text, which may be shorter than `initial_len`.
         let stderr = stderr.get(initial_len..).unwrap_or(&stderr);
         Ok(RehearsalResult {
             version,

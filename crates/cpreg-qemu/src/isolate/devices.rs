@@ -32,7 +32,7 @@ pub(crate) enum DeviceRewrite {
     Replace(Option<String>, &'static str, Option<UnverifiedPart>),
 }
 
-const OUTSIDE_REASON: &str = "it needs access to the host, which is not allowed";
+const HOST_ACCESS_REASON: &str = "it needs access to the host, which is not allowed";
 
 /// Properties of any device that write a file or open a connection.
 pub(crate) const HOST_ACCESS_PROPERTIES: &[&str] = &["pcap", "pcapfile", "jsonfile", "spdm_port"];
@@ -106,9 +106,9 @@ pub(crate) fn rewrite_device(values: &Values) -> DeviceRewrite {
         description: format!("the device `{driver}`"),
         sections: sections.iter().map(|&name| name.to_owned()).collect(),
         ram_blocks: ram_blocks(driver),
-        reason: OUTSIDE_REASON,
+        reason: HOST_ACCESS_REASON,
     });
-    DeviceRewrite::Replace(value, OUTSIDE_REASON, unverified)
+    DeviceRewrite::Replace(value, HOST_ACCESS_REASON, unverified)
 }
 
 /// Returns `true` if QEMU parses this word as true.
@@ -116,7 +116,8 @@ fn is_on(word: &str) -> bool {
     ["on", "yes", "true", "y"].contains(&word)
 }
 
-/// Rewrites a device that stays; removes properties that would open files and connections.
+/// Rewrites a device that needs no stand-in: removes properties that would open files and
+/// connections.
 fn strip_host_access(driver: &str, values: &Values) -> DeviceRewrite {
     if values.has_any(HOST_ACCESS_PROPERTIES) {
         return DeviceRewrite::Replace(

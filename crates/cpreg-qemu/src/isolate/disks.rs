@@ -1,10 +1,10 @@
 //! Disks, replaced by `null-co` block nodes.
 //!
 //! A stand-in has the disk's name, place on the board, kind of medium and size. It is read-only if
-//! the disk was, and reads as zeroes. Every `-blockdev` becomes a stand-in; nodes that only other
-//! nodes used remain unused. Flash keeps its exact size, because the machine refuses any other. For
-//! other disks, the stream does not depend on the size, and a disk of unknown size has
-//! [`DEFAULT_DISK_SIZE`].
+//! the disk was, and reads as zeroes. Every `-blockdev` becomes a stand-in. A node
+//! to which only other nodes referred thus remains, but nothing uses it. Flash keeps its exact
+//! size, because the machine refuses any other. For other disks, the stream does not depend on the
+//! size, and a disk of unknown size has [`DEFAULT_DISK_SIZE`].
 
 use std::path::Path;
 

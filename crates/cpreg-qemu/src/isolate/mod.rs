@@ -4,8 +4,8 @@
 //!
 //! [`isolate`] depends on the words alone and on the answers of [`HostQueries`]. The isolated
 //! command keeps the guest's machine, so that the stream's sections and RAM blocks match. Parts
-//! that access a disk, network, socket, display, device or file are replaced or removed. An option,
-//! object or use that is not known to be harmless is refused, unless the user allows it.
+//! that access a disk, network, socket, display, device or file are replaced or removed. An option
+//! or object that is not known to be harmless is refused, unless the user allows it.
 //!
 //! Parts of the command line, with the module that rewrites them:
 //! - `-machine`, `-cpu`, `-smp`, `-m`, `-numa`, `-device`, `-global`, `-boot`, `-rtc`, `-smbios`,

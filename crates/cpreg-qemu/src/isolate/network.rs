@@ -220,9 +220,9 @@ fn queues(values: &Values) -> usize {
     given.or(descriptors).unwrap_or(1)
 }
 
-/// Returns `true` if a virtio-net device has a larger transmit queue than most backends support.
+/// Returns `true` if a virtio-net device uses a transmit queue that no stand-in supports.
 ///
-/// Only vhost-user and vhost-vdpa support more than 256 entries.
+/// Only the backends vhost-user and vhost-vdpa support more than 256 entries.
 pub(crate) fn has_oversized_tx_queue(device: &Values, backend: Option<&str>) -> bool {
     let queue_size = device
         .get("tx_queue_size")

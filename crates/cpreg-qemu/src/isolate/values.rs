@@ -23,8 +23,8 @@ pub(crate) struct Values {
 }
 
 impl Values {
-    /// Parses a value; `first` is the key that the first part may omit. `None` if the JSON is
-    /// invalid.
+    /// Parses a value; `None` if it is invalid JSON. `first` is the key that the first part may
+    /// omit, or empty.
     pub(crate) fn parse(text: &str, first: &str) -> Option<Self> {
         if text.trim_start().starts_with('{') {
             let object: Map<String, Value> = serde_json::from_str(text).ok()?;
@@ -44,7 +44,7 @@ impl Values {
                 None if index == 0 && !first.is_empty() => (first.to_owned(), part),
                 None if part.is_empty() => continue,
                 None => match part.strip_prefix("no") {
-                    Some(key) if !key.is_empty() && !KEYS_IN_NO.contains(&&*part) => {
+                    Some(key) if !key.is_empty() && !KEYS_WITH_NO_PREFIX.contains(&&*part) => {
                         (key.to_owned(), "off".to_owned())
                     }
                     _ => (part, "on".to_owned()),
@@ -145,8 +145,8 @@ fn write_keys<'a>(head: &str, pairs: impl Iterator<Item = (&'a str, &'a str)>) -
     text
 }
 
-/// Keys that begin with `no` without being a negation.
-const KEYS_IN_NO: &[&str] = &["node", "nodelay", "nodeid", "nodes"];
+/// Keys that begin with `no` but are not negations.
+const KEYS_WITH_NO_PREFIX: &[&str] = &["node", "nodelay", "nodeid", "nodes"];
 
 fn push(text: &mut String, key: &str, value: &str) {
     if !text.is_empty() {

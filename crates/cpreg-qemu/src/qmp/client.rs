@@ -377,7 +377,7 @@ mod tests {
         replies: &'static [&'static str],
     ) -> (UnixStream, thread::JoinHandle<Vec<String>>) {
         let (client, server) = UnixStream::pair().unwrap();
-        let player = thread::spawn(move || {
+        let server_thread = thread::spawn(move || {
             let mut writer = server.try_clone().unwrap();
             let mut lines = BufReader::new(server).lines();
             writer.write_all(GREETING.as_bytes()).unwrap();
@@ -394,12 +394,12 @@ mod tests {
             }
             requests
         });
-        (client, player)
+        (client, server_thread)
     }
 
     #[test]
     fn commands_replies_and_events_in_between() {
-        let (socket, player) = fake_qemu(&[
+        let (socket, server_thread) = fake_qemu(&[
             "{\"event\": \"STOP\", \"timestamp\": {\"seconds\": 1, \"microseconds\": 2}}\r\n{\"return\": {\"status\": \"prelaunch\"}, \"id\": 2}\r\n",
             "{\"id\": 3, \"error\": {\"class\": \"GenericError\", \"desc\": \"no such thing\"}}\r\n",
         ]);
@@ -424,7 +424,7 @@ mod tests {
         assert_eq!(events.len(), 1);
         assert_eq!(events[0].name, "STOP");
         assert_eq!(events[0].data, Value::Null);
-        let requests: Vec<Value> = player
+        let requests: Vec<Value> = server_thread
             .join()
             .unwrap()
             .iter()
@@ -439,7 +439,7 @@ mod tests {
 
     #[test]
     fn other_events_stay_buffered() {
-        let (socket, player) = fake_qemu(&[
+        let (socket, server_thread) = fake_qemu(&[
             "{\"event\": \"A\"}\n{\"return\": {}, \"id\": 2}\n{\"event\": \"B\", \"data\": 7}\n",
         ]);
         let mut qmp = Qmp::handshake(socket, &wait_options()).unwrap();
@@ -447,7 +447,7 @@ mod tests {
         let event = qmp.wait_for_event(&["B", "C"], &wait_options()).unwrap();
         assert_eq!((event.name.as_str(), event.data), ("B", json!(7)));
         assert_eq!(qmp.take_events()[0].name, "A");
-        player.join().unwrap();
+        server_thread.join().unwrap();
     }
 
     #[test]

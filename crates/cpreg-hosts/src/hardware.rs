@@ -91,7 +91,7 @@ impl HardwareJson {
     }
 }
 
-/// Returns the error for a value that no CPU has; `possible` says which values are possible.
+/// Returns the error for a value that no CPU has; `possible` describes the possible values.
 fn impossible_value(document: &str, path: &str, text: &str, possible: &str) -> Error {
     let message = format!("{document}: {path}: invalid value `{text}`: {possible}");
     Error::new(ErrorKind::Member, message).with_path(path)

@@ -68,15 +68,15 @@ impl HostIndex {
         };
         let kernel = kernel.strip_prefix(HOST_NAME_PREFIX).unwrap_or(kernel);
         let all = self.hosts();
-        let of_kernel = filter_exact_or_short(
+        let hosts_with_kernel = filter_exact_or_short(
             &all,
             |host| [&*host.kernel().release, &*host.kernel().version].contains(&kernel),
             |host| is_version_prefix(&host.kernel().version, kernel),
         );
         match cpu {
-            None => of_kernel,
+            None => hosts_with_kernel,
             Some(cpu) => filter_exact_or_short(
-                &of_kernel,
+                &hosts_with_kernel,
                 |host| host.cpu() == cpu,
                 |host| is_cpu_suffix(&host.cpu(), cpu),
             ),
@@ -357,7 +357,7 @@ mod tests {
         );
     }
 
-    /// Values are known only if all recordings of the host agree.
+    /// A value is known only if all related recordings agree.
     #[test]
     fn combined_recordings_know_no_more_than_their_parts() {
         let index = host_index();
@@ -373,7 +373,7 @@ mod tests {
         assert_eq!(vcpu.value(RegisterId::PSCI_VERSION), Some(0x1_0001));
     }
 
-    /// A new VM holds what its vCPUs hold after a reset, and nothing is invented.
+    /// The registers of a new VM have their values at reset. An unknown value stays unknown.
     #[test]
     fn a_new_vm_has_reset_values() {
         let index = host_index();

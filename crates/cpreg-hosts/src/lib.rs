@@ -9,7 +9,7 @@
 //! | `accepted_field_json` | accepted values of fields in JSON documents |
 //! | `error` | [`Error`]: an unreadable document, or a name that matches no host |
 //! | [`host`] | recorded hosts as destinations, by name |
-//! | [`host_index`] | the recorded kernels that list a register, with guests and values |
+//! | [`host_index`] | all recordings, by register |
 //!
 //! `cpreg-kvm` and `cpreg-qemu` query hosts. `cpreg` makes the decisions.
 //!

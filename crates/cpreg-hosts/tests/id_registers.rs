@@ -1,6 +1,6 @@
 //! KVM's rule for ID registers, compared with every recorded trial.
 //!
-//! The prediction has the values of a fresh vCPU, the writable masks and the kernel's release, and
+//! The predictions use the values of a fresh vCPU, the writable masks and the kernel's release, but
 //! no result of a trial.
 
 use cpreg::destination::accept::Acceptance;
@@ -21,6 +21,7 @@ use cpreg_hosts::{HostIndex, Profile};
 
 /// A trial of an ID register, and the prediction.
 struct Prediction {
+    /// Description of the trial, for messages.
     text: String,
     id: RegisterId,
     has_masks: bool,
@@ -75,14 +76,19 @@ fn predictions(is_release_known: bool) -> Vec<Prediction> {
                 matches!(kind, RegisterKind::Identification | RegisterKind::CacheType)
             });
             for register in registers {
-                let known = vcpu.get(register.id).expect("a listed register");
-                let own = vcpu.value(register.id).expect("a value at reset");
+                let destination_register = vcpu.get(register.id).expect("a listed register");
+                let reset_value = vcpu.value(register.id).expect("a value at reset");
                 let predict = |trial: &WriteTrial| {
                     let value = Value::U64(trial.value);
-                    let acceptance = destination.acceptor().evaluate(vcpu, known, &value);
+                    let acceptance =
+                        destination
+                            .acceptor()
+                            .evaluate(vcpu, destination_register, &value);
                     let (name, id, value) = (host.name(), register.id, trial.value);
                     Prediction {
-                        text: format!("{name}/{features}: {id}={value:#x} (own {own:#x})"),
+                        text: format!(
+                            "{name}/{features}: {id}={value:#x} (at reset {reset_value:#x})"
+                        ),
                         id,
                         has_masks: guest.writable.is_some(),
                         is_accepted: trial.errno == 0,
@@ -115,11 +121,14 @@ fn the_rule_agrees_with_every_trial() {
 fn without_the_release_the_rule_agrees_or_is_unknown() {
     let predictions = predictions(false);
     let is_unknown = |prediction: &&Prediction| prediction.acceptance.as_bool().is_none();
-    for prediction in predictions.iter().filter(|known| !is_unknown(known)) {
+    for prediction in predictions
+        .iter()
+        .filter(|prediction| !is_unknown(prediction))
+    {
         let accepts = prediction.acceptance.as_bool();
         assert_eq!(accepts, Some(prediction.is_accepted), "{}", prediction.text);
     }
-    let with_masks = predictions.iter().filter(|known| known.has_masks);
+    let with_masks = predictions.iter().filter(|prediction| prediction.has_masks);
     let unknown = with_masks.filter(is_unknown);
     for prediction in unknown.clone() {
         assert_eq!(

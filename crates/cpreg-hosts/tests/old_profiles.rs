@@ -12,7 +12,10 @@ fn profiles_of_the_first_version_are_read() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/profiles-fatal");
     let files = std::fs::read_dir(&folder).expect("the fixtures");
     let paths = files.map(|file| file.expect("a file").path());
-    let profiles = paths.filter(|path| path.extension().is_some_and(|it| it == "json"));
+    let profiles = paths.filter(|path| {
+        path.extension()
+            .is_some_and(|extension| extension == "json")
+    });
     let mut count = 0;
     for path in profiles {
         let text = std::fs::read(&path).expect("a readable file");

@@ -1,8 +1,8 @@
 //! Recorded hosts compared with the lists that real QEMUs read on the same kernels and CPU models.
 //!
 //! `tests/fixtures/recorded` holds the registers of every recorded stream, and the result of
-//! loading it on other hosts. These tests replace the stream of the destination by a recorded host:
-//! its list must be that of the stream, and no prediction may be wrong.
+//! loading it on other hosts. These tests replace the stream of the destination by a recorded host.
+//! The host's list must be that of the stream, and no prediction may be wrong.
 
 #[path = "../../cpreg-explain/tests/common/recorded.rs"]
 mod recorded;
@@ -58,7 +58,7 @@ fn destination(index: &HostIndex, name: &str, features: Features) -> Destination
 #[test]
 fn the_list_of_a_recorded_host_is_the_list_of_qemu() {
     let index = host_index();
-    let (mut streams, mut combined) = (0, Vec::new());
+    let (mut streams, mut with_combined_features) = (0, Vec::new());
     for (name, vm) in recorded_vms() {
         let Some(host) = host_of(&name) else {
             continue;
@@ -67,7 +67,7 @@ fn the_list_of_a_recorded_host_is_the_list_of_qemu() {
         let features = features_of(&name, &vm.vcpus[0].registers);
         let recorded = index.resolve(&host).expect("a recorded host").host;
         if !recorded.register_counts().contains_key(&features) {
-            combined.push(name.clone());
+            with_combined_features.push(name.clone());
         }
         let destination = destination(&index, &host, features);
         let recorded_list: BTreeSet<_> = destination.vcpus[0]
@@ -84,12 +84,12 @@ fn the_list_of_a_recorded_host_is_the_list_of_qemu() {
     // QEMU 5.2 gives guests SVE without pointer authentication, which was not recorded with a PMU.
     // On Linux 5.10 the PMU does not change the list.
     assert!(
-        combined
+        with_combined_features
             .iter()
             .all(|name| name.ends_with("q5.2__max__virt5.2-smp1")),
-        "{combined:?}"
+        "{with_combined_features:?}"
     );
-    assert_eq!(combined.len(), 10);
+    assert_eq!(with_combined_features.len(), 10);
 }
 
 #[test]
@@ -121,12 +121,12 @@ fn combined_sets_equal_recorded_sets() {
     assert_eq!(compared, 64);
 }
 
-/// Compares with real kernels, on fresh vCPUs with all features of the host.
+/// Compares predictions with the writes to fresh vCPUs with all features, on real kernels.
 #[test]
 fn no_prediction_about_a_value_is_wrong() {
     let index = host_index();
     let mut destination = None;
-    let (mut right, mut unknown, mut wrong) = (0, 0, Vec::new());
+    let (mut correct, mut unknown, mut wrong) = (0, 0, Vec::new());
     for line in fixture("probes.txt.xz").lines() {
         if let Some(name) = line.strip_prefix("host ") {
             // Hosts on CPU models that were only probed are not recorded.
@@ -158,12 +158,12 @@ fn no_prediction_about_a_value_is_wrong() {
         let acceptance = acceptor.evaluate(host, register, &Value::U64(hex(value)));
         match acceptance.as_bool() {
             None => unknown += 1,
-            Some(accepts) if accepts == (outcome == "taken") => right += 1,
+            Some(accepts) if accepts == (outcome == "taken") => correct += 1,
             Some(_) => wrong.push(format!("{} {id}={value} {outcome}", destination.name)),
         }
     }
     assert!(wrong.is_empty(), "{wrong:#?}");
-    assert!(right > 23_200 && unknown < 700, "{right} {unknown}");
+    assert!(correct > 23_200 && unknown < 700, "{correct} {unknown}");
 }
 
 /// The verdict on a VM as it is does not contradict the result of a real QEMU.
@@ -205,10 +205,10 @@ fn no_verdict_on_a_recorded_host_is_contradicted() {
 #[derive(Default)]
 struct Tally {
     total: usize,
-    right: usize,
+    correct: usize,
     unknown: usize,
     /// Unknown outcomes that can be predicted once the user says if the guest has a PMU.
-    open: usize,
+    depends_on_pmu: usize,
 }
 
 #[test]
@@ -241,17 +241,17 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
             .or_insert_with(|| destination(&index, &host, features));
         let loader: Loader = format!("qemu-{}", outcome.qemu).parse().expect("a version");
         let load = load::simulate(loader, source, destination);
-        let is_open = !GuestFeatures::from_registers(registers)
+        let has_undetermined_features = !GuestFeatures::from_registers(registers)
             .undetermined
             .is_empty();
         match load.loads {
             None => tally.unknown += 1,
             Some(loads) => {
-                if is_open {
-                    tally.open += 1;
+                if has_undetermined_features {
+                    tally.depends_on_pmu += 1;
                     tally.unknown += 1;
                 } else {
-                    tally.right += 1;
+                    tally.correct += 1;
                 }
                 let lines = predict::predicted_lines(loader, Accelerator::Kvm, &load);
                 let has_lines = if load.is_complete {
@@ -273,17 +273,20 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
     for (qemu, tally) in &tallies {
         let Tally {
             total,
-            right,
+            correct,
             unknown,
-            open,
+            depends_on_pmu,
         } = tally;
         println!(
-            "QEMU {qemu}: {right} of {total} predicted, {unknown} unknown ({open} of them until the user says whether the guest has a PMU)"
+            "QEMU {qemu}: {correct} of {total} predicted, {unknown} unknown ({depends_on_pmu} of them until the user says whether the guest has a PMU)"
         );
     }
     assert!(wrong.is_empty(), "{wrong}");
     let compared: usize = tallies.values().map(|tally| tally.total).sum();
-    let right: usize = tallies.values().map(|tally| tally.right + tally.open).sum();
+    let correct: usize = tallies
+        .values()
+        .map(|tally| tally.correct + tally.depends_on_pmu)
+        .sum();
     assert_eq!((outcomes, compared), (731, 731));
-    assert_eq!(right, compared);
+    assert_eq!(correct, compared);
 }

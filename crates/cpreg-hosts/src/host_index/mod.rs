@@ -1,4 +1,5 @@
-//! The host index: the recorded kernels that list a register, with guests and values at reset.
+//! The host index: all recordings, by register. A register has the kernels and guests that list it,
+//! and its values at reset.
 //!
 //! | file | content |
 //! |---|---|
@@ -355,7 +356,7 @@ impl HostIndex {
 }
 
 impl RegisterFacts {
-    /// Adds the content of one recording.
+    /// Adds the register's record in one recording.
     fn add(&mut self, number: usize, register: &RegisterRecord) {
         let at_reset = self.at_reset.entry(register.at_reset.clone()).or_default();
         at_reset.insert(number);
@@ -384,6 +385,7 @@ impl RegisterFacts {
     }
 }
 
+/// Returns the key whose set contains the recording with this number.
 fn find<K>(sets: &BTreeMap<K, RecordingSet>, number: usize) -> Option<&K> {
     let entry = sets.iter().find(|(_, set)| set.contains(number));
     entry.map(|(key, _)| key)

@@ -129,12 +129,12 @@ fn only_the_vector_lengths_refuse_their_own_value() {
 #[test]
 fn newer_kernels_report_writable_bits() {
     let index = built_in();
-    let implementation: BTreeSet<_> = index
+    let versions: BTreeSet<_> = index
         .entries_for_register(RegisterId::MIDR_EL1)
         .filter(|entry| entry.writable.is_some())
         .map(|entry| &*index.kernels()[entry.recording.kernel].version)
         .collect();
-    assert_eq!(implementation, BTreeSet::from(FROM_6_16));
+    assert_eq!(versions, BTreeSet::from(FROM_6_16));
     assert!(
         index
             .recordings()
@@ -143,7 +143,7 @@ fn newer_kernels_report_writable_bits() {
     );
 }
 
-/// The binary contains it, and each command that names a kernel parses it.
+/// The binary contains the index, and each command that names a kernel parses it.
 #[test]
 fn the_checked_in_index_is_small() {
     const MAX_LEN: usize = 300_000;

@@ -224,7 +224,8 @@ impl<'a, T: Ord> Numbering<'a, T> {
     }
 }
 
-/// Escapes a word: `-` for the empty word, `%20` and the like for bytes with a meaning.
+/// Escapes a word: `-` for the empty word, `%20` and the like for bytes that separate words or
+/// their parts.
 fn escape(text: &str) -> String {
     match text {
         "" => return "-".to_owned(),
@@ -271,12 +272,12 @@ fn format_set(set: &RecordingSet) -> String {
 
 fn parse_set(digits: &str, recordings: usize) -> ParseResult<RecordingSet> {
     let mut set = RecordingSet::default();
-    for (at, digit) in digits.chars().enumerate() {
+    for (position, digit) in digits.chars().enumerate() {
         let digit = digit
             .to_digit(16)
             .ok_or("a set with a character that is not a digit")?;
         for bit in 0..4 {
-            let number = 4 * at + bit;
+            let number = 4 * position + bit;
             if digit >> bit & 1 == 1 {
                 if number >= recordings {
                     return Err("a set with an undefined recording");

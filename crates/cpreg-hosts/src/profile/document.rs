@@ -187,7 +187,7 @@ impl Document {
     /// Returns the recorded destination.
     ///
     /// # Errors
-    /// If the document has another schema, or a member is malformed.
+    /// Returns an error if the document has another schema, or a member is malformed.
     pub(super) fn destination(&self) -> Result<Destination, Error> {
         if !is_supported(&self.schema) {
             return Err(schema_error(&self.schema));
@@ -224,7 +224,10 @@ impl Document {
     /// # Errors
     /// Returns an error if a fact has an impossible value, or if the two contradict each other.
     fn hardware_facts(&self, vcpus: &[DestinationVcpu]) -> Result<HardwareFacts, Error> {
-        let facts = self.hardware.as_ref().map(|it| it.to_facts(PROFILE.name));
+        let facts = self
+            .hardware
+            .as_ref()
+            .map(|hardware| hardware.to_facts(PROFILE.name));
         let mut facts = facts.transpose()?.unwrap_or_default();
         let stated = facts.vector_lengths;
         for (number, vcpu) in vcpus.iter().enumerate() {

@@ -32,12 +32,12 @@ use crate::profile::{Profile, ProfileOrigin};
 pub const EMULATED_HOST_EVIDENCE: &str = "a recorded host with an emulated CPU: right about its kernel, no proof of a real machine's values";
 
 impl HostRecord {
-    /// Returns the host as a destination for a guest with these features, for the list of
-    /// `program`.
+    /// Returns the host as a destination for a guest with these features, with the registers in the
+    /// list of `program`.
     ///
     /// If a set of features was not recorded, the method combines recordings of its subsets that
-    /// together have all features. KVM lists the registers of all these subsets. A value is known
-    /// if all related recordings of the host agree.
+    /// together have all features. KVM lists the registers of all these subsets for such a guest. A
+    /// value is known if all recordings of subsets and supersets agree.
     ///
     /// # Errors
     /// Returns an error if the recordings do not cover these features.
@@ -113,7 +113,8 @@ impl HostRecord {
         is_poison.then_some(Value::U64(poison))
     }
 
-    /// Returns the facts that a VM of this host has seen, whatever features the VM has.
+    /// Returns the facts that a VM of this host may have seen: those of a guest with SVE, because
+    /// the VM's features are not known.
     pub fn source_hardware(&self) -> HardwareFacts {
         self.hardware_facts(Features::SVE)
     }
@@ -310,7 +311,8 @@ impl GuestRecord {
 
 /// Returns what is known of a register's accepted values if two recordings differ.
 ///
-/// Both limits of the fields are possible, so only the writable bits remain.
+/// The fields of either recording are possible, so only the writable bits remain,
+/// if both recordings have the same.
 fn common_accepted_values(one: &AcceptedValues, other: &AcceptedValues) -> AcceptedValues {
     let mask = |values: &AcceptedValues| match values {
         AcceptedValues::Writable(mask) => Some(*mask),
@@ -466,7 +468,7 @@ mod tests {
     #[test]
     fn tried_fields_agree_with_tried_values() {
         let index = crate::host_index::HostIndex::built_in().expect("the checked-in index");
-        let (mut checked, mut taken) = (0, 0);
+        let (mut checked, mut accepted) = (0, 0);
         for host in index.hosts() {
             for (features, guest) in &host.record().guests {
                 for register in &guest.registers {
@@ -478,7 +480,7 @@ mod tests {
                     };
                     for trial in &register.trials {
                         checked += 1;
-                        taken += usize::from(trial.errno == 0);
+                        accepted += usize::from(trial.errno == 0);
                         let read_back = (trial.errno == 0).then_some(trial.read_back);
                         assert_eq!(
                             fields.value_after_write(own, trial.value),
@@ -492,7 +494,7 @@ mod tests {
                 }
             }
         }
-        assert!(checked > 10_000 && taken > 1_000, "{checked} {taken}");
+        assert!(checked > 10_000 && accepted > 1_000, "{checked} {accepted}");
     }
 
     #[test]

@@ -162,7 +162,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = HostRecord> {
     )
         .prop_map(|(identity, capabilities, guests, mut hardware)| {
             let mut registers = guests.values().flat_map(|guest| &guest.registers);
-            // The two must not contradict each other.
+            // The register must not contradict the facts.
             if registers.any(|register| register.id == RegisterId::SVE_VLS) {
                 hardware.vector_lengths = None;
             }

@@ -120,7 +120,7 @@ impl DocumentReader {
         });
         let guests: BTreeMap<_, _> = guests.collect();
         let hardware = document.hardware.as_ref();
-        let hardware = hardware.map(|it| it.to_facts(DOCUMENT.name));
+        let hardware = hardware.map(|hardware| hardware.to_facts(DOCUMENT.name));
         let hardware = hardware.transpose()?.unwrap_or_default();
         check_vector_lengths(&guests, hardware)?;
         Ok(HostRecord {

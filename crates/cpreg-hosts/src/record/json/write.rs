@@ -1,4 +1,4 @@
-//! [`HostRecord::to_json`], which writes the registers that several guests share once.
+//! [`HostRecord::to_json`], which writes a register once if several guests share its content.
 
 use std::collections::BTreeMap;
 

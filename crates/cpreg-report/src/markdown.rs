@@ -147,7 +147,7 @@ fn describe_redactions(report: &VmReport) -> String {
     let registers = ids.iter().zip(&redactions.registers);
     let registers = registers.filter(|(id, _)| !id.is_secret());
     let registers = registers.map(|(_, register)| register.name.clone());
-    let devices = redactions.devices.iter().map(|it| it.name.clone());
+    let devices = redactions.devices.iter().map(|device| device.name.clone());
     let uuid = redactions.uuid.then(|| "UUID".to_owned());
     let all = ["RAM".to_owned()].into_iter().chain(keys);
     let all = all.chain(redactions.parts.iter().cloned()).chain(registers);

@@ -1,6 +1,6 @@
-//! Names of kinds of things in reports.
+//! Fixed words of reports: verdicts, actions, severities and the like.
 //!
-//! The sets of names may grow, so a reader must expect unknown names.
+//! Later versions may add words to each set, so a reader must expect unknown names.
 
 use std::borrow::Cow;
 use std::fmt;

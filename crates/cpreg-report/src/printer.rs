@@ -201,7 +201,9 @@ mod tests {
         let text = "a\u{7f}\u{9b}\u{202e}z".to_owned();
         let json = escape_control_json(&serde_json::to_string_pretty(&[&text]).expect("text"));
         assert!(
-            !json.chars().any(|it| it != '\n' && should_escape(it)),
+            !json
+                .chars()
+                .any(|character| character != '\n' && should_escape(character)),
             "{json}"
         );
         assert_eq!(

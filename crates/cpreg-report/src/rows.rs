@@ -60,6 +60,6 @@ pub fn extensions<'a>(
 ) -> Vec<ExtensionRow> {
     rows(vcpus.into_iter().flat_map(|(number, vcpu)| {
         let extensions = vcpu.extensions.iter();
-        extensions.map(move |it| (number, it.name.clone(), it.content.clone()))
+        extensions.map(move |extension| (number, extension.name.clone(), extension.content.clone()))
     }))
 }

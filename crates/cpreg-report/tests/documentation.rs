@@ -116,7 +116,7 @@ fn append_to_section(mut sections: Vec<String>, line: &str) -> Vec<String> {
 fn with_table(section: &str, rows: &str) -> String {
     let start = section.find("\n| member |").expect("a table of members") + 1;
     let table = &section[start..];
-    let end = table.find("\n\n").map_or(table.len(), |at| at + 1);
+    let end = table.find("\n\n").map_or(table.len(), |offset| offset + 1);
     format!("{}{TABLE_HEAD}{rows}{}", &section[..start], &table[end..])
 }
 
@@ -130,7 +130,7 @@ fn table_rows(heading: &str) -> Option<String> {
         None => (heading.trim_matches('`'), None),
     };
     let documents = schemas::all();
-    let document = documents.iter().find(|it| it.name == name)?;
+    let document = documents.iter().find(|document| document.name == name)?;
     let root = document.schema.as_value();
     let mut table = Table {
         name,
@@ -215,9 +215,9 @@ fn members(schema: &Value) -> Vec<(String, Value)> {
         .flatten()
         .filter_map(Value::as_str)
         .collect();
-    let absent = properties.keys().map(String::as_str);
-    let absent = absent.filter(|name| !required.contains(name));
-    let names = required.iter().copied().chain(absent);
+    let optional = properties.keys().map(String::as_str);
+    let optional = optional.filter(|name| !required.contains(name));
+    let names = required.iter().copied().chain(optional);
     names
         .map(|name| (name.to_owned(), properties[name].clone()))
         .collect()

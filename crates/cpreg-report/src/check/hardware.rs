@@ -1,9 +1,9 @@
-//! Words about properties of the hosts that no register list holds.
+//! Texts about properties of the hosts that no register list holds.
 
 use cpreg::hardware::VectorLengths;
 use cpreg::plan::{HardwareAction, HardwareDecision, HardwareFact, ZeroingBlock};
 
-/// Advice on a difference that no change of a value bridges.
+/// Advice on a difference that no conversion resolves.
 const KEEP_HARDWARE_ADVICE: &str =
     "choose a destination with the source's value, or shut the guest down and start it there";
 /// Advice that gives the properties of the VM's own host.
@@ -46,7 +46,10 @@ fn describe_lengths(bits: u64) -> String {
 
 /// Returns the names of these properties, with commas between them.
 pub(super) fn names<'a>(decisions: impl IntoIterator<Item = &'a HardwareDecision>) -> String {
-    let names: Vec<_> = decisions.into_iter().map(|it| it.fact.name()).collect();
+    let names: Vec<_> = decisions
+        .into_iter()
+        .map(|decision| decision.fact.name())
+        .collect();
     names.join(", ")
 }
 
@@ -69,20 +72,20 @@ pub(super) fn advice(decision: &HardwareDecision) -> Option<String> {
 /// Returns the steps that give the properties on which a verdict depends. `source` names the VM.
 pub(super) fn steps(undecided: &[&HardwareDecision], source: &str) -> Vec<String> {
     let lacking = |lacks: fn(&HardwareDecision) -> bool| {
-        names(undecided.iter().copied().filter(|it| lacks(it)))
+        names(undecided.iter().copied().filter(|decision| lacks(decision)))
     };
     let mut steps = Vec::new();
-    let of_source = lacking(HardwareDecision::lacks_source);
-    if !of_source.is_empty() {
+    let source_properties = lacking(HardwareDecision::lacks_source);
+    if !source_properties.is_empty() {
         steps.push(format!(
-            "name the host that the VM ran on, for its {of_source}: --from HOST, where HOST is a \
-             recorded host (`cpreg hosts`), a file of `cpreg probe kvm`, or a profile"
+            "name the host that the VM ran on, for its {source_properties}: --from HOST, where \
+             HOST is a recorded host (`cpreg hosts`), a file of `cpreg probe kvm`, or a profile"
         ));
     }
-    let of_destination = lacking(HardwareDecision::lacks_destination);
-    if !of_destination.is_empty() {
+    let destination_properties = lacking(HardwareDecision::lacks_destination);
+    if !destination_properties.is_empty() {
         steps.push(format!(
-            "record the destination, for its {of_destination}: run `cpreg probe kvm -o \
+            "record the destination, for its {destination_properties}: run `cpreg probe kvm -o \
              destination.json` on it; then `cpreg check {source} destination.json`"
         ));
     }

@@ -172,7 +172,7 @@ fn adjustments(findings: &CheckFindings<'_>) -> Adjustments {
     let all = |adjustments: &[plan::Adjustment]| {
         let adjustments = adjustments.iter();
         adjustments
-            .map(|it| adjustment(findings.value_format, it))
+            .map(|accepted_or_proposed| adjustment(findings.value_format, accepted_or_proposed))
             .collect()
     };
     Adjustments {

@@ -99,14 +99,14 @@ impl SourceSummary {
 }
 
 /// Numbers of differences that all block the load, or that all lack a decision.
-struct Blockers {
+struct DifferenceCounts {
     shape: usize,
     hardware: usize,
     registers: usize,
     extensions: usize,
 }
 
-impl Blockers {
+impl DifferenceCounts {
     const fn count(&self) -> usize {
         self.shape + self.hardware + self.registers + self.extensions
     }
@@ -196,43 +196,43 @@ impl CheckFindings<'_> {
             .as_ref()
             .is_some_and(|dry_run| !dry_run.is_consistent_with_plan());
         let verdict = self.verdict();
-        let blockers = match verdict {
+        let differences = match verdict {
             Verdict::Unknown => self.count_undecided(),
             _ => self.count_blockers(),
         };
-        let is_single = blockers.count() == 1;
+        let is_single = differences.count() == 1;
         let meaning = match verdict {
             Verdict::Loads if self.is_loaded_by_plan() => "if cpreg executes this plan".to_owned(),
             Verdict::Loads => "as it is".to_owned(),
             Verdict::Converts => "after `cpreg convert`".to_owned(),
             Verdict::Refused => {
                 let verb = if is_single { "blocks" } else { "block" };
-                format!("{} {verb} the load", blockers.describe())
+                format!("{} {verb} the load", differences.describe())
             }
             Verdict::Unknown if is_contradicted => {
                 "this machine's KVM contradicts the plan".to_owned()
             }
-            Verdict::Unknown if blockers.count() == 0 => {
+            Verdict::Unknown if differences.count() == 0 => {
                 "not enough information to decide: the behaviour of the destination's loader is \
                  not known"
                     .to_owned()
             }
             Verdict::Unknown => {
-                let accepted = Blockers {
+                let without_hardware = DifferenceCounts {
                     hardware: 0,
-                    ..blockers
+                    ..differences
                 };
                 let mut missing = Vec::new();
-                if blockers.hardware != 0 {
+                if differences.hardware != 0 {
                     missing.push(format!(
                         "the {} of both hosts",
                         hardware::names(self.hardware_with(HardwareAction::Undecided))
                     ));
                 }
-                if accepted.count() != 0 {
+                if without_hardware.count() != 0 {
                     missing.push(format!(
                         "whether the destination accepts {}",
-                        accepted.describe()
+                        without_hardware.describe()
                     ));
                 }
                 format!("not enough information to decide: {}", missing.join("; "))
@@ -248,36 +248,48 @@ impl CheckFindings<'_> {
     /// Returns the decisions about the hardware with this action.
     pub(crate) fn hardware_with(&self, action: HardwareAction) -> Vec<&HardwareDecision> {
         let decisions = self.check.plan.hardware.iter();
-        decisions.filter(|it| it.action == action).collect()
+        decisions
+            .filter(|decision| decision.action == action)
+            .collect()
     }
 
     /// Counts the differences that block the load.
-    fn count_blockers(&self) -> Blockers {
-        Blockers {
-            shape: self.shape.iter().filter(|it| it.blocks).count(),
+    fn count_blockers(&self) -> DifferenceCounts {
+        DifferenceCounts {
+            shape: self
+                .shape
+                .iter()
+                .filter(|difference| difference.blocks)
+                .count(),
             hardware: self.hardware_with(HardwareAction::Refuse).len(),
             ..self.count_decisions(&Action::Refuse, &ExtensionAction::Refuse)
         }
     }
 
     /// Counts the differences whose effect on the load is not known.
-    fn count_undecided(&self) -> Blockers {
-        Blockers {
+    fn count_undecided(&self) -> DifferenceCounts {
+        DifferenceCounts {
             hardware: self.hardware_with(HardwareAction::Undecided).len(),
             ..self.count_decisions(&Action::Undecided, &ExtensionAction::Undecided)
         }
     }
 
-    fn count_decisions(&self, action: &Action, extension_action: &ExtensionAction) -> Blockers {
+    fn count_decisions(
+        &self,
+        action: &Action,
+        extension_action: &ExtensionAction,
+    ) -> DifferenceCounts {
         let decisions = self.check.plan.decisions();
-        let registers = decisions.iter().filter(|(_, it)| it.action == *action);
-        let registers: BTreeSet<_> = registers.map(|(_, it)| it.register).collect();
+        let registers = decisions
+            .iter()
+            .filter(|(_, decision)| decision.action == *action);
+        let registers: BTreeSet<_> = registers.map(|(_, decision)| decision.register).collect();
         let decisions = self.check.plan.extensions();
         let extensions = decisions
             .iter()
-            .filter(|(_, it)| it.action == *extension_action);
-        let extensions: BTreeSet<_> = extensions.map(|(_, it)| &it.name).collect();
-        Blockers {
+            .filter(|(_, decision)| decision.action == *extension_action);
+        let extensions: BTreeSet<_> = extensions.map(|(_, decision)| &decision.name).collect();
+        DifferenceCounts {
             shape: 0,
             hardware: 0,
             registers: registers.len(),
@@ -303,13 +315,15 @@ impl CheckFindings<'_> {
     /// be accepted as a whole, and the registers that must be named.
     pub(crate) fn proposed_consents(&self) -> String {
         let proposed = &self.check.plan.proposed_adjustments;
-        let must_be_named = |it: &&Adjustment| it.severity >= Severity::High;
-        let severities = proposed.iter().filter(|it| !must_be_named(it));
-        let highest = severities.map(|it| it.severity).max();
+        let must_be_named = |adjustment: &&Adjustment| adjustment.severity >= Severity::High;
+        let severities = proposed
+            .iter()
+            .filter(|adjustment| !must_be_named(adjustment));
+        let highest = severities.map(|adjustment| adjustment.severity).max();
         let names: BTreeSet<_> = proposed
             .iter()
             .filter(must_be_named)
-            .map(|it| self.value_format.name(it.register))
+            .map(|adjustment| self.value_format.name(adjustment.register))
             .collect();
         let consents = highest.map(|severity| severity.name().to_owned());
         let consents: Vec<_> = consents
@@ -378,7 +392,7 @@ mod tests {
     #[test]
     fn blockers_are_listed_in_words() {
         let describe = |shape, hardware, registers, extensions| {
-            let blockers = Blockers {
+            let blockers = DifferenceCounts {
                 shape,
                 hardware,
                 registers,

@@ -105,7 +105,7 @@ impl<'a> Diff<'a> {
         diff.omissions.vcpus = a.vcpus().len().abs_diff(b.vcpus().len());
         diff.compare_registers(accelerators);
         diff.compare_extensions();
-        diff.compare_cores();
+        diff.compare_core_registers();
         diff
     }
 
@@ -181,7 +181,8 @@ impl<'a> Diff<'a> {
     fn compare_extensions(&mut self) {
         let only = |one: &'a DestinationVcpu, other: &'a DestinationVcpu| {
             let extensions = one.extensions.iter().cloned();
-            let extensions = extensions.filter(|it| other.extension(&it.name).is_none());
+            let extensions =
+                extensions.filter(|extension| other.extension(&extension.name).is_none());
             DestinationVcpu::new([], extensions.collect())
         };
         let only_a: Vec<_> = self.pairs().map(|(n, (a, b))| (n, only(a, b))).collect();
@@ -213,19 +214,19 @@ impl<'a> Diff<'a> {
         self.omissions.extensions = omitted.len();
     }
 
-    fn compare_cores(&mut self) {
+    fn compare_core_registers(&mut self) {
         let mut differing = Vec::new();
         let registers = |state: &VcpuState| state.registers.clone();
         let pairs = self.a.vcpu_states.iter().map(registers);
         let pairs = pairs.zip(self.b.vcpu_states.iter().map(registers));
         for (number, (a, b)) in pairs.enumerate() {
             let mut values: BTreeMap<CoreRegisterKey, CoreRegisterPair> = BTreeMap::new();
-            for (at, register) in a.into_iter().enumerate() {
-                let key = (at, register.name, register.id);
+            for (position, register) in a.into_iter().enumerate() {
+                let key = (position, register.name, register.id);
                 values.entry(key).or_default().0 = Some(register.value);
             }
-            for (at, register) in b.into_iter().enumerate() {
-                let key = (at, register.name, register.id);
+            for (position, register) in b.into_iter().enumerate() {
+                let key = (position, register.name, register.id);
                 values.entry(key).or_default().1 = Some(register.value);
             }
             let unequal = values.into_iter().filter(|(_, (a, b))| a != b);
@@ -262,8 +263,8 @@ fn shape_differences(a: &Contents, b: &Contents) -> Vec<shape::ShapeDifference> 
     differences
 }
 
-/// Returns `true` if running guests change the register. A different value is then no property of
-/// the host.
+/// Returns `true` if running guests change the register. Its values then show nothing about the
+/// hosts.
 fn is_changed_by_guests(accelerator: Option<Accelerator>, id: RegisterId) -> bool {
     match accelerator {
         Some(Accelerator::Tcg) => !tcg::is_constant(id),

@@ -93,8 +93,10 @@ impl DryRunFindings {
         };
         let refused = dry_run.refused_writes.iter().map(|refused| &*refused.text);
         let mismatches = dry_run.mismatches.iter();
-        let mismatches = mismatches.filter(|it| !it.register.is_secret());
-        refused.chain(mismatches.map(|it| &*it.text)).collect()
+        let mismatches = mismatches.filter(|mismatch| !mismatch.register.is_secret());
+        refused
+            .chain(mismatches.map(|mismatch| &*mismatch.text))
+            .collect()
     }
 
     /// Prints the section `dry run` of the report.
@@ -132,23 +134,23 @@ impl DryRunFindings {
     pub fn to_model(&self, value_format: ValueFormat) -> model::DryRunReport {
         let dry_run = self.result.as_ref().ok();
         let refused = dry_run.map_or(&[][..], |dry_run| &dry_run.refused_writes);
-        let refused = refused.iter().map(|it| model::RefusedWrite {
-            vcpu: it.vcpu,
-            id: it.register.into(),
-            name: value_format.name(it.register),
-            written_value: value_format.value(it.register, &it.written_value),
-            actual_value: (it.actual_value.as_ref())
-                .and_then(|value| value_format.value(it.register, value)),
-            errno: it.errno,
-            meaning: it.meaning.to_owned(),
+        let refused = refused.iter().map(|write| model::RefusedWrite {
+            vcpu: write.vcpu,
+            id: write.register.into(),
+            name: value_format.name(write.register),
+            written_value: value_format.value(write.register, &write.written_value),
+            actual_value: (write.actual_value.as_ref())
+                .and_then(|value| value_format.value(write.register, value)),
+            errno: write.errno,
+            meaning: write.meaning.to_owned(),
         });
         let mismatches = dry_run.map_or(&[][..], |dry_run| &dry_run.mismatches);
-        let mismatches = mismatches.iter().map(|it| model::ReadBackMismatch {
-            vcpu: it.vcpu,
-            id: it.register.into(),
-            name: value_format.name(it.register),
-            written_value: value_format.value(it.register, &it.written_value),
-            actual_value: value_format.value(it.register, &it.actual_value),
+        let mismatches = mismatches.iter().map(|mismatch| model::ReadBackMismatch {
+            vcpu: mismatch.vcpu,
+            id: mismatch.register.into(),
+            name: value_format.name(mismatch.register),
+            written_value: value_format.value(mismatch.register, &mismatch.written_value),
+            actual_value: value_format.value(mismatch.register, &mismatch.actual_value),
         });
         model::DryRunReport {
             scope: SCOPE.to_owned(),

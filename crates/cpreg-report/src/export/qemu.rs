@@ -1,4 +1,4 @@
-//! The table as C for `target/arm` of QEMU 11.1 and later: calls like those for QEMU's tolerances.
+//! The table as C for `target/arm` of QEMU 11.1 and later: calls that declare tolerances.
 //!
 //! QEMU's tolerances can express the following (commits bb36be6fd7, 5e65e7aa4a and 9d2e717da4, and
 //! the calls of 11.1 for `-cpu host`):
@@ -216,9 +216,9 @@ fn tolerance_kind(
 fn id_expression(id: RegisterId, accelerator: Accelerator) -> String {
     match id.decode() {
         _ if accelerator != Accelerator::Kvm => id_digits(id),
-        DecodedId::SystemRegister(it) => format!(
+        DecodedId::SystemRegister(register) => format!(
             "ARM64_SYS_REG({}, {}, {}, {}, {})",
-            it.op0, it.op1, it.crn, it.crm, it.op2
+            register.op0, register.op1, register.crn, register.crm, register.op2
         ),
         DecodedId::Firmware { number } => format!("KVM_REG_ARM_FW_REG({number})"),
         DecodedId::FirmwareBitmap { number } => format!("KVM_REG_ARM_FW_FEAT_BMAP_REG({number})"),

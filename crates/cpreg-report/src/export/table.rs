@@ -29,7 +29,10 @@ pub(super) fn effective_entries<'a>(
 ) -> Vec<EffectiveEntry<'a>> {
     let entries = tolerances.entries().iter().enumerate();
     let rows = entries.filter_map(|(number, entry)| {
-        if entry.accelerator.is_some_and(|it| it != accelerator) {
+        if entry
+            .accelerator
+            .is_some_and(|required| required != accelerator)
+        {
             return None;
         }
         let is_selected = |id: &RegisterId| selection.is_empty() || selection.contains(id);

@@ -79,7 +79,7 @@ fn guest_registers(guest: &GuestView<'_>, value_format: ValueFormat) -> GuestReg
     GuestRegisters {
         features: feature_names(guest.features),
         registers: registers
-            .map(|it| register(guest, it, value_format))
+            .map(|record| register(guest, record, value_format))
             .collect(),
         missing_registers: missing.collect(),
     }

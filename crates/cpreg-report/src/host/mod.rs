@@ -86,8 +86,9 @@ impl<'a> GuestView<'a> {
 
     /// Returns the registers to show.
     pub fn registers(&self) -> impl Iterator<Item = &'a RegisterRecord> {
-        let is_selected =
-            |id| self.selection.is_empty() || self.selection.iter().any(|it| it.id == id);
+        let is_selected = |id| {
+            self.selection.is_empty() || self.selection.iter().any(|selected| selected.id == id)
+        };
         let registers = self.guest.registers.iter();
         registers.filter(move |register| is_selected(register.id))
     }

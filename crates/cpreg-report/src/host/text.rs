@@ -182,9 +182,13 @@ fn print_registers(
     guest: &GuestView<'_>,
     all: &[&RegisterRecord],
 ) {
-    let names = all.iter().map(|it| view.value_format.name(it.id).len());
+    let names = all
+        .iter()
+        .map(|register| view.value_format.name(register.id).len());
     let column = names.max().unwrap_or(0);
-    let values = all.iter().map(|it| describe_content(view, it).len());
+    let values = all
+        .iter()
+        .map(|register| describe_content(view, register).len());
     let value_column = values.filter(|width| *width <= 24).max().unwrap_or(0);
     for register in all {
         let id = register.id;

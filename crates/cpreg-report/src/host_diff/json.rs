@@ -88,7 +88,7 @@ impl From<&HostDiff<'_>> for HostDiffReport {
                 guests_without_writable_masks: omissions
                     .guests_without_writable_masks
                     .iter()
-                    .map(|it| feature_names(*it))
+                    .map(|features| feature_names(*features))
                     .collect(),
                 one_sided_trials: omissions
                     .one_sided_trials
@@ -113,9 +113,14 @@ fn rows<T, R>(
     rows: &[HostDifference<T>],
     row: impl Fn(FeatureSets, Id, String, &T) -> R,
 ) -> Vec<R> {
-    let rows = rows.iter().map(|it| {
-        let name = diff.value_format.name(it.id);
-        row(feature_sets(&it.guests), it.id.into(), name, &it.difference)
+    let rows = rows.iter().map(|difference| {
+        let name = diff.value_format.name(difference.id);
+        row(
+            feature_sets(&difference.guests),
+            difference.id.into(),
+            name,
+            &difference.difference,
+        )
     });
     rows.collect()
 }

@@ -274,8 +274,8 @@ impl Comparison {
             _ => None,
         };
         match (value(a), value(b)) {
-            (Some(own_a), Some(own_b)) if own_a != own_b => {
-                self.values.add(a.id, (own_a, own_b), features);
+            (Some(value_a), Some(value_b)) if value_a != value_b => {
+                self.values.add(a.id, (value_a, value_b), features);
             }
             (Some(_), Some(_)) => {}
             _ => {

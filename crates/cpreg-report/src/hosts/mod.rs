@@ -26,7 +26,7 @@ impl HostsReport {
 impl From<&IndexedHost<'_>> for model::HostSummary {
     fn from(host: &IndexedHost<'_>) -> Self {
         let kernel = host.kernel();
-        let unless_empty = |text: &str| Some(text.to_owned()).filter(|it| !it.is_empty());
+        let unless_empty = |text: &str| Some(text.to_owned()).filter(|text| !text.is_empty());
         let recordings = host.register_counts().into_iter();
         let recordings = recordings.map(|(features, registers)| Recording {
             features: features.names().map(str::to_owned).collect(),

@@ -12,20 +12,22 @@ use crate::value::ValueFormat;
 impl From<&RehearsalFindings<'_>> for RehearsalReport {
     fn from(findings: &RehearsalFindings<'_>) -> Self {
         let value_format = findings.prediction.value_format;
-        let explanations = findings
-            .explanations()
-            .into_iter()
-            .map(|it| FailureExplanation {
-                kind: it.kind.name().to_owned(),
-                meaning: it.meaning,
-                causes: it
-                    .causes
-                    .into_iter()
-                    .map(|cause| cause.description)
-                    .collect(),
-            });
+        let explanations =
+            findings
+                .explanations()
+                .into_iter()
+                .map(|explanation| FailureExplanation {
+                    kind: explanation.kind.name().to_owned(),
+                    meaning: explanation.meaning,
+                    causes: explanation
+                        .causes
+                        .into_iter()
+                        .map(|cause| cause.description)
+                        .collect(),
+                });
         let deviations = findings.deviations.iter();
-        let deviations = deviations.map(|(vcpus, it)| deviation(value_format, vcpus.into(), it));
+        let deviations =
+            deviations.map(|(vcpus, difference)| deviation(value_format, vcpus.into(), difference));
         let check = match &findings.initial_state_error {
             Some(_) => None,
             None => Some(check::model::CheckReport::from(findings.prediction)),

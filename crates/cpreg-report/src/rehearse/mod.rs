@@ -80,7 +80,7 @@ impl RehearsalFindings<'_> {
             Symptom::SectionFailed { device, .. } => self
                 .not_verified
                 .iter()
-                .any(|it| it.loaded && it.sections.contains(&device)),
+                .any(|part| part.loaded && part.sections.contains(&device)),
             _ => false,
         })
     }
@@ -109,7 +109,7 @@ impl RehearsalFindings<'_> {
             FailureKind::NO_REASON,
         ];
         let mut explanations = self.explanations();
-        explanations.retain(|it| !REGISTER_KINDS.contains(&it.kind));
+        explanations.retain(|explanation| !REGISTER_KINDS.contains(&explanation.kind));
         explanations
     }
 

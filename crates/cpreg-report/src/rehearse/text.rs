@@ -41,10 +41,12 @@ pub fn print(printer: &mut Printer, findings: &RehearsalFindings<'_>, all: bool)
         printer.line(styled(style::DIM, text));
         printer.line("");
     }
-    match () {
-        () if findings.initial_state_error.is_some() => {}
-        () if all || !changes_nothing => print_plan(printer, prediction, all),
-        () => print_shape(printer, prediction),
+    if findings.initial_state_error.is_none() {
+        if all || !changes_nothing {
+            print_plan(printer, prediction, all);
+        } else {
+            print_shape(printer, prediction);
+        }
     }
     print_next_steps(printer, findings);
     print_not_verified(printer, &findings.not_verified);
@@ -55,8 +57,8 @@ pub fn print(printer: &mut Printer, findings: &RehearsalFindings<'_>, all: bool)
 /// Prints the next steps, if the VM can be repaired.
 fn print_next_steps(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
     let lines = findings.next_steps();
-    for (at, line) in lines.iter().enumerate() {
-        let label = if at == 0 { "fix" } else { "then" };
+    for (index, line) in lines.iter().enumerate() {
+        let label = if index == 0 { "fix" } else { "then" };
         printer.line(format_args!("{}: {line}", styled(style::HINT, label)));
     }
     if !lines.is_empty() {

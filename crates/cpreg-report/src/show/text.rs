@@ -139,10 +139,13 @@ fn print_report_summary(printer: &mut Printer, report: &ReportSummary, verdict: 
         &format!("written by cpreg {}, without RAM", report.cpreg),
     );
     let redactions = &report.redactions;
-    let registers = redactions.registers.iter().map(|it| it.name.clone());
+    let registers = redactions
+        .registers
+        .iter()
+        .map(|register| register.name.clone());
     let parts = redactions.parts.iter().cloned();
     let devices = redactions.devices.iter();
-    let devices = devices.map(|it| format!("{} ({})", it.name, format_bytes(it.bytes)));
+    let devices = devices.map(|device| format!("{} ({})", device.name, format_bytes(device.bytes)));
     let uuid = redactions.uuid.then(|| "UUID".to_owned());
     let all = parts.chain(devices).chain(uuid).chain(registers);
     print_list(printer, "redacted", all);
@@ -257,7 +260,10 @@ fn print_vcpus(printer: &mut Printer, view: &ContentsView<'_>) {
             "vCPU {number}: {}; {}",
             state.power, state.mode
         ));
-        let (zero, others): (Vec<_>, Vec<_>) = state.registers.iter().partition(|it| it.value == 0);
+        let (zero, others): (Vec<_>, Vec<_>) = state
+            .registers
+            .iter()
+            .partition(|register| register.value == 0);
         for row in others.chunks(3) {
             let row: Vec<_> = row
                 .iter()
@@ -283,7 +289,13 @@ fn print_selected_core_registers(printer: &mut Printer, view: &ContentsView<'_>)
         let registers = state.registers.iter().enumerate();
         registers
             .filter(|(_, register)| view.is_selected(register))
-            .map(|(at, it)| (*number, (at, it.name.as_str(), it.id), it.value))
+            .map(|(position, register)| {
+                (
+                    *number,
+                    (position, register.name.as_str(), register.id),
+                    register.value,
+                )
+            })
     });
     for row in rows(selected) {
         let (_, name, id) = row.key;

@@ -15,7 +15,9 @@ impl TolerancesReport {
         let entries = entries.iter();
         Self {
             schema: SCHEMA.to_owned(),
-            tolerances: entries.map(|(number, it)| entry(*number, it)).collect(),
+            tolerances: entries
+                .map(|(number, tolerance)| entry(*number, tolerance))
+                .collect(),
         }
     }
 }
@@ -58,7 +60,7 @@ pub(crate) fn entry(number: usize, entry: &Tolerance) -> ToleranceEntry {
         condition: condition.trim_start_matches(", if ").to_owned(),
         when: typed_condition(&entry.condition, naming(entry)),
         reason: entry.reason.clone().into_owned(),
-        advice: remedy.map(|it| remedy::advice(it, remedy::DESTINATION_PLACEHOLDER)),
+        advice: remedy.map(|remedy| remedy::advice(remedy, remedy::DESTINATION_PLACEHOLDER)),
         visible_effect: visible.map(|visible| visible.description.clone().into_owned()),
         severity: visible.map(|visible| visible.severity.into()),
         history: history.collect(),
@@ -101,7 +103,7 @@ fn typed_condition(condition: &Condition, naming: Naming) -> TypedCondition {
             mask: (*mask).into(),
         },
         Condition::And(one, other) => TypedCondition::Both {
-            conditions: [one, other].map(|it| Box::new(typed_condition(it, naming))),
+            conditions: [one, other].map(|part| Box::new(typed_condition(part, naming))),
         },
     }
 }

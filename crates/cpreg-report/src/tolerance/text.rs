@@ -49,8 +49,8 @@ pub fn handling(handling: Handling) -> String {
 }
 
 /// Returns a condition in words: `, if …`; an empty text if the condition is always true.
-pub fn condition(it: &Condition) -> String {
-    match it {
+pub fn condition(tolerance_condition: &Condition) -> String {
+    match tolerance_condition {
         Condition::Always => String::new(),
         Condition::And(one, other) => {
             let other = condition(other);

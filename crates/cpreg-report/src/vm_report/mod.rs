@@ -134,7 +134,10 @@ impl VmReport {
     /// # Errors
     /// Returns an error if a property has an impossible value.
     pub fn source_hardware(&self) -> Result<HardwareFacts, Error> {
-        let facts = self.hardware.as_ref().map(|it| it.to_facts("report"));
+        let facts = self
+            .hardware
+            .as_ref()
+            .map(|hardware| hardware.to_facts("report"));
         let facts = facts.transpose();
         let facts = facts.map_err(|error| Error::shared_member(&error))?;
         Ok(facts.unwrap_or(HardwareFacts::UNKNOWN))
@@ -186,7 +189,7 @@ mod tests {
     #[test]
     fn stream_round_trips() {
         let stream: Vec<u8> = (0..20_000_u32)
-            .map(|it| ((it * it) >> 7).to_le_bytes()[0])
+            .map(|number| ((number * number) >> 7).to_le_bytes()[0])
             .collect();
         let json = report(&stream).to_json().expect("JSON");
         assert!(is_report(json.as_bytes()));

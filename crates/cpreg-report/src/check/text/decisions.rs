@@ -105,7 +105,7 @@ fn print_decisions(
     rows: &[&(VcpuSet, &Decision)],
 ) {
     struct DecisionGroup<'a> {
-        weight: u8,
+        rank: u8,
         reason: String,
         advice: Option<String>,
         rows: Vec<&'a (VcpuSet, &'a Decision)>,
@@ -119,7 +119,7 @@ fn print_decisions(
         };
         let is_blocking = matches!(decision.action, Action::Refuse | Action::Undecided);
         let group = DecisionGroup {
-            weight: sort_rank(&decision.action),
+            rank: sort_rank(&decision.action),
             reason: format!(
                 "{}{certainty}",
                 decision.reason.display(findings.tolerances)
@@ -129,11 +129,10 @@ fn print_decisions(
                 .flatten(),
             rows: vec![row],
         };
-        let alike = |other: &&mut DecisionGroup<'_>| {
-            (other.weight, &other.reason, &other.advice)
-                == (group.weight, &group.reason, &group.advice)
+        let has_same_text = |other: &&mut DecisionGroup<'_>| {
+            (other.rank, &other.reason, &other.advice) == (group.rank, &group.reason, &group.advice)
         };
-        match groups.iter_mut().find(alike) {
+        match groups.iter_mut().find(has_same_text) {
             Some(other) => other.rows.push(row),
             None => groups.push(group),
         }

@@ -9,12 +9,16 @@ use crate::printer::{Printer, style, styled};
 /// Prints the properties that block the load. `all` includes those that both hosts have.
 pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
     let decisions = &findings.check.plan.hardware;
-    let shown = |action| decisions.iter().filter(move |it| it.action == action);
+    let shown = |action| {
+        decisions
+            .iter()
+            .filter(move |decision| decision.action == action)
+    };
     for action in [HardwareAction::Refuse, HardwareAction::Undecided] {
         print_group(printer, action, &shown(action).collect::<Vec<_>>());
     }
     let unused = shown(HardwareAction::Keep)
-        .filter(|it| all || it.reason == cpreg::plan::HardwareReason::VectorsUnused);
+        .filter(|decision| all || decision.reason == cpreg::plan::HardwareReason::VectorsUnused);
     print_group(printer, HardwareAction::Keep, &unused.collect::<Vec<_>>());
 }
 
@@ -56,13 +60,14 @@ fn print_group(printer: &mut Printer, action: HardwareAction, group: &[&Hardware
     }
 }
 
-/// Prints one line with the properties that are not known on both sides of hosts with the same CPU.
+/// Prints one line about the properties that are assumed to be equal: one side's value is not
+/// known, and the hosts have the same CPU.
 ///
-/// If both sides lack some, the line is about the source, which `--from` names.
+/// If properties of both sides are unknown, the line is about the source, which `--from` names.
 pub(super) fn print_assumed(printer: &mut Printer, findings: &CheckFindings<'_>) {
     let assumed = findings.hardware_with(HardwareAction::Assume);
     let lacking = |lacks: fn(&HardwareDecision) -> bool| {
-        names(assumed.iter().copied().filter(|it| lacks(it)))
+        names(assumed.iter().copied().filter(|decision| lacks(decision)))
     };
     let (source, destination) = (
         lacking(HardwareDecision::lacks_source),

@@ -18,24 +18,24 @@ pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
         return;
     }
     printer.line("without cpreg:");
-    // Neighbouring versions often behave the same; one entry covers them all.
+    // Neighbouring versions often behave the same; one entry then covers them.
     let mut groups: Vec<(Vec<&LoaderPrediction>, Vec<String>)> = Vec::new();
     for prediction in &findings.check.loaders {
         let messages = findings.predicted_messages(prediction.loader, &prediction.load);
         match groups.last_mut() {
-            Some((alike, same_messages))
+            Some((predictions, same_messages))
                 if *same_messages == messages
-                    && alike[0].load.loads == prediction.load.loads
-                    && alike[0].load.confidence == prediction.load.confidence
-                    && alike[0].load.lost_registers == prediction.load.lost_registers =>
+                    && predictions[0].load.loads == prediction.load.loads
+                    && predictions[0].load.confidence == prediction.load.confidence
+                    && predictions[0].load.lost_registers == prediction.load.lost_registers =>
             {
-                alike.push(prediction);
+                predictions.push(prediction);
             }
             _ => groups.push((vec![prediction], messages)),
         }
     }
-    for (alike, messages) in &groups {
-        print_loaders(printer, findings, alike, messages);
+    for (predictions, messages) in &groups {
+        print_loaders(printer, findings, predictions, messages);
     }
     printer.line("");
 }
@@ -43,16 +43,16 @@ pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
 fn print_loaders(
     printer: &mut Printer,
     findings: &CheckFindings<'_>,
-    alike: &[&LoaderPrediction],
+    predictions: &[&LoaderPrediction],
     messages: &[String],
 ) {
-    let load = &alike[0].load;
+    let load = &predictions[0].load;
     let outcome = match load.loads {
         Some(true) => styled(style::GOOD, "loads"),
         Some(false) => styled(style::ERROR, "fails"),
         None => styled(style::WARNING, "unknown"),
     };
-    let versions: Vec<_> = alike
+    let versions: Vec<_> = predictions
         .iter()
         .map(|prediction| {
             let suffix = if prediction.is_destination_loader {
@@ -70,7 +70,7 @@ fn print_loaders(
     };
     printer.line(format_args!(
         "  {} {}: {outcome}{confidence}{lost}",
-        alike[0].loader.program.name().to_uppercase(),
+        predictions[0].loader.program.name().to_uppercase(),
         versions.join(", "),
     ));
     for line in messages.iter().take(MAX_MESSAGES) {

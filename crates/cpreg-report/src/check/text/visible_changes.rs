@@ -19,7 +19,7 @@ pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
     // Registers with the same description share one entry.
     let mut groups: Vec<Vec<&VisibleChange>> = Vec::new();
     for change in changes {
-        let alike = |other: &&mut Vec<&VisibleChange>| {
+        let has_same_text = |other: &&mut Vec<&VisibleChange>| {
             let other = other[0];
             !change.description.is_empty()
                 && change.field.is_none()
@@ -36,7 +36,7 @@ pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
                     &change.vcpus,
                 )
         };
-        match groups.iter_mut().find(alike) {
+        match groups.iter_mut().find(has_same_text) {
             Some(group) => group.push(change),
             None => groups.push(vec![change]),
         }

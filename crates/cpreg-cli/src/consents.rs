@@ -145,7 +145,8 @@ pub(crate) fn describe_unused(
     for id in &consents.accept {
         let adjusted = |adjustment: &Adjustment| {
             let counterpart = adjustment.register.counterpart();
-            adjustment.register == *id || counterpart.is_some_and(|it| it.id == *id)
+            adjustment.register == *id
+                || counterpart.is_some_and(|counterpart| counterpart.id == *id)
         };
         let plan = &check.plan;
         if !plan
@@ -164,7 +165,7 @@ pub(crate) fn describe_unused(
     }
     for extension in &consents.drop_extensions {
         let mut extensions = vm.vcpus.iter().flat_map(|vcpu| &vcpu.extensions);
-        if !extensions.any(|it| it.name == extension.as_str()) {
+        if !extensions.any(|vm_extension| vm_extension.name == extension.as_str()) {
             note(
                 "drop",
                 extension,

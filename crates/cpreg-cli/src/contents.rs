@@ -83,11 +83,13 @@ fn describe_stream(stream: &Stream) -> model::Stream {
         open_method: stream.open_method().to_string(),
         length: stream.length().into(),
         run_state: stream.run_state().map(str::to_owned),
-        target_page_bits: configuration.and_then(|it| it.target_page_bits),
+        target_page_bits: configuration.and_then(|configuration| configuration.target_page_bits),
         capabilities: configuration
-            .map(|it| it.capabilities.clone())
+            .map(|configuration| configuration.capabilities.clone())
             .unwrap_or_default(),
-        uuid: configuration.and_then(|it| it.uuid).map(format_uuid),
+        uuid: configuration
+            .and_then(|configuration| configuration.uuid)
+            .map(format_uuid),
         live_sections: live.collect(),
         package: stream
             .package()
@@ -108,7 +110,8 @@ fn describe_stream(stream: &Stream) -> model::Stream {
 /// A report with redacted core registers has only PSTATE.
 fn vcpu_states(input: &Input, stream: &Stream) -> Vec<VcpuState> {
     let parts = input.report().map(|report| &*report.redactions.parts);
-    let are_redacted = parts.is_some_and(|parts| parts.iter().any(|it| it == GENERAL_REGISTERS));
+    let are_redacted =
+        parts.is_some_and(|parts| parts.iter().any(|part| part == GENERAL_REGISTERS));
     let states = stream.cpus().iter().map(|cpu| {
         let fields = cpu.core_fields();
         let mut registers = core_registers::decode(&fields);

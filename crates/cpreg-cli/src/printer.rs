@@ -35,7 +35,7 @@ impl Progress {
     /// known.
     pub(crate) fn show_forwarded(&mut self, phase: impl Display, done: u64) {
         let mebibytes = done >> 20;
-        if self.last_reported.is_none_or(|it| it + 16 <= mebibytes) {
+        if self.last_reported.is_none_or(|last| last + 16 <= mebibytes) {
             self.last_reported = Some(mebibytes);
             self.show(format!("forwarding: {phase:12} {mebibytes} MiB"));
         }

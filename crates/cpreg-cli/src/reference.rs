@@ -51,13 +51,16 @@ fn describe(text: &mut String, command: &mut Command, name: &str) {
     let _ = write!(text, "```text\n{usage}\n```\n");
     let arguments: Vec<&Arg> = command
         .get_arguments()
-        .filter(|it| !it.is_hide_set() && !matches!(it.get_id().as_str(), "help" | "version"))
+        .filter(|argument| {
+            !argument.is_hide_set() && !matches!(argument.get_id().as_str(), "help" | "version")
+        })
         .collect();
     if !arguments.is_empty() {
         text.push_str("\n| argument | |\n|---|---|\n");
         // Positional arguments are first, as in clap's help.
-        let (positional, options): (Vec<_>, Vec<_>) =
-            arguments.iter().partition(|it| it.is_positional());
+        let (positional, options): (Vec<_>, Vec<_>) = arguments
+            .iter()
+            .partition(|argument| argument.is_positional());
         for argument in positional.into_iter().chain(options) {
             let _ = writeln!(
                 text,
@@ -69,7 +72,7 @@ fn describe(text: &mut String, command: &mut Command, name: &str) {
     }
     let subcommands: Vec<&mut Command> = command
         .get_subcommands_mut()
-        .filter(|it| !it.is_hide_set() && it.get_name() != "help")
+        .filter(|subcommand| !subcommand.is_hide_set() && subcommand.get_name() != "help")
         .collect();
     for command in subcommands {
         let name = format!("{name} {}", command.get_name());
@@ -79,7 +82,10 @@ fn describe(text: &mut String, command: &mut Command, name: &str) {
 
 /// Returns the spelling of an argument with its value names: `--output FILE`, `SOURCE`.
 fn spelling(argument: &Arg) -> String {
-    let values = if argument.get_num_args().is_some_and(|it| it.takes_values()) {
+    let values = if argument
+        .get_num_args()
+        .is_some_and(|count| count.takes_values())
+    {
         let names = argument.get_value_names().unwrap_or_default();
         names.join(" ")
     } else {
@@ -119,8 +125,15 @@ fn meaning(argument: &Arg) -> String {
         let _ = write!(meaning, " One of {}.", values.join(", "));
     }
     let defaults = argument.get_default_values();
-    if argument.get_num_args().is_some_and(|it| it.takes_values()) && !defaults.is_empty() {
-        let defaults: Vec<_> = defaults.iter().map(|it| it.to_string_lossy()).collect();
+    if argument
+        .get_num_args()
+        .is_some_and(|count| count.takes_values())
+        && !defaults.is_empty()
+    {
+        let defaults: Vec<_> = defaults
+            .iter()
+            .map(|default| default.to_string_lossy())
+            .collect();
         let _ = write!(meaning, " Default: `{}`.", defaults.join(" "));
     }
     if argument.is_required_set() {

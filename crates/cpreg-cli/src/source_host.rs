@@ -124,8 +124,10 @@ impl SourceHost {
             ("DCZID_EL0", of_vm.dczid, self.hardware.dczid),
             (
                 "set of SVE vector lengths",
-                of_vm.vector_lengths.map(|it| it.bits().into()),
-                self.hardware.vector_lengths.map(|it| it.bits().into()),
+                of_vm.vector_lengths.map(|lengths| lengths.bits().into()),
+                self.hardware
+                    .vector_lengths
+                    .map(|lengths| lengths.bits().into()),
             ),
         ];
         for (property, of_vm, of_host) in facts {
@@ -133,8 +135,8 @@ impl SourceHost {
                 && of_vm != of_host
             {
                 let [of_vm, of_host] = match property {
-                    "counter frequency (Hz)" => [of_vm, of_host].map(|it| it.to_string()),
-                    _ => [of_vm, of_host].map(|it| format!("{it:#x}")),
+                    "counter frequency (Hz)" => [of_vm, of_host].map(|value| value.to_string()),
+                    _ => [of_vm, of_host].map(|value| format!("{value:#x}")),
                 };
                 return Err(contradiction(property, of_vm, of_host));
             }

@@ -93,7 +93,7 @@ fn check_new_vm(
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
     let spec = destination::find(&arguments.destination, inspect.verify, printer)?;
     let mut resolved = spec.resolve_for_host(&new_vm.host, &arguments.loader)?;
-    resolved.exclude_feature_bits();
+    resolved.assume_machine_without_feature_bits();
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let findings = build_findings(
         Subject::from_new_vm(new_vm),

@@ -127,7 +127,7 @@ pub(super) fn check_output(target: &Path, source: &Path, force: bool) -> Result<
     }
     let is_file = target
         .symlink_metadata()
-        .is_ok_and(|it| it.is_file() || it.is_symlink());
+        .is_ok_and(|metadata| metadata.is_file() || metadata.is_symlink());
     if is_file && !force {
         return Err(already_exists(target));
     }

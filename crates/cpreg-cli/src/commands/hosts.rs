@@ -9,14 +9,14 @@ use crate::failure::{Failure, Status};
 use crate::printer::{Printer, print_json};
 
 pub(crate) fn run(arguments: &arguments::Hosts, printer: &mut Printer) -> Result<Status, Failure> {
-    let history = hosts::history()?;
+    let index = hosts::history()?;
     let chosen = match &arguments.name {
-        Some(name) => history.find_hosts(name),
-        None => history.hosts(),
+        Some(name) => index.find_hosts(name),
+        None => index.hosts(),
     };
     if let (Some(name), []) = (&arguments.name, chosen.as_slice()) {
         // For a full name with features, `resolve` returns the most exact error.
-        let error = history
+        let error = index
             .resolve(name)
             .map_err(|error| hosts::host_name_failure(&error));
         return Err(error.err().unwrap_or_else(|| {

@@ -161,7 +161,8 @@ fn run_preflight(
                 return Some(Status::Refused);
             }
             Ok(rehearsal) => {
-                config.is_rehearsed = rehearsal.is_some_and(|(it, _)| it == Status::Success);
+                config.is_rehearsed =
+                    rehearsal.is_some_and(|(status, _)| status == Status::Success);
                 log.rehearsed(config.is_rehearsed);
             }
             Err(failure) => {

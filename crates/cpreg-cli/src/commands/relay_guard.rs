@@ -1,9 +1,9 @@
 //! `cpreg __relay-guard`: process that ensures that exactly one side runs the VM.
 //!
-//! `cpreg relay` starts the guard; users do not. The guard outlives the relay: the guard leaves the
-//! relay's session, and ignores the signals that end other commands. The guard exits when it has
-//! determined which side has the VM. If the relay has exited, the guard prints the VM's location to
-//! standard error.
+//! `cpreg relay` starts the guard; users do not. The guard outlives the relay, even if a signal
+//! ends the relay and its session: the guard has its own session and ignores these signals. It
+//! exits when it has determined which side has the VM. If the relay has exited, the guard prints
+//! the VM's location to standard error.
 
 use std::io;
 
@@ -16,7 +16,7 @@ use crate::printer::Printer;
 pub(crate) fn run(printer: &mut Printer) -> Result<Status, Failure> {
     printer.report_to_stderr();
     // setsid(2) fails if a user started the guard as the leader of a process group. The guard then
-    // stays in its session.
+    // stays in the session of its starter.
     let _ = guard::leave_session();
     interrupt::on_interrupt(|| {})?;
     let result = guard::run(io::stdin(), io::stdout().lock());

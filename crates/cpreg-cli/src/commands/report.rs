@@ -191,12 +191,13 @@ fn build_redacted_report(
     let vm = stream.vm().map_err(failure)?;
     let shape = stream.shape();
     let written_by = writer::writer_versions(shape.machine.as_deref(), &vm);
-    let version = |version: Option<cpreg::destination::Version>| version.map(|it| it.to_string());
+    let version =
+        |version: Option<cpreg::destination::Version>| version.map(|version| version.to_string());
     let accelerator = stream.accelerator();
     let summary = StreamSummary {
         machine: shape.machine,
         vcpus: shape.vcpu_count,
-        accelerator: accelerator.map(|it| it.name().to_owned()),
+        accelerator: accelerator.map(|accelerator| accelerator.name().to_owned()),
         run_state: stream.run_state().map(str::to_owned),
         open_method: stream.open_method().to_string(),
         length: format!("{:#x}", stream.length()),

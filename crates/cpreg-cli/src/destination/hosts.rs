@@ -52,7 +52,7 @@ pub(crate) enum HostOrFile {
     Host(Box<NamedHost>),
 }
 
-/// Returns the built-in recorded kernels.
+/// Returns the index of the recorded hosts that are built into cpreg.
 pub(crate) fn history() -> Result<HostIndex, Failure> {
     HostIndex::built_in()
         .map_err(|error| Failure::new("cannot read the recorded kernels").with_cause(error))
@@ -101,8 +101,8 @@ pub(crate) fn open_vm(path: &Path, verify: bool, printer: &Printer) -> Result<In
 /// Opens the recorded host or the file that a path names.
 pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostOrFile, Failure> {
     if let Some(name) = recorded_host_name(path) {
-        let history = history()?;
-        let named = history
+        let index = history()?;
+        let named = index
             .resolve(name)
             .map_err(|error| host_name_failure(&error))?;
         return Ok(HostOrFile::Host(Box::new(NamedHost {
@@ -205,8 +205,8 @@ impl NamedHost {
         })?;
         let is_kvm = stream.accelerator() == Some(Accelerator::Kvm);
         let Some(vcpu) = vm.vcpus.first().filter(|_| is_kvm) else {
-            // The check reports later that the guest did not run under KVM. All recorded guests
-            // are alike for that.
+            // The check later reports that the guest did not run under KVM. The features do not
+            // matter for that.
             let recorded = self.record.guests.keys().next();
             return Ok(recorded.copied().unwrap_or(Features::NONE));
         };
@@ -248,9 +248,9 @@ impl NamedHost {
 pub(crate) fn recognise_host_features(host: &Destination) -> Features {
     let registers = host.vcpus.first().map(|vcpu| {
         let values = vcpu.registers().iter();
-        let values = values.map(|it| {
-            let value = it.value.clone();
-            (it.id, value.unwrap_or_else(Value::unknown))
+        let values = values.map(|register| {
+            let value = register.value.clone();
+            (register.id, value.unwrap_or_else(Value::unknown))
         });
         Registers::from_pairs(values)
     });

@@ -160,9 +160,9 @@ fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
     }
     let stream = source.stream()?;
     let vm = vm(source)?;
-    let is_foreign = ran_under_another_accelerator(stream);
-    let Some(vcpu) = vm.vcpus.first().filter(|_| !is_foreign) else {
-        // The check reports a guest that did not run under KVM.
+    let ran_under_another = ran_under_another_accelerator(stream);
+    let Some(vcpu) = vm.vcpus.first().filter(|_| !ran_under_another) else {
+        // The check later reports that the guest did not run under KVM.
         return Ok(Features::NONE);
     };
     let recognised = GuestFeatures::from_registers(&vcpu.registers);
@@ -195,22 +195,25 @@ pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Opti
 
 /// Converts the result of a dry run for the report.
 fn to_report_dry_run(dry_run: cpreg_kvm::DryRun) -> DryRun {
-    let refused = dry_run.refused_writes.into_iter().map(|it| RefusedWrite {
-        vcpu: it.vcpu,
-        text: it.to_string(),
-        errno: it.errno.0,
-        meaning: it.meaning(),
-        register: it.register,
-        written_value: it.written_value,
-        actual_value: it.current_value.ok(),
-    });
+    let refused = dry_run
+        .refused_writes
+        .into_iter()
+        .map(|write| RefusedWrite {
+            vcpu: write.vcpu,
+            text: write.to_string(),
+            errno: write.errno.0,
+            meaning: write.meaning(),
+            register: write.register,
+            written_value: write.written_value,
+            actual_value: write.current_value.ok(),
+        });
     let mismatches = dry_run.summary.mismatches.into_iter();
-    let mismatches = mismatches.map(|it| ReadBackMismatch {
-        vcpu: it.vcpu,
-        text: it.to_string(),
-        register: it.register,
-        written_value: it.written_value,
-        actual_value: it.current_value,
+    let mismatches = mismatches.map(|mismatch| ReadBackMismatch {
+        vcpu: mismatch.vcpu,
+        text: mismatch.to_string(),
+        register: mismatch.register,
+        written_value: mismatch.written_value,
+        actual_value: mismatch.current_value,
     });
     DryRun {
         written_registers: dry_run.summary.written_registers,
@@ -333,7 +336,7 @@ mod tests {
         assert_eq!(vcpu.registers().len(), 258);
         assert!(
             vcpu.get(RegisterId::PIR_EL1)
-                .is_some_and(|it| it.value.is_none())
+                .is_some_and(|register| register.value.is_none())
         );
         let dfr0 = vcpu.get(RegisterId::ID_AA64DFR0_EL1).expect("it is listed");
         assert!(matches!(dfr0.accepted_values, AcceptedValues::Fields(_)));

@@ -66,7 +66,7 @@ pub(crate) fn find<'p>(
     if !hosts::exists(path)
         && !path
             .to_str()
-            .is_some_and(|it| it.starts_with(host::HOST_NAME_PREFIX))
+            .is_some_and(|name| name.starts_with(host::HOST_NAME_PREFIX))
     {
         return Err(no_such_destination(path));
     }

@@ -61,16 +61,16 @@ impl ResolvedDestination {
         Ok(self)
     }
 
-    /// Excludes loaders that load feature bits of QEMU from the input, unless the loader is known.
+    /// Assumes a machine of QEMU 6.0 or later, unless the loader or the machine is known.
     ///
-    /// QEMU up to 5.2 does. Such a QEMU also saves the bits, but a VM that is known only by its
-    /// host has none.
-    pub(crate) fn exclude_feature_bits(&mut self) {
-        const MACHINE_WITHOUT_BITS: &str = "virt-6.0";
+    /// QEMU up to 5.2 takes its vCPUs' feature bits from the stream that it loads. A VM that is
+    /// known only by its host has no such bits, so these loaders would wrongly fail.
+    pub(crate) fn assume_machine_without_feature_bits(&mut self) {
+        const FIRST_MACHINE: &str = "virt-6.0";
         let destination = &mut self.destination;
         if destination.loader.is_none() && destination.shape.is_none() {
             destination.shape = Some(MachineShape {
-                machine: Some(MACHINE_WITHOUT_BITS.to_owned()),
+                machine: Some(FIRST_MACHINE.to_owned()),
                 ..MachineShape::default()
             });
         }
@@ -113,7 +113,9 @@ fn stream_provenance(input: &Input, values: ValueOrigin) -> &'static str {
 
 /// Returns the program and machine that wrote a stream, from the data in the stream.
 fn origin_from_stream(stream: &Stream) -> ProfileOrigin {
-    let accelerator = stream.accelerator().map(|it| it.name().to_owned());
+    let accelerator = stream
+        .accelerator()
+        .map(|accelerator| accelerator.name().to_owned());
     ProfileOrigin {
         accelerator: accelerator.unwrap_or_default(),
         machine: stream.machine().unwrap_or_default().to_owned(),
@@ -129,10 +131,10 @@ pub(crate) fn clear_redacted_values(destination: &mut Destination, input: &Input
     }
     for vcpu in &mut destination.vcpus {
         let registers = vcpu.registers().iter().map(|register| {
-            let is_mark = register.value == Some(Value::from(REDACTED));
+            let is_redaction_mark = register.value == Some(Value::from(REDACTED));
             let value = register.value.clone();
             DestinationRegister {
-                value: value.filter(|_| !(is_mark && redacted.contains(&register.id))),
+                value: value.filter(|_| !(is_redaction_mark && redacted.contains(&register.id))),
                 ..register.clone()
             }
         });

@@ -114,12 +114,12 @@ fn missing_file_hint(path: &Path) -> Option<String> {
 fn decompress(file: File, path: &Path) -> Result<(File, Option<Compression>), Failure> {
     let mut magic = [0; 6];
     let length = read_start(&file, &mut magic).map_err(|error| Failure::io("read", path, error))?;
-    let foreign = match &magic[..length] {
+    let unsupported = match &magic[..length] {
         [b'B', b'Z', b'h', ..] => Some(("bzip2", "bzip2 -d")),
         [0x04, 0x22, 0x4d, 0x18, ..] => Some(("lz4", "lz4 -d")),
         _ => None,
     };
-    if let Some((name, command)) = foreign {
+    if let Some((name, command)) = unsupported {
         return Err(Failure::new(format!(
             "{} is compressed with {name}, which cpreg does not support",
             path.display()
@@ -180,7 +180,11 @@ fn spool_once(
         .read_to_end(&mut start)
         .map_err(read_failure)?;
     let is_json = start.trim_ascii_start().first() == Some(&b'{');
-    if is_json || MAGIC_PREFIXES.iter().any(|it| start.starts_with(it)) {
+    if is_json
+        || MAGIC_PREFIXES
+            .iter()
+            .any(|prefix| start.starts_with(prefix))
+    {
         return spool(&mut start.as_slice().chain(reader), path, read_failure);
     }
     spool(&mut start.as_slice(), path, read_failure)

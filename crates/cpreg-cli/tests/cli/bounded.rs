@@ -1,5 +1,5 @@
-//! Bounded work on a VM of 8 GiB: the bytes that `show` and `check` read are counted, and their
-//! memory is limited.
+//! Limited work on a VM of 8 GiB: the tests count the bytes that `show`, `check` and `diff` read,
+//! and limit their memory.
 
 use std::fs::File;
 use std::process::Command;
@@ -49,8 +49,8 @@ fn eight_gibibytes_of_ram_are_not_read() {
     }
 }
 
-/// Checks that the streams made for these tests and the benchmarks are valid: parsed from the
-/// start, every record is in its place.
+/// Checks with a full scan that the streams that are made for these tests and the benchmarks are
+/// valid.
 #[test]
 fn grown_streams_are_valid() {
     let folder = tempfile::tempdir().expect("a temporary folder");

@@ -8,7 +8,7 @@ use crate::run::{
     KVM_6_12, KVM_6_16, KVM_7_3_MAX, Run, TCG_10_0, TCG_11_1, command, cpreg, streams,
 };
 
-/// Checks PSCI 1.3 into a kernel that is only known to accept 1.1.
+/// Checks a VM with PSCI 1.3 against a kernel that is only known to accept 1.1.
 fn check(consents: &[&str]) -> Run {
     let arguments = [&["check", KVM_6_16, KVM_6_12], consents].concat();
     cpreg(&arguments)
@@ -58,7 +58,7 @@ fn ignore() {
 }
 
 #[test]
-fn hide() {
+fn drop_consent() {
     let run = check(&["--accept", "low", "--drop", "KVM_REG_ARM_VENDOR_HYP_BMAP_2"]);
     assert_snapshot!("hide_register", plan(&run));
     let run = cpreg(&["check", TCG_11_1, TCG_10_0, "--drop", "cpu/wfxt-timer"]);
@@ -88,9 +88,9 @@ reason = "our guests never hibernate"
     );
 }
 
-/// Checks that a lost register is named even if it is a key, but without its value.
+/// Checks that an ignored register is named even if it is a key, but without its value.
 #[test]
-fn secrets_are_lost_without_being_shown() {
+fn ignored_keys_are_named_without_their_value() {
     let run = cpreg(&["check", KVM_7_3_MAX, KVM_6_16, "--ignore", "APIAKEYLO_EL1"]);
     let line = run
         .stdout
@@ -153,14 +153,17 @@ fn malformed_tolerance_files() {
 
 /// Checks that every consent without effect is noted on standard error, and changes nothing else.
 #[test]
-fn idle_consents_are_noted() {
+fn consents_without_effect_are_noted() {
     let plain = check(&[]);
-    let idle = check(&[
+    let without_effect = check(&[
         "--ignore", "FPMR", "--ignore", "MIDR_EL1", "--drop", "FPMR", "--drop", "cpu/foo", "--set",
         "PC=1", "--accept", "FPMR",
     ]);
-    assert_eq!((idle.status, &idle.stdout), (plain.status, &plain.stdout));
-    assert_snapshot!("idle_consents", idle.stderr);
+    assert_eq!(
+        (without_effect.status, &without_effect.stdout),
+        (plain.status, &plain.stdout)
+    );
+    assert_snapshot!("idle_consents", without_effect.stderr);
     assert_eq!(check(&["--accept", "LOW"]).stderr, "");
 }
 

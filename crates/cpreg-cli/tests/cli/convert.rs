@@ -79,8 +79,8 @@ fn in_place() {
         run(&["check", "vm", "6.16.xz"]).stdout.lines().next(),
         Some("loads: as it is")
     );
-    let left = run(&["diff", "vm", "out", "--all"]);
-    assert_eq!(left.status, Some(0), "{left}");
+    let difference = run(&["diff", "vm", "out", "--all"]);
+    assert_eq!(difference.status, Some(0), "{difference}");
     assert_eq!(
         file_names(folder.path()),
         ["5.10.xz", "6.12.xz", "6.16.xz", "out", "vm"]
@@ -118,9 +118,9 @@ fn nothing_is_written_without_a_plan() {
 #[test]
 fn existing_output_is_kept() {
     let folder = folder();
-    let run = |more: &[&str]| {
+    let run = |options: &[&str]| {
         let arguments = ["convert", "vm", "--to", "6.16.xz", "-o", "out"];
-        cpreg_in(folder.path(), &[&arguments, more].concat())
+        cpreg_in(folder.path(), &[&arguments, options].concat())
     };
     fs::write(folder.path().join("out"), "mine").expect("a file");
     assert_snapshot!("convert_output_exists", run(&[]));
@@ -184,8 +184,8 @@ fn standard_streams() {
     assert_eq!(file_names(folder.path()), before);
 }
 
-/// Checks that of many concurrent changes of one file only one runs at a time, and later ones find
-/// it done.
+/// Checks that of many concurrent changes of one file only one runs at a time, and that later ones
+/// find the file converted.
 #[test]
 fn one_at_a_time_in_place() {
     let folder = folder();

@@ -1,4 +1,5 @@
-//! README and docs against the command: every session shown is run, and must print what is shown.
+//! Checks of README and docs: every session in them is run, and the command must print the lines
+//! that they show.
 //!
 //! In every document a block marked `console` is a session: `$ cpreg …`, optionally with `< FILE`
 //! and `> FILE`, or `$ echo $?`. The lines after each command are its output, then its errors. A
@@ -75,31 +76,31 @@ fn folder_with_examples() -> TempDir {
     folder
 }
 
-/// Runs every session of a document and returns the document with its output.
+/// Runs every session of a document. Returns the document with the actual output.
 fn run_sessions(text: &str) -> String {
     let folder = folder_with_examples();
-    let mut played = String::new();
+    let mut rewritten = String::new();
     let mut lines = text.lines().peekable();
     let mut in_session = false;
     let mut status = None;
     while let Some(line) = lines.next() {
-        let _ = writeln!(played, "{line}");
+        let _ = writeln!(rewritten, "{line}");
         if line.starts_with("```") {
             in_session = line == "```console";
             continue;
         }
-        let Some(typed) = line.strip_prefix("$ ").filter(|_| in_session) else {
+        let Some(command_line) = line.strip_prefix("$ ").filter(|_| in_session) else {
             continue;
         };
         let mut shown = Vec::new();
         while let Some(line) = lines.next_if(|line| !line.starts_with("$ ") && *line != "```") {
             shown.push(line);
         }
-        let printed = if typed == "echo $?" {
+        let printed = if command_line == "echo $?" {
             let status: i32 = status.expect("a command before it");
             format!("{status}\n")
         } else {
-            let run = typed_run(folder.path(), typed);
+            let run = run_line(folder.path(), command_line);
             status = run.status;
             format!("{}{}", run.stdout, run.stderr)
         };
@@ -110,14 +111,15 @@ fn run_sessions(text: &str) -> String {
             printed
         };
         for line in result {
-            let _ = writeln!(played, "{line}");
+            let _ = writeln!(rewritten, "{line}");
         }
     }
-    played
+    rewritten
 }
 
-fn typed_run(folder: &Path, typed: &str) -> Run {
-    let words: Vec<&str> = typed.split_whitespace().collect();
+/// Runs a line of a session.
+fn run_line(folder: &Path, command_line: &str) -> Run {
+    let words: Vec<&str> = command_line.split_whitespace().collect();
     match words.as_slice() {
         ["cpreg", arguments @ .., "<", from, ">", to] => {
             let output = command(folder, arguments)
@@ -127,7 +129,7 @@ fn typed_run(folder: &Path, typed: &str) -> Run {
             Run::from_output(arguments, &output.expect("the command starts"))
         }
         ["cpreg", arguments @ ..] => cpreg_in(folder, arguments),
-        _ => panic!("`{typed}` is no run of cpreg"),
+        _ => panic!("`{command_line}` is no run of cpreg"),
     }
 }
 
@@ -151,20 +153,23 @@ fn sessions_are_current() {
         if !text.contains("\n```console\n") {
             continue;
         }
-        let played = run_sessions(&text);
-        if played == text {
+        let rewritten = run_sessions(&text);
+        if rewritten == text {
             continue;
         }
         if std::env::var_os("BLESS").is_some() {
-            fs::write(&path, played).expect("the document can be written");
+            fs::write(&path, rewritten).expect("the document can be written");
         } else {
-            let line = text.lines().zip(played.lines()).position(|(a, b)| a != b);
+            let line = text
+                .lines()
+                .zip(rewritten.lines())
+                .position(|(a, b)| a != b);
             wrong.push(format!("{}:{}", document.display(), line.unwrap_or(0) + 1));
         }
     }
     assert!(
         wrong.is_empty(),
-        "not what the command prints, from these lines on: {wrong:#?}; if it shall be so: cargo xtask bless"
+        "not what the command prints, from these lines on: {wrong:#?}; if the output is right: cargo xtask bless"
     );
     assert!(sessions > 10, "only {sessions} sessions are left");
 }
@@ -172,8 +177,8 @@ fn sessions_are_current() {
 /// Picture in the README.
 const PICTURE: &str = "docs/report.svg";
 
-/// Runs the README's first command, which users run with nothing but a clone, and compares its
-/// output with the picture.
+/// Runs the README's first command, for which users need only a clone of the repository, and
+/// compares its output with the picture.
 #[test]
 fn readme_session_is_current() {
     let text = read(&repository().join("README.md"));
@@ -259,11 +264,12 @@ fn example_of_tolerances_is_accepted() {
 
 /// Checks that every link between documents leads to an existing file.
 #[test]
-fn links_lead_somewhere() {
+fn links_lead_to_existing_files() {
     let mut broken = Vec::new();
     let mut links = 0;
-    let more = ["CHANGELOG.md", "COMPARE.md", "CONTRIBUTING.md", "DESIGN.md"].map(PathBuf::from);
-    for document in documents().into_iter().chain(more) {
+    let at_the_root =
+        ["CHANGELOG.md", "COMPARE.md", "CONTRIBUTING.md", "DESIGN.md"].map(PathBuf::from);
+    for document in documents().into_iter().chain(at_the_root) {
         let text = read(&repository().join(&document));
         for link in text.split("](").skip(1) {
             let target = link.split([')', '#']).next().unwrap_or_default();

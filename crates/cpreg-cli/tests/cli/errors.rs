@@ -1,5 +1,5 @@
-//! Invalid or foreign files: exit status 2, nothing on standard output, the error and a hint on
-//! standard error.
+//! Invalid files and files of other programs: exit status 2, nothing on standard output, the error
+//! and a hint on standard error.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -44,14 +44,14 @@ fn files_of_other_kinds() {
 }
 
 #[test]
-fn damaged_packing() {
+fn damaged_compression() {
     assert_snapshot!("error_xz", errors_for(b"\xfd7zXZ\0 and more"));
     assert_snapshot!("error_gzip", errors_for(b"\x1f\x8b and more"));
     assert_snapshot!("error_zstd", errors_for(b"\x28\xb5\x2f\xfd and more"));
 }
 
 #[test]
-fn profiles_that_are_none() {
+fn invalid_profiles() {
     assert_snapshot!("error_json", errors_for(b"{ \"schema\": "));
     assert_snapshot!("error_other_json", errors_for(b"{ \"name\": \"package\" }"));
     let newer = br#"{"schema": "cpreg.profile/9", "name": "", "origin": {"program": "", "version": "", "accelerator": ""}, "values": "reset", "vcpus": []}"#;
@@ -72,8 +72,8 @@ fn damage_in_the_cpu_section() {
     let mut stream = unpack_stream(KVM_6_12);
     // Replace TCR2_EL1's id by that of an earlier register.
     let id = 0x6030_0000_0013_c103_u64.to_be_bytes();
-    let at = stream.windows(8).position(|bytes| bytes == id);
-    stream[at.expect("the register") + 7] = 0x02;
+    let offset = stream.windows(8).position(|bytes| bytes == id);
+    stream[offset.expect("the register") + 7] = 0x02;
     assert_snapshot!("error_register_list", errors_for(&stream));
 }
 
@@ -95,21 +95,21 @@ fn unopenable_files() {
 fn no_permission() {
     const NOBODY: u32 = 65534;
     let folder = folder_with("vm", b"QEVM");
-    let mode = |name: &str, mode: u32| {
+    let set_mode = |name: &str, mode: u32| {
         let permissions = fs::Permissions::from_mode(mode);
         fs::set_permissions(folder.path().join(name), permissions).expect("its owner may");
     };
-    // A folder that every user can reach. Another process copies the file: a child of a concurrent
-    // test could inherit it if this process wrote it, and a file that is open for writing cannot be
-    // executed.
+    // Copy the program into a folder that every user can reach. `cp` copies it, because a file that
+    // is open for writing cannot be executed: a child of a concurrent test could inherit the file
+    // if this process wrote it.
     let copied = Command::new("cp")
         .args([env!("CARGO_BIN_EXE_cpreg"), "cpreg"])
         .current_dir(folder.path())
         .status();
     assert!(copied.expect("cp starts").success());
-    mode("", 0o755);
-    mode("vm", 0o000);
-    mode("cpreg", 0o755);
+    set_mode("", 0o755);
+    set_mode("vm", 0o000);
+    set_mode("cpreg", 0o755);
     let mut command = Command::new(folder.path().join("cpreg"));
     command.current_dir(folder.path()).args(["show", "vm"]);
     let is_root = fs::metadata(folder.path()).expect("it is there").uid() == 0;
@@ -123,9 +123,9 @@ fn no_permission() {
     );
 
     // A folder in which nobody may write.
-    mode("vm", 0o644);
+    set_mode("vm", 0o644);
     fs::write(folder.path().join("vm"), unpack_stream(KVM_6_12)).expect("its owner may");
-    mode("", 0o555);
+    set_mode("", 0o555);
     let arguments = ["report", "vm", "-o", "out"];
     let mut command = Command::new(folder.path().join("cpreg"));
     command.current_dir(folder.path()).args(arguments);
@@ -133,7 +133,7 @@ fn no_permission() {
         command.uid(NOBODY).gid(NOBODY);
     }
     let output = command.output().expect("the command starts");
-    mode("", 0o755);
+    set_mode("", 0o755);
     let run = Run::from_output(&arguments, &output);
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
     let lines: Vec<_> = run.stderr.lines().collect();
@@ -193,7 +193,7 @@ fn a_qemu_that_cannot_be_probed() {
 }
 
 #[test]
-fn packing_that_is_not_read() {
+fn unsupported_compression() {
     assert_snapshot!("error_bzip2", errors_for(b"BZh91AY&SY and more"));
     assert_snapshot!("error_lz4", errors_for(b"\x04\x22\x4d\x18 and more"));
 }

@@ -21,7 +21,7 @@ use crate::fixtures::folder_with;
 use crate::run::{cpreg, cpreg_in};
 use crate::schema;
 
-/// Entries of an operator that try to end a comment.
+/// Entries of an operator whose texts try to end a comment of the exported code.
 const OPERATOR_ENTRIES: &[u8] = br#"
 [[tolerance]]
 registers = ["TCR2_EL1", "CCSIDR_EL1[2]"]
@@ -114,7 +114,7 @@ fn expected_calls(table: &Value) -> BTreeSet<String> {
                 entry["accelerator"].is_null() || entry["accelerator"] == accelerator
             })
         };
-        let both_ends: Vec<&Value> = entries()
+        let kept_at_reset: Vec<&Value> = entries()
             .filter(|entry| {
                 entry["difference"] == "destination-only"
                     && entry["handling"] == "keep-at-reset"
@@ -130,7 +130,7 @@ fn expected_calls(table: &Value) -> BTreeSet<String> {
                 }
                 let when = &entry["when"];
                 let (mask, expected, kind) = match text(when, "kind") {
-                    "always" if both_ends.contains(&id) => ("0x0", "0x0", "both"),
+                    "always" if kept_at_reset.contains(&id) => ("0x0", "0x0", "both"),
                     "always" => ("0x0", "0x0", "source"),
                     "value" => (text(when, "mask"), text(when, "expected"), "source"),
                     _ => continue,
@@ -254,12 +254,12 @@ fn only_unconditional_registers_are_removed() {
         run_script(folder.path(), &run.stdout),
         (Some(1), "no register to remove\n".to_owned())
     );
-    // The condition of TCR2_EL1 is checked, and holds.
-    let looked = run.stdout.replace(
+    // Uncomment TCR2_EL1, as a user does whose VM meets the condition.
+    let uncommented = run.stdout.replace(
         "#set -- \"$@\" 0x603000000013c103",
         "set -- \"$@\" 0x603000000013c103",
     );
-    let (status, output) = run_script(folder.path(), &looked);
+    let (status, output) = run_script(folder.path(), &uncommented);
     assert_eq!(status, Some(0));
     assert!(
         output
@@ -393,11 +393,11 @@ fn json_has_the_whole_table() {
     assert_eq!(read.len(), built_in.entries().len());
     for (read, entry) in read.iter().zip(built_in.entries()) {
         let mut entry = entry.clone();
-        // The text of a document has its own names.
-        let words = entry
+        // In the document the remedy is a text.
+        let advice = entry
             .remedy
-            .map(|it| remedy::advice(&it, remedy::DESTINATION_PLACEHOLDER));
-        entry.remedy = words.map(|text| Remedy::Text(text.into()));
+            .map(|entry_remedy| remedy::advice(&entry_remedy, remedy::DESTINATION_PLACEHOLDER));
+        entry.remedy = advice.map(|text| Remedy::Text(text.into()));
         assert_eq!(format!("{read:#?}"), format!("{entry:#?}"));
     }
 }
@@ -428,18 +428,24 @@ fn json_matches_its_schema() {
     assert!(
         list(&table, "tolerances")
             .iter()
-            .any(|it| it["value"] == "0x2a")
+            .any(|entry| entry["value"] == "0x2a")
     );
 
     // The schema rejects missing, additional and different members.
-    let changed = |change: &dyn Fn(&mut Value)| {
+    let validity_after = |change: &dyn Fn(&mut Value)| {
         let mut table = table.clone();
         change(&mut table["tolerances"][0]);
         is_valid(&table)
     };
-    assert!(changed(&|it| it["ids"][0] = "0x1".into()).is_err());
-    assert!(changed(&|it| it["when"] = serde_json::json!({"kind": "value"})).is_err());
-    assert!(changed(&|it| it["new"] = 1.into()).is_err());
-    assert!(changed(&|it| drop(it.as_object_mut().and_then(|it| it.remove("when")))).is_err());
-    assert_eq!(changed(&|_| ()), Ok(()));
+    assert!(validity_after(&|entry| entry["ids"][0] = "0x1".into()).is_err());
+    assert!(validity_after(&|entry| entry["when"] = serde_json::json!({"kind": "value"})).is_err());
+    assert!(validity_after(&|entry| entry["new"] = 1.into()).is_err());
+    assert!(
+        validity_after(&|entry| {
+            let members = entry.as_object_mut();
+            drop(members.and_then(|members| members.remove("when")));
+        })
+        .is_err()
+    );
+    assert_eq!(validity_after(&|_| ()), Ok(()));
 }

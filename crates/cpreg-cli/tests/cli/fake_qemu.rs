@@ -1,7 +1,8 @@
 //! Fake QEMU: a shell script that is started in place of QEMU, for which the test speaks QMP.
 //!
-//! This module has the script, its monitor, the device state written to a descriptor passed with
-//! `add-fd`, and the checks that nothing is left at the end. The tests define the behaviour.
+//! This module starts the script, serves its monitor, writes device state to a descriptor that was
+//! passed with `add-fd`, and checks that nothing is left at the end. The tests define how the fake
+//! QEMU behaves.
 //!
 //! The script writes its process id and its monitor's address into a folder `started/PID`, and then
 //! executes the lines written into a FIFO there. The script is a file in the repository, because a
@@ -31,7 +32,7 @@ use tempfile::TempDir;
 use crate::fixtures::{file_names, unpack_stream};
 use crate::run::{Run, command};
 
-/// Timeout of everything that a test waits for.
+/// Timeout for each wait of a test.
 const WAIT_TIMEOUT: Duration = Duration::from_secs(60);
 const POLL_INTERVAL: Duration = Duration::from_millis(2);
 
@@ -47,6 +48,7 @@ pub(crate) struct FakeQemu {
     pub(crate) ram: String,
     /// Output of `xen-save-devices-state` before anything is loaded.
     pub(crate) state: Vec<u8>,
+    /// Behaviour of the monitor at its start.
     pub(crate) opening: Opening,
     /// Conversion of a received stream into the state that is saved afterwards.
     pub(crate) load: fn(&[u8]) -> Vec<u8>,
@@ -54,7 +56,7 @@ pub(crate) struct FakeQemu {
     pub(crate) fault: fn(&str, bool) -> Option<Fault>,
 }
 
-/// Start of the monitor.
+/// Behaviour of the monitor at its start.
 #[derive(Clone, Copy)]
 pub(crate) enum Opening {
     Greeting,
@@ -64,7 +66,7 @@ pub(crate) enum Opening {
     Silent,
     /// The monitor connects, sends this and closes.
     Bytes(&'static [u8]),
-    /// The program does this before its monitor exists.
+    /// The program executes this before its monitor exists.
     ShellCommand(&'static str),
 }
 
@@ -74,7 +76,7 @@ pub(crate) enum Fault {
     /// Error with class and description.
     Refusal(&'static str, &'static str),
     Answer(Value),
-    /// The program does this, possibly exiting.
+    /// The program executes this, and may exit.
     ShellCommand(&'static str),
 }
 
@@ -83,8 +85,8 @@ pub(crate) fn device_state(bytes: &[u8]) -> Vec<u8> {
     let stream = Stream::open(&bytes).expect("a stream");
     let mut state = b"QEVM\0\0\0\x03".to_vec();
     for section in stream.sections() {
-        let [start, end] =
-            [section.range.start, section.range.end].map(|at| usize::try_from(at).expect("small"));
+        let [start, end] = [section.range.start, section.range.end]
+            .map(|offset| usize::try_from(offset).expect("small"));
         state.extend(&bytes[start..end]);
     }
     state.push(0);
@@ -167,9 +169,9 @@ impl Workspace {
 
     /// Creates the folder with a recorded stream, decompressed, as `vm`.
     pub(crate) fn with_vm(recorded: &str) -> Self {
-        let stage = Self::new();
-        stage.put("vm", &unpack_stream(recorded));
-        stage
+        let workspace = Self::new();
+        workspace.put("vm", &unpack_stream(recorded));
+        workspace
     }
 
     pub(crate) fn put(&self, name: &str, content: &[u8]) {
@@ -203,7 +205,7 @@ impl Workspace {
             is_over: AtomicBool::new(false),
         });
         let started = self.path("started");
-        let player = {
+        let server_thread = {
             let server = Arc::clone(&server);
             thread::spawn(move || server.serve_programs(&started))
         };
@@ -218,12 +220,12 @@ impl Workspace {
             arguments: arguments.join(" "),
             child: child.expect("the command starts"),
             server,
-            server_thread: player,
+            server_thread,
         }
     }
 
-    /// Has a running QEMU listen at a socket of this name, until the command of the given run has
-    /// exited.
+    /// Serves the monitor of a running QEMU at a socket of this name, while `run` runs the command.
+    /// Returns the run and the received QMP commands.
     pub(crate) fn run_with_monitor(
         &self,
         name: &str,
@@ -269,16 +271,19 @@ impl RunningCommand<'_> {
     pub(crate) fn wait_for_command(&mut self, command: &str, times: usize) {
         self.wait_for(command, |server| {
             let received = server.commands.lock().expect("no panic");
-            received.iter().filter(|it| *it == command).count() >= times
+            received.iter().filter(|name| *name == command).count() >= times
         });
     }
 
-    fn wait_for(&mut self, what: &str, is_there: impl Fn(&FakeServer) -> bool) {
+    fn wait_for(&mut self, event: &str, has_happened: impl Fn(&FakeServer) -> bool) {
         let deadline = Instant::now() + WAIT_TIMEOUT;
-        while !is_there(&self.server) {
+        while !has_happened(&self.server) {
             let ended = self.child.try_wait().expect("a child");
-            assert!(ended.is_none(), "it ended before {what}: {ended:?}");
-            assert!(Instant::now() < deadline, "waited in vain for {what}");
+            assert!(ended.is_none(), "it ended before {event}: {ended:?}");
+            assert!(
+                Instant::now() < deadline,
+                "timeout while waiting for {event}"
+            );
             thread::sleep(POLL_INTERVAL);
         }
     }
@@ -288,7 +293,7 @@ impl RunningCommand<'_> {
         kill_process(id.expect("a process id"), signal).expect("it runs");
     }
 
-    /// Waits for the end, and checks that no program and no file is left.
+    /// Waits until the command has exited, and checks that no program and no file is left.
     pub(crate) fn end(self) -> Run {
         self.finish_with_command_lines().0
     }
@@ -297,7 +302,9 @@ impl RunningCommand<'_> {
         let output = self.child.wait_with_output().expect("it ends");
         let run = Run::from_output(&[&self.arguments], &output);
         self.server.is_over.store(true, Ordering::Relaxed);
-        self.server_thread.join().expect("the player lives");
+        self.server_thread
+            .join()
+            .expect("the server does not panic");
         let started = self.workspace.path("started");
         let mut programs = Vec::new();
         for id in file_names(&started) {
@@ -317,7 +324,7 @@ impl RunningCommand<'_> {
     }
 }
 
-/// State of all programs in one run.
+/// State shared by all programs of one run.
 struct FakeServer {
     fake: FakeQemu,
     /// Received commands, in order.
@@ -334,7 +341,7 @@ impl FakeServer {
                 for name in file_names(started) {
                     if !known.contains(&name) {
                         let program = started.join(&name);
-                        scope.spawn(move || self.open(&program));
+                        scope.spawn(move || self.serve_program(&program));
                         known.push(name);
                     }
                 }
@@ -343,7 +350,8 @@ impl FakeServer {
         });
     }
 
-    fn open(&self, program: &Path) {
+    /// Serves a started program.
+    fn serve_program(&self, program: &Path) {
         let connect = || {
             let address = fs::read_to_string(program.join("monitor")).expect("it is there");
             let path = address.trim().strip_prefix("unix:").expect("a Unix socket");
@@ -431,9 +439,9 @@ impl FakeServer {
                 let Some(mut stream) = self.accept(&listener) else {
                     return;
                 };
-                let mut sent = Vec::new();
-                stream.read_to_end(&mut sent).expect("it is sent");
-                loaded = Some((self.fake.load)(&sent));
+                let mut bytes = Vec::new();
+                stream.read_to_end(&mut bytes).expect("it is sent");
+                loaded = Some((self.fake.load)(&bytes));
                 continue;
             }
             let reply = self.reply(&request, loaded.as_deref(), &mut monitor);
@@ -445,7 +453,7 @@ impl FakeServer {
         }
     }
 
-    /// Accepts the sender of a stream. Returns `None` if the run is over before.
+    /// Accepts the sender of a stream. Returns `None` if the run ends earlier.
     fn accept(&self, listener: &UnixListener) -> Option<UnixStream> {
         listener.set_nonblocking(true).expect("a mode");
         while !self.is_over.load(Ordering::Relaxed) {
@@ -510,16 +518,16 @@ impl Monitor {
             let mut control = RecvAncillaryBuffer::new(&mut space);
             let parts = &mut [IoSliceMut::new(&mut chunk)];
             let flags = RecvFlags::CMSG_CLOEXEC;
-            let got = rustix::net::recvmsg(&self.socket, parts, &mut control, flags).ok()?;
+            let received = rustix::net::recvmsg(&self.socket, parts, &mut control, flags).ok()?;
             for message in control.drain() {
                 if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                     self.files.extend(descriptors.map(File::from));
                 }
             }
-            if got.bytes == 0 {
+            if received.bytes == 0 {
                 return None;
             }
-            self.received.extend_from_slice(&chunk[..got.bytes]);
+            self.received.extend_from_slice(&chunk[..received.bytes]);
         }
     }
 }

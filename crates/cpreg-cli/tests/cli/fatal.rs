@@ -1,5 +1,5 @@
-//! Changes that break a running guest: destinations one field away from the source's host, and all
-//! recorded streams with all recorded hosts.
+//! Changes that break a running guest: with destinations that differ from the source's host in one
+//! field, and with all recorded streams and hosts.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -17,8 +17,9 @@ use cpreg_hosts::host_index::HostIndex;
 use crate::fixtures::{file_names, unpack_file};
 use crate::run::{Run, cpreg};
 
-/// A VM on Neoverse N1 under Linux 7.3, with the control registers of a running Linux.
-const LINUX: [&str; 5] = [
+/// A VM on Neoverse N1 under Linux 7.3, and options that give it the control registers of a running
+/// Linux.
+const LINUX_VM: [&str; 5] = [
     "streams/kvm/7.3.4__q11.1__neoverse-n1__virt11.1-smp4.stream.xz",
     "--set",
     "TCR_EL1=0x1b5b5103510",
@@ -30,13 +31,13 @@ fn fixtures() -> PathBuf {
     PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/fixtures"))
 }
 
-/// Checks the Linux VM with a destination one field away from its host.
+/// Checks the Linux VM with a destination that differs from its host in one field.
 fn check(profile: &str, consents: &[&str]) -> Run {
-    let stream = fixtures().join(LINUX[0]);
+    let stream = fixtures().join(LINUX_VM[0]);
     let profile = fixtures().join(format!("profiles-fatal/{profile}.json"));
     let [stream, profile] = [stream, profile].map(|path| path.display().to_string());
     let mut arguments = vec!["check", &stream, &profile];
-    arguments.extend(&LINUX[1..]);
+    arguments.extend(&LINUX_VM[1..]);
     arguments.extend(consents);
     cpreg(&arguments)
 }
@@ -48,13 +49,13 @@ const ALL_CONSENTS: [&[&str]; 4] = [
     &["--accept", "medium", "--ignore", "REG"],
 ];
 
-/// Asserts that no consent but `--set` on the field resolves the difference.
-fn assert_fatal(profile: &str, register: &str, field: &str, value: &str, more: &[&str]) {
+/// Asserts that only `--set` on the field resolves the difference. `options` are in every check.
+fn assert_fatal(profile: &str, register: &str, field: &str, value: &str, options: &[&str]) {
     for consents in ALL_CONSENTS {
         let consents = consents
             .iter()
-            .map(|it| if *it == "REG" { register } else { it });
-        let consents: Vec<_> = consents.chain(more.iter().copied()).collect();
+            .map(|word| if *word == "REG" { register } else { word });
+        let consents: Vec<_> = consents.chain(options.iter().copied()).collect();
         let run = check(profile, &consents);
         assert_eq!(run.status, Some(1), "{profile} {consents:?}: {run}");
         assert!(run.stdout.contains("breaks a running guest"), "{run}");
@@ -62,7 +63,7 @@ fn assert_fatal(profile: &str, register: &str, field: &str, value: &str, more: &
     }
     let set = format!("{register}.{field}={value}");
     let mut consents = vec!["--accept", "medium", "--set", &set];
-    consents.extend(more);
+    consents.extend(options);
     let run = check(profile, &consents);
     assert_eq!(run.status, Some(0), "{profile} {set}: {run}");
     assert!(run.stdout.contains("  fatal   "), "{run}");
@@ -99,10 +100,10 @@ fn without_aarch32_only_el0_is_refused() {
 fn cache_promises_may_rise_and_not_fall() {
     let run = check("p-dic1", &[]);
     assert_eq!(run.status, Some(0), "{run}");
-    let back = ["--set", "CTR_EL0.DIC=1"];
-    let stream = fixtures().join(LINUX[0]).display().to_string();
+    let with_dic = ["--set", "CTR_EL0.DIC=1"];
+    let stream = fixtures().join(LINUX_VM[0]).display().to_string();
     let mut arguments = vec!["check", &stream, "linux-7.3.4/neoverse-n1"];
-    arguments.extend(LINUX[1..].iter().chain(&back));
+    arguments.extend(LINUX_VM[1..].iter().chain(&with_dic));
     let run = cpreg(&arguments);
     assert_ne!(run.status, Some(0), "{run}");
 }
@@ -176,7 +177,7 @@ fn accept_all_but_fatal(vm: &Vm) -> [Consents; 2] {
     [accept, ignore]
 }
 
-/// Walks over all recorded streams and hosts, with every consent but `--set`.
+/// Checks all recorded streams with all recorded hosts, with every consent but `--set`.
 #[test]
 fn no_conversion_contains_a_fatal_change() {
     let index = HostIndex::built_in().expect("the checked-in index");
@@ -195,9 +196,15 @@ fn no_conversion_contains_a_fatal_change() {
                 let label = format!("{name} to {}", destination.name);
                 assert!(!(converts && is_other_cpu), "{label}");
                 let mut visible = plan.visible_changes.iter();
-                assert!(visible.all(|it| it.severity < Severity::Fatal), "{label}");
+                assert!(
+                    visible.all(|change| change.severity < Severity::Fatal),
+                    "{label}"
+                );
                 let mut proposed = plan.proposed_adjustments.iter();
-                assert!(proposed.all(|it| it.severity < Severity::Fatal), "{label}");
+                assert!(
+                    proposed.all(|adjustment| adjustment.severity < Severity::Fatal),
+                    "{label}"
+                );
             }
             other_cpus += usize::from(is_other_cpu);
         }

@@ -42,18 +42,18 @@ fn read(folder: &Path, name: &str) -> Vec<u8> {
     fs::read(folder.join(name)).expect("a file")
 }
 
-/// Way to run out of space.
+/// Way in which a test runs out of space.
 struct SpaceLimit {
     /// Error of the system without space.
     cause: &'static str,
-    /// `true` if the way works on this machine.
+    /// Shell command that succeeds if this way works on this machine.
     attempt: &'static str,
     /// Script that runs the command, writes the names of all files to `names`, and compares `vm`
     /// with its old content.
     script: &'static str,
 }
 
-/// A filesystem of this process, with 4 KiB free.
+/// A small filesystem, which only this process sees, with 4 KiB free.
 const FULL_DISK: SpaceLimit = SpaceLimit {
     cause: "No space left on device",
     attempt: "unshare --mount mount -t tmpfs -o size=8m cpreg-test small",
@@ -64,9 +64,9 @@ const FULL_DISK: SpaceLimit = SpaceLimit {
         rm filler; ls -A > ../names; cmp vm ../vm; exit $status' sh \"$@\"",
 };
 
-/// A limit of 4 KiB per file, like a quota. The signal is ignored, because it would end the
-/// process.
-const FILE_SIZE_LIMITED: SpaceLimit = SpaceLimit {
+/// A limit of 4 KiB for each file, like a quota. The script ignores the signal that would otherwise
+/// end the process at the limit.
+const FILE_SIZE_LIMIT: SpaceLimit = SpaceLimit {
     cause: "File too large",
     attempt: "true",
     script: "cp vm there small; cd small
@@ -76,7 +76,7 @@ const FILE_SIZE_LIMITED: SpaceLimit = SpaceLimit {
 
 /// Runs the command almost without space, and checks that all files are unchanged. Does nothing if
 /// that cannot be set up.
-fn run_without_space(short: &SpaceLimit, arguments: &[&str]) -> Option<Run> {
+fn run_without_space(limit: &SpaceLimit, arguments: &[&str]) -> Option<Run> {
     let folder = folder(MIB, 4);
     fs::create_dir(folder.path().join("small")).expect("a folder");
     let shell = |script: &str| -> Output {
@@ -85,36 +85,36 @@ fn run_without_space(short: &SpaceLimit, arguments: &[&str]) -> Option<Run> {
         shell.arg(env!("CARGO_BIN_EXE_cpreg")).args(arguments);
         shell.output().expect("a shell")
     };
-    if !shell(short.attempt).status.success() {
+    if !shell(limit.attempt).status.success() {
         return None;
     }
-    let run = Run::from_output(arguments, &shell(short.script));
-    let left = fs::read_to_string(folder.path().join("names")).expect("the end of the script");
-    assert_eq!(left, "there\nvm\n", "{run}");
+    let run = Run::from_output(arguments, &shell(limit.script));
+    let file_list = fs::read_to_string(folder.path().join("names")).expect("the end of the script");
+    assert_eq!(file_list, "there\nvm\n", "{run}");
     Some(run)
 }
 
 #[test]
 fn a_full_disk_leaves_everything_as_it_was() {
-    for (how, refused) in [
+    for (output, message) in [
         (&["-o", "out"][..], "error: cannot write out"),
         (&["-o", "out", "--force"], "error: cannot write out"),
         (&["--in-place"], "error: cannot change vm"),
     ] {
-        let arguments = [&["convert", "vm", "--to", "there"], how].concat();
-        let run = |short| Some((short, run_without_space(short, &arguments)?));
+        let arguments = [&["convert", "vm", "--to", "there"], output].concat();
+        let run = |limit| Some((limit, run_without_space(limit, &arguments)?));
         let full = run(&FULL_DISK);
         // Only root may mount. Every user can set a limit.
-        let limited = run(&FILE_SIZE_LIMITED).expect("a shell");
-        for (short, run) in full.into_iter().chain([limited]) {
+        let limited = run(&FILE_SIZE_LIMIT).expect("a shell");
+        for (limit, run) in full.into_iter().chain([limited]) {
             assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
             let lines: Vec<_> = run.stderr.lines().collect();
-            assert_eq!(lines.first(), Some(&refused), "{run}");
-            assert!(run.stderr.contains(short.cause), "{run}");
-            let advice = lines
+            assert_eq!(lines.first(), Some(&message), "{run}");
+            assert!(run.stderr.contains(limit.cause), "{run}");
+            let has_advice = lines
                 .last()
                 .is_some_and(|line| line.starts_with("hint: free some space"));
-            assert!(advice, "{run}");
+            assert!(has_advice, "{run}");
         }
     }
 }
@@ -131,8 +131,8 @@ fn send(child: &Child, signal: Signal) {
     kill_process(id.expect("a process id"), signal).expect("it has not been waited for");
 }
 
-/// Waits for the file, named or unnamed, that a process writes in this folder, until it is not
-/// empty.
+/// Finds the file, named or unnamed, that a process is writing in this folder. Returns `None` while
+/// it is empty.
 fn find_written_file(child: &Child, folder: &Path) -> Option<PathBuf> {
     let descriptors = fs::read_dir(format!("/proc/{}/fd", child.id())).ok()?;
     let mut paths = descriptors.filter_map(|entry| Some(entry.ok()?.path()));
@@ -149,12 +149,12 @@ fn no_space_leaves_no_report() {
     let full = run_without_space(&FULL_DISK, &["report", "vm", "-o", "out"]);
     // The content of a report is read back from a temporary file, which also lacks space.
     let limited =
-        run_without_space(&FILE_SIZE_LIMITED, &["report", "vm", "-o", "out"]).expect("a shell");
+        run_without_space(&FILE_SIZE_LIMIT, &["report", "vm", "-o", "out"]).expect("a shell");
     let full = full.map(|run| (run, "error: cannot write out", FULL_DISK.cause));
     let limited = (
         limited,
         "error: cannot write a temporary copy of VM",
-        FILE_SIZE_LIMITED.cause,
+        FILE_SIZE_LIMIT.cause,
     );
     for (run, message, cause) in full.into_iter().chain([limited]) {
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
@@ -171,7 +171,7 @@ fn killed_report_is_complete_or_absent() {
     let arguments = ["report", "vm", "-o", "out", "--to", "there"];
     let started = Instant::now();
     assert_eq!(cpreg_in(path, &arguments).status, Some(0));
-    let whole = started.elapsed();
+    let duration = started.elapsed();
     let document = read(path, "out");
     let mut killed = 0;
     for moment in 0..24 {
@@ -179,7 +179,7 @@ fn killed_report_is_complete_or_absent() {
             fs::remove_file(path.join("out")).expect("it is there");
         }
         let mut child = start(path, &arguments);
-        thread::sleep(whole * moment / 20);
+        thread::sleep(duration * moment / 20);
         let signal = [Signal::INT, Signal::TERM, Signal::KILL][moment as usize % 3];
         if child.try_wait().expect("a child").is_none() {
             send(&child, signal);
@@ -251,7 +251,7 @@ fn killed_change_in_place_is_recovered() {
     let old = read(path, "vm");
     let started = Instant::now();
     assert_eq!(cpreg_in(path, &change).status, Some(0));
-    let whole = started.elapsed();
+    let duration = started.elapsed();
     let new = read(path, "vm");
     assert!(old != new);
 
@@ -260,7 +260,7 @@ fn killed_change_in_place_is_recovered() {
         fs::write(path.join("vm"), &old).expect("it may be written");
         let mut child = start(path, &change);
         if attempt < 20 {
-            thread::sleep(whole * attempt / 20);
+            thread::sleep(duration * attempt / 20);
         } else {
             // Wait until the file has the mark of a change in progress.
             while !read(path, "vm").starts_with(b"cpRG")

@@ -1,4 +1,4 @@
-//! `cpreg filter` from a file or pipe to a file or pipe, and its output after failures.
+//! `cpreg filter` between files and pipes, and its output after failures.
 
 use std::fs::{self, File};
 use std::io::{Read as _, Write as _};
@@ -119,8 +119,8 @@ fn output_is_that_of_convert() {
 
     // With a recorded host, and the user's consents.
     let host = "linux-6.16.12/neoverse-n1";
-    for more in [&[][..], &["--drop", "MDSCR_EL1", "--loader", "qemu-10.0"]] {
-        let arguments = [&["--to", host], more].concat();
+    for options in [&[][..], &["--drop", "MDSCR_EL1", "--loader", "qemu-10.0"]] {
+        let arguments = [&["--to", host], options].concat();
         let (run, out) = filter(folder.path(), &arguments, &vm);
         let convert = [&["convert", "vm", "-o", "other", "--force"], &arguments[..]].concat();
         let converted = cpreg_in(folder.path(), &convert);
@@ -204,7 +204,7 @@ fn bad_arguments_are_reported_before_reading() {
 }
 
 #[test]
-fn streams_that_a_filter_cannot_carry() {
+fn streams_that_a_filter_does_not_support() {
     let folder = folder();
     let to = ["--to", "6.16.xz"];
     for (name, stream) in [
@@ -239,8 +239,8 @@ fn an_input_that_ends_too_early() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
     // Cut in the header, in RAM, in the device state, in the description.
-    for left in [3, 200_000, vm.len() - 20_000, vm.len() - 9] {
-        let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..left]);
+    for length in [3, 200_000, vm.len() - 20_000, vm.len() - 9] {
+        let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..length]);
         assert_eq!(run.status, Some(2), "{run}");
         assert_truncated(folder.path(), &out, &vm);
     }
@@ -249,7 +249,7 @@ fn an_input_that_ends_too_early() {
 }
 
 #[test]
-fn an_output_that_takes_no_more() {
+fn outputs_that_cannot_be_written() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
     let mut child = start(folder.path(), &["--to", "6.16.xz"]);
@@ -277,7 +277,7 @@ fn an_output_that_takes_no_more() {
 
 /// Checks that waiting for a stalled input uses no CPU, and that Ctrl-C ends it.
 #[test]
-fn an_input_that_stands_still() {
+fn stalled_input() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
     for sent in [0, 200_000, vm.len() - 1] {
@@ -329,26 +329,26 @@ fn memory_does_not_grow_with_ram() {
     let mut child = start(folder.path(), &["--to", "there"]);
     let input = child.stdin.take().expect("a pipe");
     let mut output = child.stdout.take().expect("a pipe");
-    let (passed, most) = thread::scope(|scope| {
+    let (forwarded, peak) = thread::scope(|scope| {
         scope.spawn(move || {
             let input = File::from(std::os::fd::OwnedFd::from(input));
             large_stream::write(&recorded, size, &input).expect("a pipe");
         });
         let mut buffer = vec![0; 1 << 20];
-        let (mut passed, mut most) = (0, 0);
+        let (mut forwarded, mut peak) = (0, 0);
         loop {
             let count = output.read(&mut buffer).expect("a pipe");
             if count == 0 {
-                return (passed, most);
+                return (forwarded, peak);
             }
-            passed += count as u64;
-            most = peak_memory(&child).unwrap_or(most);
+            forwarded += count as u64;
+            peak = peak_memory(&child).unwrap_or(peak);
         }
     });
     let status = child.wait().expect("it ends");
     assert_eq!(status.code(), Some(0));
-    assert!(passed > 256 * MIB);
-    assert!(most > MIB && most < 64 * MIB, "{most} bytes");
+    assert!(forwarded > 256 * MIB);
+    assert!(peak > MIB && peak < 64 * MIB, "{peak} bytes");
 }
 
 /// Returns the peak memory in bytes.

@@ -32,14 +32,14 @@ pub(crate) fn unpack_stream(stream: &str) -> Vec<u8> {
 
 /// Decompresses a recorded stream, and adds characters to the FIFO of its serial port.
 pub(crate) fn with_serial_input(stream: &str, text: &str) -> Vec<u8> {
-    /// The section's name, instance and version, then the FIFO, a u32 for each character.
+    /// Offset of the FIFO from the section's name. It has a u32 for each character.
     const FIFO_OFFSET: usize = 6 + 4 + 4 + 32;
     let mut bytes = unpack_stream(stream);
-    let name = bytes.windows(6).rposition(|it| it == b"\x05pl011");
+    let name = bytes.windows(6).rposition(|window| window == b"\x05pl011");
     let fifo = name.expect("a serial port") + FIFO_OFFSET;
     assert!(text.len() <= 16);
-    for (at, character) in text.bytes().enumerate() {
-        bytes[fifo + 4 * at + 3] = character;
+    for (index, character) in text.bytes().enumerate() {
+        bytes[fifo + 4 * index + 3] = character;
     }
     bytes
 }
@@ -97,7 +97,7 @@ pub(crate) fn unpack_sparse(packed: &Path, plain: &Path) -> File {
 pub(crate) fn make_profile(stream: &str) -> String {
     let shown = cpreg(&["show", stream, "--format", "json"]).json();
     let vcpus = shown["vcpus"].as_u64().expect("a number");
-    let of_vcpu = |number: u64, rows: &Value| -> Vec<Value> {
+    let rows_of_vcpu = |number: u64, rows: &Value| -> Vec<Value> {
         let rows = rows.as_array().expect("a list").iter();
         rows.filter(|row| contains(row["vcpus"].as_str().expect("text"), number))
             .cloned()
@@ -105,8 +105,8 @@ pub(crate) fn make_profile(stream: &str) -> String {
     };
     let vcpu = |number: u64| {
         json!({
-            "registers": of_vcpu(number, &shown["registers"]),
-            "extensions": of_vcpu(number, &shown["extensions"]),
+            "registers": rows_of_vcpu(number, &shown["registers"]),
+            "extensions": rows_of_vcpu(number, &shown["extensions"]),
         })
     };
     let profile = json!({

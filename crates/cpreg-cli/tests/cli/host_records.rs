@@ -1,5 +1,5 @@
-//! Recorded hosts as files: shown, compared, and as DESTINATION. Also this machine's KVM, if there
-//! is none.
+//! Recorded hosts as files: shown, compared, and as DESTINATION. Also the error on machines without
+//! KVM.
 
 use std::fs;
 
@@ -13,14 +13,10 @@ use crate::run::{KVM_5_10, KVM_6_12, cpreg, cpreg_in};
 /// Stream in every folder here.
 const STREAM: &str = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
 
-/// Returns the file of a built-in host.
+/// Returns the record of a built-in host.
 pub(crate) fn record(name: &str) -> HostRecord {
-    let history = HostIndex::built_in().expect("the checked-in history is one");
-    history
-        .resolve(name)
-        .expect("a recorded host")
-        .host
-        .record()
+    let index = HostIndex::built_in().expect("the checked-in index");
+    index.resolve(name).expect("a recorded host").host.record()
 }
 
 /// Creates a folder with [`STREAM`] and the files of two hosts.
@@ -111,7 +107,7 @@ fn two_hosts_are_compared_guest_by_guest() {
     assert!(!stream.stdout.contains("values that differ"), "{stream}");
 }
 
-/// Checks PSCI versions and bitmap bits, all of which were tried.
+/// Checks a register whose accepted values are known, because all its values were tried.
 #[test]
 fn write_trials_decide() {
     use cpreg::destination::kernel::PSCI_VERSIONS;
@@ -119,18 +115,20 @@ fn write_trials_decide() {
     use cpreg_hosts::record::WriteTrial;
 
     let folder = folder();
-    for (file, most) in [("here.json", 0x1_0001), ("there.json", 0x1_0003)] {
+    for (file, highest) in [("here.json", 0x1_0001), ("there.json", 0x1_0003)] {
         let path = folder.path().join(file);
         let bytes = fs::read(&path).expect("a file");
         let mut record = HostRecord::from_json(&bytes).expect("a host");
         let guests = record.guests.values_mut();
         for register in guests.flat_map(|guest| &mut guest.registers) {
             if register.id == RegisterId::PSCI_VERSION {
-                let versions = PSCI_VERSIONS.into_iter().filter(|version| *version != most);
+                let versions = PSCI_VERSIONS
+                    .into_iter()
+                    .filter(|version| *version != highest);
                 let trials = versions.map(|value| WriteTrial {
                     value,
-                    errno: if value < most { 0 } else { 22 },
-                    read_back: value.min(most),
+                    errno: if value < highest { 0 } else { 22 },
+                    read_back: value.min(highest),
                 });
                 register.trials = trials.collect();
             }
@@ -140,13 +138,13 @@ fn write_trials_decide() {
     let diff = cpreg_in(folder.path(), &["diff", "here.json", "there.json"]);
     let show = ["show", "here.json/pmu", "--register", "PSCI_VERSION"];
     let show = cpreg_in(folder.path(), &show);
-    let taken = diff
+    let accepted_values = diff
         .stdout
         .split("\n\n")
-        .find(|it| it.starts_with("accepted values"));
+        .find(|paragraph| paragraph.starts_with("accepted values"));
     assert_snapshot!(
         "host_takes",
-        format!("{}\n\n{show}", taken.unwrap_or_default())
+        format!("{}\n\n{show}", accepted_values.unwrap_or_default())
     );
     let json = ["diff", "here.json", "there.json", "--format", "json"];
     let json = cpreg_in(folder.path(), &json).json();
@@ -160,10 +158,10 @@ fn write_trials_decide() {
 #[test]
 fn a_file_is_a_destination() {
     let folder = folder();
-    let check = |dest: &str| {
+    let check = |destination: &str| {
         let run = cpreg_in(
             folder.path(),
-            &["check", STREAM, dest, "--loader", "qemu-10.0"],
+            &["check", STREAM, destination, "--loader", "qemu-10.0"],
         );
         assert_eq!(run.status, Some(0), "{run}");
         run

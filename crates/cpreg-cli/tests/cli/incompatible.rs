@@ -1,5 +1,5 @@
-//! VMs that no register could help: another accelerator ran them, or the destination's QEMU lacks
-//! their machine type.
+//! VMs that cannot be loaded whatever their registers are: another accelerator ran them, or the
+//! destination's QEMU lacks their machine type.
 
 use std::fs::{self, File};
 
@@ -111,7 +111,7 @@ fn relay_does_not_listen() {
 
 #[test]
 fn rehearse_loads_nothing() {
-    let stage = Workspace::with_vm(TCG_10_0);
+    let workspace = Workspace::with_vm(TCG_10_0);
     for options in [&[][..], &["--converted"]] {
         let words = [
             &["rehearse", "vm"],
@@ -120,7 +120,7 @@ fn rehearse_loads_nothing() {
         ];
         let mut fake = FakeQemu::from_stream(KVM_6_12);
         fake.load = |_| panic!("QEMU loads a VM of another accelerator");
-        let run = stage.run(fake, &words.concat());
+        let run = workspace.run(fake, &words.concat());
         assert_eq!(run.status, Some(1), "{run}");
         assert!(
             run.stdout.contains("another accelerator ran the VM"),
@@ -130,7 +130,7 @@ fn rehearse_loads_nothing() {
     }
 }
 
-/// Checks versioned machine types; the lists of two QEMUs are recorded in the core's tests.
+/// Checks versioned machine types. Tests of the crate `cpreg` have the lists of two QEMUs.
 #[test]
 fn a_machine_type_that_the_loader_lacks_is_refused() {
     let refused = |source, to, loader| {

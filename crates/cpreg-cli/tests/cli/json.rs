@@ -66,9 +66,9 @@ fn show_is_documented() {
 
 /// Shows a report with all optional parts.
 fn shown_report() -> Value {
-    let typed = folder_with("vm", &with_serial_input(TCG_10_0, "hunter2"));
+    let folder_with_input = folder_with("vm", &with_serial_input(TCG_10_0, "hunter2"));
     let report = ["report", "vm", "--host", "--format", "json"];
-    let report = cpreg_in(typed.path(), &report);
+    let report = cpreg_in(folder_with_input.path(), &report);
     let folder = folder_with("report.json", report.stdout.as_bytes());
     cpreg_in(folder.path(), &["show", "report.json", "--format", "json"]).json()
 }
@@ -97,11 +97,14 @@ fn report_is_documented() {
     let folder = folder_with_stream(KVM_6_12, "there.json", make_profile(KVM_6_16).as_bytes());
     let stream = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
     let to_profile = ["report", stream, "--to", "there.json", "--format", "json"];
-    let typed = folder_with("vm", &with_serial_input(KVM_6_12, "hunter2"));
-    let typed = cpreg_in(typed.path(), &["report", "vm", "--format", "json"]);
+    let folder_with_input = folder_with("vm", &with_serial_input(KVM_6_12, "hunter2"));
+    let report_with_input = cpreg_in(
+        folder_with_input.path(),
+        &["report", "vm", "--format", "json"],
+    );
     let documents = [
         json(&["report", KVM_6_12_MAX_4, "--host"]),
-        typed.json(),
+        report_with_input.json(),
         json(&["report", TCG_5_2_MAX_4]),
         json(&["report", KVM_6_12, "--to", KVM_6_16]),
         cpreg_in(folder.path(), &to_profile).json(),
@@ -132,7 +135,8 @@ fn hosts_are_documented() {
     assert_snapshot!("json_hosts", pretty(&json(&["hosts", "linux-6.16.12/n1"])));
 }
 
-/// Checks the file itself, the output of `show`, and the difference of two of them.
+/// Checks the file of a recorded host, the output of `show` for it, and the difference of two
+/// hosts.
 #[test]
 fn recorded_hosts_are_documented() {
     let mut record = host_records::record("linux-6.1.176/max");
@@ -173,7 +177,7 @@ fn tolerances_are_documented() {
     assert_schema("cpreg.tolerances/2", &[json(&["tolerances"])]);
 }
 
-/// Checks that its tolerances are those of `cpreg.tolerances/2`.
+/// Checks that the tolerances in explanations are those of `cpreg.tolerances/2`.
 #[test]
 fn explanations_are_documented() {
     let explanations = [
@@ -217,7 +221,7 @@ fn large_numbers_are_strings() {
 
 /// Checks that JSON has the same content as the text, except for lists of registers.
 #[test]
-fn check_answers() {
+fn json_of_check() {
     let mut document = json(&["check", KVM_6_12, KVM_6_16]);
     let decisions = document["decisions"].as_array_mut().expect("a list");
     assert_eq!(decisions.len(), 259);
@@ -232,7 +236,7 @@ fn check_answers() {
 }
 
 #[test]
-fn show_answers() {
+fn json_of_show() {
     let mut document = json(&[
         "show",
         KVM_6_12,
@@ -247,7 +251,7 @@ fn show_answers() {
 }
 
 #[test]
-fn diff_answers() {
+fn json_of_diff() {
     assert_snapshot!("json_diff", pretty(&json(&["diff", KVM_6_12, KVM_6_16])));
 }
 

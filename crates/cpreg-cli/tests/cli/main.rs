@@ -1,7 +1,7 @@
 //! Whole runs of the command on recorded streams, with their output and exit status.
 //!
 //! Helpers: [`run`] starts the command; [`fixtures`] makes inputs; [`fake_qemu`] and
-//! `relay_process` play QEMU; [`models`] and [`schema`] check JSON documents;
+//! `relay_process` stand in for QEMU; [`models`] and [`schema`] check JSON documents;
 //! [`picture`] draws a report for the README.
 //!
 //! | module | subject |
@@ -16,7 +16,7 @@
 //! | [`host_records`] | recorded hosts as files, and this machine's KVM |
 //! | [`json`] | documents of every kind |
 //! | [`documents`] | README and docs, against the command |
-//! | [`errors`] | invalid or foreign files |
+//! | [`errors`] | invalid files, and files of other programs |
 //! | [`filter`] | streams from pipe to pipe, and their failures |
 //! | `relay`, `relay_faults` | live migrations, and their failures |
 //! | `relay_guard` | guard process, which outlives its relay |

@@ -1,5 +1,5 @@
-//! JSON documents against their models and schemas: every document that a test reads is parsed into
-//! its model and written again.
+//! Checks of JSON documents: every document that a test reads must match its schema. It is also
+//! parsed into its model, and the model must give the same document.
 
 use cpreg_report::{
     check, diff, explain, host, host_diff, hosts, json, rehearse, show, tolerance, vm_report,
@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::schema;
 
 /// Schemas whose documents are tested in their own crates.
-const FOREIGN_SCHEMAS: [&str; 2] = ["cpreg.profile/2", "cpreg.host/2"];
+const SCHEMAS_TESTED_ELSEWHERE: [&str; 2] = ["cpreg.profile/2", "cpreg.host/2"];
 
 /// Checks that the model of a document has all of its members.
 pub(crate) fn round_trip(text: &str) {
@@ -43,18 +43,21 @@ pub(crate) fn round_trip(text: &str) {
         tolerance::model::SCHEMA => {
             assert_model_round_trip::<tolerance::model::TolerancesReport>(text);
         }
-        other => assert!(FOREIGN_SCHEMAS.contains(&other), "{other} has no model"),
+        other => assert!(
+            SCHEMAS_TESTED_ELSEWHERE.contains(&other),
+            "{other} has no model"
+        ),
     }
 }
 
 fn assert_model_round_trip<T: DeserializeOwned + Serialize>(text: &str) {
     let model: T = serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-    let again = json::document(&model).expect("JSON");
+    let written = json::document(&model).expect("JSON");
     // Control characters are escaped when they are printed.
     if text.contains("\\u") {
         let value = |text| serde_json::from_str::<Value>(text).expect("JSON");
-        assert_eq!(value(&again), value(text));
+        assert_eq!(value(&written), value(text));
     } else {
-        assert_eq!(again.trim_end(), text.trim_end());
+        assert_eq!(written.trim_end(), text.trim_end());
     }
 }

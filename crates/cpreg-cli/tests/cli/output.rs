@@ -23,16 +23,19 @@ fn colour_is_for_terminals() {
         let run = cpreg(arguments);
         assert!(!run.to_string().contains(ESCAPE), "{run}");
 
-        let forced = |more: &[(&str, &str)]| {
+        let with_forced_colour = |variables: &[(&str, &str)]| {
             let output = command(&streams(), arguments)
                 .env("CLICOLOR_FORCE", "1")
-                .envs(more.iter().copied())
+                .envs(variables.iter().copied())
                 .output()
                 .expect("the command starts");
             crate::run::Run::from_output(arguments, &output).to_string()
         };
-        assert!(forced(&[]).contains(ESCAPE), "{run}");
-        assert!(!forced(&[("NO_COLOR", "1")]).contains(ESCAPE), "{run}");
+        assert!(with_forced_colour(&[]).contains(ESCAPE), "{run}");
+        assert!(
+            !with_forced_colour(&[("NO_COLOR", "1")]).contains(ESCAPE),
+            "{run}"
+        );
     }
 }
 
@@ -59,7 +62,7 @@ fn keys_are_shown_only_on_request() {
     let folder = folder_with_stream(KVM_7_3_MAX, "there.json", profile.as_bytes());
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments).to_string();
 
-    let silent = [
+    let without_secrets = [
         &["show", stream, "--fields"][..],
         &["show", stream, "--register", "APIAKEYLO_EL1"],
         &["show", stream, "--format", "json"],
@@ -87,7 +90,7 @@ fn keys_are_shown_only_on_request() {
             "APIAKEYLO_EL1=0x5ec2e70000000001",
         ],
     ];
-    for arguments in silent {
+    for arguments in without_secrets {
         let text = run(arguments).split_once('\n').expect("lines").1.to_owned();
         assert!(
             text.contains("APIAKEYLO_EL1") || text.contains("copied"),
@@ -106,11 +109,14 @@ fn keys_are_shown_only_on_request() {
         differing.contains("APIAKEYLO_EL1  differs (secret)"),
         "{differing}"
     );
-    let asked = run(&["show", "there.json", "--show-secrets"]);
-    assert!(keys.iter().all(|key| asked.contains(key)), "{asked}");
+    let with_secrets = run(&["show", "there.json", "--show-secrets"]);
+    assert!(
+        keys.iter().all(|key| with_secrets.contains(key)),
+        "{with_secrets}"
+    );
 }
 
-/// Checks the mark of a recorded stream's keys, which are zero in a guest that sets none.
+/// Checks that the keys of a recorded stream are marked as secret, and have no value in JSON.
 #[test]
 fn recorded_keys_are_marked() {
     for stream in [KVM_6_12_MAX_4, KVM_7_3_MAX] {
@@ -131,7 +137,7 @@ fn recorded_keys_are_marked() {
 
 /// Checks that `cpreg show … | head` prints no error.
 #[test]
-fn a_closed_pipe_is_no_news() {
+fn a_closed_pipe_is_no_error() {
     let mut child = command(&streams(), &["show", KVM_6_12])
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

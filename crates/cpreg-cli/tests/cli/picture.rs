@@ -1,4 +1,4 @@
-//! Drawing of a report as SVG, for the README.
+//! Drawing of the output of a command as SVG, for the README.
 
 use std::fmt::Write as _;
 

@@ -14,7 +14,7 @@ fn words(timeout: &str) -> Vec<&str> {
     words
 }
 
-/// Checks that nothing was probed, and the errors.
+/// Checks that the probe failed, with these texts in its error.
 fn assert_fails(run: &Run, reasons: &[&str]) {
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
     assert!(
@@ -56,8 +56,8 @@ fn a_monitor_that_closes() {
 }
 
 #[test]
-fn a_monitor_that_talks_of_other_things() {
-    // A line longer than any that is read.
+fn a_monitor_that_does_not_speak_qmp() {
+    // A line longer than the maximum that cpreg reads.
     let endless = vec![b'x'; 17 << 20].leak();
     for garbage in [
         &b"SSH-2.0-OpenSSH_9.2\r\n"[..],
@@ -74,9 +74,9 @@ fn a_monitor_that_talks_of_other_things() {
 #[test]
 fn a_signal_ends_the_program_too() {
     for signal in [Signal::INT, Signal::TERM] {
-        let stage = Workspace::new();
+        let workspace = Workspace::new();
         // Before the monitor exists.
-        let mut probe = stage.start(FakeQemu::with_opening(Opening::NoMonitor), &words("60"));
+        let mut probe = workspace.start(FakeQemu::with_opening(Opening::NoMonitor), &words("60"));
         probe.wait_for_programs(1);
         probe.signal(signal);
         assert_fails(&probe.end(), &["interrupted"]);
@@ -84,7 +84,7 @@ fn a_signal_ends_the_program_too() {
         // During the QMP session, whose next command gets no reply.
         let mut fake = FakeQemu::with_opening(Opening::Greeting);
         fake.fault = |_, _| Some(Fault::Silence);
-        let mut probe = stage.start(fake, &words("60"));
+        let mut probe = workspace.start(fake, &words("60"));
         probe.wait_for_command("qmp_capabilities", 1);
         probe.signal(signal);
         assert_fails(&probe.end(), &["interrupted"]);

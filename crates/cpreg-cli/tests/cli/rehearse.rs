@@ -23,7 +23,8 @@ fn rehearse(recorded: &str, fake: FakeQemu, options: &[&str], command: &[&str]) 
     Workspace::with_vm(recorded).run(fake, &words)
 }
 
-/// Makes QEMU exit when the load is queried, as QEMU does when it refuses.
+/// Makes QEMU execute these shell commands when the status is queried after a stream has arrived. A
+/// QEMU that refuses a stream then exits.
 fn refuse_load(command: &str, has_stream: bool, orders: &'static str) -> Option<Fault> {
     (command == "query-status" && has_stream).then_some(Fault::ShellCommand(orders))
 }
@@ -53,50 +54,50 @@ fn a_vm_that_loads() {
 /// arguments.
 #[test]
 fn emulator_is_queried_and_loads_in_two_processes() {
-    let stage = Workspace::with_vm(TCG_10_0);
+    let workspace = Workspace::with_vm(TCG_10_0);
     let words = [&["rehearse", "vm"], &TCG[..]].concat();
-    let (run, programs) = stage.run_with_command_lines(FakeQemu::from_stream(TCG_10_0), &words);
+    let (run, programs) = workspace.run_with_command_lines(FakeQemu::from_stream(TCG_10_0), &words);
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(programs.len(), 2, "{run}");
     for program in &programs {
         let words: Vec<_> = program.lines().collect();
-        let own = words.iter().position(|word| *word == "-qmp");
-        let own = &words[..own.expect("a monitor")];
+        let monitor = words.iter().position(|word| *word == "-qmp");
+        let before_monitor = &words[..monitor.expect("a monitor")];
         let expected =
             "-M virt-7.2 -cpu cortex-a57 -display none -no-user-config -S -S -incoming defer";
-        assert_eq!(own.join(" "), expected, "{run}");
+        assert_eq!(before_monitor.join(" "), expected, "{run}");
     }
-    let stage = Workspace::with_vm(KVM_6_12);
+    let workspace = Workspace::with_vm(KVM_6_12);
     let words = [&["rehearse", "vm"], &KVM[..]].concat();
-    let (run, programs) = stage.run_with_command_lines(FakeQemu::from_stream(KVM_6_12), &words);
+    let (run, programs) = workspace.run_with_command_lines(FakeQemu::from_stream(KVM_6_12), &words);
     assert_eq!((run.status, programs.len()), (Some(0), 1), "{run}");
 }
 
 #[test]
 fn a_vm_that_is_refused() {
     let mut fake = tcg_7_2();
-    fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
+    fake.fault = |command, has_stream| refuse_load(command, has_stream, CPU_FAILED);
     let run = rehearse(TCG_10_0, fake, &[], &TCG);
     assert_snapshot!("rehearse_refused", run);
     // Only a consent resolves that.
     let mut fake = FakeQemu::from_stream(KVM_5_10);
-    fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
+    fake.fault = |command, has_stream| refuse_load(command, has_stream, CPU_FAILED);
     let run = rehearse(KVM_6_16, fake, &[], &KVM);
     assert_snapshot!("rehearse_refused_undecided", run);
 }
 
 #[test]
-fn many_words() {
+fn many_messages() {
     let mut fake = FakeQemu::from_stream(KVM_6_12);
-    fake.fault = |it, has| {
+    fake.fault = |command, has_stream| {
         let orders = "for n in 1 2 3 4 5 6 7 8 9; do echo \"qemu: warning: register $n\" >&2; done; echo 'qemu: it fails' >&2; exit 1";
-        refuse_load(it, has, orders)
+        refuse_load(command, has_stream, orders)
     };
     let run = rehearse(KVM_6_12, fake, &[], &KVM);
     let line = run
         .stdout
         .split("\n\n")
-        .find(|it| it.starts_with("messages of QEMU"));
+        .find(|paragraph| paragraph.starts_with("messages of QEMU"));
     assert_snapshot!("rehearse_many_words", line.expect("a line"));
 }
 
@@ -105,14 +106,14 @@ fn a_vm_that_is_repaired() {
     let run = rehearse(TCG_10_0, tcg_7_2(), &["--converted"], &TCG);
     assert_snapshot!("rehearse_repaired", run);
     let mut fake = tcg_7_2();
-    fake.fault = |it, has| refuse_load(it, has, CPU_FAILED);
+    fake.fault = |command, has_stream| refuse_load(command, has_stream, CPU_FAILED);
     let run = rehearse(TCG_10_0, fake, &["--converted"], &TCG);
     assert_snapshot!("rehearse_repaired_refused", run);
     // A VM that the plan does not make loadable is not loaded.
     let mut fake = FakeQemu::from_stream(KVM_5_10);
-    fake.fault = |it, _| {
+    fake.fault = |command, _| {
         let refusal = Fault::Refusal("GenericError", "this is not asked");
-        (it == "migrate-incoming").then_some(refusal)
+        (command == "migrate-incoming").then_some(refusal)
     };
     let run = rehearse(KVM_6_16, fake, &["--converted"], &KVM);
     assert_snapshot!("rehearse_repair_refused", run);
@@ -126,7 +127,7 @@ fn a_vm_that_is_repaired() {
     assert_snapshot!("rehearse_repaired_nothing", run);
 }
 
-/// Checks a QEMU that loads the VM and keeps another value.
+/// Returns the state of a QEMU that loads the VM, but with another MPIDR_EL1 and without TCR2_EL1.
 fn drop_register(sent: &[u8]) -> Vec<u8> {
     let kept = edit_registers(sent, |vm| {
         let registers = &mut vm.vcpus[0].registers;
@@ -138,7 +139,7 @@ fn drop_register(sent: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn a_vm_that_does_not_survive() {
+fn a_vm_that_loads_with_deviations() {
     let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.load = drop_register;
     let run = rehearse(KVM_6_12, fake, &[], &KVM);
@@ -158,28 +159,28 @@ fn a_vm_that_does_not_survive() {
 
 /// Checks a controller whose load depends on guest memory, which a rehearsal lacks.
 #[test]
-fn a_refusal_that_is_not_believed() {
+fn a_refusal_that_may_be_due_to_missing_memory() {
     let mut stream = unpack_stream(KVM_6_12);
-    let (own, other) = (b"gpex_root", b"ich9_ahci");
-    for at in 0..stream.len() - own.len() {
-        if stream[at..].starts_with(own) {
-            stream[at..at + own.len()].copy_from_slice(other);
+    let (old_name, new_name) = (b"gpex_root", b"ich9_ahci");
+    for offset in 0..stream.len() - old_name.len() {
+        if stream[offset..].starts_with(old_name) {
+            stream[offset..offset + old_name.len()].copy_from_slice(new_name);
         }
     }
-    let stage = Workspace::new();
-    stage.put("vm", &stream);
+    let workspace = Workspace::new();
+    workspace.put("vm", &stream);
     let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.state = device_state(&stream);
-    fake.fault = |it, has| {
+    fake.fault = |command, has_stream| {
         let orders = "echo \"qemu: error while loading state for instance 0x0 of device '0000:00:00.0/ich9_ahci'\" >&2; exit 1";
-        refuse_load(it, has, orders)
+        refuse_load(command, has_stream, orders)
     };
     let words = [&["rehearse", "vm"], &KVM[..]].concat();
-    assert_snapshot!("rehearse_not_believed", stage.run(fake, &words));
+    assert_snapshot!("rehearse_not_believed", workspace.run(fake, &words));
 }
 
-/// Checks options that reach outside.
-const OUTSIDE_OPTIONS: [&str; 16] = [
+/// Options that access the host: files, sockets, devices.
+const HOST_ACCESS_OPTIONS: [&str; 16] = [
     "-drive",
     "file=disk.img,format=raw,if=none,id=disk",
     "-nographic",
@@ -199,8 +200,8 @@ const OUTSIDE_OPTIONS: [&str; 16] = [
 ];
 
 #[test]
-fn a_command_line_that_reaches_outside() {
-    let command = [&KVM[..], &OUTSIDE_OPTIONS].concat();
+fn a_command_line_that_accesses_the_host() {
+    let command = [&KVM[..], &HOST_ACCESS_OPTIONS].concat();
     let run = rehearse(KVM_6_12, FakeQemu::from_stream(KVM_6_12), &[], &command);
     assert_snapshot!("rehearse_outside", run);
     let run = rehearse(
@@ -212,37 +213,37 @@ fn a_command_line_that_reaches_outside() {
     assert_snapshot!("rehearse_kept", run);
 }
 
-/// Checks JSON for docs/json.md: a VM that deviates, a QEMU whose state cannot be queried, a device
-/// that fails.
+/// Returns JSON documents: of a VM that deviates, of a QEMU whose state cannot be queried, and of a
+/// device that fails.
 pub(crate) fn documents() -> [serde_json::Value; 3] {
     let mut fake = FakeQemu::from_stream(KVM_6_12);
     fake.load = drop_register;
-    let command = [&KVM[..], &OUTSIDE_OPTIONS].concat();
-    let everything = rehearse(KVM_6_12, fake, &["--format", "json"], &command);
+    let command = [&KVM[..], &HOST_ACCESS_OPTIONS].concat();
+    let deviating = rehearse(KVM_6_12, fake, &["--format", "json"], &command);
     let mut fake = FakeQemu::from_stream(KVM_6_12);
-    fake.fault = |it, _| {
+    fake.fault = |command, _| {
         let refusal = Fault::Refusal("CommandNotFound", "there is none");
-        (it == "xen-save-devices-state").then_some(refusal)
+        (command == "xen-save-devices-state").then_some(refusal)
     };
-    let mute = rehearse(KVM_6_12, fake, &["--format", "json"], &KVM);
-    assert_eq!((everything.status, mute.status), (Some(1), Some(3)));
+    let without_state = rehearse(KVM_6_12, fake, &["--format", "json"], &KVM);
+    assert_eq!((deviating.status, without_state.status), (Some(1), Some(3)));
     let mut fake = FakeQemu::from_stream(KVM_6_12);
-    fake.fault = |it, has| {
+    fake.fault = |command, has_stream| {
         let orders = "echo \"qemu: error while loading state for instance 0x0 of device 'pl011'\" >&2; exit 1";
-        refuse_load(it, has, orders)
+        refuse_load(command, has_stream, orders)
     };
     let device = rehearse(KVM_6_12, fake, &["--format", "json"], &KVM);
     assert_eq!(device.status, Some(1), "{device}");
-    [everything.json(), mute.json(), device.json()]
+    [deviating.json(), without_state.json(), device.json()]
 }
 
 #[test]
-fn answers_as_json() {
-    let [mut everything, mute, _] = documents();
-    let object = everything.as_object_mut().expect("an object");
+fn json_of_rehearsals() {
+    let [mut deviating, without_state, _] = documents();
+    let object = deviating.as_object_mut().expect("an object");
     let check = object.remove("check").expect("a member");
     assert_eq!(check["schema"], "cpreg.check/2");
     let pretty = |document| serde_json::to_string_pretty(document).expect("JSON");
-    assert_snapshot!("json_rehearsal", pretty(&everything));
-    assert_snapshot!("json_rehearsal_mute", pretty(&mute));
+    assert_snapshot!("json_rehearsal", pretty(&deviating));
+    assert_snapshot!("json_rehearsal_mute", pretty(&without_state));
 }

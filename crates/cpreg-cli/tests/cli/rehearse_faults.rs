@@ -11,9 +11,10 @@ use crate::fake_qemu::{FakeQemu, Fault, Opening, Workspace};
 use crate::fixtures::{make_profile, unpack_stream, x86_stream};
 use crate::run::{KVM_6_12, Run, TCG_10_0};
 
-/// Number of QEMUs started for a rehearsal: one is queried, another one loads.
+/// Rehearsal with an emulating QEMU, of which cpreg starts two: it queries one, and the other
+/// loads.
 const TCG: &str = "rehearse vm -- ./qemu -M virt-10.0";
-/// Number of QEMUs started if the first fails.
+/// Rehearsal with a QEMU under KVM, of which cpreg starts one.
 const KVM: &str = "rehearse vm -- ./qemu -M virt-10.0 -accel kvm";
 
 fn words(line: &str) -> Vec<&str> {
@@ -27,7 +28,7 @@ fn run_with(fault: fn(&str, bool) -> Option<Fault>, line: &str) -> Run {
     Workspace::with_vm(KVM_6_12).run(fake, &words(line))
 }
 
-/// Checks that there is no report, and the errors.
+/// Checks that the rehearsal failed without a report, with these texts in its error.
 fn assert_fails(run: &Run, reasons: &[&str]) {
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
     let error = "error: cannot rehearse with this QEMU\n";
@@ -66,65 +67,71 @@ fn longest_timeout_is_accepted() {
     assert!(!run.stderr.contains("panicked"), "{run}");
 }
 
-/// Commands without reply in each phase, with the number of times received and the arrival of a
-/// stream.
+/// Sends signals in each phase: when QEMU has received a command this number of times, and does not
+/// reply to it.
 #[test]
 fn a_signal_ends_every_program() {
     type Phase = (&'static str, usize, fn(&str, bool) -> Option<Fault>);
     const PHASES: [Phase; 7] = [
-        ("qmp_capabilities", 2, |it, _| {
-            silence(it == "qmp_capabilities")
+        ("qmp_capabilities", 2, |command, _| {
+            silence(command == "qmp_capabilities")
         }),
-        ("query-kvm", 1, |it, _| silence(it == "query-kvm")),
-        ("xen-save-devices-state", 1, |it, has| {
-            silence(it == "xen-save-devices-state" && !has)
+        ("query-kvm", 1, |command, _| silence(command == "query-kvm")),
+        ("xen-save-devices-state", 1, |command, has_stream| {
+            silence(command == "xen-save-devices-state" && !has_stream)
         }),
-        ("migrate-incoming", 1, |it, _| {
-            silence(it == "migrate-incoming")
+        ("migrate-incoming", 1, |command, _| {
+            silence(command == "migrate-incoming")
         }),
-        // The first one is before the load.
-        ("query-status", 2, |it, has| {
-            silence(it == "query-status" && has)
+        // The first query is before the load.
+        ("query-status", 2, |command, has_stream| {
+            silence(command == "query-status" && has_stream)
         }),
-        ("query-status", 20, |it, has| {
+        ("query-status", 20, |command, has_stream| {
             let status = json!({"status": "inmigrate"});
-            (it == "query-status" && has).then_some(Fault::Answer(status))
+            (command == "query-status" && has_stream).then_some(Fault::Answer(status))
         }),
-        ("xen-save-devices-state", 2, |it, has| {
-            silence(it == "xen-save-devices-state" && has)
+        ("xen-save-devices-state", 2, |command, has_stream| {
+            silence(command == "xen-save-devices-state" && has_stream)
         }),
     ];
     for signal in [Signal::INT, Signal::TERM] {
-        let stage = Workspace::with_vm(TCG_10_0);
-        let mut play = stage.start(FakeQemu::with_opening(Opening::NoMonitor), &words(TCG));
-        play.wait_for_programs(2);
-        play.signal(signal);
-        assert_fails(&play.end(), &["interrupted"]);
+        let workspace = Workspace::with_vm(TCG_10_0);
+        let mut rehearsal =
+            workspace.start(FakeQemu::with_opening(Opening::NoMonitor), &words(TCG));
+        rehearsal.wait_for_programs(2);
+        rehearsal.signal(signal);
+        assert_fails(&rehearsal.end(), &["interrupted"]);
         for (command, times, fault) in PHASES {
             let mut fake = FakeQemu::from_stream(TCG_10_0);
             fake.fault = fault;
-            let mut play = stage.start(fake, &words(TCG));
-            play.wait_for_command(command, times);
-            play.signal(signal);
-            assert_fails(&play.end(), &["interrupted"]);
+            let mut rehearsal = workspace.start(fake, &words(TCG));
+            rehearsal.wait_for_command(command, times);
+            rehearsal.signal(signal);
+            assert_fails(&rehearsal.end(), &["interrupted"]);
         }
     }
 }
 
-fn silence(has_stream: bool) -> Option<Fault> {
-    has_stream.then_some(Fault::Silence)
+fn silence(is_silent: bool) -> Option<Fault> {
+    is_silent.then_some(Fault::Silence)
 }
 
-/// Checks Ctrl-C on a terminal, which reaches QEMU too. Its exit is no statement about the VM.
+/// Checks that a QEMU that is ended refuses nothing. Ctrl-C on a terminal, for example, reaches
+/// QEMU too.
 #[test]
 fn a_qemu_that_is_ended_refuses_nothing() {
     for orders in ["exit 0", "kill -TERM $$", "kill -KILL $$", "kill -INT $$"] {
         // A function pointer cannot capture values.
         let fault: fn(&str, bool) -> Option<Fault> = match orders {
-            "exit 0" => |it, has| end_on_query_status(it, has, "exit 0"),
-            "kill -TERM $$" => |it, has| end_on_query_status(it, has, "kill -TERM $$"),
-            "kill -KILL $$" => |it, has| end_on_query_status(it, has, "kill -KILL $$"),
-            _ => |it, has| end_on_query_status(it, has, "kill -INT $$"),
+            "exit 0" => |command, has_stream| end_on_query_status(command, has_stream, "exit 0"),
+            "kill -TERM $$" => {
+                |command, has_stream| end_on_query_status(command, has_stream, "kill -TERM $$")
+            }
+            "kill -KILL $$" => {
+                |command, has_stream| end_on_query_status(command, has_stream, "kill -KILL $$")
+            }
+            _ => |command, has_stream| end_on_query_status(command, has_stream, "kill -INT $$"),
         };
         assert_fails(&run_with(fault, KVM), &["QEMU exited ("]);
     }
@@ -135,19 +142,24 @@ fn end_on_query_status(command: &str, has_stream: bool, orders: &'static str) ->
 }
 
 #[test]
-fn a_qemu_that_dies_of_it() {
-    let run = run_with(|it, has| end_on_query_status(it, has, "exit 1"), KVM);
+fn a_qemu_that_dies_of_the_load() {
+    let run = run_with(
+        |command, has_stream| end_on_query_status(command, has_stream, "exit 1"),
+        KVM,
+    );
     assert_snapshot!("rehearse_ends", run);
     let run = run_with(
-        |it, has| {
+        |command, has_stream| {
             let orders = "echo 'qemu: assertion failed' >&2; ulimit -c 0; kill -ABRT $$";
-            end_on_query_status(it, has, orders)
+            end_on_query_status(command, has_stream, orders)
         },
         KVM,
     );
     assert_snapshot!("rehearse_aborts", run);
     let run = run_with(
-        |it, has| end_on_query_status(it, has, "ulimit -c 0; kill -SEGV $$"),
+        |command, has_stream| {
+            end_on_query_status(command, has_stream, "ulimit -c 0; kill -SEGV $$")
+        },
         KVM,
     );
     assert_snapshot!("rehearse_crashes", run);
@@ -155,22 +167,22 @@ fn a_qemu_that_dies_of_it() {
 
 #[test]
 fn endless_load() {
-    let stuck: fn(&str, bool) -> Option<Fault> = |it, has| {
+    let still_loading: fn(&str, bool) -> Option<Fault> = |command, has_stream| {
         let status = json!({"status": "inmigrate"});
-        (it == "query-status" && has).then_some(Fault::Answer(status))
+        (command == "query-status" && has_stream).then_some(Fault::Answer(status))
     };
     let line = "rehearse vm --timeout 1 -- ./qemu -M virt-10.0 -accel kvm";
-    let run = run_with(stuck, line);
+    let run = run_with(still_loading, line);
     assert_fails(&run, &["QEMU neither loaded nor refused the VM within 1 s"]);
 }
 
 #[test]
-fn a_qemu_that_takes_no_stream() {
+fn a_qemu_that_cannot_load_streams() {
     let run = run_with(
-        |it, _| {
+        |command, _| {
             let words = "The command migrate-incoming has not been found";
             let refusal = Fault::Refusal("CommandNotFound", words);
-            (it == "migrate-incoming").then_some(refusal)
+            (command == "migrate-incoming").then_some(refusal)
         },
         KVM,
     );
@@ -185,25 +197,30 @@ fn qemu_without_initial_state() {
         let refusal = Fault::Refusal("CommandNotFound", words);
         (command == "xen-save-devices-state").then_some(refusal)
     }
-    let run = run_with(|it, _| refuses(it), KVM);
+    let run = run_with(|command, _| refuses(command), KVM);
     assert_snapshot!("rehearse_mute", run);
     let run = run_with(
-        |it, has| refuses(it).or_else(|| end_on_query_status(it, has, "exit 1")),
+        |command, has_stream| {
+            refuses(command).or_else(|| end_on_query_status(command, has_stream, "exit 1"))
+        },
         KVM,
     );
     assert_snapshot!("rehearse_mute_refused", run);
     let run = run_with(
-        |it, _| refuses(it),
+        |command, _| refuses(command),
         "rehearse vm --converted -- ./qemu -M virt-10.0 -accel kvm",
     );
     assert_snapshot!("rehearse_mute_repaired", run);
     // Only after the load.
-    let run = run_with(|it, has| refuses(it).filter(|_| has), KVM);
+    let run = run_with(
+        |command, has_stream| refuses(command).filter(|_| has_stream),
+        KVM,
+    );
     assert_snapshot!("rehearse_mute_afterwards", run);
 }
 
 #[test]
-fn device_state_that_is_none() {
+fn invalid_device_state() {
     let run = |before: Vec<u8>, after: fn(&[u8]) -> Vec<u8>| {
         let mut fake = FakeQemu::from_stream(KVM_6_12);
         fake.state = before;
@@ -231,12 +248,12 @@ fn device_state_that_is_none() {
         run(cut(good()), |_| b"QEVM\0\0\0\x03\x04".to_vec())
     );
     // A machine of another architecture.
-    let foreign = run(x86_stream(), |_| x86_stream());
-    assert_snapshot!("rehearse_state_foreign", foreign);
+    let other_architecture = run(x86_stream(), |_| x86_stream());
+    assert_snapshot!("rehearse_state_foreign", other_architecture);
 }
 
 #[test]
-fn answers_that_are_none() {
+fn unexpected_replies() {
     fn answers(command: &str, value: serde_json::Value) -> Option<Fault> {
         const QUERIED_COMMANDS: [&str; 5] = [
             "query-status",
@@ -250,20 +267,24 @@ fn answers_that_are_none() {
             .then_some(Fault::Answer(value))
     }
     for fault in [
-        (|it: &str, _| answers(it, json!({}))) as fn(&str, bool) -> Option<Fault>,
-        |it, _| answers(it, json!(5)),
-        |it, _| answers(it, json!("\u{0}")),
-        |it, _| answers(it, json!([[[]]])),
+        (|command: &str, _| answers(command, json!({}))) as fn(&str, bool) -> Option<Fault>,
+        |command, _| answers(command, json!(5)),
+        |command, _| answers(command, json!("\u{0}")),
+        |command, _| answers(command, json!([[[]]])),
     ] {
         let run = run_with(fault, KVM);
         assert_fails(&run, &["unexpected reply of QEMU to `query-status`"]);
     }
     for command in ["query-kvm", "qom-get", "human-monitor-command", "add-fd"] {
         let fault: fn(&str, bool) -> Option<Fault> = match command {
-            "query-kvm" => |it, _| answers(it, json!(5)).filter(|_| it == "query-kvm"),
-            "qom-get" => |it, _| answers(it, json!(5)).filter(|_| it == "qom-get"),
-            "add-fd" => |it, _| answers(it, json!(5)).filter(|_| it == "add-fd"),
-            _ => |it, _| answers(it, json!(5)).filter(|_| it == "human-monitor-command"),
+            "query-kvm" => {
+                |command, _| answers(command, json!(5)).filter(|_| command == "query-kvm")
+            }
+            "qom-get" => |command, _| answers(command, json!(5)).filter(|_| command == "qom-get"),
+            "add-fd" => |command, _| answers(command, json!(5)).filter(|_| command == "add-fd"),
+            _ => |command, _| {
+                answers(command, json!(5)).filter(|_| command == "human-monitor-command")
+            },
         };
         let run = run_with(fault, KVM);
         assert_eq!(run.status, Some(3), "{run}");
@@ -275,10 +296,10 @@ fn answers_that_are_none() {
 #[test]
 fn inputs_other_than_vms() {
     let run = |content: &[u8], line: &str| {
-        let stage = Workspace::new();
-        stage.put("vm", content);
-        std::fs::create_dir(stage.path("folder")).expect("a folder");
-        let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
+        let workspace = Workspace::new();
+        workspace.put("vm", content);
+        std::fs::create_dir(workspace.path("folder")).expect("a folder");
+        let run = workspace.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
         run.stderr
     };
@@ -292,31 +313,31 @@ fn inputs_other_than_vms() {
 }
 
 #[test]
-fn monitors_that_are_none() {
-    let stage = Workspace::new();
+fn sockets_that_are_no_monitors() {
+    let workspace = Workspace::new();
     let line = "rehearse vm.qmp -- ./qemu";
     // A server that has exited.
-    drop(UnixListener::bind(stage.path("vm.qmp")).expect("a socket"));
-    let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
+    drop(UnixListener::bind(workspace.path("vm.qmp")).expect("a socket"));
+    let run = workspace.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
     assert_snapshot!("rehearse_nobody", run);
-    std::fs::remove_file(stage.path("vm.qmp")).expect("it is there");
+    std::fs::remove_file(workspace.path("vm.qmp")).expect("it is there");
     // A server that listens.
-    let listener = UnixListener::bind(stage.path("vm.qmp")).expect("a socket");
+    let listener = UnixListener::bind(workspace.path("vm.qmp")).expect("a socket");
     let other = std::thread::spawn(move || {
         use std::io::Write as _;
         let (mut socket, _) = listener.accept().expect("somebody connects");
         let _ = socket.write_all(b"SSH-2.0-OpenSSH_9.2\r\n");
     });
-    let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
+    let run = workspace.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
     other.join().expect("it lives");
     assert_snapshot!("rehearse_no_qmp", run);
 }
 
 #[test]
 fn bad_usage() {
-    let stage = Workspace::with_vm(KVM_6_12);
+    let workspace = Workspace::with_vm(KVM_6_12);
     let run = |line: &str| {
-        let run = stage.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
+        let run = workspace.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
         run.stderr
     };
@@ -342,7 +363,7 @@ fn bad_usage() {
 }
 
 #[test]
-fn consents_that_are_none() {
+fn invalid_consents() {
     let run = |line: &str| {
         let run = Workspace::with_vm(KVM_6_12).run(FakeQemu::from_stream(KVM_6_12), &words(line));
         assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");

@@ -250,7 +250,10 @@ fn vcpus_are_held_for_an_incompatible_host() {
         assert!(stream.starts_with(&arrived));
         let cpu_section = b"\x03cpu";
         let sent = arrived.windows(cpu_section.len());
-        assert!(!sent.into_iter().any(|it| it == cpu_section), "{vm}");
+        assert!(
+            !sent.into_iter().any(|window| window == cpu_section),
+            "{vm}"
+        );
     }
 }
 
@@ -428,7 +431,7 @@ fn bad_arguments() {
         let mut arguments = vec!["relay"];
         for pair in good.chunks(2) {
             let changed = changes.iter().find(|(name, _)| *name == pair[0]);
-            arguments.extend([pair[0], changed.map_or(pair[1], |it| it.1)]);
+            arguments.extend([pair[0], changed.map_or(pair[1], |&(_, value)| value)]);
         }
         arguments.extend(more);
         let run = cpreg_in(path, &arguments);

@@ -28,21 +28,21 @@ fn peak_memory(child: &Child) -> u64 {
 }
 
 fn assert_small_memory(child: &Child) {
-    let max_ticks = peak_memory(child);
-    assert!(max_ticks > MIB && max_ticks < 64 * MIB, "{max_ticks} bytes");
+    let peak = peak_memory(child);
+    assert!(peak > MIB && peak < 64 * MIB, "{peak} bytes");
 }
 
 /// Checks that waiting for a stalled source uses no CPU in any phase, and that a signal cancels the
 /// migration cleanly.
 #[test]
-fn a_source_that_stands_still_and_a_signal() {
+fn stalled_source_and_a_signal() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
     let to = ["convert", "answered", "--to", "6.16.xz", "-o", "whole"];
     assert_eq!(cpreg_in(path, &to).status, Some(0));
     let whole = read(path, "whole");
-    for (sent, event, signal) in [
+    for (sent_length, event, signal) in [
         (100, "connected", Signal::INT),
         (200_000, "phase", Signal::TERM),
         (vm.len() - 20_000, "phase", Signal::INT),
@@ -50,11 +50,11 @@ fn a_source_that_stands_still_and_a_signal() {
     ] {
         let mut relay = RelayProcess::start(path, &["--to", "6.16.xz"]);
         let mut source = relay.source();
-        source.write_all(&vm[..sent]).expect("it is taken");
+        source.write_all(&vm[..sent_length]).expect("it is sent");
         let destination = relay.destination();
         relay.wait_for(event);
         // The relay polls an incomplete device state.
-        let max_ticks = if sent > 300_000 { 15 } else { 1 };
+        let max_ticks = if sent_length > 300_000 { 15 } else { 1 };
         wait_until_it_sleeps(&relay.child, max_ticks);
         let begin = Instant::now();
         relay.send(signal);
@@ -64,11 +64,12 @@ fn a_source_that_stands_still_and_a_signal() {
         let (run, log) = relay.end();
         assert!(begin.elapsed() < TEST_TIMEOUT);
         assert_eq!(run.status, Some(2), "{run}");
-        // The vCPUs may be sent early. The end is never sent, without which no QEMU runs the VM.
+        // The vCPUs may be sent early. The end of the stream is never sent, and without it no QEMU
+        // runs the VM.
         assert!(arrived.len() < whole.len() && whole.starts_with(&arrived));
-        let ended = log.last().expect("an end");
-        assert_eq!(ended["outcome"], "cancelled");
-        assert_eq!(ended["vm_location"], "source");
+        let last_event = log.last().expect("an end");
+        assert_eq!(last_event["outcome"], "cancelled");
+        assert_eq!(last_event["vm_location"], "source");
         assert!(run.stderr.contains("the VM is at the source"), "{run}");
         assert!(!path.join("here").exists());
     }
@@ -77,12 +78,12 @@ fn a_source_that_stands_still_and_a_signal() {
 #[test]
 fn signal_before_a_source_connects() {
     let folder = folder();
-    for (keep, signal, status) in [
+    for (options, signal, status) in [
         (&[][..], Signal::INT, 2),
         (&["--repeat"], Signal::INT, 0),
         (&["--repeat"], Signal::TERM, 0),
     ] {
-        let relay = RelayProcess::start(folder.path(), &[&["--to", "6.16.xz"], keep].concat());
+        let relay = RelayProcess::start(folder.path(), &[&["--to", "6.16.xz"], options].concat());
         relay.send(signal);
         let (run, _) = relay.end();
         assert_eq!(run.status, Some(status), "{run}");
@@ -90,11 +91,7 @@ fn signal_before_a_source_connects() {
     }
 }
 
-/// Makes a VM with 256 MiB of pages, as a source writes it that waits for a reply.
-fn large() -> Vec<u8> {
-    with_return_path(&unpack_stream(KVM_6_12))
-}
-
+/// Writes a stream with 256 MiB of pages and a return path. Returns whether all of it was written.
 fn write_large(socket: &UnixStream) -> bool {
     let size = Size {
         ram: 256 * MIB,
@@ -102,11 +99,12 @@ fn write_large(socket: &UnixStream) -> bool {
         vcpus: 8,
     };
     let socket = socket.try_clone().expect("a socket");
-    large_stream::write(&large(), size, &File::from(OwnedFd::from(socket))).is_ok()
+    let recorded = with_return_path(&unpack_stream(KVM_6_12));
+    large_stream::write(&recorded, size, &File::from(OwnedFd::from(socket))).is_ok()
 }
 
-/// Checks that RAM is not kept: neither while it is forwarded, nor if the destination does not
-/// read, nor if it never stops sending.
+/// Checks that the relay does not collect data in memory: neither RAM that it forwards, nor RAM or
+/// replies that the other side does not read.
 #[test]
 fn memory_is_bounded() {
     let folder = folder();
@@ -130,12 +128,12 @@ fn memory_is_bounded() {
         let mut buffer = vec![0; 1 << 20];
         // The destination is slow at first.
         thread::sleep(Duration::from_millis(200));
-        let mut passed = 0;
+        let mut forwarded = 0;
         let mut tail = Vec::new();
-        while !tail.ends_with(b"}") || passed < 256 * MIB {
+        while !tail.ends_with(b"}") || forwarded < 256 * MIB {
             let count = destination.read(&mut buffer).expect("more comes");
-            assert!(count > 0, "it ends behind {passed}");
-            passed += count as u64;
+            assert!(count > 0, "it ends after {forwarded} bytes");
+            forwarded += count as u64;
             tail = buffer[..count].to_vec();
         }
         assert_small_memory(&relay.child);
@@ -150,12 +148,12 @@ fn memory_is_bounded() {
     let mut relay = RelayProcess::start(path, &["--to", "grown"]);
     thread::scope(|scope| {
         let source = relay.source();
-        scope.spawn(move || assert!(!write_large(&source), "where did it go?"));
+        scope.spawn(move || assert!(!write_large(&source), "all of it was read"));
         let destination = relay.destination();
-        let mut mouth = destination.try_clone().expect("a socket");
+        let mut writer = destination.try_clone().expect("a socket");
         scope.spawn(move || {
-            let answers = b"\0\x02\0\x04\0\0\0\x01".repeat(4 << 20);
-            assert!(mouth.write_all(&answers).is_err(), "where did it go?");
+            let replies = b"\0\x02\0\x04\0\0\0\x01".repeat(4 << 20);
+            assert!(writer.write_all(&replies).is_err(), "all of it was read");
         });
         relay.wait_for("phase");
         thread::sleep(Duration::from_millis(300));
@@ -176,7 +174,7 @@ fn signal_after_the_device_state() {
     let vm = read(path, "answered");
     let mut relay = RelayProcess::start(path, &["--to", "6.12.xz"]);
     let mut source = relay.source();
-    source.write_all(&vm).expect("it is taken");
+    source.write_all(&vm).expect("it is sent");
     let destination = thread::spawn({
         let destination = relay.destination();
         let length = vm.len();
@@ -193,7 +191,7 @@ fn signal_after_the_device_state() {
     let mut received = Vec::new();
     source.read_to_end(&mut received).expect("an answer");
     drop(source);
-    assert!(destination.join().expect("it plays") == vm);
+    assert!(destination.join().expect("a thread") == vm);
     let (run, log) = relay.end();
     assert_eq!(run.status, Some(0), "{run}");
     assert_eq!(log.last().expect("an end")["vm_location"], "destination");

@@ -30,16 +30,18 @@ impl GuardProcess {
         }
     }
 
-    fn request(&mut self, order: &str) -> String {
-        writeln!(self.requests, "{order}").expect("it reads");
+    fn request(&mut self, request: &str) -> String {
+        writeln!(self.requests, "{request}").expect("the guard reads");
         let mut line = String::new();
-        self.responses.read_line(&mut line).expect("it answers");
+        self.responses
+            .read_line(&mut line)
+            .expect("the guard replies");
         line
     }
 }
 
 #[test]
-fn it_leaves_the_session_and_no_signal_but_the_last_ends_it() {
+fn guard_has_its_own_session_and_ignores_signals() {
     let mut guard = GuardProcess::start();
     let refused = guard.request(r#"{"request":"prepare"}"#);
     assert!(
@@ -51,8 +53,8 @@ fn it_leaves_the_session_and_no_signal_but_the_last_ends_it() {
     assert_eq!(getsid(Some(id)).expect("its session"), id);
     for signal in [Signal::INT, Signal::TERM, Signal::HUP, Signal::PIPE] {
         kill_process(id, signal).expect("it is there");
-        let still = guard.request(r#"{"request":"prepare"}"#);
-        assert_eq!(still, refused, "after {signal:?}");
+        let reply = guard.request(r#"{"request":"prepare"}"#);
+        assert_eq!(reply, refused, "after {signal:?}");
     }
     drop(guard.requests);
     assert!(guard.child.wait().expect("it ends").success());

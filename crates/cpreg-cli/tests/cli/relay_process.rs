@@ -47,13 +47,14 @@ pub(crate) fn folder() -> TempDir {
     folder
 }
 
-/// Adds OPEN_RETURN_PATH before the first section, as a source with the capability return-path
-/// does.
+/// Adds the command OPEN_RETURN_PATH before the first section, as a source with the capability
+/// `return-path` does.
 pub(crate) fn with_return_path(stream: &[u8]) -> Vec<u8> {
-    let ram = stream.windows(4).position(|it| it == b"\x03ram");
-    let section = ram.expect("a section of RAM") - 5;
-    let (before, behind) = stream.split_at(section);
-    [before, b"\x08\0\x01\0\0", behind].concat()
+    // The name of a section follows its type and id, five bytes, and the length of the name.
+    let ram_name = stream.windows(4).position(|window| window == b"\x03ram");
+    let section = ram_name.expect("a section of RAM") - 5;
+    let (before, after) = stream.split_at(section);
+    [before, b"\x08\0\x01\0\0", after].concat()
 }
 
 pub(crate) fn read(folder: &Path, name: &str) -> Vec<u8> {
@@ -75,11 +76,11 @@ pub(crate) struct RelayProcess {
 
 impl RelayProcess {
     /// Starts a relay from the socket `here` to the socket `there`, and waits until it listens.
-    pub(crate) fn start(folder: &Path, more: &[&str]) -> Self {
+    pub(crate) fn start(folder: &Path, options: &[&str]) -> Self {
         let arguments = ["--listen", "unix:here", "--connect", "unix:there"];
         Self::start_with(
             folder,
-            &[&arguments, more].concat(),
+            &[&arguments, options].concat(),
             Stdio::null(),
             Stdio::piped(),
         )
@@ -112,25 +113,28 @@ impl RelayProcess {
             .expect("the command starts");
         let stderr = BufReader::new(child.stderr.take().expect("a pipe"));
         let (sender, lines) = channel();
-        let reads = thread::spawn(move || {
-            let mut other = String::new();
+        let stderr_thread = thread::spawn(move || {
+            let mut other_lines = String::new();
             for line in stderr.lines() {
                 let line = line.expect("UTF-8");
                 if line.starts_with('{') {
                     let _ = sender.send(line);
                 } else {
-                    other.push_str(&line);
-                    other.push('\n');
+                    other_lines.push_str(&line);
+                    other_lines.push('\n');
                 }
             }
-            other
+            other_lines
         });
         let mut relay = Self {
             child,
-            arguments: arguments.iter().map(|it| (*it).to_owned()).collect(),
+            arguments: arguments
+                .iter()
+                .map(|&argument| argument.to_owned())
+                .collect(),
             server,
             lines,
-            stderr_thread: reads,
+            stderr_thread,
             log: Vec::new(),
             folder: folder.to_owned(),
         };
@@ -144,9 +148,9 @@ impl RelayProcess {
             let line = self.lines.recv_timeout(TEST_TIMEOUT);
             let line = line.unwrap_or_else(|error| panic!("{error}: no {event}: {:?}", self.log));
             let value: Value = serde_json::from_str(&line).expect("a line is an object");
-            let is_it = value["event"] == event;
+            let is_expected = value["event"] == event;
             self.log.push(value);
-            if is_it {
+            if is_expected {
                 return &self.log[self.log.len() - 1];
             }
         }
@@ -159,9 +163,9 @@ impl RelayProcess {
 
     /// Accepts the next connection to the destination's QEMU.
     pub(crate) fn destination(&self) -> UnixStream {
-        let mut waits = [PollFd::new(&self.server, PollFlags::IN)];
+        let mut descriptors = [PollFd::new(&self.server, PollFlags::IN)];
         let time = Timespec::try_from(TEST_TIMEOUT).expect("a time");
-        let ready = poll(&mut waits, Some(&time)).expect("it is waited for");
+        let ready = poll(&mut descriptors, Some(&time)).expect("a poll");
         assert_eq!(ready, 1, "nobody connects");
         with_timeout(self.server.accept().expect("a connection").0)
     }
@@ -250,6 +254,6 @@ pub(crate) fn load(mut socket: UnixStream) -> Vec<u8> {
 pub(crate) fn load_and_confirm(mut socket: UnixStream, length: usize) -> Vec<u8> {
     let mut arrived = vec![0; length];
     socket.read_exact(&mut arrived).expect("all of it arrives");
-    socket.write_all(SHUT_SUCCESS).expect("somebody hears it");
+    socket.write_all(SHUT_SUCCESS).expect("the relay reads it");
     arrived
 }

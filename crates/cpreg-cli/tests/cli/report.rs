@@ -81,8 +81,10 @@ fn a_report_is_small() {
 /// Returns all sequences of eight bytes that are not one repeated byte.
 fn windows(bytes: &[u8]) -> HashSet<[u8; 8]> {
     let windows = bytes.windows(8);
-    let telling = windows.filter(|window| window.iter().any(|byte| *byte != window[0]));
-    telling.map(|it| it.try_into().expect("eight")).collect()
+    let varied = windows.filter(|window| window.iter().any(|byte| *byte != window[0]));
+    varied
+        .map(|window| window.try_into().expect("eight"))
+        .collect()
 }
 
 #[test]
@@ -179,7 +181,7 @@ fn no_name_is_in_it() {
 }
 
 /// Returns the decisions by register, without the parts that depend on redacted values.
-fn decisions_by_subject(check: &Value, blanked: &BTreeSet<String>) -> BTreeMap<String, String> {
+fn decisions_by_subject(check: &Value, redacted: &BTreeSet<String>) -> BTreeMap<String, String> {
     let mut decided = BTreeMap::new();
     let list = |name: &str| check[name].as_array().expect("a list").iter();
     let vcpus = |row: &Value| -> Vec<u64> {
@@ -193,13 +195,13 @@ fn decisions_by_subject(check: &Value, blanked: &BTreeSet<String>) -> BTreeMap<S
     };
     for row in list("decisions") {
         let id = row["id"].as_str().expect("text");
-        let is_blanked = blanked.contains(id);
+        let is_redacted = redacted.contains(id);
         let mut row = row.clone();
         let object = row.as_object_mut().expect("an object");
         let numbers = vcpus(&Value::Object(object.clone()));
         object.remove("vcpus");
-        if is_blanked {
-            // A mark is not a value of the destination, and does not prove that it is accepted.
+        if is_redacted {
+            // A redaction mark is no value, and does not prove that the destination accepts one.
             object.retain(|name, _| !["source", "confidence"].contains(&name.as_str()));
         }
         for number in numbers {
@@ -212,7 +214,7 @@ fn decisions_by_subject(check: &Value, blanked: &BTreeSet<String>) -> BTreeMap<S
     }
     for (number, row) in list("visible_changes").enumerate() {
         let mut row = row.clone();
-        if row["id"].as_str().is_some_and(|id| blanked.contains(id)) {
+        if row["id"].as_str().is_some_and(|id| redacted.contains(id)) {
             row["from"] = Value::Null;
         }
         decided.insert(format!("visible {number}"), row.to_string());
@@ -236,7 +238,7 @@ fn recorded_streams() -> Vec<PathBuf> {
         entries.map(|entry| entry.expect("an entry").path())
     });
     let mut files: Vec<_> = files
-        .filter(|path| path.extension().is_some_and(|it| it == "xz"))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "xz"))
         .collect();
     files.sort();
     assert!(files.len() > 50);
@@ -259,11 +261,13 @@ fn a_report_of_every_recorded_stream_is_judged_like_the_stream() {
         let report = assert_success(run(&["report", "vm", "--format", "json"]));
         fs::write(folder.path().join("report.json"), &report.stdout).expect("a file in it");
         let report = report.json();
-        let blanked = report["redactions"]["registers"]
+        let redacted = report["redactions"]["registers"]
             .as_array()
             .expect("a list");
-        let blanked = blanked.iter().filter_map(|it| it["id"].as_str());
-        let blanked: BTreeSet<String> = blanked.map(str::to_owned).collect();
+        let redacted = redacted
+            .iter()
+            .filter_map(|register| register["id"].as_str());
+        let redacted: BTreeSet<String> = redacted.map(str::to_owned).collect();
         let destinations = if report["vm"]["accelerator"] == "kvm" {
             kvm
         } else {
@@ -274,8 +278,8 @@ fn a_report_of_every_recorded_stream_is_judged_like_the_stream() {
             let check = |source| run(&["check", source, destination, "--format", "json"]);
             let (stream, report) = (check("vm"), check("report.json"));
             assert_eq!(stream.status, report.status, "{}", path.display());
-            let before = decisions_by_subject(&stream.json(), &blanked);
-            let after = decisions_by_subject(&report.json(), &blanked);
+            let before = decisions_by_subject(&stream.json(), &redacted);
+            let after = decisions_by_subject(&report.json(), &redacted);
             for (what, before) in &before {
                 let path = path.display();
                 assert_eq!(after.get(what), Some(before), "{path}: {what}");
@@ -296,7 +300,7 @@ fn report_as_destination_proves_unredacted_values() {
     assert_eq!(own["verdict"], "loads");
     let decisions = own["decisions"].as_array().expect("a list");
     for decision in decisions {
-        let is_blanked = [
+        let is_redacted = [
             "TTBR0_EL1",
             "VBAR_EL1",
             "CONTEXTIDR_EL1",
@@ -306,15 +310,17 @@ fn report_as_destination_proves_unredacted_values() {
         .iter()
         .any(|name| decision["name"] == *name);
         let is_proven = decision["confidence"] == "proven";
-        assert_eq!(is_proven, !is_blanked, "{decision}");
-        assert_eq!(decision["destination"].is_null(), is_blanked, "{decision}");
+        assert_eq!(is_proven, !is_redacted, "{decision}");
+        assert_eq!(decision["destination"].is_null(), is_redacted, "{decision}");
     }
-    // Nor does a mark prove anything about the same report.
+    // Nor does a redaction mark prove anything about the same report.
     let again = run(&["check", "report.json", "report.json", "--format", "json"]).json();
     assert_eq!(again["verdict"], "loads");
     let proven = |check: &Value| {
         let decisions = check["decisions"].as_array().expect("a list").iter();
-        decisions.filter(|it| it["confidence"] == "proven").count()
+        decisions
+            .filter(|decision| decision["confidence"] == "proven")
+            .count()
     };
     assert_eq!(proven(&again), proven(&own));
 }

@@ -13,9 +13,9 @@ fn running_qemu(recorded: &str) -> FakeQemu {
 }
 
 /// Returns the run, and the commands that its QEMU received.
-fn run_with_monitor(stage: &Workspace, arguments: &[&str]) -> (Run, Vec<String>) {
-    stage.run_with_monitor("vm.qmp", running_qemu(KVM_6_12), || {
-        cpreg_in(&stage.path(""), arguments)
+fn run_with_monitor(workspace: &Workspace, arguments: &[&str]) -> (Run, Vec<String>) {
+    workspace.run_with_monitor("vm.qmp", running_qemu(KVM_6_12), || {
+        cpreg_in(&workspace.path(""), arguments)
     })
 }
 
@@ -26,7 +26,7 @@ fn summary(run: &Run) -> &str {
 }
 
 #[test]
-fn it_is_asked_and_runs_on() {
+fn showing_a_running_vm_neither_stops_nor_migrates_it() {
     let (run, received) = run_with_monitor(&Workspace::new(), &["show", "vm.qmp"]);
     assert_snapshot!("running_show", summary(&run));
     // QEMU neither stops nor migrates, and keeps nothing that cpreg has passed to it.
@@ -45,14 +45,14 @@ fn it_is_asked_and_runs_on() {
 
 /// Checks that the result is that of the stream which QEMU would write.
 #[test]
-fn it_is_checked() {
-    let stage = Workspace::new();
+fn check_has_the_result_of_the_stream() {
+    let workspace = Workspace::new();
     let destination = streams().join(KVM_6_16);
     let destination = destination.to_str().expect("UTF-8");
-    let (run, _) = run_with_monitor(&stage, &["check", "vm.qmp", destination]);
+    let (run, _) = run_with_monitor(&workspace, &["check", "vm.qmp", destination]);
     let file = streams().join(KVM_6_12);
-    std::fs::copy(file, stage.path("vm.xz")).expect("a copy");
-    let stream = cpreg_in(&stage.path(""), &["check", "vm.xz", destination]);
+    std::fs::copy(file, workspace.path("vm.xz")).expect("a copy");
+    let stream = cpreg_in(&workspace.path(""), &["check", "vm.xz", destination]);
     assert_eq!(run.status, stream.status, "{run}");
     let tail = |run: &Run| {
         run.stdout
@@ -65,8 +65,8 @@ fn it_is_checked() {
 }
 
 #[test]
-fn it_is_rehearsed() {
-    let stage = Workspace::new();
+fn rehearse() {
+    let workspace = Workspace::new();
     let arguments = [
         "rehearse",
         "vm.qmp",
@@ -77,29 +77,29 @@ fn it_is_rehearsed() {
         "-accel",
         "kvm",
     ];
-    let (run, _) = stage.run_with_monitor("vm.qmp", running_qemu(KVM_6_12), || {
-        stage.run(FakeQemu::from_stream(KVM_6_12), &arguments)
+    let (run, _) = workspace.run_with_monitor("vm.qmp", running_qemu(KVM_6_12), || {
+        workspace.run(FakeQemu::from_stream(KVM_6_12), &arguments)
     });
     assert_snapshot!("running_rehearse", run);
 }
 
 #[test]
-fn it_is_not_converted() {
-    let stage = Workspace::new();
+fn convert_is_refused() {
+    let workspace = Workspace::new();
     let destination = streams().join(KVM_6_16);
-    std::fs::copy(destination, stage.path("there.xz")).expect("a copy");
+    std::fs::copy(destination, workspace.path("there.xz")).expect("a copy");
     let arguments = ["convert", "vm.qmp", "--to", "there.xz", "-o", "out"];
-    let (run, _) = run_with_monitor(&stage, &arguments);
+    let (run, _) = run_with_monitor(&workspace, &arguments);
     assert_snapshot!("running_convert", run);
-    assert!(!stage.path("out").exists());
+    assert!(!workspace.path("out").exists());
 }
 
 #[test]
-fn it_is_reported() {
-    let stage = Workspace::new();
-    let (run, _) = run_with_monitor(&stage, &["report", "vm.qmp", "-o", "out.json"]);
+fn report() {
+    let workspace = Workspace::new();
+    let (run, _) = run_with_monitor(&workspace, &["report", "vm.qmp", "-o", "out.json"]);
     assert_snapshot!("running_report", run);
-    let report = cpreg_in(&stage.path(""), &["show", "out.json"]);
+    let report = cpreg_in(&workspace.path(""), &["show", "out.json"]);
     assert_snapshot!("running_report_shown", summary(&report));
 }
 
@@ -109,14 +109,15 @@ fn run_state_is_reported() {
     for status in ["paused", "inmigrate", "a state of the future that is long"] {
         let mut fake = running_qemu(KVM_6_12);
         fake.status = status;
-        let stage = Workspace::new();
-        let (run, _) = stage.run_with_monitor("vm.qmp", fake, || {
-            cpreg_in(&stage.path(""), &["show", "vm.qmp"])
+        let workspace = Workspace::new();
+        let (run, _) = workspace.run_with_monitor("vm.qmp", fake, || {
+            cpreg_in(&workspace.path(""), &["show", "vm.qmp"])
         });
         assert_eq!(run.status, Some(0), "{run}");
         let mut lines = run.stdout.lines();
         let guest = lines.find_map(|line| line.trim().strip_prefix("guest      "));
-        // A VM in the second state is never loaded; the third is longer than its field.
+        // A VM in the state `inmigrate` is never loaded, and the third state is longer than its
+        // field.
         let expected = if status == "paused" {
             status
         } else {

@@ -40,19 +40,35 @@ impl Schema<'_> {
                 "type" if !is_of_type(value, rule) => return wrong(&format!("not {rule}")),
                 "const" if rule != value => return wrong(&format!("not {rule}")),
                 "enum" if !list(rule).contains(value) => return wrong(&format!("none of {rule}")),
-                "pattern" if !fits(value, rule.as_str().expect("text")) => {
+                "pattern" if !matches_pattern(value, rule.as_str().expect("text")) => {
                     return wrong("not as the pattern");
                 }
-                "minimum" if value.as_i64().is_some_and(|it| Some(it) < rule.as_i64()) => {
+                "minimum"
+                    if value
+                        .as_i64()
+                        .is_some_and(|number| Some(number) < rule.as_i64()) =>
+                {
                     return wrong("too small");
                 }
-                "maximum" if value.as_i64().is_some_and(|it| Some(it) > rule.as_i64()) => {
+                "maximum"
+                    if value
+                        .as_i64()
+                        .is_some_and(|number| Some(number) > rule.as_i64()) =>
+                {
                     return wrong("too large");
                 }
-                "minItems" if value.as_array().is_some_and(|it| it.len() < size(rule)) => {
+                "minItems"
+                    if value
+                        .as_array()
+                        .is_some_and(|items| items.len() < size(rule)) =>
+                {
                     return wrong("too short");
                 }
-                "maxItems" if value.as_array().is_some_and(|it| it.len() > size(rule)) => {
+                "maxItems"
+                    if value
+                        .as_array()
+                        .is_some_and(|items| items.len() > size(rule)) =>
+                {
                     return wrong("too long");
                 }
                 "type" | "const" | "enum" | "pattern" | "minimum" | "maximum" | "minItems"
@@ -94,13 +110,16 @@ impl Schema<'_> {
     /// one.
     fn one_of(&self, forms: &[Value], value: &Value, place: &str) -> Result<(), String> {
         let results = forms.iter().map(|form| self.validate(form, value, place));
-        let (fit, errors): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
-        if fit.len() == 1 {
+        let (matching, errors): (Vec<_>, Vec<_>) = results.partition(Result::is_ok);
+        if matching.len() == 1 {
             return Ok(());
         }
         let errors: Vec<String> = errors.into_iter().filter_map(Result::err).collect();
-        let count = fit.len();
-        Err(format!("{place}: {count} forms fit; {}", errors.join("; ")))
+        let count = matching.len();
+        Err(format!(
+            "{place}: {count} forms match; {}",
+            errors.join("; ")
+        ))
     }
 }
 
@@ -126,7 +145,7 @@ fn is_of_type(value: &Value, rule: &Value) -> bool {
 }
 
 /// Checks the patterns of numbers, ids and sets of vCPUs.
-fn fits(value: &Value, pattern: &str) -> bool {
+fn matches_pattern(value: &Value, pattern: &str) -> bool {
     let Some(text) = value.as_str() else {
         return true;
     };
@@ -134,14 +153,14 @@ fn fits(value: &Value, pattern: &str) -> bool {
         let digits = text.strip_prefix("0x").unwrap_or_default();
         let mut bytes = digits.bytes();
         lengths.contains(&digits.len())
-            && bytes.all(|it| it.is_ascii_digit() || (b'a'..=b'f').contains(&it))
+            && bytes.all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
     };
     match pattern {
         "^0x[0-9a-f]{16}$" => is_hexadecimal(16..=16),
         "^0x[0-9a-f]{1,16}$" => is_hexadecimal(1..=16),
         "^([0-9]+(-[0-9]+)?(,[0-9]+(-[0-9]+)?)*)?$" => {
             let is_number =
-                |text: &str| !text.is_empty() && text.bytes().all(|it| it.is_ascii_digit());
+                |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
             text.is_empty()
                 || text.split(',').all(|range| {
                     let (first, last) = range.split_once('-').unwrap_or((range, range));

@@ -31,7 +31,7 @@ fn blocking_hardware(more: &[&str]) -> Vec<(String, String)> {
     let report = run.json();
     let text = |value: &Value| value.as_str().expect("text").to_owned();
     let decisions = report["hardware"].as_array().expect("a list").iter();
-    let decisions = decisions.map(|it| (text(&it["property"]), text(&it["decision"])));
+    let decisions = decisions.map(|row| (text(&row["property"]), text(&row["decision"])));
     decisions
         .filter(|(_, decision)| ["refuse", "unknown"].contains(&&**decision))
         .collect()
@@ -243,7 +243,7 @@ fn every_host_loads_its_own_vms() {
     for host in index.hosts() {
         let features = host.register_counts().into_keys();
         let features = features
-            .filter(|it| !it.contains(Features::EL1_32BIT))
+            .filter(|features| !features.contains(Features::EL1_32BIT))
             .max();
         let features = features.expect("a recorded guest");
         if !host.name().contains("7.3.4") && !host.name().contains("5.10.223") {

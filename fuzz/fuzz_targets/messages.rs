@@ -1,4 +1,4 @@
-//! Lines of a log: their statements, the failures, and the explanations.
+//! Lines of a log: the statements parsed from them, the failures, and the explanations.
 #![no_main]
 
 use cpreg_explain::{LoadFailures, explain, qemu, redact_secrets, snapshot};

@@ -50,7 +50,7 @@ fn is_same(one: &Vm, other: &Vm) -> bool {
                 && one
                     .extensions
                     .iter()
-                    .all(|it| other.extensions.contains(it))
+                    .all(|extension| other.extensions.contains(extension))
         })
 }
 

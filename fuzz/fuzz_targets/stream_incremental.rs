@@ -7,14 +7,17 @@ use cpreg_stream::{Edit, Error, Stream};
 use libfuzzer_sys::fuzz_target;
 
 /// Returns the forwarded bytes and the buffer.
-fn parse_in_chunks(stream: &[u8], piece: usize) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
+fn parse_in_chunks(
+    stream: &[u8],
+    chunk_length: usize,
+) -> (Vec<u8>, Result<DeviceStateBuffer, Error>) {
     let mut parser = IncrementalParser::new();
     let mut forwarded = Vec::new();
     let mut phase = Phase::Header;
     let (mut from, mut to) = (0, 0);
     loop {
         let last = to == stream.len();
-        to = stream.len().min(to.saturating_add(piece));
+        to = stream.len().min(to.saturating_add(chunk_length));
         let consumed = match parser.feed(&stream[from..to], last) {
             Ok(consumed) => consumed,
             Err(error) => return (forwarded, Err(error)),

@@ -66,13 +66,13 @@ fn untouched_bytes(stream: &Stream, bytes: &[u8]) -> Vec<u8> {
         .iter()
         .map(|cpu| cpu.section().payload.clone())
         .collect();
-    holes.extend(stream.description().map(|it| it.start - 4..it.end));
+    holes.extend(stream.description().map(|range| range.start - 4..range.end));
     holes.extend(
         stream
             .package()
-            .map(|it| it.length_field..it.length_field + 4),
+            .map(|package| package.length_field..package.length_field + 4),
     );
-    holes.sort_by_key(|it| it.start);
+    holes.sort_by_key(|hole| hole.start);
     let mut rest = Vec::new();
     let mut at = 0;
     for hole in holes {
@@ -126,7 +126,7 @@ fn a_vcpu_without_its_timer_is_woken() {
         let mut vm = stream.vm().unwrap();
         let vcpu = &mut vm.vcpus[0];
         vcpu.extensions
-            .retain(|it| it.name != Extension::WFXT_TIMER);
+            .retain(|extension| extension.name != Extension::WFXT_TIMER);
         let asleep = cpreg_stream::convert(&stream, &source, &vm).unwrap();
         let edited = bytes(&asleep.apply_to(&source));
         assert_eq!(common(&Stream::open(&edited).unwrap(), &edited), before);
@@ -166,10 +166,8 @@ fn every_kind_of_change_applies_to_every_recorded_stream() {
                 .insert(id(0x6030_0000_0013_ffff), Value::U64(u64::MAX));
             vcpu.registers
                 .insert(id(0x4020_0000_0000_0001), Value::U64(1));
-            vcpu.extensions.retain(|it| {
-                it.name != Extension::FEATURES
-                    && it.name != Extension::WFXT_TIMER
-                    && it.name != "cpu/sve"
+            vcpu.extensions.retain(|extension| {
+                ![Extension::FEATURES, Extension::WFXT_TIMER, "cpu/sve"].contains(&&*extension.name)
             });
             vcpu.extensions
                 .insert(0, number(Extension::FEATURES, 0x0123_4567_89ab_cdef));
@@ -200,7 +198,7 @@ fn nested_subsection_is_added_and_removed() {
     let at = vm.vcpus[0]
         .extensions
         .iter()
-        .position(|it| it.name == "cpu/vfp")
+        .position(|extension| extension.name == "cpu/vfp")
         .unwrap();
     vm.vcpus[0].extensions.insert(
         at + 1,
@@ -306,7 +304,7 @@ fn lists_with_one_register_and_none() {
     let text = edited;
     let at = text
         .windows(16)
-        .position(|it| it == b"\"array_len\": 1, ")
+        .position(|window| window == b"\"array_len\": 1, ")
         .unwrap();
     let mut shorter = text[..at].to_vec();
     shorter.extend(&text[at + 16..]);

@@ -276,7 +276,7 @@ fn damaged_streams() {
         let threads: Vec<_> = (1..=4).map(|part| scope.spawn(move || run(part))).collect();
         threads
             .into_iter()
-            .map(|it| it.join().expect("no panic"))
+            .map(|thread| thread.join().expect("no panic"))
             .fold((0, 0, 0), |a, b| (a.0 + b.0, a.1 + b.1, a.2 + b.2))
     });
     assert_eq!(counts.0 + counts.1 + counts.2, 10_000);
@@ -314,7 +314,7 @@ fn unsupported_streams_are_rejected() {
     reject(b"QEVM", "too early");
     let part = plain
         .windows(5)
-        .position(|it| it == [2, 0, 0, 0, 2])
+        .position(|window| window == [2, 0, 0, 0, 2])
         .unwrap();
     let with = |command: &[u8]| [&plain[..part], command, &plain[part..]].concat();
     reject(&with(b"\x08\0\x08\0\0"), "COLO");

@@ -171,7 +171,7 @@ fn matching_description_is_chosen_among_several() {
     let bytes = synthetic.bytes();
     let at = bytes
         .windows(7)
-        .position(|it| it == b"\0\x06\0\0\0\0{")
+        .position(|window| window == b"\0\x06\0\0\0\0{")
         .unwrap();
     let reach = u32::try_from(bytes.len() - at - 6).unwrap();
     payload[2..6].copy_from_slice(&reach.to_be_bytes());
@@ -203,7 +203,7 @@ fn description_not_updated_by_an_edit_is_accepted() {
 #[test]
 fn sparse_sources_read_like_whole_ones() {
     let bytes: Vec<u8> = (0..300_000u32)
-        .map(|it| if it % 100_000 < 50 { 7 } else { 0 })
+        .map(|offset| if offset % 100_000 < 50 { 7 } else { 0 })
         .collect();
     let sparse = Sparse::read(bytes.as_slice()).unwrap();
     for (start, length) in [(0, 300_000), (65_530, 20), (99_990, 70_000), (299_999, 1)] {

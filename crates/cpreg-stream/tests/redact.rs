@@ -182,7 +182,10 @@ fn no_page_of_ram_is_left() {
         };
         let mut plain = bytes(&synthetic.source());
         let second = (0x1000_u64 | 0x28).to_be_bytes();
-        let second = plain.windows(8).position(|it| it == second).unwrap();
+        let second = plain
+            .windows(8)
+            .position(|window| window == second)
+            .unwrap();
         let mut words = Vec::new();
         for page in plain[second - RECORD..].chunks_exact_mut(RECORD).take(300) {
             for word in page[8..].chunks_exact_mut(8) {
@@ -219,7 +222,7 @@ fn serial_port_characters_and_uuid_are_redacted() {
         let serial = stream
             .sections()
             .iter()
-            .find(|it| it.name == "pl011")
+            .find(|section| section.name == "pl011")
             .unwrap();
         let start = index(serial.payload.start);
         for (at, byte) in b"correct horse battery staple".iter().enumerate() {
@@ -231,7 +234,7 @@ fn serial_port_characters_and_uuid_are_redacted() {
         let serial = after
             .sections()
             .iter()
-            .find(|it| it.name == "pl011")
+            .find(|section| section.name == "pl011")
             .unwrap();
         let payload = &new.bytes[index(serial.payload.start)..index(serial.payload.end)];
         assert!(
@@ -250,7 +253,7 @@ fn serial_port_characters_and_uuid_are_redacted() {
             .redactions
             .devices
             .iter()
-            .find(|it| it.name == "pl011")
+            .find(|device| device.name == "pl011")
             .unwrap();
         assert!(redacted_device.bytes >= 17, "{}", redacted_device.bytes);
         assert_eq!(after.configuration().unwrap().uuid, Some([0; 16]));
@@ -284,9 +287,10 @@ fn damaged_streams_leak_nothing() {
                 let stream = Stream::open(&damaged).unwrap();
                 match stream.redact(&damaged, RedactionOptions::default()) {
                     Ok(new) => {
-                        assert!(!new.bytes.windows(8).any(|it| it == secret), "{at}: {byte}");
+                        let contains = |bytes| new.bytes.windows(8).any(|window| window == bytes);
+                        assert!(!contains(secret), "{at}: {byte}");
                         let data = [31, 32, 33, 34, 35, 36, 37, 38];
-                        assert!(!new.bytes.windows(8).any(|it| it == data), "{at}: {byte}");
+                        assert!(!contains(data), "{at}: {byte}");
                     }
                     Err(_) => rejected += 1,
                 }

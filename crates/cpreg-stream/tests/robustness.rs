@@ -186,7 +186,10 @@ fn flip_every_bit(bytes: &[u8]) -> usize {
             .chunks(offsets.len().div_ceil(4))
             .map(|part| scope.spawn(|| check(part)))
             .collect();
-        threads.into_iter().map(|it| it.join().unwrap()).sum()
+        threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .sum()
     })
 }
 

@@ -27,7 +27,9 @@ fn devices(stream: &Stream, source: &dyn ReadAt) -> Vec<(String, u32, u32, Vec<u
 
 fn blocks(stream: &Stream) -> Vec<(&str, u64)> {
     let blocks = stream.ram_blocks().iter();
-    blocks.map(|it| (it.name.as_str(), it.length)).collect()
+    blocks
+        .map(|block| (block.name.as_str(), block.length))
+        .collect()
 }
 
 #[test]
@@ -86,12 +88,21 @@ fn sections_are_extracted_from_a_postcopy_package() {
 fn sections_can_be_omitted_and_changed() {
     let fixture = common::fixture("tcg/q10.0__virt-7.2-cortex-a57-smp1");
     let stream = Stream::open(&fixture).unwrap();
-    let rtc = stream.sections().iter().position(|it| it.name == "pl031");
-    let uart = stream.sections().iter().position(|it| it.name == "pl011");
+    let rtc = stream
+        .sections()
+        .iter()
+        .position(|section| section.name == "pl031");
+    let uart = stream
+        .sections()
+        .iter()
+        .position(|section| section.name == "pl011");
     let (rtc, uart) = (rtc.unwrap(), uart.unwrap());
     let length = stream.sections()[uart].payload.end - stream.sections()[uart].payload.start;
     let zeros = vec![0; common::index(length)];
-    let timer = stream.sections().iter().position(|it| it.name == "timer");
+    let timer = stream
+        .sections()
+        .iter()
+        .position(|section| section.name == "timer");
     let timer = timer.unwrap();
     let changes = [
         (rtc, SectionChange::Omit),

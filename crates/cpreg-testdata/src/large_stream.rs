@@ -1,14 +1,14 @@
-//! Makes large streams from small recorded ones, with more RAM and more vCPUs.
+//! Large streams, made from small recorded ones with more RAM and more vCPUs.
 //!
-//! - RAM: the length of `mach-virt.ram` in the block list grows, and the sum before it (formats:
-//!   `ram.rs` of cpreg-stream).
+//! - RAM: the length of `mach-virt.ram` in the block list grows, and so does the sum of lengths
+//!   before the list (for the formats, see `ram.rs` of cpreg-stream).
 //! - Pages of RAM: PAGE records follow the first recorded one, each page with different content. In
 //!   a mapped-ram file, a bitmap of ones covers a hole.
 //! - vCPUs: `cpu_common` and `cpu` sections are copies of vCPU 0's, with new ids and with entries
 //!   in the description.
 //!
-//! The result is a valid stream: `cpreg show --verify` accepts it. The GIC's state stays that of
-//! the recorded number of vCPUs, which only its loader would reject.
+//! The result is a valid stream: `cpreg show --verify` accepts it. Only QEMU would reject
+//! it, because the GIC's state is still that of the recorded number of vCPUs.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Write as _};
@@ -49,25 +49,29 @@ fn index(offset: u64) -> usize {
 /// Writes a large stream into an empty file, from the bytes of a recorded one.
 ///
 /// # Errors
-/// If the recorded stream is not suitable, or the file cannot be written.
+/// Returns an error if the recorded stream is not suitable, or the file cannot be written.
 pub fn write(recorded: &[u8], size: Size, to: &File) -> io::Result<()> {
     let stream = Stream::open(&recorded).map_err(io::Error::other)?;
     let list = find(recorded, RAM_BLOCK_NAME)?;
     let mut first_page = PAGE_RECORD.to_be_bytes().to_vec();
     first_page.extend(RAM_BLOCK_NAME);
     let first_page = find(recorded, &first_page)? + first_page.len() + index(PAGE_SIZE);
-    let old = stream.ram_blocks()[0].length;
+    let recorded_ram = stream.ram_blocks()[0].length;
 
     let mut prefix = recorded[..first_page].to_vec();
     // The sum of all lengths, with a flag in its lowest bits, is just before the first block.
-    add_to_u64(&mut prefix, list - 8, size.ram - old)?;
-    add_to_u64(&mut prefix, list + RAM_BLOCK_NAME.len(), size.ram - old)?;
+    add_to_u64(&mut prefix, list - 8, size.ram - recorded_ram)?;
+    add_to_u64(
+        &mut prefix,
+        list + RAM_BLOCK_NAME.len(),
+        size.ram - recorded_ram,
+    )?;
     let mut out = BufWriter::with_capacity(1 << 20, to);
     out.write_all(&prefix)?;
     let mut page = vec![0; index(PAGE_SIZE)];
     for address in (PAGE_SIZE..size.sent_ram).step_by(index(PAGE_SIZE)) {
         out.write_all(&(address | PAGE_RECORD | CONTINUE).to_be_bytes())?;
-        // A filesystem cannot compress this content, which would hide the cost of a copy.
+        // The content varies, so that no filesystem compresses it and hides the cost of a copy.
         for (word, number) in page.chunks_exact_mut(8).zip(0_u64..) {
             let mixed = (address + number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
             word.copy_from_slice(&mixed.to_be_bytes());
@@ -98,7 +102,7 @@ fn encode_after_ram(
         .iter()
         .rposition(|section| section.name == "cpu")
         .ok_or(invalid_data("no vCPU"))?;
-    let mut next_id = 1 + sections.iter().map(|it| it.id).max().unwrap_or(0);
+    let mut next_id = 1 + sections.iter().map(|section| section.id).max().unwrap_or(0);
     let mut new_sections = Vec::new();
     let mut new_entries = Vec::new();
     let recorded_count = u32::try_from(stream.cpus().len()).map_err(io::Error::other)?;
@@ -146,8 +150,8 @@ fn encode_after_ram(
 fn renumber_section(section: &[u8], name_len: usize, id: u32, instance: u32) -> Vec<u8> {
     let mut section = section.to_vec();
     let footer = section.len() - 4;
-    for (at, number) in [(1, id), (6 + name_len, instance), (footer, id)] {
-        section[at..at + 4].copy_from_slice(&number.to_be_bytes());
+    for (offset, number) in [(1, id), (6 + name_len, instance), (footer, id)] {
+        section[offset..offset + 4].copy_from_slice(&number.to_be_bytes());
     }
     section
 }
@@ -157,7 +161,8 @@ fn renumber_section(section: &[u8], name_len: usize, id: u32, instance: u32) -> 
 /// Every page is present and is a hole of zeros.
 ///
 /// # Errors
-/// If the recorded file is not a mapped-ram stream, or the new one cannot be written.
+/// Returns an error if the recorded file is not a mapped-ram stream, or the new one cannot be
+/// written.
 pub fn write_mapped_ram(recorded: &File, ram: u64, to: &File) -> io::Result<()> {
     let stream = Stream::open(recorded).map_err(io::Error::other)?;
     let (first, others) = stream
@@ -215,16 +220,18 @@ fn copy_data(from: &File, range: Range<u64>, to: &File, shift: u64) -> io::Resul
 }
 
 fn find(bytes: &[u8], wanted: &[u8]) -> io::Result<usize> {
-    let at = bytes.windows(wanted.len()).position(|it| it == wanted);
-    at.ok_or(invalid_data(
+    let offset = bytes
+        .windows(wanted.len())
+        .position(|window| window == wanted);
+    offset.ok_or(invalid_data(
         "the stream cannot grow: the machine's RAM is not found",
     ))
 }
 
-/// Adds `increment` to the u64 at this index.
-fn add_to_u64(bytes: &mut [u8], at: usize, increment: u64) -> io::Result<()> {
+/// Adds `increment` to the u64 at this offset.
+fn add_to_u64(bytes: &mut [u8], offset: usize, increment: u64) -> io::Result<()> {
     let field = bytes
-        .get_mut(at..at + 8)
+        .get_mut(offset..offset + 8)
         .ok_or(invalid_data("the stream is too short"))?;
     let mut number = [0; 8];
     number.copy_from_slice(field);

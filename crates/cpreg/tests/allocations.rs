@@ -7,30 +7,30 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
 
-/// Returns a vCPU with all ID registers, which every VM has, `plain` other registers, and `vectors`
-/// vector registers.
-fn vcpu(plain: u16, vectors: u8) -> Vcpu {
+/// Returns a vCPU with all ID registers, as every VM has them, and with this number of breakpoint
+/// registers and vector registers.
+fn vcpu(breakpoints: u16, vectors: u8) -> Vcpu {
     let identification =
         (0..7).flat_map(|crm| (0..8).map(move |op2| RegisterId::sysreg(3, 0, 0, crm + 1, op2)));
     let identification = identification.map(|id| (id, Value::U64(0)));
-    let plain = (0..plain).map(|number| {
-        let breakpoint = 0x6030_0000_0013_8004 + u64::from(number);
-        (RegisterId::from_raw(breakpoint), Value::U64(1))
+    let breakpoints = (0..breakpoints).map(|number| {
+        let id = 0x6030_0000_0013_8004 + u64::from(number);
+        (RegisterId::from_raw(id), Value::U64(1))
     });
     let vectors = (0..vectors).map(|number| {
         let vector = RegisterId::from_raw(0x6040_0000_0010_0054 + 4 * u64::from(number));
         (vector, Value::Bytes([number; 16].into()))
     });
-    let all = identification.chain(plain).chain(vectors);
+    let all = identification.chain(breakpoints).chain(vectors);
     Vcpu {
         registers: Registers::from_pairs(all).expect("no id twice"),
         ..Vcpu::default()
     }
 }
 
-fn allocations(vcpus: usize, plain: u16, vectors: u8) -> u64 {
+fn allocations(vcpus: usize, breakpoints: u16, vectors: u8) -> u64 {
     let vm = Vm {
-        vcpus: vec![vcpu(plain, vectors); vcpus],
+        vcpus: vec![vcpu(breakpoints, vectors); vcpus],
         ..Vm::default()
     };
     let destination = Destination {
@@ -50,7 +50,7 @@ fn allocations(vcpus: usize, plain: u16, vectors: u8) -> u64 {
         let writes: usize = plan.vcpus.iter().map(|vcpu| vcpu.writes().len()).sum();
         assert_eq!(
             writes,
-            vcpus * (56 + usize::from(plain) + usize::from(vectors))
+            vcpus * (56 + usize::from(breakpoints) + usize::from(vectors))
         );
     });
     counted.count_total

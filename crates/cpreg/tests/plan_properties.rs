@@ -112,8 +112,8 @@ type Pairs = Vec<(RegisterId, u64)>;
 fn registers() -> impl Strategy<Value = Pairs> {
     let ids = proptest::sample::subsequence(observed_ids(), 0..200);
     ids.prop_flat_map(|ids| {
-        let value_origin = proptest::collection::vec(interesting_value(), ids.len());
-        value_origin.prop_map(move |value_origin| ids.iter().copied().zip(value_origin).collect())
+        let values = proptest::collection::vec(interesting_value(), ids.len());
+        values.prop_map(move |values| ids.iter().copied().zip(values).collect())
     })
 }
 

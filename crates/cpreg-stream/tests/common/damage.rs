@@ -131,8 +131,8 @@ pub fn bases() -> Vec<Vec<u8>> {
     bases.extend(
         with_live
             .iter()
-            .filter(|it| Stream::open(*it).unwrap().package().is_none())
-            .map(|it| with_live_sections(it)),
+            .filter(|base| Stream::open(*base).unwrap().package().is_none())
+            .map(|base| with_live_sections(base)),
     );
     let recorded = fixture("kvm/6.12.107__q10.0__max__virt10.0-smp4");
     let edit = Stream::open(&recorded).unwrap().without_ram(&[]).unwrap();

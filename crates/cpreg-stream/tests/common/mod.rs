@@ -150,7 +150,7 @@ pub fn shorten_cpu(cpu: &Cpu) -> Cpu {
 pub fn is_mapped_ram(stream: &Stream) -> bool {
     stream
         .configuration()
-        .is_some_and(|it| it.has_capability("mapped-ram"))
+        .is_some_and(|configuration| configuration.has_capability("mapped-ram"))
 }
 
 /// Returns `true` if a live migration can send this recorded stream.

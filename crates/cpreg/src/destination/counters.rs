@@ -139,7 +139,7 @@ mod tests {
             assert_eq!(lost_of(5, 4, &[(id, value)]), None);
         }
         let four = lost(&[(RegisterId::PMCNTENSET_EL0, 0b11_0000)]);
-        assert_eq!(four.map(|it| it.counter), Some(4));
+        assert_eq!(four.map(|lost| lost.counter), Some(4));
     }
 
     #[test]

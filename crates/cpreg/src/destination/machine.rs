@@ -223,7 +223,7 @@ mod tests {
         ] {
             let reason = reason(machine, loader);
             assert_eq!(reason.is_some(), is_missing, "{machine} {loader}");
-            assert!(reason.is_none_or(|it| it.contains("6 years old")));
+            assert!(reason.is_none_or(|reason| reason.contains("6 years old")));
         }
     }
 

@@ -87,7 +87,7 @@ fn vcpus_must_agree_on_a_vm_wide_number_of_counters() {
         plan(&vm, &destination, &consents).outcome(),
         PlanOutcome::Ready
     );
-    // The controls are per vCPU, and on an older kernel the whole register is.
+    // The control bits are per vCPU, and on an older kernel the whole register is.
     let controls = self::vm(&[&[(id, 0x3001)], &[(id, 0x3000)]]);
     assert_eq!(
         plan(&controls, &destination, &Consents::default()).outcome(),

@@ -6,7 +6,8 @@ use cpreg::register::RegisterId;
 
 use super::fixtures::{check, kvm, plan, set, vm};
 
-/// The table's reason is about values that VMs hold, and the VM's own value is not a change.
+/// The reason in the table of registers is about values of VMs, not about one that the user sets.
+/// Setting the value that the VM already has changes nothing.
 #[test]
 fn a_refused_user_value_has_its_own_reason() {
     let id = RegisterId::PSCI_VERSION;
@@ -77,7 +78,7 @@ fn a_register_that_only_the_destination_has_can_be_set() {
                     && change.to == Some(1)
             )
     );
-    // A request does not make a value known to be accepted.
+    // A value that the user asks for may still be refused by the destination.
     let more = check(&vm, &destination, &set(RegisterId::VENDOR_HYP_BMAP, 0x10));
     assert_eq!(more.verdict, Verdict::Unknown);
 }

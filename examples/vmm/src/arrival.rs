@@ -7,7 +7,7 @@
 //!    it accepts.
 //! 5. [`cpreg_kvm::load()`] loads a plan for the final registers into the VM itself.
 //!
-//! A recorded host works as KVM does.
+//! `host` is KVM, or in tests a recorded host.
 
 use std::fmt::Write as _;
 
@@ -52,7 +52,7 @@ fn lost_bits(difference: &Mismatch) -> LostBits {
 /// only throwaway VMs.
 ///
 /// # Errors
-/// Fails with every reason against the load.
+/// Returns every reason why this host cannot load the VM.
 pub fn decide(
     host: &impl Host,
     features: Features,
@@ -90,8 +90,8 @@ pub fn decide(
 /// none of them may run.
 ///
 /// # Errors
-/// Fails with every blocking register, every write that KVM refused, and every bit that it does not
-/// keep and [`decide`] did not report.
+/// Returns every blocking register, every write that KVM refused, and every lost bit that
+/// [`decide`] did not report.
 pub fn load(
     decision: &LoadDecision,
     vm: &Vm,

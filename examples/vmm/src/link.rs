@@ -50,7 +50,7 @@ pub enum LinkError {
     Corrupt(&'static str),
     /// A message exceeds this limit.
     TooLong(usize),
-    /// The other end sent a message itself, which can be received now.
+    /// The other end sent a message instead of receiving this one. It can be received now.
     Interrupted,
     /// The stream failed.
     Io(io::Error),
@@ -131,8 +131,8 @@ impl<L: Transport> Link<L> {
     /// Opens a session. Repeats the request until the other end answers.
     ///
     /// # Errors
-    /// If the other end does not answer within `timeout`, which is also the timeout for each later
-    /// packet.
+    /// Returns an error if the other end does not answer within `timeout`, which is also the
+    /// timeout for each later packet.
     pub fn open(transport: L, session: u32, timeout: Duration) -> Result<Self, LinkError> {
         let mut link = Self::new(transport, session, timeout);
         let deadline = Instant::now() + timeout;
@@ -151,7 +151,7 @@ impl<L: Transport> Link<L> {
     /// Waits for the other end to open a session. Skips all other bytes.
     ///
     /// # Errors
-    /// If no session is opened within `open_timeout`.
+    /// Returns an error if no session is opened within `open_timeout`.
     pub fn accept(
         transport: L,
         open_timeout: Duration,
@@ -197,7 +197,7 @@ impl<L: Transport> Link<L> {
     /// Sends a message.
     ///
     /// # Errors
-    /// If a failure to send it is detected.
+    /// Returns an error if a failure to send it is detected.
     pub fn send(&mut self, message: &[u8]) -> Result<(), LinkError> {
         if message.len() > MAX_MESSAGE {
             return Err(LinkError::TooLong(MAX_MESSAGE));
@@ -238,7 +238,7 @@ impl<L: Transport> Link<L> {
     /// Receives a message.
     ///
     /// # Errors
-    /// If no packet arrived in time, or the message is not whole.
+    /// Returns an error if no packet arrived in time, or the message is not whole.
     pub fn receive(&mut self) -> Result<Vec<u8>, LinkError> {
         let mut message = Vec::new();
         loop {

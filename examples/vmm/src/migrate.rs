@@ -56,8 +56,8 @@ pub trait Source {
     /// Stops the VM.
     ///
     /// # Errors
-    /// Every method of this trait fails with the step that did not work. A VM that could not be
-    /// stopped runs.
+    /// Every method of this trait returns the failed step. After an error of this method, the VM
+    /// still runs.
     fn stop(&mut self) -> Result<(), Failure>;
 
     /// Resumes the VM if it is stopped.
@@ -118,36 +118,37 @@ pub trait Target {
     /// Creates a VM of this shape, with all memory zero, that does not run.
     ///
     /// # Errors
-    /// Fails with every reason against such a VM.
+    /// Returns every reason why this host cannot have such a VM.
     fn create(&mut self, shape: &VmShape) -> Result<(), Refusal>;
 
     /// Checks whether these registers and devices could be loaded, and loads them into another VM
     /// as a dry run. Returns the changes that the guest could notice.
     ///
     /// # Errors
-    /// Fails with every reason against the load.
+    /// Returns every reason why this host cannot load the VM.
     fn preflight(&mut self, vm: &Vm, devices: &DeviceState) -> Result<Vec<String>, Refusal>;
 
     /// Writes a page. Without content, zeroes it.
     ///
     /// # Errors
-    /// Fails with the step that did not work.
+    /// Returns the failed step.
     fn write(&mut self, number: u32, content: Option<&[u8; PAGE]>) -> Result<(), Failure>;
 
     /// Loads the whole state. After an error, the VM is never run.
     ///
     /// # Errors
-    /// Fails with every reason against the load.
+    /// Returns every reason why this host cannot load the VM.
     fn load(&mut self, vm: &Vm, devices: &DeviceState) -> Result<(), Refusal>;
 
     /// Runs the VM.
     ///
     /// # Errors
-    /// Fails with the step that did not work. The VM does not run then, and never will.
+    /// Returns the failed step. The VM does not run then, and never will.
     fn run(&mut self) -> Result<(), Failure>;
 }
 
-/// Sends a message. If the other end sent one itself, receives that one and fails with it.
+/// Sends a message. If the other end sent one instead of receiving, receives it and returns it as
+/// the error.
 pub(crate) fn send_message<L: Transport>(
     link: &mut Link<L>,
     message: &Message,

@@ -166,7 +166,7 @@ impl Message {
     /// Decodes a message.
     ///
     /// # Errors
-    /// If the bytes are not a message.
+    /// Returns an error if the bytes are not a message.
     pub fn decode(bytes: &[u8]) -> Result<Self, MalformedMessage> {
         let mut reader = Reader::new(bytes);
         let message = match reader.u8()? {

@@ -20,7 +20,7 @@ pub enum ReceiveOutcome {
 
 /// Receives a VM and runs it.
 pub fn receive<L: Transport>(target: &mut impl Target, link: &mut Link<L>) -> ReceiveOutcome {
-    match steps(target, link) {
+    match receive_and_run(target, link) {
         Ok(()) => ReceiveOutcome::Running,
         Err(ReceiveError::Refused(Refusal(reasons))) => {
             // If the message is lost, the sender's timeout ends the migration.
@@ -51,7 +51,10 @@ impl From<Refusal> for ReceiveError {
     }
 }
 
-fn steps<L: Transport>(target: &mut impl Target, link: &mut Link<L>) -> Result<(), ReceiveError> {
+fn receive_and_run<L: Transport>(
+    target: &mut impl Target,
+    link: &mut Link<L>,
+) -> Result<(), ReceiveError> {
     let shape = match receive_message(link)? {
         Message::Hello(shape) => shape,
         other => return Err(unexpected_message(&other).into()),

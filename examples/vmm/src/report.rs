@@ -1,12 +1,12 @@
 //! [`ReportDevice`]: the device to which the guest reports.
 //!
-//! The device holds no state to migrate. The guest reports everything again.
+//! The device has no state to migrate, because the guest reports everything again.
 //!
 //! | offset | value that the guest writes, 64 bits |
 //! |---|---|
 //! | 0x00 | number of rounds |
 //! | 0x08, 0x10 | number of interrupts of CNTV, and of CNTP |
-//! | 0x18 | address of a name, for the next three |
+//! | 0x18 | address of the name of the register or event that the next three values describe |
 //! | 0x20, 0x28 | expected value, and found value |
 //! | 0x30 | meaning: 1 broken, 2 noticed, 3 an exception (ESR_EL1, ELR_EL1) |
 

@@ -23,7 +23,7 @@ impl FdTransport {
     /// Takes over a descriptor that can be polled.
     ///
     /// # Errors
-    /// If it cannot be set to non-blocking mode.
+    /// Returns an error if it cannot be set to non-blocking mode.
     pub fn new(descriptor: impl Into<OwnedFd>) -> io::Result<Self> {
         let descriptor = descriptor.into();
         rustix::io::ioctl_fionbio(&descriptor, true)?;
@@ -33,7 +33,7 @@ impl FdTransport {
     /// Connects to `host:port`, or opens the serial line at that path.
     ///
     /// # Errors
-    /// If that fails. Retries a host that does not listen yet until `timeout`.
+    /// Returns an error if that fails. Retries a host that does not listen yet until `timeout`.
     pub fn connect(address: &str, timeout: Duration) -> io::Result<Self> {
         if is_path(address) {
             return Self::serial(Path::new(address));
@@ -55,7 +55,7 @@ impl FdTransport {
     /// path.
     ///
     /// # Errors
-    /// If that fails, or no peer connects in time.
+    /// Returns an error if that fails, or no peer connects in time.
     pub fn listen(address: &str, timeout: Duration) -> io::Result<Self> {
         if is_path(address) {
             return Self::serial(Path::new(address));

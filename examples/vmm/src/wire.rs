@@ -123,7 +123,8 @@ impl<'a> Reader<'a> {
     /// Reads `count` bytes.
     ///
     /// # Errors
-    /// If fewer bytes are left. Every other method also fails if the bytes do not encode its type.
+    /// Returns an error if fewer bytes are left. Every other method also fails if the bytes do not
+    /// encode its type.
     pub fn bytes(&mut self, count: usize) -> Result<&'a [u8], MalformedMessage> {
         let (bytes, rest) = self
             .0
@@ -251,7 +252,7 @@ impl<'a> Reader<'a> {
     /// Checks that no bytes follow.
     ///
     /// # Errors
-    /// If bytes follow.
+    /// Returns an error if bytes follow.
     pub const fn expect_end(&self) -> Result<(), MalformedMessage> {
         if self.0.is_empty() {
             Ok(())

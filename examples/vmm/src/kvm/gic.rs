@@ -144,7 +144,7 @@ impl Gic {
     /// Selects an older revision of the GIC, before any other access to it.
     ///
     /// # Errors
-    /// If this kernel does not emulate that revision.
+    /// Returns an error if this kernel does not emulate that revision.
     pub fn set_revision(&self, revision: u8) -> Result<(), Failure> {
         let key = (KVM_DEV_ARM_VGIC_GRP_DIST_REGS, IIDR);
         let iidr = self.read(key)?;

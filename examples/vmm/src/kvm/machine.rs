@@ -50,7 +50,7 @@ pub struct Machine {
 /// Returns the host's features, among those that this VMM knows.
 ///
 /// # Errors
-/// If there is no KVM.
+/// Returns an error if there is no KVM.
 pub fn features() -> Result<Features, Failure> {
     let kvm = open()?;
     let caps = [
@@ -147,7 +147,7 @@ impl Machine {
     /// Runs the vCPUs, unless they run already.
     ///
     /// # Errors
-    /// If a thread cannot be created, or a vCPU failed before. No vCPU runs then.
+    /// Returns an error if a thread cannot be created, or a vCPU failed before. No vCPU runs then.
     pub fn start(&mut self) -> Result<(), Failure> {
         if self.threads.is_none() {
             // The failed threads took the vCPUs with them. To start none would look like a running
@@ -164,7 +164,7 @@ impl Machine {
     /// Stops all vCPUs. They can be read, written and started again.
     ///
     /// # Errors
-    /// If a vCPU failed before.
+    /// Returns an error if a vCPU failed before.
     pub fn stop(&mut self) -> Result<(), Failure> {
         match self.threads.take() {
             None => Ok(()),

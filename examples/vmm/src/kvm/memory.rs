@@ -29,7 +29,7 @@ impl Memory {
     /// Creates `size` bytes of zeros and gives them to the VM.
     ///
     /// # Errors
-    /// If the memory cannot be allocated, or KVM does not accept it.
+    /// Returns an error if the memory cannot be allocated, or KVM does not accept it.
     pub fn new(vm: &VmFd, size: u64) -> Result<Self, Failure> {
         let bytes = usize::try_from(size).map_err(|error| Failure::new("memory", error))?;
         let map = GuestMemoryMmap::from_ranges(&[(GuestAddress(RAM_BASE), bytes)])
@@ -67,7 +67,7 @@ impl Memory {
     /// Writes bytes at an offset.
     ///
     /// # Errors
-    /// If they do not fit.
+    /// Returns an error if they do not fit.
     pub fn write(&self, offset: u64, bytes: &[u8]) -> Result<(), Failure> {
         let address = RAM_BASE.checked_add(offset).map(GuestAddress);
         let address = address.ok_or_else(|| Failure("an address beyond all memory".into()))?;
@@ -79,7 +79,7 @@ impl Memory {
     /// Reads a page.
     ///
     /// # Errors
-    /// If the page does not exist.
+    /// Returns an error if the page does not exist.
     pub fn page(&self, number: u32, content: &mut [u8; PAGE]) -> Result<(), Failure> {
         let address = GuestAddress(RAM_BASE + u64::from(number) * PAGE as u64);
         self.map
@@ -99,7 +99,7 @@ impl Memory {
     /// Switches dirty page tracking on or off.
     ///
     /// # Errors
-    /// If KVM fails to switch it.
+    /// Returns an error if KVM fails to switch it.
     pub fn set_dirty_tracking(&self, vm: &VmFd, enable: bool) -> Result<(), Failure> {
         let mut is_enabled = self
             .is_dirty_tracking
@@ -116,7 +116,7 @@ impl Memory {
     /// host.
     ///
     /// # Errors
-    /// If KVM does not return its log.
+    /// Returns an error if KVM does not return its log.
     pub fn dirty_pages(&self, vm: &VmFd) -> Result<Vec<u32>, Failure> {
         let size = usize::try_from(self.size).map_err(|error| Failure::new("memory", error))?;
         let bitmap = vm

@@ -30,7 +30,7 @@ impl VcpuThreads {
     /// Starts a thread for each vCPU. No vCPU runs before all threads exist.
     ///
     /// # Errors
-    /// If a thread cannot be created. No vCPU has run then.
+    /// Returns an error if a thread cannot be created. No vCPU has run then.
     pub fn start(
         vcpus: Vec<VcpuFd>,
         report: &Arc<ReportDevice>,
@@ -78,7 +78,7 @@ impl VcpuThreads {
     /// Stops all threads and takes the vCPUs back.
     ///
     /// # Errors
-    /// If a vCPU failed while it ran.
+    /// Returns an error if a vCPU failed while it ran.
     pub fn stop(self) -> Result<Vec<VcpuFd>, Failure> {
         self.stop_flag.store(true, Ordering::Release);
         // A signal before the thread enters KVM_RUN is lost, so it is sent until the thread ends.

@@ -28,7 +28,7 @@ impl KvmTarget {
     /// Creates a target without a VM.
     ///
     /// # Errors
-    /// If there is no KVM.
+    /// Returns an error if there is no KVM.
     pub fn new(consents: Consents) -> Result<Self, Failure> {
         Ok(Self {
             kvm: Kvm::open()?,

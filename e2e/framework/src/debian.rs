@@ -53,7 +53,7 @@ pub fn ensure_mirror() -> Result<String> {
     mirror()
 }
 
-/// One suite of Debian for one architecture, as apt sees it on an empty machine.
+/// One suite of Debian for one architecture, for an apt that regards no package as installed.
 #[derive(Debug)]
 pub struct Archive {
     suite: String,
@@ -68,10 +68,10 @@ impl Archive {
     /// # Errors
     /// Returns an error if the lists cannot be fetched, or are not signed by Debian.
     pub fn open(lab: &Path, mirror: &str, suite: &str, architecture: &str) -> Result<Self> {
-        let owner = tempfile::Builder::new()
+        let temporary_folder = tempfile::Builder::new()
             .prefix(&format!("apt-{suite}-{architecture}-"))
             .tempdir_in(lab)?;
-        let folder = owner.path();
+        let folder = temporary_folder.path();
         for inner in [
             "etc/preferences.d",
             "etc/apt.conf.d",
@@ -81,7 +81,8 @@ impl Archive {
         ] {
             fs::create_dir_all(folder.join(inner))?;
         }
-        // On an empty machine, apt downloads all dependencies, down to the C library.
+        // With an empty list of installed packages, apt downloads all dependencies, down to the C
+        // library.
         fs::write(folder.join("dpkg/status"), "")?;
 
         let mut sources = String::new();
@@ -92,7 +93,7 @@ impl Archive {
         fs::write(folder.join("etc/sources.list"), sources)?;
 
         let root = folder.display();
-        let mut text = format!(
+        let mut configuration = format!(
             "APT::Architecture \"{architecture}\";\n\
              APT::Architectures {{ \"{architecture}\"; }};\n\
              APT::Install-Recommends \"false\";\n\
@@ -108,13 +109,13 @@ impl Archive {
              Dir::State::status \"{root}/dpkg/status\";\n\
              Dir::Cache \"{root}/cache\";\n"
         );
-        text += &machine_settings()?;
+        configuration += &machine_settings()?;
         let archive = Self {
             suite: suite.to_owned(),
             configuration: folder.join("apt.conf"),
-            folder: owner,
+            folder: temporary_folder,
         };
-        fs::write(&archive.configuration, text)?;
+        fs::write(&archive.configuration, configuration)?;
         tool::run(archive.apt("apt-get").arg("update"))?;
         Ok(archive)
     }
@@ -149,8 +150,8 @@ impl Archive {
     pub fn names(&self, expression: &str) -> Result<Vec<String>> {
         let mut search = self.apt("apt-cache");
         let listed = tool::output_of(search.args(["search", "--names-only", expression]))?;
-        let first = |line: &str| Some(line.split_whitespace().next()?.to_owned());
-        Ok(listed.lines().filter_map(first).collect())
+        let first_word = |line: &str| Some(line.split_whitespace().next()?.to_owned());
+        Ok(listed.lines().filter_map(first_word).collect())
     }
 
     /// Downloads these packages (`name` or `name=version`) without dependencies.

@@ -15,7 +15,8 @@ use crate::tool::{self, Tool};
 pub enum Guest {
     /// Guest in AArch64 state, from `e2e/lab/guest/aarch64.s`.
     Aarch64,
-    /// Guest of [`Guest::Aarch64`] that increments a counter in its RAM during the move.
+    /// The guest of [`Guest::Aarch64`], built so that it also increments a counter in its RAM
+    /// during the move.
     Live,
     /// Guest in AArch32 state, from `e2e/lab/guest/aarch32.s`.
     Aarch32,
@@ -23,10 +24,10 @@ pub enum Guest {
 
 /// Timer delays of the guests in seconds, the default first.
 ///
-/// The timers must not fire until the guest has been moved. Afterwards the guest waits for its
-/// timers. The longer delays are for machines that are too busy to save and load a VM within the
-/// default delay. The timers of the live guest are set an hour ahead, and the live guest does not
-/// wait for them.
+/// A test moves a guest: one QEMU saves it, another loads it. The timers must not fire before the
+/// load. After the load the guest waits for its timers. The longer delays are for machines that are
+/// too busy to save and load a VM within the default delay. The timers of the live guest are set an
+/// hour ahead, and the live guest does not wait for them.
 pub const TIMER_SECONDS: [u32; 3] = [3, 15, 60];
 
 /// Build inputs of one guest.
@@ -99,16 +100,16 @@ struct Image {
 impl Guests {
     /// Returns the image of a guest whose timers have this delay, for `-kernel`.
     pub fn image(&self, guest: Guest, timer_seconds: u32) -> &Path {
-        let is_match = |image: &&Image| {
+        let has_guest_and_delay = |image: &&Image| {
             let has_delay = guest == Guest::Live || image.timer_seconds == timer_seconds;
             image.guest == guest && has_delay
         };
-        let image = self.images.iter().find(is_match);
+        let image = self.images.iter().find(has_guest_and_delay);
         image.map_or(Path::new(""), |image| &image.path)
     }
 }
 
-/// Assembles the guests in a folder of this task, because another task may have other guests.
+/// Assembles the guests in a new folder, because another task may have other versions of them.
 ///
 /// Images with the default delay are also copied to `guest` in the lab folder, for manual use.
 ///
@@ -116,12 +117,12 @@ impl Guests {
 /// Returns an error if the binutils are missing and cannot be installed, or a source has an error.
 pub fn assemble() -> Result<Guests> {
     tool::ensure_installed(&TOOLS)?;
-    let public = artifacts_dir().join("guest");
-    fs::create_dir_all(&public)?;
-    let public = fs::canonicalize(&public)?;
+    let manual_folder = artifacts_dir().join("guest");
+    fs::create_dir_all(&manual_folder)?;
+    let manual_folder = fs::canonicalize(&manual_folder)?;
     let folder = tempfile::Builder::new()
         .prefix("for-")
-        .tempdir_in(&public)?;
+        .tempdir_in(&manual_folder)?;
     let mut images = Vec::new();
     for recipe in &RECIPES {
         for timer_seconds in TIMER_SECONDS {
@@ -135,7 +136,7 @@ pub fn assemble() -> Result<Guests> {
                 let name = format!("{}.bin", recipe.name);
                 let copy = folder.path().join("copy");
                 fs::copy(&path, &copy)?;
-                fs::rename(copy, public.join(name))?;
+                fs::rename(copy, manual_folder.join(name))?;
             }
             images.push(Image {
                 guest: recipe.guest,

@@ -23,8 +23,8 @@ use crate::Result;
 /// Timeout for one step.
 const STEP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(120));
 
-/// Maximum number of bytes that a rehearsal may read. Without RAM a stream of one vCPU has about
-/// ten KiB, and a rehearsal may read it a few times.
+/// Maximum number of bytes that a rehearsal may read. A stream of one vCPU without RAM
+/// has about ten KiB, and a rehearsal may read it a few times.
 const MAX_READ_LEN: u64 = 1 << 20;
 
 /// Size of the disk, in bytes.
@@ -43,8 +43,8 @@ pub struct LargeVm {
 }
 
 impl LargeVm {
-    /// Creates the VM from the command line of a small one without disk, saves it, and overwrites
-    /// its pages.
+    /// Adds RAM and a disk to the command line of a small VM, saves the VM, and overwrites the
+    /// pages in its stream.
     ///
     /// # Errors
     /// Returns an error with the step that failed.
@@ -111,7 +111,7 @@ impl LargeVm {
     /// Returns an error with the difference.
     pub fn check_disk_untouched(&self) -> Result<()> {
         let after = self.disk.metadata()?;
-        let identity = |metadata: &Metadata| {
+        let file_identity = |metadata: &Metadata| {
             (
                 metadata.ino(),
                 metadata.size(),
@@ -121,7 +121,7 @@ impl LargeVm {
                 metadata.ctime_nsec(),
             )
         };
-        if identity(&after) != identity(&self.disk_metadata) {
+        if file_identity(&after) != file_identity(&self.disk_metadata) {
             return Err("the disk's file has changed".into());
         }
         if fs::read(&self.disk)? != self.content {
@@ -146,7 +146,8 @@ fn overwrite_pages(path: &Path) -> Result<()> {
     let entry = [last.name.as_bytes(), &last.length.to_be_bytes()].concat();
     let start = head.windows(entry.len()).position(|window| window == entry);
     let start = start.ok_or("the list of RAM blocks is not at the beginning")?;
-    // Keep the EOS and footer that follow the list, and the end of RAM in front of the devices.
+    // Keep the end mark and footer of the section with the list, and the end of RAM in front of the
+    // devices.
     let start = (start + entry.len()) as u64 + 64;
     let end = devices.range.start - 64;
     let garbage = vec![0xee; 1 << 20];

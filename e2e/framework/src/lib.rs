@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`paths`] | the repository, and the folder for artifacts |
 //! | [`tool`] | other programs: finding, installing, running |
-//! | [`parallel`] | a task for many items, several at a time |
+//! | [`parallel`] | the same work for many items, several at a time |
 //! | [`debian`] | Debian's packages, fetched and unpacked |
 //! | [`qemu`] | four generations of QEMU |
 //! | [`guest`] | the assembled guests |

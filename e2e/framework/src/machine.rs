@@ -24,8 +24,8 @@ const QEMU_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::f
 /// Additional time in which guests must finish after the delay of their timers.
 const TIMER_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Error if a guest's timers fired, or nearly fired, and the guest had not been moved yet. This
-/// machine is too busy for the delay.
+/// Error if a guest's timers fired, or nearly fired, before the guest was moved. This machine is
+/// too busy for the delay.
 #[derive(Clone, Copy, Debug)]
 pub struct TimersExpired;
 
@@ -170,8 +170,8 @@ impl Machine {
         Ok(())
     }
 
-    /// Saves the machine through a program, a shell command that ends with `>`. Returns the source,
-    /// whose guest is stopped.
+    /// Saves the machine through a filter: `program`, a shell command that ends with `>`. Returns
+    /// the source machine, whose guest is stopped.
     ///
     /// # Errors
     /// Returns the errors of [`Self::save`].
@@ -186,7 +186,7 @@ impl Machine {
         let mut running = RunningMachine::start(&self.command(qemu, guests), &[])?;
         let result = running.save(self, program, stream);
         running.with_output(result)?;
-        // The rest of the delay is left for the load, until the guest first reads its timers.
+        // The rest of the delay must suffice for the load, until the guest first reads its timers.
         if start.elapsed() > Duration::from_secs(u64::from(self.timer_seconds)) * 2 / 3 {
             return Err(TimersExpired.into());
         }
@@ -215,7 +215,8 @@ impl Machine {
         self.load_through(qemu, guests, "cat", stream)
     }
 
-    /// Loads the stream through a program, a shell command to which the stream's path is appended.
+    /// Loads the stream through a filter: `program`, a shell command to which the stream's path is
+    /// appended.
     ///
     /// # Errors
     /// Returns the errors of [`Self::load`].
@@ -350,7 +351,7 @@ impl RunningMachine {
         }
     }
 
-    /// Loads a stream. Returns the failure of the load, if it failed.
+    /// Loads a stream. Returns `None` if QEMU accepted it, or the failure of the load.
     fn load(
         &mut self,
         machine: &Machine,
@@ -362,10 +363,10 @@ impl RunningMachine {
         let started = self
             .qemu
             .execute("migrate-incoming", arguments, &QEMU_TIMEOUT);
-        let mut reply = started.map(|_| "inmigrate".to_owned());
+        let mut run_state = started.map(|_| "inmigrate".to_owned());
         let deadline = Instant::now() + QEMU_TIMEOUT.timeout;
         loop {
-            match reply {
+            match run_state {
                 Ok(status) if status == "inmigrate" => {}
                 Ok(status) if status == "paused" => return Ok(None),
                 Ok(status) => return Err(format!("state {status} after loading").into()),
@@ -385,7 +386,8 @@ impl RunningMachine {
             }
             thread::sleep(Duration::from_millis(10));
             let status = self.qemu.execute("query-status", json!({}), &QEMU_TIMEOUT);
-            reply = status.map(|status| status["status"].as_str().unwrap_or_default().to_owned());
+            run_state =
+                status.map(|status| status["status"].as_str().unwrap_or_default().to_owned());
         }
     }
 

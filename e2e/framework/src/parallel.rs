@@ -1,4 +1,4 @@
-//! Execution of a task for many items, several items at a time.
+//! Execution of the same work for many items, several items at a time.
 
 use std::sync::Mutex;
 use std::thread;

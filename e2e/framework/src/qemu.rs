@@ -25,7 +25,7 @@ use crate::debian::{self, Archive};
 use crate::paths::artifacts_dir;
 use crate::{Result, tool};
 
-/// One generation of QEMU, and its Debian suite.
+/// One generation of QEMU: a series of versions, and the Debian suite that has it.
 #[derive(Clone, Copy, Debug)]
 pub struct Generation {
     /// First two numbers of the version, which must not change.
@@ -124,7 +124,7 @@ fn ensure_generations(generations: &[&Generation]) -> Result<Vec<Qemu>> {
     }
     generations
         .iter()
-        .map(|generation| check(generation, &folder(&lab, generation)))
+        .map(|generation| check_version(generation, &folder(&lab, generation)))
         .collect()
 }
 
@@ -230,7 +230,7 @@ fn write_programs(folder: &Path, root: &Path) -> Result<()> {
 }
 
 /// Queries the version of a QEMU, and compares it with the expected one.
-fn check(generation: &Generation, folder: &Path) -> Result<Qemu> {
+fn check_version(generation: &Generation, folder: &Path) -> Result<Qemu> {
     let mut qemu = Qemu {
         series: generation.series,
         version: String::new(),

@@ -235,16 +235,17 @@ impl CheckOutput {
                 };
                 // A register that the guest lacked is not part of its state. A decision announces
                 // the appearance of the register.
-                let gained = difference.expected.is_none()
+                let is_gained = difference.expected.is_none()
                     && decisions().any(|decision| decision.source.is_none());
-                // For a change that is announced by field, a decision has the whole value.
-                let other_value = decisions().any(|decision| {
+                // The report announces changes by field, but only a decision has the whole new
+                // value.
+                let has_other_value = decisions().any(|decision| {
                     let written = decision.written_value.as_deref().and_then(number);
                     written.is_some() && written != difference.found
                 });
                 let mut changes = report.visible_changes.iter();
-                let announced = changes.any(|change| is_announcement_of(change, difference));
-                !gained && (other_value || !announced)
+                let is_announced = changes.any(|change| is_announcement_of(change, difference));
+                !is_gained && (has_other_value || !is_announced)
             })
             .collect()
     }
@@ -254,9 +255,9 @@ impl CheckOutput {
 fn is_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
     // A change of one field does not determine the other fields. A change of the whole register
     // must have the right value.
-    let is_whole = change.field.is_none();
+    let is_whole_register = change.field.is_none();
     let same_value = match (change.to, difference.found) {
-        (Some(to), Some(found)) if is_whole => to.0 == found,
+        (Some(to), Some(found)) if is_whole_register => to.0 == found,
         _ => true,
     };
     let is_same_register = concerns(change.name.as_deref(), &change.vcpus, difference);
@@ -276,11 +277,11 @@ const PSTATE_FIELDS: [(&str, &str); 4] = [
 /// Returns `true` if a visible change announces the feature whose PSTATE field appeared or
 /// disappeared.
 fn is_feature_announcement_of(change: &check::VisibleChange, difference: &Difference) -> bool {
-    let has_appeared_or_gone = difference.expected.is_none() != difference.found.is_none();
+    let appeared_or_disappeared = difference.expected.is_none() != difference.found.is_none();
     let feature = PSTATE_FIELDS
         .iter()
         .find(|(field, _)| *field == difference.register);
-    has_appeared_or_gone
+    appeared_or_disappeared
         && feature.is_some_and(|(_, register)| change.name.as_deref() == Some(register))
         && has_vcpu(&change.vcpus, difference.vcpu)
 }
@@ -320,11 +321,11 @@ mod tests {
 
     use super::*;
 
-    /// Returns an entry of a list, as changes to a default entry.
-    fn with(default: &Value, other: Value) -> Value {
+    /// Returns the default entry of a list, with these changes.
+    fn with(default: &Value, changes: Value) -> Value {
         let mut entry = default.clone();
-        if let (Value::Object(entry), Value::Object(other)) = (&mut entry, other) {
-            entry.extend(other);
+        if let (Value::Object(entry), Value::Object(changes)) = (&mut entry, changes) {
+            entry.extend(changes);
         }
         entry
     }
@@ -468,8 +469,11 @@ mod tests {
             difference(1, "SSBS", None),
             difference(1, "SSBS", Some(0)),
         ];
-        let unannounced = check();
-        let unannounced = unannounced.unannounced_differences(&differences);
-        assert_eq!(unannounced, [1, 3, 5, 6, 9].map(|at| &differences[at]));
+        let check = check();
+        let unannounced = check.unannounced_differences(&differences);
+        assert_eq!(
+            unannounced,
+            [1, 3, 5, 6, 9].map(|index| &differences[index])
+        );
     }
 }

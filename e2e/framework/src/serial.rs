@@ -140,18 +140,18 @@ impl Serial {
     pub fn findings(&mut self, timers: Duration) -> Result<Findings> {
         let mut findings = Findings::default();
         let start = Instant::now();
-        let mut gave_up_timers = false;
+        let mut has_given_up_timers = false;
         loop {
-            let timeout = if gave_up_timers {
+            let timeout = if has_given_up_timers {
                 timers + STEP_TIMEOUT
             } else {
                 timers
             };
             let Some(line) = self.next_line(start + timeout)? else {
-                if gave_up_timers {
+                if has_given_up_timers {
                     return Err("timeout while waiting for the guest's DONE line".into());
                 }
-                gave_up_timers = true;
+                has_given_up_timers = true;
                 self.send(b'T')?;
                 continue;
             };

@@ -1,4 +1,4 @@
-//! `cargo xtask lab compare`: an ABI regression test of a local kernel's KVM interface against
+//! `cargo xtask lab compare`: shows what a local kernel changes in KVM's interface, compared with
 //! recorded kernels.
 //!
 //! The task records the kernel as `lab record` does, on each CPU model, and prints the output of
@@ -16,7 +16,7 @@ use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::{Result, tool};
 
-/// Two different CPU models: one without and one with the features of later architectures.
+/// Default CPU models: one without and one with the features of later architectures.
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
 /// Show what a local kernel changes of KVM's interface
@@ -49,23 +49,27 @@ pub(crate) fn run(lab: &Lab, arguments: &CompareArgs) -> Result<()> {
     let features = &arguments.features;
     let mut references = arguments.references.clone();
     if references.is_empty() {
-        references.push(newest(&cpreg)?);
+        references.push(newest_recorded_kernel(&cpreg)?);
     }
     let mut different = Vec::new();
     for (file, cpu) in files.iter().zip(&cpus) {
         for reference in &references {
-            let recorded = format!("{reference}/{cpu}/{features}");
+            let recorded_host = format!("{reference}/{cpu}/{features}");
             println!(
-                "== {} against {recorded}",
+                "== {} against {recorded_host}",
                 EmulatedHost::new(kernel, cpu).name()
             );
             let mut command = Command::new(cpreg.program());
-            let local = format!("{}/{features}", file.display());
-            let output = command.arg("diff").arg(&recorded).arg(&local).output()?;
+            let local_host = format!("{}/{features}", file.display());
+            let output = command
+                .arg("diff")
+                .arg(&recorded_host)
+                .arg(&local_host)
+                .output()?;
             print!("{}", String::from_utf8_lossy(&output.stdout));
             match output.status.code() {
                 Some(0) => {}
-                Some(1) => different.push(recorded),
+                Some(1) => different.push(recorded_host),
                 _ => {
                     let stderr = String::from_utf8_lossy(&output.stderr);
                     return Err(format!(
@@ -87,7 +91,7 @@ pub(crate) fn run(lab: &Lab, arguments: &CompareArgs) -> Result<()> {
 }
 
 /// Returns the recorded kernel with the highest version, such as `linux-7.3.4`.
-fn newest(cpreg: &Cpreg) -> Result<String> {
+fn newest_recorded_kernel(cpreg: &Cpreg) -> Result<String> {
     let listed = tool::output_of(Command::new(cpreg.program()).arg("hosts"))?;
     let names = listed.lines().filter_map(|line| line.split(' ').next());
     let kernels = names.filter_map(|name| {

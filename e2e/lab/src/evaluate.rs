@@ -1,5 +1,5 @@
-//! [`evaluate`]: the outcome of a move of the example VMM's guest, from the output lines of the VMM
-//! at both ends and its exit statuses.
+//! [`evaluate`]: determines the outcome of a move of the example VMM's guest. The evidence is the
+//! output and the exit status of the VMM at the source and at the destination, the two ends.
 
 use std::fs;
 use std::path::Path;
@@ -21,14 +21,14 @@ pub(crate) enum MoveOutcome {
         /// Figures of the move, as the VMM prints them.
         figures: String,
     },
-    /// The VMM refused the guest before it changed anything, and the guest continues at the source.
+    /// The VMM refused the guest and changed nothing. The guest continues at the source.
     Refused {
         /// All reasons, as the VMM prints them.
         reasons: Vec<String>,
     },
 }
 
-/// Progress of a guest, from one of its lines.
+/// Progress of a guest, as one of its lines reports it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct GuestProgress {
     pub(crate) rounds: u64,
@@ -72,11 +72,12 @@ impl VmmOutput {
         self.text.lines().any(|line| line == ARRIVED_LINE)
     }
 
-    fn lines(&self, start: &str) -> Vec<String> {
+    /// Returns the rest of each line that begins with `prefix`.
+    fn lines_after(&self, prefix: &str) -> Vec<String> {
         let lines = self
             .text
             .lines()
-            .filter_map(|line| line.strip_prefix(start));
+            .filter_map(|line| line.strip_prefix(prefix));
         lines.map(str::to_owned).collect()
     }
 
@@ -88,7 +89,7 @@ impl VmmOutput {
         })
     }
 
-    /// Checks that a guest that stayed made progress after the failed move.
+    /// Checks that the guest, which stayed at this end, made progress after the failed move.
     ///
     /// # Errors
     /// Returns an error with the missing progress, or with a lost register.
@@ -107,14 +108,15 @@ impl VmmOutput {
 
 impl GuestProgress {
     fn check_advanced_since(self, before: Self) -> std::result::Result<(), String> {
-        let physical = before.physical_ticks == 0 || self.physical_ticks > before.physical_ticks;
+        let is_physical_advanced =
+            before.physical_ticks == 0 || self.physical_ticks > before.physical_ticks;
         if !(self.is_intact && before.is_intact) {
             Err("the guest lost something".to_owned())
         } else if self.rounds <= before.rounds {
             Err("the guest's rounds do not increase".to_owned())
         } else if self.virtual_ticks <= before.virtual_ticks {
             Err("CNTV no longer fires".to_owned())
-        } else if !physical {
+        } else if !is_physical_advanced {
             Err("CNTP no longer fires".to_owned())
         } else {
             Ok(())
@@ -139,7 +141,7 @@ pub(crate) fn parse_progress(text: &str) -> Vec<GuestProgress> {
     lines.collect()
 }
 
-/// Checks that both ends agree on the outcome, and that the guest is well.
+/// Determines the outcome, on which both ends must agree, and checks that the guest runs.
 ///
 /// # Errors
 /// Returns an error with the contradiction, and the output of both ends.
@@ -151,7 +153,7 @@ pub(crate) fn evaluate(source: &VmmOutput, destination: &VmmOutput) -> Result<Mo
             destination.indented()
         )
     };
-    let refused = source.lines("refused: ");
+    let refused = source.lines_after("refused: ");
     if source.status == "0" && source.text.contains("migrated: ") && destination.has_run() {
         if !matches!(destination.status.as_str(), "0" | "1") {
             return Err(error("the guest moved, but the destination failed afterwards").into());
@@ -166,7 +168,7 @@ pub(crate) fn evaluate(source: &VmmOutput, destination: &VmmOutput) -> Result<Mo
         after
             .check_advanced_since(*before)
             .map_err(|reason| error(&reason))?;
-        let figures = source.lines("migrated: ").join("; ");
+        let figures = source.lines_after("migrated: ").join("; ");
         Ok(MoveOutcome::Moved { figures })
     } else if [source, destination].iter().all(|end| end.status == "1")
         && !destination.has_run()
@@ -185,8 +187,8 @@ pub(crate) fn evaluate(source: &VmmOutput, destination: &VmmOutput) -> Result<Mo
 }
 
 impl MoveOutcome {
-    /// Returns the first word of each reason: a blocking register or another blocker. Proposed
-    /// adjustments are not reasons.
+    /// Returns the first word of each reason: the register or other subject that blocks the move.
+    /// Lines that propose adjustments are no reasons.
     pub(crate) fn blockers(&self) -> Vec<String> {
         let Self::Refused { reasons } = self else {
             return Vec::new();
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_round_trip_is_evaluated_from_the_arrival() {
+    fn evaluation_of_the_return_trip_starts_at_the_arrival() {
         let outbound = output(&format!("{ARRIVED_LINE}\n{FIVE}migrated: x\n"), "0");
         let inbound = output(&format!("{ARRIVED_LINE}\n{}", FIVE.replace('5', "7")), "0");
         assert!(evaluate(&outbound.after_arrival(), &inbound).is_ok());

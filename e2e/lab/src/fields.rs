@@ -1,8 +1,9 @@
-//! `cargo xtask lab fields`: cpreg's predictions about ID registers against `KVM_SET_ONE_REG`.
+//! `cargo xtask lab fields`: compares cpreg's predictions about ID registers with the results of
+//! `KVM_SET_ONE_REG`.
 //!
-//! The example `id_fields` of `cpreg-kvm` runs in each host. It writes the edges of every field of
-//! every ID register and CTR_EL0, and random combinations. It compares the results with the
-//! host's record in the checked-in history.
+//! The example `id_fields` of `cpreg-kvm` runs in each host. It writes the lowest and
+//! highest values of every field of every ID register and of CTR_EL0, and random combinations. It
+//! compares the results with predictions from the host's record in the repository.
 
 use std::fs;
 use std::sync::Mutex;
@@ -20,13 +21,13 @@ use crate::options::{KernelArgs, MAX_CONCURRENT_HOSTS, cpus_or_default};
 /// Example that compares predictions with KVM.
 pub(crate) const ID_FIELDS: &str = "id_fields";
 
-/// Lines of a job that run the example.
+/// Script that runs the example.
 pub(crate) const SCRIPT: &str = "\
 id_fields 2000 1 > /out/id_fields 2>&1
 echo $? > /out/id_fields.status
 ";
 
-/// Default kernels: without masks, with the first masks, with most masks, and the newest.
+/// Default kernels: without writable masks, with the first ones, with most of them, and the newest.
 const KERNELS: [&str; 4] = ["6.1.176", "6.12.107", "6.16.12", "7.3.4"];
 /// Default CPU models: of Armv8.2, of Armv8.4, and with the features of later architectures.
 const CPUS: [&str; 3] = ["neoverse-n1", "neoverse-v1", "max"];

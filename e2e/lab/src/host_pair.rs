@@ -2,7 +2,7 @@
 //!
 //! The connection is a network of two hosts if both kernels have a network driver available.
 //! Otherwise the connection is a second serial line. QEMU's `virt` offers a second PL011 on request
-//! (9.1 and later), which every kernel names `/dev/ttyAMA1`. The jobs decide how to use the
+//! (9.1 and later), whose device every kernel names `/dev/ttyAMA1`. The jobs decide how to use the
 //! connection.
 
 use std::path::PathBuf;
@@ -16,8 +16,8 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
 
-/// Second serial port of the machine.
-pub(crate) const SERIAL: &str = "/dev/ttyAMA1";
+/// Serial port of each host that is connected to the other host.
+pub(crate) const SERIAL_PORT: &str = "/dev/ttyAMA1";
 
 /// Two connected hosts.
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct HostPair<'a> {
     pub(crate) lab: &'a Lab,
     pub(crate) cpu: &'a Cpu,
     pub(crate) kernels: [&'a Kernel; 2],
+    /// `true` if the hosts are connected by a serial line instead of a network.
     pub(crate) serial: bool,
     /// Folder below `results` for the output of the hosts.
     pub(crate) results: &'a str,
@@ -78,8 +79,8 @@ impl HostPair<'_> {
     /// Returns the folder with the results of a host.
     pub(crate) fn results_of(&self, number: usize) -> PathBuf {
         let [first, second] = self.kernels.map(|kernel| &kernel.version);
-        let end = self.kernels[number].version.as_str();
-        let name = format!("{first}__{second}__{}__{number}_{end}", self.cpu);
+        let version = self.kernels[number].version.as_str();
+        let name = format!("{first}__{second}__{}__{number}_{version}", self.cpu);
         self.lab
             .folder
             .join("results")
@@ -91,7 +92,9 @@ impl HostPair<'_> {
     pub(crate) fn setup_script(&self, number: usize) -> String {
         if self.serial {
             // A kernel without the second port must report that instead of waiting for it.
-            format!("[ -c {SERIAL} ] || {{ echo 'no {SERIAL} here' > /out/error; exit 2; }}\n")
+            format!(
+                "[ -c {SERIAL_PORT} ] || {{ echo 'no {SERIAL_PORT} here' > /out/error; exit 2; }}\n"
+            )
         } else {
             format!(
                 "ifconfig eth0 {} netmask 255.255.255.0 up\n",

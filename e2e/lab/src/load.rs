@@ -33,7 +33,7 @@ pub(crate) struct LoadArgs {
 /// Runs `cargo xtask lab load`.
 ///
 /// # Errors
-/// Returns an error if a host does not boot, or a stream does not run on a host.
+/// Returns an error if a host does not boot, or a loaded VM does not run there.
 pub(crate) fn run(lab: &Lab, arguments: &LoadArgs) -> Result<()> {
     for stream in &arguments.streams {
         File::open(stream).map_err(|error| format!("{}: {error}", stream.display()))?;
@@ -48,12 +48,12 @@ pub(crate) fn run(lab: &Lab, arguments: &LoadArgs) -> Result<()> {
             });
         }
     }
-    let loads = LoadCache::open(lab)?;
+    let cache = LoadCache::open(lab)?;
     lab.prepare(true)?;
     let failed = Mutex::new(Vec::new());
     parallel::for_each(MAX_CONCURRENT_HOSTS, kernels.iter(), |kernel| {
         let host = EmulatedHost::new(kernel, &arguments.cpu);
-        let result = load_on_host(lab, &loads, &host, &attempts);
+        let result = load_on_host(lab, &cache, &host, &attempts);
         if let (Err(error), Ok(mut failed)) = (result, failed.lock()) {
             failed.push(error.to_string());
         }
@@ -69,14 +69,14 @@ pub(crate) fn run(lab: &Lab, arguments: &LoadArgs) -> Result<()> {
 /// Loads all streams on one host.
 fn load_on_host(
     lab: &Lab,
-    loads: &LoadCache,
+    cache: &LoadCache,
     host: &EmulatedHost<'_>,
     attempts: &[Attempt],
 ) -> Result<()> {
-    loads.run(lab, host, attempts)?;
+    cache.run(lab, host, attempts)?;
     let mut failed = Vec::new();
     for attempt in attempts {
-        let outcome = loads.get(host, attempt)?.ok_or("a stream was not loaded")?;
+        let outcome = cache.get(host, attempt)?.ok_or("a stream was not loaded")?;
         let name = attempt.stream.file_name().unwrap_or_default();
         let name = format!(
             "{} into QEMU {} on {}",

@@ -8,9 +8,9 @@
 //! | [`matrix`] | `lab matrix`: guests that move between kernels |
 //! | [`load`] | `lab load`: saved states into QEMUs |
 //! | [`migrate`] | `lab migrate`: the example VMM's guest between each two hosts |
-//! | [`migrate_table`] | kept results of those moves |
-//! | [`host_pair`] | two connected hosts in one boot |
-//! | [`trips`] | the moves of that guest between them |
+//! | [`migrate_table`] | files with the outcomes of those moves |
+//! | [`host_pair`] | two connected hosts, booted together |
+//! | [`trips`] | moves of that guest between two connected hosts |
 //! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, through the relay |
 //! | [`evaluate`] | outcome of a move |
 //! | [`compare`] | `lab compare`: a local kernel against recorded ones |

@@ -1,9 +1,9 @@
 //! `cargo xtask lab migrate`: moves the example VMM's guest live between two emulated hosts, from
 //! each kernel to each other kernel.
 //!
-//! Boots each two kernels once, connected, and moves a guest in either direction: without consent,
-//! and after a refusal with `--accept low`. `docs/vmm-matrix/CPU.jsonl` keeps the outcomes, a line
-//! for each source and destination. A kept move is not repeated.
+//! Boots each pair of kernels once, as connected hosts, and moves a guest in both directions:
+//! without consent, and after a refusal with `--accept low`. `docs/vmm-matrix/CPU.jsonl` keeps the
+//! outcomes, a line for each source and destination. A move whose outcome is kept is not repeated.
 //! [`migrate_table`](super::migrate_table) renders these files as `docs/vmm-matrix.md`.
 //!
 //! With options that change the moved VM, or with a local kernel, outcomes are printed and not
@@ -24,7 +24,7 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::kernels::Kernel;
 use e2e_framework::paths::repository;
 
-/// Two models: one without and one with the features of later architectures.
+/// Default CPU models: one without and one with the features of later architectures.
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
 /// Consents of successive attempts.
@@ -69,10 +69,14 @@ pub(crate) struct MigrateArgs {
 }
 
 impl MigrateArgs {
-    /// Returns `true` if the options differ from those of the tables.
+    /// Returns `true` if the options differ from those with which the tables are made.
     fn is_exploratory(&self) -> bool {
-        let is_other = self.kernels.has_images() || !self.consents.is_empty();
-        self.serial || self.same_kernel || self.round_trip || is_other || self.vcpus.is_some()
+        let has_other_inputs = self.kernels.has_images() || !self.consents.is_empty();
+        self.serial
+            || self.same_kernel
+            || self.round_trip
+            || has_other_inputs
+            || self.vcpus.is_some()
     }
 }
 
@@ -89,7 +93,7 @@ pub(crate) fn run(lab: &Lab, arguments: &MigrateArgs) -> Result<()> {
     let folder = arguments.folder.clone();
     let folder = folder.unwrap_or_else(|| repository().join("docs"));
     let mut failed = Vec::new();
-    // Pairs run one after the other, because each boots two hosts.
+    // Pairs run one after another, because each pair boots two hosts already.
     for cpu in &cpus {
         let mut table = MoveTable::open(&folder, cpu)?;
         for (index, first) in kernels.iter().enumerate() {
@@ -105,9 +109,9 @@ pub(crate) fn run(lab: &Lab, arguments: &MigrateArgs) -> Result<()> {
                     },
                     program: &programs.join("cpreg-vmm"),
                 };
-                let has_move = |from: &Kernel, to: &Kernel| table.has(&from.version, &to.version);
-                let is_known = has_move(first, second) && has_move(second, first);
-                if !is_exploratory && is_known && !arguments.rerun {
+                let is_kept = |from: &Kernel, to: &Kernel| table.has(&from.version, &to.version);
+                let are_both_kept = is_kept(first, second) && is_kept(second, first);
+                if !is_exploratory && are_both_kept && !arguments.rerun {
                     continue;
                 }
                 match run_moves(&pair, arguments) {

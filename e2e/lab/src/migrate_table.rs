@@ -1,5 +1,5 @@
-//! Kept outcomes of moves of the example VMM's guest: `vmm-matrix/CPU.jsonl`, a line for each
-//! source and destination, and `vmm-matrix.md`, rendered from all such files in the folder.
+//! Outcomes of moves of the example VMM's guest, kept in files: `vmm-matrix/CPU.jsonl` has a line
+//! for each source and destination, and `vmm-matrix.md` is rendered from all these files.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -29,7 +29,7 @@ pub(crate) struct MoveTable {
     lines: BTreeMap<(Vec<u32>, Vec<u32>), Line>,
 }
 
-/// Parses a version, so that 6.9 sorts before 6.12.
+/// Parses a version into numbers, so that 6.9 sorts before 6.12.
 fn parse_version(version: &str) -> Vec<u32> {
     let numbers = version.split('.').map(|number| number.parse().ok());
     numbers.map(Option::unwrap_or_default).collect()
@@ -66,10 +66,10 @@ impl Line {
 
     fn parse(text: &str) -> Option<Self> {
         let value: Value = serde_json::from_str(text).ok()?;
-        let word = |name: &str| Some(value.get(name)?.as_str()?.to_owned());
+        let text_of = |name: &str| Some(value.get(name)?.as_str()?.to_owned());
         Some(Self {
-            source: word("source")?,
-            destination: word("destination")?,
+            source: text_of("source")?,
+            destination: text_of("destination")?,
             value,
         })
     }
@@ -94,7 +94,7 @@ impl Line {
 
     /// Returns the blockers of the first attempt, and the blockers with `--accept low`.
     fn blockers(&self) -> Option<(String, String)> {
-        let words = |attempt: &Value| -> Option<String> {
+        let blocker_names = |attempt: &Value| -> Option<String> {
             let names = attempt.get("blockers")?.as_array()?.iter();
             Some(
                 names
@@ -103,8 +103,8 @@ impl Line {
                     .join(", "),
             )
         };
-        let first = words(self.attempts().first()?)?;
-        let with_low = self.attempts().get(1).and_then(words);
+        let first = blocker_names(self.attempts().first()?)?;
+        let with_low = self.attempts().get(1).and_then(blocker_names);
         Some((first, with_low.unwrap_or_else(|| "–".to_owned())))
     }
 }

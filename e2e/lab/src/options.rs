@@ -27,7 +27,8 @@ pub(crate) struct KernelArgs {
 }
 
 impl KernelArgs {
-    /// Returns the selected kernels: of the table, local ones, or else all of the table.
+    /// Returns the selected kernels, of the table and local. If none are selected, returns all of
+    /// the table.
     ///
     /// # Errors
     /// Returns an error if a kernel does not exist, or cannot be fetched.

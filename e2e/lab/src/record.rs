@@ -1,6 +1,6 @@
 //! `cargo xtask lab record`: runs `cpreg probe kvm` on each kernel and CPU model, and writes one
-//! file each, `KERNEL__CPU.json`. No file is written if a kernel or a CPU does not support the
-//! requested mode (`max+nested` before Linux 6.16).
+//! file each, `KERNEL__CPU.json`. A host whose kernel or CPU does not support the requested mode
+//! (`max+nested` before Linux 6.16) gets no file.
 //!
 //! A boot takes 5 to 15 seconds, two at a time.
 
@@ -81,14 +81,16 @@ pub(crate) fn record(lab: &Lab, hosts: &[(&Kernel, &Cpu)], folder: &Path) -> Res
     });
     let failed = failed.into_inner().unwrap_or_default();
     if failed.is_empty() {
-        let files = hosts.iter().map(|(kernel, cpu)| file(folder, kernel, cpu));
+        let files = hosts
+            .iter()
+            .map(|(kernel, cpu)| record_file(folder, kernel, cpu));
         Ok(files.filter(|file| file.exists()).collect())
     } else {
         Err(failed.join("\n").into())
     }
 }
 
-fn file(folder: &Path, kernel: &Kernel, cpu: &Cpu) -> PathBuf {
+fn record_file(folder: &Path, kernel: &Kernel, cpu: &Cpu) -> PathBuf {
     folder.join(format!("{}.json", EmulatedHost::new(kernel, cpu).name()))
 }
 
@@ -103,7 +105,7 @@ fn record_one(lab: &Lab, host: &EmulatedHost<'_>, job: &Job, folder: &Path) -> R
     }
     let bytes = fs::read(results.join("host.json"))?;
     let record = HostRecord::from_json(&bytes)?;
-    let file = file(folder, host.kernel, host.cpu);
+    let file = record_file(folder, host.kernel, host.cpu);
     if host.cpu.has_mode() && record.identity.mode.is_empty() {
         if file.exists() {
             fs::remove_file(file)?;

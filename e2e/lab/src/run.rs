@@ -47,7 +47,7 @@ pub(crate) fn run(lab: &Lab, arguments: &RunArgs) -> Result<()> {
     if packages.is_empty() {
         packages.push("cpreg-cli");
     }
-    let built = lab.build_programs(&packages)?;
+    let programs_folder = lab.build_programs(&packages)?;
     lab.prepare(arguments.qemu)?;
 
     let mut script = String::from("cd /job\n");
@@ -57,7 +57,7 @@ pub(crate) fn run(lab: &Lab, arguments: &RunArgs) -> Result<()> {
     script += "> /out/stdout 2> /out/stderr\n";
     let mut job = Job {
         script,
-        programs: programs(&built)?,
+        programs: programs_in(&programs_folder)?,
         needs_roots: arguments.qemu,
         ..Job::default()
     };
@@ -93,8 +93,8 @@ pub(crate) fn run(lab: &Lab, arguments: &RunArgs) -> Result<()> {
     }
 }
 
-/// Returns the programs in a target folder of cargo.
-fn programs(folder: &Path) -> Result<Vec<PathBuf>> {
+/// Returns the programs in an output folder of cargo.
+fn programs_in(folder: &Path) -> Result<Vec<PathBuf>> {
     let mut programs = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;

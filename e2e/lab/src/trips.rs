@@ -1,28 +1,28 @@
 //! Moves of the example VMM's guest between [two connected hosts](super::host_pair): several trips
 //! in one boot of both.
 //!
-//! A trip goes from one host to the other, and optionally back. After a refusal the runner repeats
-//! the trip with the next of its consents.
+//! A trip takes the guest from one host to the other, and optionally back. After a refusal the
+//! runner repeats the trip with its next consent.
 //!
-//! [`evaluate`] determines the outcome from the output of both ends. A moved guest has lost nothing
-//! and runs at the destination. A refused guest continues at the source. Any other result is a
-//! failure.
+//! [`evaluate`] determines the outcome from the output of both hosts. A moved guest has lost
+//! nothing and runs at the destination. A refused guest continues at the source. Any other result
+//! is a failure.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
 use super::evaluate::{MoveOutcome, VmmOutput, evaluate};
-use super::host_pair::{HostPair, SERIAL, address};
+use super::host_pair::{HostPair, SERIAL_PORT, address};
 use e2e_framework::Result;
 use e2e_framework::lab::job::{Job, shell_quote};
 use e2e_framework::lab::kernels::Kernel;
 
-/// First kernel version whose KVM saves the physical timer, and emulates revision 3 of the guest's
-/// GIC.
+/// First kernel version whose KVM saves the physical timer, and can give a guest a GIC of
+/// revision 3.
 const MIN_PHYSICAL_TIMER_VERSION: [u32; 2] = [6, 4];
 
-/// Timeout for the other end, in seconds. A host may have to boot first.
+/// Time in seconds for which a VMM waits for the other host. A host may have to boot first.
 const PEER_TIMEOUT_SECONDS: u32 = 600;
 
 /// Timeout for a trip, with all its attempts.
@@ -67,12 +67,12 @@ pub(crate) struct MoveAttempt {
     /// Consent of the attempt.
     pub(crate) consent: Option<String>,
     pub(crate) outbound: MoveOutcome,
-    /// Outcome of the way back, if the guest moved and was to return.
+    /// Outcome of the way back, if the trip has one and the guest moved.
     pub(crate) inbound: Option<MoveOutcome>,
 }
 
-/// Returns the name of the file with the output of a move at either end.
-fn file(trip: usize, attempt: usize, is_return: bool) -> String {
+/// Returns the name of the file with the output of a move, which is the same on both hosts.
+fn output_file_name(trip: usize, attempt: usize, is_return: bool) -> String {
     let direction = if is_return { "inbound" } else { "outbound" };
     format!("trip{trip}-try{attempt}-{direction}")
 }
@@ -82,7 +82,7 @@ impl TripRunner<'_> {
     ///
     /// # Errors
     /// Returns an error if a host does not boot or does not shut down. A trip that is neither a
-    /// move nor a refusal has its own error, with the output of both ends.
+    /// move nor a refusal has its own error, with the output of both hosts.
     pub(crate) fn run(&self, trips: &[Trip<'_>]) -> Result<Vec<Result<Vec<MoveAttempt>>>> {
         let time = TRIP_TIMEOUT.saturating_mul(u32::try_from(trips.len()).unwrap_or(u32::MAX));
         let jobs = [0, 1].map(|number| self.job(number, trips));
@@ -93,16 +93,17 @@ impl TripRunner<'_> {
             .collect())
     }
 
+    /// Returns the job of one host: its part of all trips.
     fn job(&self, number: usize, trips: &[Trip<'_>]) -> Job {
         let mut script = FUNCTIONS.to_owned();
         script += &self.hosts.setup_script(number);
         for (index, trip) in trips.iter().enumerate() {
             for attempt in 0..trip.consents.len() {
                 if attempt > 0 {
-                    let before = file(index, attempt - 1, false);
-                    let _ = writeln!(script, "if refused {before}; then");
+                    let previous = output_file_name(index, attempt - 1, false);
+                    let _ = writeln!(script, "if refused {previous}; then");
                 }
-                script += &self.lines(number, index, trip, attempt);
+                script += &self.attempt_lines(number, index, trip, attempt);
             }
             script += &"fi\n".repeat(trip.consents.len().saturating_sub(1));
         }
@@ -113,24 +114,30 @@ impl TripRunner<'_> {
         }
     }
 
-    /// Returns the script lines of one end for one attempt of a trip.
-    fn lines(&self, number: usize, index: usize, trip: &Trip<'_>, attempt: usize) -> String {
+    /// Returns the script lines of one host for one attempt of a trip.
+    fn attempt_lines(
+        &self,
+        number: usize,
+        index: usize,
+        trip: &Trip<'_>,
+        attempt: usize,
+    ) -> String {
         let accept = match trip.consents.get(attempt) {
             Some(Some(consent)) => format!(" --accept {}", shell_quote(consent)),
             _ => String::new(),
         };
-        // Each attempt has its own ports, so that no end reaches the listener of another attempt.
+        // Each attempt has its own ports, so that no host reaches the listener of another attempt.
         let port = 4000 + 20 * index + 2 * attempt;
-        let line = |address: &str, port: usize| {
+        let endpoint = |address: &str, port: usize| {
             if self.hosts.serial {
-                SERIAL.to_owned()
+                SERIAL_PORT.to_owned()
             } else {
                 format!("{address}:{port}")
             }
         };
-        let listen = |port| line("0.0.0.0", port);
-        let peer = |port| line(address(1 - number), port);
-        let name = file(index, attempt, false);
+        let listen = |port| endpoint("0.0.0.0", port);
+        let peer = |port| endpoint(address(1 - number), port);
+        let name = output_file_name(index, attempt, false);
         if number == trip.source_host {
             let mut options = format!("--vcpus {}", trip.vcpus);
             if self.hosts.kernels.into_iter().any(lacks_physical_timer) {
@@ -147,7 +154,7 @@ impl TripRunner<'_> {
                 let _ = writeln!(
                     lines,
                     "moved {name} && move {} cpreg-vmm receive {}{accept} --seconds 3 --timeout {PEER_TIMEOUT_SECONDS}",
-                    file(index, attempt, true),
+                    output_file_name(index, attempt, true),
                     listen(port + 1)
                 );
             }
@@ -174,7 +181,7 @@ impl TripRunner<'_> {
         );
         let mut attempts = Vec::new();
         for (attempt, consent) in trip.consents.iter().enumerate() {
-            let name = file(index, attempt, false);
+            let name = output_file_name(index, attempt, false);
             let (source, destination) =
                 (VmmOutput::read(&from, &name)?, VmmOutput::read(&to, &name)?);
             let with_results = |error: e2e_framework::Failure| {
@@ -188,7 +195,8 @@ impl TripRunner<'_> {
             let outbound = evaluate(&source, &destination).map_err(with_results)?;
             let inbound = match outbound {
                 MoveOutcome::Moved { .. } if trip.has_return => {
-                    let return_output = VmmOutput::read(&from, &file(index, attempt, true))?;
+                    let return_output =
+                        VmmOutput::read(&from, &output_file_name(index, attempt, true))?;
                     Some(
                         evaluate(&destination.after_arrival(), &return_output)
                             .map_err(with_results)?,
@@ -210,7 +218,7 @@ impl TripRunner<'_> {
     }
 }
 
-/// Returns `true` if KVM of this kernel does not save the physical timer.
+/// Returns `true` if this kernel's KVM does not save the physical timer.
 pub(crate) fn lacks_physical_timer(kernel: &Kernel) -> bool {
     let numbers: Vec<u32> = kernel
         .release

@@ -10,10 +10,11 @@ use e2e_framework::machine::{Devices, Format, Gic, Machine};
 /// Kind of a case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CaseKind {
-    /// One QEMU saves the VM. Another QEMU loads it unchanged, which usually fails, and converted.
+    /// One QEMU saves the VM. Another QEMU first loads it unchanged, which usually fails, and then
+    /// converted.
     Move,
-    /// The same QEMU saves and loads the VM, and no register may differ. Differences in other cases
-    /// are therefore not the guest's fault.
+    /// The same QEMU saves and loads the VM, and no register may differ. This shows that the guest
+    /// finds no difference where there is none.
     Stay,
     /// Like [`CaseKind::Stay`], with one register and one timer changed in the stream. The guest
     /// must notice both.
@@ -25,9 +26,9 @@ pub(crate) enum CaseKind {
     LiveRehearsal,
     /// The same QEMU rehearses a VM that was saved with a virtio ring in use; see [`super::rings`].
     VirtioRings,
-    /// One QEMU saves the VM through `cpreg filter` into a file, and the file loads. Another file
-    /// fails to load directly, and loads through the filter. The filter also refuses a VM in both
-    /// ways. The guest then continues at the source, and no guest runs at the destination.
+    /// `cpreg filter` converts between two QEMUs, once while one QEMU saves the VM, once while the
+    /// other loads it. Both times it also refuses a VM: the guest then continues at the source, and
+    /// no guest runs at the destination.
     Filter,
     /// The same QEMU rehearses a VM of 8 GiB with a disk; see [`e2e_framework::large_vm`].
     LargeVm,
@@ -47,8 +48,8 @@ pub(crate) struct Case {
 impl Case {
     /// Returns `true` if the destination loads the stream as it is.
     ///
-    /// Of two different series only one pair does, for 32-bit CPUs: QEMU 11.1 has every register of
-    /// 10.0, and accepts that some are missing.
+    /// Different series load each other's streams in one case only, for 32-bit CPUs: QEMU 11.1 has
+    /// every register of 10.0, and accepts that some are missing.
     pub(crate) fn can_load_unchanged(&self) -> bool {
         self.source == self.destination
             || (self.machine.cpu == "cortex-a15"
@@ -125,7 +126,7 @@ const CPUS: [&str; 5] = [
     "cortex-a15",
 ];
 
-/// vCPUs and interrupt controllers. The reduced set takes them in turn.
+/// Numbers of vCPUs, with interrupt controllers. The reduced set takes these pairs in turn.
 const SHAPES: [(u32, Gic); 4] = [(1, Gic::V2), (4, Gic::V3), (4, Gic::V2), (1, Gic::V3)];
 
 /// Pairs of series, with a machine type that both have.
@@ -155,8 +156,8 @@ const PCI_INCOMPATIBLE_PAIRS: [(&str, &str); 3] =
 /// Returns `true` if the destination lacks a part of the source's interrupt controller, whatever
 /// CPU state the stream has.
 ///
-/// `max` has non-maskable interrupts from 10.0 on. With GICv3, `arm_gicv3_cpu/nmi` is sent for
-/// them, which 7.2 and 5.2 do not know.
+/// `max` has non-maskable interrupts from 10.0 on. A GICv3 then saves `arm_gicv3_cpu/nmi`, which
+/// 7.2 and 5.2 do not know.
 fn has_incompatible_gic(from: &str, to: &str, machine: &Machine) -> bool {
     machine.cpu == "max"
         && machine.gic == Gic::V3
@@ -182,7 +183,7 @@ const fn machine(machine_type: &'static str, cpu: &'static str, shape: (u32, Gic
 /// one interrupt controller.
 pub(crate) fn cases(full: bool) -> Vec<Case> {
     let mut cases = Vec::new();
-    // These cases take longest, so they are first.
+    // These cases take longest, so they start first.
     for cpu in ["cortex-a57", "cortex-a15"] {
         cases.push(Case {
             kind: CaseKind::Notice,
@@ -192,7 +193,7 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
         });
     }
     for (pair, (from, to, virt)) in PAIRS.into_iter().enumerate() {
-        let mut machines = models(pair, full);
+        let mut machines = machines_by_model(pair, full);
         // This machine needs no consent.
         let plain = machine(virt, "cortex-a57", (2, Gic::V3));
         if ![from, to].contains(&"5.2") {
@@ -203,7 +204,7 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
                 machine: plain,
             });
         }
-        machines.extend(contents(pair, full));
+        machines.extend(machines_with_other_streams(pair, full));
         cases.extend(machines.into_iter().map(|machine| Case {
             kind: CaseKind::Move,
             source: from,
@@ -218,7 +219,7 @@ pub(crate) fn cases(full: bool) -> Vec<Case> {
 }
 
 /// Returns the machines with the CPU models that both QEMUs of a pair have.
-fn models(pair: usize, full: bool) -> Vec<Machine> {
+fn machines_by_model(pair: usize, full: bool) -> Vec<Machine> {
     let (from, to, virt) = PAIRS[pair];
     let mut machines = Vec::new();
     for (model, cpu) in CPUS.into_iter().enumerate() {
@@ -237,9 +238,9 @@ fn models(pair: usize, full: bool) -> Vec<Machine> {
     machines
 }
 
-/// Returns machines with other contents of a stream. The CPU state is the same, so one model
-/// suffices.
-fn contents(pair: usize, full: bool) -> Vec<Machine> {
+/// Returns machines whose streams have other devices or another format. The CPU state is the same,
+/// so one model suffices.
+fn machines_with_other_streams(pair: usize, full: bool) -> Vec<Machine> {
     let (from, to, virt) = PAIRS[pair];
     let plain = machine(virt, "cortex-a57", (2, Gic::V3));
     let mut machines = vec![Machine {
@@ -284,7 +285,7 @@ fn single_qemu_cases(number: usize, series: &'static str, full: bool) -> Vec<Cas
     let mut cases = Vec::new();
     for (model, cpu) in CPUS.into_iter().enumerate() {
         let exists = !(series == "5.2" && cpu == "neoverse-n1");
-        // Models of one kind add nothing about the guest.
+        // Further 64-bit models show nothing new about the guest.
         let is_selected = full || ["max", "cortex-a15"].contains(&cpu);
         if exists && is_selected {
             let shape = SHAPES[(number + model) % SHAPES.len()];
@@ -342,10 +343,10 @@ mod tests {
             assert!(sampled.iter().any(|case| case.machine.cpu == cpu), "{cpu}");
         }
         for (from, to, _) in PAIRS {
-            let has = sampled
+            let is_sampled = sampled
                 .iter()
                 .any(|case| (case.source, case.destination) == (from, to));
-            assert!(has, "{from} to {to}");
+            assert!(is_sampled, "{from} to {to}");
         }
         assert!(sampled.len() < all.len() / 3, "{}", sampled.len());
     }

@@ -1,21 +1,23 @@
-//! Cases of an isolated QEMU (`cpreg_qemu::isolate`), which loads a VM's state and touches nothing
-//! of the running VM.
+//! Cases of an isolated QEMU (`cpreg_qemu::isolate`): it loads the state of a VM that still exists,
+//! and touches nothing of that VM.
 //!
 //! The test starts a VM with disks, flash, memory in a file, sockets, a display, a forwarded port
-//! and logs, as a user would. The VM never runs a guest, and holds its locks and ports. While the
-//! VM exists:
+//! and logs, as a user would. The VM stays paused, and holds its locks and ports. While the VM
+//! exists:
 //!
-//! 1. The test starts the isolated command line of the VM. By `/proc`, the isolated QEMU has none
-//!    of the VM's files, sockets or folders open or mapped. That QEMU listens on no port, and its
-//!    guest is paused.
+//! 1. The test starts the isolated command line of the VM. `/proc` must show that the
+//!    isolated QEMU listens on no port, and has none of the VM's files, sockets or folders open or
+//!    mapped.
 //! 2. The VM writes its stream, and the isolated QEMU loads the whole stream. Every section finds
 //!    its device, and every RAM block a block of the same name and size.
 //! 3. Afterwards every file is unchanged: contents, inode, and times of change.
-//! 4. As a control, the original command line cannot be started, so the locks and ports are real.
+//! 4. As a control, the test starts the original command line a second time. The start must fail at
+//!    the locks and ports, so the isolation was necessary.
 //!
-//! With `tap` the VM also has a tap device, whose header of offload flags virtio-net expects at the
-//! destination. Without network namespaces on this machine the VM has no tap. The isolated command
-//! line must then report that virtio-net is not verified.
+//! In cases with `tap` the command line also has a tap device. The saved virtio-net then expects a
+//! device that understands offload flags, as a tap does. On a machine without network namespaces
+//! the VM itself starts without the tap. The isolated command line must then report that virtio-net
+//! is not verified.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -87,42 +89,42 @@ impl IsolationCase<'_> {
         let has_tap = self.has_tap && namespace.is_ok();
 
         let mut attempts = 0;
-        let (mut source, wrapped, ports) = loop {
+        let (mut source, original_command, ports) = loop {
             let ports = free_ports()?;
-            let mut wrapped = Vec::new();
+            let mut command = Vec::new();
             if let (true, Ok(words)) = (has_tap, &namespace) {
-                wrapped.extend(words.iter().map(OsString::from));
+                command.extend(words.iter().map(OsString::from));
             }
-            wrapped.extend(self.command(&vm_folder, ports, has_tap));
+            command.extend(self.command(&vm_folder, ports, has_tap));
             attempts += 1;
-            match QemuProcess::start(&wrapped, &["-S".into()], &STEP_TIMEOUT) {
-                Ok(source) => break (source, wrapped, ports),
+            match QemuProcess::start(&command, &["-S".into()], &STEP_TIMEOUT) {
+                Ok(source) => break (source, command, ports),
                 // Another process may have taken a port since `free_ports` returned.
                 Err(error) if attempts < 5 && contains_any(&CONFLICT_MESSAGES, error.stderr()) => {}
                 Err(error) => return Err(error.into()),
             }
         };
-        let before = inspect(&vm_folder)?;
+        let before = file_states(&vm_folder)?;
 
         let command = self.command(&vm_folder, ports, self.has_tap);
         let isolated = isolate(&command, &[], &LocalHost)?;
-        self.expect(&isolated, has_tap)?;
+        self.assert_unverified_devices(&isolated, has_tap)?;
         let incoming = ["-incoming", "defer"].map(OsString::from);
         let mut isolated_qemu = QemuProcess::start(&isolated.command, &incoming, &STEP_TIMEOUT)?;
-        expect_nothing_open(isolated_qemu.id(), folder.path())?;
+        assert_nothing_open(isolated_qemu.id(), folder.path())?;
 
         let stream = folder.path().join("stream");
         save(&mut source, &stream)?;
         load(&mut isolated_qemu, &stream)?;
-        expect_nothing_open(isolated_qemu.id(), folder.path())?;
+        assert_nothing_open(isolated_qemu.id(), folder.path())?;
         isolated_qemu.quit()?;
-        let after = inspect(&vm_folder)?;
+        let after = file_states(&vm_folder)?;
         if let Some(change) = first_difference(&before, &after) {
             return Err(change.into());
         }
 
         // The control is last, because without isolation it touches files.
-        let control = QemuProcess::start(&wrapped, &["-S".into()], &STEP_TIMEOUT);
+        let control = QemuProcess::start(&original_command, &["-S".into()], &STEP_TIMEOUT);
         match control {
             Ok(_) => {
                 return Err(
@@ -176,8 +178,8 @@ impl IsolationCase<'_> {
         [program].into_iter().chain(words).collect()
     }
 
-    /// Checks the report of an isolated command line.
-    fn expect(&self, isolated: &IsolatedCommand, has_tap: bool) -> Result<()> {
+    /// Checks that the isolated command line reports the devices that it cannot verify.
+    fn assert_unverified_devices(&self, isolated: &IsolatedCommand, has_tap: bool) -> Result<()> {
         let unverified: Vec<&str> = isolated
             .unverified
             .iter()
@@ -240,7 +242,7 @@ fn empty_qcow2() -> Vec<u8> {
 
 /// Returns two free ports.
 fn free_ports() -> Result<[u16; 2]> {
-    // Both stay bound until both are known, so that they differ.
+    // Both ports stay bound until both are known, so that they differ.
     let listeners = [
         TcpListener::bind("127.0.0.1:0")?,
         TcpListener::bind("127.0.0.1:0")?,
@@ -259,7 +261,8 @@ fn contains_any(phrases: &[&str], text: &str) -> bool {
 /// the content.
 type FileState = (u64, u64, i128, i128, u64);
 
-fn inspect(folder: &Path) -> Result<BTreeMap<PathBuf, FileState>> {
+/// Returns the state of every file and folder below `folder`.
+fn file_states(folder: &Path) -> Result<BTreeMap<PathBuf, FileState>> {
     let mut files = BTreeMap::new();
     let mut folders = vec![folder.to_owned()];
     while let Some(folder) = folders.pop() {
@@ -316,7 +319,7 @@ fn first_difference(
 
 /// Checks by `/proc` that no file of `folder` is open or mapped, that there is no network socket,
 /// and that nothing listens.
-fn expect_nothing_open(process: u32, folder: &Path) -> Result<()> {
+fn assert_nothing_open(process: u32, folder: &Path) -> Result<()> {
     let proc = Path::new("/proc").join(process.to_string());
     let mut sockets = Vec::new();
     let mut count = 0;
@@ -362,11 +365,11 @@ fn expect_nothing_open(process: u32, folder: &Path) -> Result<()> {
     let unix = fs::read_to_string(proc.join("net/unix"))?;
     for line in unix.lines() {
         let columns: Vec<&str> = line.split_whitespace().collect();
-        let is_own = columns
+        let is_socket_of_qemu = columns
             .get(6)
             .is_some_and(|inode| sockets.iter().any(|socket| socket == inode));
-        // Flags: 0x10000 is a listener.
-        if is_own && columns.get(3) == Some(&"00010000") {
+        // The flag 0x10000 marks a listener.
+        if is_socket_of_qemu && columns.get(3) == Some(&"00010000") {
             return Err(format!("the isolated QEMU listens: {line}").into());
         }
     }

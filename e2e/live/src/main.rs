@@ -4,11 +4,11 @@
 //! |---|---|
 //! | [`cases`] | list of cases |
 //! | [`checks`] | conditions on the findings of a guest |
-//! | [`steps`] | steps of a case, and conditions of failure |
+//! | [`steps`] | steps of a case, and what must hold after each |
 //! | [`rings`] | virtio rings, which a rehearsal loads without their memory |
 //! | [`relay`] | live migrations through `cpreg relay` |
 //! | [`sample`](mod@sample) | one case of each family |
-//! | [`isolation`] | the other kind of case: an isolated QEMU in parallel with the VM |
+//! | [`isolation`] | cases of an isolated QEMU in parallel with the VM |
 
 #![forbid(unsafe_code)]
 // The tests print for their user.
@@ -143,16 +143,17 @@ fn run(arguments: &Arguments) -> Result<()> {
     for qemu in &qemus {
         println!("QEMU {}", qemu.version);
     }
-    // One at a time: each case checks for changes in files that another QEMU would have open.
+    // Isolation cases run one at a time: another QEMU with changing files would disturb their
+    // checks.
     let mut results: Vec<CaseResult> = isolation::cases(&qemus)
         .filter(|case| cases.isolations.contains(&case.to_string()))
         .map(|case| run_timed(&case, || case.run()))
         .collect();
     if results.len() < all {
         let fixture = Fixture::new(qemus, guest::assemble()?, Cpreg::build()?)?;
-        // Such a case mostly waits for its guest's timers.
+        // Three cases per processor: a case mostly waits for its guest's timers.
         results.append(&mut run_all(&cases.machines, 3, |case| fixture.run(case)));
-        // A counting guest uses a whole processor.
+        // One case per processor: the guest of a relay case counts without pause.
         results.append(&mut run_all(&cases.relays, 1, |case| {
             relay::run(&fixture, case)
         }));

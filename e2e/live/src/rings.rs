@@ -5,9 +5,9 @@
 //! the guest would. The device answers three requests. In the saved stream both the device and its
 //! ring in RAM have index 3.
 //!
-//! 1. Without RAM a loader complains about the ring; with the index near its end, 0xfffd, it
-//!    refuses the VM. So the case can fail, and the index must be changed.
-//! 2. `cpreg rehearse` accepts both, without output of QEMU.
+//! 1. A QEMU that loads the stream without RAM prints an error about the ring. With the index
+//!    0xfffd, near the end of its range, QEMU refuses the VM. So a rehearsal must change the index.
+//! 2. `cpreg rehearse` accepts both streams, and QEMU prints nothing.
 
 use std::ffi::OsString;
 use std::fs;
@@ -79,8 +79,8 @@ pub(crate) fn save(command: &[OsString], devices: Devices, stream: &Path) -> Res
     }
 }
 
-/// Loads the stream without RAM, as it is and with an index near its end, which the loader must
-/// refuse. Leaves the second stream in the file.
+/// Loads the stream without RAM. QEMU must print an error with the index 3, and refuse the VM with
+/// the index 0xfffd. Leaves the stream with 0xfffd in the file.
 ///
 /// # Errors
 /// Returns an error if the loader accepts the stream, or the stream lacks the ring.
@@ -94,35 +94,33 @@ pub(crate) fn assert_load_fails(command: &[OsString], path: &Path) -> Result<()>
     let [(section, SectionChange::Patch(offset, _))] = &memory.changes[..] else {
         return Err(format!("expected one ring, found {:?}", memory.changes).into());
     };
-    let offset = stream.sections()[*section].payload.start + offset;
+    let payload_start = stream.sections()[*section].payload.start;
+    let file_offset = payload_start + offset;
     let mut index = [0; 2];
-    source.read_exact_at(&mut index, offset)?;
+    source.read_exact_at(&mut index, file_offset)?;
     if index != REQUESTS.to_be_bytes() {
         return Err(format!("the index is {index:?}, expected {REQUESTS}").into());
     }
 
-    let bare = stream.without_ram(&[])?;
-    let result =
-        Rehearsal::start(command, &STEP_TIMEOUT)?.load(&bare.apply_to(&source), &STEP_TIMEOUT)?;
-    // 5.2 prints it only with `-d guest_errors`.
-    let complains = result.stderr.contains("inconsistent") || result.version.major == 5;
-    if result.outcome != LoadOutcome::Loaded || !complains {
+    let without_ram = stream.without_ram(&[])?;
+    let result = Rehearsal::start(command, &STEP_TIMEOUT)?
+        .load(&without_ram.apply_to(&source), &STEP_TIMEOUT)?;
+    // 5.2 prints the error only with `-d guest_errors`.
+    let has_error = result.stderr.contains("inconsistent") || result.version.major == 5;
+    if result.outcome != LoadOutcome::Loaded || !has_error {
         return Err(format!("with index 3: {result:?}").into());
     }
-    let near_end = SectionChange::Patch(
-        offset - stream.sections()[*section].payload.start,
-        vec![0xff, 0xfd],
-    );
-    let bare = stream.without_ram(&[(*section, near_end)])?;
-    let result =
-        Rehearsal::start(command, &STEP_TIMEOUT)?.load(&bare.apply_to(&source), &STEP_TIMEOUT)?;
+    let near_end = SectionChange::Patch(*offset, vec![0xff, 0xfd]);
+    let without_ram = stream.without_ram(&[(*section, near_end)])?;
+    let result = Rehearsal::start(command, &STEP_TIMEOUT)?
+        .load(&without_ram.apply_to(&source), &STEP_TIMEOUT)?;
     if result.outcome == LoadOutcome::Loaded {
         return Err(format!("with index 0xfffd: {result:?}").into());
     }
 
     let mut bytes = fs::read(path)?;
-    let offset = usize::try_from(offset)?;
-    bytes[offset..offset + 2].copy_from_slice(&[0xff, 0xfd]);
+    let file_offset = usize::try_from(file_offset)?;
+    bytes[file_offset..file_offset + 2].copy_from_slice(&[0xff, 0xfd]);
     fs::write(path, bytes)?;
     Ok(())
 }
@@ -191,7 +189,9 @@ impl Bus {
         Err("the device does not use its ring".into())
     }
 
-    /// Uses the virtio slots of the board, with version 1 of their interface (virtio 1.1, 4.2.4).
+    /// Sets up and uses the device on a virtio slot of the board (version 1 of the interface;
+    /// virtio
+    /// 1.1, 4.2.4).
     fn use_mmio(&mut self) -> Result<()> {
         const RANDOM: u64 = 4;
         let slots = (0..32).map(|slot| 0x0a00_0000 + 0x200 * slot);
@@ -224,7 +224,8 @@ impl Bus {
         Err("no random number generator on the bus".into())
     }
 
-    /// Uses a function on the root bus, with version 1.0 of its interface (virtio 1.1, 4.1.4).
+    /// Sets up and uses the device on the root PCI bus (version 1.0 of the interface; virtio 1.1,
+    /// 4.1.4).
     fn use_pci(&mut self) -> Result<()> {
         const SPACE: u64 = 0x40_1000_0000;
         const RANDOM: u64 = 0x1005_1af4;
@@ -239,8 +240,8 @@ impl Bus {
             self.write('l', function + 0x20, WINDOW)?;
             self.write('l', function + 0x24, 0)?;
             self.write('w', function + 4, 6)?;
-            let (common, _) = self.pci_part(function, 1)?;
-            let (notify, capability) = self.pci_part(function, 2)?;
+            let (common, _) = self.find_register_part(function, 1)?;
+            let (notify, capability) = self.find_register_part(function, 2)?;
             let multiplier = self.read('l', capability + 16)?;
             let (common, notify) = (WINDOW + common, WINDOW + notify);
             let ready = ACKNOWLEDGE | DRIVER | FEATURES_OK;
@@ -271,14 +272,15 @@ impl Bus {
         Err("no random number generator on the bus".into())
     }
 
-    /// Returns the offset of a part of the registers in BAR 4, and its capability.
-    fn pci_part(&mut self, function: u64, kind: u64) -> Result<(u64, u64)> {
+    /// Returns the offset of a part of the registers in BAR 4, and the address of the capability
+    /// that describes the part.
+    fn find_register_part(&mut self, function: u64, kind: u64) -> Result<(u64, u64)> {
         const VENDOR: u64 = 9;
         let mut offset = self.read('b', function + 0x34)?;
         while offset != 0 {
             let capability = function + offset;
-            let is_part = self.read('b', capability)? == VENDOR;
-            if is_part && self.read('b', capability + 3)? == kind {
+            let is_virtio = self.read('b', capability)? == VENDOR;
+            if is_virtio && self.read('b', capability + 3)? == kind {
                 return Ok((self.read('l', capability + 8)?, capability));
             }
             offset = self.read('b', capability + 1)?;

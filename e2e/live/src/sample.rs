@@ -2,9 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Returns the names of the sample: one case of each family, and not always the first.
+/// Returns the names of the sample: one case of each family, in turn the first, the second and
+/// so on.
 ///
-/// The sample depends only on the list, so every run has the same cases.
+/// The sample depends only on the list of cases, so every run has the same sample.
 pub(crate) fn sample<C: ToString>(cases: &[C], family: impl Fn(&C) -> String) -> BTreeSet<String> {
     let mut families: Vec<Vec<&C>> = Vec::new();
     let mut indices: BTreeMap<String, usize> = BTreeMap::new();

@@ -1,6 +1,6 @@
-//! Steps of a live case, and conditions of failure.
+//! Steps of a live case, and what must hold after each.
 //!
-//! A move of a saved machine from one QEMU to another has these steps:
+//! [`CaseKind::Move`] has these steps:
 //!
 //! 1. The destination loads the unchanged stream. The load must fail, except in cases that are
 //!    known to load.
@@ -47,7 +47,7 @@ pub(crate) struct Fixture {
     streams: Mutex<HashMap<(&'static str, Machine), SavedStream>>,
 }
 
-/// A stream that is saved once, or the reason of the failure.
+/// Path of a stream that is saved at its first use, or the reason of the failure.
 type SavedStream = Arc<OnceLock<std::result::Result<PathBuf, SaveFailure>>>;
 
 /// Reason why a machine could not be saved.
@@ -118,12 +118,12 @@ impl Fixture {
         qemu.ok_or_else(|| format!("QEMU {series} is not available").into())
     }
 
-    /// Returns the machine as saved by the case's source.
+    /// Returns the stream of the case's machine, saved by the case's source.
     fn source_stream(&self, case: &Case) -> Result<PathBuf> {
         self.saved_stream(case.source, &case.machine)
     }
 
-    /// Returns the machine as saved by a QEMU.
+    /// Returns the stream of a machine, saved by a QEMU.
     ///
     /// # Errors
     /// Returns an error if the machine could not be saved, now or at an earlier call.
@@ -217,7 +217,9 @@ impl Fixture {
             let current = before
                 .values
                 .iter()
-                .find_map(|(vcpu, known, value)| (*vcpu == 0 && known == name).then_some(*value)?)
+                .find_map(|(vcpu, reported, value)| {
+                    (*vcpu == 0 && reported == name).then_some(*value)?
+                })
                 .ok_or_else(|| format!("the guest does not report {name}"))?;
             replace_all(&mut bytes, current.to_be_bytes(), value.to_be_bytes())
                 .map_err(|error| format!("{name} in the stream: {error}"))?;
@@ -233,7 +235,7 @@ impl Fixture {
         let LoadResult::Paused(mut running) = self.load(case, &changed)? else {
             return Err("the changed stream does not load".into());
         };
-        // One timer fires in time, the other never does.
+        // The unchanged timer fires in time, the changed one never does.
         let timers = Duration::from_secs(case.machine.timer_seconds.into());
         let mut after = running.findings_with_timeout(4 * timers, false)?;
         if after.timers.is_empty() {
@@ -255,7 +257,7 @@ impl Fixture {
         let whole = fs::File::open(self.source_stream(case)?)?;
         let stream = cpreg_stream::Stream::open(&whole)?;
         let mut vm = stream.vm()?;
-        // The AArch32 view has the same value, so it is removed too.
+        // AArch32 views are other names of the same register, so they are removed too.
         let register = RegisterId::SCTLR_EL1;
         for id in register.aarch32_views().chain([register]) {
             vm.vcpus[0].registers.remove(id);
@@ -370,16 +372,16 @@ impl Fixture {
             Ok(())
         };
 
-        let through = format!("{filter} <");
+        let program = format!("{filter} <");
         let result = case
             .machine
-            .load_through(to, &self.guests, &through, &source)?;
+            .load_through(to, &self.guests, &program, &source)?;
         check_guest(result, "loaded through the filter")?;
 
         let filtered = path("filtered");
-        let through = format!("{filter} >");
+        let program = format!("{filter} >");
         case.machine
-            .save_through(from, &self.guests, &through, &filtered)
+            .save_through(from, &self.guests, &program, &filtered)
             .map_err(|error| {
                 add_location(
                     &format!("saved through the filter\n{}", report_text()),
@@ -390,14 +392,14 @@ impl Fixture {
         check_guest(self.load(case, &filtered)?, "saved through the filter")?;
 
         // A destination with one vCPU more refuses the VM.
-        let mut other = case.machine;
-        other.vcpus += 1;
+        let mut larger_machine = case.machine;
+        larger_machine.vcpus += 1;
         self.cpreg
-            .probe(&other.command(to, &self.guests), &profile)?;
-        let through = format!("{filter} <");
+            .probe(&larger_machine.command(to, &self.guests), &profile)?;
+        let program = format!("{filter} <");
         let result = case
             .machine
-            .load_through(to, &self.guests, &through, &source)?;
+            .load_through(to, &self.guests, &program, &source)?;
         if !matches!(result, LoadResult::Failed { .. }) {
             return Err(format!("refused, and something was loaded:\n{}", report_text()).into());
         }
@@ -406,10 +408,10 @@ impl Fixture {
             return Err(format!("not refused:\n{}", report_text()).into());
         }
         let refused = path("refused");
-        let through = format!("{filter} >");
+        let program = format!("{filter} >");
         let mut running = case
             .machine
-            .save_through(from, &self.guests, &through, &refused)
+            .save_through(from, &self.guests, &program, &refused)
             .map_err(|error| add_location("saved through a filter that refuses", error))?;
         wait_for_report(&report)?;
         let result = self.load(case, &refused)?;
@@ -431,7 +433,7 @@ impl Fixture {
     /// Runs [`CaseKind::Move`].
     fn run_move(&self, case: &Case) -> Result<String> {
         let stream = self.source_stream(case)?;
-        let (loads, stderr, today) = match self.load(case, &stream)? {
+        let (loads, stderr, unconverted_outcome) = match self.load(case, &stream)? {
             LoadResult::Paused(running) => (true, running.stderr(), "loads as it is".to_owned()),
             LoadResult::Failed {
                 stderr,
@@ -439,8 +441,8 @@ impl Fixture {
             } => {
                 let last = stderr.lines().last().unwrap_or_default();
                 let last = last.rsplit("qemu-system-aarch64: ").next();
-                let today = format!("as it is: {} ({exit_status})", last.unwrap_or_default());
-                (false, stderr, today)
+                let outcome = format!("as it is: {} ({exit_status})", last.unwrap_or_default());
+                (false, stderr, outcome)
             }
         };
         if loads != case.can_load_unchanged() {
@@ -474,7 +476,8 @@ impl Fixture {
         };
         if *check.verdict() != verdict {
             return Err(format!(
-                "the verdict of check is {}, expected {verdict}; without cpreg: {today}",
+                "the verdict of check is {}, expected {verdict}; without cpreg: \
+                 {unconverted_outcome}",
                 check.verdict()
             )
             .into());
@@ -526,7 +529,7 @@ impl Fixture {
                 .into_iter(),
         )?;
         Ok(format!(
-            "{today}; {}, {} consents, {} differences, all announced",
+            "{unconverted_outcome}; {}, {} consents, {} differences, all announced",
             if loads { "unchanged" } else { "converted" },
             consents.len() / 2,
             findings.differences.len()
@@ -543,8 +546,7 @@ fn add_location(location: &str, error: Failure) -> Failure {
     }
 }
 
-/// Waits until a filter has reported. The report follows a moment after QEMU has sent the whole
-/// stream.
+/// Waits until a filter has written its report, a moment after QEMU has sent the whole stream.
 fn wait_for_report(report: &Path) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(120);
     while Instant::now() < deadline {

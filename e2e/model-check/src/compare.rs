@@ -11,8 +11,8 @@ use cpreg_qemu::rehearse::{LoadOutcome, RehearsalResult};
 
 use super::draft::CpuDraft;
 
-/// Maximum length of QEMU's output that is certain to be complete, in bytes. The test keeps the
-/// last 64 KiB, including output from before the load.
+/// Maximum length in bytes of output that is certainly complete. Only the last 64 KiB of QEMU's
+/// output are kept, including output from before the load.
 const MAX_COMPLETE_STDERR_LEN: usize = 56 << 10;
 
 /// Verdict on a case.
@@ -20,17 +20,18 @@ const MAX_COMPLETE_STDERR_LEN: usize = 56 << 10;
 pub(crate) enum CaseVerdict {
     /// Result as predicted; the value is `true` if the load succeeded.
     Agreement(bool),
-    /// The model does not decide; the value is `true` if the load succeeded.
+    /// The model makes no prediction; the value is `true` if the load succeeded.
     Undecided(bool),
     /// cpreg cannot read the stream, and QEMU did not load it.
     Unreadable,
-    /// The load failed at a section of another device, and the model predicts that the vCPUs load.
+    /// The load failed at a device other than the vCPUs, and the model does not predict that the
+    /// vCPUs fail.
     OtherSection,
     /// Prediction and result differ, with the difference.
     Mismatch(String),
 }
 
-/// Returns the prediction of the model for the sections.
+/// Returns the model's prediction for these sections of vCPUs.
 pub(crate) fn predict(loader: Loader, drafts: &[CpuDraft], host: &Destination) -> SimulatedLoad {
     let lists: Vec<_> = drafts
         .iter()
@@ -51,7 +52,7 @@ pub(crate) fn predict(loader: Loader, drafts: &[CpuDraft], host: &Destination) -
     load::simulate_lists(loader, &vcpus, host)
 }
 
-/// Returns the output of QEMU line by line, without its name.
+/// Returns the lines of QEMU's output, without the program's name.
 pub(crate) fn stderr_lines(text: &str) -> Vec<String> {
     text.lines()
         .filter(|line| !line.is_empty() && !line.contains("is deprecated"))
@@ -112,10 +113,10 @@ pub(crate) fn compare(
             return CaseVerdict::Mismatch("other output".to_owned());
         }
     } else {
-        let mut rest = actual.iter();
+        let mut remaining = actual.iter();
         if !predicted
             .iter()
-            .all(|line| rest.any(|actual| actual == line))
+            .all(|line| remaining.any(|actual| actual == line))
         {
             return CaseVerdict::Mismatch(
                 "the output lacks predicted lines, or has them in another order".to_owned(),
@@ -187,7 +188,7 @@ fn compare_registers(
 }
 
 /// Returns the loaded value of each of the destination's registers, and the registers that are not
-/// loaded. The list loads, so any out-of-order entry follows its end.
+/// loaded. `draft` is a list that loads, so an entry out of order can only be at the end.
 fn merge_lists(draft: &CpuDraft, host: &DestinationVcpu) -> (Vec<Option<u64>>, Vec<RegisterId>) {
     let mut list = draft.list.iter().peekable();
     let mut values = Vec::new();
@@ -200,8 +201,8 @@ fn merge_lists(draft: &CpuDraft, host: &DestinationVcpu) -> (Vec<Option<u64>>, V
     (values, lost)
 }
 
-/// Returns `true` if another listed register, which QEMU writes later, determines the value of this
-/// register.
+/// Returns `true` if this register is a view of another listed register. QEMU writes that register
+/// later, so it determines the value of both.
 fn is_view(id: RegisterId, host: &DestinationVcpu) -> bool {
     let views = include_str!("../../../data/tcg-aliases.tsv");
     let parse = |text: &str| u64::from_str_radix(text, 16).ok().map(RegisterId::from_raw);

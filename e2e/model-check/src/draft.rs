@@ -1,10 +1,12 @@
 //! A `cpu` section that QEMU itself may be unable to write: the list in any order, duplicate ids, a
 //! wrong count.
 //!
-//! The drafts only test the reaction of a loader. cpreg writes sections with `cpreg_stream`, which
-//! refuses such lists. The module `cpu.rs` of that crate describes the layout, which this module
-//! deliberately repeats. `cpreg_stream` also reads each case, and must return the content of the
-//! draft. A shared writer and reader would agree with its own mistakes.
+//! Drafts serve only to test how a loader reacts. cpreg itself writes sections with `cpreg_stream`,
+//! which refuses such lists.
+//!
+//! This module deliberately repeats the layout that the module `cpu` of `cpreg_stream` describes.
+//! The check reads each draft with `cpreg_stream`. A writer and a reader with shared code would
+//! have the same mistakes.
 
 use std::borrow::Cow;
 
@@ -25,7 +27,7 @@ const SUBSECTION_MARKER: u8 = 5;
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct CpuDraft {
     core_fields: Vec<u8>,
-    /// Written count minus the number of registers in the list.
+    /// Count in the section minus the number of registers in the list; not 0 if the count is wrong.
     pub(crate) count_error: i32,
     /// Registers of the list: id and value.
     pub(crate) list: Vec<(u64, u64)>,
@@ -72,7 +74,8 @@ impl DraftSubsection {
         self.subsections.iter().for_each(|inner| inner.write(bytes));
     }
 
-    fn extensions(&self, all: &mut Vec<Extension>) {
+    /// Appends this subsection and its nested ones.
+    fn append_extensions(&self, all: &mut Vec<Extension>) {
         let content = match <[u8; 8]>::try_from(&*self.payload) {
             Ok(number) if self.name == Extension::WFXT_TIMER => {
                 Content::Number(u64::from_be_bytes(number))
@@ -85,12 +88,12 @@ impl DraftSubsection {
         });
         self.subsections
             .iter()
-            .for_each(|inner| inner.extensions(all));
+            .for_each(|inner| inner.append_extensions(all));
     }
 }
 
 impl CpuDraft {
-    /// Returns the section as recorded.
+    /// Returns a draft of a recorded section.
     pub(crate) fn from_cpu(cpu: &Cpu) -> Self {
         let bytes = cpu.bytes();
         let trailing_offset = CORE_FIELDS_LEN + 4 + 16 * cpu.register_count();
@@ -124,7 +127,7 @@ impl CpuDraft {
         bytes.extend(&self.trailing_fields);
         self.subsections
             .iter()
-            .for_each(|part| part.write(&mut bytes));
+            .for_each(|subsection| subsection.write(&mut bytes));
         bytes
     }
 
@@ -154,12 +157,12 @@ impl CpuDraft {
         }
         self.subsections
             .iter()
-            .for_each(|part| part.extensions(&mut all));
+            .for_each(|subsection| subsection.append_extensions(&mut all));
         all
     }
 
     /// Returns `true` if QEMU can have written the list: correct count, ascending, no duplicates.
-    pub(crate) fn is_ordered(&self) -> bool {
+    pub(crate) fn is_valid_list(&self) -> bool {
         self.count_error == 0 && self.list.windows(2).all(|pair| pair[0].0 < pair[1].0)
     }
 }

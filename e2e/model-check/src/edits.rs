@@ -1,7 +1,8 @@
-//! Random edits of the vCPUs' sections, with a log in register names.
+//! Random edits of the vCPUs' sections, and a log of the edits that names the registers.
 //!
-//! About half of the cases begin with the recorded list, the others with the recorded values fitted
-//! to the destination's list. An edit of a list that cannot load anyway would prove little.
+//! Some cases begin with the recorded list. The others begin with the destination's list and the
+//! recorded values that the destination accepts: an edit of a list that cannot load anyway would
+//! prove little.
 
 use std::collections::BTreeMap;
 
@@ -14,16 +15,17 @@ use cpreg::vm::{Content, Extension};
 use super::draft::{CpuDraft, DraftSubsection};
 use super::random::Random;
 
-/// Percentage of cases whose list is fitted to the destination before the edits.
+/// Percentage of cases that begin with the destination's list.
 const FITTED_PERCENT: usize = 60;
 
 /// Percentage of cases with several vCPUs in which every vCPU is edited, each in another way.
 const EVERY_VCPU_PERCENT: usize = 30;
 
-/// Percentage of cases without further edits.
-const UNTOUCHED_PERCENT: usize = 6;
+/// Percentage of cases without any edit after that.
+const UNEDITED_PERCENT: usize = 6;
 
-/// Classes of ids (bits 63:16) for synthetic ids.
+/// Classes of ids (bits 63:16) from which synthetic ids are made. A class that occurs twice is
+/// chosen twice as often.
 const CLASSES: [u64; 9] = [
     0x6030_0000_0013,
     0x6030_0000_0013,
@@ -36,8 +38,7 @@ const CLASSES: [u64; 9] = [
     0x6020_0000_0011,
 ];
 
-/// Subsections with version and length in bytes, for vCPUs that lack them. No QEMU has the last
-/// two.
+/// Subsections to add: name, version, and length in bytes. No QEMU knows the last two.
 const SUBSECTIONS: [(&str, u32, usize); 13] = [
     ("cpu/sve", 1, 4128),
     ("cpu/serror", 1, 10),
@@ -58,13 +59,13 @@ const SUBSECTIONS: [(&str, u32, usize); 13] = [
 pub(crate) struct Editor<'a> {
     /// Random numbers of the case.
     pub(crate) random: &'a mut Random,
-    /// Every id in any source, with all its values.
+    /// Every id that occurs in a source, with all its values.
     pub(crate) pool: &'a BTreeMap<u64, Vec<u64>>,
     /// Log of the edits.
     pub(crate) log: Vec<String>,
 }
 
-/// A kind of edit. Returns `false` if it does not apply to the draft.
+/// A kind of edit. Returns `false` if it cannot edit the draft.
 type EditFn = fn(&mut Editor<'_>, &mut CpuDraft) -> bool;
 
 /// Kinds of edit, with their weights.
@@ -91,7 +92,7 @@ impl Editor<'_> {
             }
             self.log.push("fitted to the destination's list".to_owned());
         }
-        if self.random.chance(UNTOUCHED_PERCENT) {
+        if self.random.chance(UNEDITED_PERCENT) {
             return;
         }
         let selected = self.random.index_below(drafts.len());
@@ -143,9 +144,9 @@ impl Editor<'_> {
             return true;
         }
         for _ in 0..self.random.small_count(6) {
-            let at = self.random.index_below(draft.list.len());
-            if at < draft.list.len() {
-                let (id, value) = draft.list.remove(at);
+            let index = self.random.index_below(draft.list.len());
+            if index < draft.list.len() {
+                let (id, value) = draft.list.remove(index);
                 self.record("dropped", id, &[value]);
             }
         }
@@ -156,22 +157,22 @@ impl Editor<'_> {
         if draft.list.iter().any(|(listed, _)| *listed == id) {
             return false;
         }
-        let at = draft.list.partition_point(|(listed, _)| *listed < id);
-        draft.list.insert(at, (id, value));
+        let index = draft.list.partition_point(|(listed, _)| *listed < id);
+        draft.list.insert(index, (id, value));
         self.record("added", id, &[value]);
         true
     }
 
     fn add_known(&mut self, draft: &mut CpuDraft) -> bool {
         let ids: Vec<_> = self.pool.keys().copied().collect();
-        let mut done = false;
+        let mut is_changed = false;
         for _ in 0..self.random.small_count(4) {
             let id = self.random.choose(&ids).copied().unwrap_or_default();
             let values = self.pool.get(&id).map_or(&[][..], Vec::as_slice);
             let value = self.random.choose(values).copied().unwrap_or_default();
-            done |= self.add(draft, id, value);
+            is_changed |= self.add(draft, id, value);
         }
-        done
+        is_changed
     }
 
     fn add_synthetic(&mut self, draft: &mut CpuDraft) -> bool {
@@ -204,37 +205,37 @@ impl Editor<'_> {
     }
 
     fn take_other_value(&mut self, draft: &mut CpuDraft) -> bool {
-        let at = self.random.index_below(draft.list.len());
-        let id = draft.list.get(at).map_or(0, |(id, _)| *id);
+        let index = self.random.index_below(draft.list.len());
+        let id = draft.list.get(index).map_or(0, |(id, _)| *id);
         let values = self.pool.get(&id).map_or(&[][..], Vec::as_slice);
         let value = self.random.choose(values).copied();
-        value.is_some_and(|value| self.set(draft, at, value))
+        value.is_some_and(|value| self.set(draft, index, value))
     }
 
     fn flip_bits(&mut self, draft: &mut CpuDraft) -> bool {
-        let at = self.random.index_below(draft.list.len());
-        let mut value = draft.list.get(at).map_or(0, |(_, value)| *value);
+        let index = self.random.index_below(draft.list.len());
+        let mut value = draft.list.get(index).map_or(0, |(_, value)| *value);
         for _ in 0..self.random.small_count(3) {
             value ^= 1 << self.random.index_below(64);
         }
-        self.set(draft, at, value)
+        self.set(draft, index, value)
     }
 
     fn randomise(&mut self, draft: &mut CpuDraft) -> bool {
-        let at = self.random.index_below(draft.list.len());
+        let index = self.random.index_below(draft.list.len());
         let value = self.random.next();
-        self.set(draft, at, value)
+        self.set(draft, index, value)
     }
 
     fn change_constant(&mut self, draft: &mut CpuDraft) -> bool {
         let constants: Vec<_> = (0..draft.list.len())
-            .filter(|at| tcg::is_constant(RegisterId::from_raw(draft.list[*at].0)))
+            .filter(|index| tcg::is_constant(RegisterId::from_raw(draft.list[*index].0)))
             .collect();
-        let Some(at) = self.random.choose(&constants).copied() else {
+        let Some(index) = self.random.choose(&constants).copied() else {
             return false;
         };
-        let value = draft.list[at].1 ^ 1 << self.random.index_below(32);
-        self.set(draft, at, value)
+        let value = draft.list[index].1 ^ 1 << self.random.index_below(32);
+        self.set(draft, index, value)
     }
 
     fn reorder(&mut self, draft: &mut CpuDraft) -> bool {
@@ -258,33 +259,37 @@ impl Editor<'_> {
     }
 
     fn duplicate(&mut self, draft: &mut CpuDraft) -> bool {
-        let at = if self.random.chance(50) {
+        let index = if self.random.chance(50) {
             draft.list.len().saturating_sub(1)
         } else {
             self.random.index_below(draft.list.len())
         };
-        let Some(twice) = draft.list.get(at).copied() else {
+        let Some((id, value)) = draft.list.get(index).copied() else {
             return false;
         };
-        let value = twice.1 ^ u64::from(self.random.chance(50));
-        draft.list.insert(at + 1, (twice.0, value));
-        self.record("listed twice", twice.0, &[twice.1, value]);
+        let second_value = value ^ u64::from(self.random.chance(50));
+        draft.list.insert(index + 1, (id, second_value));
+        self.record("listed twice", id, &[value, second_value]);
         true
     }
 
     fn change_count(&mut self, draft: &mut CpuDraft) -> bool {
-        let by = i32::try_from(self.random.small_count(8)).unwrap_or(1);
-        let by = if self.random.chance(30) { -by } else { by };
-        draft.count_error = by;
-        self.log.push(format!("registers miscounted by {by}"));
+        let error = i32::try_from(self.random.small_count(8)).unwrap_or(1);
+        let error = if self.random.chance(30) {
+            -error
+        } else {
+            error
+        };
+        draft.count_error = error;
+        self.log.push(format!("registers miscounted by {error}"));
         true
     }
 
     fn change_subsection(&mut self, draft: &mut CpuDraft) -> bool {
         match self.random.index_below(8) {
             0 | 1 if !draft.subsections.is_empty() => {
-                let at = self.random.index_below(draft.subsections.len());
-                let part = draft.subsections.remove(at);
+                let index = self.random.index_below(draft.subsections.len());
+                let part = draft.subsections.remove(index);
                 self.log.push(format!("dropped {}", part.name));
             }
             2 => {
@@ -296,15 +301,15 @@ impl Editor<'_> {
                 self.log.push(format!("env.features {features:#x}"));
             }
             3 if !draft.subsections.is_empty() => {
-                let at = self.random.index_below(draft.subsections.len());
-                let part = &mut draft.subsections[at];
-                let at = self.random.index_below(part.payload.len());
-                let Some(byte) = part.payload.get_mut(at) else {
+                let index = self.random.index_below(draft.subsections.len());
+                let part = &mut draft.subsections[index];
+                let offset = self.random.index_below(part.payload.len());
+                let Some(byte) = part.payload.get_mut(offset) else {
                     return false;
                 };
                 *byte ^= 1 << self.random.index_below(8);
                 self.log
-                    .push(format!("changed {}, byte {at}: {byte:#x}", part.name));
+                    .push(format!("changed {}, byte {offset}: {byte:#x}", part.name));
             }
             _ => return self.add_subsection(draft),
         }
@@ -341,8 +346,8 @@ impl Editor<'_> {
     }
 }
 
-/// Replaces the list by the destination's list. Keeps the draft's value where the destination
-/// accepts it, and otherwise takes the destination's value.
+/// Replaces the draft's list by the destination's list. The values are the draft's where the
+/// destination accepts them, and the destination's elsewhere. Removes subsections that do not load.
 fn fit(draft: &mut CpuDraft, number: usize, loader: Loader, host: &Destination) {
     let Some(vcpu) = host.vcpu(number) else {
         return;

@@ -26,13 +26,14 @@ use crate::target_machine::{self, TargetMachine};
 /// Number of QEMUs that run at a time.
 pub(crate) const JOBS: usize = 2;
 
-/// Timeout for one command to QEMU, or one load. A QEMU that exceeds it hangs, which is a failure.
+/// Timeout for one command to QEMU, or one load. A QEMU that takes longer counts as a failure.
 pub(crate) const QEMU_TIMEOUT: WaitOptions<'static> =
     WaitOptions::with_timeout(Duration::from_secs(30));
 
 /// Environment shared by all cases.
 pub(crate) struct Fixture<'a> {
     pub(crate) sources: &'a [Source],
+    /// Every id that occurs in a source, with all its values.
     pub(crate) pool: BTreeMap<u64, Vec<u64>>,
     pub(crate) seed: u64,
     /// Initial states by command line.
@@ -78,29 +79,30 @@ pub(crate) fn loader_of(qemu: &Qemu) -> Result<Loader> {
 }
 
 impl Fixture<'_> {
+    /// Returns the initial state of the QEMU that a command line starts, queried at the first call.
     pub(crate) fn initial_state(
         &self,
         command: &[OsString],
         loader: Loader,
     ) -> Result<Arc<InitialState>> {
-        let find = |hosts: &HashMap<_, Arc<InitialState>>| hosts.get(command).cloned();
-        if let Some(host) = self
+        let find = |states: &HashMap<_, Arc<InitialState>>| states.get(command).cloned();
+        if let Some(state) = self
             .initial_states
             .lock()
             .ok()
-            .and_then(|hosts| find(&hosts))
+            .and_then(|states| find(&states))
         {
-            return Ok(host);
+            return Ok(state);
         }
-        let host = Arc::new(InitialState::query(command, loader)?);
-        if let Ok(mut hosts) = self.initial_states.lock() {
-            hosts.insert(command.to_vec(), Arc::clone(&host));
+        let state = Arc::new(InitialState::query(command, loader)?);
+        if let Ok(mut states) = self.initial_states.lock() {
+            states.insert(command.to_vec(), Arc::clone(&state));
         }
-        Ok(host)
+        Ok(state)
     }
 
-    /// Predicts and loads one edited stream.
-    pub(crate) fn case(&self, qemu: &Qemu, case: usize, verbose: bool) -> Result<CaseVerdict> {
+    /// Runs one case: predicts the load of an edited stream, loads the stream, and compares.
+    pub(crate) fn run_case(&self, qemu: &Qemu, case: usize, verbose: bool) -> Result<CaseVerdict> {
         let mut random = Random::for_case(self.seed, qemu.series, case);
         let source = random.choose(self.sources).ok_or("no source")?;
         let loader = loader_of(qemu)?;
@@ -123,7 +125,7 @@ impl Fixture<'_> {
         };
         editor.edit(&mut drafts, loader, &host.destination);
         let edits = editor.log;
-        let bytes = stream(source, &host, &drafts)?;
+        let bytes = edited_stream(source, &host, &drafts)?;
         let load = compare::predict(loader, &drafts, &host.destination);
         let result = rehearse::load(&command, &bytes, &QEMU_TIMEOUT)?;
         let mut verdict = compare::compare(loader, &drafts, &host.destination, &load, &result);
@@ -162,9 +164,9 @@ impl Fixture<'_> {
     }
 }
 
-/// Returns the source's stream with the given sections. If the shapes differ, returns the host's
-/// device state with these sections.
-fn stream(source: &Source, host: &InitialState, drafts: &[CpuDraft]) -> Result<Vec<u8>> {
+/// Returns the source's stream with these sections of vCPUs. If the machine of the loading QEMU has
+/// another shape, returns that QEMU's device state with these sections.
+fn edited_stream(source: &Source, host: &InitialState, drafts: &[CpuDraft]) -> Result<Vec<u8>> {
     let has_same_shape = Some(source.stream.shape()) == host.destination.shape;
     let (stream, bytes) = if has_same_shape {
         (&source.stream, &source.bytes)
@@ -185,14 +187,14 @@ fn stream(source: &Source, host: &InitialState, drafts: &[CpuDraft]) -> Result<V
     Ok(edited)
 }
 
-/// Checks that cpreg reads the stream as it was built, so that the model gets the same input as the
-/// command.
+/// Checks that cpreg reads what the drafts contain, so that the model and the user's command
+/// predict the same load.
 fn check_round_trip(bytes: &[u8], drafts: &[CpuDraft]) -> std::result::Result<(), String> {
-    let ordered = drafts.iter().all(CpuDraft::is_ordered);
+    let are_valid = drafts.iter().all(CpuDraft::is_valid_list);
     match Stream::open(&bytes).and_then(|stream| stream.vm()) {
-        Err(error) if ordered => Err(format!("cpreg cannot read the stream: {error}")),
+        Err(error) if are_valid => Err(format!("cpreg cannot read the stream: {error}")),
         Err(_) => Ok(()),
-        Ok(_) if !ordered => Err("cpreg reads an invalid list".to_owned()),
+        Ok(_) if !are_valid => Err("cpreg reads an invalid list".to_owned()),
         Ok(vm) => {
             let is_same = vm.vcpus.iter().zip(drafts).all(|(vcpu, draft)| {
                 let registers = draft.registers();

@@ -1,5 +1,5 @@
-//! Check of the loader models against real QEMUs. The real QEMUs load recorded streams with random
-//! edits, and each result is compared with the prediction of [`cpreg::destination::load`].
+//! Check of the loader models, the predictions of [`cpreg::destination::load`]. Real QEMUs load
+//! recorded streams with random edits, and each result is compared with the prediction.
 //!
 //! | module | content |
 //! |---|---|
@@ -9,13 +9,13 @@
 //! | [`edits`] | random edits of a section |
 //! | [`fixture`] | one case: prediction, load, comparison |
 //! | [`compare`] | comparison of prediction and result |
-//! | [`rehearsal_check`] | rehearsals against loads of whole streams |
+//! | [`rehearsal_check`] | comparison of rehearsals with loads of whole streams |
 //! | [`random`] | random numbers, the same on every machine |
 //!
-//! A case is a number. The number, the seed and the series determine all inputs of a case, so a
-//! user can repeat the case alone. The check covers QEMU's loading of the vCPUs' sections. If the
-//! machine's shape differs from the stream's, QEMU gets these sections within its own device
-//! state.
+//! Each case has a number. This number, the seed and the series determine all inputs, so a user can
+//! repeat a case alone. Only the loading of the vCPUs' sections is checked. If the
+//! machine of a QEMU has another shape than the stream, QEMU gets these sections within its own
+//! device state.
 
 #![forbid(unsafe_code)]
 // The check prints for the user.
@@ -124,7 +124,7 @@ fn run(options: &Arguments) -> Result<()> {
     let counts: Mutex<BTreeMap<&str, VerdictCounts>> = Mutex::default();
     let failures = Mutex::new(Vec::new());
     parallel::for_each(JOBS, cases_by_qemu, |(qemu, case)| {
-        let verdict = match fixture.case(qemu, case, verbose) {
+        let verdict = match fixture.run_case(qemu, case, verbose) {
             Ok(verdict) => verdict,
             Err(error) => {
                 let text = format!("{}, case {case}: {error}", qemu.series);
@@ -141,13 +141,13 @@ fn run(options: &Arguments) -> Result<()> {
     });
     let counts = counts.into_inner().unwrap_or_default();
     let failures = failures.into_inner().unwrap_or_default();
-    let edited = report(&qemus, &counts, &cases, failures.len(), start.elapsed());
+    let edits_result = report(&qemus, &counts, &cases, failures.len(), start.elapsed());
     if options.case.is_some() {
-        return edited;
+        return edits_result;
     }
-    let whole = rehearsal_check::run(&fixture, &qemus);
-    match (edited, whole) {
-        (Err(edited), Err(whole)) => Err(format!("{edited}; {whole}").into()),
+    let rehearsals_result = rehearsal_check::run(&fixture, &qemus);
+    match (edits_result, rehearsals_result) {
+        (Err(edits), Err(rehearsals)) => Err(format!("{edits}; {rehearsals}").into()),
         (Ok(()), other) | (other, Ok(())) => other,
     }
 }

@@ -8,12 +8,12 @@ impl Random {
     /// repeated alone.
     pub(crate) fn for_case(seed: u64, series: &str, case: usize) -> Self {
         let mut random = Self(seed);
-        let mut mix = |number: u64| {
+        let mut mix_in = |number: u64| {
             let next = random.next();
             random.0 ^= next.wrapping_mul(number.wrapping_add(1));
         };
-        series.bytes().for_each(|byte| mix(byte.into()));
-        mix(case as u64);
+        series.bytes().for_each(|byte| mix_in(byte.into()));
+        mix_in(case as u64);
         random
     }
 

@@ -1,6 +1,7 @@
-//! Check of rehearsals. Every small recorded stream of TCG is loaded without its RAM and whole, as
-//! it is and converted. The outcome and QEMU's output must be the same. The converted stream must
-//! load, and leave the same registers.
+//! Check of rehearsals, which load a stream without its RAM. Every small recorded stream of TCG is
+//! loaded in both ways, without its RAM and whole. Both must give the same outcome and output of
+//! QEMU. The same is repeated with the converted stream, which must also load, with the same
+//! registers in both ways.
 //!
 //! Streams that need capabilities or further channels for a whole load (`streams/`) are left out.
 
@@ -12,7 +13,7 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use cpreg::destination::Destination;
-use cpreg::plan::{Consents, Plan, PlanOutcome as Planned};
+use cpreg::plan::{Consents, Plan, PlanOutcome};
 use cpreg::severity::Severity;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
@@ -100,6 +101,7 @@ pub(crate) fn run(fixture: &Fixture<'_>, qemus: &[Qemu]) -> Result<()> {
     }
 }
 
+/// Returns `true` for a stream that QEMU loads without capabilities or further channels.
 fn is_plain(source: &Source) -> bool {
     source.name.starts_with("tcg/")
 }
@@ -136,11 +138,11 @@ fn compare_loads(fixture: &Fixture<'_>, qemu: &Qemu, source: &Source) -> Result<
 
     let stream = Stream::open(&whole)?;
     let vm = stream.vm()?;
-    let Some(planned) = plan_conversion(&vm, &host.destination) else {
+    let Some(converted_vm) = convert_vm(&vm, &host.destination) else {
         columns.push("cannot be");
         return Ok(columns);
     };
-    let edit = stream.edit(&whole, &stream.diff_to(&planned)?)?;
+    let edit = stream.edit(&whole, &stream.diff_to(&converted_vm)?)?;
     let converted = edit.apply_to(&whole);
     let without_ram = Stream::open(&converted)?.without_ram(&[])?;
     let (rehearsed, loaded) = (load(&without_ram.apply_to(&converted))?, load(&converted)?);
@@ -163,8 +165,8 @@ fn unpack_source(source: &Source) -> Result<File> {
     sources::unpack(&repository().join(Path::new(&path)))
 }
 
-/// Converts a VM for this destination: without consent, or with every proposed adjustment.
-fn plan_conversion(vm: &Vm, host: &Destination) -> Option<Vm> {
+/// Converts a VM for this destination: without consent, or else with every proposed adjustment.
+fn convert_vm(vm: &Vm, host: &Destination) -> Option<Vm> {
     let tolerances = Tolerances::default();
     let all = Consents {
         accept_up_to: Some(Severity::High),
@@ -172,7 +174,7 @@ fn plan_conversion(vm: &Vm, host: &Destination) -> Option<Vm> {
     };
     [Consents::default(), all].iter().find_map(|consents| {
         let plan = Plan::new(vm, host, &tolerances, consents);
-        (plan.outcome() == Planned::Ready).then(|| plan.apply(vm))
+        (plan.outcome() == PlanOutcome::Ready).then(|| plan.apply(vm))
     })
 }
 

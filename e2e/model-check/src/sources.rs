@@ -16,7 +16,7 @@ use e2e_framework::paths::repository;
 /// Folders of recorded streams below `tests/fixtures`.
 const FOLDERS: [&str; 4] = ["tcg", "streams/tcg", "streams/kvm", "streams/edited"];
 
-/// Length in bytes of a block of zeros that becomes a hole.
+/// Length in bytes of a block, which becomes a hole if it has only zeros.
 const BLOCK: usize = 64 << 10;
 
 /// A recorded stream.
@@ -47,13 +47,13 @@ impl Source {
 
 /// Returns a recorded stream in a temporary file that is removed on close.
 pub(crate) fn unpack(path: &Path) -> Result<File> {
-    let mut from = lzma_rust2::XzReader::new(File::open(path)?, true);
+    let mut reader = lzma_rust2::XzReader::new(File::open(path)?, true);
     let mut file = tempfile::tempfile()?;
     let mut block = Vec::with_capacity(BLOCK);
     let mut length = 0;
     loop {
         block.clear();
-        let count = from.by_ref().take(BLOCK as u64).read_to_end(&mut block)?;
+        let count = reader.by_ref().take(BLOCK as u64).read_to_end(&mut block)?;
         if count == 0 {
             break;
         }
@@ -75,8 +75,8 @@ pub(crate) fn unpack(path: &Path) -> Result<File> {
 pub(crate) fn all(jobs: usize) -> Result<Vec<Source>> {
     let mut queue = Vec::new();
     for folder in FOLDERS {
-        let from = repository().join("tests/fixtures").join(folder);
-        for entry in fs::read_dir(&from)? {
+        let path = repository().join("tests/fixtures").join(folder);
+        for entry in fs::read_dir(&path)? {
             let path = entry?.path();
             let file = path.file_name().unwrap_or_default().to_string_lossy();
             if let Some(stem) = file.strip_suffix(".stream.xz") {
@@ -112,7 +112,7 @@ pub(crate) fn all(jobs: usize) -> Result<Vec<Source>> {
     Ok(sources)
 }
 
-/// Returns every id in any source, with all its values.
+/// Returns every id that occurs in a source, with all its values.
 pub(crate) fn pool(sources: &[Source]) -> BTreeMap<u64, Vec<u64>> {
     let mut pool: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
     let cpus = sources.iter().flat_map(|source| source.stream.cpus());

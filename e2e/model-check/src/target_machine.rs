@@ -1,4 +1,5 @@
-//! Target machine of a recorded stream: the command line of a QEMU with the stream's shape.
+//! Target machine of a recorded stream: the command line of a QEMU whose machine has the stream's
+//! shape.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -54,14 +55,14 @@ impl TargetMachine {
         if source.name.contains("el2-el3") {
             machine += ",virtualization=on,secure=on";
         }
-        let gicv3 = |section: &Section| section.name == "arm_gicv3";
-        if stream.sections().iter().any(gicv3) {
+        let is_gicv3 = |section: &Section| section.name == "arm_gicv3";
+        if stream.sections().iter().any(is_gicv3) {
             machine += ",gic-version=3";
         }
         let ram = stream.ram_blocks().iter().map(|block| block.length).max()?;
         let named_model = |(model, since): &(&'static str, (u16, u16))| {
-            let (_, short) = model.split_once('-').unwrap_or(("", model));
-            let spellings = ["-", "_"].map(|separator| format!("{separator}{short}"));
+            let (_, short_name) = model.split_once('-').unwrap_or(("", model));
+            let spellings = ["-", "_"].map(|separator| format!("{separator}{short_name}"));
             (spellings
                 .iter()
                 .any(|spelling| source.name.contains(spelling))
@@ -91,10 +92,10 @@ impl TargetMachine {
     /// Replaces the CPU model in some cases.
     pub(crate) fn with_random_cpu(mut self, random: &mut Random, series: &str) -> Self {
         if self.cpu != "cortex-a15" && random.chance(OTHER_CPU_PERCENT) {
-            let has = |(model, since): &(&'static str, (u16, u16))| {
+            let model_in_series = |(model, since): &(&'static str, (u16, u16))| {
                 (Some(*since) <= parse_version(series)).then_some(*model)
             };
-            let models: Vec<_> = MODELS.iter().filter_map(has).collect();
+            let models: Vec<_> = MODELS.iter().filter_map(model_in_series).collect();
             self.cpu = random.choose(&models).copied().unwrap_or(self.cpu);
         }
         self

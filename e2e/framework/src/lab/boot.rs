@@ -2,7 +2,7 @@
 //! real.
 //!
 //! A boot lasts until the host powers itself off, or until its timeout. `setpriv --pdeathsig`
-//! starts the QEMU, so the QEMU ends with this task, even if the task is killed.
+//! starts the QEMU, so the QEMU ends together with this task, even if the task is killed.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -83,14 +83,15 @@ impl<'a> EmulatedHost<'a> {
     ///
     /// # Errors
     /// Returns an error if the host does not boot or shut down in time, or the job leaves no
-    /// results, with the end of the console. The caller evaluates the output of the script.
+    /// results, with the end of the console. A script that fails is no
+    /// error here: the caller evaluates its status and output.
     pub fn run(&self, lab: &Lab, job: &Job, results: &Path) -> Result<()> {
         tool::ensure_installed(&[SETPRIV])?;
         let folder = tempfile::Builder::new()
             .prefix("boot-")
             .tempdir_in(&lab.folder)?;
-        let outd = folder.path().join("outd");
-        disk::create_result_disk(&outd)?;
+        let result_disk = folder.path().join("outd");
+        disk::create_result_disk(&result_disk)?;
         let job_disk = folder.path().join("job");
         job.write(self.kernel, folder.path(), &job_disk)?;
         // Remove the results of an earlier run, so that they are not mistaken for new ones.
@@ -98,7 +99,7 @@ impl<'a> EmulatedHost<'a> {
         let parent = results.parent().ok_or("results without a folder")?;
         fs::create_dir_all(parent)?;
         let console = PathBuf::from(format!("{}.console", results.display()));
-        let arguments = self.arguments(lab, job, &job_disk, &outd)?;
+        let arguments = self.arguments(lab, job, &job_disk, &result_disk)?;
 
         let mut command = Command::new(SETPRIV.program);
         command
@@ -108,7 +109,7 @@ impl<'a> EmulatedHost<'a> {
             .stdin(Stdio::null())
             .stdout(File::create(&console)?)
             .stderr(File::options().append(true).open(&console)?);
-        let result = wait(&mut command, self.timeout);
+        let result = run_with_timeout(&mut command, self.timeout);
         let error_text = |problem: &str| {
             let text = fs::read(&console).unwrap_or_default();
             let text = String::from_utf8_lossy(&text).replace('\r', "");
@@ -121,7 +122,8 @@ impl<'a> EmulatedHost<'a> {
             )
         };
         result.map_err(|error| error_text(&error.to_string()))?;
-        disk::unpack_results(&outd, results).map_err(|_| error_text("the host left no results"))?;
+        disk::unpack_results(&result_disk, results)
+            .map_err(|_| error_text("the host left no results"))?;
         if results.join("status").exists() {
             Ok(())
         } else {
@@ -134,7 +136,7 @@ impl<'a> EmulatedHost<'a> {
         lab: &Lab,
         job: &Job,
         job_disk: &Path,
-        outd: &Path,
+        result_disk: &Path,
     ) -> Result<Vec<OsString>> {
         let mut arguments: Vec<OsString> = Vec::new();
         let mut add = |name: &str, value: OsString| {
@@ -174,7 +176,7 @@ impl<'a> EmulatedHost<'a> {
             disk("roots", &lab.roots()?, "readonly=on");
         }
         disk("job", job_disk, "readonly=on");
-        disk("outd", outd, "cache=unsafe");
+        disk("outd", result_disk, "cache=unsafe");
         match &self.wire {
             None => {}
             Some(Wire::Network {
@@ -225,8 +227,8 @@ impl<'a> EmulatedHost<'a> {
     }
 }
 
-/// Runs a command to its end, or kills the command after `limit`.
-fn wait(command: &mut Command, limit: Duration) -> Result<()> {
+/// Runs a command to its end, or kills it after `timeout`.
+fn run_with_timeout(command: &mut Command, timeout: Duration) -> Result<()> {
     let start = Instant::now();
     let mut child = command
         .spawn()
@@ -239,10 +241,10 @@ fn wait(command: &mut Command, limit: Duration) -> Result<()> {
                 Err(format!("QEMU ended with {status}").into())
             };
         }
-        if start.elapsed() > limit {
+        if start.elapsed() > timeout {
             child.kill()?;
             child.wait()?;
-            return Err(format!("timeout after {} s", limit.as_secs()).into());
+            return Err(format!("timeout after {} s", timeout.as_secs()).into());
         }
         thread::sleep(EXIT_POLL_INTERVAL);
     }

@@ -1,10 +1,10 @@
-//! CPU models of the emulated hosts, and modes of the CPU or its kernel.
+//! CPU models of the emulated hosts, and modes in which a CPU or its kernel runs.
 
 use std::fmt;
 
 use crate::Result;
 
-/// Models of QEMU 11.1 for hosts, each with EL2.
+/// CPU models of QEMU 11.1 that have EL2.
 pub const MODELS: [&str; 6] = [
     "cortex-a57",
     "cortex-a76",
@@ -14,7 +14,7 @@ pub const MODELS: [&str; 6] = [
     "max",
 ];
 
-/// Modes that change what a host offers its guests, recorded in addition to the models.
+/// Models in modes that change what a host offers its guests. The lab records these hosts too.
 pub const MODELS_WITH_MODES: [&str; 3] = ["max+mte", "max+nested", "neoverse-n1+nvhe"];
 
 /// Modes by name.

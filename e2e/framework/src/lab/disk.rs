@@ -22,7 +22,7 @@ const MKFS: Tool = Tool {
 /// Size of the disk for results, in bytes. The file is sparse.
 const RESULT_DISK_LEN: u64 = 2 << 30;
 
-/// Checks that disks can be created.
+/// Installs mke2fs if it is missing.
 ///
 /// # Errors
 /// Returns an error if mke2fs is missing and cannot be installed.
@@ -35,7 +35,7 @@ pub fn ensure_tools() -> Result<()> {
 /// # Errors
 /// Returns an error if mke2fs fails.
 pub fn create_ext4(folder: &Path, image: &Path) -> Result<()> {
-    // Add an inode and part of a block for each file, and the tables of the file system.
+    // Add 5 % and 24 MiB for inodes, partly used blocks, and the tables of the file system.
     let size_mib = (disk_usage(folder)? >> 20) * 21 / 20 + 24;
     // Switch off features that Linux 5.10 does not know, or that a read-only file system does not
     // need. An older mke2fs does not know the last two names.

@@ -112,14 +112,15 @@ impl Lab {
     }
 
     /// Fetches and builds all inputs of boots, so that a boot's timeout does not include this time.
+    /// `needs_roots` includes the disk with the arm64 QEMUs.
     ///
     /// # Errors
     ///
     /// Returns an error if an input cannot be fetched or built.
-    pub fn prepare(&self, roots: bool) -> Result<()> {
+    pub fn prepare(&self, needs_roots: bool) -> Result<()> {
         self.emulator()?;
         self.initramfs()?;
-        if roots {
+        if needs_roots {
             self.roots()?;
         }
         Ok(())

@@ -7,8 +7,9 @@
 //! | `kernels/6.12.107/package` | package and version; written last, it marks completion |
 //!
 //! These are the `cloud` kernels, with NVMe, ext4, the PL011 and KVM built in. Debian's suites drop
-//! a kernel some time after its successor appears. The newest kernel of the series then replaces
-//! it, under its own version, with a note. A request for the old version fails.
+//! a kernel some time after its successor appears. The lab then fetches the newest kernel of the
+//! series instead, stores it under its own version, and prints a note. A request for exactly the
+//! old version fails.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -139,9 +140,9 @@ impl Kernel {
     /// # Errors
     /// Returns an error if the file cannot be read, or is not an arm64 kernel.
     pub fn from_file(lab: &Path, file: &Path) -> Result<Self> {
-        let describe = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-        let packed = fs::read(file).map_err(|error| describe(&error))?;
-        let image = image::unpack(&packed).map_err(|error| describe(&error))?;
+        let with_path = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        let packed = fs::read(file).map_err(|error| with_path(&error))?;
+        let image = image::unpack(&packed).map_err(|error| with_path(&error))?;
         let folder = lab.join("kernels/own");
         fs::create_dir_all(&folder)?;
         let name = file.file_name().unwrap_or_default().to_string_lossy();
@@ -149,7 +150,7 @@ impl Kernel {
         fs::write(&path, &image)?;
         Ok(Self {
             version: name.into_owned(),
-            release: release(&image).map_err(|error| describe(&error))?,
+            release: release(&image).map_err(|error| with_path(&error))?,
             image: path,
             modules: Vec::new(),
         })
@@ -243,9 +244,9 @@ fn fetch(lab: &Path, packages: &[&Package]) -> Result<Vec<String>> {
         let mirror = debian::ensure_mirror()?;
         println!("fetching {} kernels from {mirror}", missing.len());
         parallel::for_each(2, suites.iter(), |suite| {
-            let of_suite = missing.iter().filter(|package| package.suite == *suite);
+            let packages_of_suite = missing.iter().filter(|package| package.suite == *suite);
             let result = Archive::open(lab, &mirror, suite, "arm64").and_then(|archive| {
-                for package in of_suite {
+                for package in packages_of_suite {
                     let version = fetch_one(lab, &archive, package)?;
                     if let Ok(mut fetched) = fetched.lock() {
                         fetched.push((package.version, version));
@@ -276,11 +277,11 @@ fn fetch(lab: &Path, packages: &[&Package]) -> Result<Vec<String>> {
 
 /// Fetches one kernel, or the newest of its series. Returns its version.
 fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String> {
-    let (name, full) = match archive.versions(package.name)?.first() {
-        Some(full) => (package.name.to_owned(), full.clone()),
+    let (name, package_version) = match archive.versions(package.name)?.first() {
+        Some(newest) => (package.name.to_owned(), newest.clone()),
         None => find_newest_in_series(archive, package)?,
     };
-    let version = upstream_version(&full).to_owned();
+    let version = upstream_version(&package_version).to_owned();
     if version != package.version {
         println!(
             "note: Debian's {} no longer has kernel {}; {version} ({name}) replaces it",
@@ -310,7 +311,10 @@ fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String>
     fs::write(partial.join("Image"), image)?;
     modules::collect(&root, &partial.join("modules"))?;
     debian::remove(&root)?;
-    fs::write(partial.join("package"), format!("{name} {full}\n"))?;
+    fs::write(
+        partial.join("package"),
+        format!("{name} {package_version}\n"),
+    )?;
     let path = folder(lab, &version);
     debian::remove(&path)?;
     fs::rename(&partial, &path)?;
@@ -323,17 +327,18 @@ fn find_newest_in_series(archive: &Archive, package: &Package) -> Result<(String
     let pattern = format!("^linux-(image|binary)-{series}\\..*-cloud-arm64(-unsigned)?$");
     let mut candidates: Vec<(Vec<u32>, String, String)> = Vec::new();
     for name in archive.names(&pattern)? {
-        // The sort below prefers `binary` packages. An image package of the same version has no
-        // kernel.
-        if let Some(full) = archive.versions(&name)?.first() {
-            candidates.push((parse_version(upstream_version(full)), name, full.clone()));
+        // The sort below prefers `binary` packages, because the image package of the same
+        // version has no kernel.
+        if let Some(newest) = archive.versions(&name)?.first() {
+            let version = parse_version(upstream_version(newest));
+            candidates.push((version, name, newest.clone()));
         }
     }
     let is_binary = |name: &str| name.starts_with("linux-binary-");
     candidates.sort_by(|a, b| (&a.0, is_binary(&a.1)).cmp(&(&b.0, is_binary(&b.1))));
     candidates
         .pop()
-        .map(|(_, name, full)| (name, full))
+        .map(|(_, name, package_version)| (name, package_version))
         .ok_or_else(|| {
             format!(
                 "Debian's {} has neither kernel {} ({}) nor another {series}: change PACKAGES in \
@@ -345,8 +350,8 @@ fn find_newest_in_series(archive: &Archive, package: &Package) -> Result<(String
 }
 
 /// Returns `6.12.107` for `6.12.107-1~bpo12+1`.
-fn upstream_version(full: &str) -> &str {
-    full.split('-').next().unwrap_or(full)
+fn upstream_version(package_version: &str) -> &str {
+    package_version.split('-').next().unwrap_or(package_version)
 }
 
 /// Returns `6.12` for `6.12.107`.

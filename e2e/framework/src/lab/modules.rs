@@ -17,7 +17,7 @@ use lzma_rust2::XzReader;
 
 use crate::Result;
 
-/// Required modules. A kernel may have either of them built in.
+/// Required modules. A kernel may have some of them built in.
 const NETWORK_MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
 
 /// Copies the required modules from an unpacked package, if they exist.

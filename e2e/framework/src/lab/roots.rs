@@ -88,8 +88,8 @@ fn make(
         generation.ok_or("the series is missing in GENERATIONS of e2e/framework/src/qemu.rs")?;
     let archive = Archive::open(lab, mirror, generation.suite, "arm64")?;
     let packages = archive.download_with_dependencies(&["qemu-system-arm"])?;
-    let whole = scratch.join(series);
-    debian::unpack(&packages, &whole)?;
+    let unpacked = scratch.join(series);
+    debian::unpack(&packages, &unpacked)?;
     for inner in [
         "usr/bin",
         "usr/lib",
@@ -106,27 +106,27 @@ fn make(
     for inner in ["bin", "sbin", "lib", "lib64"] {
         symlink(Path::new("usr").join(inner), root.join(inner))?;
     }
-    fs::copy(whole.join(PROGRAM), root.join(PROGRAM))?;
+    fs::copy(unpacked.join(PROGRAM), root.join(PROGRAM))?;
     fs::copy(busybox, root.join("usr/bin/busybox"))?;
     for name in ["sh", "cat"] {
         symlink("busybox", root.join("usr/bin").join(name))?;
     }
-    let triplet = debian::find_triplet(&whole)?;
+    let triplet = debian::find_triplet(&unpacked)?;
     let libraries = Path::new("usr/lib").join(triplet);
-    copy(&whole.join(&libraries), &root.join(&libraries))?;
-    for unwanted in EXCLUDED_FOLDERS {
-        debian::remove(&root.join(&libraries).join(unwanted))?;
+    copy(&unpacked.join(&libraries), &root.join(&libraries))?;
+    for folder in EXCLUDED_FOLDERS {
+        debian::remove(&root.join(&libraries).join(folder))?;
     }
     let loader = "usr/lib/ld-linux-aarch64.so.1";
-    if fs::symlink_metadata(whole.join(loader)).is_ok_and(|metadata| metadata.is_symlink()) {
-        symlink(fs::read_link(whole.join(loader))?, root.join(loader))?;
+    if fs::symlink_metadata(unpacked.join(loader)).is_ok_and(|metadata| metadata.is_symlink()) {
+        symlink(fs::read_link(unpacked.join(loader))?, root.join(loader))?;
     } else {
-        fs::copy(whole.join(loader), root.join(loader))?;
+        fs::copy(unpacked.join(loader), root.join(loader))?;
     }
     let keymaps = "usr/share/qemu/keymaps";
-    if whole.join(keymaps).exists() {
-        copy(&whole.join(keymaps), &root.join(keymaps))?;
+    if unpacked.join(keymaps).exists() {
+        copy(&unpacked.join(keymaps), &root.join(keymaps))?;
     }
-    // Remove the whole tree now, because disk space is short while both trees exist.
-    debian::remove(&whole)
+    // Remove the unpacked packages now, because disk space is short while both QEMUs are built.
+    debian::remove(&unpacked)
 }

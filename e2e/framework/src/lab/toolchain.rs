@@ -46,7 +46,7 @@ pub const TOOLS: [Tool; 2] = [
 /// Toolchain for arm64.
 #[derive(Debug)]
 pub struct Toolchain {
-    /// Folder with `bin`; `None` for this task's own toolchain.
+    /// Folder with `bin`; `None` for the toolchain that runs this task.
     custom_root: Option<PathBuf>,
     builds_std: bool,
 }
@@ -110,8 +110,8 @@ impl Toolchain {
             if let Ok(path) = env::join_paths(paths) {
                 command.env("PATH", path);
             }
-            // `cargo xtask` sets the variable to the first toolchain's libraries, and rustc looks
-            // for its library beside the ones it runs with.
+            // `cargo xtask` sets the variable to the libraries of the toolchain that runs it. rustc
+            // would load them, and look for the standard library beside them.
             command.env_remove("LD_LIBRARY_PATH");
             command.env("RUSTC", bin.join("rustc"));
         }
@@ -181,15 +181,15 @@ fn source(lab: &Path, version: &str) -> Result<PathBuf> {
     for suite in SUITES {
         let archive = Archive::open(lab, &mirror, suite, &debian::native_architecture()?)?;
         let versions = archive.versions("rust-src")?;
-        let is_same = |full: &&String| {
-            let rest = full.strip_prefix(version);
+        let is_same_version = |candidate: &&String| {
+            let rest = candidate.strip_prefix(version);
             rest.is_some_and(|rest| !rest.starts_with(|next: char| next.is_ascii_digit()))
         };
-        let Some(full) = versions.iter().find(is_same) else {
+        let Some(package_version) = versions.iter().find(is_same_version) else {
             continue;
         };
-        println!("fetching the source of Rust's standard library: rust-src {full}");
-        let files = archive.download(&[&format!("rust-src={full}")])?;
+        println!("fetching the source of Rust's standard library: rust-src {package_version}");
+        let files = archive.download(&[&format!("rust-src={package_version}")])?;
         let partial = lab.join(format!("rust-src-{version}.partial"));
         debian::remove(&partial)?;
         debian::unpack(&files, &partial)?;

@@ -15,7 +15,7 @@ pub(crate) enum Consent {
     None,
     /// `--accept low`.
     Low,
-    /// All proposals: `--accept medium`, and by name those of high severity.
+    /// All proposed adjustments: `--accept medium`, and by name those of high severity.
     AllProposed,
 }
 
@@ -64,27 +64,27 @@ pub(crate) fn convert(
     consent: Consent,
     output: &Path,
 ) -> Result<Conversion> {
-    let run = |named: &[String]| {
+    let run = |options: &[String]| {
         let mut command = Command::new(cpreg);
         command
             .arg("convert")
             .arg(source)
             .args(["--to", destination, "--loader", &format!("qemu-{series}")])
             .args(consent.arguments())
-            .args(named.iter().flat_map(|option| option.split(' ')))
+            .args(options.iter().flat_map(|option| option.split(' ')))
             .args(["--format", "json", "--force", "-o"])
             .arg(output);
         run_convert(command)
     };
     let (mut check_report, mut status) = run(&[])?;
     let proposed = check_report.adjustments.proposed.iter();
-    let named: Vec<_> = proposed.map(|proposal| proposal.consent.clone()).collect();
-    if consent == Consent::AllProposed && !named.is_empty() {
-        (check_report, status) = run(&named)?;
+    let options: Vec<_> = proposed.map(|proposal| proposal.consent.clone()).collect();
+    if consent == Consent::AllProposed && !options.is_empty() {
+        (check_report, status) = run(&options)?;
     }
     let verdict = &check_report.verdict;
-    let written = [Verdict::LOADS, Verdict::CONVERTS].contains(verdict);
-    if written != status.success() || (written && !fs::exists(output)?) {
+    let should_write = [Verdict::LOADS, Verdict::CONVERTS].contains(verdict);
+    if should_write != status.success() || (should_write && !fs::exists(output)?) {
         return Err(format!(
             "cpreg convert {} --to {destination}: verdict {verdict}, but {status}",
             source.display()
@@ -94,7 +94,7 @@ pub(crate) fn convert(
     Ok(Conversion {
         verdict: verdict.name().to_owned(),
         reasons: reasons(&check_report)?,
-        stream: written.then(|| output.to_owned()),
+        stream: should_write.then(|| output.to_owned()),
     })
 }
 

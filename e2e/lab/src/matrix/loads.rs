@@ -1,4 +1,4 @@
-//! Loads of streams by real QEMUs under real KVM: many in one boot, and none twice.
+//! Loads of streams by real QEMUs under real KVM. A boot makes many loads, and no load is repeated.
 //!
 //! `matrix/loads.jsonl` in the lab folder stores the outcomes by kernel, CPU, QEMU, and the
 //! stream's contents. An interrupted run therefore continues from the last stored outcome. After a
@@ -22,7 +22,7 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::paths::repository;
 
-/// Number of loads in one boot. A failed boot loses this number of outcomes at most.
+/// Maximum number of loads in one boot. A failed boot loses the outcomes of its loads only.
 const LOADS_PER_BOOT: usize = 20;
 
 /// Timeout for one load, under an emulator on a busy machine.
@@ -52,7 +52,7 @@ impl LoadCache {
         let folder = lab.folder.join("matrix");
         fs::create_dir_all(&folder)?;
         let file = folder.join("loads.jsonl");
-        let mut known = BTreeMap::new();
+        let mut outcomes = BTreeMap::new();
         if file.exists() {
             for line in fs::read_to_string(&file)?.lines() {
                 // The last line may be incomplete after a crash of the machine.
@@ -61,13 +61,13 @@ impl LoadCache {
                 };
                 let outcome = GuestOutcome::from_json(&value["outcome"]);
                 if let (Some(key), Some(outcome)) = (value["key"].as_str(), outcome) {
-                    known.insert(key.to_owned(), outcome);
+                    outcomes.insert(key.to_owned(), outcome);
                 }
             }
         }
         Ok(Self {
             file,
-            outcomes: Mutex::new(known),
+            outcomes: Mutex::new(outcomes),
         })
     }
 
@@ -90,7 +90,7 @@ impl LoadCache {
             .cloned())
     }
 
-    /// Runs the attempts whose outcome is not known.
+    /// Makes the loads whose outcome is not stored.
     ///
     /// # Errors
     /// Returns an error if the host does not boot or a result is missing. Earlier results remain
@@ -114,6 +114,7 @@ impl LoadCache {
         Ok(())
     }
 
+    /// Makes these loads in one boot, and stores their outcomes.
     fn boot(&self, lab: &Lab, host: &EmulatedHost<'_>, batch: &[(String, &Attempt)]) -> Result<()> {
         let mut job = job(lab, Guest::Aarch64)?;
         for (index, (_, attempt)) in batch.iter().enumerate() {
@@ -137,10 +138,10 @@ impl LoadCache {
                 "stream": attempt.stream.file_name().map(|name| name.to_string_lossy()),
                 "outcome": outcome.to_json(),
             });
-            let mut known = self.outcomes.lock().map_err(|_| "a thread panicked")?;
+            let mut outcomes = self.outcomes.lock().map_err(|_| "a thread panicked")?;
             let mut file = File::options().create(true).append(true).open(&self.file)?;
             writeln!(file, "{line}")?;
-            known.insert(key.clone(), outcome);
+            outcomes.insert(key.clone(), outcome);
         }
         Ok(())
     }
@@ -168,8 +169,8 @@ fn key(host: &EmulatedHost<'_>, attempt: &Attempt) -> Result<String> {
     Ok(format!("{} qemu-{} {hash}", host.name(), attempt.series))
 }
 
-/// Returns the 64-bit FNV-1a hash of a file, and its length. The result only has to distinguish a
-/// few thousand streams.
+/// Returns the 64-bit FNV-1a hash of a file, and its length. That suffices to distinguish
+/// a few thousand streams.
 fn fingerprint(file: &Path) -> Result<String> {
     let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

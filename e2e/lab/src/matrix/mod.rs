@@ -1,5 +1,5 @@
-//! `cargo xtask lab matrix`: finds the guests of Debian's QEMUs under KVM that move between
-//! kernels, without and with cpreg.
+//! `cargo xtask lab matrix`: finds out between which kernels guests of Debian's QEMUs move under
+//! KVM, without and with cpreg.
 //!
 //! | module | content |
 //! |---|---|
@@ -11,7 +11,8 @@
 //! | [`table`] | the results as JSON and as Markdown |
 //!
 //! A pair is a source kernel, a destination kernel, a CPU model and a QEMU at both ends. Each pair
-//! is tried without cpreg, and through `cpreg convert --to` that host: without consent, with
+//! is tried without cpreg, and with a stream that `cpreg convert` wrote for the destination:
+//! without consent, with
 //! `--accept low`, and with all proposals. Streams with the same contents are loaded once.
 
 mod convert;
@@ -84,7 +85,7 @@ pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
             .map(|kernel| EmulatedHost::new(kernel, cpu))
             .collect();
         for_each(&hosts, "saved", |host| streams::ensure(lab, host, &series))?;
-        let task = Task {
+        let inputs = PairInputs {
             lab,
             loads: &loads,
             cpreg: cpreg.program(),
@@ -94,7 +95,7 @@ pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
         };
         let pairs = Mutex::new(Vec::new());
         for_each(&hosts, "loaded", |host| {
-            let mut host_pairs = task.pairs_for_destination(host)?;
+            let mut host_pairs = inputs.pairs_for_destination(host)?;
             pairs
                 .lock()
                 .map_err(|_| "a thread panicked")?
@@ -111,14 +112,14 @@ pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
 /// Runs a task for each host, some at a time, and prints each outcome.
 fn for_each(
     hosts: &[EmulatedHost<'_>],
-    done: &str,
+    done_label: &str,
     work: impl Fn(&EmulatedHost<'_>) -> Result<()> + Sync,
 ) -> Result<()> {
     let failed = Mutex::new(Vec::new());
     parallel::for_each(MAX_CONCURRENT_HOSTS, hosts.iter(), |host| {
         let start = Instant::now();
         match work(host) {
-            Ok(()) => println!("{done}  {}  {:.1?}", host.name(), start.elapsed()),
+            Ok(()) => println!("{done_label}  {}  {:.1?}", host.name(), start.elapsed()),
             Err(error) => {
                 println!("FAILED  {}  {:.1?}", host.name(), start.elapsed());
                 if let Ok(mut failed) = failed.lock() {
@@ -136,7 +137,7 @@ fn for_each(
 }
 
 /// Inputs shared by all pairs of one CPU.
-struct Task<'a> {
+struct PairInputs<'a> {
     lab: &'a Lab,
     loads: &'a LoadCache,
     cpreg: &'a Path,
@@ -145,7 +146,7 @@ struct Task<'a> {
     to_streams: bool,
 }
 
-impl Task<'_> {
+impl PairInputs<'_> {
     /// Returns all pairs with this destination.
     fn pairs_for_destination(&self, host: &EmulatedHost<'_>) -> Result<Vec<Pair>> {
         let folder = self.lab.folder.join("matrix/converted").join(host.name());
@@ -191,9 +192,9 @@ impl Task<'_> {
         }
         self.loads.run(self.lab, host, &attempts)?;
 
-        let outcome = |attempt: &Attempt| -> Result<GuestOutcome> {
-            let known = self.loads.get(host, attempt)?;
-            known.ok_or_else(|| format!("{} was not loaded", attempt.stream.display()).into())
+        let outcome_of = |attempt: &Attempt| -> Result<GuestOutcome> {
+            let outcome = self.loads.get(host, attempt)?;
+            outcome.ok_or_else(|| format!("{} was not loaded", attempt.stream.display()).into())
         };
         let mut pairs = Vec::new();
         for (series, destination_spec, source, as_is, conversions) in prepared {
@@ -201,7 +202,7 @@ impl Task<'_> {
             for (consent, conversion) in conversions {
                 let outcome_of_load = match &conversion.stream {
                     None => None,
-                    Some(stream) => Some(outcome(&Attempt {
+                    Some(stream) => Some(outcome_of(&Attempt {
                         series: series.to_owned(),
                         stream: stream.clone(),
                     })?),
@@ -219,7 +220,7 @@ impl Task<'_> {
                     .map_or(destination_spec.clone(), |name| {
                         name.to_string_lossy().into_owned()
                     }),
-                as_is: outcome(&as_is)?,
+                as_is: outcome_of(&as_is)?,
                 converted,
             });
         }

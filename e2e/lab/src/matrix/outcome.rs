@@ -10,17 +10,17 @@ use serde_json::{Value, json};
 
 use e2e_framework::Result;
 
-/// Counters of the host that some kernels cannot set. The guest then reads another time, and its
-/// timers are off by the difference.
+/// Counters that some kernels cannot set for a guest. The guest then reads another time, and its
+/// timers fire too early or too late.
 const COUNTERS: [&str; 2] = ["CNTVCT_EL0", "CNTPCT_EL0"];
 
 /// Outcome of a load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct GuestOutcome {
-    /// QEMU accepted the stream and resumed the guest.
+    /// `true` if QEMU accepted the stream and resumed the guest.
     pub(crate) resumed: bool,
-    /// The guest responded, and finished its comparison. Recorded results name this member
-    /// `goes_on`.
+    /// `true` if the guest responded, and finished its comparison. In recorded results this member
+    /// is `goes_on`.
     pub(crate) guest_finished: bool,
     /// Changed registers, except counters: `X7 0x1 0x2`.
     pub(crate) differences: Vec<String>,
@@ -68,8 +68,8 @@ impl GuestOutcome {
                     .extend(rest.split(' ').nth(1).map(str::to_owned)),
                 "DIFF" => {
                     let fields = rest.split_once(' ').map_or(rest, |(_, fields)| fields);
-                    let counter = COUNTERS.iter().any(|name| fields.starts_with(name));
-                    let list = if counter {
+                    let is_counter = COUNTERS.iter().any(|name| fields.starts_with(name));
+                    let list = if is_counter {
                         &mut outcome.counters
                     } else {
                         &mut outcome.differences

@@ -1,4 +1,4 @@
-//! Streams of the matrix, one from each QEMU under KVM of each kernel, saved while the guest runs.
+//! Streams of the matrix: one from each QEMU on each kernel, saved while the guest runs under KVM.
 //!
 //! Each stream is `matrix/streams/KERNEL__CPU__qemu-SERIES.stream` in the lab folder, and is
 //! written once.
@@ -55,7 +55,7 @@ pub(crate) fn ensure(lab: &Lab, host: &EmulatedHost<'_>, series: &[&str]) -> Res
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }
-        // Both paths are below the lab folder.
+        // A rename suffices, because both paths are below the lab folder.
         fs::rename(results.join(format!("{name}.stream")), path)?;
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Kinds of migration, and the shell line of each end for one migration. `e2e/lab/inside/live.sh`
-//! has the functions in these lines.
+//! Kinds of migration, and the script line of each host for one migration.
+//! `e2e/lab/inside/live.sh` has the shell functions that these lines call.
 
 use std::fmt::Write as _;
 
@@ -76,7 +76,7 @@ impl MigrationKind {
         matches!(self, Self::Direct | Self::Refused)
     }
 
-    /// Returns the capabilities and parameters of QMP, for both ends.
+    /// Returns the migration capabilities and parameters of both QEMUs, as JSON.
     fn qmp_setup(self) -> (String, &'static str) {
         let mut capabilities = vec!["return-path"];
         let parameters = match self {
@@ -89,8 +89,8 @@ impl MigrationKind {
                 // The precopy must not finish before the switch to postcopy.
                 "\"downtime-limit\":1,\"max-bandwidth\":4194304"
             }
-            // The guest dirties memory faster than an emulated network sends it. The limit is high
-            // enough to stop the guest for the rest.
+            // The guest dirties memory faster than an emulated network sends it. With this limit
+            // QEMU stops the guest although much RAM is left to send.
             _ => "\"downtime-limit\":3000",
         };
         let capabilities: Vec<_> = capabilities
@@ -114,12 +114,13 @@ pub(crate) struct MigrationCase {
 }
 
 impl MigrationCase {
-    /// Returns the name in files. The two ends leave `NAME-source.*` and `NAME-destination.*`.
+    /// Returns the name in file names. The two hosts leave `NAME-source.*` and
+    /// `NAME-destination.*`.
     pub(crate) fn name(&self) -> String {
         format!("{}-from-{}", self.kind.name(), self.source_host)
     }
 
-    /// Returns the shell line of a host for this case.
+    /// Returns the script line of a host for this case.
     pub(crate) fn line(&self, number: usize, hosts: &HostPair<'_>, series: &str) -> String {
         let (function, end) = if number == self.source_host {
             ("send", "source")
@@ -143,8 +144,8 @@ impl MigrationCase {
             let [source, destination] =
                 [self.source_host, number].map(|end| &hosts.kernels[end].version);
             let to = if self.kind == MigrationKind::Postcopy {
-                // A guest that is refused during postcopy is lost. Two recorded hosts make the
-                // decision certain before postcopy begins.
+                // A guest that is refused during postcopy is lost. With two recorded hosts the
+                // relay can decide before postcopy begins.
                 let features = features(&cpu.to_string());
                 format!("linux-{destination}/{cpu} --from linux-{source}/{cpu}/{features}")
             } else {

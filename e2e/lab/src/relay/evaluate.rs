@@ -1,14 +1,15 @@
-//! [`evaluate`]: the outcome of a migration, from the output of both QEMUs, the guest and cpreg.
+//! [`evaluate`]: determines the outcome of a migration from the output of both QEMUs, the guest and
+//! cpreg.
 //!
-//! | file of an end | content |
+//! | file of a host | content |
 //! |---|---|
 //! | `NAME.log` | QEMU's errors and QMP replies, with the command's id `KIND-NUMBER` |
-//! | `NAME.serial` | output of the guest, after the byte that makes it report |
+//! | `NAME.serial` | output of the guest, which reports after it receives a byte |
 //! | `NAME.relay`, `.report`, `.relay-exit` | cpreg's log, report and exit status (destination) |
 //!
-//! The guest increments a counter in its RAM all the time. The value at the stop is read from the
-//! memory of the stopped source QEMU. A guest that reports a higher value at the destination has
-//! run there, with its memory.
+//! The guest increments a counter in its RAM all the time. Its value when the guest was stopped
+//! is read from the memory of the source QEMU. A guest that reports a higher value at the
+//! destination has run there, with its memory.
 
 use std::fs;
 use std::path::Path;
@@ -27,11 +28,13 @@ struct EndResult {
     outcome: GuestOutcome,
     /// Counter value that the guest reports.
     reported_count: Option<u64>,
-    /// Last reply of QMP to `query-migrate`. The next fields are the last replies to other
-    /// commands.
+    /// Last reply to `query-migrate`.
     migration: Value,
+    /// Last reply to `query-status`.
     vm_status: Value,
+    /// Counter value in the memory of the stopped guest.
     memory_count: Option<u64>,
+    /// Reply to `migrate-start-postcopy`.
     postcopy: Value,
 }
 
@@ -76,7 +79,7 @@ pub(crate) fn evaluate(case: &MigrationCase, results: [&Path; 2]) -> Result<Stri
     })
 }
 
-/// Checks that the guest runs at the destination, unchanged except for the changes in the matrix.
+/// Checks that the guest runs at the destination, with no other changes than the matrix lists.
 fn check_moved(
     case: &MigrationCase,
     source: &EndResult,
@@ -108,8 +111,8 @@ fn check_moved(
         ));
     }
     let differences = &destination.outcome.differences;
-    // Some differences of the matrix depend on the moment of the stop, so the guest may find fewer
-    // differences.
+    // Some differences of the matrix depend on the moment at which the guest was stopped, so it may
+    // find fewer.
     if let Some(lost) = find_unknown(differences, &case.expected.differences) {
         return Err(format!(
             "the guest lost {lost}\n  the matrix lists: {:?}\n  the guest finds: {differences:?}",
@@ -117,10 +120,11 @@ fn check_moved(
         ));
     }
     // The destination of a postcopy case must have requested pages.
-    let is_postcopy = source.migration["ram"]["postcopy-requests"]
+    let has_requested_pages = source.migration["ram"]["postcopy-requests"]
         .as_u64()
         .is_some_and(|pages| pages > 0);
-    if case.kind == MigrationKind::Postcopy && (source.postcopy["return"].is_null() || !is_postcopy)
+    if case.kind == MigrationKind::Postcopy
+        && (source.postcopy["return"].is_null() || !has_requested_pages)
     {
         return Err("the migration did not switch to postcopy".into());
     }
@@ -309,7 +313,7 @@ mod tests {
             figures.contains("counter 42 at the source, 43"),
             "{figures}"
         );
-        // The guest ran at the destination all the time, or restarted.
+        // The counter has not increased, so the guest does not run with its memory.
         assert!(
             check_moved(
                 &case,

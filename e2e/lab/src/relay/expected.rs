@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::matrix::outcome::GuestOutcome;
 use e2e_framework::Result;
 
-/// Consents of the matrix, from none to all proposals: the name of each, and its argument of cpreg.
+/// Consents of the matrix, from none to all proposals: name in the matrix, and value of cpreg's
+/// `--accept`.
 const CONSENTS: [(&str, Option<&str>); 3] =
     [("none", None), ("low", Some("low")), ("all", Some("high"))];
 
@@ -23,8 +24,8 @@ pub(crate) struct Expected {
     /// Changes that the guest finds with that consent: `PMCNTENSET_EL0 000000008000003f
     /// 0000000000000000`.
     pub(crate) differences: Vec<String>,
-    /// Changes that the guest may find at the source. QEMU writes back the registers that it has
-    /// read, and some kernels do not keep these values.
+    /// Changes that the guest may find if it stays at the source. QEMU saves and writes back its
+    /// registers there too, and some kernels do not keep these values.
     pub(crate) source_differences: Vec<String>,
     /// Names of the blockers without consent.
     pub(crate) blockers: Vec<String>,
@@ -77,16 +78,19 @@ impl Expected {
         let at_source =
             GuestOutcome::from_json(&source_row["as_is"]).ok_or("not a line of the matrix")?;
         let as_is = GuestOutcome::from_json(&row["as_is"]).ok_or("not a line of the matrix")?;
-        let with = |name: &str| &row["cpreg"][name];
+        let with_consent = |name: &str| &row["cpreg"][name];
         let smallest = CONSENTS.iter().find_map(|(name, consent)| {
-            let outcome = GuestOutcome::from_json(&with(name)["load"])?;
+            let outcome = GuestOutcome::from_json(&with_consent(name)["load"])?;
             outcome
                 .is_running()
                 .then_some((*consent, outcome.differences))
         });
         let (consent, differences) =
             smallest.ok_or("the guest runs at the destination with no consent")?;
-        let reasons = with("none")["reasons"].as_array().into_iter().flatten();
+        let reasons = with_consent("none")["reasons"]
+            .as_array()
+            .into_iter()
+            .flatten();
         Ok(Self {
             failure: (!as_is.is_running()).then_some(as_is.errors),
             consent,
@@ -99,8 +103,8 @@ impl Expected {
     }
 }
 
-/// Returns the first difference whose register is not in `known`. The values are not compared: a
-/// register that a kernel does not keep per guest holds the value of another guest.
+/// Returns the first difference whose register is not in `known`. Values are not compared,
+/// because a register that a kernel does not keep per guest may hold any other guest's value.
 pub(crate) fn find_unknown<'a>(differences: &'a [String], known: &[String]) -> Option<&'a String> {
     let name = |difference: &String| difference.split(' ').next().map(str::to_owned);
     let known: Vec<_> = known.iter().map(name).collect();

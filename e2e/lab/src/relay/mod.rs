@@ -1,13 +1,13 @@
-//! `cargo xtask lab relay`: a guest of QEMU under KVM moves live between two emulated hosts with
+//! `cargo xtask lab relay`: moves a guest of QEMU under KVM live between two emulated hosts with
 //! different kernels, over the network between them. Without cpreg the move fails; through `cpreg
 //! relay` it succeeds.
 //!
 //! | module | content |
 //! |---|---|
-//! | [`case`](mod@case) | kinds of migration, and the script line of each end |
+//! | [`case`](mod@case) | kinds of migration, and the script line of each host |
 //! | [`expected`] | results of the [matrix](super::matrix) for a source and a destination |
 //! | [`runner`] | two hosts, and the migrations between their QEMUs |
-//! | [`evaluate`](mod@evaluate) | outcome of a migration, from the output of both ends |
+//! | [`evaluate`](mod@evaluate) | outcome of a migration, from the output of both hosts |
 //!
 //! The relay runs at the destination, and probes that host (`--to kvm`). With postcopy, both hosts
 //! are given by their recorded names. All expectations are from the matrix: QEMU's errors, the
@@ -31,12 +31,13 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::kernels;
 use e2e_framework::lab::roots::SERIES;
 
-/// An old kernel, whose lists QEMU 10.0 accepts on no other kernel, and a new one.
+/// Default kernels: an old one, whose register lists QEMU 10.0 accepts on no other kernel, and a
+/// new one.
 const KERNELS: [&str; 2] = ["6.12.107", "7.3.4"];
 
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 
-/// Last QEMU without its own rules for register lists that differ from its host's.
+/// Last series of QEMU that has no tolerances of its own.
 pub(crate) const DEFAULT_SERIES: &str = "10.0";
 
 /// Move a guest of QEMU under KVM, live over the network, through `cpreg relay`
@@ -77,7 +78,7 @@ pub(crate) fn run(lab: &Lab, arguments: &RelayArgs) -> Result<()> {
     let programs = lab.build_programs(&["cpreg-cli"])?;
     lab.prepare(true)?;
     let mut failed = Vec::new();
-    // Pairs run one after the other, because each boots two hosts.
+    // CPU models run one after another, because each boots two hosts.
     for cpu in &cpus {
         let start = Instant::now();
         let pair = MigrationRunner {

@@ -52,8 +52,8 @@ impl MigrationRunner<'_> {
         }
         let mut cases = Vec::new();
         for from in [0, 1] {
-            let ends = [self.hosts.kernels[from], self.hosts.kernels[1 - from]];
-            let expected = self.read_expected(ends)?;
+            let source_and_destination = [self.hosts.kernels[from], self.hosts.kernels[1 - from]];
+            let expected = self.read_expected(source_and_destination)?;
             for kind in kinds {
                 if kind.is_applicable(&expected) {
                     cases.push(MigrationCase {
@@ -71,8 +71,8 @@ impl MigrationRunner<'_> {
         Ok(cases.iter().map(|case| self.evaluate_case(case)).collect())
     }
 
-    fn read_expected(&self, ends: [&Kernel; 2]) -> Result<Expected> {
-        let [from, to] = ends.map(|kernel| kernel.version.as_str());
+    fn read_expected(&self, source_and_destination: [&Kernel; 2]) -> Result<Expected> {
+        let [from, to] = source_and_destination.map(|kernel| kernel.version.as_str());
         let cpu = self.hosts.cpu.to_string();
         Expected::read(
             &repository().join("docs/kvm-matrix"),

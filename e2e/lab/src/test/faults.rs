@@ -1,8 +1,8 @@
-//! Faults during a migration: if either VMM dies or refuses, the guest runs in exactly one place.
-//! Two VMMs run in one real host, and connect over 127.0.0.1.
+//! Tests of faults during a migration between two example VMMs: if either VMM dies or refuses, the
+//! guest runs in exactly one place. Both VMMs run in one emulated host, and connect over 127.0.0.1.
 //!
-//! The connection is slow (`--bandwidth`). The victim is killed at a certain progress line of the
-//! sender, so that no test depends on timing.
+//! The connection is slow (`--bandwidth`). A VMM is killed when the sender prints a certain
+//! progress line, so no test depends on timing.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -23,8 +23,9 @@ const CPU: &str = "neoverse-n1";
 /// limit, and refuses without a query to the kernel.
 const REJECTED_SETTING: &str = "PSCI_VERSION=0x10009";
 
-/// Beginnings of progress lines of the sender: in a pre-copy round, and when the guest is stopped.
-const PRE_COPY: &str = "pre-copy: round 2,";
+/// Beginning of the sender's progress line in a pre-copy round.
+const PRE_COPY_LINE: &str = "pre-copy: round 2,";
+/// Progress line of the sender when the guest is stopped.
 const STOPPED_LINE: &str = "the guest is stopped";
 
 /// Shell functions of the script. Each test has its own port. SIGKILL ends a process with status
@@ -58,12 +59,15 @@ fault() {
 struct FaultCase {
     name: &'static str,
     description: &'static str,
-    /// Progress line of the sender at which the victim is killed.
+    /// Beginning of the sender's progress line at which the victim is killed.
     trigger: &'static str,
+    /// VMM that is killed: `sender` or `receiver`.
     victim: &'static str,
     /// Limit of the connection's bandwidth, in KiB per second.
     bandwidth: u32,
+    /// Options of the receiver.
     options: &'static str,
+    /// Check of the output of the sender and of the receiver.
     check: fn(&VmmOutput, &VmmOutput) -> Result<()>,
 }
 
@@ -80,7 +84,7 @@ const FAULTS: [FaultCase; 5] = [
     FaultCase {
         name: "receiver-pre-copy",
         description: "receiver killed in the pre-copy",
-        trigger: PRE_COPY,
+        trigger: PRE_COPY_LINE,
         victim: "receiver",
         bandwidth: 64,
         options: "",
@@ -107,7 +111,7 @@ const FAULTS: [FaultCase; 5] = [
     FaultCase {
         name: "sender-pre-copy",
         description: "sender killed in the pre-copy",
-        trigger: PRE_COPY,
+        trigger: PRE_COPY_LINE,
         victim: "sender",
         bandwidth: 64,
         options: "",
@@ -182,7 +186,7 @@ const SIGKILL_STATUS: &str = "137";
 fn check_unaffected(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
     match evaluate(sender, receiver)? {
         MoveOutcome::Moved { .. }
-            if sender.text.contains(PRE_COPY) && sender.text.contains(STOPPED_LINE) =>
+            if sender.text.contains(PRE_COPY_LINE) && sender.text.contains(STOPPED_LINE) =>
         {
             Ok(())
         }
@@ -192,11 +196,11 @@ fn check_unaffected(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
 
 /// Checks that the guest continues at the sender after the receiver died.
 fn check_sender_continues(sender: &VmmOutput, receiver: &VmmOutput) -> Result<()> {
-    let cause = sender.text.lines().any(|line| line.starts_with("failed: "));
+    let has_cause = sender.text.lines().any(|line| line.starts_with("failed: "));
     if receiver.status != SIGKILL_STATUS || receiver.has_run() {
         return Err("the receiver was not killed before the guest ran".into());
     }
-    if sender.status != "2" || !cause {
+    if sender.status != "2" || !has_cause {
         return Err("the sender does not report its failure".into());
     }
     Ok(sender.check_guest_continues()?)

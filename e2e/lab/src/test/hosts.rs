@@ -1,12 +1,13 @@
-//! Each host matches its record in cpreg, and a recorded host behaves as the real one.
+//! Tests of each host: it matches its record in cpreg, and a recorded host built from the record
+//! behaves as the real one.
 //!
-//! * `cpreg probe kvm` on the host gives the record of the built-in history: registers per feature
-//!   set, values, errnos of writing them back, writable bits, and the results of tried values.
-//!   Counters hold another value each time, and so do the values tried on them, so they are
-//!   compared by name. KVM's reset poison is not a value and is also compared by name. ISTATUS of a
-//!   timer is ignored, because it depends on the moment.
-//! * The example `compare` of `cpreg-kvm` makes thousands of writes, and loads, on the machine and
-//!   on a recorded host built from its record.
+//! * `cpreg probe kvm` on the host must give the record that is built into cpreg: registers for
+//!   each set of features, values, errnos of writing them back, writable bits, and the results of
+//!   tried values. Of a counter only the name is compared, because its values change with time.
+//!   KVM's reset poison is not a value, so of such a register, too, only the name is compared.
+//!   ISTATUS of a timer is ignored, because it depends on the moment.
+//! * The example `compare` of `cpreg-kvm` makes thousands of writes and loads, both on the real
+//!   host and on a recorded host built from its record.
 //! * The example `id_fields` of `cpreg-kvm` compares the predictions about ID registers with KVM.
 //!   `cargo xtask lab fields` does so on more hosts.
 
@@ -25,7 +26,7 @@ use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
 
-/// Example that compares a recorded host with the machine.
+/// Example that compares a recorded host with the host on which it runs.
 pub(crate) const COMPARE: &str = "compare";
 
 /// Maximum number of differences printed.
@@ -68,14 +69,16 @@ pub(crate) fn test(fixture: &Fixture<'_>, kernel: &Kernel, cpu: &Cpu) {
         }
     };
     let name = host_label(kernel, cpu);
-    let record = || {
+    let check_record = || {
         check("probe")?;
         let found = HostRecord::from_json(&fs::read(results.join("host.json"))?)?;
-        let history = HostIndex::built_in()?;
-        let known = history.resolve(&format!("linux-{name}"))?.host.record();
+        let index = HostIndex::built_in()?;
+        let known = index.resolve(&format!("linux-{name}"))?.host.record();
         check_same(&known, &found)
     };
-    fixture.tally.count(&format!("record of {name}"), record());
+    fixture
+        .tally
+        .count(&format!("record of {name}"), check_record());
     let predictions = check(fields::ID_FIELDS);
     fixture
         .tally
@@ -106,8 +109,8 @@ fn check_same(known: &HostRecord, found: &HostRecord) -> Result<()> {
     let none = GuestRecord::default();
     let features: BTreeSet<_> = known.guests.keys().chain(found.guests.keys()).collect();
     for features in features {
-        let of = |record: &HostRecord| record.guests.get(features).cloned();
-        let (known, found) = (of(known), of(found));
+        let guest_of = |record: &HostRecord| record.guests.get(features).cloned();
+        let (known, found) = (guest_of(known), guest_of(found));
         if known.is_none() || found.is_none() {
             differences.insert(format!(
                 "{features}: only one record has guests with these features"
@@ -170,8 +173,9 @@ fn register_differences(
     let fields = |register: &RegisterRecord| format!("{:x?}", register.fields);
     compare("fields", fields(&known), fields(&found));
     let count = known.trials.len().max(found.trials.len());
-    let other = (0..count).find(|index| known.trials.get(*index) != found.trials.get(*index));
-    if let Some(index) = other {
+    let first_difference =
+        (0..count).find(|index| known.trials.get(*index) != found.trials.get(*index));
+    if let Some(index) = first_difference {
         let trial = |register: &RegisterRecord| match register.trials.get(index) {
             Some(WriteTrial {
                 value,
@@ -194,9 +198,9 @@ mod tests {
 
     #[test]
     fn records_are_compared_to_the_last_trial() {
-        let history = HostIndex::built_in().unwrap();
+        let index = HostIndex::built_in().unwrap();
         let name = "linux-6.12.107/neoverse-n1";
-        let known = history.resolve(name).unwrap().host.record();
+        let known = index.resolve(name).unwrap().host.record();
         assert!(check_same(&known, &known).is_ok());
         let mut other = known.clone();
         let guest = other.guests.values_mut().next().unwrap();

@@ -1,15 +1,15 @@
-//! `cargo xtask lab test`: the lab tests that CI runs. Three kernels, old, stable and new, on a CPU
-//! without and on one with the features of later architectures.
+//! `cargo xtask lab test`: the lab tests that CI runs, with an old, a stable and a new kernel. Each
+//! runs on two CPU models: one without and one with the features of later architectures.
 //!
 //! | module | claim |
 //! |---|---|
 //! | [`hosts`] | each host matches its record, and a recorded host behaves as the real one |
 //! | [`moves`] | the example VMM's guest makes round trips, or is refused as expected |
 //! | [`relays`] | a guest of QEMU under KVM moves live through `cpreg relay`, and not without it |
-//! | [`faults`] | if either end dies or refuses, the guest runs in one place |
+//! | [`faults`] | if either VMM dies or refuses, the guest runs in exactly one place |
 //!
-//! [`fixture`] has the shared parts. `lab clippy` runs too. All tests run, whatever the results of
-//! earlier ones. The output of each host stays in `results/test` in the lab folder.
+//! [`fixture`] has the shared parts. `lab clippy` runs too. A failed test does not
+//! prevent the following ones. The output of each host stays in `results/test` in the lab folder.
 
 mod faults;
 mod fixture;
@@ -72,7 +72,7 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     parallel::for_each(MAX_CONCURRENT_HOSTS, boots.into_iter(), |boot| boot());
     println!("hosts and faults: {:.0?}", start.elapsed());
 
-    // Pairs run one after the other, because each boots two hosts.
+    // Pairs run one after another, because each pair boots two hosts already.
     for cpu in cpus {
         for (index, first) in kernels.iter().enumerate() {
             for second in kernels.iter().skip(index + 1) {

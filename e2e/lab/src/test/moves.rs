@@ -1,6 +1,6 @@
-//! The example VMM's guest makes live round trips between each two kernels, over TCP or a serial
-//! line. A refusal must have the expected reasons and precede any change; the guest must then
-//! continue at the source.
+//! Tests of the example VMM: its guest makes live round trips between each two kernels, over TCP or
+//! a serial line. A refusal must have the expected reasons and come before any change, and the
+//! guest must then continue at the source.
 //!
 //! [`EXPECTED`] lists the expected outcomes. Any other outcome or reason is a failure.
 
@@ -16,7 +16,8 @@ use e2e_framework::lab::kernels::Kernel;
 /// Consents of successive attempts.
 const CONSENTS: [Option<&str>; 2] = [None, Some("low")];
 
-/// Names of the registers that block a move from one kernel to another; empty if the guest moves.
+/// Expected outcome of a move from one kernel to another: the names of the registers that block it.
+/// A list is empty if the guest moves.
 struct Expected {
     cpu: &'static str,
     source: &'static str,
@@ -277,8 +278,8 @@ pub(crate) fn test(fixture: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
 /// Checks the outcome of a trip.
 fn check([from, to]: [&Kernel; 2], cpu: &Cpu, attempts: &[MoveAttempt]) -> Result<()> {
     let (from, to, cpu) = (&from.version, &to.version, cpu.to_string());
-    let mut all = EXPECTED.iter();
-    let expected = all.find(|expected| {
+    let mut entries = EXPECTED.iter();
+    let expected = entries.find(|expected| {
         (expected.cpu, expected.source, expected.destination) == (&*cpu, from, to)
     });
     let expected = expected.ok_or("EXPECTED has no entry for these hosts: add one")?;
@@ -290,9 +291,9 @@ fn check([from, to]: [&Kernel; 2], cpu: &Cpu, attempts: &[MoveAttempt]) -> Resul
     if !expected.blockers.is_empty() {
         expected_blockers.push(expected.blockers_with_low);
     }
-    let back = attempts.last().and_then(|attempt| attempt.inbound.as_ref());
-    let back = back.map(MoveOutcome::blockers).unwrap_or_default();
-    if found == expected_blockers && back == expected.return_blockers {
+    let inbound = attempts.last().and_then(|attempt| attempt.inbound.as_ref());
+    let return_blockers = inbound.map(MoveOutcome::blockers).unwrap_or_default();
+    if found == expected_blockers && return_blockers == expected.return_blockers {
         return Ok(());
     }
     let descriptions: Vec<_> = attempts.iter().map(describe_attempt).collect();

@@ -1,5 +1,6 @@
-//! A guest of QEMU under KVM moves live between two kernels, over the network between them, through
-//! `cpreg relay`. Without the relay the guest stays. The test runs in both directions.
+//! Test of `cpreg relay`: a guest of QEMU under KVM moves live between hosts with different
+//! kernels, over their network. Without the relay the guest stays. The test runs in both
+//! directions.
 //!
 //! `lab relay` covers all kinds of migration, and other CPU models.
 
@@ -39,7 +40,7 @@ pub(crate) fn test(fixture: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
             cpu,
             kernels,
             serial: false,
-            // The results of the example VMM's guests have the same kernel names.
+            // A folder of its own, because tests of the example VMM use the same kernels.
             results: &format!("{RESULTS}/relay"),
         },
         program: &fixture.programs.join("cpreg"),

@@ -1,4 +1,5 @@
-//! List of cases of `cpreg relay`: the QEMUs at both ends, the kind of migration, and the scenario.
+//! List of cases of `cpreg relay`: the source and destination QEMU, the kind of migration, and the
+//! scenario.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -18,7 +19,7 @@ pub(crate) enum Mode {
     Multifd(u32),
     /// Precopy with a return path, and pages sent as differences where possible.
     Xbzrle,
-    /// Switched to postcopy after part of RAM has been sent.
+    /// Postcopy after part of RAM has been sent.
     Postcopy,
     /// Postcopy with a separate channel for requested pages.
     Preempt,
@@ -85,7 +86,8 @@ pub(crate) enum Scenario {
     Success,
     /// Without the relay the destination refuses the VM.
     WithoutRelay,
-    /// The relay refuses, before RAM is sent, a migration that could not be refused later.
+    /// The relay refuses a migration before RAM is sent, because a later refusal would stop or lose
+    /// the guest.
     EarlyRefusal,
     /// The relay refuses the device state.
     LateRefusal,
@@ -120,9 +122,10 @@ pub(crate) enum Moment {
     Setup,
     /// RAM has been sent, and part of it again.
     Ram,
-    /// The device state was received. The rest takes milliseconds, so the kill may be later.
+    /// The relay has received the device state. The migration then ends within milliseconds, so the
+    /// kill may come after its end.
     DeviceStateReceived,
-    /// The device state was sent. The destination has usually not parsed it yet.
+    /// The relay has sent the device state. The destination has usually not parsed it yet.
     DeviceStateSent,
 }
 
@@ -195,7 +198,7 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
     let pairs = PAIRS
         .into_iter()
         .filter(|(from, to, _)| ![from, to].contains(&&"5.2"));
-    let mut refused = BTreeSet::new();
+    let mut refusing_sources = BTreeSet::new();
     for (pair, (from, to, machine_type)) in pairs.enumerate() {
         let case = |scenario, transport, mode| RelayCase {
             scenario,
@@ -224,8 +227,8 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
         let is_selected = |number: usize| full || (number + pair).is_multiple_of(3);
         for (number, mode) in Mode::ALL.into_iter().enumerate() {
             for transport in [Transport::Tcp, Transport::Unix] {
-                let is_turn = transport == transport_of(pair, number);
-                if full || (is_selected(number) && is_turn) {
+                let is_reduced = transport == reduced_transport(pair, number);
+                if full || (is_selected(number) && is_reduced) {
                     cases.push(case(Scenario::Success, transport, mode));
                 }
             }
@@ -235,9 +238,9 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
             transport(pair),
             Mode::ReturnPath,
         ));
-        // The state of the source after a refusal depends on the QEMU there, so one destination of
-        // each suffices.
-        if refused.insert(from) || full {
+        // What happens at the source after a refusal depends on the source's QEMU only, so one
+        // destination for each source suffices.
+        if refusing_sources.insert(from) || full {
             for mode in [
                 Mode::Plain,
                 Mode::ReturnPath,
@@ -269,10 +272,10 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
                     Moment::DeviceStateSent,
                 ] {
                     turn += 1;
-                    // A destination that loses all channels of multifd at once may hang, and the
-                    // guard gives it half a minute.
-                    let is_long = number == 1 && victim == Victim::Relay && moment != Moment::Ram;
-                    if full || (!is_long && (turn + 5 * number) % 6 == pair) {
+                    // A destination that loses all channels of multifd at once may hang. The guard
+                    // then waits half a minute for it.
+                    let is_slow = number == 1 && victim == Victim::Relay && moment != Moment::Ram;
+                    if full || (!is_slow && (turn + 5 * number) % 6 == pair) {
                         let scenario = Scenario::Kill(victim, moment);
                         cases.push(case(scenario, transport(pair + turn), mode));
                     }
@@ -291,8 +294,8 @@ pub(crate) fn cases(full: bool) -> Vec<RelayCase> {
     cases
 }
 
-/// Returns the transport, in turn.
-fn transport_of(pair: usize, mode: usize) -> Transport {
+/// Returns the transport with which the reduced set has a mode of a pair.
+fn reduced_transport(pair: usize, mode: usize) -> Transport {
     if (pair + mode / 2).is_multiple_of(2) {
         Transport::Tcp
     } else {

@@ -16,29 +16,29 @@ use e2e_framework::serial::Findings;
 
 /// Timeout for one reply, or one step of a migration, on a busy machine.
 pub(crate) const STEP_TIMEOUT: Duration = Duration::from_secs(120);
-/// Timeout for the exit of a destination that cannot load. A destination that still waits
-/// afterwards waits forever.
+/// Timeout for the exit of a destination that cannot load the VM. A destination that has not exited
+/// by then never does.
 const EXIT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Timeout for a reply of an end that may hang.
+/// Timeout for a reply of a QEMU that may hang.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 /// Interval between two checks of a condition.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// Address of the counter: the first page of vCPU 0 (`e2e/lab/guest/aarch64.s`).
 const COUNTER_ADDRESS: u64 = 0x4100_0000;
-/// Distance of the counters of two vCPUs.
+/// Distance between the counters of successive vCPUs.
 const COUNTER_STRIDE: u64 = 8 << 20;
 
-/// Bytes per second for postcopy. The counting area takes eight seconds, because postcopy must
-/// begin before the end.
+/// Bytes per second for postcopy. The memory in which the guest counts then takes eight seconds, so
+/// that postcopy begins before all of it is sent.
 const POSTCOPY_BANDWIDTH: u64 = 2 << 20;
-/// Bytes per second for precopy. A round takes a quarter of a second, in which any guest writes
-/// more than is sent in the downtime of a millisecond. So precopy does not converge.
+/// Bytes per second for precopy. A round takes a quarter of a second. In that time the guest writes
+/// more than a downtime of one millisecond suffices to send, so precopy does not converge.
 const PRECOPY_BANDWIDTH: u64 = 64 << 20;
-/// Bytes of RAM sent when postcopy begins: an eighth of the counting area.
+/// Bytes of RAM sent when postcopy begins: an eighth of the memory in which the guest counts.
 const POSTCOPY_START_LEN: u64 = 2 << 20;
-/// Number of fetches of the dirty bitmap after which precopy may converge. Pages have been sent
-/// again by then.
+/// Number of precopy rounds (fetches of the dirty bitmap) after which precopy may converge. By then
+/// pages have been sent more than once.
 const MIN_PRECOPY_ROUNDS: u64 = 4;
 
 /// A QEMU at one end.
@@ -78,7 +78,7 @@ impl Endpoint {
         })
     }
 
-    /// Returns the socket of the unused monitor.
+    /// Returns the socket of the monitor that the test leaves to the relay.
     pub(crate) fn monitor(&self) -> &Path {
         &self.monitor
     }
@@ -173,13 +173,13 @@ impl Endpoint {
         self.wait("RAM is not sent", |end| {
             let migration = end.execute("query-migrate", json!({}))?;
             let ram = |name: &str| migration["ram"][name].as_u64().unwrap_or_default();
-            let is_sufficient = if mode.is_postcopy() {
+            let is_enough_sent = if mode.is_postcopy() {
                 ram("transferred") >= POSTCOPY_START_LEN
             } else {
                 ram("dirty-sync-count") >= MIN_PRECOPY_ROUNDS
             };
-            // The VM of a guest that had no time to write may be sent at once.
-            Ok((is_sufficient || has_ended(&migration["status"])).then_some(()))
+            // A migration ends early if the guest had no time to write.
+            Ok((is_enough_sent || has_ended(&migration["status"])).then_some(()))
         })
     }
 
@@ -207,10 +207,10 @@ impl Endpoint {
         })?;
         // The state of the guest changes a moment after the status of the migration.
         let mut status = self.status()?;
-        let until = Instant::now() + STEP_TIMEOUT;
+        let deadline = Instant::now() + STEP_TIMEOUT;
         while !["postcopy-paused", "cancelled"].contains(&status.migration.as_str())
             && status.vm == "finish-migrate"
-            && Instant::now() < until
+            && Instant::now() < deadline
         {
             thread::sleep(POLL_INTERVAL);
             status = self.status()?;
@@ -228,8 +228,8 @@ impl Endpoint {
         })
     }
 
-    /// Returns the reply of `query-migrate`, with figures of RAM.
-    pub(crate) fn ram(&mut self) -> Result<Value> {
+    /// Returns the reply of `query-migrate`.
+    pub(crate) fn query_migrate(&mut self) -> Result<Value> {
         self.execute("query-migrate", json!({}))
     }
 
@@ -261,12 +261,12 @@ impl Endpoint {
     pub(crate) fn wait_until_counted_past(&mut self, before: &[u64]) -> Result<()> {
         self.wait("the guest does not count", |end| {
             let now = end.counts()?;
-            let all = before.iter().zip(&now).all(|(before, now)| now > before);
-            Ok(all.then_some(()))
+            let have_all = before.iter().zip(&now).all(|(before, now)| now > before);
+            Ok(have_all.then_some(()))
         })
     }
 
-    /// Checks that the guest counts, after it was sent or refused.
+    /// Checks that the guest counts at this side.
     pub(crate) fn assert_counting(&mut self) -> Result<()> {
         let counts = self.counts()?;
         self.wait_until_counted_past(&counts)

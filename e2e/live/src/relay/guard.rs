@@ -1,5 +1,5 @@
-//! The switchover guard with real QEMUs. The tests kill any process at any moment. Afterwards the
-//! VM runs on exactly one side, if a side can run it.
+//! Cases of the switchover guard with real QEMUs. Most kill one of the processes at a certain
+//! moment. Afterwards the VM must run on exactly one side, if a side still can run it.
 
 use std::fs;
 use std::thread;
@@ -14,7 +14,7 @@ use crate::steps::Fixture;
 use e2e_framework::Result;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// Timeout for the device state to be sent to a stopped destination, if the socket has room for it.
+/// Timeout until the device state is sent to a stopped destination, if the socket has room for it.
 const SEND_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Runs [`super::cases::Scenario::GuardedSuccess`].
@@ -39,8 +39,8 @@ pub(crate) fn run_success(fixture: &Fixture, case: &RelayCase) -> Result<String>
 
 /// Runs [`super::cases::Scenario::GuardedRefusal`].
 pub(crate) fn run_refusal(fixture: &Fixture, case: &RelayCase) -> Result<String> {
-    // The destination has a vCPU more. The device state of the running source shows that before RAM
-    // is sent.
+    // The relay's profile has one vCPU more. The relay sees that from the device state of the
+    // running source, before RAM is sent.
     let vcpus = case.machine.vcpus + 1;
     let migration = Migration::without_relay(fixture, case, &[])?;
     migration.run_with_output(|migration| {
@@ -127,22 +127,24 @@ pub(crate) fn run_kill(
                 .iter()
                 .any(|event| event["event"] == "device-state-sent");
             let location = events.iter().find(|event| event["event"] == "vm-location");
-            // The guard reports its actions while the relay exists. It may run the destination some
-            // milliseconds after the device state was sent, which may be before the kill. Only that
-            // VM is valid then, and the source is not resumed.
-            let was_resumed = location
+            // The guard may resume the guest at the destination milliseconds after the device state
+            // was sent, and thus before the kill. Then only the destination's VM is valid, and the
+            // source is not resumed. The guard reports its actions as long as the relay exists.
+            let was_resumed_at_destination = location
                 .is_some_and(|event| event["actions"].to_string().contains("destination: cont"));
             let is_right = match victim {
                 // Either the destination has received all of the VM, or no side has all of it.
                 Victim::Source => destination == is_sent,
-                Victim::Destination => source != was_resumed,
+                Victim::Destination => source != was_resumed_at_destination,
                 Victim::Relay if matches!(moment, Moment::Setup | Moment::Ram) => source,
                 Victim::Relay => source || destination,
             };
             let text = match (source, destination) {
                 (true, _) => "the guest runs at the source",
                 (_, true) => "the guest runs at the destination",
-                _ if was_resumed => "the guest ran at the destination, which was killed",
+                _ if was_resumed_at_destination => {
+                    "the guest ran at the destination, which was killed"
+                }
                 _ => "the guest is lost",
             };
             if is_right {
@@ -170,8 +172,8 @@ fn advance_to(migration: &mut Migration<'_>, moment: Moment) -> Result<()> {
         migration.relay()?.wait_for_event("device-state-received")?;
         return Ok(());
     }
-    // A stopped destination only accepts the bytes that fit into the socket, and replies nothing.
-    // So its state is known.
+    // A stopped destination process accepts only the bytes that fit into the socket, and sends no
+    // reply. So its state is known.
     migration.source.begin_switchover(mode)?;
     migration.relay()?.wait_for_event("device-state-received")?;
     signal(migration.destination.id(), Signal::STOP)?;

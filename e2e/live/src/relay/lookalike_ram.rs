@@ -1,8 +1,8 @@
-//! RAM that looks like device state: parts of a real stream's end, so that pages begin and end with
-//! sections, footers and end marks.
+//! Cases whose RAM looks like device state: its pages are parts of the end of a real stream, so
+//! they begin and end with sections, footers and end marks.
 //!
-//! A relay that takes these pages for the stream's own structures would stop, change them, or
-//! detect a wrong end.
+//! A relay that took these pages for the stream's own structures would stop, change them, or see a
+//! wrong end of the stream.
 
 use std::fs;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -28,7 +28,7 @@ const MAX_PAGES: usize = 1024;
 pub(crate) fn run(fixture: &Fixture, case: &RelayCase) -> Result<String> {
     let folder = tempfile::Builder::new().tempdir_in(fixture.folder())?;
     let file = folder.path().join("imitations");
-    let bytes = make(&fixture.stream_of(case)?)?;
+    let bytes = lookalike_pages(&fixture.stream_of(case)?)?;
     fs::write(&file, &bytes)?;
     // The destination receives the pages only with its RAM.
     let device = format!(
@@ -67,9 +67,9 @@ pub(crate) fn run(fixture: &Fixture, case: &RelayCase) -> Result<String> {
     })
 }
 
-/// Returns pages that begin with each byte near the beginning of a structure, and pages that end
-/// with each byte near its end.
-fn make(stream: &Path) -> Result<Vec<u8>> {
+/// Returns pages from the end of a stream. For each byte near the beginning of a vCPU's section,
+/// one page begins there, and another page ends there.
+fn lookalike_pages(stream: &Path) -> Result<Vec<u8>> {
     let mut file = fs::File::open(stream)?;
     let length = file.metadata()?.len();
     file.seek(SeekFrom::Start(length.saturating_sub(STREAM_TAIL_LEN)))?;
@@ -95,14 +95,14 @@ fn make(stream: &Path) -> Result<Vec<u8>> {
         }
     };
     for section in &sections {
-        // The beginning of the section, with the footer before it, as the first and as the last
-        // bytes of a page.
+        // The beginning of the section, and the footer before it, become the first bytes of a page,
+        // and the last ones of another.
         for offset in section.saturating_sub(16)..section + 16 {
             add_page(offset);
             add_page(offset.saturating_sub(PAGE));
         }
     }
-    // All pages in sequence from the first vCPU on, including the end mark and the description.
+    // Then everything from the first vCPU on, including the end mark and the description.
     let mut offset = sections.first().copied().unwrap_or_default();
     while offset < tail.len() {
         add_page(offset);

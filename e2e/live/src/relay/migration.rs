@@ -37,12 +37,12 @@ pub(crate) enum RelayOption {
     SourceStream,
     /// Permission to begin without a return path.
     AllowNoReturnPath,
-    /// Monitors of both sides. The relay starts the migration, which must not converge yet.
+    /// Monitors of both sides. The relay starts the migration, so it is throttled beforehand.
     Guard,
 }
 
 impl<'b> Migration<'b> {
-    /// Starts both QEMUs, and the relay with a profile of this machine as its destination.
+    /// Starts both QEMUs, and the relay. The relay's profile of the destination has `vcpus` vCPUs.
     pub(crate) fn with_relay(
         fixture: &'b Fixture,
         case: &'b RelayCase,
@@ -65,13 +65,13 @@ impl<'b> Migration<'b> {
         Ok(migration)
     }
 
-    /// Starts the relay.
+    /// Starts the relay. Its profile of the destination has `vcpus` vCPUs.
     pub(crate) fn start_relay(&mut self, vcpus: u32, option: RelayOption) -> Result<RelayProcess> {
         let (fixture, case, folder) = (self.fixture, self.case, self.folder.path());
         let profile = folder.join("profile");
-        let mut probed = case.machine;
-        probed.vcpus = vcpus;
-        let command = fixture.live_command(case.destination, &probed, Guest::Live)?;
+        let mut probed_machine = case.machine;
+        probed_machine.vcpus = vcpus;
+        let command = fixture.live_command(case.destination, &probed_machine, Guest::Live)?;
         fixture.cpreg().probe(&command, &profile)?;
         let mut options: Vec<OsString> = vec!["--to".into(), profile.into()];
         match option {
@@ -136,7 +136,7 @@ impl<'b> Migration<'b> {
         })
     }
 
-    /// Adds the output of both QEMUs and of the relay to an error.
+    /// Runs a function. Adds the output of both QEMUs and of the relay to its error.
     pub(crate) fn run_with_output<T>(
         mut self,
         run: impl FnOnce(&mut Self) -> Result<T>,
@@ -152,14 +152,14 @@ impl<'b> Migration<'b> {
         result.map_err(|error| format!("{error}\n{relay_output}").into())
     }
 
-    /// Sends the VM up to its device state.
+    /// Starts to send the VM, and waits until part of its RAM has been sent.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let mode = self.case.mode;
         self.source.send(mode, &self.address)?;
         self.source.wait_until_ram_sent(mode)
     }
 
-    /// Sends the VM, up to the end of the migration at the source.
+    /// Sends the VM, and waits until the migration has ended at the source.
     pub(crate) fn send(&mut self) -> Result<Status> {
         self.begin()?;
         self.source.begin_switchover(self.case.mode)?;
@@ -170,8 +170,8 @@ impl<'b> Migration<'b> {
         self.relay.as_mut().ok_or_else(|| "no relay".into())
     }
 
-    /// Checks that the guest runs at the destination, finds itself complete, and is stopped at the
-    /// source.
+    /// Checks that the guest runs at the destination with all announced registers, and is stopped
+    /// at the source.
     pub(crate) fn assert_arrived(&mut self, status: &Status) -> Result<String> {
         assert_status(status, &[("completed", "postmigrate")])?;
         let sent = self.source.counts()?;

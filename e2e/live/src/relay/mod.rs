@@ -3,16 +3,16 @@
 //! | module | content |
 //! |---|---|
 //! | [`cases`](mod@cases) | list of cases |
-//! | [`endpoint`] | QEMU at either end |
+//! | [`endpoint`] | QEMU on either side |
 //! | [`migration`] | one migration: two QEMUs, and the relay between them |
 //! | [`process`] | process of the relay |
 //! | [`lookalike_ram`] | RAM that looks like device state |
-//! | [`guard`] | the switchover guard, with a process killed |
+//! | [`guard`] | cases of the switchover guard, mostly with a killed process |
 //!
-//! This module has the steps of a case, and the conditions of failure. An unreachable downtime
-//! limit, or little bandwidth, prevents a migration from converging too early. Precopy converges
-//! only when pages have been sent again, and a postcopy migration ends only after postcopy has
-//! begun. No case therefore depends on the speed of this machine.
+//! This module has the steps of a case, and what must hold after each. No case depends on the speed
+//! of this machine: an unreachable downtime limit, or little bandwidth, prevents a migration from
+//! ending too early. Precopy ends only after pages have been sent more than once, and a postcopy
+//! migration only after postcopy has begun.
 
 mod cases;
 mod endpoint;
@@ -49,7 +49,7 @@ pub(crate) fn run(fixture: &Fixture, case: &RelayCase) -> Result<String> {
 
 /// Runs [`Scenario::Success`].
 fn run_success(fixture: &Fixture, case: &RelayCase) -> Result<String> {
-    // Both options that let the migration begin are used in turn.
+    // Without a return path, the migration needs one of two options. The pairs use one each.
     let option = match (case.mode.has_return_path(), case.source < case.destination) {
         (true, _) => RelayOption::None,
         (false, true) => RelayOption::SourceStream,
@@ -64,7 +64,7 @@ fn run_success(fixture: &Fixture, case: &RelayCase) -> Result<String> {
             _ => ["destination"],
         };
         migration.relay()?.assert_exit(0, &vm, "the VM is")?;
-        assert_mode(case.mode, &migration.source.ram()?)?;
+        assert_mode(case.mode, &migration.source.query_migrate()?)?;
         let events = migration.relay()?.events()?;
         let connections = events.iter().filter(|event| event["event"] == "connected");
         let expected = match case.mode {
@@ -164,7 +164,7 @@ fn expected_after_refusal(case: &RelayCase) -> &'static [(&'static str, &'static
     match (case.mode, case.source) {
         (Mode::Plain, _) => &[("completed", "postmigrate")],
         (Mode::ReturnPath | Mode::Multifd(_) | Mode::Xbzrle, _) => &[("failed", "running")],
-        // The order of two threads decides.
+        // The result depends on which of two threads of QEMU is first.
         (Mode::Postcopy | Mode::Preempt, "7.2") => &[
             ("postcopy-paused", "finish-migrate"),
             ("failed", "postmigrate"),
@@ -173,7 +173,7 @@ fn expected_after_refusal(case: &RelayCase) -> &'static [(&'static str, &'static
     }
 }
 
-/// Checks that the migration used the mode, because QEMU falls back silently.
+/// Checks that the migration used the mode. QEMU may fall back to another without an error.
 fn assert_mode(mode: Mode, migration: &Value) -> Result<()> {
     let number = |value: &Value| value.as_u64().unwrap_or_default();
     let ram = &migration["ram"];

@@ -1,4 +1,4 @@
-//! Process of the command `cpreg relay`: starts it, parses its log, waits for its end.
+//! Process of the command `cpreg relay`: its start, its log, and its end.
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -65,7 +65,7 @@ impl RelayProcess {
     pub(crate) fn guard(&self) -> Result<u32> {
         let id = self.id();
         let mut children = Vec::new();
-        // Every thread has its own list.
+        // /proc has a list of children for each thread.
         for thread in fs::read_dir(format!("/proc/{id}/task"))? {
             let list = fs::read_to_string(thread?.path().join("children"))?;
             children.extend(list.split_whitespace().map(str::to_owned));
@@ -105,12 +105,12 @@ impl RelayProcess {
     ) -> Result<Value> {
         let deadline = Instant::now() + timeout;
         loop {
-            let is_over = self.child.try_wait()?.is_some();
+            let has_exited = self.child.try_wait()?.is_some();
             let events = self.events()?;
             if let Some(entry) = events.into_iter().find(|entry| entry["event"] == event) {
                 return Ok(entry);
             }
-            if is_over || Instant::now() >= deadline {
+            if has_exited || Instant::now() >= deadline {
                 return Err(format!(
                     "the relay does not report the event {event}\n{}",
                     self.output()
@@ -145,8 +145,14 @@ impl RelayProcess {
         }
     }
 
-    /// Checks the exit status, the location of the VM in the last event, and a text in the report.
-    pub(crate) fn assert_exit(&mut self, code: i32, vm: &[&str], report: &str) -> Result<()> {
+    /// Checks the exit status, the location of the VM in the event `ended` (one of `locations`),
+    /// and a text in the report.
+    pub(crate) fn assert_exit(
+        &mut self,
+        code: i32,
+        locations: &[&str],
+        report: &str,
+    ) -> Result<()> {
         let status = self.wait()?;
         if status.code() != Some(code) {
             return Err(format!("the relay ended with {status}, expected {code}").into());
@@ -154,8 +160,13 @@ impl RelayProcess {
         let events = self.events()?;
         let ended = events.iter().find(|event| event["event"] == "ended");
         let ended = ended.ok_or("the relay does not report the event ended")?;
-        if !vm.iter().any(|vm| ended["vm_location"] == *vm) {
-            return Err(format!("the VM is {}, expected {vm:?}", ended["vm_location"]).into());
+        if !locations
+            .iter()
+            .any(|location| ended["vm_location"] == *location)
+        {
+            return Err(
+                format!("the VM is {}, expected {locations:?}", ended["vm_location"]).into(),
+            );
         }
         let text = fs::read_to_string(&self.report)?;
         if text.contains(report) {

@@ -1,9 +1,9 @@
-//! Contents of two builds' answers, whatever their members and sentences are called.
+//! Comparison of the JSON output of two builds that ignores renamed members and other wording.
 //!
 //! JSON documents have the same contents if they have the same members, elements, numbers and
 //! words. A member may have another name and a sentence may be worded differently. A word (a text
-//! without a space) may be renamed if it is so everywhere. The renamed members and words are
-//! printed at the end: a person decides if they are what was meant.
+//! without a space) may be renamed if it is renamed everywhere. The renamed members and words are
+//! printed at the end, for the user to review.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -31,7 +31,8 @@ pub(crate) struct Renames {
 }
 
 impl Renames {
-    /// Compares two JSON documents and describes the first difference of their contents.
+    /// Compares two JSON documents. Returns a description of the first difference of their
+    /// contents.
     pub(crate) fn compare_json(&mut self, old: &[u8], new: &[u8]) -> Option<String> {
         let parse = |text: &[u8]| serde_json::from_slice::<Value>(text);
         match (parse(old), parse(new)) {
@@ -60,13 +61,13 @@ impl Renames {
         if old == new || is_sentence(old) && is_sentence(new) {
             return Ok(());
         }
-        // Words that were two are one: `not tried` is `not-tried`.
+        // Two words may have become one: `not tried` became `not-tried`.
         if is_sentence(old) != is_sentence(new) && old.replace(' ', "-") != new {
             return Err(format!("{path}: {old:?} and {new:?}"));
         }
         let is_value = |text: &str| text.starts_with(|first: char| first.is_ascii_digit());
-        let known = self.words.get(old).is_none_or(|word| word == new);
-        if is_value(old) || is_value(new) || !known {
+        let is_consistent = self.words.get(old).is_none_or(|word| word == new);
+        if is_value(old) || is_value(new) || !is_consistent {
             return Err(format!("{path}: {old:?} and {new:?}"));
         }
         self.words.insert(old.to_owned(), new.to_owned());
@@ -79,14 +80,14 @@ impl Renames {
         old: &[(String, Value)],
         new: &[(String, Value)],
     ) -> Result<(), String> {
-        let mut rest: Vec<&(String, Value)> = new.iter().collect();
+        let mut unmatched: Vec<&(String, Value)> = new.iter().collect();
         let mut renamed = Vec::new();
         for (name, value) in old {
-            let Some(at) = rest.iter().position(|(other, _)| other == name) else {
+            let Some(index) = unmatched.iter().position(|(other, _)| other == name) else {
                 renamed.push((name, value));
                 continue;
             };
-            let (_, other) = rest.remove(at);
+            let (_, other) = unmatched.remove(index);
             self.compare(&format!("{path}.{name}"), value, other)?;
         }
         for (name, value) in renamed {
@@ -96,23 +97,25 @@ impl Renames {
                     .iter()
                     .any(|(old, new)| *old == path && new == other)
             };
-            let order = rest
+            // Members with a known new name are tried first.
+            let order = unmatched
                 .iter()
                 .position(|(other, _)| is_known(other))
                 .into_iter()
-                .chain(0..rest.len());
-            let found = order.into_iter().find_map(|at| {
+                .chain(0..unmatched.len());
+            let found = order.into_iter().find_map(|index| {
                 let mut trial = self.clone();
-                let is_same = trial.compare(&path, value, &rest[at].1).is_ok();
-                is_same.then_some((at, trial))
+                let is_same = trial.compare(&path, value, &unmatched[index].1).is_ok();
+                is_same.then_some((index, trial))
             });
-            let Some((at, trial)) = found else {
+            let Some((index, trial)) = found else {
                 return Err(format!("{path}: no member has this content: {value}"));
             };
             *self = trial;
-            self.members.insert((path, rest.remove(at).0.clone()));
+            self.members
+                .insert((path, unmatched.remove(index).0.clone()));
         }
-        for (name, _) in rest {
+        for (name, _) in unmatched {
             self.added.insert(format!("{path}.{name}"));
         }
         Ok(())
@@ -227,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn contents_may_not() {
+    fn contents_may_not_differ() {
         for (old, new) in [
             (r#"{"a": 1}"#, r#"{"a": 2}"#),
             (r#"{"a": 1}"#, r#"{"b": 2}"#),

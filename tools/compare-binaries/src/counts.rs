@@ -1,5 +1,5 @@
-//! Costs of two builds that do not depend on other load of the machine: instructions, allocations,
-//! system calls, bytes read.
+//! Costs of two builds, in counts that do not depend on the load of the machine: instructions,
+//! allocations, system calls, bytes read.
 //!
 //! | count | source |
 //! |---|---|
@@ -21,12 +21,12 @@ const MAX_PERCENT: u64 = 105;
 /// Names of the counts, in the order in which [`count`] returns them.
 const COUNTS: [&str; 4] = ["instructions", "allocations", "system calls", "bytes read"];
 
-/// Compares the counts of `old` and `new`, and prints each with its ratio. Returns the number of
-/// counts within the limit, and the number beyond it.
+/// Compares the counts of the builds `old` and `new`, and prints each with its ratio. Returns the
+/// number of counts within the limit, and the number beyond it.
 ///
 /// # Errors
-/// If a stream cannot be unpacked, or valgrind or strace cannot be started or prints unexpected
-/// output.
+/// Returns an error if a stream cannot be unpacked, or valgrind or strace cannot be started or
+/// prints unexpected output.
 pub(crate) fn compare(old: &Path, new: &Path, streams: &[PathBuf]) -> io::Result<(usize, usize)> {
     let folder = tempfile::tempdir()?;
     let (mut within, mut beyond) = (0, 0);
@@ -40,7 +40,7 @@ pub(crate) fn compare(old: &Path, new: &Path, streams: &[PathBuf]) -> io::Result
             println!("{}", run.arguments().join(" "));
             let (old, new) = (count(old, &run)?, count(new, &run)?);
             for ((name, old), new) in COUNTS.iter().zip(old).zip(new) {
-                // A few more system calls are not a trend.
+                // Up to four more system calls are allowed, whatever their percentage.
                 let is_within = new * 100 <= old * MAX_PERCENT || new - old.min(new) <= 4;
                 let mark = if is_within {
                     ""
@@ -104,7 +104,7 @@ fn stderr(wrapper: &[&str], binary: &Path, run: &Run) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&output.stderr).into_owned())
 }
 
-/// Returns the number, which may have commas, after the first `label`.
+/// Returns the number after the first `label`. The number may have commas.
 fn number_after(text: &str, label: &str) -> io::Result<u64> {
     let rest = text.split_once(label).map_or("", |(_, rest)| rest);
     let digits: String = rest
@@ -117,7 +117,7 @@ fn number_after(text: &str, label: &str) -> io::Result<u64> {
         .map_err(|_| io::Error::other(format!("no number after {label:?} in: {text}")))
 }
 
-/// Returns the result of a system call that reads.
+/// Returns the number of bytes that a system call read; `None` for other calls.
 fn bytes_read(line: &str) -> Option<u64> {
     let call = line.split_once("] ").map_or(line, |(_, call)| call);
     let reads = ["read(", "pread64(", "readv(", "preadv("];

@@ -3,11 +3,11 @@
 //! | file | content |
 //! |---|---|
 //! | [`outputs`] | exit status, standard output, standard error and the bytes of written files |
-//! | [`contents`] | the contents of JSON, whatever the names of its members |
+//! | [`contents`] | comparison of JSON that ignores renamed members and other wording |
 //! | [`counts`] | instructions, allocations, system calls and bytes read |
 //! | [`runs`] | list of the runs |
 //!
-//! Shows that a change of the code's structure changes no output and costs nothing.
+//! The comparison shows that a change of the code's structure changes no output and costs nothing.
 #![forbid(unsafe_code)]
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 

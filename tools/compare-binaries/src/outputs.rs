@@ -10,7 +10,7 @@ use std::thread;
 use crate::contents::Renames;
 use crate::runs::{self, Run};
 
-/// Numbers of runs, by result.
+/// Numbers of runs with the same and with different output, and the renames in the output.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) same: usize,
@@ -31,7 +31,7 @@ pub(crate) enum Rule {
 /// that differ.
 ///
 /// # Errors
-/// If a build cannot be started, or a written file cannot be read.
+/// Returns an error if a build cannot be started, or a written file cannot be read.
 pub(crate) fn compare(
     old: &Path,
     new: &Path,
@@ -54,7 +54,8 @@ pub(crate) fn compare(
     Ok(tally.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Locks `mutex`; a worker's panic is reported where the workers are joined.
+/// Locks `mutex` even if a worker has panicked, because that is reported where the workers are
+/// joined.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -78,9 +79,7 @@ fn compare_queue(
         let mut tally = lock(tally);
         let difference = match rule {
             Rule::Bytes => old.difference(&new),
-            Rule::Contents => {
-                old.difference_of_contents(&new, run.prints_json(), &mut tally.renames)
-            }
+            Rule::Contents => old.contents_difference(&new, run.prints_json(), &mut tally.renames),
         };
         match difference {
             None => tally.same += 1,
@@ -125,7 +124,7 @@ impl RunOutput {
     }
 
     /// Describes the first difference of the contents to `new`, if there is one.
-    fn difference_of_contents(
+    fn contents_difference(
         &self,
         new: &Self,
         is_json: bool,
@@ -137,8 +136,8 @@ impl RunOutput {
         if self.output != new.output {
             return Some("the written file differs".to_owned());
         }
-        let has_answer = !self.stdout.is_empty() || !new.stdout.is_empty();
-        (is_json && has_answer)
+        let has_output = !self.stdout.is_empty() || !new.stdout.is_empty();
+        (is_json && has_output)
             .then(|| renames.compare_json(&self.stdout, &new.stdout))
             .flatten()
     }
@@ -190,7 +189,7 @@ fn first_difference(old: &[u8], new: &[u8]) -> String {
 mod tests {
     use super::*;
 
-    fn answer(stdout: &str, output: Option<&str>) -> RunOutput {
+    fn output(stdout: &str, output: Option<&str>) -> RunOutput {
         RunOutput {
             status: Some(0),
             stdout: stdout.into(),
@@ -201,12 +200,12 @@ mod tests {
 
     #[test]
     fn finds_every_kind_of_difference() {
-        let old = answer("a\nb\n", Some("file"));
-        assert_eq!(old.difference(&answer("a\nb\n", Some("file"))), None);
-        let text = old.difference(&answer("a\nc\n", Some("file")));
+        let old = output("a\nb\n", Some("file"));
+        assert_eq!(old.difference(&output("a\nb\n", Some("file"))), None);
+        let text = old.difference(&output("a\nc\n", Some("file")));
         assert!(text.is_some_and(|text| text.contains("line 2")));
-        assert!(old.difference(&answer("a\nb\n", Some("File"))).is_some());
-        assert!(old.difference(&answer("a\nb\n", None)).is_some());
-        assert!(old.difference(&answer("a\nb", Some("file"))).is_some());
+        assert!(old.difference(&output("a\nb\n", Some("File"))).is_some());
+        assert!(old.difference(&output("a\nb\n", None)).is_some());
+        assert!(old.difference(&output("a\nb", Some("file"))).is_some());
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-/// Default destinations: five kernels, two CPU models.
+/// Default destinations, with five kernels and two CPU models.
 pub(crate) const HOSTS: [&str; 5] = [
     "linux-5.10.223/neoverse-n1",
     "linux-6.1.176/max",

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: builds seeds and the fuzz targets of `fuzz/`, and runs the targets.
+//! `cargo xtask fuzz`: writes seeds, builds the fuzz targets of `fuzz/`, and runs them.
 //!
 //! | module | task |
 //! |---|---|
@@ -61,14 +61,14 @@ fn execute(arguments: &Arguments) -> Result<()> {
     }
     if let (Some(target), Some(input)) = (target, &arguments.input) {
         run::build(&folders, Some(target))?;
-        return run::input(&folders, target, input);
+        return run::run_input(&folders, target, input);
     }
     seeds::make(&folders, &names)?;
     if arguments.seeds {
         return Ok(());
     }
     run::build(&folders, target)?;
-    let findings = run::all(&folders, &names, arguments.time);
+    let findings = run::run_targets(&folders, &names, arguments.time);
     for finding in &findings {
         eprintln!("fuzz {finding}");
     }

@@ -17,13 +17,14 @@ const CARGO_FUZZ: Wheel = Wheel {
     version: "0.13.2",
 };
 
-/// Seconds after which one input is a finding. No target needs a hundredth of that.
+/// Time for one input, in seconds. An input that takes longer is a finding. Normal inputs take less
+/// than a hundredth of that.
 const INPUT_TIMEOUT_SECONDS: u32 = 20;
 
 /// Limit for the memory of one run, in MiB.
 const MAX_MEMORY_MIB: u32 = 2048;
 
-/// Number of printed lines of a finding's output.
+/// Maximum number of printed lines of a finding's output.
 const MAX_OUTPUT_LINES: usize = 40;
 
 /// Folders of the fuzz targets.
@@ -32,7 +33,7 @@ pub(crate) struct Folders {
     pub(crate) root: PathBuf,
     /// Target folder of cargo.
     pub(crate) target: PathBuf,
-    /// Target triple, which names a folder.
+    /// Target triple of this machine.
     pub(crate) triple: String,
 }
 
@@ -40,7 +41,7 @@ impl Folders {
     /// Finds the folders of this repository.
     ///
     /// # Errors
-    /// If the compiler does not print its target.
+    /// Returns an error if the compiler does not print its target.
     pub(crate) fn find() -> Result<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let root = root.canonicalize()?;
@@ -58,8 +59,8 @@ impl Folders {
 
     /// Returns the program that fuzzes `name`.
     fn program(&self, name: &str) -> PathBuf {
-        let built = self.target.join("fuzz").join(&self.triple);
-        built.join("release").join(name)
+        let folder = self.target.join("fuzz").join(&self.triple);
+        folder.join("release").join(name)
     }
 
     /// Returns the folder with the inputs of a fuzz target.
@@ -74,7 +75,7 @@ impl Folders {
     /// Lists all fuzz targets.
     ///
     /// # Errors
-    /// If the folder cannot be read.
+    /// Returns an error if the folder cannot be read.
     pub(crate) fn targets(&self) -> Result<Vec<String>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(self.root.join("fuzz/fuzz_targets"))? {
@@ -93,7 +94,7 @@ impl Folders {
 /// The targets call no `unsafe` code, so no sanitizer is needed, and a stable toolchain suffices.
 ///
 /// # Errors
-/// If a target does not build.
+/// Returns an error if a target does not build.
 pub(crate) fn build(folders: &Folders, only: Option<&str>) -> Result<()> {
     let mut command = Command::new(CARGO_FUZZ.find(&folders.target)?);
     command
@@ -106,7 +107,7 @@ pub(crate) fn build(folders: &Folders, only: Option<&str>) -> Result<()> {
 }
 
 /// Runs fuzz targets for this number of seconds each, and returns their findings.
-pub(crate) fn all(folders: &Folders, names: &[String], seconds: u32) -> Vec<String> {
+pub(crate) fn run_targets(folders: &Folders, names: &[String], seconds: u32) -> Vec<String> {
     let waiting = Mutex::new(VecDeque::from_iter(names));
     let findings = Mutex::new(Vec::new());
     let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -118,7 +119,7 @@ pub(crate) fn all(folders: &Folders, names: &[String], seconds: u32) -> Vec<Stri
         for _ in 0..processors.min(names.len()) {
             scope.spawn(|| {
                 while let Some(name) = next() {
-                    match one(folders, name, seconds) {
+                    match run_target(folders, name, seconds) {
                         Ok(runs) => println!("fuzz {name}: {runs} runs, no finding"),
                         Err(error) => {
                             let mut findings =
@@ -136,7 +137,7 @@ pub(crate) fn all(folders: &Folders, names: &[String], seconds: u32) -> Vec<Stri
 }
 
 /// Runs one fuzz target and returns the number of inputs that it tried.
-fn one(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
+fn run_target(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
     let corpus = folders.corpus(name);
     let artifacts = folders.artifacts(name);
     fs::create_dir_all(&corpus)?;
@@ -175,8 +176,8 @@ fn one(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
 /// Runs one fuzz target on one input, without capturing its output.
 ///
 /// # Errors
-/// If the target finds something.
-pub(crate) fn input(folders: &Folders, name: &str, input: &Path) -> Result<()> {
+/// Returns an error if the target finds something.
+pub(crate) fn run_input(folders: &Folders, name: &str, input: &Path) -> Result<()> {
     let mut command = Command::new(folders.program(name));
     let status = command.arg(input).status()?;
     if status.success() {

@@ -1,4 +1,4 @@
-//! Reads tar archives of text files: recordings.
+//! Reading of recordings: tar archives of text files.
 
 use std::collections::BTreeMap;
 use std::fs::File;

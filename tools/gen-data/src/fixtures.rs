@@ -2,14 +2,14 @@
 //! recorded outcomes.
 //!
 //! The folder holds `streams/{kvm,tcg,edited}/NAME.stream.xz` (or `.stream.ch0.xz`, the main
-//! channel of a multifd migration) and `outcomes/{kvm,tcg}.jsonl`. The fixtures keep the registers
-//! and extensions of each stream. Of each outcome they keep the stream, the destination, the
-//! success and the output.
+//! channel of a multifd migration) and `outcomes/{kvm,tcg}.jsonl`. The fixtures have the registers
+//! and extensions of each stream, and the stream, the destination, the success and the output of
+//! each outcome.
 //!
-//! `probes/probes.tar.xz` has a file `KERNEL__CPU__FEATURES.txt` for each host on which other
-//! values were written to a fresh vCPU's registers. It has a value per line (`ID VALUE set=ERRNO
-//! …`). The fixtures keep which values were accepted. The recordings are from real QEMUs on real
-//! kernels; docs/testing.md describes how to make them.
+//! `probes/probes.tar.xz` is from hosts on which other values were written to the registers of a
+//! fresh vCPU. It has a file `KERNEL__CPU__FEATURES.txt` for each host, with a line for each value
+//! (`ID VALUE set=ERRNO …`). The fixtures have the information which values were accepted. The
+//! recordings are from real QEMUs on real kernels; docs/testing.md describes how to make them.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -49,8 +49,8 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
         }
     }
     let mut outcomes = String::new();
-    let mut left_out = 0;
-    for (file, read) in [
+    let mut omitted = 0;
+    for (file, convert) in [
         (
             "kvm",
             kvm_outcome as fn(&Value, &BTreeMap<String, Vm>) -> Option<Value>,
@@ -64,9 +64,9 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
                 // This row is a save, not a load.
                 continue;
             }
-            match read(&row, &streams) {
+            match convert(&row, &streams) {
                 Some(outcome) => writeln!(outcomes, "{outcome}")?,
-                None => left_out += 1,
+                None => omitted += 1,
             }
         }
     }
@@ -77,7 +77,7 @@ pub(crate) fn run(folder: &Path) -> Result<()> {
     let probes = probes(&folder.join("probes/probes.tar.xz"))?;
     pack(&fixtures.join("probes.txt.xz"), &probes)?;
     println!(
-        "{} streams, {} outcomes; {left_out} outcomes left out, because their streams are not kept",
+        "{} streams, {} outcomes; {omitted} outcomes left out, because their streams are not kept",
         streams.len(),
         outcomes.lines().count()
     );
@@ -103,7 +103,7 @@ fn probes(archive: &Path) -> Result<String> {
             };
             let value = value.strip_prefix("0x").ok_or_else(|| malformed(line))?;
             if value.len() > 16 {
-                // No decision depends on wider registers.
+                // No decision depends on the values of wider registers.
                 continue;
             }
             let result = if errno == "set=0" { "taken" } else { "refused" };
@@ -151,6 +151,7 @@ fn qemu_messages(text: &str) -> Vec<String> {
         .collect()
 }
 
+/// Converts an outcome under KVM; `None` if one of its streams is not among `streams`.
 fn kvm_outcome(row: &Value, streams: &BTreeMap<String, Vm>) -> Option<Value> {
     let variant = text(row, "variant");
     let from = format!(
@@ -163,16 +164,16 @@ fn kvm_outcome(row: &Value, streams: &BTreeMap<String, Vm>) -> Option<Value> {
         .into_iter()
         .find(|name| streams.contains_key(name))?;
     // The name of an edited stream ends with the name of the edit.
-    let plain = VARIANTS
+    let unedited_variant = VARIANTS
         .into_iter()
-        .filter(|plain| variant.starts_with(plain))
-        .max_by_key(|plain| plain.len())?;
+        .filter(|known| variant.starts_with(known))
+        .max_by_key(|known| known.len())?;
     let qemu = text(row, "dst_qemu");
     let (kernel, cpu) = (text(row, "dst_kernel"), text(row, "dst_cpu"));
     // A kernel lists the same registers for every QEMU.
     let destination = [qemu, "10.0", "11.1", "7.2"]
         .into_iter()
-        .map(|qemu| format!("kvm/{kernel}__q{qemu}__{cpu}__{plain}"))
+        .map(|qemu| format!("kvm/{kernel}__q{qemu}__{cpu}__{unedited_variant}"))
         .find(|name| streams.contains_key(name))?;
     Some(json!({
         "source": source,
@@ -183,7 +184,7 @@ fn kvm_outcome(row: &Value, streams: &BTreeMap<String, Vm>) -> Option<Value> {
     }))
 }
 
-/// Variants that were recorded unchanged.
+/// Names of the recorded variants of the VM, without edits.
 const VARIANTS: [&str; 10] = [
     "virt10.0-smp1",
     "virt10.0-smp1-its-off",
@@ -197,6 +198,7 @@ const VARIANTS: [&str; 10] = [
     "virt7.2-smp4",
 ];
 
+/// Converts an outcome under TCG; `None` if one of its streams is not among `streams`.
 fn tcg_outcome(row: &Value, streams: &BTreeMap<String, Vm>) -> Option<Value> {
     let name = |qemu: &str| {
         let name = format!("tcg/q{qemu}__{}", text(row, "variant"));

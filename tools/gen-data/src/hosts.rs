@@ -2,7 +2,7 @@
 //! recorded hosts.
 //!
 //! FOLDER holds output files of `cpreg probe kvm`, one for each host: `KERNEL__CPU[+MODE].json`.
-//! The history holds all their data, so that only this task needs the files.
+//! The history has all their data, so nothing else needs the files.
 
 use std::fs;
 use std::path::Path;
@@ -19,7 +19,7 @@ const HEADER: &str = "\
 # Made by `cargo xtask gen-history FOLDER`. Format: crates/cpreg-hosts/src/host_index/text.rs.
 ";
 
-/// Writes the history. With `--check`, compares it.
+/// Writes the history; with `check`, only compares it with the existing one.
 pub(crate) fn run(check: bool, folder: &Path) -> Result<()> {
     let history = history(folder)?;
     let new = format!("{HEADER}{}", history.to_text());
@@ -53,19 +53,19 @@ pub(crate) fn records(folder: &Path) -> Result<Vec<(String, HostRecord)>> {
         let Some(name) = name.strip_suffix(".json") else {
             continue;
         };
-        let within = |error: String| format!("{}: {error}", path.display());
+        let with_path = |error: String| format!("{}: {error}", path.display());
         let record = HostRecord::from_json(&fs::read(&path)?);
-        let record = record.map_err(|error| within(error.to_string()))?;
+        let record = record.map_err(|error| with_path(error.to_string()))?;
         let expected = file_name(&record);
         if expected != name {
-            return Err(within(format!("the file describes {expected}")).into());
+            return Err(with_path(format!("the file describes {expected}")).into());
         }
         records.push((expected, record));
     }
     if records.is_empty() {
         return Err(format!("{} has no KERNEL__CPU.json", folder.display()).into());
     }
-    // The numbers of a version, for sorting.
+    // Sort by the numbers of the version, so that 6.9 precedes 6.12.
     records.sort_by_cached_key(|(name, record)| {
         let numbers = record.identity.upstream().split('.');
         let numbers: Vec<u32> = numbers.filter_map(|part| part.parse().ok()).collect();

@@ -5,7 +5,7 @@
 //! | [`registers`] | `gen-registers`: the register tables from `data/` |
 //! | [`id_fields`] | `gen-id-fields`: KVM's rule for ID registers, from trees of Linux |
 //! | [`hosts`] | `gen-history`: the built-in recorded hosts, from a folder of records |
-//! | [`compare`] | `compare-hosts`: recorded hosts against independent tables |
+//! | [`compare`] | `compare-hosts`: comparison of recorded hosts with independent tables |
 //! | [`fixtures`] | `gen-fixtures`: fixtures from a folder of recordings |
 //! | [`archive`] | archives of recordings |
 //! | [`paths`] | the repository |

@@ -1,15 +1,15 @@
 //! Comments of at most [`MAX_COLUMNS`] columns, and doc comments that begin as
 //! `CONTRIBUTING.md` asks.
 //!
-//! A function's doc comment begins with a verb, a type's or field's with a noun. A pronoun or an
-//! interrogative at the beginning makes a reader turn the sentence round first.
+//! The doc comment of a function begins with a verb, that of a type or field with a noun. After a
+//! pronoun or an interrogative a reader learns only later what the sentence is about.
 
 use std::path::Path;
 
 use crate::result::{Finding, Result};
 use crate::workspace::Workspace;
 
-/// Columns that a line of a comment may have. A line with a URL may have more.
+/// Maximum number of columns of a comment line. A line with a URL may have more.
 const MAX_COLUMNS: usize = 100;
 
 /// Words that no doc comment begins with.
@@ -33,21 +33,21 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
 
 fn check_text(path: &Path, text: &str) -> Vec<Finding> {
     let mut findings = Vec::new();
-    // Lines inside a string literal begin like comments at times: shell text, for example.
+    // This also takes lines of a string literal for comments if they begin like one.
     let mut previous = Comment::None;
     for (index, line) in text.lines().enumerate() {
-        let at = format!("{}:{}", path.display(), index + 1);
+        let location = format!("{}:{}", path.display(), index + 1);
         let trimmed = line.trim_start();
         let (comment, content) = Comment::parse(trimmed);
         let columns = line.chars().count();
         if comment != Comment::None && columns > MAX_COLUMNS && !line.contains("://") {
             findings.push(format!(
-                "{at}: a comment of {columns} columns, more than {MAX_COLUMNS}"
+                "{location}: a comment of {columns} columns, more than {MAX_COLUMNS}"
             ));
         }
         if comment.is_doc() && comment != previous && is_rejected(content) {
             findings.push(format!(
-                "{at}: a doc comment begins with a verb or a noun, not with: {content}"
+                "{location}: a doc comment begins with a verb or a noun, not with: {content}"
             ));
         }
         previous = comment;

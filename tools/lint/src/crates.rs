@@ -159,7 +159,7 @@ const TABLE: &[CrateRule] = &[
     },
 ];
 
-/// Crates that use only `core` and `alloc`, outside their tests.
+/// Crates that depend on no other crate, outside their tests.
 const CRATES_WITHOUT_DEPENDENCIES: &[&str] = &["cpreg"];
 
 /// Compares the dependencies of every crate with the table.
@@ -175,15 +175,17 @@ fn findings(packages: &[Package], table: &[CrateRule]) -> Vec<Finding> {
             findings.push(format!("{name}: not in the table of crates"));
             continue;
         };
-        let is_bare = CRATES_WITHOUT_DEPENDENCIES.contains(&row.name);
+        let must_have_no_dependency = CRATES_WITHOUT_DEPENDENCIES.contains(&row.name);
         for dependency in &package.dependencies {
-            let used = dependency.name.as_str();
+            let dependency_name = dependency.name.as_str();
             let is_for_development = dependency.is_for_development();
-            let is_allowed = row.dependencies.contains(&used)
-                || (is_for_development && row.dev_dependencies.contains(&used));
+            let is_allowed = row.dependencies.contains(&dependency_name)
+                || (is_for_development && row.dev_dependencies.contains(&dependency_name));
             if dependency.path.is_none() {
-                if is_bare && !is_for_development {
-                    findings.push(format!("{name}: uses {used}, and may use no crate"));
+                if must_have_no_dependency && !is_for_development {
+                    findings.push(format!(
+                        "{name}: uses {dependency_name}, and may use no crate"
+                    ));
                 }
             } else if !is_allowed {
                 let tests = if is_for_development {
@@ -192,7 +194,7 @@ fn findings(packages: &[Package], table: &[CrateRule]) -> Vec<Finding> {
                     "uses"
                 };
                 findings.push(format!(
-                    "{name}: {tests} {used}, which the table does not allow"
+                    "{name}: {tests} {dependency_name}, which the table does not allow"
                 ));
             }
         }
@@ -267,7 +269,7 @@ mod tests {
     ];
 
     #[test]
-    fn what_the_table_allows_is_no_finding() {
+    fn allowed_dependencies_are_no_findings() {
         let packages = [
             package(
                 "cpreg",
@@ -290,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_allow_is() {
+    fn other_dependencies_are_findings() {
         let packages = [
             package(
                 "cpreg",

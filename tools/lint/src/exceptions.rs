@@ -1,6 +1,6 @@
 //! Files that are excepted from a check, each with the reason.
 
-/// Generated files. They may be long, and a table may name its users.
+/// Generated files, with their generators. The checks of length, names and format except them.
 pub(crate) const GENERATED_FILES: &[(&str, &str)] = &[
     (
         "crates/cpreg/src/register/tables.rs",

@@ -1,4 +1,4 @@
-//! rustfmt formats every file.
+//! Check that rustfmt formats every part of every file.
 //!
 //! rustfmt silently leaves an expression or item unchanged if it cannot make one of its lines short
 //! enough. So this check formats each file without the indentation of its code. The parts that
@@ -33,14 +33,15 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     });
     let threads = thread::available_parallelism().map_or(1, usize::from);
     let results: Vec<Result<Vec<Finding>>> = thread::scope(|scope| {
-        let parts: Vec<_> = (0..threads)
+        let workers: Vec<_> = (0..threads)
             .map(|first| {
                 let files = files.iter().skip(first).step_by(threads);
                 scope.spawn(|| check_files(&workspace.root, files))
             })
             .collect();
-        let findings = parts.into_iter().map(|part| {
-            part.join()
+        let findings = workers.into_iter().map(|worker| {
+            worker
+                .join()
                 .unwrap_or_else(|_| Err("a thread panicked".into()))
         });
         findings.collect()
@@ -73,15 +74,15 @@ fn check_files<'a>(root: &Path, files: impl Iterator<Item = &'a PathBuf>) -> Res
 fn unformatted_lines(root: &Path, text: &str) -> Result<Vec<usize>> {
     let formatted = format(root, &strip_indentation(text)?)?;
     let mut lines = Vec::new();
-    let mut is_within = false;
+    let mut is_in_unformatted_part = false;
     // Only indentation was removed, so formatting keeps the number of lines. If it does not, all
     // later lines differ.
     for (index, line) in text.lines().enumerate() {
         let is_same = formatted.lines().nth(index) == Some(line);
-        if !is_same && !is_within {
+        if !is_same && !is_in_unformatted_part {
             lines.push(index + 1);
         }
-        is_within = !is_same;
+        is_in_unformatted_part = !is_same;
     }
     Ok(lines)
 }
@@ -221,7 +222,7 @@ fn parse_argument(input: ParseStream<'_>) -> syn::Result<Option<Expr>> {
 mod tests {
     use super::*;
 
-    fn left_alone_of(text: &str) -> Vec<usize> {
+    fn unformatted_lines_of(text: &str) -> Vec<usize> {
         unformatted_lines(Path::new(env!("CARGO_MANIFEST_DIR")), text).expect("rustfmt runs")
     }
 
@@ -257,21 +258,21 @@ fn f(n: u8) -> String {
     text.to_owned()
 }
 "##;
-        assert_eq!(left_alone_of(text), [0; 0]);
+        assert_eq!(unformatted_lines_of(text), [0; 0]);
     }
 
     #[test]
-    fn what_rustfmt_gives_up_on_is_found() {
+    fn code_that_rustfmt_leaves_unchanged_is_found() {
         let long = "long ".repeat(25);
         let text = format!(
             "fn f() {{\n    print(\n          \"{long}\",\n        1,\n    );\n}}\n\n\
              fn g() {{\n    print(\n        \"{long}\",\n    );\n}}\n"
         );
-        assert_eq!(left_alone_of(&text), [3]);
+        assert_eq!(unformatted_lines_of(&text), [3]);
     }
 
     #[test]
-    fn what_does_not_parse_is_an_error() {
+    fn code_that_does_not_parse_is_an_error() {
         assert!(unformatted_lines(Path::new("."), "fn f( {").is_err());
     }
 }

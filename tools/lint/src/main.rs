@@ -4,12 +4,12 @@
 //! |---|---|
 //! | [`comments`] | width of comments, beginning of doc comments |
 //! | [`crates`] | allowed dependencies of each crate |
-//! | [`cycles`] | no import circle between files of a crate |
+//! | [`cycles`] | no circle of imports between files of a crate |
 //! | [`format`](mod@format) | rustfmt formats every file |
 //! | [`length`] | no file of more than 600 lines |
 //! | [`names`] | names that say what a thing is |
 //! | [`tools`] | rustfmt, clippy, rustdoc, spelling, licences and sources |
-//! | [`words`] | phrases that no message and no document has |
+//! | [`words`] | phrases that no message and no document must have |
 //!
 //! All checks run, even after a failure. [`exceptions`] lists excepted files.
 #![forbid(unsafe_code)]

@@ -1,4 +1,5 @@
-//! Names that say what a thing is: no pronoun, adverb, preposition or participle alone.
+//! Check that names say what a thing is. A pronoun, adverb, preposition or participle alone does
+//! not.
 
 use std::path::Path;
 
@@ -13,7 +14,7 @@ use crate::exceptions::GENERATED_FILES;
 use crate::result::{Finding, Result};
 use crate::workspace::Workspace;
 
-/// Words that are no name of a type, trait, constant or module.
+/// Words that must not be the whole name of a type, trait, constant or module.
 const REJECTED_NAMES: &[&str] = &[
     "again", "ahead", "alone", "asked", "back", "before", "behind", "beside", "both", "breath",
     "brisk", "calm", "came", "changed", "come", "did", "early", "enough", "found", "going", "gone",
@@ -22,7 +23,7 @@ const REJECTED_NAMES: &[&str] = &[
     "taken", "then", "there", "told", "tried", "unheard", "unsaid", "wired",
 ];
 
-/// Words that are no name of a function or method either.
+/// Words that must not be the whole name of a function or method.
 const REJECTED_FUNCTIONS: &[&str] = &[
     "again",
     "ahead",
@@ -47,13 +48,13 @@ const REJECTED_FUNCTIONS: &[&str] = &[
     "unsaid",
 ];
 
-/// Words that are no name of a field or variant.
+/// Words that must not be the whole name of a field or variant.
 const REJECTED_FIELDS: &[&str] = &[
     "ahead", "asked", "behind", "beside", "came", "come", "did", "going", "here", "instead",
     "ours", "said", "says", "soon", "there", "told", "tried",
 ];
 
-/// Parts that no name has.
+/// Parts that no name must have.
 const REJECTED_PARTS: &[&str] = &[
     "goes_on",
     "went_on",
@@ -232,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn nouns_and_verbs_are_not() {
+    fn nouns_and_verbs_are_accepted() {
         let text = "struct ReturnPath { before: u8, after: u8 }\n\
                     const MAX_HEADER_LEN: usize = 1;\n\
                     enum Phase { Found }\n\

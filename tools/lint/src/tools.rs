@@ -36,7 +36,7 @@ pub(crate) fn format(workspace: &Workspace) -> Result<Vec<Finding>> {
 /// Runs clippy with the lints of `Cargo.toml`.
 pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
-    // Cargo.lock must be current too, which cargo reports only if it may not write it.
+    // With `--locked` cargo also reports a Cargo.lock that is not current, instead of writing it.
     let fuzz = [&FUZZ_MANIFEST[..], &["--locked"]].concat();
     for selection in [&["--workspace", "--all-targets"][..], &fuzz] {
         let mut command = cargo();
@@ -48,7 +48,7 @@ pub(crate) fn clippy(workspace: &Workspace) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Finds links in doc comments that lead nowhere, and what else rustdoc warns of.
+/// Finds broken links in doc comments, and everything else that rustdoc warns about.
 pub(crate) fn links(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut command = cargo();
     command.args(["doc", "--quiet", "--workspace", "--no-deps"]);

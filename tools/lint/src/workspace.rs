@@ -32,9 +32,9 @@ pub(crate) struct Package {
 #[derive(Debug, Deserialize)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
-    /// `None` for `[dependencies]`, `dev` or `build`.
+    /// `None` for `[dependencies]`; otherwise `dev` or `build`.
     pub(crate) kind: Option<String>,
-    /// The folder of a crate of the workspace.
+    /// Folder of the crate, if the crate is in the workspace.
     pub(crate) path: Option<PathBuf>,
 }
 
@@ -54,7 +54,7 @@ impl Workspace {
     /// Reads the workspace of this program.
     ///
     /// # Errors
-    /// If cargo fails or its output cannot be parsed.
+    /// Returns an error if cargo fails or its output cannot be parsed.
     pub(crate) fn read() -> Result<Self> {
         let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
         let output = cargo()
@@ -73,7 +73,7 @@ impl Workspace {
     /// Lists all Rust files, by paths relative to the root.
     ///
     /// # Errors
-    /// If a folder cannot be read.
+    /// Returns an error if a folder cannot be read.
     pub(crate) fn rust_files(&self) -> Result<Vec<PathBuf>> {
         let mut files = Vec::new();
         self.add_rust_files(&self.root, &mut files)?;

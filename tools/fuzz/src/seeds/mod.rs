@@ -14,13 +14,13 @@ use wheels::Result;
 use self::seed::Seed;
 use crate::run::Folders;
 
-/// Prefix of the names of seeds. The fuzzer found the other inputs of a corpus.
+/// Prefix of the names of seeds. Inputs of a corpus without the prefix were found by the fuzzer.
 const PREFIX: &str = "seed-";
 
 /// Builds the seeds of these targets.
 ///
 /// # Errors
-/// If a fixture cannot be read, a seed cannot be written, or a target is unknown.
+/// Returns an error if a fixture cannot be read, a seed cannot be written, or a target is unknown.
 pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
     let streams = streams::recorded_streams(&folders.root)?;
     for name in names {

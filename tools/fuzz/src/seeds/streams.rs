@@ -18,20 +18,22 @@ const FOLDERS: [&str; 3] = [
     "tests/fixtures/tcg",
 ];
 
-/// Maximum length in bytes of a recorded stream that is unpacked. One with `mapped-ram` has 200 MB.
+/// Maximum length in bytes of the recorded streams that become seeds. A stream with `mapped-ram`
+/// has
+/// 200 MB.
 const MAX_STREAM_LEN: u64 = 4 << 20;
 
 /// Maximum length of a seed in bytes. The fuzzer tries more short inputs than long ones in the same
 /// time.
 const MAX_SEED_LEN: usize = 48 << 10;
 
-/// Divisor for the number of registers in a short stream.
+/// Interval between the registers that a short stream keeps.
 const KEPT_REGISTER_INTERVAL: usize = 16;
 
-/// Bytes of RAM at the beginning of a seed, if it has RAM.
-const RAM_LEN: usize = 24 << 10;
+/// Length in bytes of a seed with RAM: the beginning of a stream.
+const RAM_SEED_LEN: usize = 24 << 10;
 
-/// Returns recorded streams without their RAM, and short ones with only the vCPUs.
+/// Returns recorded streams without their RAM, and short streams with only their vCPUs.
 pub(super) fn recorded_streams(root: &Path) -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
     for whole in unpack_streams(root)? {
@@ -90,12 +92,12 @@ fn is_kept(section: &str) -> bool {
     ["cpu", "cpu_common", "globalstate"].contains(&section)
 }
 
-/// Returns streams with RAM: all kinds of records, followed by the device state.
+/// Returns the given streams, and beginnings of streams with RAM.
 pub(super) fn streams_with_ram(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
     let mut seeds = streams.to_vec();
     for whole in unpack_streams(root)? {
-        // The cut is inside RAM.
-        let part = &whole[..whole.len().min(RAM_LEN)];
+        // This cuts the stream within its RAM.
+        let part = &whole[..whole.len().min(RAM_SEED_LEN)];
         if !seeds.iter().any(|seed| seed == part) {
             seeds.push(part.to_vec());
         }
@@ -103,7 +105,7 @@ pub(super) fn streams_with_ram(root: &Path, streams: &[Seed]) -> Result<Vec<Seed
     Ok(seeds)
 }
 
-/// Returns streams prefixed with the length of the pieces in which they are fed.
+/// Returns streams, each after a byte for the length of the pieces in which the target receives it.
 pub(super) fn chunked_streams(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>> {
     let seeds = streams_with_ram(root, streams)?.into_iter();
     let sizes = [0, 8, 60, 255].into_iter().cycle();
@@ -113,7 +115,7 @@ pub(super) fn chunked_streams(root: &Path, streams: &[Seed]) -> Result<Vec<Seed>
         .collect())
 }
 
-/// Returns streams prefixed with changes of their state.
+/// Returns streams, each after a change of its state for the target to make.
 pub(super) fn edits(streams: &[Seed]) -> Vec<Seed> {
     let changes = (0..5_u8).cycle().zip((0..=255_u8).cycle());
     streams

@@ -56,16 +56,17 @@ pub(crate) fn run(
     }
 }
 
-/// Returns the record of a table's host. A host whose kernel does not support the requested mode is
-/// recorded without it.
+/// Returns the record of a table's host. Without a record in the table's mode, returns the record
+/// without a mode: the kernel does not support that mode.
 fn record_of<'r>(records: &'r BTreeMap<String, HostRecord>, host: &str) -> Option<&'r HostRecord> {
     let without_mode = || records.get(host.split_once('+')?.0);
     records.get(host).or_else(without_mode)
 }
 
-/// Feature set of the tried values.
+/// Name of the feature set of the guests on which values were tried.
 const PROBED_SET: &str = "all";
 
+/// Writes the tables as recorded hosts.
 fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> Result<()> {
     fs::create_dir_all(folder)?;
     let mut records: BTreeMap<&str, HostRecord> = BTreeMap::new();
@@ -82,12 +83,10 @@ fn write(folder: &Path, tables: &[Table], probes: &BTreeMap<String, Probes>) -> 
         }
         let mut guest = table.guest.clone();
         let tried = probes.get(&table.host).filter(|_| table.set == PROBED_SET);
-        for (register, trials) in guest
-            .registers
-            .iter_mut()
-            .filter_map(|register| Some((tried?.get(&register.id)?, register)))
-            .map(|(trials, register)| (register, trials))
-        {
+        for (register, trials) in guest.registers.iter_mut().filter_map(|register| {
+            let trials = tried?.get(&register.id)?;
+            Some((register, trials))
+        }) {
             register.trials.clone_from(trials);
         }
         record.guests.insert(table.features, guest);
@@ -109,14 +108,14 @@ const EXPLAINED_DIFFERENCES: [(&str, &str, &str); 1] = [(
      a45f41d754e0 and without f2aeb7bbd574 (6.12 here); cpreg reads all before it writes any",
 )];
 
-/// A difference, with its guests.
+/// Differences by kind and description, each with the names of the guests that show it.
 type Differences = BTreeMap<(&'static str, String), Vec<String>>;
 
 /// Result of a comparison.
 #[derive(Debug, Default)]
 struct Comparison {
     differences: Differences,
-    /// Explained differences.
+    /// Differences in [`EXPLAINED_DIFFERENCES`].
     explained_differences: Differences,
     /// Entries that only one side has, which are not differences.
     one_sided: Differences,
@@ -124,7 +123,7 @@ struct Comparison {
     registers: usize,
     masks: usize,
     trials: usize,
-    /// Registers whose values were not compared, since neither side has a value.
+    /// Registers whose values were not compared, because neither side has a constant value.
     exempt: BTreeSet<(&'static str, RegisterId)>,
 }
 
@@ -141,29 +140,29 @@ impl Comparison {
                 comparison.add_one_sided("hosts", "only in the tables", &table.host);
                 continue;
             };
-            for description in identity(record, table) {
+            for description in identity_differences(record, table) {
                 comparison.add_difference("identity", description, &guest_name);
             }
-            let Some(own) = record.guests.get(&table.features) else {
+            let Some(recorded) = record.guests.get(&table.features) else {
                 comparison.add_one_sided("guests", "only in the tables", &guest_name);
                 continue;
             };
             comparison.guests += 1;
-            comparison.compare_guest(own, &table.guest, &guest_name);
+            comparison.compare_guest(recorded, &table.guest, &guest_name);
             if table.set == PROBED_SET
                 && let Some(host_probes) = probes.get(&table.host)
             {
-                comparison.compare_trials(own, host_probes, &guest_name);
+                comparison.compare_trials(recorded, host_probes, &guest_name);
             }
         }
         for (host, record) in records {
-            let of_host = || tables.iter().filter(|table| table.host == *host);
-            if of_host().next().is_none() {
+            let tables_of_host = || tables.iter().filter(|table| table.host == *host);
+            if tables_of_host().next().is_none() {
                 comparison.add_one_sided("hosts", "only in the records", host);
                 continue;
             }
             for features in record.guests.keys() {
-                if of_host().all(|table| table.features != *features) {
+                if tables_of_host().all(|table| table.features != *features) {
                     let guest_name = format!("{host}/{features}");
                     comparison.add_one_sided("guests", "only in the records", &guest_name);
                 }
@@ -204,19 +203,19 @@ impl Comparison {
         guests.push(guest_name.to_owned());
     }
 
-    fn compare_guest(&mut self, own: &GuestRecord, table: &GuestRecord, guest_name: &str) {
+    fn compare_guest(&mut self, recorded: &GuestRecord, table: &GuestRecord, guest_name: &str) {
         let by_id = |guest: &GuestRecord| -> BTreeMap<RegisterId, RegisterRecord> {
             let registers = guest.registers.iter().cloned();
             registers.map(|register| (register.id, register)).collect()
         };
-        let (own_registers, table_registers) = (by_id(own), by_id(table));
-        for id in own_registers.keys() {
+        let (recorded_registers, table_registers) = (by_id(recorded), by_id(table));
+        for id in recorded_registers.keys() {
             if !table_registers.contains_key(id) {
                 self.add_difference("listed", format!("{id}: only in the records"), guest_name);
             }
         }
         for (id, expected) in &table_registers {
-            let Some(actual) = own_registers.get(id) else {
+            let Some(actual) = recorded_registers.get(id) else {
                 self.add_difference("listed", format!("{id}: only in the tables"), guest_name);
                 continue;
             };
@@ -246,7 +245,7 @@ impl Comparison {
                 self.add_difference("written back", description, guest_name);
             }
         }
-        match (&table.writable, &own.writable) {
+        match (&table.writable, &recorded.writable) {
             (Some(expected), Some(actual)) => {
                 let ids: BTreeSet<_> = expected.keys().chain(actual.keys()).collect();
                 for id in ids {
@@ -274,13 +273,17 @@ impl Comparison {
         }
     }
 
-    fn compare_trials(&mut self, own: &GuestRecord, probes: &Probes, guest_name: &str) {
+    fn compare_trials(&mut self, recorded: &GuestRecord, probes: &Probes, guest_name: &str) {
         for (id, trials) in probes {
             if RegisterKind::from_id(*id) == RegisterKind::Counter {
                 self.exempt.insert(("counters", *id));
                 continue;
             }
-            let Some(register) = own.registers.iter().find(|register| register.id == *id) else {
+            let Some(register) = recorded
+                .registers
+                .iter()
+                .find(|register| register.id == *id)
+            else {
                 continue;
             };
             for expected in trials {
@@ -315,7 +318,10 @@ impl Comparison {
             self.guests, self.registers, self.masks, self.trials
         );
         for kind in ["poison", "counters"] {
-            let names = self.exempt.iter().filter(|(own, _)| *own == kind);
+            let names = self
+                .exempt
+                .iter()
+                .filter(|(exempt_kind, _)| *exempt_kind == kind);
             let names: Vec<_> = names.map(|(_, id)| id.to_string()).collect();
             println!("no values on either side ({kind}): {}", names.join(" "));
         }
@@ -350,9 +356,8 @@ fn describe_reset(at_reset: &AtReset) -> String {
     }
 }
 
-/// Returns the differences in identity and capabilities. Of capabilities only those in the tables
-/// are compared.
-fn identity(record: &HostRecord, table: &Table) -> Vec<String> {
+/// Returns the differences in identity and in those capabilities that the tables have.
+fn identity_differences(record: &HostRecord, table: &Table) -> Vec<String> {
     let (actual, expected) = (&record.identity, &table.identity);
     let mut differences = Vec::new();
     let midr = |midr: u64| format!("{midr:#x}");
@@ -409,7 +414,7 @@ mod tests {
         }
     }
 
-    fn compared(change: impl FnOnce(&mut HostRecord)) -> Vec<String> {
+    fn differences_of(change: impl FnOnce(&mut HostRecord)) -> Vec<String> {
         let table = Table {
             host: "6.1__n1".to_owned(),
             set: PROBED_SET.to_owned(),
@@ -443,20 +448,20 @@ mod tests {
             .collect()
     }
 
-    fn changed(change: impl FnOnce(&mut GuestRecord)) -> Vec<String> {
-        compared(|record| {
+    fn differences_of_guest(change: impl FnOnce(&mut GuestRecord)) -> Vec<String> {
+        differences_of(|record| {
             record.guests.values_mut().next().map(change);
         })
     }
 
     #[test]
     fn equal_records_do_not_differ() {
-        assert_eq!(compared(|_| ()), [""; 0]);
+        assert_eq!(differences_of(|_| ()), [""; 0]);
     }
 
     #[test]
     fn every_difference_is_found() {
-        let one = |change: fn(&mut GuestRecord)| changed(change).join("; ");
+        let one = |change: fn(&mut GuestRecord)| differences_of_guest(change).join("; ");
         assert_eq!(
             one(|guest| *guest = super::tests::guest(2)),
             "at reset SCTLR_EL1: 0x1 in the tables, 0x2 in the records; \
@@ -487,7 +492,7 @@ mod tests {
             "tried SCTLR_EL1=0x7: errno 22 and reads 0x1 in the tables, 0 and 0x1 in the records"
         );
         assert_eq!(
-            compared(|record| record.capabilities.clear()),
+            differences_of(|record| record.capabilities.clear()),
             ["identity KVM_CAP_ARM_SVE: 1 in the tables, 0 in the records"]
         );
     }

@@ -1,5 +1,5 @@
-//! Independent tables of real KVMs, from a program in C, with which [`super`] compares recorded
-//! hosts.
+//! Tables of real KVMs, with which [`super`] compares recorded hosts. A program in C wrote them,
+//! independently of cpreg.
 //!
 //! The folder of hosts holds `KERNEL.tar.xz` for each kernel version, with text files of one
 //! directory level:
@@ -9,7 +9,7 @@
 //! | `# UNAME RELEASE BUILD` | kernel: `uname -r` and `-v` |
 //! | `# CAPS … masks 0\|1` | capabilities; `masks`: whether the kernel reports writable bits |
 //! | `# outer cpu MODEL[+MODE]` | emulated CPU of the host |
-//! | `# featureset NAME: n COUNT target T features MASK ipa BITS` | following registers, features |
+//! | `# featureset NAME: n COUNT target T features MASK ipa BITS` | features, number of registers |
 //! | `NAME ID SIZE VALUE get=ERRNO set=ERRNO` | register of a fresh vCPU; `set`: write-back |
 //! | `writable ID MASK` | bits of an ID register that user space may change |
 //!
@@ -57,8 +57,8 @@ pub(crate) fn read(folder: &Path) -> Result<Vec<Table>> {
         };
         for (name, text) in unpack_xz(&path)? {
             let table = Table::parse(version, &text);
-            let within = |error| format!("{}: {name}: {error}", path.display());
-            tables.push(table.map_err(within)?);
+            let with_path = |error| format!("{}: {name}: {error}", path.display());
+            tables.push(table.map_err(with_path)?);
         }
     }
     if tables.is_empty() {
@@ -73,13 +73,13 @@ pub(crate) fn probes(folder: &Path) -> Result<BTreeMap<String, Probes>> {
     let path = folder.join("probes.tar.xz");
     let mut hosts = BTreeMap::new();
     for (name, text) in unpack_xz(&path)? {
-        let within = |problem: &str| format!("{}: {name}: {problem}", path.display());
+        let malformed = |problem: &str| format!("{}: {name}: {problem}", path.display());
         let (host, _) = name
             .rsplit_once("__")
-            .ok_or_else(|| within("no KERNEL__CPU__FEATURES"))?;
+            .ok_or_else(|| malformed("no KERNEL__CPU__FEATURES"))?;
         let mut probes = Probes::new();
         for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let entry = parse_trial(line).ok_or_else(|| within(line))?;
+            let entry = parse_trial(line).ok_or_else(|| malformed(line))?;
             if let (id, Some(trial)) = entry {
                 probes.entry(id).or_default().push(trial);
             }
@@ -89,8 +89,8 @@ pub(crate) fn probes(folder: &Path) -> Result<BTreeMap<String, Probes>> {
     Ok(hosts)
 }
 
-/// Parses a tried value. Values of more than 64 bits are `None`, because no decision depends on
-/// them.
+/// Parses the line of a tried value. The trial is `None` for values of more than 64 bits, on which
+/// no decision depends.
 fn parse_trial(line: &str) -> Option<(RegisterId, Option<WriteTrial>)> {
     let [id, value, errno, reads] = line.split(' ').collect::<Vec<_>>()[..] else {
         return None;
@@ -123,14 +123,14 @@ impl Table {
         let uname = header("# UNAME ")?;
         let (release, build) = uname.split_once(' ').ok_or("no build in `# UNAME`")?;
         let capabilities = header("# CAPS ")?;
-        let tells_writable = word_after(capabilities, "masks")? == "1";
+        let reports_masks = word_after(capabilities, "masks")? == "1";
         let cpu_and_mode = header("# outer cpu ")?;
         let (cpu, mode) = cpu_and_mode.split_once('+').unwrap_or((cpu_and_mode, ""));
         let set = header("# featureset ")?;
         let mask = word_after(set, "features")?;
         let name = set.split(':').next().unwrap_or_default();
         let mut features = features(parse_hex(mask)?);
-        // This is a capability of the VM, not a feature of its vCPUs.
+        // MTE is a capability of the VM, so the bits of the vCPU's features do not contain it.
         if name.split('+').any(|part| part == "mte") {
             features = features | Features::MTE;
         }
@@ -164,13 +164,13 @@ impl Table {
             features,
             guest: GuestRecord {
                 registers,
-                writable: tells_writable.then_some(masks),
+                writable: reports_masks.then_some(masks),
             },
         })
     }
 }
 
-/// Returns the capabilities in the tables, by KVM's names.
+/// Returns the capabilities of a `# CAPS` line, with KVM's names.
 fn parse_capabilities(line: &str) -> Capabilities {
     let names = [
         ("pmu", "KVM_CAP_ARM_PMU_V3"),
@@ -237,7 +237,7 @@ fn parse_registers(text: &str) -> std::result::Result<RegisterList, String> {
     Ok((listed, writable))
 }
 
-/// Returns the word after this one.
+/// Returns the word that follows `word` in the line.
 fn word_after<'a>(line: &'a str, word: &str) -> std::result::Result<&'a str, String> {
     let mut words = line.split(' ').skip_while(|other| *other != word);
     words
@@ -245,8 +245,8 @@ fn word_after<'a>(line: &'a str, word: &str) -> std::result::Result<&'a str, Str
         .ok_or_else(|| format!("no `{word}` in `{line}`"))
 }
 
-/// Returns the features of `KVM_ARM_VCPU_*` bits (Linux `arch/arm64/include/uapi/asm/kvm.h`). Every
-/// guest has PSCI 0.2, and its power state is not a feature.
+/// Returns the features for `KVM_ARM_VCPU_*` bits (Linux `arch/arm64/include/uapi/asm/kvm.h`).
+/// Leaves out PSCI 0.2, which every guest has, and the power state, which is not a feature.
 fn features(mask: u64) -> Features {
     // Both halves of pointer authentication are always requested together.
     let bits = [

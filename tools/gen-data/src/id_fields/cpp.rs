@@ -1,4 +1,4 @@
-//! C source without comments, and the arguments of macros.
+//! Parsing of C source: removal of comments, and the arguments of macros.
 
 /// Returns the source with each comment replaced by a space.
 pub(super) fn strip_comments(source: &str) -> String {

@@ -17,10 +17,10 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`tree`] | types and special rules of one source tree |
+//! | [`tree`] | field types and special rules in one source tree of Linux |
 //! | [`sysreg`] | positions of fields and values of enumerations, from `tools/sysreg` |
-//! | [`cpp`] | C source without comments, and the arguments of macros |
-//! | [`table`] | the table of all releases, as a file |
+//! | [`cpp`] | parsing of C source: removal of comments, and the arguments of macros |
+//! | [`table`] | table of the rules of all releases, and its text file |
 //! | [`render`](mod@render) | the table as Rust code |
 
 mod cpp;
@@ -43,7 +43,7 @@ use crate::paths::repository;
 const TABLE: &str = "data/id-fields.tsv";
 const OUTPUT: &str = "crates/cpreg/src/destination/accept/id_fields.rs";
 
-/// Writes the files. With `--check`, compares them.
+/// Writes the files; with `check`, only compares them with the existing ones.
 pub(crate) fn run(check: bool, trees: &[PathBuf]) -> Result<()> {
     let root = repository();
     if !trees.is_empty() {

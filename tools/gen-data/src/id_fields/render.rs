@@ -11,7 +11,7 @@ use super::tree::FieldType;
 use crate::error::Result;
 use crate::registers::hex;
 
-/// Columns that a line of a comment may have.
+/// Maximum number of columns of a comment line.
 const MAX_COLUMNS: usize = 100;
 
 /// Renders the table as Rust code.

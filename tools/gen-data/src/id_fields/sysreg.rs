@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-/// Encoding of a system register, and its fields by the names of their macros.
+/// Encodings of system registers, and positions and values of their fields.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sysregs {
     /// op0, op1, CRn, CRm, op2 by name.
     pub(super) encodings: BTreeMap<String, [u8; 5]>,
     /// Lowest bit by name of the field: `REGISTER_FIELD`.
     lsbs: BTreeMap<String, u8>,
-    /// Values by name: `REGISTER_FIELD_VALUE`.
+    /// Named values by name: `REGISTER_FIELD_VALUE`.
     values: BTreeMap<String, u64>,
 }
 

@@ -1,4 +1,4 @@
-//! The table of all releases, as a file.
+//! Table of the rules of all releases, and its text file.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -13,9 +13,9 @@ pub(super) struct Table {
     pub(super) provenance: String,
     /// Version, full version of the tree, and `true` if KVM compares fields by type.
     pub(super) releases: Vec<(String, String, bool)>,
-    /// Name, and the first and last release as indices.
+    /// Name of a special rule, with the indices of the first and the last release that has it.
     pub(super) rules: Vec<(String, [usize; 2])>,
-    /// Field, and the first and last release as indices.
+    /// Field, with the indices of the first and the last release that has it.
     pub(super) fields: Vec<(FieldType, [usize; 2])>,
 }
 
@@ -65,7 +65,7 @@ impl Table {
         })
     }
 
-    /// Returns the file.
+    /// Returns the text of the file.
     pub(super) fn to_text(&self) -> String {
         let mut out = format!("# {}\n", self.provenance);
         let version = |number: usize| &*self.releases[number].0;
@@ -99,7 +99,7 @@ impl Table {
         out
     }
 
-    /// Parses the file.
+    /// Parses the text of the file.
     ///
     /// # Errors
     /// Returns the number of the line, and the cause.

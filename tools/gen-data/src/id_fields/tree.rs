@@ -1,4 +1,4 @@
-//! Types and special rules of one source tree.
+//! Field types and special rules in one source tree of Linux.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -8,7 +8,7 @@ use super::cpp::{enclosed, macro_uses, strip_comments};
 use super::sysreg::Sysregs;
 use crate::error::Result;
 
-/// Types and special rules of one kernel.
+/// Field types and special rules of one kernel.
 pub(super) struct KernelTree {
     /// Version: major and minor number.
     pub(super) version: (u16, u16),
@@ -22,7 +22,7 @@ pub(super) struct KernelTree {
     pub(super) fields: BTreeSet<FieldType>,
 }
 
-/// Type of a field by which KVM compares values.
+/// Field, with the type by which KVM compares its values.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct FieldType {
     pub(super) register: String,
@@ -39,7 +39,7 @@ pub(super) struct FieldType {
     pub(super) is_override: bool,
 }
 
-/// Special rules: the name, and a text of `sys_regs.c` that shows the rule.
+/// Special rules: the name, and a text that only kernels with the rule have in `sys_regs.c`.
 const RULES: &[(&str, &str)] = &[
     (
         "csv2-writable",
@@ -94,16 +94,16 @@ impl KernelTree {
             let path = tree.join(name);
             fs::read_to_string(&path).map_err(|error| format!("{}: {error}", path.display()).into())
         };
-        let at = |error| format!("{}: {error}", tree.display());
+        let with_path = |error| format!("{}: {error}", tree.display());
         let kvm = read("arch/arm64/kvm/sys_regs.c")?;
-        let mut kernel = Self::parse_release(&read("Makefile")?).map_err(at)?;
+        let mut kernel = Self::parse_release(&read("Makefile")?).map_err(with_path)?;
         kernel.add_rules(&kvm);
         if kernel.has_types {
             let sysregs = Sysregs::parse(&read("arch/arm64/tools/sysreg")?);
             let cpufeature = strip_comments(&read("arch/arm64/kernel/cpufeature.c")?);
             kernel
                 .add_fields(&cpufeature, &strip_comments(&kvm), &sysregs)
-                .map_err(at)?;
+                .map_err(with_path)?;
         }
         Ok(kernel)
     }
@@ -147,7 +147,8 @@ impl KernelTree {
         let layouts = layouts(cpufeature)?;
         for (register, layout) in registers(cpufeature)? {
             let encoding = sysregs.encodings.get(register);
-            // `asm/sysreg.h` defines a few registers that are no ID registers.
+            // `tools/sysreg` may lack registers that are no ID registers: `asm/sysreg.h` defines
+            // them.
             if encoding.is_none() && ["ID_", "MVFR"].iter().any(|id| register.starts_with(id)) {
                 return Err(format!("tools/sysreg lacks {register}"));
             }
@@ -159,7 +160,7 @@ impl KernelTree {
                 .ok_or_else(|| format!("cpufeature.c lacks {layout}"))?;
             for (is_signed, arguments) in layout {
                 let field = parse_field(register, *is_signed, arguments, &overrides, sysregs)?;
-                // A field of the whole register stands for a register without fields.
+                // One field of 64 bits means that the register has no fields.
                 if field.msb - field.lsb < 63 {
                     self.fields.insert(field);
                 }
@@ -174,6 +175,7 @@ fn is_feature_register(encoding: [u8; 5]) -> bool {
     matches!(encoding, [3, 0, 0, 1..=7, _] | [3, 3, 0, 0, 1])
 }
 
+/// Fields of an array: `true` if signed, and the arguments of the macro.
 type Layout<'a> = Vec<(bool, Vec<&'a str>)>;
 
 /// Returns the arrays of `struct arm64_ftr_bits` by name.
@@ -211,7 +213,7 @@ fn registers(cpufeature: &str) -> std::result::Result<Vec<(&str, &str)>, String>
             }
         }
     }
-    // The table names CTR_EL0's array elsewhere.
+    // The table does not name CTR_EL0's array, but the variable `arm64_ftr_reg_ctrel0` does.
     let (_, ctr) = cpufeature
         .split_once("arm64_ftr_reg_ctrel0 = {")
         .ok_or("cpufeature.c lacks arm64_ftr_reg_ctrel0")?;
@@ -264,8 +266,8 @@ fn parse_field(
     };
     let lsb = bit(number(shift)?)?;
     let msb = bit(u64::from(lsb) + number(width)?.saturating_sub(1))?;
-    let overridden = overrides.get(shift);
-    let kind = match *overridden.unwrap_or(&kind) {
+    let override_kind = overrides.get(shift);
+    let kind = match *override_kind.unwrap_or(&kind) {
         "FTR_LOWER_SAFE" => "lower",
         "FTR_HIGHER_SAFE" => "higher",
         "FTR_HIGHER_OR_ZERO_SAFE" => "higher-or-zero",
@@ -285,6 +287,6 @@ fn parse_field(
         is_signed,
         kind: kind.to_owned(),
         safe: if kind == "exact" { number(safe)? } else { 0 },
-        is_override: overridden.is_some(),
+        is_override: override_kind.is_some(),
     })
 }

@@ -1,10 +1,10 @@
-//! Content of the files, row by row.
+//! Rows of the files in `data/`.
 
 use std::collections::BTreeMap;
 
 use super::encoding::{Result, coprocessor, number, parse_u8, system_register};
 
-/// A bit field as in the files.
+/// A field of a register.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) struct Field {
     pub(crate) name: String,
@@ -12,18 +12,21 @@ pub(crate) struct Field {
     pub(crate) lsb: u8,
     /// `true` if the field is from one of cpreg's own files, which take precedence for shared bits.
     pub(crate) is_override: bool,
+    /// `true` if a preferred field has some of the same bits.
     pub(crate) is_alternative: bool,
     pub(crate) is_signed: bool,
 }
 
+/// AArch32 register, with the AArch64 register that it is a view of.
 pub(crate) struct Counterpart {
     pub(crate) id: u64,
     pub(crate) aarch64_name: String,
+    /// Lowest bit of the AArch64 register in the view.
     pub(crate) lsb: u8,
     pub(crate) has_same_layout: bool,
 }
 
-/// Content of the files, before the checks of the whole.
+/// Rows of all files, before they are checked together.
 #[derive(Default)]
 pub(crate) struct Data {
     pub(crate) provenance: Vec<(String, String)>,
@@ -45,7 +48,7 @@ pub(crate) struct Data {
 }
 
 impl Data {
-    /// Adds a file. An error has the number of its line.
+    /// Adds the rows of a file. An error has the number of the line.
     pub(crate) fn add(
         &mut self,
         file: &str,
@@ -59,14 +62,14 @@ impl Data {
                 self.provenance.push((file.to_owned(), comment.to_owned()));
             } else if !line.starts_with('#') && !line.is_empty() {
                 let columns: Vec<&str> = line.split('\t').collect();
-                self.row(file, &columns)
+                self.add_row(file, &columns)
                     .map_err(|message| (index + 1, message))?;
             }
         }
         Ok(())
     }
 
-    fn row(&mut self, file: &str, columns: &[&str]) -> Result<()> {
+    fn add_row(&mut self, file: &str, columns: &[&str]) -> Result<()> {
         match (file, columns) {
             ("sysregs.tsv", &[name, op0, op1, crn, crm, op2]) => {
                 let id = system_register([op0, op1, crn, crm, op2])?;
@@ -84,8 +87,9 @@ impl Data {
             }
             ("kvm-registers.tsv", ["alias", id, aliases @ ..]) => {
                 let id = number(id)?;
-                let known = |alias: &&&str| self.names.get(&id).is_none_or(|name| name != **alias);
-                let aliases: Vec<_> = aliases.iter().filter(known).collect();
+                let is_no_name =
+                    |alias: &&&str| self.names.get(&id).is_none_or(|name| name != **alias);
+                let aliases: Vec<_> = aliases.iter().filter(is_no_name).collect();
                 self.aliases
                     .extend(aliases.into_iter().map(|alias| ((*alias).to_owned(), id)));
                 Ok(())
@@ -139,11 +143,11 @@ impl Data {
                 }
             }
             ("fields.tsv", &[register, field, msb, lsb]) => {
-                self.field(register, field, msb, lsb, false)
+                self.add_field(register, field, msb, lsb, false)
             }
             ("fields-extra.tsv" | "kvm-registers.tsv", &["field", register, field, msb, lsb]) => {
                 for register in self.expand(register) {
-                    self.field(&register, field, msb, lsb, true)?;
+                    self.add_field(&register, field, msb, lsb, true)?;
                 }
                 Ok(())
             }
@@ -191,7 +195,7 @@ impl Data {
         }
     }
 
-    fn field(
+    fn add_field(
         &mut self,
         register: &str,
         name: &str,
@@ -203,14 +207,15 @@ impl Data {
         if msb < lsb {
             return Err(format!("field {name} has msb below lsb"));
         }
-        // These are the 128-bit forms of PAR and TTBR, for which ids are too narrow.
+        // Bits above 63 belong to the 128-bit forms of PAR and TTBR, which no id has.
         if msb > 63 {
             self.dropped_fields += 1;
             return Ok(());
         }
         let fields = self.fields.entry(register.to_owned()).or_default();
-        let same = |field: &&mut Field| field.name == name && (field.msb, field.lsb) == (msb, lsb);
-        if let Some(known) = fields.iter_mut().find(same) {
+        let is_same =
+            |field: &&mut Field| field.name == name && (field.msb, field.lsb) == (msb, lsb);
+        if let Some(known) = fields.iter_mut().find(is_same) {
             known.is_override |= is_override;
         } else {
             fields.push(Field {

@@ -1,6 +1,6 @@
-//! Numbers and register ids in the spelling of the files.
+//! Parsing of the numbers and register ids in the files.
 
-/// The ids of 64-bit system registers, without the encoding.
+/// Bits that all ids of 64-bit system registers have, without the encoding.
 pub(crate) const SYSREG: u64 = 0x6030_0000_0013_0000;
 
 /// Result of parsing, with the cause of an error.

@@ -26,9 +26,9 @@
 //!
 //! | module | content |
 //! |---|---|
-//! | [`encoding`] | numbers and register ids in the spelling of the files |
-//! | [`data`] | content of the files, row by row |
-//! | [`tables`] | tables, checked as a whole and sorted |
+//! | [`encoding`] | parsing of the numbers and register ids in the files |
+//! | [`data`] | rows of the files |
+//! | [`tables`] | all rows, checked together and sorted |
 //! | [`render`](mod@render) | tables as Rust code |
 
 mod data;
@@ -56,7 +56,7 @@ const FILES: [&str; 6] = [
     "fields-extra.tsv",
 ];
 
-/// Writes the tables. With `--check`, compares them.
+/// Writes the tables; with `check`, only compares them with the existing ones.
 pub(crate) fn run(check: bool) -> Result<()> {
     let root = repository();
     let mut data = Data::default();

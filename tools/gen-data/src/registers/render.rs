@@ -9,13 +9,13 @@ use super::data::{Counterpart, Data, Field};
 use super::encoding::{Result, generic_name};
 use super::tables::Tables;
 
-/// Columns that a line of a comment may have.
+/// Maximum number of columns of a comment line.
 const MAX_COLUMNS: usize = 100;
 
 /// Renders the tables as Rust code.
 ///
 /// # Errors
-/// If a counterpart is not a register, or a register occurs twice.
+/// Returns an error if a counterpart is not a register, or a register occurs twice.
 pub(crate) fn render(tables: &Tables) -> Result<String> {
     let data = &tables.data;
     let mut out = String::new();

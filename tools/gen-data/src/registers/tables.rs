@@ -1,4 +1,4 @@
-//! Tables, checked as a whole and sorted.
+//! Tables for the generated file: all rows, checked together and sorted.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,9 @@ use super::encoding::{Result, SYSREG};
 
 /// Tables for the generated file.
 pub(crate) struct Tables {
+    /// Printed names under KVM, by id.
     pub(crate) registers: BTreeMap<u64, String>,
+    /// Printed names under TCG that differ from those under KVM, by id.
     pub(crate) architectural: BTreeMap<u64, String>,
     pub(crate) names: Names,
     pub(crate) data: Data,
@@ -17,7 +19,7 @@ impl Tables {
     /// Checks the consistency of all rows, and sorts them.
     ///
     /// # Errors
-    /// If the files are inconsistent.
+    /// Returns an error if the files are inconsistent.
     pub(crate) fn from_data(mut data: Data) -> Result<Self> {
         lay_out_fields(&mut data)?;
         let mut registers = data.kvm.clone();
@@ -71,8 +73,8 @@ impl Tables {
     }
 }
 
-/// Assigns signed fields and shared layouts to registers. Of fields that share bits, chooses the
-/// main one.
+/// Marks signed fields, and copies shared layouts. Of fields that share bits, marks all but one as
+/// alternatives.
 fn lay_out_fields(data: &mut Data) -> Result<()> {
     for (register, field) in &data.signed_fields {
         data.fields
@@ -97,15 +99,17 @@ fn lay_out_fields(data: &mut Data) -> Result<()> {
 /// Checks that fields belong to registers, and named values to fields.
 fn check_fields(data: &Data, names: &Names) -> Result<()> {
     for register in data.fields.keys() {
-        let known =
+        let is_register =
             names.by_key.contains_key(&register.to_uppercase()) || register.contains("[<n>]");
-        if !known {
+        if !is_register {
             return Err(format!("fields of {register}, which is not a register"));
         }
     }
     for (register, field, _, text) in &data.values {
         let fields = data.fields.get(register);
-        if !field.is_empty() && !fields.is_some_and(|f| f.iter().any(|f| f.name == *field)) {
+        if !field.is_empty()
+            && !fields.is_some_and(|fields| fields.iter().any(|known| known.name == *field))
+        {
             return Err(format!(
                 "value {text} of {register}.{field}, which is not a field"
             ));
@@ -116,15 +120,15 @@ fn check_fields(data: &Data, names: &Names) -> Result<()> {
 
 /// Keeps one of the fields that share bits as the register's layout, and marks the others.
 ///
-/// cpreg's own fields come first, then real names before placeholders, then the wider field, then
-/// the earlier one.
+/// Fields from cpreg's own files are preferred, then fields with real names to placeholders, then
+/// wider fields, then earlier rows.
 fn mark_alternatives(fields: &mut [Field]) {
     fields.sort_by_key(|field| {
-        let placeholder = field.name.contains('<')
+        let is_placeholder = field.name.contains('<')
             || matches!(field.name.as_str(), "IMPLEMENTATION DEFINED" | "Reserved");
         (
             !field.is_override,
-            placeholder,
+            is_placeholder,
             std::cmp::Reverse(field.msb - field.lsb),
         )
     });
@@ -139,9 +143,10 @@ fn mark_alternatives(fields: &mut [Field]) {
     fields.sort_by_key(|field| std::cmp::Reverse((field.msb, field.lsb)));
 }
 
-/// Names under KVM, each of one id.
+/// All names under KVM. Each name has one id.
 #[derive(Default)]
 pub(crate) struct Names {
+    /// Name and id, by name in upper case.
     pub(crate) by_key: BTreeMap<String, (String, u64)>,
 }
 

@@ -1,4 +1,4 @@
-//! Collection of the uses between files, with the names used.
+//! Collection of the uses between files.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -10,10 +10,10 @@ use syn::{ItemUse, Stmt, TraitItemFn, Visibility};
 use super::resolve::{Resolution, Resolver, Target};
 use super::tree::{self, Definition, FileIndex, ImportPath, ModuleIndex, Tree};
 
-/// Uses of one file by another, with the names.
+/// Pairs of a file and another file that it uses, with the used names.
 pub(super) type Edges = BTreeMap<(FileIndex, FileIndex), BTreeSet<String>>;
 
-/// Uses between the files of a crate, and the paths that lead nowhere.
+/// Uses between the files of a crate, and the paths that cannot be resolved.
 #[derive(Debug, Default)]
 pub(super) struct Uses {
     pub(super) edges: Edges,
@@ -42,7 +42,7 @@ pub(super) fn collect(tree: &Tree) -> Uses {
 struct Collector<'a> {
     tree: &'a Tree,
     resolver: Resolver<'a>,
-    /// Module whose names are in scope.
+    /// Module of the visited code.
     module: ModuleIndex,
     /// Number of inline modules already visited, by name, for each enclosing module.
     inline_counts: Vec<BTreeMap<String, usize>>,
@@ -68,8 +68,8 @@ impl Collector<'_> {
             if path.segments.len() == 1 && self.is_variable(first) {
                 return;
             }
-            let local = self.blocks.iter().rev().find_map(|names| names.get(first));
-            match local {
+            let local_definition = self.blocks.iter().rev().find_map(|names| names.get(first));
+            match local_definition {
                 Some(Definition::Import(import)) => {
                     let mut segments = import.segments.clone();
                     segments.extend_from_slice(&path.segments[1..]);
@@ -219,24 +219,24 @@ impl<'ast> Visit<'ast> for Collector<'_> {
             return;
         };
         let name = tree::unraw_name(&declaration.ident);
-        let Some(seen) = self.inline_counts.last_mut() else {
+        let Some(counts) = self.inline_counts.last_mut() else {
             return;
         };
-        let seen = seen.entry(name.clone()).or_default();
-        let number = *seen;
-        *seen += 1;
+        let count = counts.entry(name.clone()).or_default();
+        let number = *count;
+        *count += 1;
         let children = &self.tree.modules[self.module].children;
         let mut inline = children.iter().filter(|(child, index)| {
             *child == name && self.tree.modules[*index].file == self.tree.modules[self.module].file
         });
         if let Some((_, child)) = inline.nth(number) {
-            let around = std::mem::replace(&mut self.module, *child);
+            let enclosing_module = std::mem::replace(&mut self.module, *child);
             self.inline_counts.push(BTreeMap::new());
             for item in items {
                 self.visit_item(item);
             }
             self.inline_counts.pop();
-            self.module = around;
+            self.module = enclosing_module;
         }
     }
 
@@ -245,7 +245,7 @@ impl<'ast> Visit<'ast> for Collector<'_> {
             return;
         }
         for import in tree::imports(import) {
-            // The names of a `*` import count at their use.
+            // A name that `*` imports counts where code mentions it.
             if !import.is_glob {
                 self.record(&import.path);
             }
@@ -321,7 +321,7 @@ fn is_variable_name(name: &str) -> bool {
     name.starts_with(|first: char| first.is_lowercase() || first == '_')
 }
 
-/// Collects the variables of a function.
+/// Visitor that collects the variables of a function.
 #[derive(Default)]
 struct Variables {
     names: BTreeSet<String>,

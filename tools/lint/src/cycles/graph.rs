@@ -1,24 +1,24 @@
-//! Search for the circles of a graph.
+//! Search for the circles of a graph, with Tarjan's algorithm.
 
 use std::collections::BTreeSet;
 
-/// Returns the groups of nodes that reach each other, without groups of one node (Tarjan).
+/// Returns the groups of nodes that reach each other, without groups of one node.
 pub(super) fn cycles(nodes: usize, edges: &BTreeSet<(usize, usize)>) -> Vec<Vec<usize>> {
-    let mut after = vec![Vec::new(); nodes];
+    let mut successors = vec![Vec::new(); nodes];
     for (from, to) in edges {
-        after[*from].push(*to);
+        successors[*from].push(*to);
     }
     let mut search = Search {
-        successors: after,
-        number: vec![None; nodes],
-        lowest: vec![0; nodes],
+        successors,
+        numbers: vec![None; nodes],
+        lowest_reached: vec![0; nodes],
         stack: Vec::new(),
         is_on_stack: vec![false; nodes],
-        next: 0,
+        next_number: 0,
         components: Vec::new(),
     };
     for node in 0..nodes {
-        if search.number[node].is_none() {
+        if search.numbers[node].is_none() {
             search.visit(node);
         }
     }
@@ -27,34 +27,37 @@ pub(super) fn cycles(nodes: usize, edges: &BTreeSet<(usize, usize)>) -> Vec<Vec<
 
 struct Search {
     successors: Vec<Vec<usize>>,
-    number: Vec<Option<usize>>,
-    lowest: Vec<usize>,
+    /// Numbers of the nodes in the order of their first visit.
+    numbers: Vec<Option<usize>>,
+    /// Lowest number of a node on the stack that each node reaches.
+    lowest_reached: Vec<usize>,
     stack: Vec<usize>,
     is_on_stack: Vec<bool>,
-    next: usize,
+    next_number: usize,
     components: Vec<Vec<usize>>,
 }
 
 impl Search {
     fn visit(&mut self, node: usize) {
-        self.number[node] = Some(self.next);
-        self.lowest[node] = self.next;
-        self.next += 1;
+        self.numbers[node] = Some(self.next_number);
+        self.lowest_reached[node] = self.next_number;
+        self.next_number += 1;
         self.stack.push(node);
         self.is_on_stack[node] = true;
         for other in self.successors[node].clone() {
-            match self.number[other] {
+            match self.numbers[other] {
                 None => {
                     self.visit(other);
-                    self.lowest[node] = self.lowest[node].min(self.lowest[other]);
+                    self.lowest_reached[node] =
+                        self.lowest_reached[node].min(self.lowest_reached[other]);
                 }
                 Some(number) if self.is_on_stack[other] => {
-                    self.lowest[node] = self.lowest[node].min(number);
+                    self.lowest_reached[node] = self.lowest_reached[node].min(number);
                 }
                 Some(_) => {}
             }
         }
-        if self.number[node] != Some(self.lowest[node]) {
+        if self.numbers[node] != Some(self.lowest_reached[node]) {
             return;
         }
         let mut group = Vec::new();

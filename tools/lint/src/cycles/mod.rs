@@ -1,10 +1,9 @@
 //! Check against import circles between the files of a crate.
 //!
 //! One file uses another if a `use` or a path in it names an item that the other defines. A
-//! re-exported name counts for the file that defines it. The re-export itself counts for nothing,
-//! nor does the declaration of a module. Uses by tests and the tables of
-//! [`GENERATED_FILES`] are left out. Methods are invisible,
-//! because `value.method()` names no file.
+//! re-exported name counts as a use of the file that defines it. The re-export itself does not
+//! count, nor does the declaration of a module. Uses by tests and uses of [`GENERATED_FILES`] are
+//! left out, and so are methods, because `value.method()` names no file.
 
 mod edges;
 mod graph;
@@ -34,7 +33,8 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     Ok(findings)
 }
 
-/// Finds the circles of the crate whose root is `file`, and the paths that cannot be resolved.
+/// Finds the circles of the crate with the root `file`, and the paths that cannot be resolved.
+/// Paths in findings are relative to `folder`.
 fn check_crate(folder: &Path, file: &Path, excepted: &[(&str, &str)]) -> Result<Vec<Finding>> {
     let tree = tree::Tree::read(file)?;
     let uses = edges::collect(&tree);

@@ -28,7 +28,7 @@ pub(super) struct Resolver<'a> {
     tree: &'a Tree,
 }
 
-/// Names being resolved, so that cyclic imports terminate.
+/// Names that are being resolved, so that a cyclic import does not recurse forever.
 type Pending = Vec<(ModuleIndex, String)>;
 
 impl<'a> Resolver<'a> {
@@ -41,7 +41,7 @@ impl<'a> Resolver<'a> {
         self.find_pending(module, path, &mut Pending::new())
     }
 
-    /// Resolves a macro by its name, which the parent modules define before they declare `module`.
+    /// Resolves a macro by its name. `module` or a module above it defines the macro.
     pub(super) fn find_macro(&self, module: ModuleIndex, name: &str) -> Option<FileIndex> {
         let mut module = Some(module);
         while let Some(index) = module {
@@ -70,16 +70,16 @@ impl<'a> Resolver<'a> {
             "crate" => vec![Target::Module(0)],
             "self" => vec![Target::Module(module)],
             "super" => {
-                let mut above = self.tree.modules[module].parent;
+                let mut parent = self.tree.modules[module].parent;
                 while let (Some(index), Some(("super", after))) = (
-                    above,
+                    parent,
                     rest.split_first()
                         .map(|(name, after)| (name.as_str(), after)),
                 ) {
-                    above = self.tree.modules[index].parent;
+                    parent = self.tree.modules[index].parent;
                     rest = after;
                 }
-                above.map(Target::Module).into_iter().collect()
+                parent.map(Target::Module).into_iter().collect()
             }
             name => {
                 let targets = self.look_up(module, name, pending);
@@ -153,7 +153,7 @@ impl<'a> Resolver<'a> {
             }
         }
         if targets.is_empty() {
-            let mut has_foreign_glob = false;
+            let mut has_external_glob = false;
             for glob in &module_data.globs {
                 match self.find_pending(module, glob, pending) {
                     Resolution::Resolved(resolved) => {
@@ -163,11 +163,11 @@ impl<'a> Resolver<'a> {
                             }
                         }
                     }
-                    Resolution::External => has_foreign_glob = true,
+                    Resolution::External => has_external_glob = true,
                     Resolution::Unresolved => {}
                 }
             }
-            if targets.is_empty() && has_foreign_glob {
+            if targets.is_empty() && has_external_glob {
                 targets.push(Target::External);
             }
         }

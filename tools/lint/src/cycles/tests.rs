@@ -1,4 +1,4 @@
-//! Small crates with and without circles.
+//! Tests with small crates, with and without circles.
 
 use std::fs;
 
@@ -22,8 +22,8 @@ fn check_files_without(files: &[(&str, &str)], excepted: &[(&str, &str)]) -> Vec
 
 const ROOT: (&str, &str) = ("lib.rs", "mod a; mod b;");
 
-/// Returns the circle of `a.rs` and `b.rs`, connected by these names.
-fn check_two_files(of_b: &str, of_a: &str) -> Vec<Finding> {
+/// Returns the finding for a circle of `a.rs` and `b.rs`, with the names that each uses.
+fn circle_of_a_and_b(of_b: &str, of_a: &str) -> Vec<Finding> {
     vec![format!(
         "a circle of 2 files:\n    a.rs uses b.rs: {of_b}\n    b.rs uses a.rs: {of_a}"
     )]
@@ -40,7 +40,7 @@ fn a_use_in_one_direction_is_no_circle() {
 fn two_files_that_import_each_other_are_a_circle() {
     let a = ("a.rs", "use crate::b::B; pub struct A(B);");
     let b = ("b.rs", "use super::a::A; pub struct B; fn f(_: A) {}");
-    let expected = check_two_files("B", "A");
+    let expected = circle_of_a_and_b("B", "A");
     assert_eq!(check_files(&[ROOT, a, b]), expected);
 }
 
@@ -51,7 +51,7 @@ fn a_path_in_code_counts_as_an_import_does() {
         "b.rs",
         "use crate::a; pub struct B; pub fn make() -> B { a::a() }",
     );
-    let expected = check_two_files("B, make", "a");
+    let expected = circle_of_a_and_b("B, make", "a");
     assert_eq!(check_files(&[ROOT, a, b]), expected);
 }
 
@@ -79,7 +79,7 @@ fn a_constant_in_a_pattern_counts() {
         "use crate::b::*; pub struct A; fn f(n: u8) { match n { ONE => {} _ => {} } }",
     );
     let b = ("b.rs", "pub const ONE: u8 = 1; fn f(_: crate::a::A) {}");
-    assert_eq!(check_files(&[ROOT, a, b]), check_two_files("ONE", "A"));
+    assert_eq!(check_files(&[ROOT, a, b]), circle_of_a_and_b("ONE", "A"));
 }
 
 #[test]
@@ -87,12 +87,12 @@ fn a_reexported_name_counts_for_the_file_that_defines_it() {
     let root = ("lib.rs", "mod a; mod b; pub use a::A; pub use b::B;");
     let a = ("a.rs", "use crate::B; pub struct A(B);");
     let b = ("b.rs", "use crate::A; pub struct B; fn f(_: A) {}");
-    let expected = check_two_files("B", "A");
+    let expected = circle_of_a_and_b("B", "A");
     assert_eq!(check_files(&[root, a, b]), expected);
 }
 
 #[test]
-fn a_reexport_alone_ties_nothing() {
+fn a_reexport_is_no_use() {
     let root = (
         "lib.rs",
         "mod a; pub use a::{A, a}; pub struct Root; fn f(a: u8) -> u8 { a }",
@@ -102,7 +102,7 @@ fn a_reexport_alone_ties_nothing() {
 }
 
 #[test]
-fn what_a_parent_defines_ties_parent_and_child() {
+fn a_child_that_uses_its_parent_makes_a_circle() {
     let root = ("lib.rs", "mod a; pub struct Root; pub fn f() { a::f(); }");
     let a = (
         "a/mod.rs",
@@ -115,11 +115,11 @@ fn what_a_parent_defines_ties_parent_and_child() {
 }
 
 #[test]
-fn names_that_a_star_brings_count_where_they_are_mentioned() {
+fn names_of_a_glob_import_count_where_they_are_mentioned() {
     let root = ("lib.rs", "mod a; mod b; pub use b::*;");
     let a = ("a.rs", "use super::*; pub struct A; fn f() -> B { B }");
     let b = ("b.rs", "use super::*; pub struct B; fn f(_: a::A) {}");
-    assert_eq!(check_files(&[root, a, b]), check_two_files("B", "A"));
+    assert_eq!(check_files(&[root, a, b]), circle_of_a_and_b("B", "A"));
     let a = ("a.rs", "use super::*; pub struct A;");
     assert!(check_files(&[root, a, b]).is_empty());
 }
@@ -136,7 +136,7 @@ fn a_macro_of_a_module_above_counts() {
 }
 
 #[test]
-fn what_only_tests_need_is_left_out() {
+fn uses_by_tests_are_left_out() {
     let a = ("a.rs", "use crate::b::B; pub struct A(B);");
     for code in [
         "#[cfg(test)] mod tests { use crate::a::A; fn f(_: A) {} }",
@@ -178,7 +178,7 @@ fn names_that_only_look_alike_are_no_use() {
 }
 
 #[test]
-fn a_path_that_leads_nowhere_is_reported() {
+fn a_path_that_cannot_be_resolved_is_reported() {
     let a = ("a.rs", "use crate::b::Missing;");
     let findings = check_files(&[ROOT, a, ("b.rs", "")]);
     assert_eq!(findings, ["a.rs: cannot resolve `crate::b::Missing`"]);

@@ -75,7 +75,7 @@ impl Tree {
     /// Reads the crate whose root is `root`.
     ///
     /// # Errors
-    /// If a file cannot be read or parsed, or a module has no file.
+    /// Returns an error if a file cannot be read or parsed, or a module has no file.
     pub(super) fn read(root: &Path) -> Result<Self> {
         let mut tree = Self::default();
         let folder = folder_of(root);
@@ -157,7 +157,8 @@ impl Tree {
         names.entry(name).or_default().push(definition);
     }
 
-    /// Reads a module that `parent` declares, whose child modules have their files in `folder`.
+    /// Reads a module that `parent` declares. The child modules of `parent` have their files in
+    /// `folder`.
     fn read_module(
         &mut self,
         parent: ModuleIndex,
@@ -170,25 +171,25 @@ impl Tree {
             self.read_items(child, items, &folder.join(&name))?;
             child
         } else {
-            let declaring = self.files[self.modules[parent].file].path.clone();
+            let declaring_file = self.files[self.modules[parent].file].path.clone();
             let path = match path_attribute(&declaration.attrs) {
-                Some(path) => folder_of(&declaring).join(path),
+                Some(path) => folder_of(&declaring_file).join(path),
                 None => module_file(folder, &name).ok_or_else(|| {
                     format!(
                         "{}: no file of module {name} in {}",
-                        declaring.display(),
+                        declaring_file.display(),
                         folder.display()
                     )
                 })?,
             };
             let is_folder_root = path.file_name().is_some_and(|file| file == "mod.rs")
                 || path_attribute(&declaration.attrs).is_some();
-            let below = if is_folder_root {
+            let child_folder = if is_folder_root {
                 folder_of(&path)
             } else {
                 path.with_extension("")
             };
-            self.read_file(&path, &below, Some(parent))?
+            self.read_file(&path, &child_folder, Some(parent))?
         };
         let children = &mut self.modules[parent].children;
         children.push((name.clone(), child));
@@ -197,7 +198,7 @@ impl Tree {
     }
 }
 
-/// Returns the file of module `name`, by either convention.
+/// Returns the file of the module `name` in `folder`: `name.rs` or `name/mod.rs`.
 fn module_file(folder: &Path, name: &str) -> Option<PathBuf> {
     let plain = folder.join(name).with_extension("rs");
     let nested = folder.join(name).join("mod.rs");

@@ -12,13 +12,13 @@ use crate::inputs::{
     DESTINATION_FILE, GIB, MAPPED_RAM, MIB, RECORDED_SIZE, RUNS, create, remove, unpack_stream,
     write_sparse,
 };
-use crate::table::{print, print_header};
+use crate::table::{print_header, print_row};
 use crate::{filter, measure, plan, rehearsal};
 
 /// Measures everything.
 ///
 /// # Errors
-/// If something cannot be made or run.
+/// Returns an error if something cannot be made or run.
 pub(crate) fn measure_all(benchmark: &Benchmark<'_>) -> Result<()> {
     print_header();
     for (name, size) in [
@@ -66,7 +66,7 @@ pub(crate) fn measure_all(benchmark: &Benchmark<'_>) -> Result<()> {
     benchmark.measure_filter()?;
     benchmark.measure_mapped_ram("8 GiB of RAM, mapped-ram", 8 * GIB)?;
     for row in rehearsal::run(&benchmark.cpreg, benchmark.folder)? {
-        print(
+        print_row(
             &row.case,
             row.rehearsal.time,
             row.start.time,
@@ -79,32 +79,36 @@ pub(crate) fn measure_all(benchmark: &Benchmark<'_>) -> Result<()> {
 /// Measures plans.
 ///
 /// # Errors
-/// If a stream cannot be read.
+/// Returns an error if a stream cannot be read.
 pub(crate) fn measure_plans(source: &[u8], destination: &[u8]) -> Result<()> {
     for row in plan::run(source, destination)? {
         let case = format!(
             "{}, {} registers, {} allocations",
             row.case, row.registers, row.allocations
         );
-        print(&case, row.plan, row.baseline, None);
+        print_row(&case, row.plan, row.baseline, None);
     }
     Ok(())
 }
 
-/// Inputs for measuring whole commands.
+/// Inputs of the measurements of whole commands.
 #[derive(Debug)]
 pub(crate) struct Benchmark<'f> {
+    /// Folder in which the commands run.
     pub(crate) folder: &'f Path,
-    /// Path of the program.
+    /// Path of the program cpreg.
     pub(crate) cpreg: String,
+    /// Recorded stream of the VM.
     pub(crate) source: Vec<u8>,
+    /// Recorded stream of the destination.
     pub(crate) destination: Vec<u8>,
 }
 
 impl Benchmark<'_> {
     /// Measures all commands with a stream of this size.
     fn measure_stream(&self, name: &str, size: Size) -> Result<()> {
-        // The stream, a copy, and a reserve, so that the disk does not fill up.
+        // Space for the stream and a copy. The rest is a reserve, so that the disk does not fill
+        // up.
         let needed = 3 * size.sent_ram + 64 * MIB;
         let free = rustix::fs::statvfs(self.folder)?;
         let free = free.f_bavail * free.f_frsize;
@@ -167,7 +171,7 @@ impl Benchmark<'_> {
             &create(&self.folder.join(DESTINATION_FILE))?,
         )?;
         let (cost, baseline) = filter::run(&self.cpreg, self.folder)?;
-        print(
+        print_row(
             "filter, 2 GiB of RAM, from pipe to pipe",
             cost.time,
             baseline.time,
@@ -177,10 +181,10 @@ impl Benchmark<'_> {
     }
 
     fn measure_mapped_ram(&self, name: &str, ram: u64) -> Result<()> {
-        let small = create(&self.folder.join("small"))?;
-        write_sparse(&unpack_stream(MAPPED_RAM)?, &small)?;
+        let recorded = create(&self.folder.join("small"))?;
+        write_sparse(&unpack_stream(MAPPED_RAM)?, &recorded)?;
         for file in ["vm", DESTINATION_FILE] {
-            large_stream::write_mapped_ram(&small, ram, &create(&self.folder.join(file))?)?;
+            large_stream::write_mapped_ram(&recorded, ram, &create(&self.folder.join(file))?)?;
         }
         self.measure_reading(name)
     }
@@ -208,12 +212,12 @@ impl Benchmark<'_> {
             || measure::run(self.folder, &command),
             || measure::run(self.folder, &["sh", "-c", baseline]),
         )?;
-        print(case, cost.time, baseline.time, Some(cost));
+        print_row(case, cost.time, baseline.time, Some(cost));
         Ok(())
     }
 }
 
-/// Part of a stream that a conversion changes.
+/// End of a stream, from the first vCPU on: the part that a conversion changes.
 struct StreamTail {
     start: u64,
     bytes: Vec<u8>,
@@ -232,7 +236,7 @@ impl StreamTail {
         Ok(Self { start, bytes })
     }
 
-    /// Undoes a conversion, for the next run.
+    /// Writes this end into the file again, which undoes a conversion.
     fn restore(&self, path: &Path) -> Result<()> {
         let file = File::options().write(true).open(path)?;
         file.write_all_at(&self.bytes, self.start)?;

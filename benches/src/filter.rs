@@ -1,11 +1,11 @@
-//! Costs of `cpreg filter` compared with `cat`: a stream from pipe to pipe.
+//! Costs of `cpreg filter` compared with `cat`: each forwards a stream from pipe to pipe.
 //!
 //! ```text
 //! cat vm  ->  pipe  ->  the command  ->  pipe  ->  cat > /dev/null
 //! ```
 //!
-//! Both pipes hold [`PIPE_LEN`] bytes for both commands. The time is from the start of the three
-//! processes to the end of all. The memory is that of the command in the middle alone.
+//! Each pipe holds [`PIPE_LEN`] bytes. The time is from the start of the three processes to the end
+//! of all. The memory is that of the command in the middle alone.
 
 use std::env;
 use std::fs::File;
@@ -19,10 +19,10 @@ use crate::inputs::DESTINATION_FILE;
 use crate::measure::{self, Cost};
 use e2e_framework::Result;
 
-/// Number of runs, of which the median counts.
+/// Number of runs, whose median is the result.
 const RUNS: usize = 9;
 
-/// Length of the pipes in bytes; the most that Linux allows unprivileged users.
+/// Length of the pipes in bytes: the maximum that Linux allows unprivileged users.
 const PIPE_LEN: usize = 1 << 20;
 
 /// Measures `filter` of `vm` in this folder for the destination, and `cat`, alternately.
@@ -39,12 +39,13 @@ fn run_once(folder: &Path, command: &[&str]) -> Result<Cost> {
     let start = Instant::now();
     let (from_feeder, to_middle) = pipe()?;
     let (from_middle, to_sink) = pipe()?;
-    // A command owns its pipe ends, which are closed here when it is dropped.
+    // Each `Command` owns its pipe ends. Dropping the `Command` closes them in this process.
     let mut feeder = Command::new("cat")
         .stdin(File::open(folder.join("vm"))?)
         .stdout(to_middle)
         .spawn()?;
-    // The process runs this command only, so its children's resource usage is the command's.
+    // A process of this program starts the command in the middle and nothing else, so the resource
+    // usage of its children is that of the command.
     let mut middle = Command::new(env::current_exe()?)
         .args(["run-piped"])
         .args(command)
@@ -74,7 +75,8 @@ fn run_once(folder: &Path, command: &[&str]) -> Result<Cost> {
     })
 }
 
-/// Runs `run-piped COMMAND…` for [`run_once`]; prints the command's peak memory on standard error.
+/// Runs `run-piped COMMAND…`, which [`run_once`] starts: runs the command, and prints its peak
+/// memory on standard error.
 pub(crate) fn run_piped(command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let status = Command::new(program)

@@ -1,4 +1,4 @@
-//! The inputs: recorded streams, and files made from them.
+//! Inputs of the benchmarks: recorded streams, and files made from them.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
@@ -9,7 +9,7 @@ use cpreg_testdata::large_stream::Size;
 use e2e_framework::Result;
 use e2e_framework::paths::repository;
 
-/// Number of runs, of which the median counts.
+/// Number of runs, whose median is the result.
 pub(crate) const RUNS: usize = 5;
 
 pub(crate) const MIB: u64 = 1 << 20;
@@ -24,7 +24,7 @@ pub(crate) const RECORDED_SIZE: Size = Size {
 
 /// Recorded stream of the VM.
 pub(crate) const SOURCE: &str = "kvm/6.12.107__q10.0__neoverse-n1__virt10.0-smp1";
-/// Recorded stream of the destination, another kernel, which needs a conversion.
+/// Recorded stream of the destination, which has another kernel, so that the VM needs a conversion.
 pub(crate) const DESTINATION: &str = "kvm/6.16.12__q10.0__neoverse-n1__virt10.0-smp1";
 /// Recorded mapped-ram stream.
 pub(crate) const MAPPED_RAM: &str = "tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram";
@@ -54,7 +54,7 @@ pub(crate) fn unpack_stream(stream: &str) -> Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Writes bytes so that zeros take no space.
+/// Writes bytes to a sparse file: blocks of zeros become holes.
 pub(crate) fn write_sparse(bytes: &[u8], to: &File) -> io::Result<()> {
     const BLOCK: usize = 64 << 10;
     to.set_len(bytes.len() as u64)?;

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: costs of the command, as ratios to standard tools: `cat`, `cp`, `sync`,
+//! `cargo xtask bench`: costs of cpreg, as ratios to those of standard tools: `cat`, `cp`, `sync`,
 //! `socat`.
 //!
 //! | module | contents |
@@ -12,11 +12,11 @@
 //! | [`rehearsal`] | a rehearsal, compared with QEMU's own start |
 //! | [`table`] | the table of results |
 //!
-//! Benchmarks neither pass nor fail, and CI does not run them, because the load of the machine
-//! would decide. Properties of every machine (bytes read, memory) are tested elsewhere, by
-//! counting. docs/performance.md has results.
+//! Benchmarks neither pass nor fail, and CI does not run them, because their results depend on the
+//! load of the machine. Tests check what is the same on every machine: bytes read and memory.
+//! docs/performance.md has results.
 #![forbid(unsafe_code)]
-// A benchmark prints its results for the person who started it.
+// A benchmark prints its results for its user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
@@ -48,8 +48,8 @@ struct Arguments {
     subject: Option<Subject>,
 }
 
-/// Subject of a benchmark. The program calls the hidden ones itself, in a process that runs one
-/// command only.
+/// Subject of a benchmark. The hidden ones are helpers: the program starts itself with them, so
+/// that a process runs only one command.
 #[derive(Debug, Subcommand)]
 enum Subject {
     /// Measure only a plan, in this process
@@ -97,7 +97,7 @@ fn main() -> ExitCode {
 /// Measures everything, or one subject.
 ///
 /// # Errors
-/// If something cannot be built, made or run; never because of a result.
+/// Returns an error if something cannot be built, made or run; never because of a result.
 fn run(subject: Option<&Subject>) -> Result<()> {
     match subject {
         None => with_benchmark(commands::measure_all),

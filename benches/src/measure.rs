@@ -1,13 +1,13 @@
-//! Runs a command and measures its time, its peak memory and the bytes it reads.
+//! Measurement of a command: its time, its peak memory and the bytes that it reads.
 //!
-//! A process of this program runs one command only, so the system's figures for all children are
-//! the command's.
+//! A separate process of this program runs the command and nothing else, so the system's figures
+//! for all children of that process are those of the command.
 //!
 //! - Time: the clock, from before the start to the end.
-//! - Peak memory: `getrusage`, `ru_maxrss` of the children. It is at least the memory of this
-//!   process when it starts the command, some 3 MiB.
-//! - Bytes read: `/proc/self/io`, `rchar`, to which Linux adds that of each child that has ended.
-//!   It includes loading the program.
+//! - Peak memory: `ru_maxrss` of the children, from `getrusage`. The value is at least the memory
+//!   of the separate process when it starts the command, some 3 MiB.
+//! - Bytes read: `rchar` in `/proc/self/io`, to which Linux adds the value of each child that has
+//!   ended. The value includes loading the program.
 
 use std::env;
 use std::fs;
@@ -29,7 +29,7 @@ pub(crate) struct Cost {
     pub(crate) bytes_read: Option<u64>,
 }
 
-/// Runs `run-once FOLDER COMMAND…` for [`run`]; prints the cost.
+/// Runs `run-once FOLDER COMMAND…`, which [`run`] starts: runs the command, and prints its cost.
 pub(crate) fn run_once(folder: &str, command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let before = total_bytes_read();
@@ -68,19 +68,20 @@ fn total_bytes_read() -> Option<u64> {
 
 /// Runs a command in this folder, which must succeed, and returns its cost.
 pub(crate) fn run(folder: &Path, command: &[&str]) -> Result<Cost> {
-    let mut once = Command::new(env::current_exe()?);
-    once.args(["run-once"]).arg(folder).args(command);
-    let line = tool::output_of(&mut once)?;
+    let mut run_once = Command::new(env::current_exe()?);
+    run_once.args(["run-once"]).arg(folder).args(command);
+    let line = tool::output_of(&mut run_once)?;
     let mut words = line.split(' ');
-    let mut word = || words.next().ok_or("a run printed no cost");
+    let mut next_word = || words.next().ok_or("a run printed no cost");
     Ok(Cost {
-        time: Duration::from_nanos(word()?.parse()?),
-        peak_memory: word()?.parse()?,
-        bytes_read: word()?.parse().ok(),
+        time: Duration::from_nanos(next_word()?.parse()?),
+        peak_memory: next_word()?.parse()?,
+        bytes_read: next_word()?.parse().ok(),
     })
 }
 
-/// Runs both alternately, several times, so that other load on the machine affects both.
+/// Runs `work` and `baseline` alternately, several times, so that other load on the machine affects
+/// both.
 ///
 /// Returns the median time of each, and the maxima of memory and bytes read. `prepare` runs before
 /// each run and is not measured.

@@ -1,4 +1,4 @@
-//! Time of a plan for one vCPU of a recorded host, in this process.
+//! Time of planning for one recorded vCPU, in this process.
 //!
 //! The baseline is the minimum work of any planner: iterate over the registers of both sides in
 //! order, and compare them.
@@ -21,7 +21,7 @@ use e2e_framework::Result;
 use e2e_framework::paths::repository;
 
 /// Number of plans between two readings of the clock.
-const PLANS: u32 = 200;
+const PLANS_PER_READING: u32 = 200;
 
 /// Cost of one plan.
 pub(crate) struct PlanCost {
@@ -35,9 +35,8 @@ pub(crate) struct PlanCost {
     pub(crate) allocations: u64,
 }
 
-/// Measures a VM that converts, one that returns to its own host, and two that need several rounds.
-///
-/// A plan that is not ready is repeated with every adjustment that could help.
+/// Measures a VM that converts, one that returns to its own host, and two whose plans take several
+/// rounds: planning repeats a plan that is not ready, with every adjustment that could help.
 pub(crate) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<PlanCost>> {
     let first_vcpu = |stream: &[u8]| -> Result<Vcpu> {
         let mut vcpus = Stream::open(&stream)?.vm()?.vcpus.into_iter();
@@ -48,25 +47,25 @@ pub(crate) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<PlanCost>> {
         recorded_host("7.3.4-max-all")?,
     );
     Ok(vec![
-        case(
+        measure_case(
             "plan: Linux 6.12 to 6.16",
             first_vcpu(source)?,
             &first_vcpu(destination)?,
             ValueOrigin::Guest,
         ),
-        case(
+        measure_case(
             "plan: Linux 6.12 to itself, all features",
             old.clone(),
             &old,
             ValueOrigin::Reset,
         ),
-        case(
+        measure_case(
             "plan: Linux 6.12 to 7.3, all features",
             old.clone(),
             &new,
             ValueOrigin::Reset,
         ),
-        case(
+        measure_case(
             "plan: Linux 7.3 to 6.12, all features",
             new,
             &old,
@@ -75,7 +74,12 @@ pub(crate) fn run(source: &[u8], destination: &[u8]) -> Result<Vec<PlanCost>> {
     ])
 }
 
-fn case(name: &str, vcpu: Vcpu, destination_vcpu: &Vcpu, value_origin: ValueOrigin) -> PlanCost {
+fn measure_case(
+    name: &str,
+    vcpu: Vcpu,
+    destination_vcpu: &Vcpu,
+    value_origin: ValueOrigin,
+) -> PlanCost {
     let vm = Vm {
         vcpus: vec![vcpu],
         ..Vm::default()
@@ -104,19 +108,22 @@ fn case(name: &str, vcpu: Vcpu, destination_vcpu: &Vcpu, value_origin: ValueOrig
         ),
         registers: vm.vcpus[0].registers.len(),
         allocations: allocation_counter::measure(|| drop(plan())).count_total,
-        plan: median(|| drop(black_box(plan()))),
-        baseline: median(|| {
-            black_box(differences(black_box(&vm.vcpus[0]), &destination.vcpus[0]));
+        plan: median_time(|| drop(black_box(plan()))),
+        baseline: median_time(|| {
+            black_box(count_differences(
+                black_box(&vm.vcpus[0]),
+                &destination.vcpus[0],
+            ));
         }),
     }
 }
 
-fn median(mut work: impl FnMut()) -> Duration {
+fn median_time(mut work: impl FnMut()) -> Duration {
     let mut times: Vec<_> = (0..RUNS)
         .map(|_| {
             let start = Instant::now();
-            (0..PLANS).for_each(|_| work());
-            start.elapsed() / PLANS
+            (0..PLANS_PER_READING).for_each(|_| work());
+            start.elapsed() / PLANS_PER_READING
         })
         .collect();
     times.sort();
@@ -124,7 +131,7 @@ fn median(mut work: impl FnMut()) -> Duration {
 }
 
 /// Returns the number of registers that differ.
-fn differences(vcpu: &Vcpu, host: &DestinationVcpu) -> usize {
+fn count_differences(vcpu: &Vcpu, host: &DestinationVcpu) -> usize {
     let mut source_registers = vcpu.registers.iter().peekable();
     let mut destination_registers = host.registers().iter().peekable();
     let mut count = 0;
@@ -134,8 +141,8 @@ fn differences(vcpu: &Vcpu, host: &DestinationVcpu) -> usize {
             (Some(_), None) => Ordering::Less,
             (None, Some(_)) => Ordering::Greater,
             (Some((id, value)), Some(register)) => {
-                let equal = *id == register.id && Some(*value) == register.value.as_ref();
-                count += usize::from(*id == register.id && !equal);
+                let is_equal = *id == register.id && Some(*value) == register.value.as_ref();
+                count += usize::from(*id == register.id && !is_equal);
                 id.cmp(&register.id)
             }
         };

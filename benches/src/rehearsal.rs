@@ -1,4 +1,5 @@
-//! Cost of a rehearsal compared with QEMU's own start: a VM of 8 GiB, each QEMU of the live tests.
+//! Cost of a rehearsal of a VM of 8 GiB, with each QEMU of the live tests, compared with QEMU's own
+//! start.
 //!
 //! The baseline starts the same QEMU, waits until its monitor answers, and ends it.
 
@@ -22,7 +23,7 @@ pub(crate) struct RehearsalCost {
     pub(crate) start: Cost,
 }
 
-/// Rehearses with every QEMU.
+/// Measures a rehearsal and a start of every QEMU.
 pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<Vec<RehearsalCost>> {
     let mut rows = Vec::new();
     for qemu in qemu::ensure()? {

@@ -1,4 +1,5 @@
-//! Cost of `cpreg relay` compared with `socat`: bytes from one Unix socket to another.
+//! Cost of `cpreg relay` compared with `socat`: each forwards bytes from one Unix socket to
+//! another.
 //!
 //! ```text
 //! this process  ->  socket  ->  the command  ->  socket  ->  this process
@@ -6,16 +7,17 @@
 //!
 //! The cases send:
 //!
-//! - Main channel: a whole stream with [`SENT_LEN`] bytes of pages. They are those of a smaller VM,
-//!   sent repeatedly, as QEMU does for a guest that writes to them.
+//! - Main channel: a whole stream with [`SENT_LEN`] bytes of pages. The pages are those of a
+//!   smaller VM, sent repeatedly, as QEMU does for a guest that writes to them.
 //! - Multifd channel: its channel header of 64 bytes and [`SENT_LEN`] opaque bytes, while a main
 //!   channel waits.
 //! - Memory: whole streams of VMs of several sizes.
 //! - Added downtime: a stream of 64 vCPUs. Its device state is sent in chunks of 32 KiB like
 //!   QEMU's, as fast as the relay reads them.
 //!
-//! All cases use the system's default socket buffers. Time is from the first byte sent to the end
-//! of the last byte's connection. CPU time and memory include the command's work before it listens.
+//! All cases use the system's default socket buffers. The time is from the first sent byte to
+//! the end of the connection at the receiver. CPU time and memory include the command's work before
+//! it listens.
 
 use std::env;
 use std::fs::{self, File};
@@ -36,15 +38,15 @@ use crate::measure;
 use e2e_framework::Result;
 use e2e_framework::tool::{Tool, ensure_installed};
 
-/// Number of runs, of which the median counts.
+/// Number of runs, whose median is the result.
 const RUNS: usize = 9;
 /// Number of bytes of pages, and of a multifd channel.
 const SENT_LEN: u64 = 2 * GIB;
-/// RAM of the VM whose pages are sent; larger than the processor's caches.
+/// Bytes of RAM of the VM whose pages are sent; more than the processor's caches hold.
 const RAM: u64 = 64 * MIB;
 /// Length of one write of pages: 64 pages, like QEMU's.
 const SEND_CHUNK_LEN: usize = 256 << 10;
-/// Length of one write of device state, which is QEMU's buffer.
+/// Length of one write of device state, which is the length of QEMU's buffer.
 const DEVICE_STATE_CHUNK_LEN: usize = 32 << 10;
 /// Target for the added downtime.
 const TARGET_ADDED_DOWNTIME: Duration = Duration::from_millis(1);
@@ -62,7 +64,7 @@ struct RunCost {
     measured_downtime: Option<Duration>,
 }
 
-/// Stream in three parts, the middle one of which can be sent repeatedly.
+/// A stream in three parts, so that the pages can be sent repeatedly.
 struct StreamParts {
     head: Vec<u8>,
     pages: Vec<u8>,
@@ -76,7 +78,8 @@ struct StreamParts {
 enum Payload<'p> {
     /// Main channel with this number of bytes of pages.
     MainChannel(&'p StreamParts, u64),
-    /// Channel with this number of opaque bytes; for the relay, a main channel waits.
+    /// Channel with this number of opaque bytes. Through the relay, a main channel stays open
+    /// meanwhile.
     OpaqueChannel(&'p StreamParts, u64),
 }
 
@@ -117,7 +120,7 @@ pub(crate) fn run(cpreg: &str, folder: &Path, source: &[u8], destination: &[u8])
         let size = Size { vcpus, ..small };
         benchmark.write_destination(destination, size)?;
         let parts = benchmark.make_parts(source, size)?;
-        let run = benchmark.relay(Payload::MainChannel(&parts, pages))?;
+        let run = benchmark.run_relay(Payload::MainChannel(&parts, pages))?;
         println!(
             "{:62} {:>9} {:>9} {:>7} {:>9} {:>9} {:>7} {:>5} MiB",
             format!("relay, memory, {name}"),
@@ -147,8 +150,8 @@ impl RelayBenchmark<'_> {
     ) -> Result<()> {
         let mut runs = (Vec::new(), Vec::new());
         for _ in 0..RUNS {
-            runs.0.push(self.relay(payload)?);
-            runs.1.push(self.socat(socat_options, payload)?);
+            runs.0.push(self.run_relay(payload)?);
+            runs.1.push(self.run_socat(socat_options, payload)?);
         }
         let time = |runs: &[RunCost]| median(runs.iter().map(|run| run.time));
         let cpu = |runs: &[RunCost]| median(runs.iter().map(|run| run.cpu));
@@ -181,7 +184,7 @@ impl RelayBenchmark<'_> {
         let parts = self.make_parts(source, size)?;
         let mut runs = Vec::new();
         for _ in 0..RUNS {
-            runs.push(self.relay(Payload::MainChannel(&parts, RAM))?);
+            runs.push(self.run_relay(Payload::MainChannel(&parts, RAM))?);
         }
         let median_of =
             |field: fn(&RunCost) -> Option<Duration>| median(runs.iter().filter_map(field));
@@ -227,7 +230,8 @@ impl RelayBenchmark<'_> {
         StreamParts::split(whole, size.sent_ram)
     }
 
-    fn relay(&self, payload: Payload<'_>) -> Result<RunCost> {
+    /// Sends the payload through the relay.
+    fn run_relay(&self, payload: Payload<'_>) -> Result<RunCost> {
         let command = [
             self.cpreg,
             "relay",
@@ -244,7 +248,8 @@ impl RelayBenchmark<'_> {
         self.run_command(&command, payload, true)
     }
 
-    fn socat(&self, options: &[&str], payload: Payload<'_>) -> Result<RunCost> {
+    /// Sends the payload through socat.
+    fn run_socat(&self, options: &[&str], payload: Payload<'_>) -> Result<RunCost> {
         // One direction only, because the benchmark sends nothing back.
         let addresses = [
             "-u",
@@ -316,14 +321,14 @@ fn parse_added_downtime(line: &str) -> Option<Duration> {
     is_sent_event.then(|| Duration::from_micros(microseconds))
 }
 
-/// Times of sending.
+/// Times at which parts of the payload were sent.
 struct SendTimes {
     begin: Instant,
     /// Time when the end of the last vCPU's section was sent.
     last_vcpu: Option<Instant>,
 }
 
-/// Times of receiving.
+/// Times at which parts of the payload were received.
 struct ReceiveTimes {
     first_vcpu: Option<Instant>,
     end: Instant,
@@ -370,7 +375,7 @@ fn send(
             let mut main = is_relay.then(&connect).transpose()?;
             if let Some(main) = &mut main {
                 main.write_all(&parts.head)?;
-                // Make sure that the relay accepts it first.
+                // Give the relay time to accept the main channel first.
                 thread::sleep(Duration::from_millis(20));
             }
             let mut channel = connect()?;
@@ -395,15 +400,17 @@ fn send(
 fn receive(listener: &UnixListener, payload: Payload<'_>, is_relay: bool) -> Result<ReceiveTimes> {
     match payload {
         Payload::MainChannel(parts, pages) => {
-            let first = parts.head.len() as u64 + parts.bytes(pages) + parts.vcpus.start as u64;
+            let first_vcpu_offset = parts.head.len() as u64
+                + parts.stream_len_of_pages(pages)
+                + parts.vcpus.start as u64;
             let (main, _) = listener.accept()?;
-            drain(main, first)
+            drain(main, first_vcpu_offset)
         }
         Payload::OpaqueChannel(parts, bytes) => {
             let main = is_relay.then(|| listener.accept()).transpose()?;
             let main = main.map(|(main, _)| thread::spawn(move || drain(main, u64::MAX).is_ok()));
             let (channel, _) = listener.accept()?;
-            let times = drain(channel, 64 + parts.bytes(bytes) - 1)?;
+            let times = drain(channel, 64 + parts.stream_len_of_pages(bytes) - 1)?;
             if times.first_vcpu.is_none() {
                 return Err("not all bytes have arrived".into());
             }
@@ -415,8 +422,9 @@ fn receive(listener: &UnixListener, payload: Payload<'_>, is_relay: bool) -> Res
     }
 }
 
-/// Reads up to the end; records the time when more than `first` bytes have arrived.
-fn drain(mut from: UnixStream, first: u64) -> Result<ReceiveTimes> {
+/// Reads up to the end. Records as the time of the first vCPU when more than `first_vcpu_offset`
+/// bytes have arrived.
+fn drain(mut from: UnixStream, first_vcpu_offset: u64) -> Result<ReceiveTimes> {
     let mut buffer = vec![0; 1 << 20];
     let mut count = 0;
     let mut first_vcpu = None;
@@ -427,7 +435,7 @@ fn drain(mut from: UnixStream, first: u64) -> Result<ReceiveTimes> {
             return Ok(ReceiveTimes { first_vcpu, end });
         }
         count += received as u64;
-        if first_vcpu.is_none() && count > first {
+        if first_vcpu.is_none() && count > first_vcpu_offset {
             first_vcpu = Some(Instant::now());
         }
     }
@@ -436,17 +444,18 @@ fn drain(mut from: UnixStream, first: u64) -> Result<ReceiveTimes> {
 impl StreamParts {
     fn split(mut whole: Vec<u8>, pages: u64) -> Result<Self> {
         const PAGE: usize = 4096;
-        // Search the second page's record, because the form of the first one is not known.
-        let second = (PAGE as u64 | 0x28).to_be_bytes();
-        let start = whole.windows(8).position(|bytes| bytes == second);
+        // Search for the record of the second page, because the form of the first one is not known.
+        let second_record = (PAGE as u64 | 0x28).to_be_bytes();
+        let start = whole.windows(8).position(|bytes| bytes == second_record);
         let start = start.ok_or("the pages are not found")?;
         let count = usize::try_from(pages)? / PAGE - 1;
         let end = start + count * (8 + PAGE);
         let stream = Stream::open(&whole)?;
         let cpus = stream.cpus();
         let (first, last) = cpus.first().zip(cpus.last()).ok_or("no vCPU")?;
-        let inside = |offset| usize::try_from(offset).map(|offset| offset - end);
-        let vcpus = inside(first.section().payload.start)?..inside(last.section().range.end)?;
+        let offset_in_tail = |offset| usize::try_from(offset).map(|offset| offset - end);
+        let vcpus = offset_in_tail(first.section().payload.start)?
+            ..offset_in_tail(last.section().range.end)?;
         let tail = whole.split_off(end);
         let pages = whole.split_off(start);
         Ok(Self {
@@ -457,8 +466,8 @@ impl StreamParts {
         })
     }
 
-    /// Returns the number of bytes sent for this number of bytes of pages.
-    fn bytes(&self, pages: u64) -> u64 {
+    /// Returns the number of bytes in the stream for this number of bytes of pages.
+    fn stream_len_of_pages(&self, pages: u64) -> u64 {
         pages / RAM * self.pages.len() as u64
     }
 
@@ -478,7 +487,8 @@ fn median(times: impl Iterator<Item = Duration>) -> Result<Duration> {
     Ok(times.get(times.len() / 2).copied().ok_or("no run")?)
 }
 
-/// Runs `run-measured COMMAND…`; prints its peak memory in bytes and its CPU time in microseconds.
+/// Runs `run-measured COMMAND…`: runs the command, and prints its peak memory in bytes and its CPU
+/// time in microseconds.
 pub(crate) fn run_measured(command: &[&str]) -> Result<()> {
     let (program, arguments) = command.split_first().ok_or("no command")?;
     let status = Command::new(program)

@@ -1,4 +1,4 @@
-//! The table of results.
+//! Table of results.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ pub(crate) fn print_header() {
     );
 }
 
-pub(crate) fn print(case: &str, time: Duration, baseline: Duration, cost: Option<Cost>) {
+pub(crate) fn print_row(case: &str, time: Duration, baseline: Duration, cost: Option<Cost>) {
     let ratio = time.as_secs_f64() / baseline.as_secs_f64();
     // `Debug` rounds to the given precision but does not pad.
     let (time, baseline) = (format!("{time:.1?}"), format!("{baseline:.1?}"));

@@ -1,4 +1,4 @@
-//! Regeneration of files that tests compare.
+//! Regeneration of the files with which tests compare output.
 
 use crate::cargo::{Result, run_cargo};
 
@@ -7,11 +7,11 @@ use crate::cargo::{Result, run_cargo};
 /// A person must review the changes (`git diff`) before the commit.
 ///
 /// # Errors
-/// If something does not build, or a test fails for another reason.
+/// Returns an error if something does not build, or a test fails for another reason.
 pub(crate) fn bless() -> Result<()> {
-    let package = ["run", "--quiet", "--package", "gen-data"];
+    let gen_data = ["run", "--quiet", "--package", "gen-data"];
     for task in ["gen-registers", "gen-id-fields"] {
-        run_cargo(&[&package[..], &["--", task]].concat(), &[])?;
+        run_cargo(&[&gen_data[..], &["--", task]].concat(), &[])?;
     }
     run_cargo(&["fmt", "--all"], &[])?;
     run_cargo(
@@ -26,11 +26,12 @@ pub(crate) fn bless() -> Result<()> {
 
 /// Regenerates docs/cli.md only.
 ///
-/// The definitions are in the program's crate, so a test of that crate writes the file. Without
-/// `BLESS` the test compares it.
+/// A test of the program's crate writes the file, because the definitions are in that crate.
+/// Without
+/// `BLESS` the test only compares the file.
 ///
 /// # Errors
-/// If it does not build.
+/// Returns an error if it does not build.
 pub(crate) fn gen_cli() -> Result<()> {
     let test = ["test", "-p", "cpreg-cli", "--bin", "cpreg", "--quiet"];
     run_cargo(&[&test[..], &["docs_cli_md"]].concat(), &[("BLESS", "1")])

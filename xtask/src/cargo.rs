@@ -30,7 +30,7 @@ pub(crate) fn repository() -> &'static Path {
 /// errors.
 ///
 /// # Errors
-/// If cargo cannot be started.
+/// Returns an error if cargo cannot be started.
 pub(crate) fn run(
     package: &str,
     program: &str,
@@ -54,10 +54,10 @@ pub(crate) fn run(
 
 /// Returns a program of this workspace that `cargo build --workspace` has built.
 ///
-/// `cargo run --package` would rebuild much of it with the features of this package alone.
+/// `cargo run --package` would rebuild many crates, with the features for this package alone.
 ///
 /// # Errors
-/// If it is not built.
+/// Returns an error if it is not built.
 pub(crate) fn built_program(program: &str) -> Result<Command> {
     let executable = env::current_exe()?;
     let target = executable.ancestors().nth(2).ok_or("no target folder")?;
@@ -75,7 +75,7 @@ pub(crate) fn built_program(program: &str) -> Result<Command> {
 /// Runs cargo in this repository.
 ///
 /// # Errors
-/// If cargo fails.
+/// Returns an error if cargo fails.
 pub(crate) fn run_cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Result<()> {
     let status = cargo()
         .args(arguments)
@@ -92,7 +92,7 @@ pub(crate) fn run_cargo(arguments: &[&str], environment: &[(&str, &str)]) -> Res
     Err(format!("`cargo {}`: {status}{advice}", arguments.join(" ")).into())
 }
 
-/// Returns a cargo command in this repository, without captured output.
+/// Returns a cargo command that runs in this repository and prints its output.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(repository());

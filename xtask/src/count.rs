@@ -56,11 +56,11 @@ impl AddAssign for Counts {
 
 /// Runs a command, and returns the sum of the counts in its output.
 ///
-/// The output is forwarded. A line that consists only of a result is prefixed with the command's
-/// name, because only the last line of all may be such a line.
+/// The output is forwarded. A line that has only counts (`5 passed, 0 failed`) gets the command's
+/// name as a prefix, because only the last line of `cargo xtask test` may have only counts.
 ///
 /// # Errors
-/// If it cannot be started.
+/// Returns an error if it cannot be started.
 pub(crate) fn count(name: &str, command: &mut Command) -> io::Result<(ExitStatus, Counts)> {
     let mut child = command.stdout(Stdio::piped()).spawn()?;
     let mut counts = Counts::default();

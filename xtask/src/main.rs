@@ -1,9 +1,9 @@
-//! Task runner: `cargo xtask TASK`. It only starts other programs.
+//! Task runner: `cargo xtask TASK` starts the programs that carry out tasks.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`mod@test`] | `test`: the tests of CI |
-//! | [`bless`] | `bless`, `gen-cli`: regeneration of files that tests compare |
+//! | [`bless`] | `bless`, `gen-cli`: regeneration of the files with which tests compare output |
 //! | [`count`](mod@count) | counts of passed tests, from the output of programs |
 //! | [`cargo`] | commands for cargo, and for the programs of this workspace |
 #![forbid(unsafe_code)]

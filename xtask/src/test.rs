@@ -1,8 +1,8 @@
 //! `cargo xtask test`, and `cargo xtask test --all`, which CI runs.
 //!
-//! Everything is built once, and the parts run the built programs. Every part runs, even after a
-//! failure, so one run reports all problems. A part whose tools are missing fails; nothing is
-//! skipped. No case runs in two parts.
+//! The first part builds everything, and the others run the built programs. Every part runs, even
+//! after a failure, so one run reports all problems. A part whose tools are missing fails; nothing
+//! is skipped. No test runs in two parts.
 
 use std::process::{Command, ExitCode};
 use std::thread::{self, JoinHandle};
@@ -17,8 +17,8 @@ struct Part {
     command: fn() -> Result<Command>,
 }
 
-/// A fixed seed for property tests. So a failure is repeatable, and a new one is due to a change.
-/// `cargo test` without it draws other cases each time.
+/// Fixed seed of the property tests. A failure is then repeatable, and a new failure is due to a
+/// change. Without the seed `cargo test` chooses other cases each time.
 const PROPTEST_SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20260823");
 
 /// Parts of `cargo xtask test`.
@@ -76,12 +76,12 @@ const LONG_PARTS: [Part; 4] = [
 /// Runs the quick parts, and with `all` the long ones too. Prints the time of each part, and last
 /// the number of passed tests.
 pub(crate) fn run(all: bool) -> ExitCode {
-    let long = if all { &LONG_PARTS[..] } else { &[] };
+    let long_parts = if all { &LONG_PARTS[..] } else { &[] };
     let mut failed = Vec::new();
     let mut times = Vec::new();
     let mut counts = Counts::default();
     let mut download = None;
-    for part in QUICK_PARTS.iter().chain(long) {
+    for part in QUICK_PARTS.iter().chain(long_parts) {
         println!("== {}", part.name);
         let start = Instant::now();
         let part_counts = part.run().unwrap_or_else(|error| {
@@ -93,7 +93,8 @@ pub(crate) fn run(all: bool) -> ExitCode {
         }
         counts += part_counts;
         times.push((part.name, start.elapsed()));
-        // The download runs while the next parts keep the processors busy.
+        // The download starts after the first part, because that part builds the downloading
+        // programs.
         download.get_or_insert_with(|| download_in_background(all));
     }
     if let Some(download) = download {
@@ -131,7 +132,7 @@ fn with_arguments(mut command: Command, arguments: &[&str]) -> Command {
 
 /// Downloads the inputs of later parts.
 ///
-/// A later part reports a missing input; a failure here is only printed.
+/// A failure is only printed here, because the part that needs the input fails.
 fn download_in_background(all: bool) -> JoinHandle<()> {
     thread::spawn(move || {
         let fetch = |program: &str, argument: &str| -> Result<()> {
@@ -142,15 +143,16 @@ fn download_in_background(all: bool) -> JoinHandle<()> {
                 Err(format!("{program} {argument}: {status}").into())
             }
         };
-        let mut fetched = fetch("e2e-fetch", "tools").and_then(|()| fetch("e2e-fetch", "qemus"));
-        if all && fetched.is_ok() {
-            fetched = fetch("e2e-lab", "fetch");
+        let mut result = fetch("e2e-fetch", "tools").and_then(|()| fetch("e2e-fetch", "qemus"));
+        if all && result.is_ok() {
+            result = fetch("e2e-lab", "fetch");
         }
-        if let Err(error) = fetched {
+        if let Err(error) = result {
             eprintln!("not downloaded in the background: {error}");
         }
     })
 }
+
 /// Returns a line for each part with its time, and one for the sum.
 fn table(times: &[(&str, Duration)]) -> String {
     let sum = ("sum", times.iter().map(|(_, time)| *time).sum());

@@ -439,8 +439,7 @@ fn write_anomalies(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<Stri
     if refused_although_loaded.is_empty() {
         writeln!(
             text,
-            "
-cpreg refuses no pair that QEMU loads without cpreg."
+            "\ncpreg refuses no pair that QEMU loads without cpreg."
         )?;
     } else {
         writeln!(

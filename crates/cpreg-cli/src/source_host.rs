@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use cpreg::cpu_model;
 use cpreg::destination::{Accelerator, Destination};
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
@@ -146,7 +147,7 @@ impl SourceHost {
 }
 
 fn describe_midr(midr: u64) -> String {
-    match RegisterId::MIDR_EL1.value_name(midr) {
+    match cpu_model::describe_midr(midr) {
         Some(name) => format!("{midr:#x} ({name})"),
         None => format!("{midr:#x}"),
     }

@@ -15,12 +15,14 @@
 
 use std::collections::BTreeMap;
 
+use cpreg::cpu_model::CpuModel;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Destination, Features};
 use strsim::levenshtein;
 
 use crate::error::{Error, ErrorKind};
 use crate::host_index::{self, HostIndex, KernelRecord};
+use crate::kernel_name::KernelName;
 use crate::record::HostRecord;
 
 pub use crate::record::HOST_NAME_PREFIX;
@@ -62,11 +64,7 @@ impl HostIndex {
 
     /// Returns the hosts that match a full or short name without features.
     pub fn find_hosts(&self, name: &str) -> Vec<IndexedHost<'_>> {
-        let (kernel, cpu) = match name.split_once('/') {
-            Some((kernel, cpu)) => (kernel, Some(cpu)),
-            None => (name, None),
-        };
-        let kernel = kernel.strip_prefix(HOST_NAME_PREFIX).unwrap_or(kernel);
+        let (kernel, cpu) = split_host_name(name);
         let all = self.hosts();
         let hosts_with_kernel = filter_exact_or_short(
             &all,
@@ -75,11 +73,7 @@ impl HostIndex {
         );
         match cpu {
             None => hosts_with_kernel,
-            Some(cpu) => filter_exact_or_short(
-                &hosts_with_kernel,
-                |host| host.cpu() == cpu,
-                |host| is_cpu_suffix(&host.cpu(), cpu),
-            ),
+            Some(cpu) => filter_cpu(&hosts_with_kernel, cpu),
         }
     }
 
@@ -88,10 +82,7 @@ impl HostIndex {
     /// # Errors
     /// Returns an error if no host or several hosts match, or if the features are invalid.
     pub fn resolve(&self, name: &str) -> Result<NamedHost<'_>, Error> {
-        let mut parts = name.splitn(3, '/');
-        let full_name: Vec<_> = parts.by_ref().take(2).collect();
-        let full_name = full_name.join("/");
-        let features = parts.next().map(parse_features).transpose()?;
+        let (full_name, features) = split_features(name)?;
         match self.find_hosts(&full_name).as_slice() {
             [host] => Ok(NamedHost {
                 host: *host,
@@ -115,32 +106,69 @@ impl HostIndex {
         }
     }
 
-    /// Returns the full names of up to three hosts whose full or short names are most similar to
-    /// `name`.
+    /// Returns the full names of up to three similar hosts.
+    ///
+    /// If the name has a kernel's version, these are the hosts with the next versions. Otherwise
+    /// these are the hosts whose full or short names are spelled most similarly.
     pub fn nearest_names(&self, name: &str) -> Vec<String> {
-        let name = name.strip_prefix(HOST_NAME_PREFIX).unwrap_or(name);
-        let (kernel, cpu) = name.split_once('/').unwrap_or((name, ""));
-        let [kernel, cpu] =
+        let (kernel, cpu) = split_host_name(name);
+        let cpu = cpu.unwrap_or_default();
+        let [kernel_text, cpu_text] =
             [kernel, cpu].map(|part| part.chars().take(MAX_COMPARED_LEN).collect::<String>());
-        let mut hosts = self.hosts();
+        let with_cpu = filter_cpu(&self.hosts(), cpu);
+        let mut hosts = if with_cpu.is_empty() {
+            self.hosts()
+        } else {
+            with_cpu
+        };
+        let version = KernelName::parse(kernel).map(KernelName::number);
         hosts.sort_by_cached_key(|host| {
             let KernelRecord {
-                version, release, ..
+                version: recorded,
+                release,
+                ..
             } = host.kernel();
-            let ends = version.match_indices('.').map(|(end, _)| end);
-            let short = ends.filter_map(|end| version.get(..end));
-            let kernels = short.chain([&**version, &**release]);
+            let kernel_distance = match version.zip(host.kernel_number()) {
+                Some((a, b)) => a.abs_diff(b),
+                None => {
+                    let ends = recorded.match_indices('.').map(|(end, _)| end);
+                    let short = ends.filter_map(|end| recorded.get(..end));
+                    let names = short.chain([&**recorded, &**release]);
+                    min_distance(names, &kernel_text) as u64
+                }
+            };
             let full_cpu = host.cpu();
             let cpus = [&*full_cpu, full_cpu.rsplit('-').next().unwrap_or_default()];
-            min_distance(kernels, &kernel) + min_distance(cpus, &cpu)
+            let cpu_distance = min_distance(cpus, &cpu_text);
+            match version {
+                Some(_) => (kernel_distance, cpu_distance),
+                None => (kernel_distance + cpu_distance as u64, 0),
+            }
         });
         hosts.truncate(MAX_SUGGESTIONS);
         hosts.iter().map(IndexedHost::name).collect()
     }
 }
 
+/// Splits the name of a host without features into kernel and CPU.
+pub(crate) fn split_host_name(name: &str) -> (&str, Option<&str>) {
+    let name = name.strip_prefix(HOST_NAME_PREFIX).unwrap_or(name);
+    match name.split_once('/') {
+        Some((kernel, cpu)) => (kernel, Some(cpu)),
+        None => (name, None),
+    }
+}
+
+/// Splits a name into the name of the host and the features.
+pub(crate) fn split_features(name: &str) -> Result<(String, Option<Features>), Error> {
+    let mut parts = name.splitn(3, '/');
+    let full_name: Vec<_> = parts.by_ref().take(2).collect();
+    let features = parts.next().map(parse_features).transpose()?;
+    Ok((full_name.join("/"), features))
+}
+
 fn parse_features(text: &str) -> Result<Features, Error> {
-    Features::from_names(text).ok_or_else(|| {
+    Features::from_names(&text.to_ascii_lowercase()).ok_or_else(|| {
         let message = format!(
             "`{text}` is not a set of vCPU features; separate features with commas, such as \
              pmu,sve, or write none"
@@ -153,6 +181,26 @@ fn parse_features(text: &str) -> Result<Features, Error> {
 fn min_distance<'a>(names: impl IntoIterator<Item = &'a str>, name: &str) -> usize {
     let distances = names.into_iter().map(|other| levenshtein(other, name));
     distances.min().unwrap_or_default()
+}
+
+/// Returns the hosts with a CPU: by its full name, by the end of its name, or by a machine that has
+/// it (`graviton2`). Case does not matter.
+pub(crate) fn filter_cpu<'a>(hosts: &[IndexedHost<'a>], cpu: &str) -> Vec<IndexedHost<'a>> {
+    let by_name = filter_exact_or_short(
+        hosts,
+        |host| host.cpu().eq_ignore_ascii_case(cpu),
+        |host| is_cpu_suffix(&host.cpu(), &cpu.to_ascii_lowercase()),
+    );
+    if !by_name.is_empty() {
+        return by_name;
+    }
+    let (machine, mode) = cpu.split_once('+').unwrap_or((cpu, ""));
+    let models: Vec<_> = CpuModel::for_machine(machine).collect();
+    let has_model = |host: &&IndexedHost<'a>| {
+        models.iter().any(|model| model.name() == host.model())
+            && host.mode().eq_ignore_ascii_case(mode)
+    };
+    hosts.iter().filter(has_model).copied().collect()
 }
 
 /// Returns the hosts that match exactly. If there are none, returns the hosts that match as a short
@@ -194,6 +242,11 @@ impl<'a> IndexedHost<'a> {
     /// Returns the kernel of the host.
     pub fn kernel(&self) -> &'a KernelRecord {
         &self.index.kernels()[self.entry.kernel]
+    }
+
+    /// Returns the version of the kernel as a number that orders versions.
+    pub(crate) fn kernel_number(&self) -> Option<u64> {
+        KernelName::parse(&self.kernel().version).map(KernelName::number)
     }
 
     /// Returns the CPU model and the mode: `neoverse-n1`, `max+nested`.
@@ -307,6 +360,21 @@ mod tests {
             resolve("linux-7.3/max+nested/pmu,sve"),
             Ok(resolved("linux-7.3.4/max+nested", Some("pmu,sve")))
         );
+        for name in [
+            "linux-7.3/Graviton2",
+            "linux-7.3.4/NEOVERSE-N1",
+            "linux-7.3/ampere-altra",
+        ] {
+            assert_eq!(
+                resolve(name),
+                Ok(resolved("linux-7.3.4/neoverse-n1", None)),
+                "{name}"
+            );
+        }
+        assert_eq!(
+            resolve("linux-7.3/Max+Nested/PMU,SVE"),
+            Ok(resolved("linux-7.3.4/max+nested", Some("pmu,sve")))
+        );
         // Must match neither 6.12 and 6.16 nor the modes of max.
         assert_eq!(
             resolve("linux-6.1/max"),
@@ -328,7 +396,7 @@ mod tests {
             resolve("linux-6.16.1/n1"),
             Err(
                 "no recorded host is named linux-6.16.1/n1; the closest names: \
-                 linux-6.16.3/neoverse-n1, linux-6.16.12/neoverse-n1, linux-6.16.3/neoverse-n2"
+                 linux-6.16.3/neoverse-n1, linux-6.16.12/neoverse-n1, linux-6.17.13/neoverse-n1"
                     .to_owned()
             )
         );

@@ -9,6 +9,8 @@
 //! | `accepted_field_json` | accepted values of fields in JSON documents |
 //! | `error` | [`Error`]: an unreadable document, or a name that matches no host |
 //! | [`host`] | recorded hosts as destinations, by name |
+//! | [`kernel_name`] | the kernel in the name of a host: a version, a release or a distribution |
+//! | [`unrecorded_host`] | a host with an unrecorded kernel, and the recorded hosts next to it |
 //! | [`host_index`] | all recordings, by register |
 //!
 //! `cpreg-kvm` and `cpreg-qemu` query hosts. `cpreg` makes the decisions.
@@ -21,9 +23,11 @@ mod error;
 pub mod hardware;
 pub mod host;
 pub mod host_index;
+pub mod kernel_name;
 pub mod profile;
 pub mod record;
 pub mod schema;
+pub mod unrecorded_host;
 
 pub use error::{Error, ErrorKind};
 pub use host::IndexedHost;

@@ -13,7 +13,6 @@
 //! | [`mod@probe`] | recording a host |
 //! | [`recorded`] | a fake host that behaves as its record, on any machine |
 //! | [`value`] | reading and writing of registers of any width |
-//! | [`cpu_name`] | names of CPUs |
 //! | [`errno`] | meanings of KVM's errors |
 //! | `error` | [`Error`] with its kind and hint |
 //!
@@ -22,7 +21,6 @@
 
 #![deny(unsafe_code)]
 
-pub mod cpu_name;
 pub mod dry_run;
 pub mod errno;
 mod error;

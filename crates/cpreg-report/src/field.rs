@@ -58,8 +58,8 @@ pub fn decode_fields(id: RegisterId, value: u64) -> Vec<FieldValue> {
 /// Returns the name of a value; for a firmware register, the names of its field values.
 pub fn meaning(id: RegisterId, value: &Value) -> Option<String> {
     let value = value.as_u64()?;
-    if let Some(name) = id.value_name(value) {
-        return Some(name.to_owned());
+    if let Some(description) = id.describe_value(value) {
+        return Some(description.into_owned());
     }
     let set = |field: &&Field| field.extract(value) != 0;
     let names: Vec<_> = match id.class() {

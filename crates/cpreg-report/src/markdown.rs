@@ -2,7 +2,8 @@
 //!
 //! The text contains no name of the input, of the destination or of this machine.
 
-use cpreg::register::{RegisterId, parse_hexadecimal};
+use cpreg::cpu_model;
+use cpreg::register::parse_hexadecimal;
 
 use crate::check::{self, CheckFindings};
 use crate::printer::Printer;
@@ -101,7 +102,7 @@ fn print_row(printer: &mut Printer, label: &str, text: &str) {
 fn describe_cpu(cpus: &CpuSummary) -> String {
     let midr = cpus.midr.map_or_else(
         || "MIDR_EL1 not listed".to_owned(),
-        |value| match RegisterId::MIDR_EL1.value_name(value) {
+        |value| match cpu_model::describe_midr(value) {
             Some(name) => format!("MIDR_EL1 {value:#x} ({name})"),
             None => format!("MIDR_EL1 {value:#x}"),
         },

@@ -44,7 +44,8 @@ impl ValueFormat {
         if id.is_guest_pointer() && value.as_u64() == Some(REDACTED) {
             return "(redacted)".to_owned();
         }
-        match value.as_u64().and_then(|value| id.value_name(value)) {
+        match value.as_u64().and_then(|value| id.describe_value(value)) {
+            Some(cpu) if id == RegisterId::MIDR_EL1 => format!("{number} ({cpu})"),
             Some(name) => format!("{name} ({number})"),
             None => number,
         }

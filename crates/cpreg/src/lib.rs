@@ -7,6 +7,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`register`] | register ids, names, fields and values |
+//! | [`cpu_model`] | CPU models, and the clouds and boards that have them |
 //! | [`hardware`] | properties of a host that its guests see and that no register list holds |
 //! | [`vm`] | the incoming VM: each vCPU's registers and extensions |
 //! | [`remedy`] | remedies for differences and failed loads, as data |
@@ -24,6 +25,7 @@
 
 extern crate alloc;
 
+pub mod cpu_model;
 pub mod destination;
 pub mod errno;
 mod error;

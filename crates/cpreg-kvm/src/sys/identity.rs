@@ -2,10 +2,9 @@
 
 use std::fs;
 
+use cpreg::cpu_model;
 use cpreg::register::parse_hexadecimal;
 use cpreg_hosts::record::{Capabilities, Identity};
-
-use crate::cpu_name;
 
 /// MIDR_EL1 of the first CPU in sysfs.
 const MIDR_PATH: &str = "/sys/devices/system/cpu/cpu0/regs/identification/midr_el1";
@@ -37,11 +36,11 @@ pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identit
         release: uname.release().to_string_lossy().into_owned(),
         version: uname.version().to_string_lossy().into_owned(),
         midr,
-        cpu: cpu_name::from_midr(midr),
+        cpu: cpu_model::name_from_midr(midr),
         mode: mode(&command_line, |name| {
             capabilities.get(name).is_some_and(|value| *value > 0)
         }),
-        emulated: cpu_name::implementer(midr) == 0
+        emulated: cpu_model::implementer(midr) == 0
             || vendor.trim() == "QEMU"
             || compatible
                 .split(|byte| *byte == 0)

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cpreg::cpu_model;
 use cpreg::register::RegisterClass;
 use cpreg_hosts::record::{AtReset, RegisterRecord};
 
@@ -46,7 +47,12 @@ fn print_summary(printer: &mut Printer, view: &HostView<'_>) {
     print_line(printer, "name", &identity.name());
     let kernel = format!("{} {}", identity.release, identity.version);
     print_line(printer, "kernel", kernel.trim_end());
-    let cpu = format!("{}, MIDR_EL1 {:#x}", identity.cpu, identity.midr);
+    let model = cpu_model::describe_midr(identity.midr);
+    let cpu = format!(
+        "{}, MIDR_EL1 {:#x}",
+        model.unwrap_or_else(|| identity.cpu.clone()),
+        identity.midr
+    );
     print_line(printer, "CPU", &cpu);
     if !identity.mode.is_empty() {
         print_line(printer, "mode", &identity.mode);

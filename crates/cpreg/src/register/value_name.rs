@@ -1,12 +1,24 @@
 //! Names of values of registers and fields.
 
+use alloc::borrow::Cow;
+
 use super::id::RegisterId;
 use super::tables;
+use crate::cpu_model;
 
 impl RegisterId {
     /// Returns the name of the whole value, if it has one: `1.3` for `PSCI_VERSION` 0x10003.
     pub fn value_name(self, value: u64) -> Option<&'static str> {
         value_name(self.name()?, "", value)
+    }
+
+    /// Returns the name of the value, as [`value_name`](Self::value_name); for MIDR_EL1 the CPU
+    /// model and the machines that have it.
+    pub fn describe_value(self, value: u64) -> Option<Cow<'static, str>> {
+        if self == Self::MIDR_EL1 {
+            return cpu_model::describe_midr(value).map(Cow::Owned);
+        }
+        self.value_name(value).map(Cow::Borrowed)
     }
 
     /// Returns the value with this name, in upper or lower case.

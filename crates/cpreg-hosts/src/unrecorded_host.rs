@@ -1,0 +1,244 @@
+//! [`UnrecordedHost`]: a host with an unrecorded kernel, and the recorded hosts next to it.
+//!
+//! Kernels of one series rarely differ in KVM's registers: stable releases receive fixes only. So
+//! the recorded kernels around an unrecorded one show its behaviour where they agree.
+
+use cpreg::cpu_model::CpuModel;
+use cpreg::destination::Features;
+
+use crate::error::{Error, ErrorKind};
+use crate::host::{IndexedHost, filter_cpu, split_features, split_host_name};
+use crate::host_index::HostIndex;
+use crate::kernel_name::KernelName;
+
+/// A host whose kernel was not recorded.
+#[derive(Clone, Debug)]
+pub struct UnrecordedHost<'a> {
+    /// Name of the host as it was given, without features.
+    pub name: String,
+    /// Kernel in the name.
+    pub kernel: KernelName,
+    /// Relation of the kernel to the recorded ones.
+    pub gap: Gap,
+    /// Recorded hosts with the same CPU and mode whose kernels are next to this one, oldest first.
+    /// There is at least one.
+    pub neighbours: Vec<IndexedHost<'a>>,
+    /// The guest's features, if the name has them.
+    pub features: Option<Features>,
+}
+
+/// Relation of an unrecorded kernel to the recorded ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gap {
+    /// Another release of the same series was recorded.
+    SameSeries,
+    /// An older and a newer series were recorded.
+    BetweenSeries,
+    /// All recorded series are older, or all are newer.
+    OutsideSeries,
+    /// This distribution backports large changes, so the version does not determine KVM's
+    /// behaviour.
+    Backports(&'static str),
+}
+
+impl HostIndex {
+    /// Returns the unrecorded host of a name, and its neighbours.
+    ///
+    /// # Errors
+    /// Returns an error if the name has no known kernel or CPU, or if its features are invalid.
+    pub fn find_unrecorded(&self, name: &str) -> Result<UnrecordedHost<'_>, Error> {
+        let (full_name, features) = split_features(name)?;
+        let (kernel, cpu) = split_host_name(&full_name);
+        let unknown = |message| Error::new(ErrorKind::UnknownName, message);
+        let Some(kernel) = KernelName::parse(kernel) else {
+            return Err(unknown(format!(
+                "`{kernel}` in {full_name} is not a kernel's version or release, and not a known \
+                 distribution"
+            )));
+        };
+        let cpu = cpu.unwrap_or_default();
+        let hosts = filter_cpu(&self.hosts(), cpu);
+        let Some(first) = hosts.first() else {
+            return Err(unknown(self.describe_unknown_cpu(&full_name, cpu)));
+        };
+        // A short name or a machine may stand for several CPUs.
+        if let Some(other) = hosts.iter().find(|host| host.cpu() != first.cpu()) {
+            return Err(Error::new(
+                ErrorKind::AmbiguousName,
+                format!(
+                    "the CPU of {full_name} is not unique: {}, {}",
+                    first.cpu(),
+                    other.cpu()
+                ),
+            ));
+        }
+        let (gap, neighbours) = find_neighbours(&hosts, kernel);
+        Ok(UnrecordedHost {
+            name: full_name,
+            kernel,
+            gap: kernel.backporter.map_or(gap, Gap::Backports),
+            neighbours,
+            features,
+        })
+    }
+
+    fn describe_unknown_cpu(&self, name: &str, cpu: &str) -> String {
+        let mut recorded: Vec<_> = self.hosts().iter().map(IndexedHost::cpu).collect();
+        recorded.sort_unstable();
+        recorded.dedup();
+        let recorded = recorded.join(", ");
+        if cpu.is_empty() {
+            return format!("{name} lacks a CPU; recorded CPUs: {recorded}");
+        }
+        let models: Vec<_> = CpuModel::for_machine(cpu).map(CpuModel::name).collect();
+        let cpu = if models.is_empty() {
+            format!("the CPU `{cpu}`")
+        } else {
+            format!("the CPU of {cpu} ({})", models.join(", "))
+        };
+        format!("no recorded host has {cpu}; recorded CPUs: {recorded}")
+    }
+}
+
+/// Returns the hosts next to a kernel. `hosts` have one CPU, and are ordered by version.
+fn find_neighbours<'a>(
+    hosts: &[IndexedHost<'a>],
+    kernel: KernelName,
+) -> (Gap, Vec<IndexedHost<'a>>) {
+    let is_in_series = |host: &&IndexedHost<'a>| {
+        let recorded = KernelName::parse(&host.kernel().version);
+        recorded.is_some_and(|recorded| recorded.series == kernel.series)
+    };
+    let series: Vec<_> = hosts.iter().filter(is_in_series).copied().collect();
+    let gap = if series.is_empty() {
+        Gap::BetweenSeries
+    } else {
+        Gap::SameSeries
+    };
+    if gap == Gap::SameSeries && kernel.patch.is_none() {
+        return (gap, series);
+    }
+    let candidates = if series.is_empty() { hosts } else { &series };
+    let number = Some(kernel.number());
+    let older = candidates
+        .iter()
+        .rfind(|host| host.kernel_number() <= number);
+    let newer = candidates
+        .iter()
+        .find(|host| host.kernel_number() >= number);
+    let neighbours: Vec<_> = older.into_iter().chain(newer).copied().collect();
+    let gap = match gap {
+        Gap::BetweenSeries if neighbours.len() < 2 => Gap::OutsideSeries,
+        gap => gap,
+    };
+    (gap, neighbours)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn find(name: &str) -> Result<(Gap, Vec<String>), String> {
+        let index = HostIndex::built_in().expect("the checked-in index is valid");
+        let host = index.find_unrecorded(name);
+        let host = host.map_err(|error| error.to_string())?;
+        let neighbours = host.neighbours.iter().map(IndexedHost::name).collect();
+        Ok((host.gap, neighbours))
+    }
+
+    fn found(gap: Gap, names: &[&str]) -> Result<(Gap, Vec<String>), String> {
+        Ok((gap, names.iter().map(|&name| name.to_owned()).collect()))
+    }
+
+    #[test]
+    fn a_release_has_the_neighbours_in_its_series() {
+        let neighbours = ["linux-6.12.43/neoverse-n1", "linux-6.12.95/neoverse-n1"];
+        for name in [
+            "linux-6.12.63/n1",
+            "linux-6.12.63/NEOVERSE-N1",
+            "6.12.63/graviton2/pmu",
+        ] {
+            assert_eq!(find(name), found(Gap::SameSeries, &neighbours), "{name}");
+        }
+        // Newer or older than all of the series.
+        let newest = found(Gap::SameSeries, &["linux-6.12.107/neoverse-n1"]);
+        assert_eq!(find("linux-6.12.200/n1"), newest);
+        let oldest = found(Gap::SameSeries, &["linux-6.12.43/neoverse-n1"]);
+        assert_eq!(find("linux-6.12.1+custom/n1"), oldest);
+    }
+
+    #[test]
+    fn a_series_has_all_its_recorded_releases() {
+        let expected = ["linux-6.16.3/max+nested", "linux-6.16.12/max+nested"];
+        assert_eq!(
+            find("linux-6.16/max+nested"),
+            found(Gap::SameSeries, &expected)
+        );
+        assert_eq!(
+            find("ubuntu-26.04/altra"),
+            found(Gap::SameSeries, &["linux-7.0.13/neoverse-n1"])
+        );
+    }
+
+    #[test]
+    fn an_unrecorded_series_has_a_neighbour_on_each_side() {
+        let expected = ["linux-6.1.176/neoverse-n1", "linux-6.12.43/neoverse-n1"];
+        for name in [
+            "linux-6.8/n1",
+            "linux-6.8.0-45-generic/n1",
+            "ubuntu-24.04/n1",
+        ] {
+            assert_eq!(find(name), found(Gap::BetweenSeries, &expected), "{name}");
+        }
+        assert_eq!(
+            find("linux-5.4/n1"),
+            found(Gap::OutsideSeries, &["linux-5.10.223/neoverse-n1"])
+        );
+        assert_eq!(
+            find("linux-9.0/n1"),
+            found(Gap::OutsideSeries, &["linux-7.3.4/neoverse-n1"])
+        );
+    }
+
+    #[test]
+    fn backports_are_named() {
+        let Ok((gap, neighbours)) = find("linux-5.14.0-427.13.1.el9_4.aarch64/n1") else {
+            panic!("the kernel is known");
+        };
+        assert_eq!(gap, Gap::Backports("Red Hat Enterprise Linux"));
+        assert_eq!(
+            neighbours,
+            ["linux-5.10.223/neoverse-n1", "linux-6.1.176/neoverse-n1"]
+        );
+    }
+
+    #[test]
+    fn unknown_parts_are_errors() {
+        const CPUS: &str = "cortex-a57, cortex-a76, max, max+mte, max+nested, neoverse-n1, \
+                            neoverse-n1+nvhe, neoverse-n2, neoverse-v1";
+        for (name, message) in [
+            (
+                "linux-next/n1",
+                "`next` in linux-next/n1 is not a kernel's version or release, and not a known \
+                 distribution"
+                    .to_owned(),
+            ),
+            (
+                "linux-6.8/graviton4",
+                format!(
+                    "no recorded host has the CPU of graviton4 (neoverse-v2); recorded CPUs: {CPUS}"
+                ),
+            ),
+            (
+                "linux-6.8/z80",
+                format!("no recorded host has the CPU `z80`; recorded CPUs: {CPUS}"),
+            ),
+            (
+                "linux-6.8",
+                format!("linux-6.8 lacks a CPU; recorded CPUs: {CPUS}"),
+            ),
+        ] {
+            assert_eq!(find(name), Err(message));
+        }
+    }
+}

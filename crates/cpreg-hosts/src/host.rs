@@ -128,15 +128,15 @@ impl HostIndex {
                 release,
                 ..
             } = host.kernel();
-            let kernel_distance = match version.zip(host.kernel_number()) {
-                Some((a, b)) => a.abs_diff(b),
-                None => {
-                    let ends = recorded.match_indices('.').map(|(end, _)| end);
-                    let short = ends.filter_map(|end| recorded.get(..end));
-                    let names = short.chain([&**recorded, &**release]);
-                    min_distance(names, &kernel_text) as u64
-                }
+            let spelling_distance = || {
+                let ends = recorded.match_indices('.').map(|(end, _)| end);
+                let short = ends.filter_map(|end| recorded.get(..end));
+                let names = short.chain([&**recorded, &**release]);
+                min_distance(names, &kernel_text) as u64
             };
+            let numbers = version.zip(host.kernel_number());
+            let kernel_distance =
+                numbers.map_or_else(spelling_distance, |(named, other)| named.abs_diff(other));
             let full_cpu = host.cpu();
             let cpus = [&*full_cpu, full_cpu.rsplit('-').next().unwrap_or_default()];
             let cpu_distance = min_distance(cpus, &cpu_text);

@@ -187,24 +187,25 @@ fn release_backporter(rest: &str) -> Option<&'static str> {
 mod tests {
     use super::*;
 
-    fn parse(text: &str) -> Option<(String, Option<u32>, Option<&'static str>)> {
-        let kernel = KernelName::parse(text)?;
-        Some((kernel.series.to_string(), kernel.patch, kernel.backporter))
+    type Parts = (String, Option<u32>, Option<&'static str>);
+
+    fn parse(text: &str) -> Option<Parts> {
+        KernelName::parse(text).map(kernel_parts)
     }
 
-    fn kernel(
-        series: &str,
-        patch: Option<u32>,
-        backporter: Option<&'static str>,
-    ) -> Option<(String, Option<u32>, Option<&'static str>)> {
-        Some((series.to_owned(), patch, backporter))
+    fn kernel_parts(kernel: KernelName) -> Parts {
+        (kernel.series.to_string(), kernel.patch, kernel.backporter)
+    }
+
+    fn kernel(series: &str, patch: Option<u32>, backporter: Option<&'static str>) -> Parts {
+        (series.to_owned(), patch, backporter)
     }
 
     #[test]
     fn versions_are_series_and_patch() {
-        assert_eq!(parse("6.12.63"), kernel("6.12", Some(63), None));
-        assert_eq!(parse("6.12"), kernel("6.12", None, None));
-        assert_eq!(parse("6.12.0"), kernel("6.12", Some(0), None));
+        assert_eq!(parse("6.12.63"), Some(kernel("6.12", Some(63), None)));
+        assert_eq!(parse("6.12"), Some(kernel("6.12", None, None)));
+        assert_eq!(parse("6.12.0"), Some(kernel("6.12", Some(0), None)));
         for text in [
             "",
             "6",
@@ -266,17 +267,17 @@ mod tests {
                 kernel("6.6", None, Some(OPENEULER)),
             ),
         ] {
-            assert_eq!(parse(release), expected, "{release}");
+            assert_eq!(parse(release), Some(expected), "{release}");
         }
     }
 
     #[test]
     fn distributions_have_a_default_kernel() {
-        assert_eq!(parse("ubuntu-24.04"), kernel("6.8", None, None));
-        assert_eq!(parse("Ubuntu-24.04.2"), kernel("6.8", None, None));
-        assert_eq!(parse("trixie"), kernel("6.12", None, None));
-        assert_eq!(parse("rhel-9.4"), kernel("5.14", None, Some(RHEL)));
-        assert_eq!(parse("sles-15-sp6"), kernel("6.4", None, Some(SUSE)));
+        assert_eq!(parse("ubuntu-24.04"), Some(kernel("6.8", None, None)));
+        assert_eq!(parse("Ubuntu-24.04.2"), Some(kernel("6.8", None, None)));
+        assert_eq!(parse("trixie"), Some(kernel("6.12", None, None)));
+        assert_eq!(parse("rhel-9.4"), Some(kernel("5.14", None, Some(RHEL))));
+        assert_eq!(parse("sles-15-sp6"), Some(kernel("6.4", None, Some(SUSE))));
         assert_eq!(parse("ubuntu"), None);
         assert_eq!(parse("ubuntu-24.045"), None);
     }

@@ -41,6 +41,22 @@ pub enum Gap {
     Backports(&'static str),
 }
 
+impl<'a> UnrecordedHost<'a> {
+    /// Returns the recorded host that stands for this one: a neighbour in the same series, if all
+    /// such neighbours list, hold and accept the same.
+    ///
+    /// Returns `None` if the neighbours differ, or if the series was not recorded.
+    pub fn substitute(&self) -> Option<IndexedHost<'a>> {
+        let (newest, others) = self.neighbours.split_last()?;
+        let record = newest.record();
+        let are_equal = others.iter().all(|other| {
+            let other = other.record();
+            other.guests == record.guests && other.capabilities == record.capabilities
+        });
+        (self.gap == Gap::SameSeries && are_equal).then_some(*newest)
+    }
+}
+
 impl HostIndex {
     /// Returns the unrecorded host of a name, and its neighbours.
     ///
@@ -206,6 +222,32 @@ mod tests {
             find("linux-9.0/n1"),
             Ok(found(Gap::OutsideSeries, &["linux-7.3.4/neoverse-n1"]))
         );
+    }
+
+    #[test]
+    fn equal_neighbours_stand_for_a_release() {
+        let index = HostIndex::built_in().expect("the checked-in index is valid");
+        let substitute = |name| {
+            let host = index.find_unrecorded(name).expect("a known kernel and CPU");
+            host.substitute().map(|host| host.name())
+        };
+        let expected = |name: &str| Some(name.to_owned());
+        assert_eq!(
+            substitute("linux-6.12.100/n1"),
+            expected("linux-6.12.107/neoverse-n1")
+        );
+        assert_eq!(
+            substitute("linux-6.16/n1"),
+            expected("linux-6.16.12/neoverse-n1")
+        );
+        assert_eq!(
+            substitute("linux-6.12.200/n1"),
+            expected("linux-6.12.107/neoverse-n1")
+        );
+        // KVM's writable bits of AArch32 ID registers changed between 6.12.43 and 6.12.95.
+        assert_eq!(substitute("linux-6.12.63/n1"), None);
+        assert_eq!(substitute("linux-6.8/n1"), None);
+        assert_eq!(substitute("rhel-10/n1"), None);
     }
 
     #[test]

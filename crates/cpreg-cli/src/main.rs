@@ -21,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 mod arguments;
+mod command_line;
 mod commands;
 mod consents;
 mod contents;

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Destination, Features};
 use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Check, Verdict};
@@ -17,6 +18,7 @@ use cpreg_report::value::ValueFormat;
 
 use crate::arguments;
 use crate::arguments::{ConsentArgs, Format};
+use crate::command_line;
 use crate::consents;
 use crate::destination::hosts::{self, Guest, HostOrFile};
 use crate::destination::{self, ResolvedDestination, kvm};
@@ -38,11 +40,19 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         .then(kvm::open)
         .transpose()?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
-    let (resolved, features) = if let Some(kvm) = &kvm {
-        let mut probed =
+    let (resolved, guest) = if let Some(kvm) = &kvm {
+        let guest = kvm::guest_features(&arguments.destination, &source)?;
+        let mut resolved =
             kvm::probe_destination(kvm, &arguments.destination, &source, &arguments.loader)?;
-        kvm::decide_unknown(kvm, &mut probed, &source, &tolerances, &arguments.consents)?;
-        (probed.resolved, probed.features)
+        let decide_unknown = |features, destination| {
+            let consents = &arguments.consents;
+            kvm::decide_unknown(kvm, features, destination, &source, &tolerances, consents)
+        };
+        decide_unknown(guest.features, &mut resolved.destination)?;
+        if let Some(alternative) = &mut resolved.alternative {
+            decide_unknown(guest.without_undetermined(), &mut alternative.destination)?;
+        }
+        (resolved, guest)
     } else {
         let resolved = destination::resolve(
             &arguments.destination,
@@ -51,26 +61,30 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
             inspect.verify,
             printer,
         )?;
-        (resolved, Features::NONE)
+        (resolved, GuestFeatures::determined(Features::NONE))
     };
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
-    let mut findings = build_findings(
-        subject,
-        &resolved,
-        &tolerances,
-        &arguments.consents,
+    let inputs = CheckInputs {
+        tolerances: &tolerances,
+        consents: &arguments.consents,
         value_format,
-        printer,
-    )?;
-    findings.dry_run = kvm.and_then(|kvm| kvm::dry_run(&kvm, features, &findings.check.plan));
-    if findings.is_loaded_by_plan()
-        && findings
-            .dry_run
-            .as_ref()
-            .is_some_and(DryRunFindings::is_confirmed)
-    {
-        findings.check.plan.mark_proven();
-    }
+    };
+    let findings =
+        build_findings_with(subject, &resolved, inputs, printer, |findings, is_full| {
+            let Some(kvm) = &kvm else {
+                return;
+            };
+            let features = if is_full {
+                guest.features
+            } else {
+                guest.without_undetermined()
+            };
+            findings.dry_run = kvm::dry_run(kvm, features, &findings.check.plan);
+            let dry_run = findings.dry_run.as_ref();
+            if findings.is_loaded_by_plan() && dry_run.is_some_and(DryRunFindings::is_confirmed) {
+                findings.check.plan.mark_proven();
+            }
+        })?;
     print_report(printer, &findings, inspect.format, arguments.all)?;
     Ok(status(findings.verdict()))
 }
@@ -92,8 +106,8 @@ fn check_new_vm(
     }
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
     let spec = destination::find(&arguments.destination, inspect.verify, printer)?;
-    let mut resolved = spec.resolve_for_host(&new_vm.host, &arguments.loader)?;
-    resolved.assume_machine_without_feature_bits();
+    let mut resolved = spec.resolve_for_host(&new_vm.host, new_vm.features, &arguments.loader)?;
+    resolved.exclude_feature_bits();
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let findings = build_findings(
         Subject::from_new_vm(new_vm),
@@ -134,6 +148,8 @@ pub(crate) enum Source {
 pub(crate) struct NewVm {
     /// Host for a guest with the VM's features.
     pub(crate) host: Destination,
+    /// Features of the VM.
+    pub(crate) features: GuestFeatures,
     vm: Vm,
 }
 
@@ -142,8 +158,14 @@ impl Source {
     pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let input = match hosts::open(path, verify, printer)? {
             HostOrFile::Host(host) => {
+                let features = host.features;
                 let (host, vm) = host.new_vm(Guest::Unspecified)?;
-                return Ok(Self::NewVm(Box::new(NewVm { host, vm })));
+                let features = features.map(GuestFeatures::determined);
+                return Ok(Self::NewVm(Box::new(NewVm {
+                    features: features.unwrap_or_else(|| hosts::recognise_host_features(&host)),
+                    host,
+                    vm,
+                })));
             }
             HostOrFile::File(input) => input,
         };
@@ -176,12 +198,14 @@ impl NewVm {
                 vcpus: vcpus.collect(),
                 source_hardware: host.hardware,
             },
+            features: hosts::recognise_host_features(host),
             host: host.clone(),
         }
     }
 }
 
 /// VM to check, known from a stream or only from its host.
+#[derive(Clone)]
 pub(crate) struct Subject {
     summary: SourceSummary,
     vm: Vm,
@@ -226,7 +250,7 @@ impl Subject {
     /// The registers of the VM have the host's reset values. A register whose reset value is not
     /// known has an unknown value.
     pub(crate) fn from_new_vm(new_vm: NewVm) -> Self {
-        let NewVm { host, vm } = new_vm;
+        let NewVm { host, vm, .. } = new_vm;
         Self {
             summary: SourceSummary {
                 name: host.name,
@@ -243,6 +267,14 @@ impl Subject {
     }
 }
 
+/// Inputs that all checks of one command share.
+#[derive(Clone, Copy)]
+struct CheckInputs<'a, 'c> {
+    tolerances: &'a Tolerances,
+    consents: &'c ConsentArgs,
+    value_format: ValueFormat,
+}
+
 /// Plans the load of a VM, and prints a note for each consent without effect.
 pub(crate) fn build_findings<'a>(
     subject: Subject,
@@ -252,6 +284,69 @@ pub(crate) fn build_findings<'a>(
     value_format: ValueFormat,
     printer: &Printer,
 ) -> Result<CheckFindings<'a>, Failure> {
+    let inputs = CheckInputs {
+        tolerances,
+        consents,
+        value_format,
+    };
+    build_findings_with(subject, resolved, inputs, printer, |_, _| {})
+}
+
+/// Plans the load of a VM at a destination, or at both of its alternatives.
+///
+/// `complete` adds to the findings at each of them; its second argument is `false` for the
+/// alternative.
+fn build_findings_with<'a>(
+    subject: Subject,
+    resolved: &'a ResolvedDestination,
+    inputs: CheckInputs<'a, '_>,
+    printer: &Printer,
+    complete: impl Fn(&mut CheckFindings<'a>, bool),
+) -> Result<CheckFindings<'a>, Failure> {
+    let build = |subject, resolved, is_full| -> Result<_, Failure> {
+        let mut findings = build_one(subject, resolved, inputs)?;
+        complete(&mut findings, is_full);
+        Ok(findings)
+    };
+    let findings = match &resolved.alternative {
+        None => build(subject, resolved, true)?,
+        Some(alternative) => {
+            let with = build(subject.clone(), resolved, true)?;
+            let without = build(subject, alternative, false)?;
+            let arguments = [resolved, alternative].map(|it| it.argument.as_ref());
+            let destinations = arguments.map(|it| {
+                it.map(|it| {
+                    let command = command_line::with_destination(&it.base, &it.text());
+                    (it.text(), command)
+                })
+                .unwrap_or_default()
+            });
+            let features = arguments.map(|it| it.map_or(Features::NONE, |it| it.features));
+            let feature = features[0].difference(features[1]);
+            with.with_alternative(without, feature, destinations)
+        }
+    };
+    let naming = inputs.value_format.naming;
+    let consents = consents::read(inputs.consents, naming)?;
+    if !findings.is_incomparable() {
+        for note in consents::describe_unused(&consents, &findings.vm, &findings.check, naming) {
+            printer.note(note);
+        }
+    }
+    Ok(findings)
+}
+
+/// Plans the load of a VM at one destination.
+fn build_one<'a>(
+    subject: Subject,
+    resolved: &'a ResolvedDestination,
+    inputs: CheckInputs<'a, '_>,
+) -> Result<CheckFindings<'a>, Failure> {
+    let CheckInputs {
+        tolerances,
+        consents,
+        value_format,
+    } = inputs;
     let consents = consents::read(consents, value_format.naming)?;
     let Subject { summary, vm, shape } = subject;
     let destination = &resolved.destination;
@@ -261,9 +356,6 @@ pub(crate) fn build_findings<'a>(
     let check = if is_comparable {
         let check = Check::new(&vm, destination, tolerances, &consents);
         consents::reject_high_for_plan(&consents, &check.plan, value_format.naming)?;
-        for note in consents::describe_unused(&consents, &vm, &check, value_format.naming) {
-            printer.note(note);
-        }
         check
     } else {
         Check::incomparable()
@@ -279,6 +371,7 @@ pub(crate) fn build_findings<'a>(
         check,
         value_format,
         dry_run: None,
+        alternatives: None,
     })
 }
 

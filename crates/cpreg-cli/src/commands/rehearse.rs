@@ -223,6 +223,8 @@ fn query_destination(
             },
             provenance: "it was started, and its state could not be queried".into(),
             origin: Box::default(),
+            argument: None,
+            alternative: None,
         });
     };
     let machine_suffix = format!(", {}", initial.state.machine);
@@ -236,6 +238,8 @@ fn query_destination(
         destination,
         provenance: "it was started and queried".into(),
         origin: Box::default(),
+        argument: None,
+        alternative: None,
     })
 }
 

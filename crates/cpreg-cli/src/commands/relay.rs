@@ -213,7 +213,10 @@ fn prepare<'a>(
         arguments,
         tolerances,
         consents,
-        destination: fixed.map_or(RelayDestination::PerGuest(spec), RelayDestination::Fixed),
+        destination: match fixed {
+            Some(resolved) => RelayDestination::Fixed(Box::new(resolved)),
+            None => RelayDestination::PerGuest(spec),
+        },
         preflight,
         is_rehearsed: false,
     })

@@ -132,34 +132,48 @@ impl ReportTarget {
     ) -> Result<Self, Failure> {
         let (loader, verify) = (&arguments.loader, arguments.verify);
         let resolved = destination::resolve(path, source, loader, verify, printer)?;
-        let origin = (*resolved.origin).clone();
-        let origin = match resolved.destination.loader {
-            // `--loader` replaces the program and version in the recording.
-            Some(loader) if arguments.loader.loader.is_some() => ProfileOrigin {
-                program: loader.program.name().to_owned(),
-                version: loader.version.to_string(),
-                ..origin
-            },
-            _ => origin,
-        };
-        let destination = ReportDestination::new(
-            &resolved.provenance,
-            origin,
-            &resolved.destination,
-            arguments.general_registers,
-        );
-        let profile = Profile::try_from(&destination.profile).map_err(report_failure)?;
-        let redacted = ResolvedDestination {
-            destination: profile.destination,
-            provenance: resolved.provenance.clone(),
-            origin: Box::new(profile.origin),
-        };
+        let (destination, mut redacted) = redact(&resolved, arguments)?;
+        if let Some(alternative) = &resolved.alternative {
+            redacted.alternative = Some(Box::new(redact(alternative, arguments)?.1));
+        }
         Ok(Self {
             resolved,
             redacted,
             destination,
         })
     }
+}
+
+/// Returns the destination as the report describes it, and as a check of the report sees it.
+fn redact(
+    resolved: &ResolvedDestination,
+    arguments: &arguments::Report,
+) -> Result<(ReportDestination, ResolvedDestination), Failure> {
+    let origin = (*resolved.origin).clone();
+    let origin = match resolved.destination.loader {
+        // `--loader` replaces the program and version in the recording.
+        Some(loader) if arguments.loader.loader.is_some() => ProfileOrigin {
+            program: loader.program.name().to_owned(),
+            version: loader.version.to_string(),
+            ..origin
+        },
+        _ => origin,
+    };
+    let destination = ReportDestination::new(
+        &resolved.provenance,
+        origin,
+        &resolved.destination,
+        arguments.general_registers,
+    );
+    let profile = Profile::try_from(&destination.profile).map_err(report_failure)?;
+    let redacted = ResolvedDestination {
+        destination: profile.destination,
+        provenance: resolved.provenance.clone(),
+        origin: Box::new(profile.origin),
+        argument: resolved.argument.clone(),
+        alternative: None,
+    };
+    Ok((destination, redacted))
 }
 
 /// Summarizes the vCPUs of a stream.

@@ -9,7 +9,7 @@
 //! The registers that a host lists depend on the guest's features. Most commands therefore use the
 //! profile of a host for a guest.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
@@ -19,7 +19,7 @@ use cpreg::vm::{Registers, Vm};
 use cpreg_hosts::host::HOST_NAME_PREFIX;
 use cpreg_hosts::{Error, ErrorKind, HostIndex, HostRecord, Profile};
 
-use super::resolved_destination;
+use super::resolved_destination::{FeatureArgument, ResolvedDestination};
 use crate::failure::Failure;
 use crate::input::{Content, Input};
 use crate::printer::Printer;
@@ -30,7 +30,7 @@ pub(crate) enum Guest<'a> {
     /// Guest in this file.
     Stream(&'a Input),
     /// Guest with these features.
-    Features(Features),
+    Features(GuestFeatures),
     /// No guest is known.
     Unspecified,
 }
@@ -42,6 +42,8 @@ pub(crate) struct NamedHost {
     pub(crate) features: Option<Features>,
     /// Name or file of the host, without features.
     pub(crate) display_name: String,
+    /// The user's argument.
+    argument: PathBuf,
 }
 
 /// Content of the path of a command: a recorded host, or another file.
@@ -109,6 +111,7 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostO
             record: named.host.record(),
             features: named.features,
             display_name: named.host.name(),
+            argument: path.to_owned(),
         })));
     }
     let with_features = split_features(path);
@@ -129,6 +132,7 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostO
             record: *record,
             features: with_features.map(|(_, features)| features),
             display_name: file.display().to_string(),
+            argument: path.to_owned(),
         }))),
         _ if with_features.is_some() => Err(Failure::new(format!(
             "{} names features of a guest, but {} is not a recorded host",
@@ -142,19 +146,33 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostO
 
 impl NamedHost {
     /// Returns the host as a destination for a guest.
-    pub(crate) fn for_guest(
-        &self,
-        guest: Guest<'_>,
-    ) -> Result<resolved_destination::ResolvedDestination, Failure> {
-        let features = self.features_for(guest)?;
+    ///
+    /// If the guest does not determine its features, the result has an alternative.
+    pub(crate) fn for_guest(&self, guest: Guest<'_>) -> Result<ResolvedDestination, Failure> {
+        let guest = self.guest_features(guest)?;
+        let mut resolved = self.resolve(guest.features)?;
+        if !guest.undetermined.is_empty() {
+            let alternative = self.resolve(guest.without_undetermined())?;
+            resolved.alternative = Some(Box::new(alternative));
+        }
+        Ok(resolved)
+    }
+
+    /// Returns the host as a destination for a guest with exactly these features.
+    fn resolve(&self, features: Features) -> Result<ResolvedDestination, Failure> {
         let Profile {
             origin,
             destination,
         } = self.profile(features)?;
-        Ok(resolved_destination::ResolvedDestination {
+        Ok(ResolvedDestination {
             destination,
             provenance: self.record.evidence(features).into(),
             origin: Box::new(origin),
+            argument: self.features.is_none().then(|| FeatureArgument {
+                base: self.argument.clone(),
+                features,
+            }),
+            alternative: None,
         })
     }
 
@@ -185,10 +203,26 @@ impl NamedHost {
         ))
     }
 
-    /// Returns the features in the name; without them, the features of the guest.
+    /// Returns the features of a guest that determines them.
     fn features_for(&self, guest: Guest<'_>) -> Result<Features, Failure> {
+        let recognised = self.guest_features(guest)?;
+        if recognised.undetermined.is_empty() || self.ignores_undetermined_features(recognised) {
+            return Ok(recognised.features);
+        }
+        match guest {
+            Guest::Stream(source) => Err(ambiguous_features(
+                source,
+                &self.argument.display(),
+                recognised,
+            )),
+            _ => Err(self.missing_features()),
+        }
+    }
+
+    /// Returns the features in the name; without them, the features of the guest.
+    fn guest_features(&self, guest: Guest<'_>) -> Result<GuestFeatures, Failure> {
         match (self.features, guest) {
-            (Some(features), _) => Ok(features),
+            (Some(features), _) => Ok(GuestFeatures::determined(features)),
             (None, Guest::Stream(source)) => self.recognise_features(source),
             (None, Guest::Features(features)) => Ok(features),
             (None, Guest::Unspecified) => Err(self.missing_features()),
@@ -196,25 +230,22 @@ impl NamedHost {
     }
 
     /// Recognises the features of the guest in `source` from its registers.
-    fn recognise_features(&self, source: &Input) -> Result<Features, Failure> {
+    fn recognise_features(&self, source: &Input) -> Result<GuestFeatures, Failure> {
         let Content::Stream(stream) = &source.content else {
             return Err(self.missing_features());
         };
         let vm = stream.vm().map_err(|error| {
             Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
         })?;
-        let is_kvm = stream.accelerator() == Some(Accelerator::Kvm);
-        let Some(vcpu) = vm.vcpus.first().filter(|_| is_kvm) else {
-            // The check later reports that the guest did not run under KVM. The features do not
-            // matter for that.
+        if stream.accelerator() != Some(Accelerator::Kvm) || vm.vcpus.is_empty() {
+            // The check reports later that the guest did not run under KVM. All recorded guests
+            // are alike for that.
             let recorded = self.record.guests.keys().next();
-            return Ok(recorded.copied().unwrap_or(Features::NONE));
-        };
-        let recognised = GuestFeatures::from_registers(&vcpu.registers);
-        if recognised.undetermined.is_empty() || self.ignores_undetermined_features(recognised) {
-            return Ok(recognised.features);
+            let features = recorded.copied().unwrap_or(Features::NONE);
+            return Ok(GuestFeatures::determined(features));
         }
-        Err(ambiguous_features(source, &self.display_name, recognised))
+        let vcpus = vm.vcpus.iter().map(|vcpu| &vcpu.registers);
+        Ok(GuestFeatures::from_vcpus(vcpus))
     }
 
     /// Returns `true` if the host is the same for the guest with and without its undetermined
@@ -224,8 +255,7 @@ impl NamedHost {
             let destination = self.record.destination(features, Program::QEMU).ok()?;
             Some(destination.vcpus.first()?.registers().to_vec())
         };
-        registers(recognised.features)
-            == registers(recognised.features.difference(recognised.undetermined))
+        registers(recognised.features) == registers(recognised.without_undetermined())
     }
 
     /// Returns the error for a host whose name has no features and that has no guest.
@@ -245,7 +275,7 @@ impl NamedHost {
 }
 
 /// Recognises the vCPU features of the guest with which a host was recorded.
-pub(crate) fn recognise_host_features(host: &Destination) -> Features {
+pub(crate) fn recognise_host_features(host: &Destination) -> GuestFeatures {
     let registers = host.vcpus.first().map(|vcpu| {
         let values = vcpu.registers().iter();
         let values = values.map(|register| {
@@ -255,14 +285,18 @@ pub(crate) fn recognise_host_features(host: &Destination) -> Features {
         Registers::from_pairs(values)
     });
     let registers = registers.and_then(Result::ok).unwrap_or_default();
-    GuestFeatures::from_registers(&registers).features
+    GuestFeatures::from_registers(&registers)
 }
 
 /// Returns the error for a guest whose registers do not determine its features.
 ///
 /// `name` is the user's argument for the destination.
-pub(crate) fn ambiguous_features(source: &Input, name: &str, recognised: GuestFeatures) -> Failure {
-    let without = recognised.features.difference(recognised.undetermined);
+fn ambiguous_features(
+    source: &Input,
+    name: &impl std::fmt::Display,
+    recognised: GuestFeatures,
+) -> Failure {
+    let without = recognised.without_undetermined();
     Failure::new(format!(
         "the registers of {} do not determine if the guest has a PMU: its kernel lists PMU \
          registers for guests without a PMU too",

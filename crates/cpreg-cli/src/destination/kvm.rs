@@ -14,7 +14,7 @@ use std::path::Path;
 
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
-use cpreg::destination::{Accelerator, DestinationVcpu, Features};
+use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Features};
 use cpreg::plan::{Plan, PlanOutcome};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
@@ -22,7 +22,7 @@ use cpreg_hosts::profile::ProfileOrigin;
 use cpreg_kvm::{Host, Kvm};
 use cpreg_stream::Stream;
 
-use super::resolved_destination::{ResolvedDestination, parse_loader};
+use super::resolved_destination::{FeatureArgument, ResolvedDestination};
 use crate::arguments::{ConsentArgs, LoaderArgs};
 use crate::consents;
 use crate::failure::Failure;
@@ -59,13 +59,37 @@ pub(crate) fn open() -> Result<Kvm, Failure> {
 }
 
 /// Probes KVM for the guest in SOURCE. `path` is the argument for DESTINATION.
+///
+/// If SOURCE does not determine the guest's features, the result has an alternative.
 pub(crate) fn probe_destination(
     host: &impl Host,
     path: &Path,
     source: &Input,
     loader: &LoaderArgs,
-) -> Result<ProbedDestination, Failure> {
-    let features = features(path, source)?;
+) -> Result<ResolvedDestination, Failure> {
+    let guest = guest_features(path, source)?;
+    let is_named = parse_features(path).is_some();
+    let probe = |features| -> Result<ResolvedDestination, Failure> {
+        let mut resolved = probe_for_features(host, features, source)?;
+        resolved.argument = (!is_named).then(|| FeatureArgument {
+            base: path.to_owned(),
+            features,
+        });
+        Ok(resolved)
+    };
+    let mut resolved = probe(guest.features)?;
+    if !guest.undetermined.is_empty() {
+        resolved.alternative = Some(Box::new(probe(guest.without_undetermined())?));
+    }
+    resolved.with_loader(loader)
+}
+
+/// Probes KVM for the guest in SOURCE if the guest has exactly these features.
+fn probe_for_features(
+    host: &impl Host,
+    features: Features,
+    source: &Input,
+) -> Result<ResolvedDestination, Failure> {
     let stream = source.stream()?;
     let vcpus = stream.shape().vcpu_count;
     let identity = host.identity();
@@ -87,29 +111,26 @@ pub(crate) fn probe_destination(
         *vcpu = DestinationVcpu::new(registers.collect::<Vec<_>>(), vcpu.extensions.clone());
     }
     destination.shape = Some(stream.shape());
-    if let Some(loader) = parse_loader(loader)? {
-        destination.loader = Some(loader);
-    }
     let origin = ProfileOrigin {
         accelerator: Accelerator::Kvm.name().to_owned(),
         cpu: identity.cpu_and_mode(),
         kernel: identity.release,
         ..ProfileOrigin::default()
     };
-    Ok(ProbedDestination {
-        features,
-        resolved: ResolvedDestination {
-            destination,
-            provenance: Cow::Borrowed(PROVENANCE),
-            origin: Box::new(origin),
-        },
+    Ok(ResolvedDestination {
+        destination,
+        provenance: Cow::Borrowed(PROVENANCE),
+        origin: Box::new(origin),
+        argument: None,
+        alternative: None,
     })
 }
 
 /// Tries the values on the host on which the plan for the guest in SOURCE cannot decide.
 pub(crate) fn decide_unknown(
     host: &impl Host,
-    probed: &mut ProbedDestination,
+    features: Features,
+    destination: &mut Destination,
     source: &Input,
     tolerances: &Tolerances,
     consents: &ConsentArgs,
@@ -118,31 +139,17 @@ pub(crate) fn decide_unknown(
         return Ok(());
     }
     let vm = vm(source)?;
-    let destination = &mut probed.resolved.destination;
     let naming = ValueFormat::new(destination.accelerator, false).naming;
     let consents = consents::read(consents, naming)?;
-    cpreg_kvm::write_probe::decide_unknown(
-        host,
-        probed.features,
-        &vm,
-        destination,
-        tolerances,
-        &consents,
-    )
-    .map(drop)
-    .map_err(|error| Failure::new("cannot try values on this machine's KVM").with_cause(error))
+    cpreg_kvm::write_probe::decide_unknown(host, features, &vm, destination, tolerances, &consents)
+        .map(drop)
+        .map_err(|error| Failure::new("cannot try values on this machine's KVM").with_cause(error))
 }
 
 fn vm(source: &Input) -> Result<Vm, Failure> {
     source.stream()?.vm().map_err(|error| {
         Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
     })
-}
-
-/// Probed destination, and the vCPU features that it was probed with.
-pub(crate) struct ProbedDestination {
-    pub(crate) features: Features,
-    pub(crate) resolved: ResolvedDestination,
 }
 
 /// Returns `true` if another accelerator than KVM ran the VM. No register of such a VM means
@@ -154,22 +161,18 @@ fn ran_under_another_accelerator(stream: &Stream) -> bool {
 }
 
 /// Returns the features in the name; without them, the features of the guest.
-fn features(path: &Path, source: &Input) -> Result<Features, Failure> {
+pub(crate) fn guest_features(path: &Path, source: &Input) -> Result<GuestFeatures, Failure> {
     if let Some(features) = parse_features(path) {
-        return Ok(features);
+        return Ok(GuestFeatures::determined(features));
     }
     let stream = source.stream()?;
-    let vm = vm(source)?;
-    let ran_under_another = ran_under_another_accelerator(stream);
-    let Some(vcpu) = vm.vcpus.first().filter(|_| !ran_under_another) else {
-        // The check later reports that the guest did not run under KVM.
-        return Ok(Features::NONE);
-    };
-    let recognised = GuestFeatures::from_registers(&vcpu.registers);
-    if recognised.undetermined.is_empty() {
-        return Ok(recognised.features);
+    if ran_under_another_accelerator(stream) {
+        // The check reports a guest that did not run under KVM.
+        return Ok(GuestFeatures::determined(Features::NONE));
     }
-    Err(super::hosts::ambiguous_features(source, NAME, recognised))
+    let vm = vm(source)?;
+    let vcpus = vm.vcpus.iter().map(|vcpu| &vcpu.registers);
+    Ok(GuestFeatures::from_vcpus(vcpus))
 }
 
 /// Loads the plan into a temporary VM of the host. Returns `None` if the plan is not ready, or has
@@ -261,11 +264,13 @@ mod tests {
         let vm = vm.expect("the stream has a VM");
         let check = Check::new(
             &vm,
-            &probed.resolved.destination,
+            &probed.destination,
             &Tolerances::default(),
             &Consents::default(),
         );
-        let findings = dry_run(host, probed.features, &check.plan);
+        let features = guest_features(Path::new("kvm"), &source);
+        let features = features.unwrap_or_else(|_| panic!("{stream} has registers"));
+        let findings = dry_run(host, features.features, &check.plan);
         (check.plan.outcome(), findings)
     }
 
@@ -321,6 +326,34 @@ mod tests {
         assert_eq!(findings.contradictions().len(), 1);
     }
 
+    /// The registers of Linux 5.10 do not show whether the guest has a PMU.
+    #[test]
+    fn an_undetermined_pmu_is_probed_both_ways() {
+        let host = host("linux-6.12.107/neoverse-n1");
+        let source = source("5.10.223__q10.0__neoverse-n1__virt10.0-smp1");
+        let loader = LoaderArgs { loader: None };
+        let probe = |path: &str| {
+            let probed = probe_destination(&host, Path::new(path), &source, &loader);
+            probed.unwrap_or_else(|_| panic!("the host was recorded with and without a PMU"))
+        };
+        let lists_pmu = |resolved: &ResolvedDestination| {
+            let vcpu = &resolved.destination.vcpus[0];
+            vcpu.get(RegisterId::PMCR_EL0).is_some()
+        };
+        let probed = probe("kvm");
+        let alternative = probed.alternative.as_deref().expect("both are possible");
+        assert!(lists_pmu(&probed) && !lists_pmu(alternative));
+        assert!(!probed.is_certain());
+        let arguments = [&probed, alternative].map(|it| it.argument.as_ref());
+        let texts = arguments.map(|it| it.map(FeatureArgument::text).unwrap_or_default());
+        assert_eq!(texts, ["kvm/pmu", "kvm/none"]);
+        for (path, has_pmu) in [("kvm/pmu", true), ("kvm/none", false)] {
+            let probed = probe(path);
+            assert!(probed.alternative.is_none() && probed.is_certain());
+            assert_eq!(lists_pmu(&probed), has_pmu);
+        }
+    }
+
     #[test]
     fn probed_list_has_the_registers_of_a_stream() {
         let host = host("linux-6.12.107/neoverse-n1");
@@ -332,7 +365,7 @@ mod tests {
             &LoaderArgs { loader: None },
         );
         let probed = probed.unwrap_or_else(|_| panic!("the host was recorded with a PMU"));
-        let vcpu = &probed.resolved.destination.vcpus[0];
+        let vcpu = &probed.destination.vcpus[0];
         assert_eq!(vcpu.registers().len(), 258);
         assert!(
             vcpu.get(RegisterId::PIR_EL1)

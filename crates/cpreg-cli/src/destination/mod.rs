@@ -20,6 +20,7 @@ mod resolved_destination;
 
 use std::path::Path;
 
+use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Accelerator, Destination};
 use cpreg_hosts::host;
 
@@ -77,10 +78,12 @@ pub(crate) fn find<'p>(
 }
 
 impl DestinationSpec<'_> {
-    /// Resolves the destination for a source VM of which only the host is known.
+    /// Resolves the destination for a source VM with these features, of which only the host is
+    /// known.
     pub(crate) fn resolve_for_host(
         &self,
         host: &Destination,
+        features: GuestFeatures,
         loader: &LoaderArgs,
     ) -> Result<ResolvedDestination, Failure> {
         let mut resolved = match self {
@@ -94,16 +97,14 @@ impl DestinationSpec<'_> {
                 ));
             }
             Self::Host(destination) => {
-                let features = destination
-                    .features
-                    .unwrap_or_else(|| hosts::recognise_host_features(host));
                 let guest = hosts::Guest::Features(features);
                 destination.for_guest(guest)?.with_loader(loader)?
             }
             Self::File(input) => ResolvedDestination::from_input(input, loader)?,
         };
         // A host gives all vCPUs of a guest the same registers.
-        resolved.destination.vcpus.truncate(host.vcpus.len());
+        let count = host.vcpus.len();
+        resolved.for_each(|destination| destination.vcpus.truncate(count));
         Ok(resolved)
     }
 
@@ -114,7 +115,7 @@ impl DestinationSpec<'_> {
         loader: &LoaderArgs,
     ) -> Result<ResolvedDestination, Failure> {
         match self {
-            Self::Kvm(kvm, path) => Ok(kvm::probe_destination(kvm, path, source, loader)?.resolved),
+            Self::Kvm(kvm, path) => kvm::probe_destination(kvm, path, source, loader),
             Self::Host(host) => resolve_host(host, source, loader),
             Self::File(input) => ResolvedDestination::from_input(input, loader),
         }
@@ -155,7 +156,7 @@ fn resolve_host(
     let mut resolved = host
         .for_guest(hosts::Guest::Stream(source))?
         .with_loader(loader)?;
-    resolved.set_shape(source.stream()?.shape());
+    resolved.set_shape(&source.stream()?.shape());
     Ok(resolved)
 }
 

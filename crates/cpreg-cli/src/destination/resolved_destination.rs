@@ -1,8 +1,11 @@
 //! [`ResolvedDestination`]: a destination and its provenance.
 
 use std::borrow::Cow;
+use std::path::PathBuf;
 
-use cpreg::destination::{Destination, DestinationRegister, DestinationVcpu, Loader, ValueOrigin};
+use cpreg::destination::{
+    Destination, DestinationRegister, DestinationVcpu, Features, Loader, ValueOrigin,
+};
 use cpreg::register::Value;
 use cpreg::shape::MachineShape;
 use cpreg_hosts::host;
@@ -20,6 +23,28 @@ pub(crate) struct ResolvedDestination {
     pub(crate) provenance: Cow<'static, str>,
     /// Program and machine of the recording, as far as known.
     pub(crate) origin: Box<ProfileOrigin>,
+    /// Argument that names this destination for a guest with exactly the assumed features; `None`
+    /// if the destination does not depend on them.
+    pub(crate) argument: Option<FeatureArgument>,
+    /// Destination for the same guest without the features that SOURCE does not determine; `None`
+    /// if SOURCE determines all.
+    pub(crate) alternative: Option<Box<Self>>,
+}
+
+/// Argument for a destination that depends on the guest's features.
+#[derive(Clone)]
+pub(crate) struct FeatureArgument {
+    /// The user's argument, which names no features.
+    pub(crate) base: PathBuf,
+    /// Features of the guest for which the destination was resolved.
+    pub(crate) features: Features,
+}
+
+impl FeatureArgument {
+    /// Returns the argument with the features: `linux-6.12.107/neoverse-n1/pmu`.
+    pub(crate) fn text(&self) -> String {
+        format!("{}/{}", self.base.display(), self.features)
+    }
 }
 
 impl ResolvedDestination {
@@ -35,6 +60,8 @@ impl ResolvedDestination {
                     destination: profile.destination.clone(),
                     provenance: provenance.into(),
                     origin: Box::new(profile.origin.clone()),
+                    argument: None,
+                    alternative: None,
                 }
             }
             Content::Stream(stream) => {
@@ -43,6 +70,8 @@ impl ResolvedDestination {
                 Self {
                     provenance: stream_provenance(input, destination.value_origin).into(),
                     origin: Box::new(origin_from_stream(stream)),
+                    argument: None,
+                    alternative: None,
                     destination,
                 }
             }
@@ -56,30 +85,51 @@ impl ResolvedDestination {
     /// Sets the loader named with `--loader`.
     pub(crate) fn with_loader(mut self, loader: &LoaderArgs) -> Result<Self, Failure> {
         if let Some(loader) = parse_loader(loader)? {
-            self.destination.loader = Some(loader);
+            self.for_each(|destination| destination.loader = Some(loader));
         }
         Ok(self)
     }
 
-    /// Assumes a machine of QEMU 6.0 or later, unless the loader or the machine is known.
-    ///
-    /// QEMU up to 5.2 takes its vCPUs' feature bits from the stream that it loads. A VM that is
-    /// known only by its host has no such bits, so these loaders would wrongly fail.
-    pub(crate) fn assume_machine_without_feature_bits(&mut self) {
-        const FIRST_MACHINE: &str = "virt-6.0";
-        let destination = &mut self.destination;
-        if destination.loader.is_none() && destination.shape.is_none() {
-            destination.shape = Some(MachineShape {
-                machine: Some(FIRST_MACHINE.to_owned()),
-                ..MachineShape::default()
-            });
+    /// Changes this destination and its alternative.
+    pub(crate) fn for_each(&mut self, mut change: impl FnMut(&mut Destination)) {
+        change(&mut self.destination);
+        if let Some(alternative) = &mut self.alternative {
+            change(&mut alternative.destination);
         }
+    }
+
+    /// Returns `true` if the VM's plan is the same at this destination and at its alternative.
+    pub(crate) fn is_certain(&self) -> bool {
+        self.alternative.as_ref().is_none_or(|alternative| {
+            let [one, other] = [&self.destination, &alternative.destination];
+            let registers = |destination: &Destination| -> Vec<_> {
+                let vcpus = destination.vcpus.iter();
+                vcpus.map(|vcpu| vcpu.registers().to_vec()).collect()
+            };
+            registers(one) == registers(other) && one.hardware == other.hardware
+        })
+    }
+
+    /// Excludes loaders that load feature bits of QEMU from the input, unless the loader is known.
+    ///
+    /// QEMU up to 5.2 does. Such a QEMU also saves the bits, but a VM that is known only by its
+    /// host has none.
+    pub(crate) fn exclude_feature_bits(&mut self) {
+        const MACHINE_WITHOUT_BITS: &str = "virt-6.0";
+        self.for_each(|destination| {
+            if destination.loader.is_none() && destination.shape.is_none() {
+                destination.shape = Some(MachineShape {
+                    machine: Some(MACHINE_WITHOUT_BITS.to_owned()),
+                    ..MachineShape::default()
+                });
+            }
+        });
     }
 
     /// Sets the shape of the destination's VM to `shape`, for a VM that is started as at the
     /// source.
-    pub(crate) fn set_shape(&mut self, shape: MachineShape) {
-        self.destination.shape = Some(shape);
+    pub(crate) fn set_shape(&mut self, shape: &MachineShape) {
+        self.for_each(|destination| destination.shape = Some(shape.clone()));
     }
 }
 

@@ -25,6 +25,7 @@
 //! | [`rehearse`] | loads in a fake QEMU, and their reports |
 //! | [`rehearse_faults`] | QEMUs that fail, and inputs other than VMs |
 //! | [`running`] | running VMs, queried through their monitors |
+//! | [`undetermined_pmu`] | streams that do not show whether their guests have a PMU |
 //! | [`bounded`] | bytes read of 8 GiB |
 //! | [`output`] | colour, secrets, closed pipes |
 //!
@@ -70,3 +71,4 @@ mod schema;
 mod show;
 mod source_host;
 mod tolerances;
+mod undetermined_pmu;

@@ -32,7 +32,7 @@ fn convert(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
 }
 
 /// Runs both QEMUs concurrently. Returns the bytes that the source and the destination received.
-fn migrate(
+pub(crate) fn migrate(
     relay: &RelayProcess,
     source: impl FnOnce(UnixStream) -> Vec<u8> + Send,
     destination: impl FnOnce(UnixStream) -> Vec<u8> + Send,

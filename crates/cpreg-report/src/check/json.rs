@@ -8,8 +8,9 @@ use cpreg::vm::Content;
 
 use super::hardware;
 use super::model::{
-    Adjustment, Adjustments, CheckReport, Destination, ExtensionDecision, HardwareReport,
-    LoaderReport, LostRegister, RegisterDecision, SCHEMA, ShapeDifference, Source, VisibleChange,
+    Adjustment, Adjustments, Alternative, CheckReport, Destination, ExtensionDecision,
+    HardwareReport, LoaderReport, LostRegister, RegisterDecision, SCHEMA, ShapeDifference, Source,
+    VisibleChange,
 };
 use super::{CheckFindings, SCOPE};
 use crate::remedy;
@@ -53,11 +54,32 @@ impl From<&CheckFindings<'_>> for CheckReport {
                 .map(|change| visible_change(value_format, change))
                 .collect(),
             adjustments: adjustments(findings),
+            alternatives: findings
+                .alternatives
+                .iter()
+                .flat_map(alternatives)
+                .collect(),
+            missing_facts: findings.missing_facts(),
             next_steps: findings.next_steps(),
             loaders: loaders(findings),
             dry_run: dry_run.map(|dry_run| dry_run.to_model(value_format)),
         }
     }
+}
+
+fn alternatives(alternatives: &super::Alternatives) -> [Alternative; 2] {
+    let model = |has_feature: bool, it: &super::Alternative| Alternative {
+        feature: alternatives.feature.to_string(),
+        has_feature,
+        destination: it.argument.clone(),
+        verdict: it.verdict.into(),
+        command: it.command.clone(),
+        shown: alternatives.shows_without != has_feature,
+    };
+    [
+        model(true, &alternatives.with),
+        model(false, &alternatives.without),
+    ]
 }
 
 fn source(findings: &CheckFindings<'_>) -> Source {

@@ -3,11 +3,13 @@
 //! | file | contents |
 //! |---|---|
 //! | `mod.rs` | the findings, shared by text and JSON |
+//! | `alternatives` | checks with and without a feature that the VM's state leaves open |
 //! | `hardware` | words about properties of the hosts that no register list holds |
 //! | [`model`] | JSON model, schema `cpreg.check/2` |
 //! | `json` | conversion of the findings to the model |
 //! | [`text`] | text of the findings |
 
+mod alternatives;
 mod hardware;
 mod json;
 pub mod model;
@@ -15,16 +17,18 @@ pub mod text;
 
 use std::collections::BTreeSet;
 
-use cpreg::destination::{Accelerator, Destination, Loader, ValueOrigin};
+use cpreg::destination::{Accelerator, Destination, Features, Loader, ValueOrigin};
 use cpreg::plan::{
     Action, Adjustment, Check, Decision, ExtensionAction, HardwareAction, HardwareDecision,
-    PlanOutcome, SetConsent, Verdict,
+    PlanOutcome, PossibleCheck, SetConsent, Verdict,
 };
 use cpreg::severity::Severity;
 use cpreg::shape::ShapeDifference;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_explain::qemu::predict;
+
+pub use alternatives::{Alternative, Alternatives};
 
 use crate::dry_run::DryRunFindings;
 use crate::text::pluralize;
@@ -57,10 +61,13 @@ pub struct CheckFindings<'a> {
     pub value_format: ValueFormat,
     /// Result of the plan on this machine's KVM, if it was tried.
     pub dry_run: Option<DryRunFindings>,
+    /// Checks with and without a feature that the VM's state leaves open; `None` if it leaves none
+    /// open.
+    pub alternatives: Option<Alternatives>,
 }
 
 /// Summary of the VM.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct SourceSummary {
     /// Name of the file.
     pub name: String,
@@ -139,9 +146,57 @@ impl DifferenceCounts {
 }
 
 impl CheckFindings<'_> {
+    /// Returns the stricter of two checks of one VM, which leaves open if its guest has `feature`.
+    /// These findings are for a guest with the feature, and `without` for one without it.
+    ///
+    /// `destinations` hold the argument that names each destination, and the command that checks
+    /// the VM there; first for a guest with the feature.
+    #[must_use]
+    pub fn with_alternative(
+        self,
+        without: Self,
+        feature: Features,
+        destinations: [(String, String); 2],
+    ) -> Self {
+        let with = self;
+        let checks = [&with, &without].map(|findings| PossibleCheck {
+            verdict: findings.verdict(),
+            plan: &findings.check.plan,
+        });
+        let [one, other] = checks;
+        let [with_destination, without_destination] = destinations;
+        let alternative = |check: PossibleCheck<'_>, (argument, command)| Alternative {
+            argument,
+            command,
+            verdict: check.verdict,
+        };
+        let alternatives = Alternatives {
+            feature,
+            with: alternative(one, with_destination),
+            without: alternative(other, without_destination),
+            shows_without: other.is_stricter_than(one),
+            is_decisive: !one.has_same_result(other, &with.vm),
+        };
+        let shown = if alternatives.shows_without {
+            without
+        } else {
+            with
+        };
+        Self {
+            alternatives: Some(alternatives),
+            ..shown
+        }
+    }
+
+    /// Returns the alternatives on which the result depends.
+    pub(crate) fn decisive_alternatives(&self) -> Option<&Alternatives> {
+        self.alternatives.as_ref().filter(|it| it.is_decisive)
+    }
+
     /// Returns the verdict on the load, from the registers, the machine shape and the dry run.
     pub fn verdict(&self) -> Verdict {
         match (&self.dry_run, self.check.verdict) {
+            _ if self.decisive_alternatives().is_some() => Verdict::Unknown,
             _ if self.is_blocked_by_shape() => Verdict::Refused,
             // The observed behaviour of KVM outweighs the prediction.
             (Some(dry_run), Verdict::Loads | Verdict::Converts)
@@ -158,6 +213,7 @@ impl CheckFindings<'_> {
     /// No adjustment changes the machine shape: a shape that blocks the load still gives `Refused`.
     pub fn verdict_with_all(&self) -> Verdict {
         match self.check.plan.outcome_with_proposed {
+            _ if self.decisive_alternatives().is_some() => Verdict::Unknown,
             _ if self.is_blocked_by_shape() => Verdict::Refused,
             PlanOutcome::Ready => Verdict::Converts,
             PlanOutcome::Refused => Verdict::Refused,
@@ -191,10 +247,6 @@ impl CheckFindings<'_> {
     /// Returns a sentence that explains the verdict. The sentence names the option that resolves
     /// all blockers, if one option does.
     pub fn meaning(&self) -> String {
-        let is_contradicted = self
-            .dry_run
-            .as_ref()
-            .is_some_and(|dry_run| !dry_run.is_consistent_with_plan());
         let verdict = self.verdict();
         let differences = match verdict {
             Verdict::Unknown => self.count_undecided(),
@@ -209,33 +261,17 @@ impl CheckFindings<'_> {
                 let verb = if is_single { "blocks" } else { "block" };
                 format!("{} {verb} the load", differences.describe())
             }
-            Verdict::Unknown if is_contradicted => {
+            Verdict::Unknown if self.is_contradicted() => {
                 "this machine's KVM contradicts the plan".to_owned()
             }
-            Verdict::Unknown if differences.count() == 0 => {
-                "not enough information to decide: the behaviour of the destination's loader is \
-                 not known"
-                    .to_owned()
-            }
             Verdict::Unknown => {
-                let without_hardware = DifferenceCounts {
-                    hardware: 0,
-                    ..differences
-                };
-                let mut missing = Vec::new();
-                if differences.hardware != 0 {
-                    missing.push(format!(
-                        "the {} of both hosts",
-                        hardware::names(self.hardware_with(HardwareAction::Undecided))
-                    ));
-                }
-                if without_hardware.count() != 0 {
-                    missing.push(format!(
-                        "whether the destination accepts {}",
-                        without_hardware.describe()
-                    ));
-                }
-                format!("not enough information to decide: {}", missing.join("; "))
+                let missing = self.missing_facts().join("; ");
+                let verdicts = self.decisive_alternatives();
+                let verdicts = verdicts.map(|it| format!(" ({})", it.describe_verdicts()));
+                format!(
+                    "not enough information to decide: {missing}{}",
+                    verdicts.unwrap_or_default()
+                )
             }
         };
         if !self.are_proposals_sufficient() {
@@ -243,6 +279,47 @@ impl CheckFindings<'_> {
         }
         let object = if is_single { "it" } else { "them" };
         format!("{meaning}; {} resolves {object}", self.proposed_consents())
+    }
+
+    /// Returns the facts that the verdict lacks. The list is empty unless the verdict is unknown.
+    pub fn missing_facts(&self) -> Vec<String> {
+        if self.verdict() != Verdict::Unknown {
+            return Vec::new();
+        }
+        if let Some(alternatives) = self.decisive_alternatives() {
+            return vec![alternatives.missing_fact()];
+        }
+        if self.is_contradicted() {
+            return vec!["why this machine's KVM contradicts the plan".to_owned()];
+        }
+        let blockers = self.count_undecided();
+        if blockers.count() == 0 {
+            return vec!["the behaviour of the destination's loader".to_owned()];
+        }
+        let mut missing = Vec::new();
+        if blockers.hardware != 0 {
+            missing.push(format!(
+                "the {} of both hosts",
+                hardware::names(self.hardware_with(HardwareAction::Undecided))
+            ));
+        }
+        let accepted = Blockers {
+            hardware: 0,
+            ..blockers
+        };
+        if accepted.count() != 0 {
+            missing.push(format!(
+                "whether the destination accepts {}",
+                accepted.describe()
+            ));
+        }
+        missing
+    }
+
+    /// Returns `true` if the dry run contradicts the plan.
+    fn is_contradicted(&self) -> bool {
+        let dry_run = self.dry_run.as_ref();
+        dry_run.is_some_and(|dry_run| !dry_run.is_consistent_with_plan())
     }
 
     /// Returns the decisions about the hardware with this action.
@@ -306,7 +383,8 @@ impl CheckFindings<'_> {
     /// Returns `true` if the user's consent to all proposed adjustments resolves all blockers.
     fn are_proposals_sufficient(&self) -> bool {
         let plan = &self.check.plan;
-        !self.is_blocked_by_shape()
+        self.decisive_alternatives().is_none()
+            && !self.is_blocked_by_shape()
             && plan.outcome_with_proposed == PlanOutcome::Ready
             && !plan.proposed_adjustments.is_empty()
     }
@@ -340,6 +418,27 @@ impl CheckFindings<'_> {
         if self.verdict() != Verdict::Unknown {
             return Vec::new();
         }
+        let mut steps = match self.decisive_alternatives() {
+            Some(alternatives) => Vec::from(alternatives.steps()),
+            None => self.steps_for_plan(),
+        };
+        steps.push(if self.source.is_new_vm {
+            "start the VM on its host, save it (QEMU's monitor: `migrate file:vm.stream`), and run \
+             `cpreg rehearse vm.stream -- COMMAND` on the destination, where COMMAND is the QEMU \
+             command line that will load it"
+                .to_owned()
+        } else {
+            format!(
+                "on the destination, run `cpreg rehearse {} -- COMMAND`: its QEMU loads the VM \
+                 without RAM, and nothing is changed",
+                self.source.name
+            )
+        });
+        steps
+    }
+
+    /// Returns the steps that give the information which the shown plan lacks.
+    fn steps_for_plan(&self) -> Vec<String> {
         let undecided = self.hardware_with(HardwareAction::Undecided);
         let mut steps = hardware::steps(&undecided, &self.source.name);
         if self.destination.value_origin != ValueOrigin::Reset {
@@ -361,14 +460,6 @@ impl CheckFindings<'_> {
                 self.proposed_consents()
             ));
         }
-        if self.source.is_new_vm {
-            return steps;
-        }
-        steps.push(format!(
-            "on the destination, run `cpreg rehearse {} -- COMMAND`: its QEMU loads the VM without \
-             RAM, and nothing is changed",
-            self.source.name
-        ));
         steps
     }
 

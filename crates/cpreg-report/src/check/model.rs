@@ -42,6 +42,13 @@ pub struct CheckReport {
     pub visible_changes: Vec<VisibleChange>,
     /// Adjustments: changes of values that need the user's consent.
     pub adjustments: Adjustments,
+    /// Checks with and without a feature that the VM's state leaves open; empty if it leaves none
+    /// open. The rest of the document is the stricter check.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub alternatives: Vec<Alternative>,
+    /// Facts that the verdict lacks, in words; empty unless the verdict is unknown.
+    #[serde(default)]
+    pub missing_facts: Vec<String>,
     /// Steps that give the missing information, best first; empty unless the verdict is unknown.
     pub next_steps: Vec<String>,
     /// Predicted load of the unconverted VM, for each modelled loader.
@@ -84,6 +91,24 @@ pub struct Destination {
     pub loader: Option<String>,
     /// Number of vCPUs.
     pub vcpus: usize,
+}
+
+/// A check of the VM with or without a feature that its state leaves open.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Alternative {
+    /// The feature, such as `"pmu"`.
+    pub feature: String,
+    /// `true` if the guest is assumed to have the feature.
+    pub has_feature: bool,
+    /// Argument that names the destination for such a guest.
+    pub destination: String,
+    /// Verdict of that check.
+    pub verdict: Verdict,
+    /// Command that makes that check.
+    pub command: String,
+    /// `true` if the rest of the document is that check.
+    pub shown: bool,
 }
 
 /// A difference of the machine shapes.

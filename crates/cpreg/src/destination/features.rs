@@ -15,7 +15,8 @@
 //! show such guests a PMU in the ID registers. These kernels do not list OSLSR_EL1 (v5.18). A guest
 //! without a PMU cannot write the registers, so PMCNTENSET_EL0 keeps KVM's reset poison. A guest
 //! with a PMU may also have left PMCNTENSET_EL0 alone, so the poison leaves the feature
-//! undetermined.
+//! undetermined. A value that is not known does too. One vCPU with another value is evidence for
+//! all vCPUs.
 //!
 //! Sources: Linux `arch/arm64/kvm/sys_regs.c` (read), and recorded lists of every feature set
 //! (`crates/cpreg-hosts/data`). SVE's own registers are in none of QEMU's lists.
@@ -138,6 +139,33 @@ pub struct GuestFeatures {
 }
 
 impl GuestFeatures {
+    /// Returns the features, all of which the guest is known to have.
+    pub const fn determined(features: Features) -> Self {
+        Self {
+            features,
+            undetermined: Features::NONE,
+        }
+    }
+
+    /// Returns the features of a KVM guest with these vCPUs, which all have the same features.
+    pub fn from_vcpus<'r>(vcpus: impl IntoIterator<Item = &'r Registers>) -> Self {
+        let mut vcpus = vcpus.into_iter().map(Self::from_registers);
+        let Some(first) = vcpus.next() else {
+            return Self::determined(Features::NONE);
+        };
+        let is_open = |it: Self| !it.undetermined.is_empty();
+        if is_open(first) && vcpus.all(is_open) {
+            return first;
+        }
+        Self::determined(first.features)
+    }
+
+    /// Returns the features that the registers show: the guest has at least these.
+    #[must_use]
+    pub const fn without_undetermined(self) -> Features {
+        self.features.difference(self.undetermined)
+    }
+
     /// Returns the features of a KVM guest with these registers.
     pub fn from_registers(registers: &Registers) -> Self {
         let has = |id| registers.get(id).is_some();
@@ -159,7 +187,7 @@ impl GuestFeatures {
         let enabled_counters = registers.get_u64(RegisterId::PMCNTENSET_EL0);
         let is_undetermined = features.contains(Features::PMU)
             && !has(RegisterId::OSLSR_EL1)
-            && enabled_counters == Some(RESET_POISON);
+            && enabled_counters.is_none_or(|enabled| enabled == RESET_POISON);
         Self {
             features,
             undetermined: if is_undetermined {
@@ -236,6 +264,29 @@ mod tests {
         };
         assert_eq!(old(RESET_POISON).features, Features::PMU);
         assert_eq!(old(RESET_POISON).undetermined, Features::PMU);
+        assert_eq!(old(RESET_POISON).without_undetermined(), Features::NONE);
         assert_eq!(old(0).undetermined, Features::NONE);
+        let unknown = features_of(&[(RegisterId::PMCR_EL0, 0x410c_30ac)]);
+        assert_eq!(unknown.undetermined, Features::PMU);
+    }
+
+    #[test]
+    fn one_vcpu_that_uses_the_pmu_shows_it_for_all() {
+        let vcpu = |enabled| {
+            let registers = [
+                (RegisterId::PMCR_EL0, 0x410c_30ac),
+                (RegisterId::PMCNTENSET_EL0, enabled),
+            ];
+            let pairs = registers.map(|(id, value)| (id, Value::U64(value)));
+            Registers::from_pairs(pairs).expect("no id twice")
+        };
+        let undetermined = |values: &[u64]| {
+            let vcpus: Vec<_> = values.iter().map(|value| vcpu(*value)).collect();
+            GuestFeatures::from_vcpus(&vcpus).undetermined
+        };
+        assert_eq!(undetermined(&[]), Features::NONE);
+        assert_eq!(undetermined(&[RESET_POISON; 2]), Features::PMU);
+        assert_eq!(undetermined(&[RESET_POISON, 0]), Features::NONE);
+        assert_eq!(undetermined(&[0, RESET_POISON]), Features::NONE);
     }
 }

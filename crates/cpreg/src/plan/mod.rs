@@ -19,6 +19,7 @@
 //! | `first_run.rs` | features that KVM removes when the guest first runs |
 //! | `consent.rs` | the user's consents |
 //! | `advice.rs` | reasons as text, and remedies |
+//! | `alternatives.rs` | a check at one of two possible destinations, compared with the other |
 //! | `check.rs` | the plan together with each loader's predicted behaviour: the verdict |
 //! | `incremental.rs` | a check of a VM whose vCPUs arrive one after the other |
 //! | `verification.rs` | a finished load, compared with the plan |
@@ -28,6 +29,7 @@
 
 mod adjust;
 mod advice;
+mod alternatives;
 mod check;
 mod consent;
 mod extensions;
@@ -48,6 +50,7 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
+pub use alternatives::PossibleCheck;
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use fatal_change::FatalChange;
@@ -339,13 +342,19 @@ impl Plan {
     }
 }
 
+impl HardwareAction {
+    const fn outcome(self) -> PlanOutcome {
+        match self {
+            Self::Keep | Self::Assume => PlanOutcome::Ready,
+            Self::Refuse => PlanOutcome::Refused,
+            Self::Undecided => PlanOutcome::Unknown,
+        }
+    }
+}
+
 /// Returns the outcome of these decisions alone.
 fn hardware_outcome(decisions: &[HardwareDecision]) -> PlanOutcome {
-    let outcomes = decisions.iter().map(|decision| match decision.action {
-        HardwareAction::Keep | HardwareAction::Assume => PlanOutcome::Ready,
-        HardwareAction::Refuse => PlanOutcome::Refused,
-        HardwareAction::Undecided => PlanOutcome::Unknown,
-    });
+    let outcomes = decisions.iter().map(|decision| decision.action.outcome());
     outcomes.fold(PlanOutcome::Ready, PlanOutcome::worse)
 }
 

@@ -28,7 +28,7 @@ pub(super) struct RelayConfig<'a> {
 /// Destination of a relay.
 pub(super) enum RelayDestination<'a> {
     /// Destination that is the same for every guest.
-    Fixed(ResolvedDestination),
+    Fixed(Box<ResolvedDestination>),
     /// Destination that depends on the guest.
     PerGuest(DestinationSpec<'a>),
 }

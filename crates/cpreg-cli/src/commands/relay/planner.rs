@@ -69,7 +69,7 @@ impl<'c> MigrationPlanner<'c> {
             RelayDestination::Fixed(resolved) => resolved,
             RelayDestination::PerGuest(spec) => {
                 let resolved = if let Some(mut resolved) = provisional {
-                    resolved.set_shape(source.stream()?.shape());
+                    resolved.set_shape(&source.stream()?.shape());
                     resolved
                 } else {
                     spec.resolve_for_stream(source, &self.config.arguments.loader)?
@@ -98,7 +98,11 @@ impl Planner for MigrationPlanner<'_> {
         let mut resolved = spec
             .resolve_for_stream(&first_vcpu, &self.config.arguments.loader)
             .ok()?;
-        resolved.set_shape(MachineShape {
+        // Only the whole VM can be planned with and without an undetermined feature.
+        if !resolved.is_certain() {
+            return None;
+        }
+        resolved.set_shape(&MachineShape {
             machine: setup.machine.clone(),
             ..MachineShape::default()
         });

@@ -52,7 +52,8 @@ impl Preflight {
                 (subject, resolved, Some(*source), None)
             }
             Source::NewVm(new_vm) => {
-                let resolved = spec.resolve_for_host(&new_vm.host, &arguments.loader)?;
+                let (host, features) = (&new_vm.host, new_vm.features);
+                let resolved = spec.resolve_for_host(host, features, &arguments.loader)?;
                 let host = SourceHost::from_destination(&new_vm.host);
                 (Subject::from_new_vm(*new_vm), resolved, None, Some(host))
             }

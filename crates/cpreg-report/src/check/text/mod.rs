@@ -18,7 +18,7 @@ mod visible_changes;
 use cpreg::plan::Verdict;
 use cpreg::shape::ShapeDifference;
 
-use super::{CheckFindings, SCOPE};
+use super::{Alternatives, CheckFindings, SCOPE};
 use crate::printer::{Printer, style, styled};
 use crate::remedy;
 pub(crate) use layout::vcpu_suffix;
@@ -30,12 +30,20 @@ pub fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
     if let Some(dry_run) = &findings.dry_run {
         dry_run.print(printer);
     }
-    loaders::print(printer, findings);
+    if findings.decisive_alternatives().is_none() {
+        loaders::print(printer, findings);
+    }
     printer.line(format_args!("{}: {SCOPE}", styled(style::DIM, "scope")));
 }
 
 /// Prints the decisions and their reasons, without the verdict and the loaders.
+///
+/// A plan that holds for only one of two possible guests is left out.
 pub fn print_plan(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
+    if findings.decisive_alternatives().is_some() {
+        print_next_steps(printer, findings);
+        return;
+    }
     print_shape(printer, findings);
     if findings.is_incomparable() {
         return;
@@ -65,11 +73,14 @@ fn print_head(printer: &mut Printer, findings: &CheckFindings<'_>) {
         findings.meaning()
     ));
     printer.line(format_args!("  from {}", findings.source.summary()));
-    let destination = findings.destination;
-    printer.line(format_args!(
-        "  to   {} ({})",
-        destination.name, findings.provenance
-    ));
+    let name = match findings.decisive_alternatives() {
+        Some(alternatives) => alternatives.describe_destinations(),
+        None => findings.destination.name.clone(),
+    };
+    printer.line(format_args!("  to   {name} ({})", findings.provenance));
+    if let Some(note) = findings.alternatives.as_ref().and_then(Alternatives::note) {
+        printer.line(format_args!("  note: {note}"));
+    }
     printer.line("");
 }
 

@@ -5,8 +5,7 @@
 
 use std::path::Path;
 
-use cpreg::cpu_model;
-use cpreg::destination::{Accelerator, Destination};
+use cpreg::destination::{Accelerator, Destination, ValueOrigin};
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
@@ -66,7 +65,7 @@ impl SourceHost {
             name: host.name.clone(),
             midr: vcpu.and_then(|vcpu| vcpu.value(RegisterId::MIDR_EL1)),
             accelerator: host.accelerator,
-            hardware: host.hardware,
+            hardware: source_facts(host),
         }
     }
 
@@ -143,6 +142,14 @@ impl SourceHost {
             }
         }
         Ok(self.hardware.or(of_vm))
+    }
+}
+
+/// Returns the facts of a host on which a VM ran.
+pub(crate) fn source_facts(host: &Destination) -> HardwareFacts {
+    HardwareFacts {
+        is_emulated: host.value_origin == ValueOrigin::EmulatedHost,
+        ..host.hardware
     }
 }
 

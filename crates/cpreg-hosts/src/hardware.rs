@@ -87,6 +87,7 @@ impl HardwareJson {
             counter_frequency: counter_frequency.transpose()?,
             vector_lengths: vector_lengths.transpose()?,
             dczid: dczid.transpose()?,
+            is_emulated: false,
         })
     }
 }

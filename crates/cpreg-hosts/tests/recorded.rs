@@ -14,12 +14,12 @@ use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::load;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features, Loader};
-use cpreg::plan::{Check, Consents, Verdict};
+use cpreg::plan::{Check, Consents, HardwareAction, HardwareFact, Verdict};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Registers;
 use cpreg_explain::qemu::predict;
-use cpreg_hosts::{HostIndex, host};
+use cpreg_hosts::{HostIndex, HostRecord, host};
 use recorded::{LoadOutcome, fixture, recorded_vms};
 
 /// Returns the name of the host that wrote a stream under KVM.
@@ -289,4 +289,47 @@ fn no_prediction_by_a_recorded_host_is_wrong() {
         .sum();
     assert_eq!((outcomes, compared), (731, 731));
     assert_eq!(correct, compared);
+}
+
+/// The record of an emulated CPU is right about its kernel, not about the frequency of a real CPU
+/// of that name.
+#[test]
+fn a_real_host_is_not_refused_for_the_frequency_of_an_emulated_one() {
+    let index = host_index();
+    let emulated = index.resolve("linux-6.12.107/neoverse-n1");
+    let emulated = emulated.expect("a recorded host").host.record();
+    assert!(emulated.identity.emulated);
+    let real = |frequency| {
+        let mut host = emulated.clone();
+        host.identity.emulated = false;
+        host.hardware.counter_frequency = Some(frequency);
+        host
+    };
+    let check = |source: &HostRecord, here: &HostRecord| {
+        let vm = source.new_vm(Features::PMU, Program::QEMU);
+        let destination = here.destination(Features::PMU, Program::QEMU);
+        let destination = Destination {
+            loader: Some(Loader::qemu(11, 1)),
+            ..destination.expect("it was recorded")
+        };
+        let (tolerances, consents) = (Tolerances::default(), Consents::default());
+        let vm = vm.expect("it was recorded");
+        Check::new(&vm, &destination, &tolerances, &consents)
+    };
+    let real_host = real(25_000_000);
+    for (source, here) in [(&real_host, &emulated), (&emulated, &real_host)] {
+        let check = check(source, here);
+        assert_eq!(check.verdict, Verdict::Loads);
+        let mut decisions = check.plan.hardware.iter();
+        let frequency = decisions.find(|it| it.fact == HardwareFact::CounterFrequency);
+        let frequency = frequency.expect("a decision");
+        assert_eq!(frequency.action, HardwareAction::Assume);
+        assert_eq!(frequency.lacks_source(), source.identity.emulated);
+        assert_eq!(frequency.lacks_destination(), here.identity.emulated);
+    }
+    assert_eq!(
+        check(&real_host, &real(24_000_000)).verdict,
+        Verdict::Refused
+    );
+    assert_eq!(check(&emulated, &emulated).verdict, Verdict::Loads);
 }

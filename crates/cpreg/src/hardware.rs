@@ -15,6 +15,9 @@ pub struct HardwareFacts {
     pub vector_lengths: Option<VectorLengths>,
     /// DCZID_EL0: the block size of `DC ZVA`.
     pub dczid: Option<u64>,
+    /// `true` if the facts are those of an emulated host. A real host with the same kernel and CPU
+    /// model can have others.
+    pub is_emulated: bool,
 }
 
 impl HardwareFacts {
@@ -23,15 +26,33 @@ impl HardwareFacts {
         counter_frequency: None,
         vector_lengths: None,
         dczid: None,
+        is_emulated: false,
     };
 
     /// Returns these facts, and the facts of `other` where these lack one.
+    ///
+    /// The result counts as emulated only if no fact is of a real host.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
         Self {
             counter_frequency: self.counter_frequency.or(other.counter_frequency),
             vector_lengths: self.vector_lengths.or(other.vector_lengths),
             dczid: self.dczid.or(other.dczid),
+            is_emulated: self.is_emulated && (other.is_emulated || other == Self::UNKNOWN),
+        }
+    }
+
+    /// Returns these facts without those that differ from the known facts of `other`.
+    #[must_use]
+    pub(crate) fn without_differing(self, other: Self) -> Self {
+        fn keep<T: PartialEq>(own: Option<T>, other: Option<T>) -> Option<T> {
+            own.filter(|own| other.is_none_or(|other| *own == other))
+        }
+        Self {
+            counter_frequency: keep(self.counter_frequency, other.counter_frequency),
+            vector_lengths: keep(self.vector_lengths, other.vector_lengths),
+            dczid: keep(self.dczid, other.dczid),
+            ..self
         }
     }
 }
@@ -152,5 +173,22 @@ mod tests {
         let both = one.or(other);
         assert_eq!((both.counter_frequency, both.dczid), (Some(1), Some(4)));
         assert_eq!(HardwareFacts::UNKNOWN.or(other), other);
+    }
+
+    #[test]
+    fn a_fact_of_a_real_host_is_never_emulated() {
+        let real = HardwareFacts {
+            dczid: Some(4),
+            ..HardwareFacts::UNKNOWN
+        };
+        let emulated = HardwareFacts {
+            counter_frequency: Some(1),
+            is_emulated: true,
+            ..HardwareFacts::UNKNOWN
+        };
+        assert!(emulated.or(HardwareFacts::UNKNOWN).is_emulated);
+        assert!(emulated.or(emulated).is_emulated);
+        assert!(!emulated.or(real).is_emulated);
+        assert!(!real.or(emulated).is_emulated);
     }
 }

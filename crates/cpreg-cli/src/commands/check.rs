@@ -25,7 +25,7 @@ use crate::destination::{self, ResolvedDestination, kvm};
 use crate::failure::{Failure, Status};
 use crate::input::{Content, Input};
 use crate::printer::{Printer, print_json};
-use crate::source_host::SourceHost;
+use crate::source_host::{self, SourceHost};
 use crate::tolerance_file;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
@@ -196,7 +196,7 @@ impl NewVm {
         Self {
             vm: Vm {
                 vcpus: vcpus.collect(),
-                source_hardware: host.hardware,
+                source_hardware: source_host::source_facts(host),
             },
             features: hosts::recognise_host_features(host),
             host: host.clone(),

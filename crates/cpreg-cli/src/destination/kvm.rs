@@ -111,6 +111,7 @@ fn probe_for_features(
         *vcpu = DestinationVcpu::new(registers.collect::<Vec<_>>(), vcpu.extensions.clone());
     }
     destination.shape = Some(stream.shape());
+    destination.hardware.is_emulated = identity.emulated;
     let origin = ProfileOrigin {
         accelerator: Accelerator::Kvm.name().to_owned(),
         cpu: identity.cpu_and_mode(),

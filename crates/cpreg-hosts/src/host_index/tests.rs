@@ -223,6 +223,7 @@ fn example() -> HostIndex {
                 counter_frequency: is_second.then_some(24_000_000),
                 vector_lengths: is_second.then_some(VectorLengths::from_bits(3)),
                 dczid: is_second.then_some(4),
+                is_emulated: false,
             },
         });
     }

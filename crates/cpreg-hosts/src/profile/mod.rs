@@ -174,6 +174,7 @@ mod tests {
                 counter_frequency: Some(25_000_000),
                 vector_lengths: Some(VectorLengths::from_bits(3)),
                 dczid: Some(4),
+                is_emulated: false,
             },
             shape: Some(MachineShape {
                 machine: Some("virt-10.0".to_owned()),

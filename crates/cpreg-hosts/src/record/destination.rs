@@ -98,7 +98,10 @@ impl HostRecord {
         });
         Ok(Vm {
             vcpus: vcpus.collect(),
-            source_hardware: destination.hardware,
+            source_hardware: HardwareFacts {
+                is_emulated: self.identity.emulated,
+                ..destination.hardware
+            },
         })
     }
 
@@ -116,7 +119,10 @@ impl HostRecord {
     /// Returns the facts that a VM of this host may have seen: those of a guest with SVE, because
     /// the VM's features are not known.
     pub fn source_hardware(&self) -> HardwareFacts {
-        self.hardware_facts(Features::SVE)
+        HardwareFacts {
+            is_emulated: self.identity.emulated,
+            ..self.hardware_facts(Features::SVE)
+        }
     }
 
     /// Returns the facts about a guest with these features that its register list does not hold.

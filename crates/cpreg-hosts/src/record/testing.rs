@@ -105,6 +105,7 @@ fn any_hardware() -> impl Strategy<Value = HardwareFacts> {
         counter_frequency,
         vector_lengths: lengths.map(|bits| VectorLengths::from_bits(bits | 1)),
         dczid,
+        is_emulated: false,
     })
 }
 

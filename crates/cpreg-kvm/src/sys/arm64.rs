@@ -101,6 +101,7 @@ impl Host for Kvm {
             counter_frequency: system_registers::read_counter_frequency(),
             vector_lengths: None,
             dczid: Some(system_registers::read_dczid()),
+            is_emulated: false,
         }
     }
 

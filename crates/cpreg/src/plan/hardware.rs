@@ -15,8 +15,8 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::input::PlanInput;
-use crate::destination::{Accelerator, Confidence, DestinationVcpu};
-use crate::hardware::VectorLengths;
+use crate::destination::{Accelerator, Confidence, DestinationVcpu, ValueOrigin};
+use crate::hardware::{HardwareFacts, VectorLengths};
 use crate::register::RegisterId;
 use crate::severity::Usage;
 use crate::vm::Vcpu;
@@ -218,7 +218,7 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
     if input.destination.accelerator != Some(Accelerator::Kvm) || input.vm.vcpus.is_empty() {
         return Vec::new();
     }
-    let (source, destination) = (&input.vm.source_hardware, &input.destination.hardware);
+    let (source, destination) = comparable_facts(input);
     let judge = Judge {
         has_other_cpu: has_other_cpu(input),
         confidence: input.destination.value_origin.max_confidence(),
@@ -228,9 +228,30 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
         source.counter_frequency.map(u64::from),
         destination.counter_frequency.map(u64::from),
     )]);
-    decisions.extend(decide_vector_lengths(input, judge));
+    decisions.extend(decide_vector_lengths(
+        input,
+        judge,
+        source.vector_lengths,
+        destination.vector_lengths,
+    ));
     decisions.push(judge.equal(HardwareFact::ZeroingBlock, source.dczid, destination.dczid));
     decisions
+}
+
+/// Returns the known facts of both hosts.
+///
+/// The facts of an emulated host are no evidence about a real one: QEMU's emulator has its own
+/// counter frequency, for instance. If only one of the hosts is emulated, its differing facts are
+/// not known.
+fn comparable_facts(input: PlanInput<'_>) -> (HardwareFacts, HardwareFacts) {
+    let (source, destination) = (input.vm.source_hardware, input.destination.hardware);
+    let is_destination_emulated =
+        destination.is_emulated || input.destination.value_origin == ValueOrigin::EmulatedHost;
+    match (source.is_emulated, is_destination_emulated) {
+        (true, false) => (source.without_differing(destination), destination),
+        (false, true) => (source, destination.without_differing(source)),
+        _ => (source, destination),
+    }
 }
 
 /// Returns `true` if the MIDR_EL1 with which the VM arrived differs from the destination's.
@@ -308,7 +329,12 @@ impl Judge {
 /// Decides about the vector lengths, if the guest has SVE on both sides.
 ///
 /// Without SVE at the destination, the decision about ZCR_EL1 refuses the VM.
-fn decide_vector_lengths(input: PlanInput<'_>, judge: Judge) -> Option<HardwareDecision> {
+fn decide_vector_lengths(
+    input: PlanInput<'_>,
+    judge: Judge,
+    source: Option<VectorLengths>,
+    destination: Option<VectorLengths>,
+) -> Option<HardwareDecision> {
     let guest = VectorUse::from_vm(input)?;
     if !input
         .destination
@@ -317,8 +343,6 @@ fn decide_vector_lengths(input: PlanInput<'_>, judge: Judge) -> Option<HardwareD
     {
         return None;
     }
-    let source = input.vm.source_hardware.vector_lengths;
-    let destination = input.destination.hardware.vector_lengths;
     let ruling = match (source, destination) {
         (Some(source), Some(destination)) => guest.compare(source, destination),
         // A guest may request more than its host has and gets the host's greatest length, so the

@@ -239,3 +239,44 @@ fn emulators_and_guests_without_sve_have_no_decision() {
     let plan = plan(&vm, &destination(&vm, N1, lengths(1)), &[]);
     assert_eq!(decision(&plan, HardwareFact::VectorLengths), None);
 }
+
+/// The record of an emulated host does not show the frequency of a real host.
+#[test]
+fn facts_of_an_emulated_host_do_not_contradict_a_real_one() {
+    let real = frequency(25_000_000);
+    let emulated = HardwareFacts {
+        is_emulated: true,
+        ..frequency(1_000_000_000)
+    };
+    for (source, here, midr, action) in [
+        (real, emulated, N1, HardwareAction::Assume),
+        (emulated, real, N1, HardwareAction::Assume),
+        (real, emulated, N2, HardwareAction::Undecided),
+        (real, frequency(1_000_000_000), N1, HardwareAction::Refuse),
+        (
+            HardwareFacts {
+                is_emulated: true,
+                ..real
+            },
+            emulated,
+            N1,
+            HardwareAction::Refuse,
+        ),
+    ] {
+        let vm = vm(0, 0, source);
+        let plan = plan(&vm, &destination(&vm, midr, here), &[]);
+        let decision = decision(&plan, HardwareFact::CounterFrequency).expect("a decision");
+        assert_eq!(decision.action, action, "{source:?} to {here:?}");
+        let is_known = action == HardwareAction::Refuse;
+        let is_one_side_missing = decision.lacks_source() != decision.lacks_destination();
+        assert_eq!(is_one_side_missing, !is_known, "{decision:?}");
+    }
+    let vm = vm(0, 0, real);
+    let recorded = Destination {
+        value_origin: ValueOrigin::EmulatedHost,
+        ..destination(&vm, N1, frequency(1_000_000_000))
+    };
+    let plan = plan(&vm, &recorded, &[]);
+    let decision = decision(&plan, HardwareFact::CounterFrequency).expect("a decision");
+    assert!(decision.lacks_destination() && !decision.lacks_source());
+}

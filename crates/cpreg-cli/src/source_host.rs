@@ -5,6 +5,7 @@
 
 use std::path::Path;
 
+use cpreg::cpu_model;
 use cpreg::destination::{Accelerator, Destination, ValueOrigin};
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;

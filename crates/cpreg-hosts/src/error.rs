@@ -41,6 +41,8 @@ pub enum ErrorKind {
     HostIndex,
     /// No recorded host has the name.
     UnknownName,
+    /// No recorded host has the CPU in the name.
+    UnknownCpu,
     /// Several recorded hosts match the name.
     AmbiguousName,
     /// The last part of the name is not a set of vCPU features.

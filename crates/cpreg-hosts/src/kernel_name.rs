@@ -114,7 +114,8 @@ impl KernelName {
         u64::from(major) << 48 | u64::from(minor) << 32 | u64::from(patch)
     }
 
-    fn from_distribution(text: &str) -> Option<Self> {
+    /// Returns the default kernel of a distribution's release: `ubuntu-24.04`.
+    pub(crate) fn from_distribution(text: &str) -> Option<Self> {
         let mut distributions = DISTRIBUTIONS.iter();
         let entry = distributions.find(|entry| {
             let mut names = entry.names.iter();

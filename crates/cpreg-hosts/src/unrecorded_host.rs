@@ -75,7 +75,8 @@ impl HostIndex {
         let cpu = cpu.unwrap_or_default();
         let hosts = filter_cpu(&self.hosts(), cpu);
         let Some(first) = hosts.first() else {
-            return Err(unknown(self.describe_unknown_cpu(&full_name, cpu)));
+            let message = self.describe_unknown_cpu(&full_name, cpu);
+            return Err(Error::new(ErrorKind::UnknownCpu, message));
         };
         // A short name or a machine may stand for several CPUs.
         if let Some(other) = hosts.iter().find(|host| host.cpu() != first.cpu()) {

@@ -16,8 +16,9 @@ use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features};
 use cpreg::register::Value;
 use cpreg::vm::{Registers, Vm};
-use cpreg_hosts::host::HOST_NAME_PREFIX;
-use cpreg_hosts::{Error, ErrorKind, HostIndex, HostRecord, Profile};
+use cpreg_hosts::host::{self, HOST_NAME_PREFIX};
+use cpreg_hosts::unrecorded_host::{Gap, UnrecordedHost};
+use cpreg_hosts::{Error, ErrorKind, HostIndex, HostRecord, IndexedHost, Profile};
 
 use super::resolved_destination::{FeatureArgument, ResolvedDestination};
 use crate::failure::Failure;
@@ -44,6 +45,8 @@ pub(crate) struct NamedHost {
     pub(crate) display_name: String,
     /// The user's argument.
     argument: PathBuf,
+    /// Name of the unrecorded host that the recorded host stands for.
+    unrecorded_name: Option<String>,
 }
 
 /// Content of the path of a command: a recorded host, or another file.
@@ -63,7 +66,7 @@ pub(crate) fn history() -> Result<HostIndex, Failure> {
 /// Returns the path as the name of a recorded host; `None` if a file has that path.
 fn recorded_host_name(path: &Path) -> Option<&str> {
     let name = path.to_str()?;
-    (name.starts_with(HOST_NAME_PREFIX) && !exists(path)).then_some(name)
+    (host::is_host_name(name) && !exists(path)).then_some(name)
 }
 
 /// Returns `true` if the path is readable: an existing path, `-`, or `FILE/FEATURES`.
@@ -104,15 +107,7 @@ pub(crate) fn open_vm(path: &Path, verify: bool, printer: &Printer) -> Result<In
 pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostOrFile, Failure> {
     if let Some(name) = recorded_host_name(path) {
         let index = history()?;
-        let named = index
-            .resolve(name)
-            .map_err(|error| host_name_failure(&error))?;
-        return Ok(HostOrFile::Host(Box::new(NamedHost {
-            record: named.host.record(),
-            features: named.features,
-            display_name: named.host.name(),
-            argument: path.to_owned(),
-        })));
+        return Ok(HostOrFile::Host(Box::new(NamedHost::find(&index, name)?)));
     }
     let with_features = split_features(path);
     let file = with_features.map_or(path, |(file, _)| file);
@@ -133,6 +128,7 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostO
             features: with_features.map(|(_, features)| features),
             display_name: file.display().to_string(),
             argument: path.to_owned(),
+            unrecorded_name: None,
         }))),
         _ if with_features.is_some() => Err(Failure::new(format!(
             "{} names features of a guest, but {} is not a recorded host",
@@ -145,6 +141,42 @@ pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostO
 }
 
 impl NamedHost {
+    /// Finds the recorded host that a name names or, for an unrecorded kernel, the recorded host
+    /// that stands for it.
+    fn find(index: &HostIndex, name: &str) -> Result<Self, Failure> {
+        let error = match index.resolve(name) {
+            Ok(named) => return Ok(Self::new(named.host, named.features, name, None)),
+            Err(error) => error,
+        };
+        if error.kind() == ErrorKind::Features {
+            return Err(host_name_failure(&error));
+        }
+        match index.find_unrecorded(name) {
+            Ok(host) => match host.substitute() {
+                Some(recorded) => Ok(Self::new(recorded, host.features, name, Some(host.name))),
+                None if error.kind() == ErrorKind::AmbiguousName => Err(host_name_failure(&error)),
+                None => Err(unrecorded_host_failure(&host)),
+            },
+            Err(cause) if cause.kind() == ErrorKind::UnknownCpu => Err(host_name_failure(&cause)),
+            Err(_) => Err(host_name_failure(&error)),
+        }
+    }
+
+    fn new(
+        host: IndexedHost<'_>,
+        features: Option<Features>,
+        argument: &str,
+        unrecorded_name: Option<String>,
+    ) -> Self {
+        Self {
+            record: host.record(),
+            features,
+            display_name: host.name(),
+            argument: argument.into(),
+            unrecorded_name,
+        }
+    }
+
     /// Returns the host as a destination for a guest.
     ///
     /// If the guest does not determine its features, the result has an alternative.
@@ -166,7 +198,7 @@ impl NamedHost {
         } = self.profile(features)?;
         Ok(ResolvedDestination {
             destination,
-            provenance: self.record.evidence(features).into(),
+            provenance: self.provenance(features).into(),
             origin: Box::new(origin),
             argument: self.features.is_none().then(|| FeatureArgument {
                 base: self.argument.clone(),
@@ -188,6 +220,17 @@ impl NamedHost {
         let vm = self.record.new_vm(features, Program::QEMU);
         let vm = vm.map_err(|error| self.not_recorded(&error))?;
         Ok((self.profile(features)?.destination, vm))
+    }
+
+    /// Returns the provenance of the host's data, in words.
+    fn provenance(&self, features: Features) -> String {
+        let evidence = self.record.evidence(features);
+        match &self.unrecorded_name {
+            Some(name) => {
+                format!("{evidence}; it stands for {name}, an unrecorded kernel of the same series")
+            }
+            None => evidence,
+        }
     }
 
     fn profile(&self, features: Features) -> Result<Profile, Failure> {
@@ -306,6 +349,35 @@ fn ambiguous_features(
         "with a PMU (QEMU's default unless pmu=off), write {name}/{}; without, {name}/{without}",
         recognised.features
     ))
+}
+
+/// Returns the error for an unrecorded host that no recorded one stands for.
+fn unrecorded_host_failure(host: &UnrecordedHost<'_>) -> Failure {
+    let name = &host.name;
+    let neighbours: Vec<_> = host.neighbours.iter().map(IndexedHost::name).collect();
+    let neighbours = neighbours.join(" and ");
+    let message = match host.gap {
+        Gap::SameSeries => {
+            format!("{name} was not recorded, and its recorded neighbours differ: {neighbours}")
+        }
+        Gap::BetweenSeries => {
+            format!("no kernel of the series of {name} was recorded; its neighbours: {neighbours}")
+        }
+        Gap::OutsideSeries => {
+            format!("{name} is outside the recorded series; the nearest host: {neighbours}")
+        }
+        Gap::Backports(distribution) => format!(
+            "{distribution} backports changes of KVM, so no recorded kernel stands for {name}"
+        ),
+    };
+    let record_it = "record the host itself: run `cpreg probe kvm -o host.json` there, and name the \
+                     file";
+    Failure::new(message).with_hint(match host.gap {
+        Gap::SameSeries | Gap::BetweenSeries => {
+            format!("{record_it}; or name one neighbour after the other: both verdicts must agree")
+        }
+        Gap::OutsideSeries | Gap::Backports(_) => record_it.to_owned(),
+    })
 }
 
 /// Returns the error for a name that no host has, or that more than one host has.

@@ -64,11 +64,7 @@ pub(crate) fn find<'p>(
     if kvm::is_kvm_path(path) {
         return Ok(DestinationSpec::Kvm(kvm::open()?, path));
     }
-    if !hosts::exists(path)
-        && !path
-            .to_str()
-            .is_some_and(|name| name.starts_with(host::HOST_NAME_PREFIX))
-    {
+    if !hosts::exists(path) && !path.to_str().is_some_and(host::is_host_name) {
         return Err(no_such_destination(path));
     }
     Ok(match hosts::open(path, verify, printer)? {

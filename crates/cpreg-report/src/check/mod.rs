@@ -303,7 +303,7 @@ impl CheckFindings<'_> {
                 hardware::names(self.hardware_with(HardwareAction::Undecided))
             ));
         }
-        let accepted = Blockers {
+        let accepted = DifferenceCounts {
             hardware: 0,
             ..blockers
         };

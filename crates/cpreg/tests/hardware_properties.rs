@@ -122,12 +122,13 @@ fn any_facts() -> impl Strategy<Value = HardwareFacts> {
     let lengths = prop::option::of(prop::sample::select(vec![0b1, 0b11, 0b1011]));
     let dczid = prop::option::of(prop::sample::select(vec![4, 5]));
     (frequency, lengths, dczid, any::<bool>()).prop_map(
-        |(counter_frequency, lengths, dczid, is_emulated)| HardwareFacts {
-            counter_frequency,
-            vector_lengths: lengths.map(VectorLengths::from_bits),
-            dczid,
-            is_emulated,
-            ..HardwareFacts::UNKNOWN
+        |(counter_frequency, lengths, dczid, is_emulated)| {
+            let mut facts = HardwareFacts::UNKNOWN;
+            facts.counter_frequency = counter_frequency;
+            facts.vector_lengths = lengths.map(VectorLengths::from_bits);
+            facts.dczid = dczid;
+            facts.is_emulated = is_emulated;
+            facts
         },
     )
 }

@@ -131,7 +131,7 @@ fn a_mitigation_is_lowered_by_name_only() {
 }
 
 /// Returns the recorded streams of KVM with their names.
-fn recorded_vms() -> Vec<(String, Vm)> {
+pub(crate) fn recorded_vms() -> Vec<(String, Vm)> {
     let folder = fixtures().join("streams/kvm");
     let names = file_names(&folder).into_iter();
     let streams = names.filter(|name| name.ends_with(".stream.xz"));
@@ -144,7 +144,7 @@ fn recorded_vms() -> Vec<(String, Vm)> {
 }
 
 /// Returns the recorded hosts as destinations of a VM.
-fn recorded_destinations(index: &HostIndex, vm: &Vm) -> Vec<Destination> {
+pub(crate) fn recorded_destinations(index: &HostIndex, vm: &Vm) -> Vec<Destination> {
     let registers = &vm.vcpus[0].registers;
     let features = GuestFeatures::from_registers(registers).features;
     let hosts = index.hosts().into_iter();

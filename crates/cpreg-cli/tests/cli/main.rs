@@ -25,6 +25,7 @@
 //! | [`rehearse`] | loads in a fake QEMU, and their reports |
 //! | [`rehearse_faults`] | QEMUs that fail, and inputs other than VMs |
 //! | [`running`] | running VMs, queried through their monitors |
+//! | [`missing_facts`] | unknown verdicts: what is missing, and how to find it |
 //! | [`undetermined_pmu`] | streams that do not show whether their guests have a PMU |
 //! | [`bounded`] | bytes read of 8 GiB |
 //! | [`output`] | colour, secrets, closed pipes |
@@ -50,6 +51,7 @@ mod host_records;
 mod hosts;
 mod incompatible;
 mod json;
+mod missing_facts;
 mod models;
 mod output;
 mod picture;

@@ -199,10 +199,14 @@ impl RehearsalFindings<'_> {
             && self.prediction.check.verdict == Verdict::Converts
     }
 
-    /// Returns the steps that repair the VM; an empty list if no step repairs it.
+    /// Returns the steps that repair the VM, or that give the missing information; an empty list if
+    /// no step does.
     pub fn next_steps(&self) -> Vec<String> {
         let source = &self.prediction.source.name;
 
+        if self.verdict == Verdict::Unknown {
+            return self.steps_for_unknown();
+        }
         if self.can_convert() {
             return vec![format!(
                 "verify the converted VM: `cpreg rehearse --converted {source} -- COMMAND`, with the \
@@ -231,6 +235,32 @@ impl RehearsalFindings<'_> {
             ];
         }
         Vec::new()
+    }
+}
+
+impl RehearsalFindings<'_> {
+    /// Returns the steps that give the information which an unknown verdict lacks.
+    fn steps_for_unknown(&self) -> Vec<String> {
+        let source = &self.prediction.source.name;
+        if self.outcome.is_none() && self.initial_state_error.is_none() {
+            return vec![format!(
+                "let QEMU decide about the VM as it is: `cpreg rehearse {source} -- COMMAND`, with \
+                 the same COMMAND"
+            )];
+        }
+        let mut steps = Vec::new();
+        if self.initial_state_error.is_some() || self.final_state_error.is_some() {
+            let converted = if self.converted { " --converted" } else { "" };
+            steps.push(format!(
+                "give QEMU more time: `cpreg rehearse{converted} --timeout 300 {source} -- \
+                 COMMAND`, with the same COMMAND"
+            ));
+        }
+        steps.push(format!(
+            "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, with the \
+             same COMMAND; then `cpreg check {source} destination.json`"
+        ));
+        steps
     }
 }
 

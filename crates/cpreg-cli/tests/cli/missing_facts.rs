@@ -1,0 +1,102 @@
+//! Every unknown verdict names the missing fact and a command that finds it: all recorded streams
+//! with all recorded hosts, and with each other.
+
+use cpreg::destination::{Accelerator, Destination};
+use cpreg::plan::{Check, Consents, Verdict};
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::Vm;
+use cpreg_hosts::HostIndex;
+use cpreg_report::check::model::CheckReport;
+use cpreg_report::check::{CheckFindings, SourceSummary, text};
+use cpreg_report::printer::Printer;
+use cpreg_report::value::ValueFormat;
+
+use crate::fatal::{recorded_destinations, recorded_vms};
+use crate::fixtures::{file_names, unpack_file};
+use crate::run::streams;
+
+/// Verdict of a check; `None` if another accelerator ran the VM.
+fn check(name: &str, is_new_vm: bool, vm: &Vm, destination: &Destination) -> Verdict {
+    let tolerances = Tolerances::default();
+    let findings = CheckFindings {
+        source: SourceSummary {
+            name: name.to_owned(),
+            is_new_vm,
+            machine: None,
+            vcpus: vm.vcpus.len(),
+            accelerator: Some(Accelerator::Kvm),
+            run_state: None,
+            open_method: String::new(),
+        },
+        vm: vm.clone(),
+        destination,
+        provenance: "recorded",
+        tolerances: &tolerances,
+        shape: Vec::new(),
+        check: Check::new(vm, destination, &tolerances, &Consents::default()),
+        sets: Vec::new(),
+        value_format: ValueFormat::new(Some(Accelerator::Kvm), false),
+        dry_run: None,
+        alternatives: None,
+    };
+    let verdict = findings.verdict();
+    let report = CheckReport::from(&findings);
+    let label = format!("{name} to {}", destination.name);
+    if verdict != Verdict::Unknown {
+        assert!(report.missing_facts.is_empty(), "{label}");
+        assert!(report.next_steps.is_empty(), "{label}");
+        return verdict;
+    }
+    assert!(!report.missing_facts.is_empty(), "{label}");
+    let is_command = |step: &String| step.contains("`cpreg ");
+    assert!(report.next_steps.iter().any(is_command), "{label}");
+    let mut printer = Printer::default();
+    text::print(&mut printer, &findings, false);
+    let printed = printer.into_text();
+    let mut named = report.missing_facts.iter().chain(&report.next_steps);
+    assert!(named.all(|it| printed.contains(it)), "{label}: {printed}");
+    verdict
+}
+
+/// Returns each of these hosts with and without a known loader.
+fn with_and_without_loader(hosts: Vec<Destination>) -> impl Iterator<Item = Destination> {
+    hosts.into_iter().flat_map(|host| {
+        let without = Destination {
+            loader: None,
+            ..host.clone()
+        };
+        [host, without]
+    })
+}
+
+#[test]
+fn an_unknown_verdict_names_a_fact_and_a_command() {
+    let index = HostIndex::built_in().expect("the checked-in index");
+    let vms = recorded_vms();
+    let folder = streams().join("kvm");
+    let names = file_names(&folder).into_iter();
+    let names = names.filter(|name| name.ends_with(".stream.xz"));
+    let written: Vec<_> = names
+        .map(|name| {
+            let stream = cpreg_stream::Stream::open(&unpack_file(&folder.join(&name)));
+            let destination = stream.expect("a stream").destination(name);
+            destination.expect("a destination")
+        })
+        .collect();
+    assert_eq!(written.len(), vms.len());
+    let mut unknown = [0; 2];
+    for (name, vm) in &vms {
+        let hosts = recorded_destinations(&index, vm);
+        for host in with_and_without_loader(hosts) {
+            for is_new_vm in [false, true] {
+                let verdict = check(name, is_new_vm, vm, &host);
+                unknown[0] += usize::from(verdict == Verdict::Unknown);
+            }
+        }
+        for host in &written {
+            let verdict = check(name, false, vm, host);
+            unknown[1] += usize::from(verdict == Verdict::Unknown);
+        }
+    }
+    assert!(unknown[0] > 0 && unknown[1] > 0, "{unknown:?}");
+}

@@ -47,6 +47,7 @@ mod fatal;
 mod faults;
 mod filter;
 mod fixtures;
+mod host_names;
 mod host_records;
 mod hosts;
 mod incompatible;

@@ -435,7 +435,7 @@ mod tests {
         );
     }
 
-    /// A value is known only if all related recordings agree.
+    /// Values are known if all recordings of the host agree, or show the feature that decides.
     #[test]
     fn combined_recordings_know_no_more_than_their_parts() {
         let index = host_index();
@@ -447,11 +447,78 @@ mod tests {
         assert!(evidence.starts_with("combined from"), "{evidence}");
         let vcpu = &destination.vcpus[0];
         assert_eq!(vcpu.registers().len(), 260);
-        assert_eq!(vcpu.value(RegisterId::ID_AA64PFR0_EL1), None);
+        let value = |features, id| {
+            let destination = host.destination(features, Program::QEMU);
+            destination.expect("it was recorded").vcpus[0].value(id)
+        };
+        // SVE, PMUVer, and address authentication, which this guest lacks.
+        for (id, like) in [
+            (RegisterId::ID_AA64PFR0_EL1, Features::SVE),
+            (RegisterId::ID_AA64DFR0_EL1, Features::PMU),
+            (RegisterId::ID_AA64ISAR1_EL1, Features::NONE),
+        ] {
+            let combined = vcpu.value(id);
+            assert!(combined.is_some());
+            assert_eq!(combined, value(like, id), "{id}");
+        }
         assert_eq!(vcpu.value(RegisterId::PSCI_VERSION), Some(0x1_0001));
     }
 
-    /// The registers of a new VM have their values at reset. An unknown value stays unknown.
+    /// Without the recording of all features, the combination has its values.
+    #[test]
+    fn combined_values_equal_recorded_ones() {
+        let (mut hosts, mut values) = (0, 0);
+        let all = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
+        for host in host_index().hosts() {
+            let mut record = host.record();
+            let recorded = record.destination(all, Program::QEMU);
+            if record.guests.remove(&all).is_none() {
+                continue;
+            }
+            let combined = record.destination(all, Program::QEMU);
+            let [recorded, combined] = [recorded, combined].map(|it| it.expect("recorded"));
+            hosts += 1;
+            for register in combined.vcpus[0].registers() {
+                let Some(value) = &register.value else {
+                    continue;
+                };
+                values += 1;
+                let known = recorded.vcpus[0].get(register.id);
+                let known = known.and_then(|it| it.value.as_ref());
+                assert_eq!(Some(value), known, "{} {}", host.name(), register.id);
+            }
+        }
+        assert!(hosts > 10 && values > 1000, "{hosts} {values}");
+    }
+
+    #[test]
+    fn a_new_vm_with_combined_features_loads_on_its_own_host() {
+        use cpreg::plan::{Check, Consents, PlanOutcome};
+        use cpreg::tolerance::Tolerances;
+
+        let features = Features::PMU | Features::SVE;
+        let mut hosts = 0;
+        for host in host_index().hosts() {
+            let record = host.record();
+            // The recordings of other modes do not show each feature alone.
+            if host.cpu() != "max" {
+                continue;
+            }
+            assert!(!record.guests.contains_key(&features), "{}", host.name());
+            let destination = record.destination(features, Program::QEMU);
+            let destination = destination.expect("both were recorded");
+            hosts += 1;
+            let vm = record
+                .new_vm(features, Program::QEMU)
+                .expect("it was combined");
+            let (tolerances, consents) = (Tolerances::default(), Consents::default());
+            let check = Check::new(&vm, &destination, &tolerances, &consents);
+            assert_eq!(check.plan.outcome(), PlanOutcome::Ready, "{}", host.name());
+        }
+        assert!(hosts > 3, "{hosts}");
+    }
+
+    /// A new VM holds what its vCPUs hold after a reset, and nothing is invented.
     #[test]
     fn a_new_vm_has_reset_values() {
         let index = host_index();

@@ -107,3 +107,21 @@ fn converted_vm_has_the_list_of_the_recorded_host() {
     );
     assert!(run.stdout.starts_with("loads:"), "{run}");
 }
+
+/// QEMU blocks the migration of KVM guests with MTE.
+#[test]
+fn a_guest_with_mte_has_a_note() {
+    let host = "linux-6.12.107/max+mte/pmu,sve,ptrauth,mte";
+    let note = "Live migration disabled due to MTE enabled";
+    let run = cpreg(&["check", host, host]);
+    assert!(run.stdout.contains(note), "{run}");
+    let report = cpreg(&["check", host, host, "--format", "json"]).json();
+    assert!(
+        report["notes"][0]
+            .as_str()
+            .is_some_and(|it| it.contains(note))
+    );
+    let without = "linux-6.12.107/max+mte/pmu,sve,ptrauth";
+    let run = cpreg(&["check", without, host]);
+    assert!(!run.stdout.contains(note), "{run}");
+}

@@ -1,5 +1,5 @@
 //! Every unknown verdict names the missing fact and a command that finds it: all recorded streams
-//! with all recorded hosts, and with each other.
+//! with a third of the recorded hosts, and with each other.
 
 use cpreg::destination::{Accelerator, Destination};
 use cpreg::plan::{Check, Consents, Verdict};
@@ -15,7 +15,10 @@ use crate::fatal::{recorded_destinations, recorded_vms};
 use crate::fixtures::{file_names, unpack_file};
 use crate::run::streams;
 
-/// Verdict of a check; `None` if another accelerator ran the VM.
+/// Part of the hosts, with and without loader, that the test checks: one in three.
+const SAMPLE_STEP: usize = 3;
+
+/// Checks a VM and returns the verdict. An unknown verdict must name a fact and a command.
 fn check(name: &str, is_new_vm: bool, vm: &Vm, destination: &Destination) -> Verdict {
     let tolerances = Tolerances::default();
     let findings = CheckFindings {
@@ -87,11 +90,10 @@ fn an_unknown_verdict_names_a_fact_and_a_command() {
     let mut unknown = [0; 2];
     for (name, vm) in &vms {
         let hosts = recorded_destinations(&index, vm);
-        for host in with_and_without_loader(hosts) {
-            for is_new_vm in [false, true] {
-                let verdict = check(name, is_new_vm, vm, &host);
-                unknown[0] += usize::from(verdict == Verdict::Unknown);
-            }
+        let hosts = with_and_without_loader(hosts).step_by(SAMPLE_STEP);
+        for (number, host) in hosts.enumerate() {
+            let verdict = check(name, number % 2 == 0, vm, &host);
+            unknown[0] += usize::from(verdict == Verdict::Unknown);
         }
         for host in &written {
             let verdict = check(name, false, vm, host);

@@ -10,7 +10,7 @@
 //! [`cpreg::destination::features`] decides which features a guest has, and
 //! [`cpreg::destination::accept`] whether a value is accepted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use cpreg::destination::kernel::{PSCI_VERSIONS, RegisterKind};
 use cpreg::destination::loader::Program;
@@ -36,8 +36,9 @@ impl HostRecord {
     /// list of `program`.
     ///
     /// If a set of features was not recorded, the method combines recordings of its subsets that
-    /// together have all features. KVM lists the registers of all these subsets for such a guest. A
-    /// value is known if all recordings of subsets and supersets agree.
+    /// together have all features. KVM lists the registers of all these subsets. A value is known
+    /// if all related recordings of the host agree. A field of an ID register is also known if the
+    /// recordings show that it depends on one feature only.
     ///
     /// # Errors
     /// Returns an error if the recordings do not cover these features.
@@ -226,6 +227,7 @@ fn combine_registers(
             registers.insert(register.id, register.clone());
         }
     }
+    let mut disagreements = BTreeSet::new();
     for (_, vcpu) in parts.chain(supersets) {
         for register in vcpu.registers() {
             let Some(known) = registers.get_mut(&register.id) else {
@@ -233,12 +235,72 @@ fn combine_registers(
             };
             if register.value != known.value {
                 known.value = None;
+                disagreements.insert(register.id);
             }
             known.accepted_values =
                 common_accepted_values(&known.accepted_values, &register.accepted_values);
         }
     }
+    for id in disagreements {
+        if let Some(known) = registers.get_mut(&id) {
+            known.value = infer_id_register(id, features, recorded);
+        }
+    }
     Some(registers.into_values().collect())
+}
+
+/// Infers the value of an ID register for a set of features, field by field.
+fn infer_id_register(
+    id: RegisterId,
+    features: Features,
+    recorded: &BTreeMap<Features, DestinationVcpu>,
+) -> Option<Value> {
+    const FIELD_BITS: usize = 4;
+    if RegisterKind::from_id(id) != RegisterKind::Identification {
+        return None;
+    }
+    let listed = recorded
+        .iter()
+        .filter_map(|(set, vcpu)| Some((*set, vcpu.get(id)?)));
+    let values = listed.map(|(set, register)| Some((set, register.value.as_ref()?.as_u64()?)));
+    let values: Vec<_> = values.collect::<Option<_>>()?;
+    let mut fields = (0..u64::BITS).step_by(FIELD_BITS);
+    let value = fields.try_fold(0, |value, lsb| {
+        let field = values.iter().map(|(set, value)| (*set, value >> lsb & 0xf));
+        Some(value | infer_field(features, &field.collect::<Vec<_>>())? << lsb)
+    });
+    value.map(Value::U64)
+}
+
+/// Infers the value of one field from the values in recordings of other sets of features.
+///
+/// The field must depend on no feature or on one. Returns `None` if the recordings do not show
+/// which, or have no guest like the one with `features`.
+fn infer_field(features: Features, values: &[(Features, u64)]) -> Option<u64> {
+    let is_constant = values.iter().all(|(_, value)| *value == values[0].1);
+    if is_constant {
+        return values.first().map(|(_, value)| *value);
+    }
+    let sets = values.iter().map(|(set, _)| *set);
+    let all = sets.fold(features, |all, set| all | set);
+    let causes = all.names().filter_map(Features::from_name);
+    let with_cause = |cause, has_cause| {
+        let values = values.iter();
+        let values = values.filter(move |(set, _)| set.contains(cause) == has_cause);
+        values.map(|(_, value)| *value).collect::<BTreeSet<_>>()
+    };
+    let mut predictions = causes
+        .filter(|cause| {
+            [true, false]
+                .map(|it| with_cause(*cause, it).len())
+                .iter()
+                .all(|it| *it <= 1)
+        })
+        .map(|cause| with_cause(cause, features.contains(cause)).first().copied());
+    let prediction = predictions.next()??;
+    predictions
+        .all(|other| other == Some(prediction))
+        .then_some(prediction)
 }
 
 /// Number of bits of a firmware bitmap in KVM's ABI.

@@ -17,6 +17,7 @@ pub mod text;
 
 use std::collections::BTreeSet;
 
+use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Accelerator, Destination, Features, Loader, ValueOrigin};
 use cpreg::plan::{
     Action, Adjustment, Check, Decision, ExtensionAction, HardwareAction, HardwareDecision,
@@ -37,6 +38,11 @@ use crate::value::ValueFormat;
 /// Parts of the VM that the verdict covers, in words for the report.
 pub const SCOPE: &str = "CPU state: registers and the subsections of QEMU's cpu section; \
                          devices only by name and version, not by their state";
+
+/// Note about a guest with MTE.
+const MTE_NOTE: &str = "the guest has MTE: QEMU neither migrates nor saves a KVM guest with MTE \
+                        (`Live migration disabled due to MTE enabled`); start it without \
+                        (-machine mte=off) if it must move";
 
 /// Result of `check`, with the VM and the destination that were checked.
 #[derive(Debug)]
@@ -314,6 +320,19 @@ impl CheckFindings<'_> {
             ));
         }
         missing
+    }
+
+    /// Returns notes about the VM as a whole.
+    pub fn notes(&self) -> Vec<String> {
+        let alternatives = self.alternatives.as_ref().and_then(Alternatives::note);
+        let is_kvm = self.source.accelerator == Some(Accelerator::Kvm);
+        let registers = self.vm.vcpus.first().map(|vcpu| &vcpu.registers);
+        let features = registers.map(|it| GuestFeatures::from_registers(it).features);
+        let has_mte = features.is_some_and(|it| it.contains(Features::MTE));
+        alternatives
+            .into_iter()
+            .chain((is_kvm && has_mte).then(|| MTE_NOTE.to_owned()))
+            .collect()
     }
 
     /// Returns `true` if the dry run contradicts the plan.

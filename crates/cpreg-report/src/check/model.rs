@@ -46,6 +46,9 @@ pub struct CheckReport {
     /// open. The rest of the document is the stricter check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
+    /// Notes about the VM as a whole, in words; absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notes: Vec<String>,
     /// Facts that the verdict lacks, in words; empty unless the verdict is unknown.
     #[serde(default)]
     pub missing_facts: Vec<String>,

@@ -18,7 +18,7 @@ mod visible_changes;
 use cpreg::plan::Verdict;
 use cpreg::shape::ShapeDifference;
 
-use super::{Alternatives, CheckFindings, SCOPE};
+use super::{CheckFindings, SCOPE};
 use crate::printer::{Printer, style, styled};
 use crate::remedy;
 pub(crate) use layout::vcpu_suffix;
@@ -78,7 +78,7 @@ fn print_head(printer: &mut Printer, findings: &CheckFindings<'_>) {
         None => findings.destination.name.clone(),
     };
     printer.line(format_args!("  to   {name} ({})", findings.provenance));
-    if let Some(note) = findings.alternatives.as_ref().and_then(Alternatives::note) {
+    for note in findings.notes() {
         printer.line(format_args!("  note: {note}"));
     }
     printer.line("");

@@ -180,9 +180,9 @@ fn aarch64_writable_bits(
         "TCR_EL3" => WritableBits::AtLeast(0x8000_0037),
         "VNCR_EL2" => WritableBits::Bits(!0xfff),
         "TCR2_EL1" => WritableBits::AtLeast(0x7_0012),
-        "SCTLR2_EL1" | "SCTLR2_EL2" | "SCTLR2_EL3" => WritableBits::AtLeast(2),
+        "SCTLR2_EL2" | "SCTLR2_EL3" => WritableBits::AtLeast(2),
         "GCSPR_EL0" | "GCSPR_EL1" | "GCSPR_EL2" | "GCSPR_EL3" => WritableBits::Bits(!7),
-        "HCRX_EL2" | "ZCR_EL2" | "TCR2_EL2" => WritableBits::AtLeast(0),
+        "HCRX_EL2" | "SCTLR2_EL1" | "TCR2_EL2" | "ZCR_EL2" => WritableBits::AtLeast(0),
         name if name.starts_with("PMEVCNTR") => WritableBits::AtLeast(0xffff_ffff),
         name if name.starts_with("MECID_") || name.starts_with("VMECID_") => {
             WritableBits::Bits(0xffff)

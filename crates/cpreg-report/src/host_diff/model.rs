@@ -47,7 +47,7 @@ pub struct HostDiffReport {
     pub write_back: Vec<WriteBackDifference>,
     /// Writable bits of ID registers, where they differ.
     pub writable: Vec<WritableDifference>,
-    /// Accepted PSCI versions and bitmap bits, where they differ and both sides were tried.
+    /// Accepted PSCI versions and bits of firmware bitmaps that differ, if both sides were tried.
     pub accepted_values: Vec<AcceptedValuesDifference>,
     /// Other values that both sides tried with different results.
     pub trials: Vec<TrialDifference>,

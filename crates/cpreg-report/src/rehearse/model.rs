@@ -29,7 +29,7 @@ pub struct RehearsalReport {
     pub package: String,
     /// `true` if the converted VM was rehearsed (`--converted`).
     pub converted: bool,
-    /// `"loaded"`, `"failed"`, or `"not-tried"` if the plan cannot be converted.
+    /// `"loaded"`, `"failed"`, or `"not-tried"` if nothing was loaded; `meaning` has the reason.
     pub outcome: RehearsalOutcome,
     /// Lines that QEMU wrote to standard error during the load, with `(secret)` in place of a key's
     /// value.

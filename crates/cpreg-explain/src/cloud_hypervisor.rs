@@ -26,12 +26,19 @@ use alloc::vec::Vec;
 use cpreg::errno::Errno;
 
 use crate::message::{Access, Emitter, Statement, Symptom};
-use crate::pattern::{Cursor, Pattern, scan, truncate};
+use crate::pattern::{Cursor, Pattern, PatternTable, Scanner, truncate};
 
 /// Parses the statements of Cloud Hypervisor in a line, each with its byte offset.
 pub fn parse(line: &str) -> Vec<(usize, Statement)> {
-    scan(line, Emitter::CLOUD_HYPERVISOR, PATTERNS)
+    static SCANNER: Scanner = Scanner::new(&[TABLE]);
+    SCANNER.scan(line)
 }
+
+/// Table of the patterns of Cloud Hypervisor.
+pub(crate) const TABLE: PatternTable = PatternTable {
+    emitter: Emitter::CLOUD_HYPERVISOR,
+    patterns: PATTERNS,
+};
 
 const PATTERNS: &[Pattern] = &[
     Pattern::for_any_version("Could not set the vCPU state", |_| {

@@ -10,7 +10,10 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem::discriminant;
 
-use crate::message::{Emitter, Statement, Symptom};
+use cpreg::errno::Errno;
+
+use crate::front_end::reports::MULTIPASS;
+use crate::message::{Emitter, Settings, Statement, Symptom};
 use crate::pattern::truncate;
 use crate::secrets::redact_secrets;
 
@@ -36,6 +39,8 @@ pub struct LoadFailure {
     pub further_lines: usize,
     /// Number of times that the log contains the failure.
     pub times: usize,
+    /// Settings of QEMU's command line that the log states before or within the failure.
+    pub settings: Settings,
     has_ended: bool,
 }
 
@@ -51,14 +56,31 @@ impl LoadFailure {
     }
 
     /// Returns the symptoms of the statements, in their order.
-    pub fn symptoms(&self) -> impl Iterator<Item = &Symptom> {
+    pub fn symptoms(&self) -> impl Iterator<Item = &Symptom> + Clone {
         self.statements.iter().map(|statement| &statement.symptom)
+    }
+
+    /// Returns the error with which the load ended, if a line has it.
+    pub(crate) fn load_error(&self) -> Option<Errno> {
+        self.symptoms().find_map(|symptom| match symptom {
+            Symptom::LoadFailed { error, .. } => *error,
+            _ => None,
+        })
+    }
+
+    /// Returns `true` if a program with this emitter made one of the statements.
+    pub(crate) fn has_emitter(&self, emitter: Emitter) -> bool {
+        self.statements.iter().any(|it| it.emitter == emitter)
     }
 
     fn add(&mut self, line: &str, statements: Vec<Statement>) {
         // Redact first: truncation could leave half a key, which the redaction does not find.
         let line = redact_secrets(line.trim(), &statements);
         for statement in statements {
+            if let Symptom::Setting(setting) = &statement.symptom {
+                self.settings.insert(setting);
+                continue;
+            }
             self.has_ended |= statement.symptom.is_fatal();
             if self.statements.len() < MAX_STATEMENTS && !self.statements.contains(&statement) {
                 self.statements.push(statement);
@@ -78,7 +100,11 @@ impl LoadFailure {
     /// Returns `true` if the loader writes the input's registers without comparing lists.
     pub(crate) fn has_no_list(&self) -> bool {
         self.statements.iter().any(|statement| {
-            statement.emitter != Emitter::QEMU && statement.symptom.register().is_some()
+            statement.emitter != Emitter::QEMU
+                && matches!(
+                    statement.symptom,
+                    Symptom::ValueNotAccepted { .. } | Symptom::UnknownToKvm { .. }
+                )
         })
     }
 
@@ -97,11 +123,21 @@ impl LoadFailure {
                 statement.symptom.is_forwarded() || self.has_symptom(&statement.symptom)
             });
         }
+        if let Some(is_continued) = self.is_continued_by_front_end(statements) {
+            return is_continued;
+        }
+        if self.is_repeated_by(statements) {
+            return true;
+        }
         if self.has_ended {
             return false;
         }
-        let emitter =
-            |statements: &[Statement]| statements.first().map(|statement| statement.emitter);
+        let emitter = |statements: &[Statement]| {
+            let failures = statements
+                .iter()
+                .filter(|it| !matches!(it.symptom, Symptom::FrontEnd { .. } | Symptom::Setting(_)));
+            failures.map(|statement| statement.emitter).next()
+        };
         match emitter(statements) {
             Some(Emitter::QEMU | Emitter::LIBVIRT) => {
                 matches!(
@@ -115,6 +151,50 @@ impl LoadFailure {
                 other == emitter(&self.statements) && self.symptoms().all(Symptom::is_forwarded)
             }
         }
+    }
+
+    /// Decides lines of front ends, and lines after a front end's; returns `None` for other lines.
+    ///
+    /// A front end reports the failure after the VMM. Only Multipass announces the VMM's lines.
+    fn is_continued_by_front_end(&self, statements: &[Statement]) -> Option<bool> {
+        let is_report = |symptom: &Symptom| matches!(symptom, Symptom::FrontEnd { .. });
+        if statements.iter().all(|it| is_report(&it.symptom)) {
+            let is_foreign = |own: &Statement| {
+                is_report(&own.symptom) && statements.iter().all(|it| it.emitter != own.emitter)
+            };
+            let is_of_vmm = !self.has_emitter(Emitter::FIRECRACKER)
+                && statements.iter().all(|it| {
+                    (it.emitter == Emitter::CLOUD_HYPERVISOR)
+                        == self.has_emitter(Emitter::CLOUD_HYPERVISOR)
+                });
+            return Some(is_of_vmm && !self.statements.iter().any(is_foreign));
+        }
+        if self.symptoms().all(is_report) {
+            let announces = |symptom: &Symptom| match symptom {
+                Symptom::FrontEnd { report } => report.front_end == MULTIPASS,
+                _ => false,
+            };
+            return Some(self.symptoms().any(announces));
+        }
+        None
+    }
+
+    /// Returns `true` if the line repeats the failure's statement in other words, or for another
+    /// disk, or if it mentions a further register.
+    fn is_repeated_by(&self, statements: &[Statement]) -> bool {
+        let is_repetition = |symptom: &Symptom| match symptom {
+            Symptom::DeviceStart { device, .. } => self.symptoms().any(
+                |own| matches!(own, Symptom::DeviceStart { device: own, .. } if own == device),
+            ),
+            Symptom::SnapshotMissing { .. } => self.has_symptom(symptom),
+            Symptom::RegisterMention { .. } => {
+                let is_mention = |own: &Symptom| matches!(own, Symptom::RegisterMention { .. });
+                self.symptoms().all(is_mention)
+                    && statements.iter().all(|it| self.has_emitter(it.emitter))
+            }
+            _ => false,
+        };
+        !statements.is_empty() && statements.iter().all(|it| is_repetition(&it.symptom))
     }
 
     /// Returns `true` if one of the statements occurs only once in a load, and this load has that
@@ -135,6 +215,8 @@ impl LoadFailure {
 #[derive(Clone, Debug, Default)]
 pub struct LoadFailures {
     open: Option<LoadFailure>,
+    /// Settings of the last command line.
+    settings: Settings,
     closed: Vec<LoadFailure>,
     /// Number of failures beyond [`MAX_FAILURES`].
     further_failures: usize,
@@ -143,15 +225,27 @@ pub struct LoadFailures {
 impl LoadFailures {
     /// Adds the next line and its statements.
     pub fn add(&mut self, line: &str, statements: Vec<Statement>) {
+        let (settings, statements): (Vec<_>, Vec<_>) = statements
+            .into_iter()
+            .partition(|statement| matches!(statement.symptom, Symptom::Setting(_)));
+        for statement in &settings {
+            if let Symptom::Setting(setting) = &statement.symptom {
+                self.settings.insert(setting);
+            }
+        }
         if statements.is_empty() {
             return;
         }
-        match &mut self.open {
-            Some(open) if open.is_continued_by(&statements) => open.add(line, statements),
-            _ => {
-                self.close();
-                self.open = Some(LoadFailure::from_line(line, statements));
-            }
+        if !matches!(&self.open, Some(open) if open.is_continued_by(&statements)) {
+            self.close();
+            self.open = Some(LoadFailure {
+                times: 1,
+                ..LoadFailure::default()
+            });
+        }
+        if let Some(open) = &mut self.open {
+            open.settings = self.settings.clone();
+            open.add(line, statements);
         }
     }
 
@@ -159,10 +253,9 @@ impl LoadFailures {
         let Some(failure) = self.open.take() else {
             return;
         };
-        let same = self
-            .closed
-            .iter()
-            .position(|other| other.symptoms().eq(failure.symptoms()));
+        let same = self.closed.iter().position(|other| {
+            other.symptoms().eq(failure.symptoms()) && other.settings == failure.settings
+        });
         if let Some(same) = same {
             self.closed[same].times += 1;
         } else if self.closed.len() < MAX_FAILURES {
@@ -185,7 +278,6 @@ mod tests {
     use alloc::vec;
 
     use cpreg::destination::VersionRange;
-    use cpreg::errno::Errno;
 
     use super::*;
 
@@ -206,6 +298,7 @@ mod tests {
 
     fn load_failed() -> Statement {
         qemu(Symptom::LoadFailed {
+            input: crate::message::LoadInput::Stream,
             error: Some(Errno::EINVAL),
         })
     }
@@ -213,7 +306,10 @@ mod tests {
     fn libvirt() -> Statement {
         Statement {
             emitter: Emitter::LIBVIRT,
-            ..qemu(Symptom::MonitorClosed { vm: None })
+            ..qemu(Symptom::MonitorClosed {
+                vm: None,
+                is_start: false,
+            })
         }
     }
 

@@ -29,12 +29,19 @@ use cpreg::errno::Errno;
 use cpreg::register::RegisterId;
 
 use crate::message::{Emitter, NamedRegister, Statement, Symptom};
-use crate::pattern::{Cursor, Pattern, scan, to_name};
+use crate::pattern::{Cursor, Pattern, PatternTable, Scanner, to_name};
 
 /// Parses the statements of Firecracker in a line, each with its byte offset.
 pub fn parse(line: &str) -> Vec<(usize, Statement)> {
-    scan(line, Emitter::FIRECRACKER, PATTERNS)
+    static SCANNER: Scanner = Scanner::new(&[TABLE]);
+    SCANNER.scan(line)
 }
+
+/// Table of the patterns of Firecracker.
+pub(crate) const TABLE: PatternTable = PatternTable {
+    emitter: Emitter::FIRECRACKER,
+    patterns: PATTERNS,
+};
 
 const PATTERNS: &[Pattern] = &[
     Pattern {

@@ -12,46 +12,56 @@
 //! Sources: libvirt's `qemu_monitor.c`, `qemu_migration.c` and `qemu_process.c`, and lines in
 //! public reports. The parser ignores times and host names in front of a line.
 
-use alloc::vec::Vec;
+use crate::message::{Emitter, Symptom};
+use crate::pattern::{Cursor, Pattern, PatternTable, to_name};
 
-use crate::message::{Emitter, Statement, Symptom};
-use crate::pattern::{Cursor, Pattern, scan, to_name};
-
-/// Parses the statements of libvirt in a line, each with its byte offset.
-pub(crate) fn parse(line: &str) -> Vec<(usize, Statement)> {
-    scan(line, Emitter::LIBVIRT, PATTERNS)
-}
+/// Table of libvirt's patterns.
+pub(crate) const TABLE: PatternTable = PatternTable {
+    emitter: Emitter::LIBVIRT,
+    patterns: PATTERNS,
+};
 
 const PATTERNS: &[Pattern] = &[
     Pattern::for_any_version("unexpectedly closed the monitor", |rest| {
-        Some(monitor_closed(rest))
+        Some(parse_closed_monitor(rest, false))
     }),
     Pattern::for_any_version("process exited while connecting to monitor", |rest| {
-        Some(monitor_closed(rest))
+        Some(parse_closed_monitor(rest, true))
     }),
-    Pattern::for_any_version("job '", |rest| job_failed(rest, "' failed")),
+    Pattern::for_any_version("job '", |rest| parse_failed_job(rest, "' failed")),
     Pattern::for_any_version("operation failed: ", |rest| {
-        job_failed(rest, " job: unexpectedly failed")
+        parse_failed_job(rest, " job: unexpectedly failed")
     }),
-    Pattern::for_any_version("guest CPU doesn't match specification: ", |rest| {
-        Some(Symptom::GuestCpu {
-            features: to_name(rest.rest_of_line().split(['\'', '"']).next()?),
-        })
-    }),
+    Pattern::for_any_version("guest CPU doesn't match specification: ", parse_guest_cpu),
+    // YAML doubles the quote.
+    Pattern::for_any_version("guest CPU doesn''t match specification: ", parse_guest_cpu),
 ];
 
-fn monitor_closed(rest: &mut Cursor<'_>) -> Symptom {
+fn parse_guest_cpu(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    Some(Symptom::GuestCpu {
+        features: to_name(rest.rest_of_line().split(['\'', '"']).next()?),
+    })
+}
+
+fn parse_closed_monitor(rest: &mut Cursor<'_>, is_start: bool) -> Symptom {
     let vm = rest
         .expect(" (vm='")
         .and_then(|()| rest.take_until("')"))
         .map(to_name);
-    Symptom::MonitorClosed { vm }
+    Symptom::MonitorClosed { vm, is_start }
 }
 
-fn job_failed(rest: &mut Cursor<'_>, end: &str) -> Option<Symptom> {
+fn parse_failed_job(rest: &mut Cursor<'_>, end: &str) -> Option<Symptom> {
+    // Other programs have jobs too, and print the same words.
+    const JOBS: [&str; 6] = [
+        "migration in",
+        "migration out",
+        "save",
+        "restore",
+        "dump",
+        "snapshot",
+    ];
     let job = rest.take_until(end)?;
-    let is_job = job
-        .chars()
-        .all(|character| character.is_ascii_lowercase() || character == ' ');
-    (is_job && !job.is_empty()).then(|| Symptom::JobFailed { job: to_name(job) })
+    JOBS.contains(&job)
+        .then(|| Symptom::JobFailed { job: to_name(job) })
 }

@@ -51,6 +51,50 @@ pub struct Pair {
     pub destination_only: Vec<RegisterId>,
 }
 
+impl Pair {
+    /// Returns `true` if the lists differ only in the registers of the PMU, which the source has.
+    pub fn is_pmu_only(&self) -> bool {
+        const MIN_PMU_REGISTERS: usize = 32;
+        self.destination_only.is_empty()
+            && self.source_only.len() >= MIN_PMU_REGISTERS
+            && self.source_only.iter().all(|id| id.is_pmu())
+    }
+}
+
+/// Returns `true` if a recorded list has this length.
+pub fn has_length(length: i64) -> bool {
+    FAMILIES
+        .iter()
+        .flat_map(|it| it.lists)
+        .any(|it| i64::from(it.count) == length)
+}
+
+/// Returns the CPUs that have lists of both lengths under one accelerator.
+pub fn families_with(accelerator: Accelerator, incoming: i64, local: i64) -> Vec<&'static str> {
+    let has = |family: &Family, length| family.lists.iter().any(|it| i64::from(it.count) == length);
+    FAMILIES
+        .iter()
+        .filter(|it| it.accelerator == accelerator && has(it, incoming) && has(it, local))
+        .map(|it| it.cpu)
+        .collect()
+}
+
+/// Returns `true` if every recorded list of a VM with a PMU under KVM is longer.
+pub fn is_shorter_than_recorded(length: i64) -> bool {
+    let has_pmu = |family: &Family, list: &List| {
+        let mut varying = family.varying.iter().enumerate();
+        varying.any(|(bit, id)| list.has >> bit & 1 == 1 && RegisterId::from_raw(*id).is_pmu())
+    };
+    let kvm = FAMILIES
+        .iter()
+        .filter(|it| it.accelerator == Accelerator::Kvm);
+    let mut lengths = kvm.flat_map(|family| {
+        let lists = family.lists.iter().filter(|list| has_pmu(family, list));
+        lists.map(|list| i64::from(list.count))
+    });
+    lengths.all(|recorded| length < recorded)
+}
+
 /// Returns the recorded pairs of lists with the given lengths.
 ///
 /// Under TCG the list is QEMU's own. The destination is then a version that compares lengths: 10.2
@@ -164,6 +208,15 @@ mod tests {
         assert_eq!(pairs(292, 291), []);
         assert_eq!(pairs_with_difference(5, 5), []);
         assert_eq!(pairs_with_difference(i64::MAX, i64::MIN), []);
+    }
+
+    #[test]
+    fn lengths_are_judged() {
+        assert!(has_length(258) && !has_length(233) && !has_length(232));
+        assert!(is_shorter_than_recorded(233));
+        assert!(!is_shorter_than_recorded(258));
+        assert_eq!(families_with(Accelerator::Tcg, 292, 291), ["neoverse-n1"]);
+        assert!(families_with(Accelerator::Kvm, 292, 291).is_empty());
     }
 
     /// Lengths 236 and 162, reported in 2021 for a host that had not detected its PMU.

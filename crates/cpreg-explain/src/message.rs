@@ -7,6 +7,11 @@ use cpreg::destination::{Accelerator, VersionRange};
 use cpreg::errno::Errno;
 use cpreg::register::{Naming, RegisterId};
 
+use crate::front_end::reports::FrontEndReport;
+
+/// QEMU's name of the field with the length of the register list.
+pub(crate) const LENGTH_FIELD: &str = "cpreg_vmstate_array_len";
+
 /// Program that writes error lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Emitter(&'static str);
@@ -20,10 +25,29 @@ impl Emitter {
     pub const FIRECRACKER: Self = Self("Firecracker");
     /// Cloud Hypervisor.
     pub const CLOUD_HYPERVISOR: Self = Self("Cloud Hypervisor");
+    /// crosvm.
+    pub const CROSVM: Self = Self("crosvm");
+    /// kvmtool.
+    pub const KVMTOOL: Self = Self("kvmtool");
+    /// gem5.
+    pub const GEM5: Self = Self("gem5");
+    /// strace.
+    pub const STRACE: Self = Self("strace");
+    /// Linux, of the host or of the guest.
+    pub const LINUX: Self = Self("Linux");
+    /// Apple's Virtualization framework.
+    pub const VIRTUALIZATION: Self = Self("Apple's Virtualization framework");
+    /// Program that the line does not name.
+    pub const UNNAMED: Self = Self("another program");
 
     /// Returns the name of the program.
     pub const fn name(self) -> &'static str {
         self.0
+    }
+
+    /// Returns the front end with this name.
+    pub(crate) const fn front_end(name: &'static str) -> Self {
+        Self(name)
     }
 }
 
@@ -196,6 +220,8 @@ pub enum Symptom {
     },
     /// The load failed.
     LoadFailed {
+        /// Kind of the input.
+        input: LoadInput,
         /// Error with which the load ended, if the line has it.
         error: Option<Errno>,
     },
@@ -234,6 +260,20 @@ pub enum Symptom {
         /// Name of the capability.
         name: String,
     },
+    /// The pages of the two machines have different lengths.
+    TargetPageBits {
+        /// Binary logarithm of the page length in the input.
+        incoming: u32,
+        /// Binary logarithm of the page length at the destination.
+        local: u32,
+    },
+    /// The source refuses to migrate the VM.
+    MigrationBlocked {
+        /// Reason of the refusal.
+        reason: BlockerReason,
+    },
+    /// A postcopy migration lost its connection after the switchover.
+    PostcopyPaused,
     /// The guest uses features of a virtio device that the destination's device lacks.
     VirtioFeatures {
         /// Bits of the features that the guest has negotiated.
@@ -249,6 +289,8 @@ pub enum Symptom {
     },
     /// KVM refused a part of a device's state. On arm64 the device is the interrupt controller.
     DeviceAttribute {
+        /// Direction of the access.
+        access: AttributeAccess,
         /// Attribute group.
         group: u32,
         /// Attribute within the group.
@@ -286,6 +328,8 @@ pub enum Symptom {
     MonitorClosed {
         /// Name of the VM, if the line has it.
         vm: Option<String>,
+        /// `true` if libvirt had just started QEMU.
+        is_start: bool,
     },
     /// libvirt: a job failed.
     JobFailed {
@@ -297,6 +341,112 @@ pub enum Symptom {
         /// Differing features.
         features: String,
     },
+    /// A program of any kind names a register, outside the messages of the known loaders.
+    RegisterMention {
+        /// Register that the line names.
+        register: NamedRegister,
+        /// Value of the register, if the line has a value of up to 64 bits.
+        value: Option<u64>,
+        /// Error of the access, if the line has it.
+        error: Option<Errno>,
+    },
+    /// KVM refused a device of the VM at its start.
+    DeviceStart {
+        /// Device that KVM refused.
+        device: StartDevice,
+        /// Error, if the line has it.
+        error: Option<Errno>,
+    },
+    /// The disk has no saved state of the requested name.
+    SnapshotMissing {
+        /// Name of the saved state.
+        name: String,
+    },
+    /// KVM reports that a guest accessed a register that KVM does not emulate.
+    GuestAccess {
+        /// Register that the guest accessed.
+        register: NamedRegister,
+    },
+    /// A kernel reports that the cores of its machine differ in a register.
+    CoresDiffer {
+        /// Register that differs.
+        register: NamedRegister,
+    },
+    /// A front end reports a failure, and the reason stands elsewhere.
+    FrontEnd {
+        /// Report of the front end.
+        report: &'static FrontEndReport,
+    },
+    /// Apple's Virtualization framework does not restore a saved VM.
+    VirtualizationRestore,
+    /// An option of QEMU's command line, which is no failure.
+    Setting(Setting),
+}
+
+/// Device that KVM implements and checks when the VM starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StartDevice {
+    /// Interrupt controller.
+    InterruptController,
+    /// PMU of the vCPUs.
+    Pmu,
+}
+
+/// Kind of a load's input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LoadInput {
+    /// Stream of a migration or of a saved VM.
+    Stream,
+    /// Snapshot in a disk image.
+    Snapshot,
+}
+
+/// Direction of an access to a device's attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AttributeAccess {
+    /// `KVM_GET_DEVICE_ATTR`.
+    Get,
+    /// `KVM_SET_DEVICE_ATTR`.
+    Set,
+}
+
+/// Reason of a source to refuse a migration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum BlockerReason {
+    /// The VM has MTE under KVM.
+    Mte,
+    /// A device cannot be migrated.
+    Device(String),
+    /// The kernel cannot save the interrupt controller.
+    InterruptController,
+}
+
+/// Option of QEMU's command line that decides the list of registers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Setting {
+    /// Accelerator.
+    Accelerator(Accelerator),
+    /// CPU model.
+    CpuModel(String),
+}
+
+/// Settings that a log states before or within a failure.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// Accelerator, if a line states it.
+    pub accelerator: Option<Accelerator>,
+    /// CPU model, if a line states it.
+    pub cpu_model: Option<String>,
+}
+
+impl Settings {
+    /// Replaces the setting of the same kind.
+    pub fn insert(&mut self, setting: &Setting) {
+        match setting {
+            Setting::Accelerator(accelerator) => self.accelerator = Some(*accelerator),
+            Setting::CpuModel(model) => self.cpu_model = Some(model.clone()),
+        }
+    }
 }
 
 /// Access to a register, with the purpose of the access.
@@ -326,6 +476,13 @@ impl Symptom {
                 | Self::GicNotRestored { .. }
                 | Self::SnapshotVersion { .. }
                 | Self::GuestCpu { .. }
+                | Self::MigrationBlocked { .. }
+                | Self::PostcopyPaused
+                | Self::DeviceStart { .. }
+                | Self::SnapshotMissing { .. }
+                | Self::VirtualizationRestore
+                | Self::GuestAccess { .. }
+                | Self::CoresDiffer { .. }
                 | Self::NotAStream
         )
     }
@@ -335,7 +492,10 @@ impl Symptom {
     pub const fn is_forwarded(&self) -> bool {
         matches!(
             self,
-            Self::MonitorClosed { .. } | Self::JobFailed { .. } | Self::VcpuNotRestored
+            Self::MonitorClosed { .. }
+                | Self::JobFailed { .. }
+                | Self::VcpuNotRestored
+                | Self::FrontEnd { .. }
         )
     }
 
@@ -350,7 +510,10 @@ impl Symptom {
             Self::SourceOnly { register }
             | Self::DestinationOnly { register }
             | Self::ValueNotAccepted { register, .. }
-            | Self::UnknownToKvm { register, .. } => Some(register),
+            | Self::UnknownToKvm { register, .. }
+            | Self::RegisterMention { register, .. }
+            | Self::GuestAccess { register }
+            | Self::CoresDiffer { register } => Some(register),
             _ => None,
         }
     }

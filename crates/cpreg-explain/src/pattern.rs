@@ -47,29 +47,147 @@ impl Pattern {
     }
 }
 
-/// Finds all statements in a line, in order, each with its byte offset.
-pub fn scan(line: &str, emitter: Emitter, patterns: &[Pattern]) -> Vec<(usize, Statement)> {
-    let mut statements = Vec::new();
-    for pattern in patterns {
-        for (at, prefix) in line.match_indices(pattern.prefix) {
-            if statements.len() >= MAX_STATEMENTS_PER_LINE {
-                break;
-            }
-            let mut rest = Cursor(&line[at + prefix.len()..]);
-            if let Some(symptom) = (pattern.parse)(&mut rest) {
-                statements.push((
-                    at,
-                    Statement {
-                        symptom,
-                        emitter,
-                        versions: pattern.versions,
-                    },
-                ));
+/// Patterns of one program.
+#[derive(Clone, Copy, Debug)]
+pub struct PatternTable {
+    /// Program that prints the lines.
+    pub emitter: Emitter,
+    /// Patterns of the program.
+    pub patterns: &'static [Pattern],
+}
+
+/// Search for all patterns of several programs in one pass over a line.
+///
+/// A [`PrefixIndex`] finds the few places where a pattern may begin.
+#[derive(Debug)]
+pub struct Scanner {
+    tables: &'static [PatternTable],
+    index: PrefixIndex,
+}
+
+impl Scanner {
+    /// Builds the search, at compile time for a `static`.
+    ///
+    /// # Panics
+    ///
+    /// Panics if a prefix is shorter than [`PrefixIndex::KEY_LEN`].
+    pub const fn new(tables: &'static [PatternTable]) -> Self {
+        let mut index = PrefixIndex::new();
+        index.add_tables(tables);
+        Self { tables, index }
+    }
+
+    /// Finds all statements in a line, in order, each with its byte offset.
+    pub fn scan(&self, line: &str) -> Vec<(usize, Statement)> {
+        let mut statements = Vec::new();
+        for at in self.index.candidates(line.as_bytes()) {
+            // A key is ASCII, but its hash may be that of other bytes.
+            let Some(rest) = line.get(at..) else {
+                continue;
+            };
+            for table in self.tables {
+                for pattern in table.patterns {
+                    if statements.len() >= MAX_STATEMENTS_PER_LINE {
+                        return statements;
+                    }
+                    let Some(after) = rest.strip_prefix(pattern.prefix) else {
+                        continue;
+                    };
+                    if let Some(symptom) = (pattern.parse)(&mut Cursor(after)) {
+                        let statement = Statement {
+                            symptom,
+                            emitter: table.emitter,
+                            versions: pattern.versions,
+                        };
+                        statements.push((at, statement));
+                    }
+                }
             }
         }
+        statements
     }
-    statements.sort_by_key(|(at, _)| *at);
-    statements
+}
+
+/// Set of the first bytes of known words. A lookup mostly costs one hash of four bytes.
+///
+/// The set may contain other bytes by chance, so a candidate must be compared with the words. A
+/// second hash makes that rare.
+#[derive(Clone, Copy, Debug)]
+pub struct PrefixIndex {
+    first: [u64; Self::LEN],
+    second: [u64; Self::LEN],
+}
+
+impl PrefixIndex {
+    /// Number of first bytes that the index compares.
+    pub const KEY_LEN: usize = 4;
+    const LEN: usize = 256;
+
+    /// Returns an empty set.
+    #[expect(clippy::new_without_default, reason = "a constant function")]
+    pub const fn new() -> Self {
+        Self {
+            first: [0; Self::LEN],
+            second: [0; Self::LEN],
+        }
+    }
+
+    /// Adds the first bytes of all patterns of the tables.
+    pub const fn add_tables(&mut self, tables: &[PatternTable]) {
+        let mut table = 0;
+        while table < tables.len() {
+            let patterns = tables[table].patterns;
+            let mut pattern = 0;
+            while pattern < patterns.len() {
+                self.add_word(patterns[pattern].prefix);
+                pattern += 1;
+            }
+            table += 1;
+        }
+    }
+
+    /// Adds the first bytes of each word.
+    pub const fn add_words(&mut self, words: &[&str]) {
+        let mut index = 0;
+        while index < words.len() {
+            self.add_word(words[index]);
+            index += 1;
+        }
+    }
+
+    const fn add_word(&mut self, word: &str) {
+        let word = word.as_bytes();
+        assert!(word.len() >= Self::KEY_LEN, "a word of at least 4 bytes");
+        let [first, second] = Self::hashes([word[0], word[1], word[2], word[3]]);
+        self.first[first / 64] |= 1 << (first % 64);
+        self.second[second / 64] |= 1 << (second % 64);
+    }
+
+    const fn hashes(key: [u8; Self::KEY_LEN]) -> [usize; 2] {
+        // The upper 14 bits of each product address a set. The first multiplier is 2^32 divided by
+        // the golden ratio, the second another odd number.
+        let key = u32::from_le_bytes(key);
+        [
+            (key.wrapping_mul(0x9e37_79b1) >> 18) as usize,
+            (key.wrapping_mul(0x85eb_ca6b) >> 18) as usize,
+        ]
+    }
+
+    /// Returns `true` if one of the words may occur in the text.
+    pub fn may_occur(&self, text: &[u8]) -> bool {
+        self.candidates(text).next().is_some()
+    }
+
+    /// Returns the offsets at which one of the words may begin.
+    pub fn candidates<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = usize> + 'a {
+        let keys = text.windows(Self::KEY_LEN).enumerate();
+        keys.filter_map(|(at, key)| {
+            let [first, second] = Self::hashes([key[0], key[1], key[2], key[3]]);
+            let is_known = self.first[first / 64] >> (first % 64) & 1 == 1
+                && self.second[second / 64] >> (second % 64) & 1 == 1;
+            is_known.then_some(at)
+        })
+    }
 }
 
 /// Replaces escaped line ends and quotes, which loggers write. Truncates the text at
@@ -225,6 +343,23 @@ mod tests {
         );
         let long = "ä".repeat(MAX_LINE_LEN);
         assert!(unescape(&long).len() <= MAX_LINE_LEN);
+    }
+
+    #[test]
+    fn index_finds_every_word() {
+        const WORDS: [&str; 3] = ["Failed to load ", "ioctl(", "kvm:"];
+        let mut index = PrefixIndex::new();
+        index.add_words(&WORDS);
+        for word in WORDS {
+            let text = alloc::format!("x {word} y");
+            assert!(
+                index.candidates(text.as_bytes()).any(|at| at == 2),
+                "{word}"
+            );
+        }
+        assert!(!index.may_occur(b"kvm"));
+        assert!(!index.may_occur(b"0123456789"));
+        assert!(!PrefixIndex::new().may_occur(b"Failed to load x"));
     }
 
     #[test]

@@ -7,7 +7,7 @@ use alloc::borrow::Cow;
 use alloc::string::String;
 use alloc::vec::Vec;
 
-use cpreg::register::RegisterId;
+use cpreg::register::{DecodedId, RegisterId};
 
 use crate::message::{NamedRegister, Statement, Symptom};
 
@@ -23,7 +23,14 @@ pub fn redact_secrets<'a>(line: &'a str, statements: &[Statement]) -> Cow<'a, st
         .iter()
         .flat_map(|statement| secret_values(&statement.symptom))
         .collect();
-    if secrets.is_empty() {
+    // The form of another program's line is not known, so any number in it may be a key.
+    let has_unknown_form = statements.iter().any(|statement| {
+        matches!(
+            &statement.symptom,
+            Symptom::RegisterMention { register, .. } if is_secret(register)
+        )
+    });
+    if secrets.is_empty() && !has_unknown_form {
         return Cow::Borrowed(line);
     }
     let mut redacted = String::with_capacity(line.len());
@@ -38,12 +45,29 @@ pub fn redact_secrets<'a>(line: &'a str, statements: &[Statement]) -> Cow<'a, st
             0
         };
         let (token, after) = rest.split_at(length.max(character.len_utf8()));
-        let is_secret = value(&rest[..length]).is_some_and(|value| secrets.contains(&value));
+        let number = &rest[..length];
+        let is_secret = value(number).is_some_and(|value| secrets.contains(&value))
+            || has_unknown_form && is_possible_key(number);
         redacted.push_str(if is_secret { REDACTED } else { token });
         previous = token.chars().next_back();
         rest = after;
     }
     Cow::Owned(redacted)
+}
+
+/// Returns `true` if a number of a line in an unknown form may be a part of a key: it is long and
+/// is no register id.
+fn is_possible_key(number: &str) -> bool {
+    const MIN_KEY_DIGITS: usize = 5;
+    let digits = strip_hex_prefix(number);
+    let is_id = |raw: Option<u64>| {
+        raw.is_some_and(|raw| RegisterId::from_raw(raw).decode() != DecodedId::Unknown)
+    };
+    let is_zero = digits.bytes().all(|digit| digit == b'0');
+    digits.len() >= MIN_KEY_DIGITS
+        && !is_zero
+        && !is_id(value(number))
+        && !is_id(digits.parse().ok())
 }
 
 /// Returns the values of a secret register in a symptom.

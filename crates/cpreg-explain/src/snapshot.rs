@@ -6,6 +6,18 @@ use crate::message::Statement;
 use crate::pattern::unescape;
 use crate::{cloud_hypervisor, firecracker};
 
+/// Words of an error of either VMM.
+pub(crate) const ERROR_WORDS: [&str; 8] = [
+    "fault_message",
+    "Load snapshot error",
+    "Cannot restore microVM",
+    "[anonymous-instance:main:ERROR",
+    "cloud-hypervisor: ",
+    "InternalServerError: ",
+    "Error running command: ",
+    "Server responded with an error",
+];
+
 /// Parses the statements of both VMMs in a line, in order. Returns an empty list for an unknown
 /// line.
 pub fn parse(line: &str) -> Vec<Statement> {
@@ -22,15 +34,5 @@ pub fn parse(line: &str) -> Vec<Statement> {
 /// Returns `true` if a line has the form of an error of either VMM, even if cpreg does not know the
 /// line.
 pub fn looks_like_an_error(line: &str) -> bool {
-    const ERRORS: [&str; 8] = [
-        "fault_message",
-        "Load snapshot error",
-        "Cannot restore microVM",
-        "[anonymous-instance:main:ERROR",
-        "cloud-hypervisor: ",
-        "InternalServerError: ",
-        "Error running command: ",
-        "Server responded with an error",
-    ];
-    ERRORS.iter().any(|words| line.contains(words))
+    ERROR_WORDS.iter().any(|words| line.contains(words))
 }

@@ -170,7 +170,7 @@ fn predicted_lines_are_parsed_back() {
 /// Checks the statements of the last line about the failed step.
 fn check_load_failure(read: &[Symptom], loader: Loader, vcpu: usize, step: &LoadStep) {
     let error = read.iter().find_map(|symptom| match symptom {
-        Symptom::LoadFailed { error } => *error,
+        Symptom::LoadFailed { error, .. } => *error,
         _ => None,
     });
     if loader.version < Loader::qemu(11, 0).version {

@@ -24,6 +24,14 @@ pub(crate) fn run(
     };
     match show::parse_selection(word, Naming::Kvm) {
         Ok(selection) => register::run(selection, value, arguments, printer),
+        // A line that was broken in two may begin with one long word.
+        Err(_)
+            if ["", " "]
+                .iter()
+                .any(|it| lines::is_known_line(&arguments.query.join(it))) =>
+        {
+            lines::run(arguments, printer)
+        }
         // An error line contains blanks. A single word that is no known line is a misspelt
         // register.
         Err(failure) if !word.contains(' ') && !lines::is_known_line(word) => {

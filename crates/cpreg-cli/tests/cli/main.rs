@@ -13,6 +13,7 @@
 //! | [`export`] | tolerances for other programs, accepted by them |
 //! | [`explain`] | error lines of VMMs |
 //! | [`explain_register`] | registers |
+//! | [`explain_symptoms`] | answers to pasted lines |
 //! | [`host_records`] | recorded hosts as files, and this machine's KVM |
 //! | [`json`] | documents of every kind |
 //! | [`documents`] | README and docs, against the command |
@@ -41,6 +42,7 @@ mod documents;
 mod errors;
 mod explain;
 mod explain_register;
+mod explain_symptoms;
 mod export;
 mod fake_qemu;
 mod fatal;

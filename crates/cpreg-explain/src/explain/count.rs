@@ -12,75 +12,184 @@ use cpreg::remedy::Remedy;
 use super::explanation::{AffectedRegister, Cause, Explanation, FailureKind, cause};
 use crate::list_lengths::{self, Pair};
 
+/// Explains a list that is too long, from its length and the loader's.
 pub(super) fn explain_register_count(
     count: Option<(i64, i64)>,
+    accelerator: Option<Accelerator>,
     registers: Vec<AffectedRegister>,
 ) -> Explanation {
-    const MAX_SIMILAR_PAIRS: usize = 3;
-    let mut causes = Vec::new();
-    let mut has_exact_pair = false;
-    let meaning = match count {
-        Some((incoming, local)) if incoming < 0 || local < 0 => format!(
-            "the length of the register list is {incoming}, which no vCPU has: the stream is \
-             damaged, or read from the wrong offset"
+    let (meaning, causes) = match count {
+        Some((incoming, local)) if incoming < 0 || local < 0 => (
+            format!(
+                "the length of the register list is {incoming}, which no vCPU has: the stream is \
+                 damaged, or read from the wrong offset"
+            ),
+            Vec::new(),
         ),
         Some((incoming, local)) => {
-            let mut pairs = list_lengths::pairs(incoming, local);
-            // Causes under KVM (host kernels) come first, then causes under TCG (QEMU versions).
-            pairs.sort_by_key(|pair| pair.accelerator != Accelerator::Kvm);
-            has_exact_pair = !pairs.is_empty();
-            for pair in &pairs {
-                causes.push(cause(describe_pair(pair), describe_source(pair)));
-            }
-            if !has_exact_pair {
-                let pairs = list_lengths::pairs_with_difference(incoming, local);
-                let kvm = pairs
-                    .iter()
-                    .filter(|pair| pair.accelerator == Accelerator::Kvm);
-                for pair in kvm.take(MAX_SIMILAR_PAIRS) {
-                    causes.push(cause(
-                        format!(
-                            "possibly (only the difference in length matches): {}",
-                            describe_pair(pair)
-                        ),
-                        format!("{}; other CPUs have other lengths", describe_source(pair)),
-                    ));
-                }
-            }
-            format!(
+            let judgement = judge(incoming, local, accelerator);
+            let meaning = format!(
                 "the VM has {incoming} registers per vCPU and the destination {local}. QEMU up to \
                  10.2 compares these two numbers before any register, and refuses the VM even if \
-                 all registers that the destination lacks (at least {}) are harmless",
-                incoming.saturating_sub(local)
-            )
+                 all registers that the destination lacks (at least {}) are harmless{}",
+                incoming.saturating_sub(local),
+                judgement.note
+            );
+            (meaning, judgement.causes)
         }
-        None => "the VM has more registers per vCPU than the destination; the two numbers are in \
-                 another line. QEMU up to 10.2 compares the numbers before any register, and \
-                 refuses the VM even if all registers that the destination lacks are harmless"
-            .to_string(),
+        None => (
+            "the VM has more registers per vCPU than the destination; the two numbers are in \
+             another line. QEMU up to 10.2 compares the numbers before any register, and \
+             refuses the VM even if all registers that the destination lacks are harmless"
+                .to_string(),
+            match accelerator {
+                Some(Accelerator::Tcg) => vec![tcg_cause()],
+                _ => general_causes(),
+            },
+        ),
     };
-    let has_valid_lengths = count.is_none_or(|(incoming, local)| incoming >= 0 && local >= 0);
-    if causes.is_empty() && has_valid_lengths {
-        causes.extend(general_causes());
+    let is_tcg_only = causes == [tcg_cause()];
+    let remedies = vec![
+        Remedy::CHECK,
+        Remedy::Probe,
+        Remedy::Rehearse,
+        Remedy::Convert,
+    ];
+    let explanation = Explanation::new(FailureKind::REGISTER_COUNT, meaning, causes, remedies)
+        .with_registers(registers);
+    if !is_tcg_only {
+        return explanation;
     }
-    if has_valid_lengths && !has_exact_pair {
-        causes.push(cause(
-            "under TCG: every QEMU version has a different list for every CPU model",
-            "recorded with QEMU 5.2, 7.2, 10.0 and 11.1",
-        ));
+    explanation.with_command(
+        "qemu-system-aarch64 --version",
+        "shows the version; under TCG the two sides need the same one, with the same -cpu",
+    )
+}
+
+/// Conclusions from two lengths.
+struct Judgement {
+    /// Addition to the meaning; empty if the recorded lists need none.
+    note: String,
+    causes: Vec<Cause>,
+}
+
+/// Compares the lengths with the recorded lists of the accelerators that are possible.
+fn judge(incoming: i64, local: i64, accelerator: Option<Accelerator>) -> Judgement {
+    let is_possible = |other: Accelerator| accelerator.is_none_or(|known| known == other);
+    let mut pairs = list_lengths::pairs(incoming, local);
+    pairs.retain(|pair| is_possible(pair.accelerator));
+    // Causes under KVM (host kernels) come first, then causes under TCG (QEMU versions).
+    pairs.sort_by_key(|pair| pair.accelerator != Accelerator::Kvm);
+    if !pairs.is_empty() {
+        return Judgement {
+            note: String::new(),
+            causes: pairs.iter().map(pair_cause).collect(),
+        };
     }
-    Explanation {
-        kind: FailureKind::REGISTER_COUNT,
-        meaning,
-        causes,
-        registers,
-        next_steps: vec![
-            Remedy::CHECK,
-            Remedy::Probe,
-            Remedy::Rehearse,
-            Remedy::Convert,
-        ],
+    if is_possible(Accelerator::Tcg) {
+        let families = list_lengths::families_with(Accelerator::Tcg, incoming, local);
+        if let Some(cpu) = families.first() {
+            return Judgement {
+                note: format!(
+                    ". Both numbers are lengths of QEMU's own lists under TCG ({cpu}), and no \
+                     recorded list of KVM has them: the host's kernel is not the reason"
+                ),
+                causes: vec![tcg_cause()],
+            };
+        }
     }
+    let note = unrecorded_note(incoming, local);
+    let difference = incoming.saturating_sub(local);
+    let similar = list_lengths::pairs_with_difference(incoming, local);
+    let mut causes = Vec::new();
+    if is_possible(Accelerator::Kvm) {
+        let pmu = similar.iter().find(|pair| pair.is_pmu_only());
+        if let Some(pair) = pmu {
+            causes.push(pmu_cause(pair.source_only.len()));
+        } else if difference == 1 && list_lengths::is_shorter_than_recorded(incoming) {
+            causes.push(cause(
+                "before Linux 5.10 (and in RHEL 8's 4.18): ID_AA64ZFR0_EL1, which kernels from \
+                 5.2 to 5.9 hide from guests without SVE, and others list. It is harmless if its \
+                 value is 0",
+                "Linux v5.10 (f81cb2c3ad41)",
+            ));
+        } else {
+            causes.extend(similar_causes(&similar, incoming));
+        }
+        if causes.is_empty() {
+            causes.extend(general_causes());
+        }
+    }
+    if is_possible(Accelerator::Tcg) {
+        causes.push(tcg_cause());
+    }
+    Judgement { note, causes }
+}
+
+/// Returns the recorded pairs whose lists differ by the same number, if their lengths are near.
+///
+/// Another CPU has other caches and breakpoints, which change a list by a few registers. A much
+/// shorter or longer list is of another kernel or another VM.
+fn similar_causes(similar: &[Pair], incoming: i64) -> Vec<Cause> {
+    const MAX_SIMILAR_PAIRS: usize = 3;
+    const MAX_DISTANCE: u64 = 16;
+    let is_near = |pair: &&Pair| incoming.abs_diff(i64::from(pair.lengths.0)) <= MAX_DISTANCE;
+    similar
+        .iter()
+        .filter(|pair| pair.accelerator == Accelerator::Kvm)
+        .filter(is_near)
+        .take(MAX_SIMILAR_PAIRS)
+        .map(|pair| {
+            cause(
+                format!(
+                    "possibly (only the difference in length matches): {}",
+                    describe_pair(pair)
+                ),
+                format!("{}; other CPUs have other lengths", describe_source(pair)),
+            )
+        })
+        .collect()
+}
+
+/// Returns a sentence that names the lengths without a recorded list.
+fn unrecorded_note(incoming: i64, local: i64) -> String {
+    let is_unrecorded = |length: &i64| !list_lengths::has_length(*length);
+    let unrecorded: Vec<String> = [incoming, local]
+        .iter()
+        .filter(|length| is_unrecorded(length))
+        .map(ToString::to_string)
+        .collect();
+    match unrecorded.as_slice() {
+        [] => ". No recorded CPU has both lengths".to_string(),
+        [one] => format!(". No recorded list has {one} registers"),
+        both => format!(". No recorded list has {} registers", both.join(" or ")),
+    }
+}
+
+fn pair_cause(pair: &Pair) -> Cause {
+    if pair.is_pmu_only() && pair.source_hosts == pair.destination_hosts {
+        return pmu_cause(pair.source_only.len());
+    }
+    cause(describe_pair(pair), describe_source(pair))
+}
+
+fn pmu_cause(count: usize) -> Cause {
+    cause(
+        format!(
+            "the {count} registers of the PMU: the VM has one and the destination does not. Start \
+             both with the same `pmu=on` or `pmu=off` (libvirt: <pmu state='off'/> in <features>), \
+             or use a host whose kernel finds the PMU"
+        ),
+        "the recorded lists of one kernel with and without a PMU",
+    )
+}
+
+fn tcg_cause() -> Cause {
+    cause(
+        "under TCG: every QEMU version has a different list for every CPU model. Use the same QEMU \
+         version and the same -cpu on both sides",
+        "recorded with QEMU 5.2, 7.2, 10.0 and 11.1",
+    )
 }
 
 fn format_registers(ids: &[RegisterId], accelerator: Accelerator) -> String {

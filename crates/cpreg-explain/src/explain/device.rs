@@ -1,13 +1,13 @@
-//! Explanation of single lines about devices, including the interrupt controller.
+//! Explanation of single lines about devices other than the interrupt controller.
 
 use alloc::format;
 use alloc::string::String;
 use alloc::vec;
-use alloc::vec::Vec;
 
+use cpreg::errno::Errno;
 use cpreg::remedy::Remedy;
 
-use super::explanation::{Cause, Explanation, FailureKind, cause, error_suffix};
+use super::explanation::{Cause, Explanation, FailureKind, cause};
 use crate::failure::LoadFailure;
 use crate::message::Symptom;
 
@@ -83,41 +83,55 @@ pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explan
             ),
         ),
         Symptom::SectionFailed { device: name, .. } if name != "cpu" && name != "ram" => {
-            explain_section_failed(name)
+            explain_failed_section(name, failure.load_error())
         }
-        Symptom::DeviceAttribute {
-            group,
-            attribute,
-            error,
-        } => interrupt_controller(
-            format!(
-                "KVM refused a part of a device's state, on arm64 the interrupt controller's \
-                 (group {group}, attribute {attribute:#x}{})",
-                error_suffix(*error)
-            ),
-            vec![Remedy::Rehearse],
-        ),
-        Symptom::GicNotRestored { error } => interrupt_controller(
-            format!(
-                "KVM refused the state of the interrupt controller{}",
-                error_suffix(*error)
-            ),
-            Vec::new(),
-        ),
         _ => return None,
     })
 }
 
-fn explain_section_failed(name: &str) -> Explanation {
-    if name.starts_with("arm_gic") || name == "kvm-arm-gicv3" {
-        return interrupt_controller(
-            format!("the state of the interrupt controller (`{name}`) could not be loaded"),
-            vec![Remedy::Rehearse],
-        );
-    }
+/// Explains a section that did not load, by the error with which QEMU ended the load.
+///
+/// Source of the errors: QEMU's `migration/vmstate.c` and `migration/savevm.c`.
+fn explain_failed_section(name: &str, error: Option<Errno>) -> Explanation {
+    const VMSTATE: &str = "QEMU's migration/vmstate.c";
+    let (reason, cause) = match error {
+        Some(Errno::ENOENT) => (
+            ": it has a subsection that the destination's QEMU does not know (ENOENT)",
+            cause(
+                "the source's QEMU is newer than the destination's, or the machine type is a newer \
+                 one: move the VM to the source's QEMU version or a later one",
+                VMSTATE,
+            ),
+        ),
+        Some(Errno::EINVAL) => (
+            ": a part of it has another format, another length or a value that must be equal on \
+             both sides (EINVAL)",
+            command_lines(),
+        ),
+        Some(Errno::EPERM) => (
+            ": it was read, but the device refused it (a hook returned -1)",
+            command_lines(),
+        ),
+        Some(Errno::EIO) => (
+            ": the stream ended inside it, or was damaged",
+            cause(
+                "the connection or the source ended first; the source's log has the reason",
+                VMSTATE,
+            ),
+        ),
+        Some(Errno(12)) => (
+            ": the destination had not enough memory for it",
+            cause("the destination's limits or its free memory", VMSTATE),
+        ),
+        _ => ("", command_lines()),
+    };
     device(
-        format!("the state of the device `{name}` could not be loaded"),
-        command_lines(),
+        format!("the state of the device `{name}` could not be loaded{reason}"),
+        cause,
+    )
+    .with_command(
+        "qemu-system-aarch64 --version",
+        "shows the version; run it on both hosts (RHEL: /usr/libexec/qemu-kvm --version)",
     )
 }
 
@@ -131,26 +145,5 @@ fn command_lines() -> Cause {
         "the two VMs' command lines differ: another device, another number of vCPUs, another \
          machine option",
         "QEMU matches sections by name and instance",
-    )
-}
-
-fn interrupt_controller(meaning: String, next_steps: Vec<Remedy>) -> Explanation {
-    let causes = vec![
-        cause(
-            "another interrupt controller or another number of vCPUs or interrupts on the two \
-             sides (gic-version, its)",
-            "its state is in no register list",
-        ),
-        cause(
-            "with `Bad address`: the tables of the ITS are in the guest's RAM, which was not \
-             loaded yet, or is missing in a diff snapshot",
-            "e2b-dev/infra issue 2057",
-        ),
-    ];
-    Explanation::new(
-        FailureKind::INTERRUPT_CONTROLLER,
-        meaning,
-        causes,
-        next_steps,
     )
 }

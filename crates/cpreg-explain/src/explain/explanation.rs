@@ -10,6 +10,7 @@ use cpreg::remedy::Remedy;
 use cpreg::tolerance::RegisterDifference;
 
 use crate::message::NamedRegister;
+use crate::situation::Situation;
 
 /// Kind of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -67,6 +68,24 @@ impl FailureKind {
     );
     /// Stream that is damaged, was sent with other capabilities, or is not a migration stream.
     pub const STREAM: Self = Self::new("stream", "a damaged or unexpected stream");
+    /// Saved VM that the program does not read.
+    pub const SNAPSHOT: Self = Self::new("snapshot", "a saved VM that the program does not read");
+    /// VM that did not start.
+    pub const START: Self = Self::new("start", "a VM that did not start; nothing was migrated");
+    /// Migration that the source refuses.
+    pub const MIGRATION_BLOCKED: Self =
+        Self::new("migration-blocked", "a VM that its QEMU does not migrate");
+    /// Postcopy migration that stopped after the switchover.
+    pub const POSTCOPY: Self = Self::new(
+        "postcopy",
+        "a postcopy migration that lost its connection after the switchover",
+    );
+    /// Register that a line of any program names.
+    pub const REGISTER: Self = Self::new("register", "a register that a line names");
+    /// Message about a guest or about a machine's own cores.
+    pub const GUEST: Self = Self::new("guest", "a kernel's message, not a failed load");
+    /// Failure that a front end reports without its reason.
+    pub const FRONT_END: Self = Self::new("front-end", "a failure whose reason is in another log");
     /// VM that could not be saved.
     pub const NOT_SAVED: Self = Self::new("not-saved", "a VM that could not be saved");
     /// Warnings only; the load continued.
@@ -127,8 +146,45 @@ pub struct Explanation {
     pub causes: Vec<Cause>,
     /// Registers that errors and warnings name, each once.
     pub registers: Vec<AffectedRegister>,
-    /// Remedies; empty if cpreg has none.
-    pub next_steps: Vec<Remedy>,
+    /// Next steps; at least one.
+    pub next_steps: Vec<NextStep>,
+    /// Activity that failed.
+    pub situation: Situation,
+    /// Place and state of the VM after the failure, if the lines tell of a VM.
+    pub vm_state: Option<&'static str>,
+}
+
+/// Next step after a failure: a command that a user can type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NextStep {
+    /// Remedy of cpreg.
+    Remedy(Remedy),
+    /// Command of another program. Words in capitals stand for names.
+    Command {
+        /// Command line.
+        command: Cow<'static, str>,
+        /// Result of the command.
+        result: Cow<'static, str>,
+    },
+}
+
+impl NextStep {
+    /// Returns the step with this command and result.
+    pub(super) fn command(
+        command: impl Into<Cow<'static, str>>,
+        result: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        Self::Command {
+            command: command.into(),
+            result: result.into(),
+        }
+    }
+}
+
+impl From<Remedy> for NextStep {
+    fn from(remedy: Remedy) -> Self {
+        Self::Remedy(remedy)
+    }
 }
 
 impl Explanation {
@@ -144,8 +200,26 @@ impl Explanation {
             meaning: meaning.into(),
             causes,
             registers: Vec::new(),
-            next_steps,
+            next_steps: next_steps.into_iter().map(NextStep::from).collect(),
+            situation: Situation::Unknown,
+            vm_state: None,
         }
+    }
+
+    /// Adds a command of another program after the other steps.
+    pub(super) fn with_command(
+        mut self,
+        command: impl Into<Cow<'static, str>>,
+        result: impl Into<Cow<'static, str>>,
+    ) -> Self {
+        self.next_steps.push(NextStep::command(command, result));
+        self
+    }
+
+    /// Replaces the registers.
+    pub(super) fn with_registers(mut self, registers: Vec<AffectedRegister>) -> Self {
+        self.registers = registers;
+        self
     }
 }
 

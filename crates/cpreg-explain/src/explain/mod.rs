@@ -6,39 +6,65 @@
 //! | `explanation` | explanation, as data |
 //! | `count` | length of the register list |
 //! | `registers` | named registers |
-//! | `vcpu`, `ram`, `device`, `stream` | single lines |
+//! | `activity` | activity that failed: a start, a migration, a restore, a save |
+//! | `vcpu`, `ram`, `device`, `stream`, `blocker` | single lines |
+//! | `interrupt_controller`, `vgic` | the interrupt controller and its attributes |
+//! | `machine_type` | machine types that differ |
+//! | `snapshot` | saved VMs of Firecracker and of Apple's framework |
+//! | `start` | a VM that did not start |
+//! | `mention` | registers in the lines of any program, messages of a kernel |
+//! | `front_end` | failures that a front end reports without the reason |
 //! | `unnamed_register` | failed vCPUs without a register, and failed loads without a reason |
 //!
 //! A line does not prove the content of a VM. An explanation therefore states the meaning of the
 //! line, and lists causes seen elsewhere, each with its source. The explanation also names a remedy
 //! that finds the cause.
 
+mod activity;
+mod blocker;
 mod count;
 mod device;
 mod explanation;
+mod front_end;
+mod interrupt_controller;
+mod machine_type;
+mod mention;
 mod ram;
 mod registers;
+mod snapshot;
+mod start;
 mod stream;
 mod unnamed_register;
 mod vcpu;
+mod vgic;
 
 use alloc::vec::Vec;
 
+use cpreg::destination::Accelerator;
 use cpreg::tolerance::{RegisterDifference, Tolerances};
 
-pub use explanation::{AffectedRegister, Cause, Explanation, FailureKind};
+pub use explanation::{AffectedRegister, Cause, Explanation, FailureKind, NextStep};
 
 use crate::failure::LoadFailure;
-use crate::message::Symptom;
+use crate::message::{LENGTH_FIELD, Statement, Symptom};
 use count::explain_register_count;
 use registers::{explain_psci, explain_source_only, explain_value_not_accepted};
 use unnamed_register::explain_unnamed_register;
 
-/// QEMU's name of the field with the length of the list.
-const LENGTH_FIELD: &str = "cpreg_vmstate_array_len";
-
 /// Explains a failure from all of its lines.
 pub fn explain(failure: &LoadFailure) -> Explanation {
+    let mut explanation = explain_kind(failure);
+    explanation.situation = activity::find(failure);
+    // The VM loads in spite of warnings.
+    if explanation.kind != FailureKind::WARNINGS {
+        explanation.vm_state = explanation.situation.vm_state();
+    }
+    front_end::add_steps(&mut explanation, failure);
+    explanation
+}
+
+/// Explains a failure by the most specific of its lines.
+fn explain_kind(failure: &LoadFailure) -> Explanation {
     let registers = affected_registers(failure);
     let has_symptom = |is_match: &dyn Fn(&Symptom) -> bool| failure.symptoms().any(is_match);
     let count = failure.symptoms().find_map(|symptom| match symptom {
@@ -52,10 +78,16 @@ pub fn explain(failure: &LoadFailure) -> Explanation {
     // Two numbers without a field name are nearly always lengths of the register list. QEMU reads
     // no other field in this way.
     if length_failed == Some(true) || count.is_some() && length_failed.is_none() {
-        return explain_register_count(count, registers);
+        let accelerator = accelerator(failure);
+        return explain_register_count(count, accelerator, registers);
     }
     if has_symptom(&|symptom| matches!(symptom, Symptom::NoSuchPsci { .. } | Symptom::PsciHint)) {
         return explain_psci(failure, registers);
+    }
+    if mention::is_only_mention(failure)
+        && let Some(explanation) = mention::explain(failure)
+    {
+        return explanation.with_registers(registers);
     }
     let has_difference = |difference| {
         registers
@@ -68,8 +100,8 @@ pub fn explain(failure: &LoadFailure) -> Explanation {
     if has_difference(RegisterDifference::ValueNotAccepted) {
         return explain_value_not_accepted(failure, registers);
     }
-    for symptom in failure.symptoms() {
-        if let Some(explanation) = explain_symptom(symptom, failure) {
+    for statement in &failure.statements {
+        if let Some(explanation) = explain_statement(statement, failure) {
             return Explanation {
                 registers,
                 ..explanation
@@ -79,12 +111,25 @@ pub fn explain(failure: &LoadFailure) -> Explanation {
     explain_unnamed_register(failure, registers)
 }
 
+/// Returns the accelerator of the loader, if the lines tell it.
+fn accelerator(failure: &LoadFailure) -> Option<Accelerator> {
+    let named = failure.symptoms().find_map(|symptom| match symptom {
+        Symptom::RegisterMention { .. } => None,
+        symptom => symptom.register().and_then(|register| register.accelerator),
+    });
+    failure.settings.accelerator.or(named)
+}
+
 /// Explains a line by itself, with little regard to the other lines.
-fn explain_symptom(symptom: &Symptom, failure: &LoadFailure) -> Option<Explanation> {
-    vcpu::explain(symptom)
+fn explain_statement(statement: &Statement, failure: &LoadFailure) -> Option<Explanation> {
+    let symptom = &statement.symptom;
+    blocker::explain(symptom)
+        .or_else(|| vcpu::explain(statement, failure))
         .or_else(|| ram::explain(symptom, failure))
+        .or_else(|| interrupt_controller::explain(symptom, statement.emitter))
         .or_else(|| device::explain(symptom, failure))
-        .or_else(|| stream::explain(symptom))
+        .or_else(|| stream::explain(symptom, failure))
+        .or_else(|| snapshot::explain(symptom))
 }
 
 fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
@@ -92,18 +137,22 @@ fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
     let mut registers: Vec<AffectedRegister> = Vec::new();
     for symptom in failure.symptoms() {
         let (difference, value, current) = match symptom {
-            Symptom::SourceOnly { .. } => (RegisterDifference::SourceOnly, None, None),
-            Symptom::DestinationOnly { .. } => (RegisterDifference::DestinationOnly, None, None),
-            Symptom::ValueNotAccepted { value, current, .. } => {
-                (RegisterDifference::ValueNotAccepted, *value, *current)
+            Symptom::SourceOnly { .. } => (Some(RegisterDifference::SourceOnly), None, None),
+            Symptom::DestinationOnly { .. } => {
+                (Some(RegisterDifference::DestinationOnly), None, None)
             }
+            Symptom::ValueNotAccepted { value, current, .. } => {
+                (Some(RegisterDifference::ValueNotAccepted), *value, *current)
+            }
+            Symptom::RegisterMention { value, .. } => (None, *value, None),
+            Symptom::GuestAccess { .. } | Symptom::CoresDiffer { .. } => (None, None, None),
             // Firecracker writes every saved register, so the destination lacks the register in
             // this line.
             Symptom::UnknownToKvm { value, .. } if failure.has_no_list() => {
-                (RegisterDifference::SourceOnly, *value, None)
+                (Some(RegisterDifference::SourceOnly), *value, None)
             }
             Symptom::UnknownToKvm { value, .. } => {
-                (RegisterDifference::ValueNotAccepted, *value, None)
+                (Some(RegisterDifference::ValueNotAccepted), *value, None)
             }
             _ => continue,
         };
@@ -112,13 +161,14 @@ fn affected_registers(failure: &LoadFailure) -> Vec<AffectedRegister> {
         };
         let tolerance = register
             .id
-            .and_then(|id| tolerances.find(id, difference, register.accelerator));
+            .zip(difference)
+            .and_then(|(id, difference)| tolerances.find(id, difference, register.accelerator));
         let new = AffectedRegister {
             register: register.clone(),
-            difference: Some(difference),
+            difference,
             value,
             destination_value: current,
-            hidden: difference == RegisterDifference::ValueNotAccepted
+            hidden: difference == Some(RegisterDifference::ValueNotAccepted)
                 && matches!(symptom, Symptom::UnknownToKvm { .. }),
             tolerance,
         };

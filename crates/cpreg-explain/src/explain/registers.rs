@@ -13,6 +13,7 @@ use cpreg::remedy::Remedy;
 use cpreg::tolerance::{RegisterDifference, Tolerances};
 
 use super::explanation::{AffectedRegister, Cause, Explanation, FailureKind, cause};
+use super::start;
 use crate::failure::LoadFailure;
 use crate::message::{NamedRegister, Symptom};
 
@@ -62,17 +63,12 @@ pub(super) fn explain_source_only(
             "recorded with QEMU 11.1.3",
         ));
     }
-    Explanation {
-        kind: FailureKind::SOURCE_ONLY,
-        meaning,
-        causes,
-        registers,
-        next_steps: if is_qemu {
-            vec![Remedy::CHECK, Remedy::Tolerances, Remedy::Convert]
-        } else {
-            vec![Remedy::Tolerances, Remedy::Compare]
-        },
-    }
+    let remedies = if is_qemu {
+        vec![Remedy::CHECK, Remedy::Tolerances, Remedy::Convert]
+    } else {
+        vec![Remedy::Tolerances, Remedy::Compare]
+    };
+    Explanation::new(FailureKind::SOURCE_ONLY, meaning, causes, remedies).with_registers(registers)
 }
 
 /// Returns the history of the given registers from the table of tolerances, each change once.
@@ -203,28 +199,24 @@ pub(super) fn explain_value_not_accepted(
             Symptom::SectionFailed { .. } | Symptom::LoadFailed { .. }
         )
     };
-    if !failure.has_no_list() && kinds().any(is_core_specific) && !failure.symptoms().any(is_load) {
-        causes.push(heterogeneous_cores_cause());
+    let may_be_start =
+        !failure.has_no_list() && kinds().any(is_core_specific) && !failure.symptoms().any(is_load);
+    if may_be_start {
+        causes.push(start::heterogeneous_cores_cause());
     }
-    Explanation {
-        kind: FailureKind::VALUE_NOT_ACCEPTED,
-        meaning: describe_value_not_accepted(failure),
-        causes,
-        registers,
-        next_steps: if failure.has_no_list() {
-            vec![Remedy::Compare]
-        } else {
-            vec![Remedy::CHECK, Remedy::Compare, Remedy::Convert]
-        },
+    let remedies = if failure.has_no_list() {
+        vec![Remedy::Compare]
+    } else {
+        vec![Remedy::CHECK, Remedy::Compare, Remedy::Convert]
+    };
+    let meaning = describe_value_not_accepted(failure);
+    let explanation = Explanation::new(FailureKind::VALUE_NOT_ACCEPTED, meaning, causes, remedies)
+        .with_registers(registers);
+    if may_be_start {
+        start::add_pinning(explanation, failure)
+    } else {
+        explanation
     }
-}
-
-pub(super) fn heterogeneous_cores_cause() -> Cause {
-    cause(
-        "if no VM was being moved: on a machine with two kinds of cores QEMU reads a register on \
-         one kind and writes it back on the other; pin QEMU to one kind (taskset, vcpupin)",
-        "QEMU issue 1595",
-    )
 }
 
 pub(super) fn explain_psci(failure: &LoadFailure, registers: Vec<AffectedRegister>) -> Explanation {
@@ -233,16 +225,16 @@ pub(super) fn explain_psci(failure: &LoadFailure, registers: Vec<AffectedRegiste
         _ => None,
     });
     let version = version.map_or_else(String::new, |version| format!(" {version}"));
-    Explanation {
-        kind: FailureKind::PSCI_VERSION,
-        meaning: format!(
-            "`kvm-psci-version` requests PSCI{version} at the destination, and its kernel does \
-             not support that version. Set it at the source: a version that all hosts support, \
-             from the start of the VM"
-        ),
-        causes: psci_history(),
-        registers,
-        next_steps: vec![
+    let meaning = format!(
+        "`kvm-psci-version` requests PSCI{version} at the destination, and its kernel does not \
+         support that version. Set it at the source: a version that all hosts support, from the \
+         start of the VM"
+    );
+    Explanation::new(
+        FailureKind::PSCI_VERSION,
+        meaning,
+        psci_history(),
+        vec![
             Remedy::Show {
                 register: Some(RegisterId::PSCI_VERSION),
             },
@@ -250,7 +242,8 @@ pub(super) fn explain_psci(failure: &LoadFailure, registers: Vec<AffectedRegiste
                 accept: Some(RegisterId::PSCI_VERSION),
             },
         ],
-    }
+    )
+    .with_registers(registers)
 }
 
 fn psci_history() -> Vec<Cause> {

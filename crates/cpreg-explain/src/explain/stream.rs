@@ -1,24 +1,28 @@
-//! Explanations of log lines about the migration stream or a Firecracker snapshot.
+//! Explanations of log lines about the migration stream.
 
 use alloc::format;
-use alloc::string::String;
 use alloc::vec;
-use alloc::vec::Vec;
 
 use cpreg::remedy::Remedy;
 
 use super::explanation::{Explanation, FailureKind, cause};
+use super::machine_type;
+use crate::failure::LoadFailure;
 use crate::message::Symptom;
 
-/// Explains one log line about the stream or the snapshot.
-pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
+/// Explains one log line about the stream.
+pub(super) fn explain(symptom: &Symptom, failure: &LoadFailure) -> Option<Explanation> {
     Some(match symptom {
-        Symptom::MachineType { incoming, local } => Explanation::new(
-            FailureKind::MACHINE_TYPE,
-            format!("the VM is a `{incoming}` and the destination was started as `{local}`"),
+        Symptom::MachineType { incoming, local } => machine_type::explain(incoming, local, failure),
+        Symptom::TargetPageBits { incoming, local } => Explanation::new(
+            FailureKind::STREAM,
+            format!(
+                "the VM's pages have 2^{incoming} bytes and those of the destination's machine \
+                 2^{local}"
+            ),
             vec![cause(
-                "`-machine virt` without a version is a different version in every QEMU",
-                "QEMU's machine types",
+                "another machine type or CPU on the two command lines",
+                "QEMU compares the page lengths at the start of the stream",
             )],
             vec![Remedy::SHOW],
         ),
@@ -58,24 +62,6 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             )],
             vec![Remedy::SHOW],
         ),
-        Symptom::SnapshotVersion { version } => {
-            let version = match version.as_str() {
-                "" => String::new(),
-                version => format!(" ({version})"),
-            };
-            Explanation::new(
-                FailureKind::STREAM,
-                format!(
-                    "the snapshot{version} has a format that this version of Firecracker does not \
-                     read"
-                ),
-                vec![cause(
-                    "another version of Firecracker wrote it",
-                    "Firecracker reads only its own format version",
-                )],
-                Vec::new(),
-            )
-        }
         _ => return None,
     })
 }

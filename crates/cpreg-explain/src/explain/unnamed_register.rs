@@ -13,9 +13,10 @@ use cpreg::tolerance::RegisterDifference;
 
 use super::count::general_causes;
 use super::explanation::{AffectedRegister, Cause, Explanation, FailureKind, cause, error_suffix};
-use super::registers::{heterogeneous_cores_cause, histories};
+use super::registers::histories;
+use super::{front_end, start};
 use crate::failure::LoadFailure;
-use crate::message::Symptom;
+use crate::message::{LoadInput, Symptom};
 
 /// Explains a failure of which no line names a register or a device.
 pub(super) fn explain_unnamed_register(
@@ -23,10 +24,7 @@ pub(super) fn explain_unnamed_register(
     registers: Vec<AffectedRegister>,
 ) -> Explanation {
     let has_symptom = |is_match: fn(&Symptom) -> bool| failure.symptoms().any(is_match);
-    let error = failure.symptoms().find_map(|symptom| match symptom {
-        Symptom::LoadFailed { error } => *error,
-        _ => None,
-    });
+    let error = failure.load_error();
     let is_cpu = failure.symptoms().any(|symptom| match symptom {
         Symptom::SectionFailed { device, .. } => device == "cpu",
         Symptom::FieldFailed { section, .. } | Symptom::HookFailed { section, .. } => {
@@ -41,9 +39,13 @@ pub(super) fn explain_unnamed_register(
     let explanation = if let Some(error) = register_error {
         explain_register_error(error)
     } else if has_symptom(|symptom| matches!(symptom, Symptom::PutFailed { .. })) {
-        explain_put_failed(is_cpu)
+        if !is_cpu && start::is_failed_start(failure) {
+            start::explain_put_failed(failure)
+        } else {
+            explain_put_failed(is_cpu)
+        }
     } else if is_cpu {
-        explain_cpu_section(error)
+        explain_cpu_section(error, failure.settings.cpu_model.as_deref())
     } else if failure.symptoms().all(Symptom::is_warning) {
         explain_warnings(&registers)
     } else if has_symptom(|symptom| {
@@ -55,13 +57,23 @@ pub(super) fn explain_unnamed_register(
             general_causes(),
             vec![Remedy::Compare],
         )
+    } else if error.is_none()
+        && let Some(explanation) = front_end::explain(failure)
+    {
+        explanation
     } else {
-        explain_no_reason(error)
+        let is_snapshot = |symptom: &Symptom| {
+            matches!(
+                symptom,
+                Symptom::LoadFailed {
+                    input: LoadInput::Snapshot,
+                    ..
+                }
+            )
+        };
+        explain_no_reason(error, failure.symptoms().any(is_snapshot))
     };
-    Explanation {
-        registers,
-        ..explanation
-    }
+    explanation.with_registers(registers)
 }
 
 fn explain_register_error(error: Option<Errno>) -> Explanation {
@@ -82,7 +94,7 @@ fn explain_register_error(error: Option<Errno>) -> Explanation {
 }
 
 fn explain_put_failed(is_cpu: bool) -> Explanation {
-    let mut causes = vec![
+    let causes = vec![
         cause(
             "PSCI_VERSION: 1.3 from Linux 6.13 and later into 6.12 and earlier, 1.1 into 5.17 and \
              earlier",
@@ -101,10 +113,9 @@ fn explain_put_failed(is_cpu: bool) -> Explanation {
         "KVM at the destination refused the value of at least one register when QEMU wrote all of \
          them. This QEMU does not name the register; 10.2 and later do"
     } else {
-        causes.insert(0, heterogeneous_cores_cause());
         "KVM refused the value of at least one register when QEMU wrote a vCPU's registers. No \
-         line shows that a VM was being loaded. This QEMU does not name the register; 10.2 and \
-         later do"
+         line shows that a VM was being started or loaded. This QEMU does not name the register; \
+         10.2 and later do"
     };
     Explanation::new(
         FailureKind::VALUE_NOT_ACCEPTED,
@@ -114,7 +125,7 @@ fn explain_put_failed(is_cpu: bool) -> Explanation {
     )
 }
 
-fn explain_cpu_section(error: Option<Errno>) -> Explanation {
+fn explain_cpu_section(error: Option<Errno>, cpu_model: Option<&str>) -> Explanation {
     let (meaning, causes) = match error {
         Some(Errno::ENOENT) => (
             "the CPU state has a subsection that the destination's QEMU does not know; QEMU up to \
@@ -130,19 +141,51 @@ fn explain_cpu_section(error: Option<Errno>) -> Explanation {
         _ => (
             "a vCPU's registers were read, but could not be applied. QEMU up to 10.2 does not \
              name the register",
-            hook_causes(),
+            hook_causes(cpu_model),
         ),
     };
-    Explanation::new(
+    let explanation = Explanation::new(
         FailureKind::CPU_SECTION,
         meaning,
         causes,
         two_host_remedies(),
+    );
+    if matches!(error, Some(Errno::ENOENT)) {
+        return explanation.with_command(
+            "qemu-system-aarch64 --version",
+            "shows the version; the destination needs the source's or a later one",
+        );
+    }
+    match (error, cpu_model) {
+        (Some(Errno::EPERM), None | Some("max")) => explanation.with_command(
+            "qemu-system-aarch64 -cpu help",
+            "lists the named CPU models; -cpu neoverse-n1 makes the next VM independent of QEMU's \
+             version, which -cpu max does not",
+        ),
+        _ => explanation,
+    }
+}
+
+/// Returns the cause that is usual under TCG: another QEMU version with `-cpu max`.
+fn max_cause(is_certain: bool) -> Cause {
+    let condition = if is_certain { "" } else { "with `-cpu max`: " };
+    cause(
+        format!(
+            "{condition}`max` has other features in every QEMU version, so a VM with it loads only \
+             into the version that saved it. Use the same QEMU; give the next VM a named model"
+        ),
+        "recorded with QEMU 5.2, 7.2, 10.0 and 11.1",
     )
 }
 
-fn hook_causes() -> Vec<Cause> {
-    vec![
+fn hook_causes(cpu_model: Option<&str>) -> Vec<Cause> {
+    let max = match cpu_model {
+        Some("max") => Some(max_cause(true)),
+        None => Some(max_cause(false)),
+        Some(_) => None,
+    };
+    let mut causes: Vec<Cause> = max.into_iter().collect();
+    causes.extend([
         cause(
             "the VM has a register that the destination lacks, with an id below the largest that \
              the destination has",
@@ -157,7 +200,8 @@ fn hook_causes() -> Vec<Cause> {
             "under TCG into QEMU 5.2: the CPU's features, which later versions send as 0",
             "recorded with QEMU 5.2",
         ),
-    ]
+    ]);
+    causes
 }
 
 fn explain_warnings(registers: &[AffectedRegister]) -> Explanation {
@@ -174,13 +218,37 @@ fn explain_warnings(registers: &[AffectedRegister]) -> Explanation {
     Explanation::new(FailureKind::WARNINGS, meaning, causes, vec![Remedy::CHECK])
 }
 
-fn explain_no_reason(error: Option<Errno>) -> Explanation {
+fn explain_no_reason(error: Option<Errno>, is_snapshot: bool) -> Explanation {
+    let error = error_suffix(error);
+    if is_snapshot {
+        return Explanation::new(
+            FailureKind::NO_REASON,
+            format!(
+                "the saved state did not load{error}; QEMU prints the reason before this line, to \
+                 its standard error"
+            ),
+            vec![
+                cause(
+                    "another QEMU than the one that saved the VM, with another machine version or \
+                     CPU model, or other devices",
+                    "QEMU's migration/savevm.c",
+                ),
+                cause(
+                    "on a Mac: another release of macOS or another processor",
+                    "UTM issue 3979, Multipass issue 5083",
+                ),
+            ],
+            vec![Remedy::SHOW, Remedy::CHECK],
+        )
+        .with_command(
+            "qemu-system-aarch64 … -loadvm SNAPSHOT",
+            "loads the state from a terminal, with the VM's other options: the lines before this \
+             one have the reason",
+        );
+    }
     Explanation::new(
         FailureKind::NO_REASON,
-        format!(
-            "the load failed{}; the reason is in the lines before, at the destination",
-            error_suffix(error)
-        ),
+        format!("the load failed{error}; the reason is in the lines before, at the destination"),
         vec![cause(
             "QEMU prints the reason before this line, to its standard error; libvirt keeps it in \
              /var/log/libvirt/qemu/VM.log of the destination",

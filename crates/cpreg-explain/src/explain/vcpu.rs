@@ -8,11 +8,13 @@ use cpreg::errno::Errno;
 use cpreg::remedy::Remedy;
 
 use super::explanation::{Cause, Explanation, FailureKind, cause};
-use crate::message::{Access, Symptom};
+use super::start;
+use crate::failure::LoadFailure;
+use crate::message::{Access, Emitter, Statement, Symptom};
 
 /// Explains a line about a vCPU.
-pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
-    Some(match symptom {
+pub(super) fn explain(statement: &Statement, failure: &LoadFailure) -> Option<Explanation> {
+    Some(match &statement.symptom {
         Symptom::UnknownSubsection { name, section } if section == "cpu" => Explanation::new(
             FailureKind::CPU_SUBSECTION,
             format!(
@@ -37,6 +39,9 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
                 vec![Remedy::SHOW, Remedy::Rehearse],
             )
         }
+        Symptom::VcpuInit { .. } if statement.emitter == Emitter::QEMU => {
+            start::explain_vcpu_init(failure)
+        }
         Symptom::VcpuInit {
             error: None | Some(Errno::EINVAL),
         } => Explanation::new(
@@ -49,6 +54,7 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
             )],
             vec![Remedy::Compare],
         ),
+        Symptom::DeviceStart { device, error } => start::explain_device(*device, *error),
         Symptom::GuestCpu { features } => Explanation::new(
             FailureKind::GUEST_CPU,
             format!(
@@ -75,6 +81,10 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
                 "Cloud Hypervisor issue 8057, commit 5c25d82f5",
             )],
             Vec::new(),
+        )
+        .with_command(
+            "cloud-hypervisor --version",
+            "shows the version: v53 and later save VMs on a CPU with SVE",
         ),
         _ => return None,
     })
@@ -108,7 +118,9 @@ fn explain_abort(function: &str, assertion: &str) -> Explanation {
         ),
         "cpu_pre_load" | "cpu_post_load" | "cpu_pre_save" => Explanation::new(
             FailureKind::ABORT,
-            "the destination's QEMU aborted in its own handling of the register list",
+            "the destination's QEMU aborted in its own handling of the register list. QEMU 11.0 \
+             has this bug under HVF (macOS), where every restore aborts; 11.1 fixes it. The saved \
+             VM is intact: load it with QEMU 10.0 or 11.1",
             vec![
                 cause(
                     "under HVF every restore with QEMU 11.0: the arrays of the list are not \
@@ -121,6 +133,10 @@ fn explain_abort(function: &str, assertion: &str) -> Explanation {
                 ),
             ],
             Vec::new(),
+        )
+        .with_command(
+            "qemu-system-aarch64 --version",
+            "shows the version: 11.0 has the bug; 10.0 and 11.1 load the VM",
         ),
         _ => Explanation::new(
             FailureKind::ABORT,

@@ -8,7 +8,10 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::path::Path;
 
 use cpreg_explain::pattern::{MAX_LINE_LEN, truncate};
-use cpreg_explain::{LoadFailures, Statement, explain, qemu, snapshot};
+use cpreg_explain::{
+    LoadFailures, Statement, Symptom, explain, is_setting_only, may_matter, parse_line, qemu,
+    snapshot,
+};
 use cpreg_report::explain::lines::model::{ExplainLinesReport, UnknownLine};
 use cpreg_report::explain::lines::{LinesExplanation, text};
 
@@ -18,6 +21,8 @@ use crate::printer::{Printer, print_json};
 
 /// Maximum number of different unknown lines in the report.
 const MAX_UNKNOWN_LINES: usize = 20;
+/// Maximum length of the first half of a broken line, in bytes.
+const MAX_FRAGMENT_LEN: usize = 4096;
 /// Maximum length of an unknown line in the report, in bytes.
 const MAX_LISTED_LINE_LEN: usize = 2048;
 
@@ -61,20 +66,15 @@ pub(crate) fn run(
 
 /// Returns `true` if cpreg knows the line as a message of any program.
 pub(super) fn is_known_line(line: &str) -> bool {
-    !parse_statements(line).is_empty()
-}
-
-/// Returns the statements in a line, whichever program printed the line.
-fn parse_statements(line: &str) -> Vec<Statement> {
-    let mut statements = qemu::parse(line);
-    statements.extend(snapshot::parse(line));
-    statements
+    !parse_line(line).is_empty()
 }
 
 #[derive(Default)]
 struct LineReader {
     is_log: bool,
     failures: LoadFailures,
+    /// Unknown line that may be the first half of a broken line.
+    fragment: Option<String>,
     unknown_lines: Vec<UnknownLine>,
     further_unknown_lines: usize,
     skipped_lines: usize,
@@ -102,22 +102,69 @@ impl LineReader {
                 self.truncated_lines += 1;
                 skip_line(&mut log).map_err(read_failure)?;
             }
-            self.read_line(&String::from_utf8_lossy(&line));
+            if self.fragment.is_none() && !may_matter(&line) {
+                let is_blank = line.iter().all(u8::is_ascii_whitespace);
+                self.skipped_lines += usize::from(!is_blank);
+            } else {
+                self.read_line(&String::from_utf8_lossy(&line));
+            }
         }
     }
 
     fn read_line(&mut self, line: &str) {
         let line = line.trim();
-        let statements = parse_statements(line);
-        if !statements.is_empty() {
+        if line.is_empty() {
+            return;
+        }
+        let statements = parse_line(line);
+        let is_mention =
+            |statement: &Statement| matches!(statement.symptom, Symptom::RegisterMention { .. });
+        // KVM prints a message and the register on two lines.
+        let is_second_half = !statements.is_empty() && statements.iter().all(is_mention);
+        let may_complete = is_second_half
+            || is_setting_only(&statements) && (!self.is_log || is_continuation(line));
+        if may_complete && self.complete_fragment(line, &statements) {
+            return;
+        }
+        self.close_fragment();
+        if !is_setting_only(&statements) {
             self.failures.add(line, statements);
-        } else if line.is_empty() {
-            // A blank line is not an unknown line.
-        } else if !self.is_log
-            || qemu::looks_like_an_error(line)
-            || snapshot::looks_like_an_error(line)
+        } else if self.is_log && !may_matter(line.as_bytes()) {
+            self.skipped_lines += 1;
+        } else if statements.is_empty() {
+            self.fragment = Some(truncate(line, MAX_FRAGMENT_LEN).to_owned());
+        } else {
+            self.failures.add(line, statements);
+            self.skipped_lines += 1;
+        }
+    }
+
+    /// Joins the line to the line before it, if the two are one line that was broken. Returns
+    /// `true` if the joined line states more than this line alone, which states `known`.
+    fn complete_fragment(&mut self, line: &str, known: &[Statement]) -> bool {
+        let Some(fragment) = &self.fragment else {
+            return false;
+        };
+        for separator in ["", " "] {
+            let joined = format!("{fragment}{separator}{line}");
+            let statements = parse_line(&joined);
+            if !is_setting_only(&statements) && statements != known {
+                self.failures.add(&joined, statements);
+                self.fragment = None;
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Counts or reports the unknown line that no further line completed.
+    fn close_fragment(&mut self) {
+        let Some(line) = self.fragment.take() else {
+            return;
+        };
+        if !self.is_log || qemu::looks_like_an_error(&line) || snapshot::looks_like_an_error(&line)
         {
-            self.add_unknown_line(line);
+            self.add_unknown_line(&line);
         } else {
             self.skipped_lines += 1;
         }
@@ -141,7 +188,8 @@ impl LineReader {
         }
     }
 
-    fn finish(self) -> LinesExplanation {
+    fn finish(mut self) -> LinesExplanation {
+        self.close_fragment();
         let (failures, omitted_failures) = self.failures.finish();
         LinesExplanation {
             failures: failures
@@ -156,6 +204,12 @@ impl LineReader {
             truncated_lines: self.truncated_lines,
         }
     }
+}
+
+/// Returns `true` if a line of a log has no time or program in front, so that it may be the second
+/// half of a broken line.
+fn is_continuation(line: &str) -> bool {
+    line.starts_with(|first: char| first.is_ascii_lowercase() || "_(<='`".contains(first))
 }
 
 /// Returns `true` if two lines differ only in their digits, such as times and process ids.

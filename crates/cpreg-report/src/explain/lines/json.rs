@@ -7,8 +7,8 @@ use cpreg_explain::{Emitter, Explanation, VersionRange};
 use super::model::{
     Cause, ExplainLinesReport, Failure, NextStep, ProgramVersions, Register, SCHEMA,
 };
-use super::{LinesExplanation, emitters};
-use crate::remedy;
+use super::{LinesExplanation, emitters, step_command, step_result};
+use crate::field::{FieldReport, decode_fields};
 
 impl From<&LinesExplanation> for ExplainLinesReport {
     fn from(lines: &LinesExplanation) -> Self {
@@ -33,12 +33,14 @@ fn failure(explanation: &Explanation, failure: &cpreg_explain::LoadFailure) -> F
         source: cause.source.to_string(),
     });
     let next_steps = explanation.next_steps.iter().map(|step| NextStep {
-        command: remedy::command(step),
-        result: remedy::purpose(step).to_owned(),
+        command: step_command(step).into_owned(),
+        result: step_result(step).to_owned(),
     });
     Failure {
         kind: explanation.kind.name().to_owned(),
         title: explanation.kind.title().to_owned(),
+        situation: explanation.situation.name().to_owned(),
+        vm_state: explanation.vm_state.map(str::to_owned),
         times: failure.times,
         lines: failure.lines.clone(),
         omitted_lines: failure.further_lines,
@@ -72,8 +74,19 @@ fn register(affected: &AffectedRegister) -> Register {
         name: register.id.map(name),
         difference: affected.difference.map(Into::into),
         value: value(affected.value),
+        fields: fields(affected),
         destination_value: value(affected.destination_value),
         hidden: affected.hidden,
         tolerance: affected.tolerance,
+    }
+}
+
+fn fields(affected: &AffectedRegister) -> Vec<FieldReport> {
+    match (affected.register.id, affected.value) {
+        (Some(id), Some(value)) if !id.is_secret() => decode_fields(id, value)
+            .iter()
+            .map(FieldReport::from)
+            .collect(),
+        _ => Vec::new(),
     }
 }

@@ -11,10 +11,13 @@ mod json;
 pub mod model;
 pub mod text;
 
+use std::borrow::Cow;
+
 use cpreg::tolerance::RegisterDifference;
-use cpreg_explain::explain::AffectedRegister;
+use cpreg_explain::explain::{AffectedRegister, NextStep};
 use cpreg_explain::{Emitter, Explanation, LoadFailure, VersionRange};
 
+use crate::remedy;
 use crate::tolerance::text as tolerance_text;
 use model::UnknownLine;
 
@@ -60,6 +63,22 @@ pub(super) fn emitters(failure: &LoadFailure) -> Vec<(Emitter, VersionRange)> {
         }
     }
     emitters
+}
+
+/// Returns the command of a next step.
+pub(super) fn step_command(step: &NextStep) -> Cow<'_, str> {
+    match step {
+        NextStep::Remedy(remedy) => Cow::Owned(remedy::command(remedy)),
+        NextStep::Command { command, .. } => Cow::Borrowed(command),
+    }
+}
+
+/// Returns the result of a next step, in words.
+pub(super) fn step_result(step: &NextStep) -> &str {
+    match step {
+        NextStep::Remedy(remedy) => remedy::purpose(remedy),
+        NextStep::Command { result, .. } => result,
+    }
 }
 
 /// Returns the difference of a register between input and destination in words.

@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::field::FieldReport;
 use crate::names::Difference;
 use crate::scalar::{Hex, Id};
 
@@ -37,8 +38,16 @@ pub struct Failure {
     /// Kind of failure: `"register-count"`, `"register-source-only"`, `"value-not-accepted"`,
     /// `"cpu-section"`, `"cpu-subsection"`, `"guest-cpu"`, `"psci-version"`, `"vcpu-init"`,
     /// `"abort"`, `"ram"`, `"machine-type"`, `"device"`, `"interrupt-controller"`, `"stream"`,
-    /// `"not-saved"`, `"warnings"`, `"no-reason"`.
+    /// `"not-saved"`, `"warnings"`, `"no-reason"`, `"start"`, `"snapshot"`, `"register"`,
+    /// `"guest"`, `"front-end"`, `"migration-blocked"`, `"postcopy"`.
     pub kind: String,
+    /// Activity that failed: `"start"`, `"migration"`, `"postcopy"`, `"restore"`, `"load"` (a
+    /// migration or a restore), `"start-or-load"`, `"save"`, `"guest"` or `"unknown"`.
+    #[serde(default)]
+    pub situation: String,
+    /// Place and state of the VM after the failure, in words, or null if the lines do not tell.
+    #[serde(default)]
+    pub vm_state: Option<String>,
     /// Title of the kind.
     pub title: String,
     /// Number of occurrences.
@@ -55,7 +64,7 @@ pub struct Failure {
     pub registers: Vec<Register>,
     /// Known causes of such lines.
     pub causes: Vec<Cause>,
-    /// Commands that narrow down or repair the failure; empty if cpreg has none.
+    /// Commands that narrow down or repair the failure; at least one.
     pub next_steps: Vec<NextStep>,
 }
 
@@ -63,7 +72,8 @@ pub struct Failure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct ProgramVersions {
-    /// `"QEMU"`, `"libvirt"`, `"Firecracker"` or `"Cloud Hypervisor"`.
+    /// `"QEMU"`, `"libvirt"`, `"Firecracker"`, `"Cloud Hypervisor"` or another program's name;
+    /// `"another program"` if the line does not name it.
     pub program: String,
     /// The first version that prints them, or null.
     pub since: Option<String>,
@@ -85,6 +95,9 @@ pub struct Register {
     pub difference: Option<Difference>,
     /// Written value, or null if the line does not contain it or it is secret.
     pub value: Option<Hex>,
+    /// Fields of the written value, most significant first; empty if there is no value.
+    #[serde(default)]
+    pub fields: Vec<FieldReport>,
     /// Value of the destination, or null if the line does not contain it or it is secret.
     pub destination_value: Option<Hex>,
     /// `true` if an ID register of the VM hides the register at the destination.

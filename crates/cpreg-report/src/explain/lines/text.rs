@@ -1,11 +1,12 @@
 //! Text of the explanation of error lines.
 
-use cpreg::register::Value;
+use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg_explain::explain::AffectedRegister;
 use cpreg_explain::{Explanation, FailureKind, LoadFailure};
 
-use super::{LinesExplanation, describe_difference, emitters};
+use super::{LinesExplanation, describe_difference, emitters, step_command, step_result};
+use crate::field::decode_fields;
 use crate::printer::{Printer, style, styled};
 use crate::remedy;
 use crate::tolerance::text::{condition, handling};
@@ -39,12 +40,15 @@ pub fn print(printer: &mut Printer, lines: &LinesExplanation) {
     }
     if lines.is_log {
         if lines.failures.is_empty() && lines.unknown_lines.is_empty() {
-            printer.line("no line is an error of QEMU, libvirt, Firecracker or Cloud Hypervisor");
+            printer.line("no line is a known error of a VMM or of a program that runs one");
         }
-        printer.line(match lines.skipped_lines {
-            1 => "1 unrelated line of the log was skipped".to_owned(),
-            count => format!("{count} unrelated lines of the log were skipped"),
-        });
+        match lines.skipped_lines {
+            0 => {}
+            1 => printer.line("1 unrelated line of the log was skipped"),
+            count => printer.line(format_args!(
+                "{count} unrelated lines of the log were skipped"
+            )),
+        }
         if lines.truncated_lines > 0 {
             printer.line(format_args!(
                 "{} lines were truncated to 64 KiB",
@@ -92,6 +96,9 @@ fn print_failure(
         ));
     }
     printer.line(format_args!("  meaning: {}", explanation.meaning));
+    if let Some(state) = explanation.vm_state {
+        printer.line(format_args!("  the VM now: {state}"));
+    }
     if !explanation.registers.is_empty() {
         printer.line("  registers");
         print_registers(printer, &explanation.registers, tolerances);
@@ -103,17 +110,13 @@ fn print_failure(
             printer.line(format_args!("    {} {source}", cause.description));
         }
     }
-    if explanation.next_steps.is_empty() {
-        printer.line("  next steps: none with cpreg");
-    } else {
-        printer.line("  next steps");
-    }
+    printer.line("  next steps");
     for step in &explanation.next_steps {
         printer.line(format_args!(
             "    {}",
-            styled(style::NAME, remedy::command(step))
+            styled(style::NAME, step_command(step))
         ));
-        printer.line(format_args!("      {}", remedy::purpose(step)));
+        printer.line(format_args!("      {}", step_result(step)));
     }
 }
 
@@ -171,11 +174,14 @@ fn print_register(printer: &mut Printer, register: &AffectedRegister) {
     };
     let describe = |value: u64| value_format.describe(id, &Value::from(value));
     let mut line = format!(
-        "    {} {}, {}",
+        "    {} {}",
         styled(style::NAME, value_format.name(id)),
         styled(style::DIM, format_args!("({})", id_digits(id))),
-        describe_difference(register)
     );
+    let difference = describe_difference(register);
+    if !difference.is_empty() {
+        line = format!("{line}, {difference}");
+    }
     if let Some(value) = register.value {
         line = format!("{line}: {}", describe(value));
     }
@@ -190,5 +196,28 @@ fn print_register(printer: &mut Printer, register: &AffectedRegister) {
         if !changes.is_empty() {
             printer.line(format_args!("      differs in {}", changes.join(", ")));
         }
+    } else if let Some(value) = register.value.filter(|_| !id.is_secret()) {
+        print_fields(printer, id, value);
+    }
+}
+
+/// Prints the fields of a value that are not 0.
+fn print_fields(printer: &mut Printer, id: RegisterId, value: u64) {
+    let fields: Vec<String> = decode_fields(id, value)
+        .into_iter()
+        .filter(|field| field.value != 0)
+        .map(|field| {
+            let name = match field.field.name() {
+                "" => format!("[{}:{}]", field.field.msb(), field.field.lsb()),
+                name => name.to_owned(),
+            };
+            match field.meaning {
+                Some(meaning) => format!("{name} {:#x} ({meaning})", field.value),
+                None => format!("{name} {:#x}", field.value),
+            }
+        })
+        .collect();
+    if !fields.is_empty() {
+        printer.line(format_args!("      fields: {}", fields.join(", ")));
     }
 }

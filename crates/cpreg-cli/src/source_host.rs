@@ -7,6 +7,7 @@ use std::path::Path;
 
 use cpreg::cpu_model;
 use cpreg::destination::{Accelerator, Destination, ValueOrigin};
+use cpreg::gic::Gic;
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
@@ -142,7 +143,17 @@ impl SourceHost {
                 return Err(contradiction(property, of_vm, of_host));
             }
         }
-        Ok(self.hardware.or(of_vm))
+        if let Some((Gic::V3(of_vm), Gic::V3(of_host))) = of_vm.gic.zip(self.hardware.gic)
+            && !of_host.accepts(of_vm)
+        {
+            return Err(contradiction(
+                "ICC_CTLR_EL1",
+                of_vm.to_string(),
+                of_host.to_string(),
+            ));
+        }
+        // The GIC of a VM that came from another host can have fewer bits than that of this host.
+        Ok(of_vm.or(self.hardware))
     }
 }
 

@@ -79,6 +79,14 @@ fn is_same_event(symptom: &Symptom, event: &LoadEvent) -> bool {
         (Symptom::PutFailed { stage, error }, LoadEvent::PutFailed) => {
             stage == "init" && *error == Some(Errno::EINVAL)
         }
+        (
+            Symptom::DeviceAttribute {
+                group,
+                attribute,
+                error,
+            },
+            LoadEvent::AbortOnGic,
+        ) => (*group, *attribute, *error) == (6, 0xc664, Some(Errno::EINVAL)),
         (Symptom::LoadFailed { .. }, LoadEvent::LoadFailed { .. })
         | (Symptom::Aborted { .. }, LoadEvent::AbortOnSubsection { .. }) => true,
         _ => false,
@@ -109,6 +117,7 @@ fn events(id: RegisterId) -> Vec<LoadEvent> {
         LoadEvent::RegisterHidden { vcpu: 0, id },
         LoadEvent::SectionFailed { vcpu: 17 },
         LoadEvent::PutFailed,
+        LoadEvent::AbortOnGic,
         LoadEvent::AbortOnSubsection {
             vcpu: 0,
             name: "cpu/wfxt-timer".into(),

@@ -1,5 +1,6 @@
 //! [`HardwareJson`]: the member `hardware` of profiles and recorded hosts.
 
+use cpreg::gic::{Gic, GicLimits};
 use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{Value, parse_hexadecimal};
 use schemars::JsonSchema;
@@ -21,10 +22,16 @@ pub struct HardwareJson {
     /// DCZID_EL0, with the block size of `DC ZVA`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     dczid: Option<String>,
+    /// Fixed fields of ICC_CTLR_EL1 of a GICv3: PRIbits, IDbits, SEIS and A3V. `none` for a VM with
+    /// another interrupt controller.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    icc_ctlr_el1: Option<String>,
 }
 
 /// Bits of DCZID_EL0: block size (BS) and DZP.
 const DCZID_MASK: u64 = 0x1f;
+/// Value of `icc_ctlr_el1` for an interrupt controller that is no GICv3.
+const NO_GICV3: &str = "none";
 /// Maximum of DCZID_EL0.BS, 2048 bytes.
 const MAX_BLOCK_SIZE: u64 = 9;
 
@@ -37,6 +44,10 @@ impl HardwareJson {
                 .vector_lengths
                 .map(|lengths| format!("{:#x}", lengths.bits())),
             dczid: facts.dczid.map(|dczid| format!("{dczid:#x}")),
+            icc_ctlr_el1: facts.gic.map(|gic| match gic {
+                Gic::V3(limits) => format!("{:#x}", limits.bits()),
+                Gic::Other => NO_GICV3.to_owned(),
+            }),
         })
     }
 
@@ -83,13 +94,35 @@ impl HardwareJson {
                     )
                 })
         });
+        let gic = self.icc_ctlr_el1.as_ref().map(|text| {
+            parse_gic(text).ok_or_else(|| {
+                impossible_value(
+                    document,
+                    "hardware.icc_ctlr_el1",
+                    text,
+                    "ICC_CTLR_EL1 has PRIbits of 3 to 7 in bits 10:8, IDbits of 0 or 1 in bits \
+                     13:11, SEIS in bit 14, and A3V in bit 15; `none` stands for no GICv3",
+                )
+            })
+        });
         Ok(HardwareFacts {
             counter_frequency: counter_frequency.transpose()?,
             vector_lengths: vector_lengths.transpose()?,
             dczid: dczid.transpose()?,
             is_emulated: false,
+            gic: gic.transpose()?,
         })
     }
+}
+
+/// Returns the interrupt controller in the member `icc_ctlr_el1`.
+fn parse_gic(text: &str) -> Option<Gic> {
+    if text == NO_GICV3 {
+        return Some(Gic::Other);
+    }
+    let value = parse_hexadecimal(text)?;
+    let limits = GicLimits::from_icc_ctlr(value);
+    (limits.bits() == value && limits.is_possible()).then_some(Gic::V3(limits))
 }
 
 /// Returns the error for a value that no CPU has; `possible` describes the possible values.
@@ -127,11 +160,19 @@ mod tests {
 
     #[test]
     fn facts_round_trip() {
-        let json = r#"{"counter_frequency_hz":25000000,"vector_lengths":"0x3","dczid":"0x4"}"#;
+        let json = r#"{"counter_frequency_hz":25000000,"vector_lengths":"0x3","dczid":"0x4","icc_ctlr_el1":"0x8c00"}"#;
         let facts = parse(json).expect("possible values");
         assert_eq!(facts.counter_frequency, Some(25_000_000));
         assert_eq!(facts.vector_lengths.map(VectorLengths::bits), Some(3));
         assert_eq!(facts.dczid, Some(4));
+        let limits = GicLimits::from_icc_ctlr(0x8c00);
+        assert_eq!(facts.gic, Some(Gic::V3(limits)));
+        let none = parse(r#"{"icc_ctlr_el1":"none"}"#).expect("no GICv3");
+        assert_eq!(none.gic, Some(Gic::Other));
+        assert_eq!(
+            HardwareJson::from_facts(none).and_then(|it| it.icc_ctlr_el1),
+            Some("none".to_owned())
+        );
         let hardware = HardwareJson::from_facts(facts).expect("known facts");
         assert_eq!(serde_json::to_string(&hardware).expect("JSON"), json);
         assert_eq!(parse("{}").expect("no fact"), HardwareFacts::UNKNOWN);
@@ -147,6 +188,18 @@ mod tests {
                 &["\"0x0\"", "\"0x2\"", "\"0x10001\"", "\"3\""],
             ),
             ("dczid", &["\"0x20\"", "\"0xa\"", "\"4\""]),
+            (
+                "icc_ctlr_el1",
+                &[
+                    "\"0x0\"",
+                    "\"0x8200\"",
+                    "\"0x9400\"",
+                    "\"0x8401\"",
+                    "\"0x18400\"",
+                    "\"8400\"",
+                    "\"None\"",
+                ],
+            ),
         ] {
             for value in values {
                 let error = parse(&format!("{{\"{member}\":{value}}}")).expect_err(value);

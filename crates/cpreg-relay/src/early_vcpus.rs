@@ -1,5 +1,7 @@
 //! [`EarlyVcpus`]: vCPUs that the relay sends before it has received the devices after them.
 //!
+//! - The policy receives the GICv3 in front of the vCPUs, because QEMU aborts on one that KVM
+//!   refuses. If the relay cannot read the GICv3, it sends nothing early.
 //! - After each vCPU, the policy decides how it is sent.
 //! - After the last vCPU, the policy decides if the vCPUs may be sent early. If so, the relay sends
 //!   their sections and the bytes in front of them.
@@ -67,6 +69,12 @@ impl EarlyVcpus {
         }
         if self.state != EarlyVcpusState::Receiving {
             return None;
+        }
+        if known_count == 0
+            && !cpus.is_empty()
+            && let Some(gic) = self.scanner.gic()
+        {
+            policy.on_gic(gic);
         }
         for cpu in &cpus[known_count..] {
             let converted = policy.on_vcpu(cpu);

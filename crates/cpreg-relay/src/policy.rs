@@ -1,6 +1,7 @@
 //! [`MigrationPolicy`]: accepts or rejects a VM, and edits its device state. The relay carries the
 //! decision out.
 
+use cpreg::gic::Gic;
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Edit, Section, Stream};
 
@@ -18,6 +19,12 @@ pub trait MigrationPolicy {
     /// Returns `true` if the migration may continue. The relay calls this function before the first
     /// page.
     fn on_setup(&mut self, setup: &StreamSetup) -> bool;
+
+    /// Receives the VM's GICv3, which QEMU sends before the vCPUs. The relay calls this function
+    /// before the first vCPU, if it knows the GICv3.
+    fn on_gic(&mut self, gic: Gic) {
+        let _ = gic;
+    }
 
     /// Returns the `cpu` section to send for the next vCPU, or `None` if the policy cannot decide
     /// yet.

@@ -22,7 +22,7 @@
 //! | `os` | file operations of this operating system |
 //! | `new_file` | a file that has no name until it is complete |
 //! | `write`, `in_place` | application of an edit to files, all or nothing |
-//! | `global_state` | the run state of the guest |
+//! | `global_state`, `gic` | the run state of the guest; the limits of its GICv3 |
 //! | `translate` | conversion to the model: [`cpreg::vm::Vm`], [`cpreg::shape::MachineShape`] |
 //! | [`incremental`] | the stream in transit: RAM is forwarded, the device state is buffered |
 //! | [`guest_memory`] | device state that points into guest memory |
@@ -42,6 +42,7 @@ mod element;
 pub mod error;
 mod fields;
 mod full_scan;
+mod gic;
 mod global_state;
 mod guest_data;
 pub mod guest_memory;

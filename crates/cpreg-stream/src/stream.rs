@@ -8,6 +8,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 
+use cpreg::destination::Accelerator;
+use cpreg::gic::Gic;
+
 use crate::cpu::{Cpu, read_cpu};
 use crate::cursor::{self, Cursor, LARGE_WINDOW_LEN};
 use crate::element::{Configuration, Section};
@@ -17,7 +20,7 @@ use crate::layout::{Layout, LiveSection, Package};
 use crate::ram::{RamBlock, RecordCounts};
 use crate::source::ReadAt;
 use crate::vmdescription::{Description, StateDescription};
-use crate::{described_layout, element, global_state, section_search};
+use crate::{described_layout, element, gic, global_state, section_search};
 
 /// Parsed migration stream.
 #[derive(Clone, Debug)]
@@ -27,6 +30,7 @@ pub struct Stream {
     pub(crate) layout: Layout,
     pub(crate) cpus: Vec<Cpu>,
     pub(crate) run_state: Option<String>,
+    pub(crate) gic: Option<Gic>,
     pub(crate) description: Option<Description>,
 }
 
@@ -250,12 +254,14 @@ impl Stream {
             )
             .with_hint("the stream is damaged"));
         }
+        let gic = gic::read(source, &layout.sections, cpus.len())?;
         Ok(Self {
             open_method,
             length,
             layout,
             cpus,
             run_state,
+            gic,
             description,
         })
     }
@@ -274,6 +280,7 @@ impl Stream {
             },
             cpus: vec![cpu],
             run_state: None,
+            gic: None,
             description: None,
         }
     }
@@ -389,6 +396,14 @@ impl Stream {
     /// `None` if the stream does not contain the run state.
     pub fn run_state(&self) -> Option<&str> {
         self.run_state.as_deref()
+    }
+
+    /// Returns the interrupt controller of the VM, as far as KVM compares it with the host's.
+    ///
+    /// `None` if it is not known. QEMU's emulators compare nothing, so it is not known for them.
+    pub fn gic(&self) -> Option<Gic> {
+        self.gic
+            .filter(|_| self.accelerator() != Some(Accelerator::Tcg))
     }
 
     /// Returns `true` if the guest had not run when the stream was written.

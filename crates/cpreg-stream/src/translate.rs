@@ -31,7 +31,7 @@ impl Stream {
             .collect::<Result<_, _>>()?;
         Ok(Vm {
             vcpus,
-            source_hardware: HardwareFacts::UNKNOWN,
+            source_hardware: self.hardware(),
         })
     }
 
@@ -82,10 +82,21 @@ impl Stream {
                 .map(DestinationVcpu::from_vcpu)
                 .collect(),
             kernel_version: None,
-            hardware: HardwareFacts::UNKNOWN,
+            hardware: self.hardware(),
             shape: Some(self.shape()),
             name,
         })
+    }
+
+    /// Returns the properties of the VM's host that the stream shows.
+    ///
+    /// The limits of the GIC are those of the VM. The host may have more bits than a VM that came
+    /// from another host.
+    fn hardware(&self) -> HardwareFacts {
+        HardwareFacts {
+            gic: self.gic(),
+            ..HardwareFacts::UNKNOWN
+        }
     }
 
     /// Returns the accelerator that ran the guest.

@@ -2,6 +2,7 @@
 //!
 //! A fact that is not known is `None`.
 
+use crate::gic::Gic;
 use crate::register::Value;
 
 /// Properties of a host that its guests see and that no register list holds.
@@ -18,6 +19,8 @@ pub struct HardwareFacts {
     /// `true` if the facts are those of an emulated host. A real host with the same kernel and CPU
     /// model can have others.
     pub is_emulated: bool,
+    /// Interrupt controller. KVM compares the limits of a VM's GICv3 with those of the host's.
+    pub gic: Option<Gic>,
 }
 
 impl HardwareFacts {
@@ -27,6 +30,7 @@ impl HardwareFacts {
         vector_lengths: None,
         dczid: None,
         is_emulated: false,
+        gic: None,
     };
 
     /// Returns these facts, and the facts of `other` where these lack one.
@@ -38,6 +42,7 @@ impl HardwareFacts {
             counter_frequency: self.counter_frequency.or(other.counter_frequency),
             vector_lengths: self.vector_lengths.or(other.vector_lengths),
             dczid: self.dczid.or(other.dczid),
+            gic: self.gic.or(other.gic),
             is_emulated: self.is_emulated && (other.is_emulated || other == Self::UNKNOWN),
         }
     }
@@ -52,6 +57,7 @@ impl HardwareFacts {
             counter_frequency: keep(self.counter_frequency, other.counter_frequency),
             vector_lengths: keep(self.vector_lengths, other.vector_lengths),
             dczid: keep(self.dczid, other.dczid),
+            gic: keep(self.gic, other.gic),
             ..self
         }
     }

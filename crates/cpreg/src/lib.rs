@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`register`] | register ids, names, fields and values |
 //! | [`cpu_model`] | CPU models, and the clouds and boards that have them |
+//! | [`gic`] | the interrupt controller, as far as KVM compares VM and host |
 //! | [`hardware`] | properties of a host that its guests see and that no register list holds |
 //! | [`vm`] | the incoming VM: each vCPU's registers and extensions |
 //! | [`remedy`] | remedies for differences and failed loads, as data |
@@ -29,6 +30,7 @@ pub mod cpu_model;
 pub mod destination;
 pub mod errno;
 mod error;
+pub mod gic;
 pub mod hardware;
 pub mod plan;
 pub mod register;

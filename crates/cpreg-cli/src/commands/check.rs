@@ -220,7 +220,8 @@ impl Subject {
         let mut vm = stream.vm().map_err(|error| {
             Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
         })?;
-        vm.source_hardware = source.source_hardware()?;
+        // A stream knows the VM better than a report on it.
+        vm.source_hardware = vm.source_hardware.or(source.source_hardware()?);
         if let Some(from) = from {
             vm.source_hardware = from.hardware_for(source, &vm, stream.accelerator())?;
         }

@@ -18,6 +18,7 @@
 //! | [`json`] | documents of every kind |
 //! | [`documents`] | README and docs, against the command |
 //! | [`errors`] | invalid files, and files of other programs |
+//! | [`gic`] | limits of the GICv3 |
 //! | [`filter`] | streams from pipe to pipe, and their failures |
 //! | `relay`, `relay_faults` | live migrations, and their failures |
 //! | `relay_guard` | guard process, which outlives its relay |
@@ -49,6 +50,7 @@ mod fatal;
 mod faults;
 mod filter;
 mod fixtures;
+mod gic;
 mod host_names;
 mod host_records;
 mod hosts;

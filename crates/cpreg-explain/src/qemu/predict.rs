@@ -98,6 +98,11 @@ impl MessageFormatter {
                  pmu_num_counters(env)' failed."
                     .to_owned()
             }
+            // Group KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, S3_0_C12_C12_4 of vCPU 0.
+            LoadEvent::AbortOnGic => {
+                "KVM_SET_DEVICE_ATTR failed: Group 6 attr 0x000000000000c664: Invalid argument"
+                    .to_owned()
+            }
             LoadEvent::PutFailed => {
                 "Failed to put registers after init: Invalid argument".to_owned()
             }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use cpreg::destination::DroppedValues;
+use cpreg::gic::{Gic, GicLimits};
 use cpreg::hardware::VectorLengths;
 use cpreg::register::{RegisterId, Value};
 
@@ -224,6 +225,7 @@ fn example() -> HostIndex {
                 vector_lengths: is_second.then_some(VectorLengths::from_bits(3)),
                 dczid: is_second.then_some(4),
                 is_emulated: false,
+                gic: is_second.then_some(Gic::V3(GicLimits::from_icc_ctlr(0x8c00))),
             },
         });
     }
@@ -239,7 +241,7 @@ cpreg-history 4
 kernel 6.12.1-test #1%20SMP%20Debian%206.12.1-1%20(2026)
 capabilities KVM_CAP_ARM_SVE=1
 host 0 neoverse-n1 - 0xf0510 real 0
-host 0 neoverse-n1 nvhe 0xf0510 emulated 0 frequency=24000000 lengths=0x3 dczid=0x4
+host 0 neoverse-n1 nvhe 0xf0510 emulated 0 frequency=24000000 lengths=0x3 dczid=0x4 icc_ctlr=0x8c00
 recording 0 pmu,sve
 recording 1 pmu,sve masks
 set 1

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use cpreg::destination::{AcceptedField, DroppedValues};
+use cpreg::gic::{Gic, GicLimits};
 use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::parse_hexadecimal;
 
@@ -20,6 +21,9 @@ pub(super) fn format_hardware(facts: HardwareFacts) -> String {
     }
     if let Some(dczid) = facts.dczid {
         let _ = write!(words, " dczid={dczid:#x}");
+    }
+    if let Some(Gic::V3(limits)) = facts.gic {
+        let _ = write!(words, " icc_ctlr={:#x}", limits.bits());
     }
     words
 }
@@ -42,6 +46,10 @@ pub(super) fn parse_hardware<'a>(
             }
             ("dczid", value) => {
                 facts.dczid = Some(parse_hexadecimal(value).ok_or(MALFORMED)?);
+            }
+            ("icc_ctlr", value) => {
+                let limits = parse_hexadecimal(value).map(GicLimits::from_icc_ctlr);
+                facts.gic = Some(Gic::V3(limits.ok_or(MALFORMED)?));
             }
             _ => return Err("an unknown hardware fact"),
         }

@@ -110,6 +110,7 @@ mod tests {
         Accelerator, AcceptedField, AcceptedFields, AcceptedValues, DestinationRegister,
         DestinationVcpu, DroppedValues, Loader, ValueOrigin,
     };
+    use cpreg::gic::{Gic, GicLimits};
     use cpreg::hardware::{HardwareFacts, VectorLengths};
     use cpreg::register::{RegisterId, Value};
     use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
@@ -175,6 +176,7 @@ mod tests {
                 vector_lengths: Some(VectorLengths::from_bits(3)),
                 dczid: Some(4),
                 is_emulated: false,
+                gic: Some(Gic::V3(GicLimits::from_icc_ctlr(0x8400))),
             },
             shape: Some(MachineShape {
                 machine: Some("virt-10.0".to_owned()),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use cpreg::destination::{AcceptedField, DroppedValues, Features, MAX_FIELD_WIDTH};
+use cpreg::gic::{Gic, GicLimits};
 use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value};
 use proptest::collection::{btree_map, vec};
@@ -101,11 +102,18 @@ fn any_hardware() -> impl Strategy<Value = HardwareFacts> {
     let dczid = (0..10_u64, any::<bool>());
     let dczid = dczid.prop_map(|(size, is_prohibited)| size | u64::from(is_prohibited) << 4);
     let dczid = prop::option::of(dczid);
-    (frequency, lengths, dczid).prop_map(|(counter_frequency, lengths, dczid)| HardwareFacts {
+    let icc_ctlr = (3..8_u64, 0..2_u64, 0..4_u64);
+    let gic = icc_ctlr.prop_map(|(priority_bits, id_bits, flags)| {
+        let icc_ctlr = priority_bits << 8 | id_bits << 11 | flags << 14;
+        Gic::V3(GicLimits::from_icc_ctlr(icc_ctlr))
+    });
+    let facts = (frequency, lengths, dczid, prop::option::of(gic));
+    facts.prop_map(|(counter_frequency, lengths, dczid, gic)| HardwareFacts {
         counter_frequency,
         vector_lengths: lengths.map(|bits| VectorLengths::from_bits(bits | 1)),
         dczid,
         is_emulated: false,
+        gic,
     })
 }
 

@@ -1,6 +1,7 @@
 //! KVM of this host, on Linux on arm64: [`Kvm`], [`KvmVm`], and [`Vcpu`] for `kvm_ioctls::VcpuFd`.
 
 use cpreg::destination::Features;
+use cpreg::gic::{Gic, GicLimits};
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::{Capabilities, Identity};
@@ -10,8 +11,8 @@ use kvm_bindings::{
     KVM_ARM_VCPU_PMU_V3_IRQ, KVM_ARM_VCPU_POWER_OFF, KVM_ARM_VCPU_PSCI_0_2,
     KVM_ARM_VCPU_PTRAUTH_ADDRESS, KVM_ARM_VCPU_PTRAUTH_GENERIC, KVM_ARM_VCPU_SVE, KVM_CAP_ARM_MTE,
     KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES, KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_VGIC_GRP_ADDR,
-    KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_NR_IRQS, KVM_VGIC_V3_ADDR_TYPE_DIST,
-    KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device, kvm_device_attr,
+    KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
+    KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device, kvm_device_attr,
     kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, kvm_enable_cap, kvm_vcpu_init,
 };
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
@@ -30,6 +31,9 @@ const DISTRIBUTOR_ADDRESS: u64 = 0x0800_0000;
 const REDISTRIBUTORS_ADDRESS: u64 = 0x1000_0000;
 /// Minimum number of interrupts of a GIC: 32 private and 32 shared ones.
 const INTERRUPT_COUNT: u32 = 64;
+/// Attribute of ICC_CTLR_EL1 (S3_0_C12_C12_4) of the vCPU with affinity 0. KVM gives that affinity
+/// to vCPU 0.
+const ICC_CTLR_EL1_OF_VCPU_0: u64 = 0xc664;
 /// Interrupt of the PMU: the private one that Arm's Base System Architecture assigns.
 const PMU_INTERRUPT: u32 = 23;
 
@@ -44,7 +48,7 @@ pub struct Kvm {
 pub struct KvmVm {
     // Rust drops fields in order, so fields that need the VM's descriptor come first.
     vcpus: Vec<VcpuFd>,
-    _gic: DeviceFd,
+    gic: DeviceFd,
     vm: VmFd,
 }
 
@@ -78,6 +82,19 @@ impl Kvm {
             _ => 0,
         }
     }
+
+    /// Returns the GICv3 that a new VM of this host has.
+    ///
+    /// Returns `None` if the host cannot create such a VM.
+    fn gic(&self) -> Option<Gic> {
+        let vm = self.create_vm(Features::NONE, 1).ok()?;
+        let value = ioctls::device_attribute(
+            &vm.gic,
+            KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS,
+            ICC_CTLR_EL1_OF_VCPU_0,
+        );
+        Some(Gic::V3(GicLimits::from_icc_ctlr(value.ok()?)))
+    }
 }
 
 impl Host for Kvm {
@@ -102,6 +119,7 @@ impl Host for Kvm {
             vector_lengths: None,
             dczid: Some(system_registers::read_dczid()),
             is_emulated: false,
+            gic: self.gic(),
         }
     }
 
@@ -142,7 +160,7 @@ impl Host for Kvm {
         }
         Ok(KvmVm {
             vcpus: initialised,
-            _gic: gic,
+            gic,
             vm,
         })
     }

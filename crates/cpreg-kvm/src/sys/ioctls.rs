@@ -1,9 +1,10 @@
-//! Two ioctls that `kvm-ioctls` lacks in the needed form.
+//! Ioctls that `kvm-ioctls` lacks in the needed form, or that it leaves unsafe.
 //!
 //! | ioctl | reason |
 //! |---|---|
 //! | `KVM_GET_REG_LIST` | `kvm-ioctls` limits it to 500 registers; an EL2 guest may have more |
 //! | `KVM_ARM_GET_REG_WRITABLE_MASKS` (v6.7, 3f9cd0ca8484) | not in `kvm-ioctls` |
+//! | `KVM_GET_DEVICE_ATTR` | `kvm-ioctls` cannot know the length of an attribute |
 //!
 //! Numbers and layouts: Linux v7.3 `include/uapi/linux/kvm.h` and
 //! `arch/arm64/include/uapi/asm/kvm.h`.
@@ -13,6 +14,8 @@ use std::ffi::c_void;
 use std::os::fd::{AsRawFd, BorrowedFd};
 
 use cpreg::register::RegisterId;
+use kvm_bindings::kvm_device_attr;
+use kvm_ioctls::DeviceFd;
 use rustix::ioctl::{Ioctl, IoctlOutput, Opcode, ioctl, opcode};
 
 use crate::errno::{self, Errno};
@@ -79,6 +82,25 @@ pub(super) fn register_list(vcpu: BorrowedFd<'_>) -> Result<Vec<RegisterId>, Err
         }
     }
     Err(Errno::E2BIG)
+}
+
+/// Returns an attribute of at most 64 bits.
+pub(super) fn device_attribute(
+    device: &DeviceFd,
+    group: u32,
+    attr: u64,
+) -> Result<u64, kvm_ioctls::Error> {
+    let mut value = 0_u64;
+    let mut attribute = kvm_device_attr {
+        group,
+        attr,
+        addr: (&raw mut value).expose_provenance() as u64,
+        flags: 0,
+    };
+    // SAFETY: The kernel writes the attribute to the address of `value`, which lives until the call
+    // returns. No attribute of an interrupt controller exceeds 64 bits.
+    unsafe { device.get_device_attr(&mut attribute) }?;
+    Ok(value)
 }
 
 /// `ARM64_FEATURE_ID_RANGE_SIZE`: op1 0, 1 and 3, CRm 0 to 7, op2 0 to 7.

@@ -5,7 +5,7 @@
 //! | `arm64.rs` | the host, its VMs and vCPUs; Linux on arm64 only |
 //! | `identity.rs` | the kernel and CPU of the host; Linux on arm64 only |
 //! | `capabilities.rs` | the capabilities of KVM; Linux on arm64 only |
-//! | `ioctls.rs` | two ioctls; Linux on arm64 only |
+//! | `ioctls.rs` | ioctls; Linux on arm64 only |
 //! | `system_registers.rs` | registers that a process can read; Linux on arm64 only |
 //! | `unsupported.rs` | the same types elsewhere, where [`Kvm::open`] returns an error |
 

@@ -7,6 +7,7 @@
 //!
 //! ```text
 //! data before RAM     checks the machine and RAM layout and the return path
+//! GICv3               keeps its limits for the vCPUs' plans
 //! each vCPU           plans it alone, if the result is certain
 //! all device state    the planner plans the whole; the edit is made and compared
 //! ```
@@ -16,6 +17,7 @@
 mod config;
 mod vcpu_planner;
 
+use cpreg::gic::Gic;
 use cpreg::shape::MachineShape;
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Section, Stream};
@@ -103,6 +105,10 @@ impl<P: Planner> MigrationPolicy for CheckPolicy<'_, P> {
             }
         }
         self.setup_rejections.is_empty()
+    }
+
+    fn on_gic(&mut self, gic: Gic) {
+        self.vcpu_planner.set_gic(gic);
     }
 
     fn on_vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {

@@ -9,6 +9,8 @@
 //! nothing.
 
 use cpreg::destination::{Accelerator, Destination};
+use cpreg::gic::Gic;
+use cpreg::hardware::HardwareFacts;
 use cpreg::plan::IncrementalPlan;
 use cpreg::shape::{DeviceSection, MachineShape};
 use cpreg_stream::incremental::StreamSetup;
@@ -20,11 +22,18 @@ use super::config::{Planner, PolicyConfig};
 #[derive(Debug, Default)]
 pub(super) struct VcpuPlanner<'t> {
     plan: Option<IncrementalPlan<'t>>,
+    /// GICv3 of the VM, if it has arrived.
+    gic: Option<Gic>,
     /// Number of vCPUs received.
     received_count: usize,
 }
 
 impl<'t> VcpuPlanner<'t> {
+    /// Sets the GICv3 of the VM, which precedes the vCPUs.
+    pub(super) fn set_gic(&mut self, gic: Gic) {
+        self.gic = Some(gic);
+    }
+
     /// Plans the next vCPU. Returns it as the relay sends it, if the result is certain.
     pub(super) fn add(
         &mut self,
@@ -63,7 +72,12 @@ impl<'t> VcpuPlanner<'t> {
                 .is_none();
         if can_load {
             let plan = IncrementalPlan::new(destination, config.tolerances, config.consents);
-            self.plan = Some(plan.with_source_hardware(config.source_hardware));
+            let of_stream = HardwareFacts {
+                gic: self.gic,
+                ..HardwareFacts::UNKNOWN
+            };
+            let source_hardware = of_stream.or(config.source_hardware);
+            self.plan = Some(plan.with_source_hardware(source_hardware));
         }
     }
 

@@ -1,11 +1,15 @@
 //! Texts about properties of the hosts that no register list holds.
 
+use cpreg::gic::GicLimits;
 use cpreg::hardware::VectorLengths;
 use cpreg::plan::{HardwareAction, HardwareDecision, HardwareFact, ZeroingBlock};
 
 /// Advice on a difference that no conversion resolves.
 const KEEP_HARDWARE_ADVICE: &str =
     "choose a destination with the source's value, or shut the guest down and start it there";
+/// Advice on a GIC that KVM refuses.
+const GIC_ADVICE: &str = "choose a destination whose GIC has at least these PRIbits and IDbits, and \
+                          the same SEIS and A3V; or shut the guest down and start it there";
 /// Advice that gives the properties of the VM's own host.
 const SOURCE_ADVICE: &str = "--from HOST names the source's host: a recorded host, its file, or a \
                              profile";
@@ -22,6 +26,7 @@ pub(super) fn describe_value(fact: HardwareFact, value: Option<u64>) -> String {
         HardwareFact::CounterFrequency => format!("{value} Hz"),
         HardwareFact::VectorLengths => describe_lengths(value),
         HardwareFact::ZeroingBlock => ZeroingBlock(value).to_string(),
+        HardwareFact::GicLimits => GicLimits::from_icc_ctlr(value).to_string(),
         _ => format!("{value:#x}"),
     }
 }
@@ -56,6 +61,9 @@ pub(super) fn names<'a>(decisions: impl IntoIterator<Item = &'a HardwareDecision
 /// Returns the advice on a decision; `None` if there is nothing to do.
 pub(super) fn advice(decision: &HardwareDecision) -> Option<String> {
     match decision.action {
+        HardwareAction::Refuse if decision.fact == HardwareFact::GicLimits => {
+            Some(GIC_ADVICE.to_owned())
+        }
         HardwareAction::Refuse => Some(KEEP_HARDWARE_ADVICE.to_owned()),
         HardwareAction::Undecided | HardwareAction::Assume => {
             let sides = [
@@ -119,6 +127,10 @@ mod tests {
         assert_eq!(
             describe_value(HardwareFact::ZeroingBlock, None),
             "not known"
+        );
+        assert_eq!(
+            describe_value(HardwareFact::GicLimits, Some(0x8c00)),
+            "0x8c00 (PRIbits 4, IDbits 1, SEIS 0, A3V 1)"
         );
     }
 }

@@ -145,10 +145,11 @@ pub struct ShapeDifference {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HardwareReport {
-    /// `"counter frequency"`, `"SVE vector lengths"` or `"DC ZVA block size"`.
+    /// `"counter frequency"`, `"SVE vector lengths"`, `"DC ZVA block size"` or
+    /// `"GIC limits (ICC_CTLR_EL1)"`.
     pub property: String,
-    /// Value at the host that the VM ran on, or null if it is not known. It is in hertz, or as in
-    /// KVM_REG_ARM64_SVE_VLS, or as in DCZID_EL0.
+    /// Value at the VM's own host, or null if it is not known: in hertz, as in
+    /// KVM_REG_ARM64_SVE_VLS, DCZID_EL0, or the fixed fields of ICC_CTLR_EL1.
     pub source: Option<Hex>,
     /// Value at the destination, in the same form.
     pub destination: Option<Hex>,

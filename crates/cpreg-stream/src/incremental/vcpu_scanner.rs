@@ -10,6 +10,9 @@
 //! header of a device after the last vCPU has arrived, the caller can decide about the vCPUs. It
 //! can send them before the rest has arrived ([`EarlyOutput`]).
 //!
+//! QEMU aborts on a GICv3 that KVM refuses, and sends the GICv3 before the vCPUs. The scan fails if
+//! it cannot read the GICv3, so that nothing is sent until all device state can be opened.
+//!
 //! The scanner takes the first possible end of a section and never backtracks. The scan fails if
 //! that end leads nowhere, or if anything is not as QEMU writes it. All device state then stays
 //! buffered until it can be opened. A result is preliminary: the caller must compare it with the
@@ -18,6 +21,8 @@
 use std::collections::HashSet;
 
 use super::parser::IncrementalParser;
+use cpreg::gic::Gic;
+
 use crate::cpu::Cpu;
 use crate::cpu::require_arm;
 use crate::cursor::{Cursor, SMALL_WINDOW_LEN};
@@ -26,6 +31,7 @@ use crate::element::{
     self, COMMAND, CommandCode, FOOTER, FOOTER_LEN, FULL, Section, SectionHeader, SectionKind,
 };
 use crate::error::{Error, ErrorKind};
+use crate::gic::{self, GICV3};
 use crate::section_search::{MAX_SECTION_VERSION, MAX_SECTIONS, position};
 
 /// Id string of the section in front of each vCPU's section.
@@ -47,6 +53,7 @@ pub struct VcpuScanner {
     ids: HashSet<u32>,
     common_count: usize,
     cpus: Vec<Cpu>,
+    gic: Option<Gic>,
     /// Index of the package's length field in the buffer, and the package's length in bytes.
     package: Option<(usize, u32)>,
 }
@@ -88,6 +95,11 @@ impl VcpuScanner {
     /// Returns the vCPUs that have arrived, in order.
     pub fn cpus(&self) -> &[Cpu] {
         &self.cpus
+    }
+
+    /// Returns the GICv3 of the VM, if one has arrived.
+    pub fn gic(&self) -> Option<Gic> {
+        self.gic
     }
 
     /// Returns all sections that have arrived.
@@ -168,7 +180,7 @@ impl VcpuScanner {
         } else {
             let end = self.find_end(device_state, header.id, payload)?;
             self.common_count += usize::from(header.name == CPU_COMMON);
-            Section {
+            let section = Section {
                 kind: SectionKind::Full,
                 id: header.id,
                 name: header.name,
@@ -176,7 +188,13 @@ impl VcpuScanner {
                 version: header.version,
                 range: at..start + end as u64 + FOOTER_LEN,
                 payload: offset..start + end as u64,
+            };
+            if section.name == GICV3 {
+                let vcpus = gic::parse(&device_state[payload..end], section.version);
+                let vcpus = vcpus.ok_or_else(|| Error::malformed(at, "an unknown GICv3"))?;
+                self.gic = Some(gic::required(&vcpus, &section)?);
             }
+            section
         };
         if !self.ids.insert(section.id) || self.sections.len() == MAX_SECTIONS {
             return Err(Error::malformed(at, "a second section has this number"));

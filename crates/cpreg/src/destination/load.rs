@@ -15,6 +15,7 @@ use super::extension::{self, ExtensionOutcome};
 use super::kernel;
 use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing};
 use super::{Accelerator, Confidence, Destination, DestinationVcpu, Loader, ValueOrigin, Version};
+use crate::gic::Gic;
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vm};
 
@@ -89,7 +90,19 @@ pub struct IncomingVcpu<'a> {
 ///
 /// Returns an unknown result for a loader that is not plausible, and for a loader that executes
 /// plans. The plan determines the behaviour of the latter.
+///
+/// QEMU loads the GICv3 before the vCPUs.
 pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> SimulatedLoad {
+    let is_qemu = is_plausible(loader, destination) && !loader.can_execute_plans();
+    if is_qemu && refuses_gic(vm, destination) {
+        return SimulatedLoad {
+            loads: Some(false),
+            confidence: Confidence::Inferred,
+            events: Vec::from([LoadEvent::AbortOnGic]),
+            is_complete: true,
+            lost_registers: Vec::new(),
+        };
+    }
     let lists: Vec<Vec<_>> = vm
         .vcpus
         .iter()
@@ -104,6 +117,13 @@ pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> Simulated
         })
         .collect();
     simulate_lists(loader, &vcpus, destination)
+}
+
+/// Returns `true` if KVM of the destination refuses the limits of the VM's GICv3.
+fn refuses_gic(vm: &Vm, destination: &Destination) -> bool {
+    let gics = (vm.source_hardware.gic, destination.hardware.gic);
+    let is_kvm = destination.accelerator == Some(Accelerator::Kvm);
+    is_kvm && matches!(gics, (Some(Gic::V3(vm)), Some(Gic::V3(host))) if !host.accepts(vm))
 }
 
 /// Simulates a load like [`simulate`], for lists that need not be a valid [`Vm`].

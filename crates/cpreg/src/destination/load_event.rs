@@ -56,6 +56,8 @@ pub enum LoadEvent {
         /// Name of the subsection.
         name: Cow<'static, str>,
     },
+    /// The loader aborts when KVM refuses ICC_CTLR_EL1 of the VM's GICv3.
+    AbortOnGic,
     /// The loader aborts when it writes a register.
     AbortOnWrite {
         /// Number of the vCPU.

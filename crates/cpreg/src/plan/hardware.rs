@@ -1,8 +1,10 @@
 //! The decision about each property of the hosts that no register list holds.
 //!
-//! A guest reads these properties when it boots and relies on them until it shuts down. KVM does
-//! not refuse a difference, and no change of a value bridges one: the guest's clock runs at the
-//! ratio of the frequencies, its vectors lose their upper parts, and `DC ZVA` clears other memory.
+//! A guest reads these properties when it boots and relies on them until it shuts down. No change
+//! of a value bridges a difference. KVM does not refuse one: the guest's clock runs at the ratio of
+//! the frequencies, its vectors lose their upper parts, and `DC ZVA` clears other memory.
+//!
+//! The exception is the GIC, whose limits the VM brings along: KVM refuses them ([`crate::gic`]).
 //!
 //! Only hosts with KVM pass their properties on to guests. QEMU's emulators have their own: a
 //! destination with another accelerator has no decisions.
@@ -16,6 +18,7 @@ use core::fmt;
 
 use super::input::PlanInput;
 use crate::destination::{Accelerator, Confidence, DestinationVcpu, ValueOrigin};
+use crate::gic::{Gic, GicLimits};
 use crate::hardware::{HardwareFacts, VectorLengths};
 use crate::register::RegisterId;
 use crate::severity::Usage;
@@ -31,6 +34,8 @@ pub enum HardwareFact {
     VectorLengths,
     /// Block size of `DC ZVA`, DCZID_EL0.
     ZeroingBlock,
+    /// Limits of the GICv3's CPU interface, ICC_CTLR_EL1.
+    GicLimits,
 }
 
 impl HardwareFact {
@@ -40,6 +45,7 @@ impl HardwareFact {
             Self::CounterFrequency => "counter frequency",
             Self::VectorLengths => "SVE vector lengths",
             Self::ZeroingBlock => "DC ZVA block size",
+            Self::GicLimits => "GIC limits (ICC_CTLR_EL1)",
         }
     }
 }
@@ -49,7 +55,8 @@ impl HardwareFact {
 pub struct HardwareDecision {
     /// Property that the decision is about.
     pub fact: HardwareFact,
-    /// Value at the VM's own host, if known: hertz, bits of [`VectorLengths`], or DCZID_EL0.
+    /// Value at the VM's own host, if known: hertz, bits of [`VectorLengths`], DCZID_EL0,
+    /// or bits of [`GicLimits`].
     pub source: Option<u64>,
     /// Value at the destination, if known.
     pub destination: Option<u64>,
@@ -97,6 +104,8 @@ pub enum HardwareReason {
     HasAllLengths,
     /// The destination lacks a vector length, and the guest does not use SVE.
     VectorsUnused,
+    /// The GIC of the destination has more bits than that of the VM.
+    HasMoreBits,
     /// The values differ.
     Different,
     /// The destination lacks vector lengths that the guest may use.
@@ -141,6 +150,9 @@ impl fmt::Display for HardwareDecision {
             }
             HardwareReason::VectorsUnused => f.write_str(
                 "the destination lacks some of these lengths, and the guest does not use SVE",
+            ),
+            HardwareReason::HasMoreBits => f.write_str(
+                "the destination's GIC has at least the bits of the VM's GIC, and KVM takes fewer",
             ),
             HardwareReason::Different => self.describe_difference(f),
             HardwareReason::LacksLengths => f.write_str(
@@ -193,6 +205,15 @@ impl HardwareDecision {
                 ZeroingBlock(source),
                 ZeroingBlock(destination)
             ),
+            HardwareFact::GicLimits => {
+                let [vm, host] = [source, destination].map(GicLimits::from_icc_ctlr);
+                write!(
+                    f,
+                    "KVM at the destination refuses the VM's ICC_CTLR_EL1: {}; QEMU aborts when \
+                     KVM refuses it",
+                    host.refused_fields(vm)
+                )
+            }
             HardwareFact::VectorLengths => f.write_str("the values differ"),
         }
     }
@@ -235,6 +256,7 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
         destination.vector_lengths,
     ));
     decisions.push(judge.equal(HardwareFact::ZeroingBlock, source.dczid, destination.dczid));
+    decisions.extend(judge.gic(source.gic, destination.gic));
     decisions
 }
 
@@ -292,6 +314,29 @@ impl Judge {
             None => self.not_known(),
         };
         self.decision(fact, source, destination, ruling)
+    }
+
+    /// Decides about the limits of the VM's GICv3.
+    ///
+    /// Returns `None` for another interrupt controller. If only one side has a GICv3, the decision
+    /// about the machine's devices refuses the VM.
+    fn gic(self, source: Option<Gic>, destination: Option<Gic>) -> Option<HardwareDecision> {
+        let limits = |gic: Option<Gic>| match gic {
+            Some(Gic::V3(limits)) => Some(Some(limits)),
+            Some(Gic::Other) => None,
+            None => Some(None),
+        };
+        let (source, destination) = (limits(source)?, limits(destination)?);
+        let ruling = match source.zip(destination) {
+            Some((vm, host)) if vm == host => (HardwareAction::Keep, HardwareReason::Same),
+            Some((vm, host)) if host.accepts(vm) => {
+                (HardwareAction::Keep, HardwareReason::HasMoreBits)
+            }
+            Some(_) => refuse(HardwareReason::Different),
+            None => self.not_known(),
+        };
+        let [source, destination] = [source, destination].map(|it| it.map(GicLimits::bits));
+        Some(self.decision(HardwareFact::GicLimits, source, destination, ruling))
     }
 
     const fn not_known(self) -> (HardwareAction, HardwareReason) {

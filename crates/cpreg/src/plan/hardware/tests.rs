@@ -147,6 +147,85 @@ fn another_block_size_is_refused() {
     );
 }
 
+/// Returns the plan for ICC_CTLR_EL1 of a VM and of the destination with this MIDR_EL1.
+fn plan_gic(source: Option<Gic>, at_destination: Option<Gic>, midr: u64) -> Plan {
+    let facts = |gic| HardwareFacts {
+        counter_frequency: Some(1),
+        dczid: Some(4),
+        vector_lengths: Some(VectorLengths::from_bits(1)),
+        gic,
+    };
+    let mut vm = vm(0, 0, facts(source));
+    // The register's value decides if the hosts have the same CPU, and is not decided here.
+    vm.vcpus[0]
+        .registers
+        .insert(RegisterId::MIDR_EL1, Value::U64(midr));
+    let destination = destination(&vm, N1, facts(at_destination));
+    plan(&vm, &destination, &[(RegisterId::MIDR_EL1, N1)])
+}
+
+const fn gic(icc_ctlr: u64) -> Gic {
+    Gic::V3(GicLimits::from_icc_ctlr(icc_ctlr))
+}
+
+#[test]
+fn limits_that_kvm_refuses_are_refused_with_the_fields() {
+    for (vm, host, reason) in [
+        (0x8600, 0x8400, "PRIbits 6 above 4"),
+        (0x8c00, 0x8400, "IDbits 1 above 0"),
+        (0xc400, 0x8400, "SEIS 1 in place of 0"),
+        (0x8400, 0xc400, "SEIS 0 in place of 1"),
+        (0x0400, 0x8400, "A3V 0 in place of 1"),
+        (0x8400, 0x0400, "A3V 1 in place of 0"),
+    ] {
+        let plan = plan_gic(Some(gic(vm)), Some(gic(host)), N1);
+        assert_eq!(plan.outcome(), PlanOutcome::Refused);
+        assert_eq!(plan.outcome_with_proposed, PlanOutcome::Refused);
+        let decision = decision(&plan, HardwareFact::GicLimits).expect("a GICv3");
+        assert_eq!(
+            (decision.source, decision.destination),
+            (Some(vm), Some(host))
+        );
+        let text = decision.to_string();
+        let expected = alloc::format!(
+            "KVM at the destination refuses the VM's ICC_CTLR_EL1: {reason}; QEMU aborts when KVM \
+             refuses it"
+        );
+        assert_eq!(text, expected);
+    }
+}
+
+#[test]
+fn limits_that_kvm_takes_are_kept() {
+    use HardwareAction::{Assume, Keep, Undecided};
+    let judge = |source, destination, midr| {
+        let plan = plan_gic(source, destination, midr);
+        let decision = decision(&plan, HardwareFact::GicLimits);
+        decision.map(|decision| (decision.action, decision.reason))
+    };
+    let (same, more) = (HardwareReason::Same, HardwareReason::HasMoreBits);
+    let host = Some(gic(0x8c00));
+    // What the guest wrote is no limit.
+    for (vm, reason) in [
+        (0x8c00, same),
+        (0x8c03, same),
+        (0x8b00, more),
+        (0x8000, more),
+    ] {
+        assert_eq!(judge(Some(gic(vm)), host, N1), Some((Keep, reason)));
+        assert_eq!(judge(Some(gic(vm)), host, N2), Some((Keep, reason)));
+    }
+    let not_known = HardwareReason::NotKnown;
+    for (vm, host) in [(None, host), (host, None), (None, None)] {
+        assert_eq!(judge(vm, host, N1), Some((Assume, not_known)));
+        assert_eq!(judge(vm, host, N2), Some((Undecided, not_known)));
+    }
+    for other in [Some(gic(0x8400)), None] {
+        assert_eq!(judge(Some(Gic::Other), other, N2), None);
+        assert_eq!(judge(other, Some(Gic::Other), N2), None);
+    }
+}
+
 /// Returns the action and reason for SVE with these lengths, in use with ZCR_EL1.LEN `len`.
 fn vectors(
     zen: u64,

@@ -84,6 +84,7 @@ fn is_same_event(symptom: &Symptom, event: &LoadEvent) -> bool {
                 group,
                 attribute,
                 error,
+                ..
             },
             LoadEvent::AbortOnGic,
         ) => (*group, *attribute, *error) == (6, 0xc664, Some(Errno::EINVAL)),

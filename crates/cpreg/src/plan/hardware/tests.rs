@@ -153,6 +153,7 @@ fn plan_gic(source: Option<Gic>, at_destination: Option<Gic>, midr: u64) -> Plan
         counter_frequency: Some(1),
         dczid: Some(4),
         vector_lengths: Some(VectorLengths::from_bits(1)),
+        is_emulated: false,
         gic,
     };
     let mut vm = vm(0, 0, facts(source));

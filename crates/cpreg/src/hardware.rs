@@ -38,12 +38,18 @@ impl HardwareFacts {
     /// The result counts as emulated only if no fact is of a real host.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
+        // A VM brings the limits of its GIC along, which say nothing about the other facts.
+        let is_other_known = other
+            != Self {
+                gic: other.gic,
+                ..Self::UNKNOWN
+            };
         Self {
             counter_frequency: self.counter_frequency.or(other.counter_frequency),
             vector_lengths: self.vector_lengths.or(other.vector_lengths),
             dczid: self.dczid.or(other.dczid),
             gic: self.gic.or(other.gic),
-            is_emulated: self.is_emulated && (other.is_emulated || other == Self::UNKNOWN),
+            is_emulated: self.is_emulated && (other.is_emulated || !is_other_known),
         }
     }
 

@@ -5,6 +5,7 @@ use cpreg::destination::{
     Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
     ValueOrigin,
 };
+use cpreg::gic::{Gic, GicLimits};
 use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::plan::{
     Check, Consents, HardwareAction, HardwareDecision, HardwareFact, HardwareReason, SetConsent,
@@ -110,9 +111,11 @@ impl Case {
         let frequency = source.counter_frequency.zip(destination.counter_frequency);
         let block = source.dczid.zip(destination.dczid);
         let lengths = source.vector_lengths.zip(destination.vector_lengths);
+        let gics = gic_limits(source).zip(gic_limits(destination));
         self.is_comparable()
             && (frequency.is_some_and(|(one, other)| one != other)
                 || block.is_some_and(|(one, other)| one != other)
+                || gics.is_some_and(|(vm, host)| !host.accepts(vm))
                 || self.zen != 0 && lengths.is_some_and(|(one, other)| !other.contains(one)))
     }
 }
@@ -121,12 +124,16 @@ fn any_facts() -> impl Strategy<Value = HardwareFacts> {
     let frequency = prop::option::of(prop::sample::select(vec![25_000_000, 1_000_000_000]));
     let lengths = prop::option::of(prop::sample::select(vec![0b1, 0b11, 0b1011]));
     let dczid = prop::option::of(prop::sample::select(vec![4, 5]));
-    (frequency, lengths, dczid, any::<bool>()).prop_map(
-        |(counter_frequency, lengths, dczid, is_emulated)| {
+    let limits = prop::sample::select(vec![0x8400, 0x8c00, 0x8e00, 0xcc00]);
+    let v3 = limits.prop_map(|value| Gic::V3(GicLimits::from_icc_ctlr(value)));
+    let gic = prop::option::of(prop_oneof![3 => v3, 1 => Just(Gic::Other)]);
+    (frequency, lengths, dczid, gic, any::<bool>()).prop_map(
+        |(counter_frequency, lengths, dczid, gic, is_emulated)| {
             let mut facts = HardwareFacts::UNKNOWN;
             facts.counter_frequency = counter_frequency;
             facts.vector_lengths = lengths.map(VectorLengths::from_bits);
             facts.dczid = dczid;
+            facts.gic = gic;
             facts.is_emulated = is_emulated;
             facts
         },
@@ -146,6 +153,14 @@ fn any_case() -> impl Strategy<Value = Case> {
     )
 }
 
+/// Returns the limits of a GICv3, if they are known.
+const fn gic_limits(facts: HardwareFacts) -> Option<GicLimits> {
+    match facts.gic {
+        Some(Gic::V3(limits)) => Some(limits),
+        _ => None,
+    }
+}
+
 const fn is_loaded(verdict: Verdict) -> bool {
     matches!(verdict, Verdict::Loads | Verdict::Converts)
 }
@@ -155,6 +170,7 @@ fn facts(case: Case, fact: HardwareFact) -> [Option<u64>; 2] {
     [case.source, case.destination].map(|facts| match fact {
         HardwareFact::CounterFrequency => facts.counter_frequency.map(u64::from),
         HardwareFact::VectorLengths => facts.vector_lengths.map(|it| it.bits().into()),
+        HardwareFact::GicLimits => gic_limits(facts).map(GicLimits::bits),
         _ => facts.dczid,
     })
 }
@@ -195,6 +211,7 @@ proptest! {
             counter_frequency: Some(25_000_000),
             vector_lengths: Some(VectorLengths::from_bits(0b1111)),
             dczid: Some(4),
+            gic: Some(Gic::V3(GicLimits::from_icc_ctlr(0x8c00))),
             ..HardwareFacts::UNKNOWN
         };
         let known = Case { source: known, destination: known, ..unknown };

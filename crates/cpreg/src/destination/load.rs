@@ -121,7 +121,8 @@ pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> Simulated
 
 /// Returns `true` if KVM of the destination refuses the limits of the VM's GICv3.
 fn refuses_gic(vm: &Vm, destination: &Destination) -> bool {
-    let gics = (vm.source_hardware.gic, destination.hardware.gic);
+    let (source, host) = destination.comparable_facts(vm.source_hardware);
+    let gics = (source.gic, host.gic);
     let is_kvm = destination.accelerator == Some(Accelerator::Kvm);
     is_kvm && matches!(gics, (Some(Gic::V3(vm)), Some(Gic::V3(host))) if !host.accepts(vm))
 }

@@ -178,6 +178,21 @@ impl ValueOrigin {
 }
 
 impl Destination {
+    /// Returns the comparable facts of the source's host and of this destination.
+    ///
+    /// The facts of an emulated host are no evidence about a real one: QEMU's emulator has its own
+    /// counter frequency, for instance. If only one of the hosts is emulated, its differing facts
+    /// are not known.
+    pub(crate) fn comparable_facts(&self, source: HardwareFacts) -> (HardwareFacts, HardwareFacts) {
+        let destination = self.hardware;
+        let is_emulated = destination.is_emulated || self.value_origin == ValueOrigin::EmulatedHost;
+        match (source.is_emulated, is_emulated) {
+            (true, false) => (source.without_differing(destination), destination),
+            (false, true) => (source, destination.without_differing(source)),
+            _ => (source, destination),
+        }
+    }
+
     /// Returns the destination's vCPU for the VM's vCPU `number`, which counts from zero.
     ///
     /// Returns `None` only if the destination has no vCPU at all.

@@ -17,9 +17,9 @@ use alloc::vec::Vec;
 use core::fmt;
 
 use super::input::PlanInput;
-use crate::destination::{Accelerator, Confidence, DestinationVcpu, ValueOrigin};
+use crate::destination::{Accelerator, Confidence, DestinationVcpu};
 use crate::gic::{Gic, GicLimits};
-use crate::hardware::{HardwareFacts, VectorLengths};
+use crate::hardware::VectorLengths;
 use crate::register::RegisterId;
 use crate::severity::Usage;
 use crate::vm::Vcpu;
@@ -239,7 +239,7 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
     if input.destination.accelerator != Some(Accelerator::Kvm) || input.vm.vcpus.is_empty() {
         return Vec::new();
     }
-    let (source, destination) = comparable_facts(input);
+    let (source, destination) = input.destination.comparable_facts(input.vm.source_hardware);
     let judge = Judge {
         has_other_cpu: has_other_cpu(input),
         confidence: input.destination.value_origin.max_confidence(),
@@ -258,22 +258,6 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
     decisions.push(judge.equal(HardwareFact::ZeroingBlock, source.dczid, destination.dczid));
     decisions.extend(judge.gic(source.gic, destination.gic));
     decisions
-}
-
-/// Returns the known facts of both hosts.
-///
-/// The facts of an emulated host are no evidence about a real one: QEMU's emulator has its own
-/// counter frequency, for instance. If only one of the hosts is emulated, its differing facts are
-/// not known.
-fn comparable_facts(input: PlanInput<'_>) -> (HardwareFacts, HardwareFacts) {
-    let (source, destination) = (input.vm.source_hardware, input.destination.hardware);
-    let is_destination_emulated =
-        destination.is_emulated || input.destination.value_origin == ValueOrigin::EmulatedHost;
-    match (source.is_emulated, is_destination_emulated) {
-        (true, false) => (source.without_differing(destination), destination),
-        (false, true) => (source, destination.without_differing(source)),
-        _ => (source, destination),
-    }
 }
 
 /// Returns `true` if the MIDR_EL1 with which the VM arrived differs from the destination's.

@@ -38,19 +38,23 @@ impl HardwareFacts {
     /// The result counts as emulated only if no fact is of a real host.
     #[must_use]
     pub fn or(self, other: Self) -> Self {
-        // A VM brings the limits of its GIC along, which say nothing about the other facts.
-        let is_other_known = other
-            != Self {
-                gic: other.gic,
-                ..Self::UNKNOWN
-            };
+        let is_emulated = match (self.has_host_facts(), other.has_host_facts()) {
+            (true, false) => self.is_emulated,
+            (false, true) => other.is_emulated,
+            _ => self.is_emulated && other.is_emulated,
+        };
         Self {
             counter_frequency: self.counter_frequency.or(other.counter_frequency),
             vector_lengths: self.vector_lengths.or(other.vector_lengths),
             dczid: self.dczid.or(other.dczid),
             gic: self.gic.or(other.gic),
-            is_emulated: self.is_emulated && (other.is_emulated || !is_other_known),
+            is_emulated,
         }
+    }
+
+    /// Returns `true` if any fact is known besides the limits of the GIC, which a VM brings along.
+    fn has_host_facts(self) -> bool {
+        self.counter_frequency.is_some() || self.vector_lengths.is_some() || self.dczid.is_some()
     }
 
     /// Returns these facts without those that differ from the known facts of `other`.
@@ -202,5 +206,25 @@ mod tests {
         assert!(emulated.or(emulated).is_emulated);
         assert!(!emulated.or(real).is_emulated);
         assert!(!real.or(emulated).is_emulated);
+    }
+
+    /// The GIC comes with the VM, and the other facts come from the record of its host.
+    #[test]
+    fn the_gic_of_a_vm_is_no_fact_of_its_host() {
+        let vm = HardwareFacts {
+            gic: Some(Gic::Other),
+            ..HardwareFacts::UNKNOWN
+        };
+        let host = HardwareFacts {
+            dczid: Some(4),
+            is_emulated: true,
+            ..HardwareFacts::UNKNOWN
+        };
+        let both = HardwareFacts {
+            gic: Some(Gic::Other),
+            ..host
+        };
+        assert_eq!(vm.or(host), both);
+        assert_eq!(host.or(vm), both);
     }
 }

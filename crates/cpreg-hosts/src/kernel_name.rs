@@ -3,7 +3,7 @@
 //! | name | kernel |
 //! |---|---|
 //! | `6.12.63`, `6.8` | the upstream version, with or without the last number |
-//! | `6.8.0-45-generic`, `5.14.0-427.el9.aarch64` | a release (`uname -r`); the rest names the distribution |
+//! | `6.8.0-45-generic`, `5.14.0-427.el9.aarch64` | a release (`uname -r`) |
 //! | `ubuntu-24.04`, `debian-13`, `rhel-9` | the default kernel of a distribution |
 //!
 //! Some distributions backport KVM's changes to old versions. Their version does not determine the

@@ -36,8 +36,7 @@ pub enum Gap {
     BetweenSeries,
     /// All recorded series are older, or all are newer.
     OutsideSeries,
-    /// This distribution backports large changes, so the version does not determine KVM's
-    /// behaviour.
+    /// Distribution that backports large changes: the version does not determine KVM's behaviour.
     Backports(&'static str),
 }
 

@@ -42,7 +42,6 @@ const fn model(
 }
 
 /// All known models, ascending by implementer and part number.
-#[rustfmt::skip]
 static MODELS: &[CpuModel] = &[
     model(0x00, 0x051, "max", &[]),
     model(0x41, 0xd02, "cortex-a34", &[]),
@@ -51,7 +50,12 @@ static MODELS: &[CpuModel] = &[
     model(0x41, 0xd05, "cortex-a55", &["RK3588"]),
     model(0x41, 0xd06, "cortex-a65", &[]),
     model(0x41, 0xd07, "cortex-a57", &["Jetson TX1", "Opteron A1100"]),
-    model(0x41, 0xd08, "cortex-a72", &["Graviton1", "Raspberry Pi 4", "RK3399", "LX2160A"]),
+    model(
+        0x41,
+        0xd08,
+        "cortex-a72",
+        &["Graviton1", "Raspberry Pi 4", "RK3399", "LX2160A"],
+    ),
     model(0x41, 0xd09, "cortex-a73", &[]),
     model(0x41, 0xd0a, "cortex-a75", &[]),
     model(0x41, 0xd0b, "cortex-a76", &["Raspberry Pi 5", "RK3588"]),

@@ -360,6 +360,7 @@ mod tests {
             "next_steps": [],
             "dry_run": null,
             "hardware": [],
+            "missing_facts": [],
             "loaders": [
                 with(&loader, json!({"version": "11.1", "is_destination_loader": false, "loads": true, "messages": []})),
                 with(&loader, json!({

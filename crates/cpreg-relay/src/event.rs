@@ -23,7 +23,7 @@ pub enum Event<'e> {
         /// Reason for the rejection.
         reason: &'e str,
     },
-    /// The relay received the data in front of RAM.
+    /// The relay received all data that precedes the first page of RAM.
     Setup(&'e StreamSetup),
     /// The stream entered its next phase.
     Phase {
@@ -83,7 +83,7 @@ impl Event<'_> {
     }
 }
 
-/// Receiver of events, which several threads call.
+/// Receiver of events. Several threads call it at the same time.
 pub trait Observer: Sync {
     /// Handles one event.
     fn on_event(&self, event: &Event<'_>);

@@ -38,8 +38,8 @@ pub(super) fn explain_register_count(
             (meaning, judgement.causes)
         }
         None => (
-            "the VM has more registers per vCPU than the destination; the two numbers are in \
-             another line. QEMU up to 10.2 compares the numbers before any register, and \
+            "the VM has more registers per vCPU than the destination; another line of QEMU's log \
+             has the two numbers. QEMU up to 10.2 compares the numbers before any register, and \
              refuses the VM even if all registers that the destination lacks are harmless"
                 .to_string(),
             match accelerator {
@@ -68,7 +68,7 @@ pub(super) fn explain_register_count(
 
 /// Conclusions from two lengths.
 struct Judgement {
-    /// Addition to the meaning; empty if the recorded lists need none.
+    /// Text to append to the meaning; empty if recorded lists have both lengths.
     note: String,
     causes: Vec<Cause>,
 }
@@ -108,9 +108,9 @@ fn judge(incoming: i64, local: i64, accelerator: Option<Accelerator>) -> Judgeme
             causes.push(pmu_cause(pair.source_only.len()));
         } else if difference == 1 && list_lengths::is_shorter_than_recorded(incoming) {
             causes.push(cause(
-                "before Linux 5.10 (and in RHEL 8's 4.18): ID_AA64ZFR0_EL1, which kernels from \
-                 5.2 to 5.9 hide from guests without SVE, and others list. It is harmless if its \
-                 value is 0",
+                "to a kernel before Linux 5.10 (or RHEL 8's 4.18): ID_AA64ZFR0_EL1. Kernels from \
+                 5.2 to 5.9 hide it from guests without SVE, and other kernels list it. It is \
+                 harmless if its value is 0",
                 "Linux v5.10 (f81cb2c3ad41)",
             ));
         } else {
@@ -126,8 +126,9 @@ fn judge(incoming: i64, local: i64, accelerator: Option<Accelerator>) -> Judgeme
     Judgement { note, causes }
 }
 
-/// Returns the recorded pairs whose lists differ by the same number, if their lengths are near.
+/// Returns causes from recorded pairs with the same difference in length as the failure's lists.
 ///
+/// Only pairs under KVM count, and only if the source's length is near `incoming`.
 /// Another CPU has other caches and breakpoints, which change a list by a few registers. A much
 /// shorter or longer list is of another kernel or another VM.
 fn similar_causes(similar: &[Pair], incoming: i64) -> Vec<Cause> {
@@ -145,7 +146,7 @@ fn similar_causes(similar: &[Pair], incoming: i64) -> Vec<Cause> {
                     "possibly (only the difference in length matches): {}",
                     describe_pair(pair)
                 ),
-                format!("{}; other CPUs have other lengths", describe_source(pair)),
+                format!("{}; other CPUs have other lengths", describe_evidence(pair)),
             )
         })
         .collect()
@@ -170,7 +171,7 @@ fn pair_cause(pair: &Pair) -> Cause {
     if pair.is_pmu_only() && pair.source_hosts == pair.destination_hosts {
         return pmu_cause(pair.source_only.len());
     }
-    cause(describe_pair(pair), describe_source(pair))
+    cause(describe_pair(pair), describe_evidence(pair))
 }
 
 fn pmu_cause(count: usize) -> Cause {
@@ -217,7 +218,7 @@ fn format_registers(ids: &[RegisterId], accelerator: Accelerator) -> String {
 
 /// Formats the oldest and the newest of `hosts` as a range: `Linux 6.12.43 to 6.12.107`.
 ///
-/// No recorded host outside `hosts` lies in the range.
+/// The caller passes all recorded hosts between these two, so the range covers no other.
 fn format_hosts(hosts: &[&str], accelerator: Accelerator) -> String {
     let program = match accelerator {
         Accelerator::Kvm => "Linux",
@@ -246,7 +247,7 @@ fn describe_pair(pair: &Pair) -> String {
     text
 }
 
-fn describe_source(pair: &Pair) -> String {
+fn describe_evidence(pair: &Pair) -> String {
     let accelerator = match pair.accelerator {
         Accelerator::Kvm => "KVM",
         Accelerator::Tcg => "TCG",
@@ -261,8 +262,8 @@ fn describe_source(pair: &Pair) -> String {
 pub(super) fn general_causes() -> Vec<Cause> {
     [
         (
-            "from Linux 6.5 to 6.12 to 6.13 and later: TCR2_EL1, PIR_EL1 and PIRE0_EL1, listed by \
-             mistake before 6.13",
+            "from a Linux between 6.5 and 6.12 to 6.13 or later: TCR2_EL1, PIR_EL1 and PIRE0_EL1, \
+             which kernels before 6.13 list by mistake",
             "Linux v6.13 (0fcb4eea5345, a68cddbe47ef)",
         ),
         (
@@ -275,7 +276,8 @@ pub(super) fn general_causes() -> Vec<Cause> {
             "Linux v6.4 (680232a94c12)",
         ),
         (
-            "from Linux 6.3 or later to an earlier one: the slots of CCSIDR_EL1",
+            "from Linux 6.3 or later to an earlier one: the slots of CCSIDR_EL1 for caches that \
+             the CPU lacks",
             "Linux v6.3 (7af0c2534f4c)",
         ),
         (

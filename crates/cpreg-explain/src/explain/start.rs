@@ -14,9 +14,10 @@ use crate::message::{Emitter, StartDevice, Symptom};
 /// Returns the cause of a start that fails on a machine with two kinds of cores.
 pub(super) fn heterogeneous_cores_cause() -> Cause {
     cause(
-        "if no VM was being moved: on a machine with two kinds of cores (RK3588, RK3399, phones) \
-         QEMU reads a register on one kind and writes it back on the other; pin QEMU to the cores \
-         of one kind. Linux 6.3 and later accept the other kind's caches",
+        "if no VM was being migrated: on a machine with two kinds of cores (RK3588, RK3399, \
+         phones) QEMU reads a register on one kind and writes it back on the other; pin QEMU to \
+         the cores of one kind. Linux 6.3 and later accept the other kind's cache geometry \
+         (CCSIDR_EL1)",
         "QEMU issue 1595; Linux v6.3 (7af0c2534f4c)",
     )
 }
@@ -74,8 +75,8 @@ pub(super) fn explain_device(device: StartDevice, error: Option<Errno>) -> Expla
                     "linuxkit pull request 2494",
                 ),
                 cause(
-                    "a kernel without support for the host's controller (KVM_CAP_ARM_USER_IRQ is \
-                     the way without any)",
+                    "a kernel without support for the host's controller (QEMU can emulate one with \
+                     kernel-irqchip=off, which needs KVM_CAP_ARM_USER_IRQ)",
                     "QEMU's hw/intc/arm_gic_kvm.c",
                 ),
             ],
@@ -106,11 +107,12 @@ pub(super) fn explain_device(device: StartDevice, error: Option<Errno>) -> Expla
     }
 }
 
-/// Adds the commands that pin the VM to cores of one kind, for the program that spoke.
+/// Adds the commands that pin the VM to cores of one kind, for the program that reported the
+/// failure: Proxmox, libvirt or QEMU.
 pub(super) fn add_pinning(explanation: Explanation, failure: &LoadFailure) -> Explanation {
     let explanation = explanation.with_command(
         "grep 'CPU part' /proc/cpuinfo | uniq -c",
-        "counts the cores of each kind, in the order of their numbers",
+        "counts the cores of each kind; the output is in the order of the core numbers",
     );
     let is_proxmox = failure.symptoms().any(|symptom| match symptom {
         Symptom::FrontEnd { report } => report.front_end == reports::PROXMOX,
@@ -119,27 +121,29 @@ pub(super) fn add_pinning(explanation: Explanation, failure: &LoadFailure) -> Ex
     let explanation = if is_proxmox {
         explanation.with_command(
             "qm set VMID --affinity 4-7",
-            "pins the VM to the cores 4 to 7; use the numbers of one kind",
+            "pins the VM to the cores 4 to 7; use the core numbers of one kind",
         )
     } else if failure.has_emitter(Emitter::LIBVIRT) {
         explanation.with_command(
             "virsh vcpupin VM VCPU 4-7 --config && virsh emulatorpin VM 4-7 --config",
-            "pins the VM to the cores 4 to 7, for each VCPU; use the numbers of one kind",
+            "pins the VM to the cores 4 to 7; repeat vcpupin for each VCPU, and use the core \
+             numbers of one kind",
         )
     } else {
         explanation.with_command(
             "taskset -c 4-7 qemu-system-aarch64 …",
-            "starts QEMU on the cores 4 to 7; use the numbers of one kind",
+            "starts QEMU on the cores 4 to 7; use the core numbers of one kind",
         )
     };
     explanation.with_command(
         "uname -r",
-        "shows the kernel: Linux 6.3 and later accept the caches of another kind of core",
+        "shows the kernel: Linux 6.3 and later accept the cache geometry of another kind of core",
     )
 }
 
-/// Returns `true` if the failure is that of a start: KVM refused registers at QEMU's first write,
-/// and no line names one of them or tells of a load.
+/// Returns `true` if KVM refused registers at QEMU's first write, which initialises the vCPUs.
+///
+/// The caller has checked that no line names a register or the load of a vCPU.
 pub(super) fn is_failed_start(failure: &LoadFailure) -> bool {
     let is_first_write =
         |symptom: &Symptom| matches!(symptom, Symptom::PutFailed { stage, .. } if stage == "init");

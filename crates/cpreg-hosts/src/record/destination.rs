@@ -3,9 +3,9 @@
 //! - Registers: from the recording of a guest with exactly these features, or combined from
 //!   recordings that each have some of the features.
 //! - Values at reset: from a fresh vCPU, if the register has a value that is the same on all vCPUs.
-//! - Other accepted values: PSCI versions, bitmap bits and fields of ID registers from trials;
-//!   without trials, ID registers from the masks that the kernel reports. Without trials and masks,
-//!   the accepted values are not known.
+//! - Other accepted values: from trials for PSCI versions, bits of bitmaps and fields of ID
+//!   registers. An ID register without trials has the values that the kernel's writable mask
+//!   allows. Without trials and masks, the accepted values are not known.
 //!
 //! [`cpreg::destination::features`] decides which features a guest has, and
 //! [`cpreg::destination::accept`] whether a value is accepted.
@@ -37,13 +37,13 @@ impl HostRecord {
     ///
     /// If a set of features was not recorded, the method combines recordings of its subsets that
     /// together have all features. KVM lists the registers of all these subsets. A value is known
-    /// if all related recordings of the host agree. A field of an ID register is also known if the
-    /// recordings show that it depends on one feature only.
+    /// if the recordings of all subsets and supersets of the features agree. A field of an ID
+    /// register is also known if the recordings show that it depends on one feature only.
     ///
     /// # Errors
     /// Returns an error if the recordings do not cover these features.
     pub fn destination(&self, features: Features, program: Program) -> Result<Destination, Error> {
-        let features = list_relevant_features(features);
+        let features = remove_el1_32bit(features);
         let recorded: BTreeMap<Features, DestinationVcpu> = self
             .guests
             .iter()
@@ -175,7 +175,7 @@ impl HostRecord {
             ("", "")
         };
         let host = format!("a recorded host{cpu}, Linux {release}");
-        if self.guests.contains_key(&list_relevant_features(features)) {
+        if self.guests.contains_key(&remove_el1_32bit(features)) {
             return host + limits;
         }
         format!(
@@ -202,8 +202,8 @@ impl HostRecord {
     }
 }
 
-/// Returns the features on which the list of registers depends.
-fn list_relevant_features(features: Features) -> Features {
+/// Removes `EL1_32BIT`, on which the list of registers does not depend.
+fn remove_el1_32bit(features: Features) -> Features {
     features.difference(Features::EL1_32BIT)
 }
 
@@ -274,8 +274,9 @@ fn infer_id_register(
 
 /// Infers the value of one field from the values in recordings of other sets of features.
 ///
-/// The field must depend on no feature or on one. Returns `None` if the recordings do not show
-/// which, or have no guest like the one with `features`.
+/// The field must be constant or depend on one feature. Returns `None` if features that it may
+/// depend on predict different values. Also returns `None` if no recording agrees with `features`
+/// on such a feature.
 fn infer_field(features: Features, values: &[(Features, u64)]) -> Option<u64> {
     let is_constant = values.iter().all(|(_, value)| *value == values[0].1);
     if is_constant {
@@ -289,12 +290,12 @@ fn infer_field(features: Features, values: &[(Features, u64)]) -> Option<u64> {
         let values = values.filter(move |(set, _)| set.contains(cause) == has_cause);
         values.map(|(_, value)| *value).collect::<BTreeSet<_>>()
     };
+    // A feature can be the cause if the field has at most one value with it and one without it.
     let mut predictions = causes
         .filter(|cause| {
             [true, false]
-                .map(|it| with_cause(*cause, it).len())
-                .iter()
-                .all(|it| *it <= 1)
+                .into_iter()
+                .all(|has_cause| with_cause(*cause, has_cause).len() <= 1)
         })
         .map(|cause| with_cause(cause, features.contains(cause)).first().copied());
     let prediction = predictions.next()??;
@@ -320,6 +321,9 @@ impl GuestRecord {
         DestinationVcpu::new(registers, Vec::new())
     }
 
+    /// Returns the values that a register accepts.
+    ///
+    /// Trials of PSCI versions or of bitmap bits count only if the probe tried all of them.
     fn accepted_values(&self, register: &RegisterRecord) -> AcceptedValues {
         let trial = |value: u64| register.trials.iter().find(|trial| trial.value == value);
         let reset_value = reset_value(&register.at_reset);
@@ -377,10 +381,10 @@ impl GuestRecord {
     }
 }
 
-/// Returns what is known of a register's accepted values if two recordings differ.
+/// Returns the accepted values of a register that are known from two recordings.
 ///
-/// The fields of either recording are possible, so only the writable bits remain,
-/// if both recordings have the same.
+/// If the recordings differ, the fields are not known. Only the writable mask remains, if both
+/// recordings have the same mask.
 fn common_accepted_values(one: &AcceptedValues, other: &AcceptedValues) -> AcceptedValues {
     let mask = |values: &AcceptedValues| match values {
         AcceptedValues::Writable(mask) => Some(*mask),
@@ -486,14 +490,15 @@ mod tests {
             accepts(RegisterId::ID_DFR0_EL1, 0x300_0006),
             AcceptedValues::Writable(0)
         );
-        // May belong to a CPU without AArch32; and a register that is not an ID register.
+        // A value of 0 may be that of a CPU without AArch32, on which KVM ignores writes.
         assert_eq!(accepts(RegisterId::ID_DFR0_EL1, 0), AcceptedValues::ByKind);
+        // SCTLR_EL1 is not an ID register, so the masks do not describe it.
         assert_eq!(accepts(RegisterId::SCTLR_EL1, 0), AcceptedValues::ByKind);
     }
 
     /// Checks every recorded host that reports masks, with every value that was tried.
     #[test]
-    fn no_recorded_host_accepted_another_value_without_a_mask() {
+    fn id_registers_without_a_mask_refused_every_other_value() {
         let index = crate::host_index::HostIndex::built_in().expect("the checked-in index");
         let mut checked = 0;
         for host in index.hosts() {

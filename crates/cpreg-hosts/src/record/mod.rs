@@ -147,6 +147,7 @@ mod tests {
             ("linux-6.8.0/neoverse-n1+nvhe".to_owned(), None)
         );
         assert_eq!(name("6.12", "", "").0, "linux-6.12/neoverse-n1");
+        // A release that does not begin with a number has no upstream version.
         assert_eq!(name("v1", "", "").0, "linux-/neoverse-n1");
     }
 }

@@ -52,18 +52,18 @@ fn vm_wide_registers_are_written_first_and_counters_last_each_once() {
     let (per_vcpu, counters) = others.split_at(others.len() - 2);
     assert!(per_vcpu.iter().all(|scope| *scope == Scope::Vcpu));
     assert_eq!(counters, [Scope::VmCounter; 2]);
-    let on_first_vcpu = writes
+    let vm_wide_and_counters = writes
         .iter()
         .take(first_per_vcpu)
         .chain(writes.iter().rev().take(2));
-    assert!(on_first_vcpu.clone().all(|(vcpu, _)| *vcpu == 0));
-    let mut ids: Vec<_> = on_first_vcpu.map(|(_, id)| *id).collect();
+    assert!(vm_wide_and_counters.clone().all(|(vcpu, _)| *vcpu == 0));
+    let mut ids: Vec<_> = vm_wide_and_counters.map(|(_, id)| *id).collect();
     ids.sort_unstable();
     assert!(ids.windows(2).all(|pair| pair[0] != pair[1]));
 }
 
 #[test]
-fn pmcr_precedes_the_pmu_and_clearing_registers_precede_setting_ones() {
+fn pmcr_is_written_before_pmcntenclr_and_pmcntenclr_before_pmcntenset() {
     let (host, features, saved) = saved("6.12.107", "neoverse-n1", 2);
     let writes = load_writes(&host, features, &testing::plan(&saved, &host, features));
     for vcpu in 0..2 {
@@ -97,7 +97,7 @@ fn vector_lengths_are_written_first_unless_the_vcpu_is_finalized() {
 }
 
 #[test]
-fn sve_is_finalized_for_a_vm_that_was_saved_without_its_registers() {
+fn sve_is_finalized_for_a_vm_that_was_saved_without_sve_registers() {
     let (host, features, mut saved) = saved("6.12.107", "neoverse-n2", 1);
     let whole = saved.clone();
     let ids: Vec<_> = saved.vcpus[0].registers.iter().map(|(id, _)| id).collect();
@@ -131,8 +131,10 @@ fn the_number_of_calls_is_bounded() {
         } else {
             0
         };
+        // Calls other than writes: one read-back of each VM-wide register and of each PMCR_EL0, and
+        // one call to finalize each vCPU with SVE.
         assert!(summary.calls <= summary.written_registers + MAX_VM_WIDE_REGISTERS + vcpus + sve);
-        // Writes are limited to each vCPU's registers, and the VM-wide ones once.
+        // The plan has the VM-wide registers on each vCPU; the load writes them only once.
         let planned: usize = plan.vcpus.iter().map(|vcpu| vcpu.writes().len()).sum();
         assert!(summary.written_registers <= planned);
         assert_eq!(summary.mismatches, []);
@@ -144,7 +146,7 @@ fn a_plan_that_is_not_ready_touches_nothing() {
     let (host, features, saved) = saved("7.3.4", "neoverse-n1", 2);
     let plan = testing::plan(&saved, &host, features);
     let vm = testing::vm(&host, features, 2);
-    let refused = |change: &dyn Fn(&mut Plan)| {
+    let failure = |change: &dyn Fn(&mut Plan)| {
         let mut plan = plan.clone();
         change(&mut plan);
         let error = load(&plan, vm.vcpus()).expect_err("refused");
@@ -156,15 +158,15 @@ fn a_plan_that_is_not_ready_touches_nothing() {
         error.kind().clone()
     };
     let refuse = |plan: &mut Plan| plan.vcpus[1].decisions[9].action = Action::Refuse;
-    assert_eq!(refused(&refuse), ErrorKind::NotReady(PlanOutcome::Refused));
+    assert_eq!(failure(&refuse), ErrorKind::NotReady(PlanOutcome::Refused));
     let undecided = |plan: &mut Plan| plan.vcpus[1].decisions[9].action = Action::Undecided;
     assert_eq!(
-        refused(&undecided),
+        failure(&undecided),
         ErrorKind::NotReady(PlanOutcome::Unknown)
     );
     let truncated = |plan: &mut Plan| plan.vcpus.truncate(1);
     let counts = ErrorKind::VcpuCount { plan: 1, vm: 2 };
-    assert_eq!(refused(&truncated), counts);
+    assert_eq!(failure(&truncated), counts);
     let set = |vcpu: usize, id, value: u64| {
         move |plan: &mut Plan| {
             let decisions = &mut plan.vcpus[vcpu].decisions;
@@ -178,8 +180,8 @@ fn a_plan_that_is_not_ready_touches_nothing() {
         register: RegisterId::PSCI_VERSION,
         vcpus: [0, 1],
     };
-    assert_eq!(refused(&set(1, RegisterId::PSCI_VERSION, 2)), conflict);
-    let wide = refused(&set(0, RegisterId::CORE_FPSR, 1 << 32));
+    assert_eq!(failure(&set(1, RegisterId::PSCI_VERSION, 2)), conflict);
+    let wide = failure(&set(0, RegisterId::CORE_FPSR, 1 << 32));
     assert!(matches!(wide, ErrorKind::Width { vcpu: 0, .. }));
 }
 
@@ -188,6 +190,7 @@ fn a_refused_write_has_all_details() {
     let (host, features, mut saved) = saved("7.3.4", "neoverse-n1", 2);
     let id = RegisterId::sysreg(3, 0, 12, 0, 0);
     saved.vcpus[1].registers.insert(id, Value::U64(0x8000));
+    // The fault applies to every vCPU, so the load stops at vCPU 0, which has the value at reset.
     let plan = testing::plan(&saved, &host, features);
     let host = host.with_fault(Fault::Register(id, Errno::EINVAL));
     let vm = testing::vm(&host, features, 2);
@@ -245,10 +248,12 @@ fn errors_do_not_show_keys() {
     );
 }
 
-/// PMU of Linux 6.12: bits that are set in a fresh vCPU are clear after a load.
+/// On Linux 6.12 a fresh vCPU has arbitrary PMU bits set, and a load must clear them.
 #[test]
 fn bits_of_a_fresh_pmu_are_cleared() {
     let (set, clear) = (RegisterId::PMCNTENSET_EL0, RegisterId::PMCNTENCLR_EL0);
+    // Bits after a write of all ones to the clear register: 0 if a write clears bits, all bits if a
+    // write replaces the state.
     for cleared_bits in [0, 0x8000_003f] {
         let registers = vec![
             testing::register_with_trials(set, 0x8000_001e, &[(u64::MAX, 0, 0x8000_003f)]),
@@ -265,7 +270,8 @@ fn bits_of_a_fresh_pmu_are_cleared() {
     }
 }
 
-/// A VM has one PMCR_EL0.N, which is constant after it has run; KVM reports no error.
+/// All vCPUs of a VM share PMCR_EL0.N: the last write before the first run determines it. KVM
+/// ignores later writes of N without an error.
 #[test]
 fn an_ignored_write_is_a_mismatch() {
     let pmcr = RegisterId::PMCR_EL0;
@@ -302,15 +308,16 @@ fn an_ignored_write_is_a_mismatch() {
         });
         parts.collect::<Vec<_>>()
     };
-    let (all, fewer) = (Some(0x3000), Some(0x2800));
+    // Values of PMCR_EL0 with N = 6 and N = 5.
+    let (six, five) = (Some(0x3000), Some(0x2800));
     assert_eq!(mismatches(&plan(0x2800, 0x2800), false), []);
     assert_eq!(
         mismatches(&plan(0x3000, 0x2800), false),
-        [(Some(0), all, fewer)]
+        [(Some(0), six, five)]
     );
     assert_eq!(
         mismatches(&plan(0x2800, 0x2800), true),
-        [(Some(0), fewer, all), (Some(1), fewer, all)]
+        [(Some(0), five, six), (Some(1), five, six)]
     );
 }
 

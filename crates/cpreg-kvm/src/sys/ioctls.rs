@@ -29,9 +29,10 @@ const MAX_LIST_LEN: u64 = 1 << 17;
 /// `struct kvm_reg_list`: a 64-bit number of ids, and that number of ids.
 struct RegisterList<'a>(&'a mut [u64]);
 
-// SAFETY: KVM_GET_REG_LIST reads the number in the first word and replaces it by the number of
-// registers. It writes ids after it only if the number that it read is sufficient for all of them.
-// `register_list` sets the first word to the number of words after it. There is no other output.
+// SAFETY: KVM_GET_REG_LIST reads the capacity from the first word and overwrites the word with the
+// number of registers. It writes the ids after this word only if the capacity suffices for all.
+// `register_list` sets the capacity to the number of words after the first. The ioctl has no other
+// output.
 unsafe impl Ioctl for RegisterList<'_> {
     type Output = ();
     const IS_MUTATING: bool = true;

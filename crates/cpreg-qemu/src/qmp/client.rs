@@ -348,7 +348,7 @@ fn protocol_error(description: String) -> Error {
     Error::for_qmp(ErrorKind::Protocol(description))
 }
 
-/// Returns the error of a failed socket.
+/// Returns the error of a failed socket. The operation is empty, because the message is `error`'s.
 fn io_error(error: io::Error) -> Error {
     Error::for_qmp(ErrorKind::Io("")).with_source(error)
 }

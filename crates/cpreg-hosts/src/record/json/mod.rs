@@ -7,10 +7,10 @@
 //! - `hardware`: `counter_frequency_hz`, `dczid`, `vector_lengths`; unknown facts are absent
 //! - `guests`: the recorded sets of vCPU features, with `features` (`"pmu,sve"`, `"none"`) and
 //!   `has_writable_masks`
-//! - `registers`: registers of a fresh vCPU; one line each, and one more for each difference
-//!   between guests
-//! - `writable`: bits of ID registers that user space may change, for guests whose kernel reports
-//!   them
+//! - `registers`: registers of a fresh vCPU; one line for each different content of a register
+//!   among the guests
+//! - `writable`: bits of ID registers that user space may change, for guests with
+//!   `has_writable_masks`
 //!
 //! Members of a register:
 //! - `id`, `name`
@@ -20,15 +20,16 @@
 //! - `errno`: errno of the failed read
 //! - `differs_by_vcpu`: `true` if another vCPU of the VM has another value
 //! - `write_back`: errno of writing back the value that was read, if that failed
-//! - `trials`: values that were written, each `[value, errno]`, or `[value, errno, read_back]` if
-//!   the value read back is not the expected one
+//! - `trials`: values that were written, each `[value, errno]` or `[value, errno, read_back]`.
+//!   `read_back` is absent if it is the written value after a success or `at_reset` after a failure
 //! - `fields`: fields of an ID register that accept more than their value at reset; absent if the
 //!   fields were not tried
 //!
 //! Members of a field:
 //! - `bits`: most and least significant bit
 //! - `kept`: set of values that the register keeps; bit `n` stands for value `n`
-//! - `dropped`: sets of values that KVM accepts, each with the value that it then shows
+//! - `dropped`: sets of values that KVM accepts and replaces, each with the value that the field
+//!   then has
 //!
 //! | file | content |
 //! |---|---|
@@ -99,13 +100,13 @@ mod tests {
             let at = at.index(json.len());
             json[at] = byte;
             let _ = HostRecord::from_json(&json);
-            // The last bytes are `}` and a newline, which may be missing.
+            // A document without its final newline is complete. Cut at the last `}` or before it.
             json.truncate(at.min(json.len() - 2));
             prop_assert!(HostRecord::from_json(&json).is_err());
         }
     }
 
-    /// Returns a record with one register of two guests, and one of one of them.
+    /// Returns a record of two guests: SCTLR_EL1 is in both, PMCR_EL0 only in the one with a PMU.
     fn example() -> String {
         let register = |id, at_reset| RegisterRecord {
             id,

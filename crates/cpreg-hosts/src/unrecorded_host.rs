@@ -21,7 +21,7 @@ pub struct UnrecordedHost<'a> {
     /// Relation of the kernel to the recorded ones.
     pub gap: Gap,
     /// Recorded hosts with the same CPU and mode whose kernels are next to this one, oldest first.
-    /// There is at least one.
+    /// Never empty.
     pub neighbours: Vec<IndexedHost<'a>>,
     /// The guest's features, if the name has them.
     pub features: Option<Features>,

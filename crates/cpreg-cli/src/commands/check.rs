@@ -6,7 +6,7 @@ use std::path::Path;
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Destination, Features};
 use cpreg::hardware::HardwareFacts;
-use cpreg::plan::{Check, Verdict};
+use cpreg::plan::{Check, Consents, Verdict};
 use cpreg::register::Value;
 use cpreg::shape::MachineShape;
 use cpreg::tolerance::Tolerances;
@@ -304,8 +304,10 @@ fn build_findings_with<'a>(
     printer: &Printer,
     complete: impl Fn(&mut CheckFindings<'a>, bool),
 ) -> Result<CheckFindings<'a>, Failure> {
+    let naming = inputs.value_format.naming;
+    let consents = consents::read(inputs.consents, naming)?;
     let build = |subject, resolved, is_full| -> Result<_, Failure> {
-        let mut findings = build_one(subject, resolved, inputs)?;
+        let mut findings = build_one(subject, resolved, inputs, &consents)?;
         complete(&mut findings, is_full);
         Ok(findings)
     };
@@ -327,8 +329,6 @@ fn build_findings_with<'a>(
             with.with_alternative(without, feature, destinations)
         }
     };
-    let naming = inputs.value_format.naming;
-    let consents = consents::read(inputs.consents, naming)?;
     if !findings.is_incomparable() {
         for note in consents::describe_unused(&consents, &findings.vm, &findings.check, naming) {
             printer.note(note);
@@ -342,21 +342,21 @@ fn build_one<'a>(
     subject: Subject,
     resolved: &'a ResolvedDestination,
     inputs: CheckInputs<'a, '_>,
+    consents: &Consents,
 ) -> Result<CheckFindings<'a>, Failure> {
     let CheckInputs {
         tolerances,
-        consents,
         value_format,
+        ..
     } = inputs;
-    let consents = consents::read(consents, value_format.naming)?;
     let Subject { summary, vm, shape } = subject;
     let destination = &resolved.destination;
     let is_comparable = destination
         .accelerator_difference(summary.accelerator)
         .is_none();
     let check = if is_comparable {
-        let check = Check::new(&vm, destination, tolerances, &consents);
-        consents::reject_high_for_plan(&consents, &check.plan, value_format.naming)?;
+        let check = Check::new(&vm, destination, tolerances, consents);
+        consents::reject_high_for_plan(consents, &check.plan, value_format.naming)?;
         check
     } else {
         Check::incomparable()
@@ -367,7 +367,7 @@ fn build_one<'a>(
         tolerances,
         shape: destination.shape_differences(summary.accelerator, shape.as_ref()),
         source: summary,
-        sets: consents.set,
+        sets: consents.set.clone(),
         vm,
         check,
         value_format,

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use cpreg::cpu_model;
-use cpreg::destination::{Accelerator, Destination, ValueOrigin};
+use cpreg::destination::{Accelerator, Destination};
 use cpreg::gic::Gic;
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
@@ -160,7 +160,7 @@ impl SourceHost {
 /// Returns the facts of a host on which a VM ran.
 pub(crate) fn source_facts(host: &Destination) -> HardwareFacts {
     HardwareFacts {
-        is_emulated: host.value_origin == ValueOrigin::EmulatedHost,
+        is_emulated: host.is_emulated(),
         ..host.hardware
     }
 }

@@ -35,6 +35,23 @@ pub struct Vcpu {
     pub is_halted: Option<bool>,
 }
 
+#[cfg(test)]
+impl Vm {
+    /// Returns a VM whose only vCPU has these registers.
+    pub(crate) fn with_one_vcpu(registers: &[(RegisterId, u64)]) -> Self {
+        let pairs = registers
+            .iter()
+            .map(|(id, value)| (*id, Value::U64(*value)));
+        Self {
+            vcpus: alloc::vec![Vcpu {
+                registers: Registers::from_pairs(pairs).expect("no id twice"),
+                ..Vcpu::default()
+            }],
+            ..Self::default()
+        }
+    }
+}
+
 impl Vm {
     /// Returns `true` if both VMs hold the same state. Ignores the order of a vCPU's extensions.
     pub fn is_same_state(&self, other: &Self) -> bool {

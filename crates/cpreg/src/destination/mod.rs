@@ -178,6 +178,11 @@ impl ValueOrigin {
 }
 
 impl Destination {
+    /// Returns `true` if the hardware facts or the register values are those of an emulated host.
+    pub fn is_emulated(&self) -> bool {
+        self.hardware.is_emulated || self.value_origin == ValueOrigin::EmulatedHost
+    }
+
     /// Returns the comparable facts of the source's host and of this destination.
     ///
     /// The facts of an emulated host are no evidence about a real one: QEMU's emulator has its own
@@ -185,8 +190,7 @@ impl Destination {
     /// are not known.
     pub(crate) fn comparable_facts(&self, source: HardwareFacts) -> (HardwareFacts, HardwareFacts) {
         let destination = self.hardware;
-        let is_emulated = destination.is_emulated || self.value_origin == ValueOrigin::EmulatedHost;
-        match (source.is_emulated, is_emulated) {
+        match (source.is_emulated, self.is_emulated()) {
             (true, false) => (source.without_differing(destination), destination),
             (false, true) => (source, destination.without_differing(source)),
             _ => (source, destination),

@@ -81,7 +81,6 @@ mod tests {
     use crate::plan::{Action, Check, Consents};
     use crate::register::{RegisterId, Value};
     use crate::tolerance::Tolerances;
-    use crate::vm::{Registers, Vcpu};
 
     const ACCEPTED: u64 = 8;
 
@@ -107,19 +106,6 @@ mod tests {
         }
     }
 
-    fn vm(registers: &[(RegisterId, u64)]) -> Vm {
-        let pairs = registers
-            .iter()
-            .map(|(id, value)| (*id, Value::U64(*value)));
-        Vm {
-            vcpus: vec![Vcpu {
-                registers: Registers::from_pairs(pairs).expect("no id twice"),
-                ..Vcpu::default()
-            }],
-            ..Vm::default()
-        }
-    }
-
     fn check(vm: &Vm, ids: &[RegisterId]) -> Check {
         let tolerances = Tolerances::default();
         Check::new(vm, &destination(ids), &tolerances, &Consents::default())
@@ -137,7 +123,7 @@ mod tests {
 
     #[test]
     fn equal_checks_have_the_same_result_and_none_is_stricter() {
-        let vm = vm(&[(DFR0, ACCEPTED)]);
+        let vm = Vm::with_one_vcpu(&[(DFR0, ACCEPTED)]);
         let check = check(&vm, &[DFR0]);
         assert_eq!(check.plan.outcome(), PlanOutcome::Ready);
         let one = possible(&check);
@@ -147,7 +133,7 @@ mod tests {
 
     #[test]
     fn a_refusal_is_stricter_than_a_load() {
-        let vm = vm(&[(DFR0, ACCEPTED)]);
+        let vm = Vm::with_one_vcpu(&[(DFR0, ACCEPTED)]);
         let [loads, refused] = [&[DFR0][..], &[]].map(|ids| check(&vm, ids));
         assert_eq!(refused.verdict, Verdict::Refused);
         let [loads, refused] = [&loads, &refused].map(possible);
@@ -157,7 +143,7 @@ mod tests {
 
     #[test]
     fn refusals_have_the_same_result_and_more_blockers_are_stricter() {
-        let vm = vm(&[(DFR0, ACCEPTED), (PFR0, ACCEPTED)]);
+        let vm = Vm::with_one_vcpu(&[(DFR0, ACCEPTED), (PFR0, ACCEPTED)]);
         let [one, two] = [&[DFR0][..], &[]].map(|ids| check(&vm, ids));
         let [one, two] = [&one, &two].map(possible);
         assert!(one.has_same_result(two, &vm));
@@ -167,7 +153,7 @@ mod tests {
     /// The loaded states differ by a register that one plan leaves out.
     #[test]
     fn other_loaded_states_are_other_results() {
-        let vm = vm(&[(DFR0, ACCEPTED)]);
+        let vm = Vm::with_one_vcpu(&[(DFR0, ACCEPTED)]);
         let full = check(&vm, &[DFR0]);
         let mut without = full.clone();
         without.plan.vcpus[0].decisions[0].action = Action::Ignore;

@@ -263,23 +263,9 @@ mod tests {
     use crate::hardware::HardwareFacts;
     use crate::plan::Consents;
     use crate::tolerance::Tolerances;
-    use crate::vm::Registers;
 
     const AFFINITY: RegisterId = RegisterId::MPIDR_EL1;
     const TIMER: RegisterId = RegisterId::PTIMER_CTL;
-
-    fn vm(registers: &[(RegisterId, u64)]) -> Vm {
-        let pairs = registers
-            .iter()
-            .map(|(id, value)| (*id, Value::U64(*value)));
-        Vm {
-            vcpus: vec![Vcpu {
-                registers: Registers::from_pairs(pairs).unwrap(),
-                ..Vcpu::default()
-            }],
-            ..Vm::default()
-        }
-    }
 
     fn check(vm: &Vm, host: &Vm) -> Check {
         let destination = Destination {
@@ -302,15 +288,15 @@ mod tests {
 
     #[test]
     fn only_time_dependent_values_may_change() {
-        let source = vm(&[(AFFINITY, 7), (TIMER, 1), (RegisterId::PTIMER_CNT, 100)]);
+        let source = Vm::with_one_vcpu(&[(AFFINITY, 7), (TIMER, 1), (RegisterId::PTIMER_CNT, 100)]);
         let check = check(&source, &source);
-        let later = vm(&[(AFFINITY, 7), (TIMER, 5), (RegisterId::PTIMER_CNT, 200)]);
+        let later = Vm::with_one_vcpu(&[(AFFINITY, 7), (TIMER, 5), (RegisterId::PTIMER_CNT, 200)]);
         assert_eq!(check.plan.deviations(&later), []);
         assert_eq!(
             check.verdict_after(LoadResult::Loaded(Some(&later))),
             Verdict::Loads
         );
-        let incomplete = vm(&[(TIMER, 0), (RegisterId::PTIMER_CNT, 200)]);
+        let incomplete = Vm::with_one_vcpu(&[(TIMER, 0), (RegisterId::PTIMER_CNT, 200)]);
         let expected = [
             Deviation::Register {
                 id: TIMER,
@@ -348,7 +334,7 @@ mod tests {
         let with = |pmcr, registers: &[_]| {
             let mut all = vec![(RegisterId::PMCR_EL0, pmcr)];
             all.extend_from_slice(registers);
-            vm(&all)
+            Vm::with_one_vcpu(&all)
         };
         let source = with(pmcr.0, source);
         let deviations = check(&source, &source)
@@ -439,7 +425,7 @@ mod tests {
 
     #[test]
     fn observation_outweighs_inference() {
-        let source = vm(&[(AFFINITY, 7)]);
+        let source = Vm::with_one_vcpu(&[(AFFINITY, 7)]);
         let check_loads = check(&source, &source);
         assert_eq!(check_loads.verdict, Verdict::Loads);
         let failed = |is_reliable| check_loads.verdict_after(LoadResult::Failed { is_reliable });
@@ -450,7 +436,7 @@ mod tests {
             Verdict::Loads
         );
 
-        let check_refuses = check(&source, &vm(&[(TIMER, 0)]));
+        let check_refuses = check(&source, &Vm::with_one_vcpu(&[(TIMER, 0)]));
         assert_eq!(check_refuses.verdict, Verdict::Refused);
         assert_eq!(
             check_refuses.verdict_after(LoadResult::Loaded(None)),

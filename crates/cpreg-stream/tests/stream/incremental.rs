@@ -1,14 +1,12 @@
 //! Streams that arrive in pieces of every size: the forwarded and the buffered bytes, and the
 //! output compared with an edit of the file.
 
-mod common;
-
 use std::io::{self, Read, Write};
 
-use common::damage::{Random, bases, mutate, synthetic_streams, with_live_sections};
-use common::forwarding::{assert_forwarded, assert_no_stream, join_output};
-use common::synthetic::SyntheticStream;
-use common::{bytes, fixtures, index, is_content_error, is_mapped_ram, shortening_edits};
+use crate::common::damage::{Random, bases, mutate, synthetic_streams, with_live_sections};
+use crate::common::forwarding::{assert_forwarded, assert_no_stream, join_output};
+use crate::common::synthetic::SyntheticStream;
+use crate::common::{bytes, fixtures, index, is_content_error, is_mapped_ram, shortening_edits};
 use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, forward};
 use cpreg_stream::{Edit, OpenMethod, Stream};
 use cpreg_stream::{Error, ErrorKind};

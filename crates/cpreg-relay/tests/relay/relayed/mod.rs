@@ -12,8 +12,6 @@
 
 mod channels;
 mod closed;
-#[path = "../../../cpreg-stream/tests/common/mod.rs"]
-mod common;
 mod garbage;
 mod harness;
 mod identity;

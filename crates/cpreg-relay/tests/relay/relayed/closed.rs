@@ -9,14 +9,14 @@
 use cpreg_relay::{MigrationOutcome, MigrationResult, VmLocation};
 use cpreg_stream::Stream;
 
-use crate::common::damage::Random;
-use crate::common::synthetic::SyntheticStream;
-use crate::common::{bytes, fixture};
-use crate::harness::{
+use super::harness::{
     NETS, Net, PolicyAction, RelayHarness, Socket, assert_no_stream, convert_stream,
     device_state_range, unwrap_result,
 };
-use crate::identity::with_return_path;
+use super::identity::with_return_path;
+use crate::common::damage::Random;
+use crate::common::synthetic::SyntheticStream;
+use crate::common::{bytes, fixture};
 
 /// End of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,12 +1,10 @@
 //! Edits of recorded and synthetic streams: the requested changes and no others.
 
-mod common;
-
 use std::borrow::Cow;
 use std::ops::Range;
 
-use common::synthetic::SyntheticStream;
-use common::{bytes, fixture, fixtures, index};
+use crate::common::synthetic::SyntheticStream;
+use crate::common::{bytes, fixture, fixtures, index};
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Content, Extension, Vm};
@@ -262,7 +260,9 @@ fn package_length_is_updated() {
     let source = synthetic.bytes();
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
-    vm.vcpus[1].registers.remove(id(common::synthetic::id(3)));
+    vm.vcpus[1]
+        .registers
+        .remove(id(crate::common::synthetic::id(3)));
     let edited = edit_and_check(&source, &stream, &vm);
     let package = Stream::open(&edited)
         .unwrap()
@@ -285,7 +285,7 @@ fn stream_of_256_vcpus_is_edited() {
     let stream = Stream::open(&source).unwrap();
     let mut vm = stream.vm().unwrap();
     for vcpu in &mut vm.vcpus {
-        vcpu.registers.remove(id(common::synthetic::id(150)));
+        vcpu.registers.remove(id(crate::common::synthetic::id(150)));
     }
     edit_and_check(&source, &stream, &vm);
 }
@@ -401,7 +401,7 @@ proptest! {
         let mut vm = stream.vm().unwrap();
         for (vcpu, register) in removed {
             if let Some(vcpu) = vm.vcpus.get_mut(vcpu as usize) {
-                vcpu.registers.remove(id(common::synthetic::id(register)));
+                vcpu.registers.remove(id(crate::common::synthetic::id(register)));
             }
         }
         for (vcpu, offset, value) in set {

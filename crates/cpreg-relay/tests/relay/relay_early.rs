@@ -1,17 +1,14 @@
 //! Early vCPUs: a relay sends them before it has received the devices after them. The relay does
 //! not send the end if the decision on the whole device state differs.
 
-#[path = "../../cpreg-stream/tests/common/mod.rs"]
-mod common;
-
 use std::io::{Read as _, Write as _};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
 
-use common::synthetic::SyntheticStream;
-use common::{index, shorten_cpu};
+use crate::common::synthetic::SyntheticStream;
+use crate::common::{index, shorten_cpu};
 use cpreg_relay::{
     Address, CancelToken, Decision, Event, MigrationOutcome, MigrationPolicy, MigrationResult,
     Observer, Relay, VmLocation,
@@ -188,7 +185,7 @@ fn vcpus_are_sent_before_the_devices_after_them() {
         let (whole, first_device, second_device) = make_stream(vcpus, postcopy);
         let stream = Stream::open(&whole).unwrap();
         let edit = shorten_stream(&stream, &whole);
-        let expected = common::bytes(&edit.apply_to(&whole));
+        let expected = crate::common::bytes(&edit.apply_to(&whole));
         for sends_early in [true, false] {
             let min_received = first_device + usize::from(sends_early);
             let policy = ShorteningPolicy::shortening(sends_early);

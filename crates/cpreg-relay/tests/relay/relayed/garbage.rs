@@ -8,13 +8,13 @@ use cpreg_relay::{MigrationOutcome, VmLocation};
 use cpreg_stream::Stream;
 use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser};
 
-use crate::common::damage::{Random, bases, mutate};
-use crate::common::{bytes, index, shortening_edits};
-use crate::harness::{
+use super::harness::{
     NETS, Net, PolicyAction, RelayHarness, assert_completed, assert_no_stream, device_state_range,
     unwrap_error, unwrap_result,
 };
-use crate::identity::with_return_path;
+use super::identity::with_return_path;
+use crate::common::damage::{Random, bases, mutate};
+use crate::common::{bytes, index, shortening_edits};
 
 /// Runs the parser of the main channel without connections. Returns the forwarded bytes, and the
 /// device state with its stream and the number of bytes consumed.

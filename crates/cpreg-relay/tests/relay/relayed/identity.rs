@@ -8,12 +8,12 @@ use cpreg_relay::{ErrorKind, MigrationOutcome, VmLocation};
 use cpreg_stream::ErrorKind::Unsupported;
 use cpreg_stream::Stream;
 
-use crate::common::damage::{Random, synthetic_streams, with_live_sections};
-use crate::common::{bytes, fixtures, is_mapped_ram};
-use crate::harness::{
+use super::harness::{
     NETS, Net, PolicyAction, RelayHarness, SHUT_ERROR, Socket, assert_completed, assert_no_stream,
     convert_stream, device_state_range, unwrap_error, unwrap_result,
 };
+use crate::common::damage::{Random, synthetic_streams, with_live_sections};
+use crate::common::{bytes, fixtures, is_mapped_ram};
 
 /// SHUT 0: the VM has been loaded.
 const SHUT_OK: [u8; 8] = [0, 1, 0, 4, 0, 0, 0, 0];

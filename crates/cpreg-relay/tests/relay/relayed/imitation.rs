@@ -6,14 +6,14 @@ use std::time::Duration;
 use cpreg_relay::{MigrationOutcome, VmLocation};
 use cpreg_stream::{OpenMethod, Stream};
 
-use crate::common::damage::Random;
-use crate::common::shortening_edits;
-use crate::common::synthetic::SyntheticStream;
-use crate::garbage::parse_in_chunks;
-use crate::harness::{
+use super::garbage::parse_in_chunks;
+use super::harness::{
     NETS, Net, PolicyAction, RelayHarness, assert_no_stream, convert_stream, device_state_range,
     unwrap_error, unwrap_result,
 };
+use crate::common::damage::Random;
+use crate::common::shortening_edits;
+use crate::common::synthetic::SyntheticStream;
 
 fn small_stream(payload: Vec<u8>) -> SyntheticStream {
     SyntheticStream {

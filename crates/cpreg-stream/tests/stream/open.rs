@@ -1,9 +1,7 @@
 //! Streams of every shape, opened by both methods, and the number of bytes read.
 
-mod common;
-
-use common::synthetic::SyntheticStream;
-use common::{Sparse, bytes, fixture};
+use crate::common::synthetic::SyntheticStream;
+use crate::common::{Sparse, bytes, fixture};
 use cpreg::destination::Accelerator;
 use cpreg_stream::{CountingSource, OpenMethod, ReadAt};
 use cpreg_stream::{ErrorKind, Stream};
@@ -48,7 +46,7 @@ fn stream_of_256_vcpus_opens() {
         stream.bytes()
     );
     let last = &opened.vm().unwrap().vcpus[255];
-    let id = cpreg::register::RegisterId::from_raw(common::synthetic::id(399));
+    let id = cpreg::register::RegisterId::from_raw(crate::common::synthetic::id(399));
     assert_eq!(last.registers.get_u64(id), Some(399 * 3 + 255));
     assert_eq!(
         *Stream::verify(&stream).unwrap().open_method(),
@@ -95,8 +93,8 @@ fn recorded_device_state_reads_the_same_in_a_package() {
     let source = fixture("kvm/7.3.4__q10.0__neoverse-n1__virt10.0-smp2-virtio");
     let recorded = Stream::open(&source).unwrap();
     let all = bytes(&source);
-    let first = common::index(recorded.sections()[0].range.start);
-    let end = common::index(recorded.end());
+    let first = crate::common::index(recorded.sections()[0].range.start);
+    let end = crate::common::index(recorded.end());
     let mut packaged = all[..first].to_vec();
     packaged.extend(b"\x08\0\x07\0\x04");
     let mut package = b"\x08\0\x04\0\0".to_vec();
@@ -151,7 +149,7 @@ fn verify_detects_a_cut_after_an_imitated_end() {
     let whole = synthetic.bytes();
     let opened = Stream::open(&whole).unwrap();
     // Overwrite page records with the device sections and everything after them.
-    let tail = &whole[common::index(opened.sections()[0].range.start) - 13..];
+    let tail = &whole[crate::common::index(opened.sections()[0].range.start) - 13..];
     let mut cut = whole[..whole.len() - tail.len() - 40_000].to_vec();
     cut.extend(tail);
     let accepted = Stream::open(&cut).unwrap();
@@ -243,7 +241,7 @@ proptest! {
         let unchanged = stream.diff_to(&stream.vm().unwrap()).unwrap();
         prop_assert!(stream.edit(&bytes, &unchanged).unwrap().is_identity());
         for (section, payload) in stream.sections().iter().rev().skip(1).zip(synthetic.payloads.iter().rev()) {
-            let range = common::index(section.payload.start)..common::index(section.payload.end);
+            let range = crate::common::index(section.payload.start)..crate::common::index(section.payload.end);
             prop_assert_eq!(&bytes[range], payload.as_slice());
         }
     }

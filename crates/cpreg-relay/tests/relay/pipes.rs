@@ -1,16 +1,13 @@
 //! Forwarding from pipe to pipe, where the kernel moves the bytes.
 
-#[path = "../../cpreg-stream/tests/common/mod.rs"]
-mod common;
-
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
 use std::os::fd::OwnedFd;
 
-use common::damage::{Random, synthetic_streams, with_live_sections};
-use common::forwarding::{assert_forwarded, assert_no_stream};
-use common::synthetic::SyntheticStream;
-use common::{bytes, fixture, index};
+use crate::common::damage::{Random, synthetic_streams, with_live_sections};
+use crate::common::forwarding::{assert_forwarded, assert_no_stream};
+use crate::common::synthetic::SyntheticStream;
+use crate::common::{bytes, fixture, index};
 use cpreg_relay::io::{BlockingFd, forward_files};
 use cpreg_stream::incremental::DeviceStateBuffer;
 use cpreg_stream::{Edit, Error, ErrorKind, Stream};

@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use cpreg_relay::{MigrationOutcome, VmLocation};
 
-use crate::common::synthetic::SyntheticStream;
-use crate::harness::{
+use super::harness::{
     NETS, Net, PolicyAction, RelayHarness, TEST_TIMEOUT, assert_no_stream, convert_stream,
     device_state_range, unwrap_result,
 };
-use crate::identity::with_return_path;
+use super::identity::with_return_path;
+use crate::common::synthetic::SyntheticStream;
 
 /// Returns a stream larger than any socket buffer.
 fn long_stream() -> Vec<u8> {

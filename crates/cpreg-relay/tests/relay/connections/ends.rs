@@ -12,7 +12,7 @@ use cpreg_relay::connect::connect;
 use cpreg_relay::io::splice::{CopySide, splice_all};
 use cpreg_relay::{Address, CancelToken, Connection, ErrorKind, Listener};
 
-use crate::{TEST_TIMEOUT, address, cancel, noise, socket};
+use super::{TEST_TIMEOUT, address, cancel, noise, socket};
 
 /// Timeout for a wait to return after it was cancelled.
 pub(crate) const CANCEL_TIMEOUT: Duration = Duration::from_secs(5);

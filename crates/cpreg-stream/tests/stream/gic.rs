@@ -1,8 +1,6 @@
 //! The GICv3 of recorded streams: its limits, known before the vCPUs, or not known.
 
-mod common;
-
-use common::{bytes, fixture, fixtures, index};
+use crate::common::{bytes, fixture, fixtures, index};
 use cpreg::gic::{Gic, GicLimits};
 use cpreg_stream::incremental::{IncrementalParser, VcpuScanner};
 use cpreg_stream::{ErrorKind, Section, Stream};

@@ -9,7 +9,7 @@ use std::thread;
 use cpreg_relay::io::splice::splice_all;
 use cpreg_relay::{Address, Connection, Listener};
 
-use crate::{address, cancel, noise, socket};
+use super::{address, cancel, noise, socket};
 
 /// Copies 64 MiB of noise from one connection to another. The function writes the noise to `input`,
 /// the peer of `from`, and reads it from `output`, the peer of `to`.

@@ -1,9 +1,7 @@
 //! Damaged streams: a clear error with its offset or a right result, no panic, and bounded reads.
 
-mod common;
-
-use common::synthetic::SyntheticStream;
-use common::{bytes, fixture, index, is_content_error};
+use crate::common::synthetic::SyntheticStream;
+use crate::common::{bytes, fixture, index, is_content_error};
 use cpreg_stream::{CountingSource, OpenMethod, Stream};
 use cpreg_stream::{Error, ErrorKind};
 

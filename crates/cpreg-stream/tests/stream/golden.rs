@@ -1,11 +1,9 @@
 //! Every recorded stream: both methods of opening agree, an edit to the same state changes nothing,
 //! and the content matches the text file next to it.
 
-mod common;
-
 use std::fmt::Write as _;
 
-use common::{Fixture, fixtures};
+use crate::common::{Fixture, fixtures};
 use cpreg::vm::Content;
 use cpreg_stream::Stream;
 use cpreg_stream::{CpuEdit, OpenMethod};
@@ -26,7 +24,7 @@ fn recorded_streams_match_golden_files() {
     assert!(
         mismatches.is_empty(),
         "golden files differ: {mismatches:#?}; to accept the new content, run \
-         `BLESS=1 cargo test -p cpreg-stream --test golden`"
+         `BLESS=1 cargo test -p cpreg-stream --test stream golden`"
     );
 }
 

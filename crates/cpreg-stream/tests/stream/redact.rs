@@ -1,10 +1,8 @@
 //! Redacted streams: secrets are absent, everything else is unchanged.
 
-mod common;
-
 use std::collections::HashSet;
 
-use common::{bytes, fixture, fixtures, index, synthetic::SyntheticStream};
+use crate::common::{bytes, fixture, fixtures, index, synthetic::SyntheticStream};
 use cpreg::register::RegisterId;
 use cpreg::tolerance::condition::RESET_POISON;
 use cpreg_stream::Stream;

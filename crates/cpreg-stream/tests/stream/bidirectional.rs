@@ -2,9 +2,7 @@
 //! postcopy migration only the package is buffered. The vCPUs are found before the rest arrives,
 //! and can be sent early in their final form.
 
-mod common;
-
-use common::{bytes, can_be_live, fixtures, index, shorten_cpu, shortening_edits};
+use crate::common::{bytes, can_be_live, fixtures, index, shorten_cpu, shortening_edits};
 use cpreg_stream::Stream;
 use cpreg_stream::incremental::{
     DeviceStateBuffer, EarlyOutput, IncrementalParser, Phase, VcpuScanner,

@@ -1,14 +1,11 @@
 //! Edits applied to files, all or nothing.
-#![cfg(unix)]
-
-mod common;
 
 use std::fs::{File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
-use common::{bytes, fixture, index};
+use crate::common::{bytes, fixture, index};
 use cpreg::vm::{Content, Extension};
 use cpreg_stream::{Edit, ReadAt, WriteOptions, edit_in_place, write_new};
 use cpreg_stream::{ErrorKind, Stream};

@@ -16,7 +16,7 @@ use cpreg_relay::io::splice::splice_all;
 use cpreg_relay::{Address, Connection, ErrorKind, Listener};
 use rustix::io::{FdFlags, fcntl_setfd};
 
-use crate::{TEST_TIMEOUT, address, both_ends, cancel, exchange_bytes, noise};
+use super::{TEST_TIMEOUT, address, both_ends, cancel, exchange_bytes, noise};
 
 #[test]
 fn tcp_listens_on_loopback_by_default() {

@@ -7,11 +7,11 @@ use std::time::Duration;
 use cpreg_relay::{ErrorKind, MigrationOutcome, VmLocation};
 use cpreg_stream::ErrorKind::Unsupported;
 
-use crate::common::synthetic::SyntheticStream;
-use crate::harness::{
+use super::harness::{
     NETS, Net, PolicyAction, RelayHarness, Socket, TEST_TIMEOUT, Watchdog, assert_completed,
     convert_stream, unwrap_result,
 };
+use crate::common::synthetic::SyntheticStream;
 
 /// First bytes of a multifd channel.
 const MULTIFD: &[u8] = b"\x11\x22\x33\x44\0\0\0\x01";
@@ -326,7 +326,7 @@ fn postcopy_recovery_is_forwarded() {
     }
 }
 
-fn unwrap_vm_location(result: crate::harness::ServeResult) -> VmLocation {
+fn unwrap_vm_location(result: super::harness::ServeResult) -> VmLocation {
     unwrap_result(result).vm_location
 }
 

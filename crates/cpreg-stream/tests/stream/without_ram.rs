@@ -1,8 +1,6 @@
 //! Streams without their RAM: everything else is present, and no page is read.
 
-mod common;
-
-use common::{bytes, fixtures, synthetic::SyntheticStream};
+use crate::common::{bytes, fixtures, synthetic::SyntheticStream};
 use cpreg_stream::Stream;
 use cpreg_stream::{CountingSource, OpenMethod, ReadAt, SectionChange};
 
@@ -11,7 +9,8 @@ fn devices(stream: &Stream, source: &dyn ReadAt) -> Vec<(String, u32, u32, Vec<u
     let sections = stream.sections().iter();
     sections
         .map(|section| {
-            let mut payload = vec![0; common::index(section.payload.end - section.payload.start)];
+            let mut payload =
+                vec![0; crate::common::index(section.payload.end - section.payload.start)];
             source
                 .read_exact_at(&mut payload, section.payload.start)
                 .unwrap();
@@ -86,7 +85,7 @@ fn sections_are_extracted_from_a_postcopy_package() {
 
 #[test]
 fn sections_can_be_omitted_and_changed() {
-    let fixture = common::fixture("tcg/q10.0__virt-7.2-cortex-a57-smp1");
+    let fixture = crate::common::fixture("tcg/q10.0__virt-7.2-cortex-a57-smp1");
     let stream = Stream::open(&fixture).unwrap();
     let rtc = stream
         .sections()
@@ -98,7 +97,7 @@ fn sections_can_be_omitted_and_changed() {
         .position(|section| section.name == "pl011");
     let (rtc, uart) = (rtc.unwrap(), uart.unwrap());
     let length = stream.sections()[uart].payload.end - stream.sections()[uart].payload.start;
-    let zeros = vec![0; common::index(length)];
+    let zeros = vec![0; crate::common::index(length)];
     let timer = stream
         .sections()
         .iter()

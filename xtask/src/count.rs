@@ -1,6 +1,7 @@
 //! Counts of passed tests, from the output of programs.
 
 use std::io::{self, BufRead as _, BufReader};
+use std::iter::Sum;
 use std::ops::{Add, AddAssign};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -24,7 +25,7 @@ impl Counts {
     };
 
     /// Parses `test result: ok. 5 passed; 0 failed; …` or `5 passed, 0 failed`, after any prefix.
-    fn parse_line(line: &str) -> Option<Self> {
+    pub(crate) fn parse_line(line: &str) -> Option<Self> {
         let number_before = |word: &str| {
             let (before, _) = line.split_once(word)?;
             let digits = before.rsplit(|c: char| !c.is_ascii_digit()).next()?;
@@ -51,6 +52,12 @@ impl Add for Counts {
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         *self = *self + other;
+    }
+}
+
+impl Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(counts: I) -> Self {
+        counts.fold(Self::default(), Add::add)
     }
 }
 

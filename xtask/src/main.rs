@@ -3,6 +3,7 @@
 //! | module | content |
 //! |---|---|
 //! | [`mod@test`] | `test`: the tests of CI |
+//! | [`test_programs`] | all test programs of the workspace, several at a time |
 //! | [`bless`] | `bless`, `gen-cli`: regeneration of the files with which tests compare output |
 //! | [`count`](mod@count) | counts of passed tests, from the output of programs |
 //! | [`cargo`] | commands for cargo, and for the programs of this workspace |
@@ -14,6 +15,7 @@ mod bless;
 mod cargo;
 mod count;
 mod test;
+mod test_programs;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -10,46 +10,44 @@ use std::time::{Duration, Instant};
 
 use crate::cargo::{Result, built_program, cargo};
 use crate::count::{Counts, count};
+use crate::test_programs;
 
 /// A part of the tests.
 struct Part {
     name: &'static str,
-    command: fn() -> Result<Command>,
+    work: Work,
 }
 
-/// Fixed seed of the property tests. A failure is then repeatable, and a new failure is due to a
-/// change. Without the seed `cargo test` chooses other cases each time.
-const PROPTEST_SEED: (&str, &str) = ("PROPTEST_RNG_SEED", "20260823");
+/// Work of a part.
+enum Work {
+    /// A command that prints the counts of its tests.
+    Command(fn() -> Result<Command>),
+    /// All test programs of the workspace.
+    TestPrograms,
+}
 
 /// Parts of `cargo xtask test`.
 const QUICK_PARTS: [Part; 4] = [
     Part {
         name: "build",
-        command: || {
+        work: Work::Command(|| {
             Ok(with_arguments(
                 cargo(),
                 &["build", "--workspace", "--all-targets", "--quiet"],
             ))
-        },
+        }),
     },
     Part {
         name: "lints",
-        command: || built_program("lint"),
+        work: Work::Command(|| built_program("lint")),
     },
     Part {
         name: "tests",
-        command: || {
-            let mut command = with_arguments(
-                cargo(),
-                &["test", "--workspace", "--quiet", "--no-fail-fast"],
-            );
-            command.envs([PROPTEST_SEED]);
-            Ok(command)
-        },
+        work: Work::TestPrograms,
     },
     Part {
         name: "live sample",
-        command: || Ok(with_arguments(built_program("e2e-live")?, &["--sample"])),
+        work: Work::Command(|| Ok(with_arguments(built_program("e2e-live")?, &["--sample"]))),
     },
 ];
 
@@ -57,19 +55,19 @@ const QUICK_PARTS: [Part; 4] = [
 const LONG_PARTS: [Part; 4] = [
     Part {
         name: "live tests",
-        command: || Ok(with_arguments(built_program("e2e-live")?, &["--rest"])),
+        work: Work::Command(|| Ok(with_arguments(built_program("e2e-live")?, &["--rest"]))),
     },
     Part {
         name: "loader models",
-        command: || built_program("e2e-model-check"),
+        work: Work::Command(|| built_program("e2e-model-check")),
     },
     Part {
         name: "real kernels",
-        command: || Ok(with_arguments(built_program("e2e-lab")?, &["test"])),
+        work: Work::Command(|| Ok(with_arguments(built_program("e2e-lab")?, &["test"]))),
     },
     Part {
         name: "fuzzing",
-        command: || Ok(with_arguments(built_program("fuzz")?, &["--time", "10"])),
+        work: Work::Command(|| Ok(with_arguments(built_program("fuzz")?, &["--time", "10"]))),
     },
 ];
 
@@ -116,7 +114,11 @@ pub(crate) fn run(all: bool) -> ExitCode {
 impl Part {
     /// Runs the part, and returns the counts of its tests. A part without counts is one test.
     fn run(&self) -> Result<Counts> {
-        let (status, counts) = count(self.name, &mut (self.command)()?)?;
+        let command = match self.work {
+            Work::Command(command) => command,
+            Work::TestPrograms => return test_programs::run(),
+        };
+        let (status, counts) = count(self.name, &mut command()?)?;
         Ok(match (status.success(), counts) {
             (true, counts) if counts == Counts::default() => Counts::PASSED,
             (false, counts) if counts.failed == 0 => counts + Counts::FAILED,

@@ -9,7 +9,11 @@ use cpreg::vm::Vm;
 
 use crate::arguments::ConsentArgs;
 use crate::failure::Failure;
-use crate::names::{parse_field, parse_number, parse_register};
+use crate::names::{
+    BitsValue, parse_field, parse_field_value, parse_number, parse_register, parse_register_value,
+    value_names,
+};
+use crate::suggestion;
 
 /// Parses the consents in the arguments.
 pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, Failure> {
@@ -28,7 +32,7 @@ pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, 
         consents.set.push(parse_set(text, naming)?);
     }
     for text in &arguments.accept {
-        match Severity::from_name(&text.to_ascii_lowercase()) {
+        match Severity::from_name(text) {
             Some(Severity::Fatal) => {
                 let message = "--accept fatal: such changes break a running guest";
                 return Err(Failure::new(message).with_hint(
@@ -40,12 +44,22 @@ pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, 
                 consents.accept_up_to = consents.accept_up_to.max(Some(severity));
             }
             None => consents.accept.push(
-                parse_register(text, naming)
-                    .map_err(|failure| failure.with_hint("severities are low and medium"))?,
+                parse_register(text, naming).map_err(|failure| with_severities(failure, text))?,
             ),
         }
     }
     Ok(consents)
+}
+
+/// Returns the error of an `--accept` that names no register and no severity.
+fn with_severities(failure: Failure, text: &str) -> Failure {
+    let severities = [Severity::Low.name(), Severity::Medium.name()];
+    // Registers of similar spelling only distract from a similar severity.
+    match suggestion::find_nearest(text, severities.into_iter()) {
+        Some(severity) => Failure::new(format!("`{text}` is neither a register nor a severity"))
+            .with_hint(format!("similar severity: --accept {severity}")),
+        None => failure.with_hint(format!("severities are {}", severities.join(" and "))),
+    }
 }
 
 /// Returns an error for `--accept high` where the VM, and so the registers to name, is not known.
@@ -176,12 +190,6 @@ pub(crate) fn describe_unused(
     notes
 }
 
-/// Parses a register's value: a number, or the name of a value (`1.1`).
-fn parse_value(id: RegisterId, text: &str) -> Result<u64, Failure> {
-    id.value_by_name(text)
-        .map_or_else(|| parse_number(text), Ok)
-}
-
 fn parse_ignore(text: &str, naming: Naming) -> Result<IgnoreConsent, Failure> {
     let Some((name, condition)) = text.split_once('=').filter(|_| !text.starts_with("op0=")) else {
         return Ok(IgnoreConsent {
@@ -190,51 +198,58 @@ fn parse_ignore(text: &str, naming: Naming) -> Result<IgnoreConsent, Failure> {
         });
     };
     let id = parse_register(name, naming)?;
-    let (value, mask) = match condition.split_once('/') {
-        Some((value, mask)) => (parse_value(id, value)?, parse_number(mask)?),
-        None => (parse_value(id, condition)?, u64::MAX),
+    let with_option = |failure: Failure| failure.with_context(format!("--ignore {text}"));
+    let condition = if let Some((value, mask)) = condition.split_once('/') {
+        let BitsValue { value, .. } = parse_register_value(id, value).map_err(with_option)?;
+        (value, parse_number(mask).map_err(with_option)?)
+    } else {
+        let bits = parse_register_value(id, condition).map_err(with_option)?;
+        (bits.value, bits.mask)
     };
     Ok(IgnoreConsent {
         register: id,
-        condition: Some((value, mask)),
+        condition: Some(condition),
     })
 }
 
 fn parse_set(text: &str, naming: Naming) -> Result<SetConsent, Failure> {
-    let (name, value) = text.rsplit_once('=').ok_or_else(|| {
-        Failure::new(format!("--set {text}: a value is missing"))
-            .with_hint("write it as REG=VALUE or REG.FIELD=VALUE, such as PSCI_VERSION=1.1")
-    })?;
+    let (name, value) = text
+        .rsplit_once('=')
+        .ok_or_else(|| missing_value(text, naming))?;
+    let with_option = |failure: Failure| failure.with_context(format!("--set {text}"));
     if !name.contains('.') {
-        let id = parse_register(name, naming)?;
-        let value = parse_value(id, value)?;
-        if let Some(bytes @ 1..=7) = id.size_bytes()
-            && value >> (8 * bytes) != 0
-        {
-            return Err(Failure::new(format!(
-                "--set {text}: {value:#x} does not fit into {} bits",
-                8 * bytes
-            )));
-        }
+        let register = parse_register(name, naming)?;
+        let BitsValue { mask, value } =
+            parse_register_value(register, value).map_err(with_option)?;
         return Ok(SetConsent {
-            register: id,
-            mask: u64::MAX,
+            register,
+            mask,
             value,
         });
     }
     let field = parse_field(name, naming)?;
-    let value = field
-        .value_by_name(value)
-        .map_or_else(|| parse_number(value), Ok)?;
-    let inserted = field.field.insert(0, value).ok_or_else(|| {
-        Failure::new(format!(
-            "--set {text}: {value:#x} does not fit into {} bits",
-            field.field.width()
-        ))
-    })?;
+    let value = parse_field_value(field, value).map_err(with_option)?;
     Ok(SetConsent {
         register: field.id,
         mask: field.field.mask(),
-        value: inserted,
+        value: field.field.insert(0, value).unwrap_or_default(),
     })
+}
+
+/// Returns the error for `--set REG` without a value, with the names of the register's values.
+fn missing_value(text: &str, naming: Naming) -> Failure {
+    let failure = Failure::new(format!("--set {text}: a value is missing"));
+    let names: Vec<_> = match parse_field(text, naming) {
+        Ok(field) => field.named_values().collect(),
+        Err(_) => parse_register(text, naming).map_or_else(|_| Vec::new(), value_names),
+    };
+    if names.is_empty() {
+        return failure
+            .with_hint("write it as REG=VALUE or REG.FIELD=VALUE, such as PSCI_VERSION=1.1");
+    }
+    let names: Vec<_> = names.into_iter().map(|(_, name)| name).collect();
+    failure.with_hint(format!(
+        "write it as {text}=VALUE, with a number or one of the names {}",
+        names.join(", ")
+    ))
 }

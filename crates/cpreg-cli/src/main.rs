@@ -10,7 +10,8 @@
 //! | [`source_host`] | the host that a VM ran on: `--from` |
 //! | [`consents`] | the user's consents, from the command line |
 //! | [`tolerance_file`] | additional tolerances, from files |
-//! | [`names`] | registers, fields and numbers as a user types them |
+//! | [`names`] | registers, fields, values and numbers as a user types them |
+//! | [`suggestion`] | names that a user may mean |
 //! | [`contents`], [`core_registers`] | content of a file, as a report shows it |
 //! | [`platform`] | the machine that runs this program |
 //! | [`printer`] | progress, log lines, and error messages |
@@ -36,6 +37,7 @@ mod printer;
 #[cfg(test)]
 mod reference;
 mod source_host;
+mod suggestion;
 mod tolerance_file;
 
 use std::process::ExitCode;

@@ -40,7 +40,8 @@ const PROVENANCE: &str =
 /// Returns `true` if a path names this machine's KVM and no file. A folder of that name changes
 /// nothing, because a folder is never a valid input.
 pub(crate) fn is_kvm_path(path: &Path) -> bool {
-    if path == Path::new(NAME) {
+    let is_name = |text: &str| text.eq_ignore_ascii_case(NAME);
+    if path.to_str().is_some_and(is_name) {
         return path.is_dir() || !path.exists();
     }
     parse_features(path).is_some() && !path.exists()
@@ -49,7 +50,7 @@ pub(crate) fn is_kvm_path(path: &Path) -> bool {
 /// Parses the features in the path `kvm/FEATURES`; returns `None` for another path.
 fn parse_features(path: &Path) -> Option<Features> {
     let (first, names) = path.to_str()?.split_once('/')?;
-    Features::from_names(names).filter(|_| first == NAME)
+    Features::from_names(names).filter(|_| first.eq_ignore_ascii_case(NAME))
 }
 
 /// Opens this machine's KVM.
@@ -282,6 +283,9 @@ mod tests {
         for (path, expected) in [
             ("kvm", true),
             ("kvm/pmu", true),
+            ("KVM", true),
+            ("Kvm/PMU,Sve", true),
+            ("KVM/None", true),
             ("kvm.json", false),
             ("kvm/6.12", false),
             ("a/kvm", false),

@@ -89,7 +89,8 @@ pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression
 /// Returns a hint for a path without a file that is valid as another argument, such as `kvm`.
 fn missing_file_hint(path: &Path) -> Option<String> {
     let text = path.to_str()?;
-    if text == "kvm" || text.starts_with("kvm/") {
+    let (first, _) = text.split_once('/').unwrap_or((text, ""));
+    if first.eq_ignore_ascii_case("kvm") {
         return Some(
             "kvm, this machine's KVM, is valid as DESTINATION only; `cpreg probe kvm -o FILE` \
              records it in a file"

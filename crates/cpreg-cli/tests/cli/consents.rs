@@ -45,6 +45,24 @@ fn set() {
     );
 }
 
+/// Checks that a state of a workaround can be named, in the words that the report prints.
+#[test]
+fn states_of_workarounds_have_names() {
+    let register = "KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2";
+    let by_number = check(&["--set", &format!("{register}.level=3")]);
+    let line = by_number.stdout.lines().find(|it| it.contains(register));
+    assert!(
+        line.is_some_and(|line| line.contains("not-required (0x3)")),
+        "{by_number}"
+    );
+    for name in ["not-required", "Not Required", "NOT_REQUIRED"] {
+        for target in [register.to_owned(), format!("{register}.level")] {
+            let by_name = check(&["--set", &format!("{target}={name}")]);
+            assert_eq!(by_name.stdout, by_number.stdout, "{target}={name}");
+        }
+    }
+}
+
 #[test]
 fn ignore() {
     assert_snapshot!(
@@ -108,8 +126,15 @@ fn misspelt_consents_are_reported() {
     let runs = [
         &["--accept", "PSCI_VERSON"][..],
         &["--accept", "tiny"],
+        &["--accept", "lwo"],
+        &["--accept", "psci"],
+        &["--set", "sve=0"],
         &["--set", "PSCI_VERSION"],
+        &["--set", "TCR_EL1"],
         &["--set", "PSCI_VERSION=one"],
+        &["--set", "WORKAROUND_1=not-requirex"],
+        &["--set", "KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1=not-requirex"],
+        &["--set", "KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2.level=best"],
         &["--set", "PSCI_VERSION.minor=0x10000"],
         &["--set", "PSCI_VERSION.patch=1"],
         &["--ignore", "PSCI_VERSION=3/"],

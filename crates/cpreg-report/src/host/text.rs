@@ -227,7 +227,7 @@ fn describe_peculiarities(register: &RegisterRecord) -> String {
     if let AtReset::Value(value) = &register.at_reset
         && register
             .id
-            .value_name(value.as_u64().unwrap_or_default())
+            .describe_value(value.as_u64().unwrap_or_default())
             .is_none()
         && let Some(meaning) = meaning(register.id, value)
     {

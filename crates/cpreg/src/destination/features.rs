@@ -94,16 +94,17 @@ impl Features {
             .map(|(_, name)| name)
     }
 
-    /// Returns the feature with this name, or `None` for any other text.
+    /// Returns the feature with this name, in upper or lower case, or `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
-        let entry = NAMES.iter().find(|(_, own)| *own == name);
+        let mut names = NAMES.iter();
+        let entry = names.find(|(_, own)| own.eq_ignore_ascii_case(name));
         entry.map(|(feature, _)| *feature)
     }
 
     /// Parses names separated by commas, as [`fmt::Display`] writes them. Returns `None` if a name
     /// is unknown.
     pub fn from_names(names: &str) -> Option<Self> {
-        if names == EMPTY_SET_NAME {
+        if names.eq_ignore_ascii_case(EMPTY_SET_NAME) {
             return Some(Self::NONE);
         }
         let mut features = names.split(',').map(Self::from_name);
@@ -213,6 +214,11 @@ mod tests {
         let all = NAMES
             .iter()
             .fold(Features::NONE, |set, (feature, _)| set | *feature);
+        assert_eq!(
+            Features::from_names("PMU,Sve"),
+            Features::from_names("pmu,sve")
+        );
+        assert_eq!(Features::from_names("None"), Some(Features::NONE));
         assert_eq!(
             all.to_string(),
             "pmu,sve,ptrauth,el1-32bit,el2,el2-e2h0,mte"

@@ -156,13 +156,14 @@ impl fmt::Display for Loader {
 impl FromStr for Loader {
     type Err = Error;
 
-    /// Parses `cpreg` or `qemu-10.0`; a third number is allowed and ignored.
+    /// Parses `cpreg` or `qemu-10.0`, in any case. A third number is allowed and ignored.
     fn from_str(text: &str) -> Result<Self, Error> {
-        if text == Program::CPREG.name() {
+        let lower = text.to_ascii_lowercase();
+        if lower == Program::CPREG.name() {
             return Ok(Self::CPREG);
         }
         let unknown = || Error::new(text, ErrorKind::UnknownLoader);
-        let version = text.strip_prefix("qemu-").ok_or_else(unknown)?;
+        let version = lower.strip_prefix("qemu-").ok_or_else(unknown)?;
         let mut numbers = version.split('.');
         let mut number = || -> Option<u16> { numbers.next()?.parse().ok() };
         match (number(), number()) {
@@ -183,6 +184,8 @@ mod tests {
             assert_eq!(loader.to_string().parse(), Ok(loader));
         }
         assert_eq!("qemu-10.0.13".parse(), Ok(Loader::qemu(10, 0)));
+        assert_eq!("QEMU-10.0".parse(), Ok(Loader::qemu(10, 0)));
+        assert_eq!("Cpreg".parse(), Ok(Loader::CPREG));
         for bad in ["qemu", "qemu-", "qemu-10", "qemu-a.b", "10.0", "xen-4.1"] {
             let error = bad.parse::<Loader>().expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::UnknownLoader, "{bad}");

@@ -104,11 +104,12 @@ impl Accelerator {
         }
     }
 
-    /// Returns the accelerator with this name of QEMU, or `None` for any other text.
+    /// Returns the accelerator with this name of QEMU, in upper or lower case, or `None` for any
+    /// other text.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Kvm, Self::Tcg, Self::Hvf]
             .into_iter()
-            .find(|accelerator| accelerator.name() == name)
+            .find(|accelerator| accelerator.name().eq_ignore_ascii_case(name))
     }
 
     /// Returns the accelerator that produced a list of registers, or `None` if the list does not

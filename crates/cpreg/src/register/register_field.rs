@@ -22,7 +22,7 @@ pub struct RegisterField {
 }
 
 impl RegisterField {
-    /// Returns the name of a value of the field, if it has one: `not required` for level 2 of
+    /// Returns the name of a value of the field, if it has one: `not-required` for level 2 of
     /// `KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_1`.
     pub fn value_name(self, field: u64) -> Option<&'static str> {
         value_name(self.id.name()?, self.field.name(), field)
@@ -33,7 +33,8 @@ impl RegisterField {
         named_values(self.id, self.field.name())
     }
 
-    /// Returns the value of the field with this name, in upper or lower case.
+    /// Returns the value of the field with this name. Case does not matter, nor which of blank, `-`
+    /// and `_` separates words.
     pub fn value_by_name(self, text: &str) -> Option<u64> {
         value_by_name(self.id.name()?, self.field.name(), text)
     }

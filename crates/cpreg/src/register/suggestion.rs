@@ -3,9 +3,11 @@
 use alloc::vec::Vec;
 
 /// Returns up to three of `names` that are most similar to `text`. Similar names begin with `text`,
-/// or differ from it by a few edits.
+/// end with `text` as whole words, or differ from it by a few edits.
 pub(super) fn suggest(text: &str, names: impl Iterator<Item = &'static str>) -> Vec<&'static str> {
     const MAX_NAME_LEN: usize = 40;
+    // `EL1` is the end of most names.
+    const MIN_ENDING_LEN: usize = 3;
     let text = text.trim();
     if text.is_empty() || text.len() > MAX_NAME_LEN {
         return Vec::new();
@@ -20,7 +22,11 @@ pub(super) fn suggest(text: &str, names: impl Iterator<Item = &'static str>) -> 
             let continues_text = upper
                 .strip_prefix(text.as_str())
                 .is_some_and(|r| r.starts_with("_EL"));
-            let distance = if continues_text {
+            let ends_with_text = text.len() > MIN_ENDING_LEN
+                && upper
+                    .strip_suffix(text.as_str())
+                    .is_some_and(|rest| rest.ends_with('_'));
+            let distance = if continues_text || ends_with_text {
                 0
             } else {
                 edit_distance(&text, &upper)
@@ -74,6 +80,7 @@ mod tests {
             ("ID_AA64MFR3_EL1", "ID_AA64MMFR3_EL1"),
             ("PSCI_VERSON", "PSCI_VERSION"),
             ("VENDOR_HYP_BMAP_3", "VENDOR_HYP_BMAP_2"),
+            ("WORKAROUND_2", "KVM_REG_ARM_SMCCC_ARCH_WORKAROUND_2"),
         ] {
             let error = parse_error(text);
             assert_eq!(error.kind(), ErrorKind::UnknownName);

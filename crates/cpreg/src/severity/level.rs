@@ -28,11 +28,11 @@ impl Severity {
         }
     }
 
-    /// Returns the severity with this name, or `None` for any other text.
+    /// Returns the severity with this name, in upper or lower case, or `None` for any other text.
     pub fn from_name(name: &str) -> Option<Self> {
         [Self::Low, Self::Medium, Self::High, Self::Fatal]
             .into_iter()
-            .find(|severity| severity.name() == name)
+            .find(|severity| severity.name().eq_ignore_ascii_case(name))
     }
 }
 

@@ -135,7 +135,7 @@ impl Benchmark<'_> {
         let out = self.folder.join("out");
         let tail = StreamTail::read(&vm)?;
         for output in [&["-o", "out"][..], &["--in-place"]] {
-            let command = [&["convert", "vm", "--to", DESTINATION_FILE], output].concat();
+            let command = [&["convert", "vm", DESTINATION_FILE], output].concat();
             let reset = || {
                 remove(&out)?;
                 tail.restore(&vm)

@@ -30,7 +30,7 @@ pub(crate) fn run(cpreg: &str, folder: &Path) -> Result<(Cost, Cost)> {
     measure::run_alternating(
         RUNS,
         || Ok(()),
-        || run_once(folder, &[cpreg, "filter", "--to", DESTINATION_FILE]),
+        || run_once(folder, &[cpreg, "filter", DESTINATION_FILE]),
         || run_once(folder, &["cat"]),
     )
 }

@@ -35,8 +35,8 @@ pub(crate) enum Command {
     /// Convert a stream from standard input to standard output, so that it loads at the
     /// destination.
     ///
-    /// `-incoming "exec:cpreg filter --to DESTINATION < FILE"` converts while the destination
-    /// loads; `migrate "exec:cpreg filter --to DESTINATION > FILE"` converts while the source
+    /// `-incoming "exec:cpreg filter DESTINATION < FILE"` converts while the destination
+    /// loads; `migrate "exec:cpreg filter DESTINATION > FILE"` converts while the source
     /// saves. RAM is forwarded as it arrives. The device state is held until all of it has arrived
     /// and is decided. If the VM is refused, no device state is written, and the destination cannot
     /// load the truncated stream. The report goes to standard error.
@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// Write the VM without RAM and secrets, as a small file and as text for an issue.
     ///
     /// In the file: every register that a decision uses; the machine type, the list of RAM blocks,
-    /// the devices and their state; with --to the destination and the result of `cpreg check`.
+    /// the devices and their state; with DESTINATION also that and the result of `cpreg check`.
     ///
     /// Not in the file: RAM; pointer-authentication keys; general and vector registers; addresses
     /// of the guest's kernel and programs; keyboard input and screen contents; the UUID; the names
@@ -222,16 +222,9 @@ pub(crate) struct Convert {
     pub(crate) source: PathBuf,
     /// Destination: a profile, a stream written by the destination host, a recorded host
     /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM.
-    #[arg(long, value_name = "DESTINATION")]
-    pub(crate) to: PathBuf,
-    /// File to write, atomically.
-    #[arg(
-        long,
-        short,
-        value_name = "FILE",
-        conflicts_with = "in_place",
-        required_unless_present = "in_place"
-    )]
+    pub(crate) destination: PathBuf,
+    /// File to write, atomically; `-` for standard output, with the report on standard error.
+    #[arg(long, short, value_name = "FILE", conflicts_with = "in_place")]
     pub(crate) output: Option<PathBuf>,
     /// Change the stream itself, atomically.
     #[arg(long)]
@@ -253,8 +246,7 @@ pub(crate) struct Convert {
 pub(crate) struct Filter {
     /// Destination: a profile, a stream written by the destination host, a recorded host
     /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM.
-    #[arg(long, value_name = "DESTINATION")]
-    pub(crate) to: PathBuf,
+    pub(crate) destination: PathBuf,
     #[command(flatten)]
     pub(crate) from: FromArgs,
     #[command(flatten)]
@@ -336,13 +328,12 @@ pub(crate) struct Diff {
 pub(crate) struct Report {
     /// VM to report: a migration stream, or the monitor socket of a running QEMU.
     pub(crate) source: PathBuf,
+    /// Destination of the VM, to report the result of `check` too: a profile, a stream written by
+    /// the destination host, or a recorded host (linux-6.12.107/neoverse-n1, or its file).
+    pub(crate) destination: Option<PathBuf>,
     /// File to write, atomically.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
-    /// Destination: a profile, a stream written by the destination host, or a recorded host
-    /// (linux-6.12.107/neoverse-n1, or its file).
-    #[arg(long, value_name = "DESTINATION")]
-    pub(crate) to: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) from: FromArgs,
     #[command(flatten)]

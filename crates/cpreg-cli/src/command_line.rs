@@ -1,12 +1,28 @@
-//! The user's command line, with another destination.
+//! The user's command line: with another destination, and what it lacks.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-/// Option that names the destination of commands other than `check`.
+/// Values of DESTINATION, for messages.
+pub(crate) const DESTINATION_ALTERNATIVES: &str = "DESTINATION is a profile or recorded host written by `cpreg probe`, a migration stream \
+     written by the destination host, the name of a recorded host (`cpreg hosts` lists them), or \
+     kvm for this machine";
+
+/// Returns the alternatives for the arguments that a command line lacks.
+pub(crate) fn missing_argument_hint(error: &clap::Error) -> Option<&'static str> {
+    if error.kind() != clap::error::ErrorKind::MissingRequiredArgument {
+        return None;
+    }
+    let missing = error.get(clap::error::ContextKind::InvalidArg)?.to_string();
+    missing
+        .contains("DESTINATION")
+        .then_some(DESTINATION_ALTERNATIVES)
+}
+
+/// Option that names the destination of `relay`; an argument names that of the other commands.
 const DESTINATION_OPTION: &str = "--to";
 /// Options whose values can equal the destination and name something else.
-const OTHER_OPTIONS: [&str; 2] = ["--from", "--tolerances"];
+const OTHER_OPTIONS: [&str; 4] = ["--from", "--tolerances", "-o", "--output"];
 
 /// Returns the command line of this process with `replacement` in place of `destination`, in a
 /// form that a shell reads.
@@ -65,13 +81,18 @@ mod tests {
                 "cpreg check vm 'a host/pmu' --from 'a host'",
             ),
             (
-                &["convert", "vm", "--to=a host", "-o", "it's"],
-                "cpreg convert vm --to='a host/pmu' -o 'it'\\''s'",
+                &["convert", "vm", "a host", "-o", "it's"],
+                "cpreg convert vm 'a host/pmu' -o 'it'\\''s'",
             ),
             (
-                &["filter", "--to", "a host"],
-                "cpreg filter --to 'a host/pmu'",
+                &["convert", "vm", "a host", "-o", "a host"],
+                "cpreg convert vm 'a host/pmu' -o 'a host'",
             ),
+            (
+                &["relay", "--to", "a host"],
+                "cpreg relay --to 'a host/pmu'",
+            ),
+            (&["relay", "--to=a host"], "cpreg relay --to='a host/pmu'"),
         ] {
             assert_eq!(replaced(given), expected);
         }

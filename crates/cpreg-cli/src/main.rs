@@ -58,7 +58,11 @@ fn main() -> ExitCode {
             } else {
                 Status::Success
             };
-            return match error.print() {
+            let printed = error.print();
+            if let Some(hint) = command_line::missing_argument_hint(&error) {
+                printer::print_hint(hint);
+            }
+            return match printed {
                 Ok(()) => status.into(),
                 Err(_) => Status::Error.into(),
             };

@@ -102,6 +102,11 @@ pub(crate) fn print_failure(failure: &Failure) {
     }
 }
 
+/// Prints a hint after an error that is already printed.
+pub(crate) fn print_hint(hint: &str) {
+    let _ = writeln!(stderr(), "{}: {hint}", styled(style::HINT, "hint"));
+}
+
 /// Prints a report's model as JSON.
 pub(crate) fn print_json(printer: &mut Printer, model: &impl Serialize) -> Result<(), Failure> {
     let document = json::document(model);

@@ -20,7 +20,7 @@ pub fn command(remedy: &Remedy) -> String {
             accept: Some(register),
         } => format!("cpreg check SOURCE DESTINATION --accept {register}"),
         Remedy::Compare => "cpreg diff A B".to_owned(),
-        Remedy::Convert => "cpreg convert SOURCE --to DESTINATION -o OUTPUT".to_owned(),
+        Remedy::Convert => "cpreg convert SOURCE DESTINATION -o OUTPUT".to_owned(),
         Remedy::Probe => "cpreg probe qemu -o DESTINATION -- QEMU COMMAND".to_owned(),
         Remedy::Rehearse => "cpreg rehearse SOURCE -- QEMU COMMAND".to_owned(),
         Remedy::Report => "cpreg report SOURCE -o FILE".to_owned(),

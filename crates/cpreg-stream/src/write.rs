@@ -1,4 +1,4 @@
-//! Writes an edited stream as a new file, all or nothing.
+//! Writes an edited stream as a new file, all or nothing; or to a pipe ([`write_to`]).
 //!
 //! The content is written to an unnamed file in the target's directory and synced. Only then does
 //! the file get its name ([`crate::new_file`]). A process that dies earlier leaves no file. The new
@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::fs::{File, Metadata};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::copy::{self, CopyError};
@@ -16,6 +16,9 @@ use crate::new_file::{NewFile, path_error};
 use crate::os;
 use crate::replacement::{Edit, Segment};
 use crate::source::ReadAt;
+
+/// Length in bytes of the buffer for a pipe.
+const PIPE_BUFFER_LEN: usize = 1 << 20;
 
 /// Options for writing a new file.
 #[derive(Default)]
@@ -51,16 +54,7 @@ pub fn write_new(
     target: &Path,
     options: WriteOptions<'_>,
 ) -> Result<(), Error> {
-    let length = crate::cursor::length(source)?;
-    if length != edit.old_length() {
-        return Err(Error::new(
-            ErrorKind::BadEdit,
-            format!(
-                "the source has {length} bytes, the edit was made for {}",
-                edit.old_length()
-            ),
-        ));
-    }
+    check_length(source, edit)?;
     let output = OutputTarget::new(source, target, options.overwrite)?;
     let new_file = NewFile::create(&output.target)?;
     fill(source, edit, new_file.file(), options.progress, target)?;
@@ -72,6 +66,63 @@ pub fn write_new(
     new_file
         .persist(&output.target, output.replaces)
         .map_err(failed("create"))
+}
+
+/// Writes the edited file to `to`, such as a pipe. `source` is the file that the edit was made for.
+///
+/// Calls `progress` with the number of bytes written and the total number. Holes of the source
+/// become zeros.
+///
+/// # Errors
+/// If reading or writing fails. The reader of `to` then has an incomplete stream.
+pub fn write_to(
+    source: &dyn ReadAt,
+    edit: &Edit,
+    to: &mut dyn Write,
+    progress: &mut dyn FnMut(u64, u64),
+) -> Result<(), Error> {
+    check_length(source, edit)?;
+    let total = edit.new_length();
+    let mut buffer = vec![0; PIPE_BUFFER_LEN];
+    let mut written = 0;
+    for segment in edit.segments() {
+        let range = match segment {
+            Segment::Old(range) => range,
+            Segment::New(bytes) => {
+                to.write_all(bytes).map_err(Error::from_write_error)?;
+                written += bytes.len() as u64;
+                progress(written, total);
+                continue;
+            }
+        };
+        let mut at = range.start;
+        while at < range.end {
+            let rest = usize::try_from(range.end - at).unwrap_or(usize::MAX);
+            let chunk = &mut buffer[..rest.min(PIPE_BUFFER_LEN)];
+            source
+                .read_exact_at(chunk, at)
+                .map_err(|error| Error::io("cannot read", error).at_offset(at))?;
+            to.write_all(chunk).map_err(Error::from_write_error)?;
+            at += chunk.len() as u64;
+            written += chunk.len() as u64;
+            progress(written, total);
+        }
+    }
+    to.flush().map_err(Error::from_write_error)
+}
+
+fn check_length(source: &dyn ReadAt, edit: &Edit) -> Result<(), Error> {
+    let length = crate::cursor::length(source)?;
+    if length == edit.old_length() {
+        return Ok(());
+    }
+    Err(Error::new(
+        ErrorKind::BadEdit,
+        format!(
+            "the source has {length} bytes, the edit was made for {}",
+            edit.old_length()
+        ),
+    ))
 }
 
 /// Path of the new file.

@@ -126,18 +126,18 @@ impl Cpreg {
         Ok(RehearseOutput::new(report::parse(&output.stdout)?, status))
     }
 
-    /// Returns the shell command `cpreg filter --to PROFILE`, with its report in a file. No path
+    /// Returns the shell command `cpreg filter PROFILE`, with its report in a file. No path
     /// needs quoting.
     pub fn filter_command(&self, profile: &Path, report: &Path) -> String {
         format!(
-            "{} filter --to {} 2> {}",
+            "{} filter {} 2> {}",
             self.program.display(),
             profile.display(),
             report.display()
         )
     }
 
-    /// Runs `cpreg convert SOURCE --to PROFILE -o OUTPUT [OPTIONS]`. Returns the output of a
+    /// Runs `cpreg convert SOURCE PROFILE -o OUTPUT [OPTIONS]`. Returns the output of a
     /// refusal as the inner error.
     ///
     /// # Errors
@@ -151,7 +151,7 @@ impl Cpreg {
         options: &[String],
     ) -> Result<std::result::Result<(), String>> {
         let mut arguments = vec![OsStr::new("convert"), source.as_os_str()];
-        arguments.extend([OsStr::new("--to"), profile.as_os_str()]);
+        arguments.push(profile.as_os_str());
         arguments.extend([OsStr::new("-o"), output.as_os_str()]);
         arguments.extend(options.iter().map(OsStr::new));
         let (code, process) = self.run(&arguments, &[0, 1])?;

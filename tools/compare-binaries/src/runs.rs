@@ -85,14 +85,14 @@ pub(crate) fn all(streams: &[PathBuf], logs: &[PathBuf], hosts: &[String]) -> Ve
 /// Returns the runs whose cost is compared, on one unpacked stream.
 pub(crate) fn cost_runs(stream: &Path, host: &str) -> Vec<Run> {
     let stream = &path_text(stream);
-    let accept = ["convert", "--accept", "medium", "--to", host, "-o", OUTPUT];
+    let accept = ["convert", "--accept", "medium", "-o", OUTPUT];
     [
         &["show", stream][..],
         &["show", "--format", "json", stream],
         &["check", stream, host],
         &["check", "--all", "--format", "json", stream, host],
         &["diff", stream, host],
-        &[&accept[..], &[stream]].concat(),
+        &[&accept[..], &[stream, host]].concat(),
     ]
     .map(Run::new)
     .into()
@@ -105,7 +105,7 @@ fn add_stream_runs(stream: &str, hosts: &[String], runs: &mut Vec<Run>) {
         runs.push(Run::new(&[
             "check", "--all", "--format", "json", stream, host,
         ]));
-        let convert = ["convert", stream, "--to", host, "-o", OUTPUT];
+        let convert = ["convert", stream, host, "-o", OUTPUT];
         runs.push(Run::new(&convert));
         runs.push(Run::new(&[&convert[..], &["--accept", "high"]].concat()));
     }

@@ -1,10 +1,10 @@
-//! `cpreg convert SOURCE --to DESTINATION`: writes the VM so that it loads at the destination.
+//! `cpreg convert SOURCE DESTINATION`: writes the VM so that it loads at the destination.
 //!
 //! The command decides as `check` does, and writes only the changes that the plan allows. cpreg
 //! then reads the converted state again, and compares that state with the plan.
 
 use std::error::Error as _;
-use std::io;
+use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
 use cpreg::plan::Verdict;
@@ -12,6 +12,7 @@ use cpreg::vm::Vm;
 use cpreg_stream::Stream;
 use cpreg_stream::{
     Edit, ErrorKind, Recovery, WriteOptions, edit_in_place, pending_journal, recover, write_new,
+    write_to,
 };
 
 use super::check;
@@ -30,12 +31,14 @@ pub(crate) fn run(
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
     let inspect = &arguments.inspect;
-    reject_standard_streams(arguments)?;
-    if let Some(target) = &arguments.output {
-        check_output(target, &arguments.source, arguments.force)?;
+    let target = Target::from_arguments(arguments)?;
+    match target {
+        Target::StandardOutput => printer.report_to_stderr(),
+        Target::File(target) => check_output(target, &arguments.source, arguments.force)?,
+        Target::InPlace => {}
     }
     // Hold the lock until the file is written.
-    let (source, _lock) = if arguments.in_place {
+    let (source, _lock) = if matches!(target, Target::InPlace) {
         recover_interrupted_edit(&arguments.source, printer)?;
         let (source, lock) = Input::open_to_change(&arguments.source, inspect.verify, printer)?;
         (source, Some(lock))
@@ -59,7 +62,7 @@ pub(crate) fn run(
         .with_hint(hint));
     }
     let resolved = destination::resolve(
-        &arguments.to,
+        &arguments.destination,
         &source,
         &arguments.loader,
         inspect.verify,
@@ -78,30 +81,47 @@ pub(crate) fn run(
     )?;
     let verdict = findings.verdict();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
-        write(arguments, &source, &findings)?;
+        write(arguments, target, &source, &findings)?;
     }
     check::print_report(printer, &findings, inspect.format, false)?;
     if inspect.format == Format::Text {
-        print_conclusion(arguments, printer, verdict);
+        print_conclusion(arguments, target, printer, verdict);
     }
     Ok(check::status(verdict))
 }
 
-/// Rejects `-` as output, because cpreg cannot write standard output atomically.
-fn reject_standard_streams(arguments: &arguments::Convert) -> Result<(), Failure> {
-    let standard = Path::new("-");
-    if arguments.in_place && arguments.source == standard {
-        return Err(Failure::new("standard input cannot be changed in place")
-            .with_hint("write a new file with -o FILE"));
+/// Place to which the converted VM is written.
+#[derive(Clone, Copy)]
+enum Target<'a> {
+    /// New file, which appears whole or not at all.
+    File(&'a Path),
+    /// Standard output, with the report on standard error.
+    StandardOutput,
+    /// The stream itself.
+    InPlace,
+}
+
+impl<'a> Target<'a> {
+    fn from_arguments(arguments: &'a arguments::Convert) -> Result<Self, Failure> {
+        let standard = Path::new("-");
+        match arguments.output.as_deref() {
+            None if !arguments.in_place => Err(Failure::new(
+                "no output: `-o FILE`, `-o -` for standard output, or `--in-place`",
+            )
+            .with_hint("`cpreg check` only decides, and writes nothing")),
+            None if arguments.source == standard => {
+                Err(Failure::new("standard input cannot be changed in place")
+                    .with_hint("write a new file with -o FILE, or standard output with -o -"))
+            }
+            None => Ok(Self::InPlace),
+            Some(path) if path != standard => Ok(Self::File(path)),
+            Some(_) if io::stdout().is_terminal() => {
+                Err(Failure::new("standard output is a terminal")
+                    .with_hint("redirect the stream to a file (> FILE) or pipe it to a program"))
+            }
+            Some(_) => Ok(Self::StandardOutput),
+        }
     }
-    if arguments.output.as_deref() == Some(standard) {
-        return Err(Failure::new("cannot write a stream to standard output")
-            .with_cause(io::Error::other(
-                "standard output cannot be written atomically",
-            ))
-            .with_hint("name a new file; write ./- for a file named `-`"));
-    }
-    Ok(())
 }
 
 /// Checks that the output can be written, before cpreg reads a stream of many gigabytes.
@@ -139,14 +159,21 @@ pub(super) fn already_exists(target: &Path) -> Failure {
         .with_hint("choose another name, or replace it with --force")
 }
 
-fn print_conclusion(arguments: &arguments::Convert, printer: &mut Printer, verdict: Verdict) {
-    let target = arguments.output.as_deref().unwrap_or(&arguments.source);
+fn print_conclusion(
+    arguments: &arguments::Convert,
+    target: Target<'_>,
+    printer: &mut Printer,
+    verdict: Verdict,
+) {
+    let target = match target {
+        Target::File(path) => path.display().to_string(),
+        Target::InPlace => arguments.source.display().to_string(),
+        Target::StandardOutput => "standard output".to_owned(),
+    };
     match verdict {
-        Verdict::Loads | Verdict::Converts => printer.line(format_args!(
-            "{}: {}",
-            styled(style::GOOD, "written"),
-            target.display()
-        )),
+        Verdict::Loads | Verdict::Converts => {
+            printer.line(format_args!("{}: {target}", styled(style::GOOD, "written"),))
+        }
         Verdict::Refused | Verdict::Unknown => printer.line(format_args!(
             "{}: nothing; {} is unchanged",
             styled(style::ERROR, "written"),
@@ -157,6 +184,7 @@ fn print_conclusion(arguments: &arguments::Convert, printer: &mut Printer, verdi
 
 fn write(
     arguments: &arguments::Convert,
+    target: Target<'_>,
     source: &Input,
     findings: &CheckFindings<'_>,
 ) -> Result<(), Failure> {
@@ -164,9 +192,10 @@ fn write(
     let edit = edit(source, findings, |stream, planned| {
         cpreg_stream::convert(stream, file, planned)
     })?;
-    match &arguments.output {
-        Some(target) => write_new_file(arguments, source, &edit, target),
-        None => write_in_place(source, &edit),
+    match target {
+        Target::File(path) => write_new_file(arguments, source, &edit, path),
+        Target::StandardOutput => write_standard_output(source, &edit),
+        Target::InPlace => write_in_place(source, &edit),
     }
 }
 
@@ -222,6 +251,20 @@ fn write_new_file(
             return already_exists(target);
         }
         stream_failure("write", target, error)
+    })
+}
+
+/// Writes standard output, which the reader gets as it is written.
+fn write_standard_output(source: &Input, edit: &Edit) -> Result<(), Failure> {
+    let mut progress = Progress::default();
+    let mut on_progress = |done, total| progress.show_percent(done, total);
+    let mut output = io::stdout().lock();
+    let result = write_to(source.file()?, edit, &mut output, &mut on_progress);
+    progress.end();
+    result.map_err(|error| {
+        Failure::new("standard output was not written completely")
+            .with_hinted_cause(error)
+            .with_hint("the reader has an incomplete stream, which no QEMU loads")
     })
 }
 

@@ -1,4 +1,4 @@
-//! `cpreg filter --to DESTINATION`: converts a stream from standard input to standard output.
+//! `cpreg filter DESTINATION`: converts a stream from standard input to standard output.
 //!
 //! The stream passes in one direction only. The command forwards RAM as it arrives, and buffers the
 //! device state. It decides on the device state as `check` does, and converts it as `convert` does.
@@ -29,13 +29,13 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     printer.report_to_stderr();
     let (input, output) = standard_streams()?;
     // Report errors in the arguments before a long stream is forwarded.
-    if arguments.to == Path::new("-") {
+    if arguments.destination == Path::new("-") {
         return Err(
             Failure::new("DESTINATION cannot be read from standard input")
                 .with_hint("standard input is the VM: name a file or a recorded host"),
         );
     }
-    let spec = destination::find(&arguments.to, false, printer)?;
+    let spec = destination::find(&arguments.destination, false, printer)?;
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;

@@ -52,8 +52,8 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
     }
     let from = SourceHost::open(&arguments.from, printer)?;
     let subject = check::Subject::from_stream(&source, from.as_ref())?;
-    let destination = match &arguments.to {
-        Some(to) => Some(ReportTarget::resolve(to, &source, arguments, printer)?),
+    let destination = match &arguments.destination {
+        Some(path) => Some(ReportTarget::resolve(path, &source, arguments, printer)?),
         None => None,
     };
     let mut report = build_redacted_report(&source, arguments)?;

@@ -25,6 +25,7 @@ use cpreg::destination::{Accelerator, Destination};
 use cpreg_hosts::host;
 
 use crate::arguments::LoaderArgs;
+use crate::command_line;
 use crate::destination::hosts::HostOrFile;
 use crate::failure::Failure;
 use crate::input::{Content, Input};
@@ -164,9 +165,5 @@ fn no_such_destination(path: &Path) -> Failure {
             "the name of a recorded host begins with the name of its kernel: {host}"
         ));
     }
-    failure.with_hint(
-        "DESTINATION is a profile or recorded host written by `cpreg probe`, a migration stream \
-         written by the destination host, the name of a recorded host (`cpreg hosts` lists them), \
-         or kvm for this machine",
-    )
+    failure.with_hint(command_line::DESTINATION_ALTERNATIVES)
 }

@@ -385,7 +385,7 @@ fn stream_failure(path: &Path, error: cpreg_stream::Error) -> Failure {
 /// as destination, which changes nothing else.
 fn recovery_command(path: &Path) -> String {
     let path = path.display();
-    format!("`cpreg convert {path} --to {path} --in-place`")
+    format!("`cpreg convert {path} {path} --in-place`")
 }
 
 /// Reads a JSON file completely.

@@ -38,7 +38,7 @@ fn a_new_file_loads() {
     let folder = folder();
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
     let before = fs::read(folder.path().join("vm")).expect("the VM");
-    let converted = run(&["convert", "vm", "--to", "6.16.xz", "-o", "out"]);
+    let converted = run(&["convert", "vm", "6.16.xz", "-o", "out"]);
     assert_snapshot!("convert", without_loaders(&converted));
     assert_eq!(
         run(&["check", "out", "6.16.xz"]).stdout.lines().next(),
@@ -56,13 +56,10 @@ fn a_new_file_loads() {
 #[test]
 fn a_packed_source_gives_a_plain_file() {
     let folder = folder();
-    let arguments = ["convert", "6.12.xz", "--to", "6.16.xz", "-o", "out"];
+    let arguments = ["convert", "6.12.xz", "6.16.xz", "-o", "out"];
     let packed = cpreg_in(folder.path(), &arguments);
     assert_eq!(packed.status, Some(0), "{packed}");
-    cpreg_in(
-        folder.path(),
-        &["convert", "vm", "--to", "6.16.xz", "-o", "other"],
-    );
+    cpreg_in(folder.path(), &["convert", "vm", "6.16.xz", "-o", "other"]);
     let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
     assert!(read("out") == read("other"));
 }
@@ -71,8 +68,8 @@ fn a_packed_source_gives_a_plain_file() {
 fn in_place() {
     let folder = folder();
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
-    run(&["convert", "vm", "--to", "6.16.xz", "-o", "out"]);
-    let changed = run(&["convert", "vm", "--to", "6.16.xz", "--in-place"]);
+    run(&["convert", "vm", "6.16.xz", "-o", "out"]);
+    let changed = run(&["convert", "vm", "6.16.xz", "--in-place"]);
     assert_eq!(changed.status, Some(0), "{changed}");
     assert!(changed.stdout.ends_with("written: vm\n"), "{changed}");
     assert_eq!(
@@ -85,14 +82,14 @@ fn in_place() {
         file_names(folder.path()),
         ["5.10.xz", "6.12.xz", "6.16.xz", "out", "vm"]
     );
-    let packed = run(&["convert", "6.12.xz", "--to", "6.16.xz", "--in-place"]);
+    let packed = run(&["convert", "6.12.xz", "6.16.xz", "--in-place"]);
     assert_snapshot!("convert_packed_in_place", packed);
 }
 
 #[test]
 fn loading_vm_is_copied() {
     let folder = folder();
-    let arguments = ["convert", "vm", "--to", "6.12.xz", "-o", "out"];
+    let arguments = ["convert", "vm", "6.12.xz", "-o", "out"];
     let run = cpreg_in(folder.path(), &arguments);
     assert_eq!(run.status, Some(0), "{run}");
     let read = |name: &str| fs::read(folder.path().join(name)).expect("a file");
@@ -104,11 +101,11 @@ fn nothing_is_written_without_a_plan() {
     let folder = folder();
     let before = fs::read(folder.path().join("vm")).expect("the VM");
     for (source, to, status) in [("vm", "5.10.xz", 1), ("6.16.xz", "6.12.xz", 3)] {
-        let run = cpreg_in(folder.path(), &["convert", source, "--to", to, "-o", "out"]);
+        let run = cpreg_in(folder.path(), &["convert", source, to, "-o", "out"]);
         assert_eq!(run.status, Some(status), "{run}");
         let expected = format!("written: nothing; {source} is unchanged\n");
         assert!(run.stdout.ends_with(&expected), "{run}");
-        let arguments = ["convert", source, "--to", to, "--in-place"];
+        let arguments = ["convert", source, to, "--in-place"];
         assert_eq!(cpreg_in(folder.path(), &arguments).status, Some(status));
     }
     assert_eq!(file_names(folder.path()), ORIGINAL_FILES);
@@ -119,7 +116,7 @@ fn nothing_is_written_without_a_plan() {
 fn existing_output_is_kept() {
     let folder = folder();
     let run = |options: &[&str]| {
-        let arguments = ["convert", "vm", "--to", "6.16.xz", "-o", "out"];
+        let arguments = ["convert", "vm", "6.16.xz", "-o", "out"];
         cpreg_in(folder.path(), &[&arguments, options].concat())
     };
     fs::write(folder.path().join("out"), "mine").expect("a file");
@@ -137,10 +134,14 @@ fn existing_output_is_kept() {
 fn invalid_outputs() {
     let folder = folder();
     let run = |arguments: &[&str]| {
-        let arguments = [&["convert", "vm", "--to", "6.16.xz"], arguments].concat();
+        let arguments = [&["convert", "vm", "6.16.xz"], arguments].concat();
         cpreg_in(folder.path(), &arguments)
     };
     assert_snapshot!("convert_no_output", run(&[]));
+    assert_snapshot!(
+        "convert_no_destination",
+        cpreg_in(folder.path(), &["convert", "vm", "-o", "out"])
+    );
     let nowhere = run(&["-o", "nowhere/out"]);
     assert_eq!(nowhere.status, Some(2), "{nowhere}");
     assert!(
@@ -164,7 +165,7 @@ fn json_is_that_of_check() {
         let arguments = [arguments, &["--format", "json"]].concat();
         cpreg_in(folder.path(), &arguments).json()
     };
-    let converted = json(&["convert", "vm", "--to", "6.16.xz", "-o", "out"]);
+    let converted = json(&["convert", "vm", "6.16.xz", "-o", "out"]);
     assert_eq!(converted, json(&["check", "vm", "6.16.xz"]));
 }
 
@@ -174,14 +175,52 @@ fn standard_streams() {
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
     let before = file_names(folder.path());
     assert_snapshot!(
-        "convert_to_standard_output",
-        run(&["convert", "vm", "--to", "6.16.xz", "-o", "-"])
-    );
-    assert_snapshot!(
         "convert_standard_input_in_place",
-        run(&["convert", "-", "--to", "6.16.xz", "--in-place"])
+        run(&["convert", "-", "6.16.xz", "--in-place"])
     );
     assert_eq!(file_names(folder.path()), before);
+}
+
+/// Checks that standard output gets the bytes of the file, and standard error the report.
+#[test]
+fn standard_output_is_the_converted_stream() {
+    let folder = folder();
+    let to_file = cpreg_in(folder.path(), &["convert", "vm", "6.16.xz", "-o", "out"]);
+    assert_eq!(to_file.status, Some(0), "{to_file}");
+    let arguments = ["convert", "vm", "6.16.xz", "-o", "-"];
+    let output = command(folder.path(), &arguments).output();
+    let output = output.expect("the command starts");
+    let report = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(0), "{report}");
+    let file = fs::read(folder.path().join("out")).expect("a file");
+    assert!(output.stdout == file);
+    assert_eq!(
+        report,
+        to_file
+            .stdout
+            .replace("written: out", "written: standard output")
+    );
+
+    let refused = ["convert", "vm", "5.10.xz", "-o", "-"];
+    let refused = command(folder.path(), &refused).output();
+    let refused = refused.expect("the command starts");
+    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.stdout, b"");
+}
+
+/// Checks that a copy to standard output that fails is an error that tells the reader's state.
+#[cfg(target_os = "linux")]
+#[test]
+fn standard_output_that_is_full() {
+    let folder = folder();
+    let full = fs::File::options().write(true).open("/dev/full");
+    let output = command(folder.path(), &["convert", "vm", "6.16.xz", "-o", "-"])
+        .stdout(full.expect("/dev/full"))
+        .output()
+        .expect("the command starts");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{errors}");
+    assert!(errors.contains("was not written completely"), "{errors}");
 }
 
 /// Checks that of many concurrent changes of one file only one runs at a time, and that later ones
@@ -189,12 +228,9 @@ fn standard_streams() {
 #[test]
 fn one_at_a_time_in_place() {
     let folder = folder();
-    let converted = cpreg_in(
-        folder.path(),
-        &["convert", "vm", "--to", "6.16.xz", "-o", "out"],
-    );
+    let converted = cpreg_in(folder.path(), &["convert", "vm", "6.16.xz", "-o", "out"]);
     assert_eq!(converted.status, Some(0), "{converted}");
-    let arguments = ["convert", "vm", "--to", "6.16.xz", "--in-place"];
+    let arguments = ["convert", "vm", "6.16.xz", "--in-place"];
     let children: Vec<_> = (0..12)
         .map(|_| {
             command(folder.path(), &arguments)
@@ -233,17 +269,14 @@ fn outputs_that_are_refused_at_once() {
     let folder = folder();
     let run = cpreg_in(
         folder.path(),
-        &["convert", "vm", "--to", "6.16.xz", "-o", "nowhere/out"],
+        &["convert", "vm", "6.16.xz", "-o", "nowhere/out"],
     );
     assert_snapshot!("convert_no_folder", run);
     std::os::unix::fs::symlink("nothing", folder.path().join("link")).expect("a link");
-    let run = cpreg_in(
-        folder.path(),
-        &["convert", "vm", "--to", "6.16.xz", "-o", "link"],
-    );
+    let run = cpreg_in(folder.path(), &["convert", "vm", "6.16.xz", "-o", "link"]);
     assert_snapshot!("convert_onto_a_link", run);
     for force in [&["--force"][..], &[]] {
-        let arguments = [&["convert", "vm", "--to", "6.16.xz", "-o", "./vm"], force].concat();
+        let arguments = [&["convert", "vm", "6.16.xz", "-o", "./vm"], force].concat();
         let run = cpreg_in(folder.path(), &arguments);
         assert_eq!(run.status, Some(2), "{run}");
         assert_snapshot!("convert_onto_itself_stderr", run.stderr);

@@ -101,7 +101,7 @@ fn a_full_disk_leaves_everything_as_it_was() {
         (&["-o", "out", "--force"], "error: cannot write out"),
         (&["--in-place"], "error: cannot change vm"),
     ] {
-        let arguments = [&["convert", "vm", "--to", "there"], output].concat();
+        let arguments = [&["convert", "vm", "there"], output].concat();
         let run = |limit| Some((limit, run_without_space(limit, &arguments)?));
         let full = run(&FULL_DISK);
         // Only root may mount. Every user can set a limit.
@@ -168,7 +168,7 @@ fn no_space_leaves_no_report() {
 fn killed_report_is_complete_or_absent() {
     let folder = folder(32 * MIB, 8);
     let path = folder.path();
-    let arguments = ["report", "vm", "-o", "out", "--to", "there"];
+    let arguments = ["report", "vm", "-o", "out", "there"];
     let started = Instant::now();
     assert_eq!(cpreg_in(path, &arguments).status, Some(0));
     let duration = started.elapsed();
@@ -204,7 +204,7 @@ fn signal_leaves_no_files() {
     let mut interrupted = 0;
     for signal in [Signal::INT, Signal::TERM, Signal::KILL] {
         for moment in 0..4 {
-            let mut child = start(&path, &["convert", "vm", "--to", "there", "-o", "out"]);
+            let mut child = start(&path, &["convert", "vm", "there", "-o", "out"]);
             let deadline = Instant::now() + Duration::from_secs(60);
             while find_written_file(&child, &path).is_none()
                 && child.try_wait().expect("a child").is_none()
@@ -245,9 +245,9 @@ struct EditStateCounts {
 fn killed_change_in_place_is_recovered() {
     let folder = folder(0, 64);
     let path = folder.path();
-    let change = ["convert", "vm", "--to", "there", "--in-place"];
+    let change = ["convert", "vm", "there", "--in-place"];
     // A conversion for the same host changes nothing, but recovers an interrupted change first.
-    let recover = ["convert", "vm", "--to", "vm", "--in-place"];
+    let recover = ["convert", "vm", "vm", "--in-place"];
     let old = read(path, "vm");
     let started = Instant::now();
     assert_eq!(cpreg_in(path, &change).status, Some(0));
@@ -274,7 +274,7 @@ fn killed_change_in_place_is_recovered() {
         let is_pending = file_names(path).contains(&"vm.cpreg-journal".to_owned());
         let content = read(path, "vm");
         let shown = cpreg_in(path, &["show", "vm"]);
-        let has_hint = shown.stderr.contains("cpreg convert vm --to vm --in-place");
+        let has_hint = shown.stderr.contains("cpreg convert vm vm --in-place");
         if content.starts_with(b"cpRG") {
             found.unfinished += 1;
             assert_eq!(
@@ -319,7 +319,7 @@ fn unfinished_change_without_journal_is_an_error() {
     content[..4].copy_from_slice(b"cpRG");
     fs::write(path.join("vm"), &content).expect("it may be written");
     let shown = cpreg_in(path, &["show", "vm"]);
-    let changed = cpreg_in(path, &["convert", "vm", "--to", "there", "--in-place"]);
+    let changed = cpreg_in(path, &["convert", "vm", "there", "--in-place"]);
     for run in [shown, changed] {
         assert_eq!(run.status, Some(2), "{run}");
         assert!(

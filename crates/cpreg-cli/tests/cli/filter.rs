@@ -99,17 +99,17 @@ fn report(run: &Run) -> String {
 fn output_is_that_of_convert() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
-    let convert = ["convert", "vm", "--to", "6.16.xz", "-o", "converted"];
+    let convert = ["convert", "vm", "6.16.xz", "-o", "converted"];
     assert_eq!(cpreg_in(folder.path(), &convert).status, Some(0));
     let converted = read(folder.path(), "converted");
 
-    let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm);
+    let (run, out) = filter(folder.path(), &["6.16.xz"], &vm);
     assert_snapshot!("filter", report(&run));
     assert!(out == converted);
 
     // From file to file.
     let file = |name: &str| folder.path().join(name);
-    let status = command(folder.path(), &["filter", "--to", "6.16.xz"])
+    let status = command(folder.path(), &["filter", "6.16.xz"])
         .stdin(File::open(file("vm")).expect("a file"))
         .stdout(File::create_new(file("out")).expect("a file"))
         .stderr(Stdio::null())
@@ -120,7 +120,7 @@ fn output_is_that_of_convert() {
     // With a recorded host, and the user's consents.
     let host = "linux-6.16.12/neoverse-n1";
     for options in [&[][..], &["--drop", "MDSCR_EL1", "--loader", "qemu-10.0"]] {
-        let arguments = [&["--to", host], options].concat();
+        let arguments = [&[host], options].concat();
         let (run, out) = filter(folder.path(), &arguments, &vm);
         let convert = [&["convert", "vm", "-o", "other", "--force"], &arguments[..]].concat();
         let converted = cpreg_in(folder.path(), &convert);
@@ -134,7 +134,7 @@ fn output_is_that_of_convert() {
 fn loading_vm_is_unchanged() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
-    let (run, out) = filter(folder.path(), &["--to", "6.12.xz"], &vm);
+    let (run, out) = filter(folder.path(), &["6.12.xz"], &vm);
     assert_eq!(run.status, Some(0), "{run}");
     assert!(out == vm);
 }
@@ -152,7 +152,7 @@ fn refused_vm_has_no_device_state() {
     let folder = folder();
     for (vm, to, status) in [("vm", "5.10.xz", 1), ("vm-6.16", "6.12.xz", 3)] {
         let stream = read(folder.path(), vm);
-        let (run, out) = filter(folder.path(), &["--to", to], &stream);
+        let (run, out) = filter(folder.path(), &[to], &stream);
         assert_eq!(run.status, Some(status), "{run}");
         assert_snapshot!(format!("filter_{status}"), report(&run));
         assert_truncated(folder.path(), &out, &stream);
@@ -160,7 +160,7 @@ fn refused_vm_has_no_device_state() {
         assert!(out.len() > 400_000);
     }
     let stream = read(folder.path(), "vm-6.16");
-    let consent = ["--to", "6.12.xz", "--accept", "low"];
+    let consent = ["6.12.xz", "--accept", "low"];
     let (run, out) = filter(folder.path(), &consent, &stream);
     assert_eq!(run.status, Some(0), "{run}");
     let convert = [&["convert", "vm-6.16", "-o", "other"], &consent[..]].concat();
@@ -177,7 +177,7 @@ fn json_is_that_of_check() {
         .output();
     let check = Run::from_output(&arguments, &check.expect("it ends")).json();
     let vm = read(folder.path(), "vm");
-    let (run, _) = filter(folder.path(), &["--to", "6.16.xz", "--format", "json"], &vm);
+    let (run, _) = filter(folder.path(), &["6.16.xz", "--format", "json"], &vm);
     let filtered: serde_json::Value = serde_json::from_str(&run.stderr).expect("JSON");
     assert_eq!(filtered, check);
 }
@@ -187,12 +187,12 @@ fn json_is_that_of_check() {
 fn bad_arguments_are_reported_before_reading() {
     let folder = folder();
     for (name, arguments) in [
-        ("nowhere", &["--to", "nowhere"][..]),
-        ("host", &["--to", "linux-1.0/neoverse-n1"]),
-        ("itself", &["--to", "-"]),
-        ("vmm", &["--to", "6.16.xz", "--loader", "nonsense"]),
-        ("set", &["--to", "6.16.xz", "--set", "SCTLR_EL1.NOTHING=1"]),
-        ("file", &["--to", "6.16.xz", "--tolerances", "nowhere"]),
+        ("nowhere", &["nowhere"][..]),
+        ("host", &["linux-1.0/neoverse-n1"]),
+        ("itself", &["-"]),
+        ("vmm", &["6.16.xz", "--loader", "nonsense"]),
+        ("set", &["6.16.xz", "--set", "SCTLR_EL1.NOTHING=1"]),
+        ("file", &["6.16.xz", "--tolerances", "nowhere"]),
     ] {
         let mut child = start(folder.path(), arguments);
         // Nothing is written to the input, and it stays open.
@@ -206,7 +206,7 @@ fn bad_arguments_are_reported_before_reading() {
 #[test]
 fn streams_that_a_filter_does_not_support() {
     let folder = folder();
-    let to = ["--to", "6.16.xz"];
+    let to = ["6.16.xz"];
     for (name, stream) in [
         ("mapped_ram", unpack_stream(TCG_10_0_MAPPED_RAM)),
         ("snapshot", unpack_stream(SNAPSHOT)),
@@ -240,11 +240,11 @@ fn an_input_that_ends_too_early() {
     let vm = read(folder.path(), "vm");
     // Cut in the header, in RAM, in the device state, in the description.
     for length in [3, 200_000, vm.len() - 20_000, vm.len() - 9] {
-        let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..length]);
+        let (run, out) = filter(folder.path(), &["6.16.xz"], &vm[..length]);
         assert_eq!(run.status, Some(2), "{run}");
         assert_truncated(folder.path(), &out, &vm);
     }
-    let (run, _) = filter(folder.path(), &["--to", "6.16.xz"], &vm[..200_000]);
+    let (run, _) = filter(folder.path(), &["6.16.xz"], &vm[..200_000]);
     assert_snapshot!("filter_cut", run);
 }
 
@@ -252,25 +252,22 @@ fn an_input_that_ends_too_early() {
 fn outputs_that_cannot_be_written() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
-    let mut child = start(folder.path(), &["--to", "6.16.xz"]);
+    let mut child = start(folder.path(), &["6.16.xz"]);
     drop(child.stdout.take());
     let mut input = child.stdin.take().expect("a pipe");
     let _ = input.write_all(&vm);
     drop(input);
-    let (run, _) = split_output(
-        &["--to", "6.16.xz"],
-        child.wait_with_output().expect("it ends"),
-    );
+    let (run, _) = split_output(&["6.16.xz"], child.wait_with_output().expect("it ends"));
     assert_eq!(run.status, Some(2), "{run}");
     assert_snapshot!("filter_closed_output", run);
 
     let full = File::options().write(true).open("/dev/full");
-    let output = command(folder.path(), &["filter", "--to", "6.16.xz"])
+    let output = command(folder.path(), &["filter", "6.16.xz"])
         .stdin(File::open(folder.path().join("vm")).expect("a file"))
         .stdout(full.expect("a device that is full"))
         .stderr(Stdio::piped())
         .output();
-    let (run, _) = split_output(&["--to", "6.16.xz"], output.expect("it ends"));
+    let (run, _) = split_output(&["6.16.xz"], output.expect("it ends"));
     assert_eq!(run.status, Some(2), "{run}");
     assert_snapshot!("filter_full_output", run);
 }
@@ -281,7 +278,7 @@ fn stalled_input() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
     for sent in [0, 200_000, vm.len() - 1] {
-        let mut child = start(folder.path(), &["--to", "6.16.xz"]);
+        let mut child = start(folder.path(), &["6.16.xz"]);
         let mut input = child.stdin.take().expect("a pipe");
         let mut output = child.stdout.take().expect("a pipe");
         let vm = &vm;
@@ -326,7 +323,7 @@ fn memory_does_not_grow_with_ram() {
     )
     .expect("it grows");
 
-    let mut child = start(folder.path(), &["--to", "there"]);
+    let mut child = start(folder.path(), &["there"]);
     let input = child.stdin.take().expect("a pipe");
     let mut output = child.stdout.take().expect("a pipe");
     let (forwarded, peak) = thread::scope(|scope| {
@@ -365,7 +362,7 @@ fn it_ends_when_its_input_ends() {
     let folder = folder();
     let vm = read(folder.path(), "vm");
     let begin = Instant::now();
-    let (run, _) = filter(folder.path(), &["--to", "6.16.xz"], &vm);
+    let (run, _) = filter(folder.path(), &["6.16.xz"], &vm);
     assert_eq!(run.status, Some(0), "{run}");
     assert!(begin.elapsed() < TEST_TIMEOUT);
 }

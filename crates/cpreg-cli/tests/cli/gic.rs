@@ -60,7 +60,7 @@ fn more_bits_are_refused() {
         let run = check(&[&["check", "wide", "host.json"], consent].concat());
         assert_ne!(run.status, Some(0), "{run}");
     }
-    let convert = ["convert", "wide", "--to", "host.json", "-o", "out"];
+    let convert = ["convert", "wide", "host.json", "-o", "out"];
     assert_eq!(check(&convert).status, Some(1));
     assert!(!folder.path().join("out").exists());
     assert_eq!(check(&["check", "vm", "host.json"]).status, Some(0));
@@ -113,7 +113,7 @@ fn assert_without_gic(sent: &[u8], stream: &[u8]) {
 }
 
 fn filter(folder: &Path, stream: &[u8]) -> (Option<i32>, Vec<u8>) {
-    let mut child = command(folder, &["filter", "--to", "host.json"])
+    let mut child = command(folder, &["filter", "host.json"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())

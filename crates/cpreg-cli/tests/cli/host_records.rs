@@ -198,7 +198,7 @@ fn missing_kvm_is_reported() {
     };
     assert_snapshot!("kvm_check", run(&["check", STREAM, "kvm"]));
     run(&["check", STREAM, "kvm/pmu"]);
-    run(&["convert", STREAM, "--to", "kvm", "-o", "out"]);
+    run(&["convert", STREAM, "kvm", "-o", "out"]);
     run(&["probe", "kvm", "-o", "out"]);
     assert!(!folder.path().join("out").exists());
 }

@@ -96,10 +96,7 @@ fn converted_vm_has_the_list_of_the_recorded_host() {
     let folder = folder_with_stream(KVM_6_12, "none", b"");
     let stream = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
     let host = "linux-6.16.12/n1";
-    let run = cpreg_in(
-        folder.path(),
-        &["convert", stream, "--to", host, "-o", "out"],
-    );
+    let run = cpreg_in(folder.path(), &["convert", stream, host, "-o", "out"]);
     assert_eq!(run.status, Some(0), "{run}");
     let run = cpreg_in(
         folder.path(),

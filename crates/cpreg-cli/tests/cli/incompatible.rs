@@ -57,10 +57,7 @@ fn convert_writes_nothing() {
     for (vm, to) in [("kvm.stream", "tcg.json"), ("tcg.stream", HOST)] {
         let before = fs::read(folder.path().join(vm)).expect("the VM");
         for target in [&["-o", "out"][..], &["--in-place"]] {
-            let run = cpreg_in(
-                folder.path(),
-                &[&["convert", vm, "--to", to], target].concat(),
-            );
+            let run = cpreg_in(folder.path(), &[&["convert", vm, to], target].concat());
             assert_eq!(run.status, Some(1), "{run}");
             assert!(run.stdout.contains("accelerator: "), "{run}");
         }
@@ -74,7 +71,7 @@ fn filter_forwards_no_device_state() {
     let folder = folder();
     for (vm, to) in [("kvm.stream", "tcg.json"), ("tcg.stream", HOST)] {
         let input = File::open(folder.path().join(vm)).expect("the VM");
-        let arguments = ["filter", "--to", to];
+        let arguments = ["filter", to];
         let output = command(folder.path(), &arguments)
             .stdin(input)
             .output()

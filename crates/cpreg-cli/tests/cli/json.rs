@@ -96,7 +96,7 @@ fn diff_is_documented() {
 fn report_is_documented() {
     let folder = folder_with_stream(KVM_6_12, "there.json", make_profile(KVM_6_16).as_bytes());
     let stream = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
-    let to_profile = ["report", stream, "--to", "there.json", "--format", "json"];
+    let to_profile = ["report", stream, "there.json", "--format", "json"];
     let folder_with_input = folder_with("vm", &with_serial_input(KVM_6_12, "hunter2"));
     let report_with_input = cpreg_in(
         folder_with_input.path(),
@@ -106,7 +106,7 @@ fn report_is_documented() {
         json(&["report", KVM_6_12_MAX_4, "--host"]),
         report_with_input.json(),
         json(&["report", TCG_5_2_MAX_4]),
-        json(&["report", KVM_6_12, "--to", KVM_6_16]),
+        json(&["report", KVM_6_12, KVM_6_16]),
         cpreg_in(folder.path(), &to_profile).json(),
     ];
     for document in &documents[3..] {
@@ -211,7 +211,7 @@ fn large_numbers_are_strings() {
         json(&["check", KVM_6_16, KVM_5_10]),
         json(&["diff", KVM_6_12_MAX_4, KVM_7_3_MAX, "--all"]),
         json(&["tolerances"]),
-        json(&["report", KVM_6_12_MAX_4, "--to", KVM_7_3_MAX]),
+        json(&["report", KVM_6_12_MAX_4, KVM_7_3_MAX]),
         json(&["explain", "ID_AA64MMFR0_EL1", "0x1de7ec7edbadc0de"]),
         json(&["explain", "SVE_VLS"]),
     ] {

@@ -26,7 +26,7 @@ use crate::run::{Run, TCG_10_0, cpreg_in};
 /// Returns the output of `convert`.
 fn convert(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
     let out = format!("{vm}-converted");
-    let run = cpreg_in(folder, &["convert", vm, "--to", to, "-o", &out, "--force"]);
+    let run = cpreg_in(folder, &["convert", vm, to, "-o", &out, "--force"]);
     assert_eq!(run.status, Some(0), "{run}");
     read(folder, &out)
 }

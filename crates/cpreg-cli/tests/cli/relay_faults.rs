@@ -39,7 +39,7 @@ fn stalled_source_and_a_signal() {
     let folder = folder();
     let path = folder.path();
     let vm = read(path, "answered");
-    let to = ["convert", "answered", "--to", "6.16.xz", "-o", "whole"];
+    let to = ["convert", "answered", "6.16.xz", "-o", "whole"];
     assert_eq!(cpreg_in(path, &to).status, Some(0));
     let whole = read(path, "whole");
     for (sent_length, event, signal) in [

@@ -48,7 +48,7 @@ fn embedded_stream(document: &[u8]) -> Vec<u8> {
 fn text_for_an_issue_and_a_file_to_attach() {
     let folder = folder();
     let run = |arguments: &[&str]| assert_success(cpreg_in(folder.path(), arguments));
-    let text_report = run(&["report", "vm", "--to", "there", "-o", "report.json"]);
+    let text_report = run(&["report", "vm", "there", "-o", "report.json"]);
     let size = fs::metadata(folder.path().join("report.json"));
     let size = format!("{} bytes", size.expect("the report").len());
     assert_snapshot!(
@@ -62,7 +62,7 @@ fn text_for_an_issue_and_a_file_to_attach() {
     });
     assert_snapshot!("report_without_destination", run(&["report", "vm"]));
     // The printed document is the written one.
-    let json = run(&["report", "vm", "--to", "there", "--format", "json"]).stdout;
+    let json = run(&["report", "vm", "there", "--format", "json"]).stdout;
     let written = fs::read_to_string(folder.path().join("report.json")).expect("the report");
     assert!(json == written);
     assert_eq!(
@@ -123,7 +123,7 @@ fn no_key_and_no_page_of_ram_is_in_it() {
     let in_vm = windows(&whole);
     assert!(words.iter().all(|word| in_vm.contains(word)));
 
-    for options in [&[][..], &["--general-registers"], &["--to", "vm", "--host"]] {
+    for options in [&[][..], &["--general-registers"], &["vm", "--host"]] {
         let arguments = [&["report", "vm", "-o", "report.json", "--force"], options].concat();
         let run = assert_success(cpreg_in(folder.path(), &arguments));
         let document = fs::read(folder.path().join("report.json")).expect("the report");
@@ -161,7 +161,7 @@ fn no_name_is_in_it() {
     profile["origin"]["command"] = serde_json::json!(["qemu", "-name", "customer-4711"]);
     let profile_path = folder.path().join("web-17.json");
     fs::write(&profile_path, profile.to_string()).expect("a file in it");
-    let arguments = ["report", "customer-4711", "--to", "web-17.json", "--host"];
+    let arguments = ["report", "customer-4711", "web-17.json", "--host"];
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     for format in ["text", "json"] {
         let all = [&arguments[..], &["--format", format]].concat();
@@ -330,15 +330,7 @@ fn profile_as_destination_gives_the_same_check() {
     let folder = folder();
     fs::write(folder.path().join("there.json"), make_profile(KVM_6_16)).expect("a file in it");
     let run = |arguments: &[&str]| cpreg_in(folder.path(), arguments);
-    let report = assert_success(run(&[
-        "report",
-        "vm",
-        "--to",
-        "there.json",
-        "--format",
-        "json",
-    ]))
-    .json();
+    let report = assert_success(run(&["report", "vm", "there.json", "--format", "json"])).json();
     let check = run(&["check", "vm", "there.json", "--format", "json"]).json();
     assert_eq!(report["check"]["verdict"], check["verdict"]);
     assert_eq!(report["check"]["loaders"], check["loaders"]);
@@ -358,9 +350,9 @@ fn invalid_uses_of_a_report() {
     assert_success(run(&["report", "vm", "-o", "report.json"]));
     assert_snapshot!(
         "report_converted",
-        run(&["convert", "report.json", "--to", "there", "-o", "out"])
+        run(&["convert", "report.json", "there", "-o", "out"])
     );
-    let in_place = ["convert", "report.json", "--to", "there", "--in-place"];
+    let in_place = ["convert", "report.json", "there", "--in-place"];
     assert_eq!(run(&in_place).status, Some(2));
     assert_snapshot!("report_of_a_report", run(&["report", "report.json"]));
     fs::write(folder.path().join("there.json"), make_profile(KVM_6_16)).expect("a file in it");

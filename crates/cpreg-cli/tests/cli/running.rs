@@ -88,7 +88,7 @@ fn convert_is_refused() {
     let workspace = Workspace::new();
     let destination = streams().join(KVM_6_16);
     std::fs::copy(destination, workspace.path("there.xz")).expect("a copy");
-    let arguments = ["convert", "vm.qmp", "--to", "there.xz", "-o", "out"];
+    let arguments = ["convert", "vm.qmp", "there.xz", "-o", "out"];
     let (run, _) = run_with_monitor(&workspace, &arguments);
     assert_snapshot!("running_convert", run);
     assert!(!workspace.path("out").exists());

@@ -158,8 +158,8 @@ fn every_command_that_decides_takes_a_host() {
         assert_eq!(run.status, Some(2), "{run}");
         assert!(run.stderr.contains("cannot have run on"), "{run}");
     };
-    vm(&["convert", KVM_6_12, "--to", KVM_6_12, "-o", output]);
-    vm(&["report", KVM_6_12, "--to", KVM_6_12]);
+    vm(&["convert", KVM_6_12, KVM_6_12, "-o", output]);
+    vm(&["report", KVM_6_12, KVM_6_12]);
     let rehearse = cpreg(&["rehearse", KVM_6_12, "--from", N2, "--", "qemu"]);
     assert_eq!(rehearse.status, Some(2), "{rehearse}");
     assert!(rehearse.stderr.contains("cannot have run on"), "{rehearse}");
@@ -210,7 +210,6 @@ fn a_new_vm_of_a_host_is_checked() {
         cpreg(&[
             "convert",
             "linux-6.12.107/n1/pmu",
-            "--to",
             KVM_6_12,
             "-o",
             "new.stream"

@@ -61,25 +61,25 @@ fn the_commands_of_an_unknown_verdict_give_their_verdicts() {
 fn nothing_is_written_on_an_assumption() {
     let folder = folder();
     let path = folder.path();
-    let run = cpreg_in(path, &["convert", "vm", "--to", DEPENDENT, "-o", "out"]);
+    let run = cpreg_in(path, &["convert", "vm", DEPENDENT, "-o", "out"]);
     assert_eq!(run.status, Some(3), "{run}");
     assert!(!path.join("out").exists());
-    let step = format!("`cpreg convert vm --to {DEPENDENT}/pmu -o out`");
+    let step = format!("`cpreg convert vm {DEPENDENT}/pmu -o out`");
     assert!(run.stdout.contains(&step), "{run}");
 
     let before = fs::read(path.join("vm")).expect("a file");
-    let run = cpreg_in(path, &["convert", "vm", "--to", DEPENDENT, "--in-place"]);
+    let run = cpreg_in(path, &["convert", "vm", DEPENDENT, "--in-place"]);
     assert_eq!(run.status, Some(3), "{run}");
     assert_eq!(fs::read(path.join("vm")).expect("a file"), before);
 
     let input = fs::File::open(path.join("vm")).expect("a file");
-    let output = command(path, &["filter", "--to", DEPENDENT])
+    let output = command(path, &["filter", DEPENDENT])
         .stdin(input)
         .output()
         .expect("it runs");
     assert_eq!(output.status.code(), Some(3));
     let report = String::from_utf8_lossy(&output.stderr);
-    let step = format!("`cpreg filter --to {DEPENDENT}/none`");
+    let step = format!("`cpreg filter {DEPENDENT}/none`");
     assert!(report.contains(&step), "{report}");
     let cpu_section = b"\x03cpu";
     let mut sent = output.stdout.windows(cpu_section.len());
@@ -97,7 +97,7 @@ fn a_common_result_is_reported_and_written() {
         assert!(run.stdout.contains(&note), "{run}");
     }
     let convert = |host: &str, out: &str| {
-        let run = cpreg_in(path, &["convert", "vm", "--to", host, "-o", out]);
+        let run = cpreg_in(path, &["convert", "vm", host, "-o", out]);
         assert_eq!(run.status, Some(0), "{run}");
         fs::read(path.join(out)).expect("a file")
     };

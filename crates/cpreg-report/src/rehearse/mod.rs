@@ -220,10 +220,10 @@ impl RehearsalFindings<'_> {
                     .to_owned(),
                 if self.lacks_ram {
                     "save the VM to a file (QEMU's monitor: `migrate file:vm.stream`), then \
-                     `cpreg convert vm.stream --to destination.json -o converted.stream`"
+                     `cpreg convert vm.stream destination.json -o converted.stream`"
                         .to_owned()
                 } else {
-                    format!("`cpreg convert {source} --to destination.json -o converted.stream`")
+                    format!("`cpreg convert {source} destination.json -o converted.stream`")
                 },
             ];
         }

@@ -27,11 +27,11 @@ pub struct VmReport {
     pub(super) hardware: Option<HardwareJson>,
     /// Things that are redacted in addition to RAM.
     pub redactions: Redactions,
-    /// The destination, with `--to`; else null.
+    /// The destination, if one was named; else null.
     #[serde(default)]
     pub destination: Option<ReportDestination>,
     /// The [`cpreg.check/2`](#cpregcheck2) of the VM and the destination, with the redacted data;
-    /// null without `--to`.
+    /// null without a destination.
     #[serde(default)]
     #[schemars(with = "Option<crate::check::model::CheckReport>")]
     pub check: Option<serde_json::Value>,

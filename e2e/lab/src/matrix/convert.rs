@@ -69,7 +69,7 @@ pub(crate) fn convert(
         command
             .arg("convert")
             .arg(source)
-            .args(["--to", destination, "--loader", &format!("qemu-{series}")])
+            .args([destination, "--loader", &format!("qemu-{series}")])
             .args(consent.arguments())
             .args(options.iter().flat_map(|option| option.split(' ')))
             .args(["--format", "json", "--force", "-o"])
@@ -86,7 +86,7 @@ pub(crate) fn convert(
     let should_write = [Verdict::LOADS, Verdict::CONVERTS].contains(verdict);
     if should_write != status.success() || (should_write && !fs::exists(output)?) {
         return Err(format!(
-            "cpreg convert {} --to {destination}: verdict {verdict}, but {status}",
+            "cpreg convert {} {destination}: verdict {verdict}, but {status}",
             source.display()
         )
         .into());

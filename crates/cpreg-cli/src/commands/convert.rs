@@ -172,7 +172,7 @@ fn print_conclusion(
     };
     match verdict {
         Verdict::Loads | Verdict::Converts => {
-            printer.line(format_args!("{}: {target}", styled(style::GOOD, "written"),))
+            printer.line(format_args!("{}: {target}", styled(style::GOOD, "written")));
         }
         Verdict::Refused | Verdict::Unknown => printer.line(format_args!(
             "{}: nothing; {} is unchanged",

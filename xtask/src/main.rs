@@ -51,6 +51,12 @@ enum Task {
     Bless,
     /// Generate docs/cli.md from the definitions of the command line
     GenCli,
+    /// Generate the man pages of cpreg, in target/man or another folder
+    GenMan {
+        /// Folder to write to
+        #[arg(default_value = "target/man")]
+        folder: OsString,
+    },
     /// Generate the register tables from data/, or check that they are current
     #[command(disable_help_flag = true)]
     GenRegisters(ForwardedArgs),
@@ -110,6 +116,10 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Fuzz(rest) => run("fuzz", "fuzz", Profile::Dev, &rest.arguments),
         Task::Bless => bless::bless().map(|()| ExitCode::SUCCESS),
         Task::GenCli => bless::gen_cli().map(|()| ExitCode::SUCCESS),
+        Task::GenMan { folder } => {
+            let arguments = ["__man-pages".into(), folder];
+            run("cpreg-cli", "cpreg", Profile::Dev, &arguments)
+        }
         Task::GenRegisters(rest) => gen_data("gen-registers", rest),
         Task::GenIdFields(rest) => gen_data("gen-id-fields", rest),
         Task::GenHistory(rest) => gen_data("gen-history", rest),

@@ -74,6 +74,18 @@ pub(crate) enum Command {
     /// `show`, `check`, `diff` and `rehearse` read the file like the stream, and `check` gives the
     /// same verdict.
     Report(Report),
+    /// Print the script that completes cpreg's arguments in a shell.
+    ///
+    /// The script completes names of hosts, registers, severities, features and loaders. It calls
+    /// `cpreg` for them, so they are those of the installed version.
+    ///
+    /// bash: `cpreg completions bash > ~/.local/share/bash-completion/completions/cpreg`;
+    /// zsh: `cpreg completions zsh > DIRECTORY/_cpreg`, with a DIRECTORY of `$fpath`;
+    /// fish: `cpreg completions fish > ~/.config/fish/completions/cpreg.fish`.
+    Completions(Completions),
+    /// Write the man pages of all commands, for packages.
+    #[command(name = "__man-pages", hide = true)]
+    ManPages(ManPages),
     #[cfg(target_os = "linux")]
     /// Guard process of `relay`, which starts it: requests on standard input, replies on standard
     /// output.
@@ -461,6 +473,30 @@ pub(crate) struct ProbeQemu {
     /// Command line of the destination's QEMU, after `--`.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Completions {
+    /// Shell that will load the script.
+    #[arg(value_enum)]
+    pub(crate) shell: Shell,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shell {
+    /// GNU Bash.
+    Bash,
+    /// Z shell.
+    Zsh,
+    /// fish.
+    Fish,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManPages {
+    /// Folder to write to; it is created.
+    #[arg(value_name = "FOLDER")]
+    pub(crate) folder: PathBuf,
 }
 
 /// Parses an address. The error is one line with its hint.

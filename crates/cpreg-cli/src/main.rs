@@ -8,6 +8,7 @@
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
 //! | [`destination`] | resolution of DESTINATION |
 //! | [`source_host`] | the host that a VM ran on: `--from` |
+//! | [`completion`] | completion of arguments in a shell |
 //! | [`consents`] | the user's consents, from the command line |
 //! | [`tolerance_file`] | additional tolerances, from files |
 //! | [`names`] | registers, fields, values and numbers as a user types them |
@@ -16,6 +17,7 @@
 //! | [`platform`] | the machine that runs this program |
 //! | [`printer`] | progress, log lines, and error messages |
 //! | [`failure`] | error type and exit status |
+//! | [`first_steps`] | text of `cpreg` without arguments |
 //! | `reference` | docs/cli.md, and the test that it is current |
 //!
 //! The crate `cpreg`, not this one, decides the effect of a difference between hosts.
@@ -24,11 +26,13 @@
 mod arguments;
 mod command_line;
 mod commands;
+mod completion;
 mod consents;
 mod contents;
 mod core_registers;
 mod destination;
 mod failure;
+mod first_steps;
 mod input;
 mod interrupt;
 mod names;
@@ -40,6 +44,7 @@ mod source_host;
 mod suggestion;
 mod tolerance_file;
 
+use std::io;
 use std::process::ExitCode;
 
 use clap::Parser as _;
@@ -49,24 +54,15 @@ use failure::{Failure, Status};
 use printer::Printer;
 
 fn main() -> ExitCode {
+    completion::complete();
+    // As clap does for a missing command: standard error and exit status 2.
+    if std::env::args_os().len() <= 1 {
+        printer::print_usage(&first_steps::text());
+        return Status::Error.into();
+    }
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // clap returns `--help` and `--version` as errors too.
-            let status = if error.use_stderr() {
-                Status::Error
-            } else {
-                Status::Success
-            };
-            let printed = error.print();
-            if let Some(hint) = command_line::missing_argument_hint(&error) {
-                printer::print_hint(hint);
-            }
-            return match printed {
-                Ok(()) => status.into(),
-                Err(_) => Status::Error.into(),
-            };
-        }
+        Err(error) => return print_clap_message(&error).into(),
     };
     let mut printer = Printer::default();
     let status =
@@ -81,6 +77,27 @@ fn main() -> ExitCode {
             Status::Error
         })
         .into()
+}
+
+/// Prints a message of clap: an error in the command line, `--help` or `--version`.
+fn print_clap_message(message: &clap::Error) -> Status {
+    let status = if message.use_stderr() {
+        Status::Error
+    } else {
+        Status::Success
+    };
+    let printed = message.print();
+    if let Some(hint) = command_line::missing_argument_hint(message) {
+        printer::print_hint(hint);
+    }
+    match printed {
+        // Ignore `EPIPE` on standard output, as for reports.
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            printer::print_failure(&printer::output_failure("standard output", error));
+            Status::Error
+        }
+        _ => status,
+    }
 }
 
 fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> {
@@ -98,6 +115,8 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Probe(arguments) => commands::probe::run(arguments, printer),
         Command::Hosts(arguments) => commands::hosts::run(arguments, printer),
         Command::Report(arguments) => commands::report::run(arguments, printer),
+        Command::Completions(arguments) => commands::completions::run(arguments, printer),
+        Command::ManPages(arguments) => commands::man_pages::run(arguments, printer),
         #[cfg(target_os = "linux")]
         Command::RelayGuard => commands::relay_guard::run(printer),
     }

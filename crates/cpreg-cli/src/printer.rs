@@ -1,7 +1,7 @@
 //! Output of a command in addition to its report: progress, log lines, and error messages.
 
 use std::fmt::Display;
-use std::io::Write as _;
+use std::io::{self, Write as _};
 
 use anstream::stderr;
 use cpreg_report::json;
@@ -80,9 +80,21 @@ pub(crate) fn log_line(text: impl Display) {
 ///
 /// Returns an error if the report could not be written completely.
 pub(crate) fn finish(printer: &mut Printer) -> Result<(), Failure> {
-    printer.finish().map_err(|error| {
-        Failure::new(format!("cannot write to {}", printer.target())).with_cause(error)
-    })
+    let target = printer.target();
+    printer
+        .finish()
+        .map_err(|error| output_failure(target, error))
+}
+
+/// Returns the error for output that could not be written to `target`.
+pub(crate) fn output_failure(target: &str, error: io::Error) -> Failure {
+    Failure::new(format!("cannot write to {target}")).with_cause(error)
+}
+
+/// Prints the text that answers a command line without a command.
+pub(crate) fn print_usage(text: &str) {
+    // A failure to write to standard error can be reported nowhere.
+    let _ = stderr().write_all(text.as_bytes());
 }
 
 /// Prints the error of a command, with its causes and hints.

@@ -1,11 +1,13 @@
 //! Commands, one module each.
 
 pub(crate) mod check;
+pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod filter;
 pub(crate) mod hosts;
+pub(crate) mod man_pages;
 pub(crate) mod probe;
 pub(crate) mod rehearse;
 #[cfg(target_os = "linux")]

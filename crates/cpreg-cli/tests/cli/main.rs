@@ -30,6 +30,7 @@
 //! | [`missing_facts`] | unknown verdicts: what is missing, and how to find it |
 //! | [`undetermined_pmu`] | streams that do not show whether their guests have a PMU |
 //! | [`bounded`] | bytes read of 8 GiB |
+//! | [`shells`] | completion in shells, man pages |
 //! | [`output`] | colour, secrets, closed pipes |
 //!
 //! The text of a run is in `snapshots/`; `cargo xtask bless` writes it.
@@ -75,6 +76,7 @@ mod report;
 mod run;
 mod running;
 mod schema;
+mod shells;
 mod show;
 mod source_host;
 mod tolerances;

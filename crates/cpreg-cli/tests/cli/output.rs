@@ -203,3 +203,83 @@ fn names_do_nothing_to_a_terminal() {
         assert!(text.contains("[2J"), "{run}");
     }
 }
+
+/// Checks that output that cannot be written is an error of every kind of output: reports in text
+/// and JSON, documents, help, and scripts.
+#[test]
+fn output_that_cannot_be_written_is_an_error() {
+    let host = "linux-6.12.107/neoverse-n1";
+    for arguments in [
+        &["--help"][..],
+        &["--version"],
+        &["help", "check"],
+        &["check", "--help"],
+        &["show", KVM_6_12],
+        &["show", KVM_6_12, "--format", "json"],
+        &["show", host],
+        &["check", KVM_5_10, KVM_6_12],
+        &["check", KVM_5_10, KVM_6_12, "--format", "json"],
+        &["diff", KVM_6_12, KVM_6_16],
+        &["explain", "TCR2_EL1"],
+        &["explain", "no known line"],
+        &["tolerances"],
+        &["tolerances", "--export", "qemu"],
+        &["hosts"],
+        &["report", KVM_6_12],
+        &["report", KVM_6_12, "--format", "json"],
+        &["completions", "bash"],
+    ] {
+        let full = || std::fs::OpenOptions::new().write(true).open("/dev/full");
+        let output = command(&streams(), arguments)
+            .stdout(full().expect("a device"))
+            .output()
+            .expect("the command starts");
+        let run = Run::from_output(arguments, &output);
+        assert_eq!(run.status, Some(2), "{run}");
+        let errors = "error: cannot write to standard output\n\
+                      cause: No space left on device (os error 28)\n";
+        assert_eq!(run.stderr, errors, "{run}");
+        let without_errors = command(&streams(), arguments)
+            .stdout(full().expect("a device"))
+            .stderr(full().expect("a device"))
+            .status();
+        assert_eq!(without_errors.expect("it starts").code(), Some(2), "{run}");
+    }
+}
+
+/// Checks that `cpreg --help | head` is no error.
+#[test]
+fn help_into_a_closed_pipe_is_no_error() {
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    drop(reader);
+    let output = command(&streams(), &["--help"])
+        .stdout(writer)
+        .stderr(Stdio::piped())
+        .spawn()
+        .and_then(std::process::Child::wait_with_output)
+        .expect("the command starts");
+    assert_eq!(output.status.code(), Some(0));
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+}
+
+/// Checks that every command that `cpreg` alone proposes works as it is shown.
+#[test]
+fn the_first_steps_work() {
+    let run = cpreg(&[]);
+    assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
+    let commands = run
+        .stderr
+        .lines()
+        .filter_map(|line| line.strip_prefix("  cpreg "));
+    let commands: Vec<&str> = commands.collect();
+    assert_eq!(commands.len(), 3, "{run}");
+    for words in commands {
+        let arguments: Vec<&str> = match words.split_once(" '") {
+            Some((word, line)) => vec![word, line.trim_end_matches('\'')],
+            None => words.split(' ').collect(),
+        };
+        let step = cpreg(&arguments);
+        assert!(matches!(step.status, Some(0 | 1 | 3)), "{step}");
+        assert!(!step.stdout.is_empty() && step.stderr.is_empty(), "{step}");
+    }
+}

@@ -71,6 +71,11 @@ impl RegisterId {
         }
     }
 
+    /// Returns all names in the tables, sorted. A register may have more than one.
+    pub fn all_names() -> impl Iterator<Item = &'static str> {
+        tables::IDS_BY_NAME.iter().map(|(name, _)| *name)
+    }
+
     /// Returns the id for printing like `{}`, but with this choice of names.
     pub const fn display_in(self, naming: Naming) -> DisplayRegisterId {
         DisplayRegisterId { id: self, naming }

@@ -33,6 +33,26 @@ const GCC: Tool = Tool {
     package: "gcc",
 };
 
+/// Shells for which `cpreg completions` has scripts, and the formatter of man pages.
+const SHELLS: [Tool; 4] = [
+    Tool {
+        program: "bash",
+        package: "bash",
+    },
+    Tool {
+        program: "zsh",
+        package: "zsh",
+    },
+    Tool {
+        program: "fish",
+        package: "fish",
+    },
+    Tool {
+        program: "mandoc",
+        package: "mandoc",
+    },
+];
+
 fn main() -> ExitCode {
     match run(Arguments::parse().target) {
         Ok(()) => ExitCode::SUCCESS,
@@ -46,7 +66,13 @@ fn main() -> ExitCode {
 fn run(target: FetchTarget) -> Result<()> {
     match target {
         FetchTarget::Tools => {
-            let tools = [&[GCC], &toolchain::TOOLS[..], &guest::TOOLS, &debian::TOOLS];
+            let tools = [
+                &[GCC],
+                &SHELLS[..],
+                &toolchain::TOOLS,
+                &guest::TOOLS,
+                &debian::TOOLS,
+            ];
             tool::ensure_installed(&tools.concat())
         }
         FetchTarget::Qemus => {

@@ -3,8 +3,11 @@
 use std::error::Error;
 use std::fmt;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+
+use cpreg_report::failure::ErrorReport;
+use cpreg_report::names::FailureKind;
 
 /// Exit status of a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -19,14 +22,21 @@ pub(crate) enum Status {
     Unknown,
 }
 
+impl Status {
+    /// Returns the exit status as a number.
+    pub(crate) const fn code(self) -> u8 {
+        match self {
+            Self::Success => 0,
+            Self::Refused => 1,
+            Self::Error => 2,
+            Self::Unknown => 3,
+        }
+    }
+}
+
 impl From<Status> for ExitCode {
     fn from(status: Status) -> Self {
-        Self::from(match status {
-            Status::Success => 0,
-            Status::Refused => 1,
-            Status::Error => 2,
-            Status::Unknown => 3,
-        })
+        Self::from(status.code())
     }
 }
 
@@ -34,17 +44,45 @@ impl From<Status> for ExitCode {
 pub(crate) trait ErrorWithHint: Error + Send + Sync + 'static {
     /// Returns the advice to the user; `None` if the error has none.
     fn hint(&self) -> Option<&str>;
+
+    /// Returns the subject of the error, for JSON.
+    fn failure_kind(&self) -> FailureKind;
+
+    /// Returns the offset of the error in the stream; `None` if the error has none.
+    fn stream_offset(&self) -> Option<u64> {
+        None
+    }
 }
 
 impl ErrorWithHint for cpreg_stream::Error {
     fn hint(&self) -> Option<&str> {
         self.hint()
     }
+
+    fn failure_kind(&self) -> FailureKind {
+        stream_failure_kind(self.kind())
+    }
+
+    fn stream_offset(&self) -> Option<u64> {
+        self.offset()
+    }
+}
+
+/// Returns the subject of an error of a stream.
+const fn stream_failure_kind(kind: cpreg_stream::ErrorKind) -> FailureKind {
+    match kind {
+        cpreg_stream::ErrorKind::Io | cpreg_stream::ErrorKind::NoSpace => FailureKind::IO,
+        _ => FailureKind::STREAM,
+    }
 }
 
 impl ErrorWithHint for cpreg_qemu::Error {
     fn hint(&self) -> Option<&str> {
         self.hint()
+    }
+
+    fn failure_kind(&self) -> FailureKind {
+        FailureKind::QEMU
     }
 }
 
@@ -53,57 +91,97 @@ impl ErrorWithHint for cpreg_relay::Error {
     fn hint(&self) -> Option<&str> {
         self.hint()
     }
+
+    fn failure_kind(&self) -> FailureKind {
+        match self.kind() {
+            cpreg_relay::ErrorKind::Stream(kind) => stream_failure_kind(kind),
+            _ => FailureKind::RELAY,
+        }
+    }
+
+    fn stream_offset(&self) -> Option<u64> {
+        self.offset()
+    }
 }
 
 /// Error of a command.
 #[derive(Debug)]
 pub(crate) struct Failure {
+    kind: FailureKind,
     message: String,
     cause: Option<Box<dyn Error + Send + Sync>>,
     hints: Vec<String>,
+    /// File or socket with the error, if it is known.
+    path: Option<PathBuf>,
+    /// Offset of the error in a stream, if it has one.
+    offset: Option<u64>,
 }
 
 impl Failure {
+    /// Creates an error about an argument or an input. A cause can change the kind.
     pub(crate) fn new(message: impl Into<String>) -> Self {
         Self {
+            kind: FailureKind::INPUT,
             message: message.into(),
             cause: None,
             hints: Vec::new(),
+            path: None,
+            offset: None,
         }
     }
 
-    pub(crate) fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
-        self.cause = Some(Box::new(cause));
+    pub(crate) fn with_kind(mut self, kind: FailureKind) -> Self {
+        self.kind = kind;
         self
+    }
+
+    /// Names the file or socket with the error. The message names it too.
+    pub(crate) fn with_path(mut self, path: &Path) -> Self {
+        self.path = Some(path.to_owned());
+        self
+    }
+
+    pub(crate) fn with_cause(self, cause: impl Error + Send + Sync + 'static) -> Self {
+        let cause: Box<dyn Error + Send + Sync> = Box::new(cause);
+        let failure = match cause.downcast_ref::<cpreg_stream::Error>() {
+            Some(error) => self.with_subject_of(error),
+            None => self,
+        };
+        Self {
+            cause: Some(cause),
+            ..failure
+        }
     }
 
     /// Adds an error of this machine's KVM as cause, with its hint in the same line.
     pub(crate) fn with_kvm_cause(self, error: cpreg_kvm::Error) -> Self {
+        let failure = self.with_kind(FailureKind::KVM);
         if error.hint().is_none() {
-            return self.with_cause(error);
+            return failure.with_cause(error);
         }
         Self {
             cause: Some(error.to_string_with_hint().into()),
-            ..self
+            ..failure
         }
     }
 
     /// Adds an error in the file of a recorded host or profile as cause, with its hint in the same
     /// line.
     pub(crate) fn with_document_cause(self, error: cpreg_hosts::Error) -> Self {
+        let failure = self.with_kind(FailureKind::DOCUMENT);
         let Some(hint) = error.hint() else {
-            return self.with_cause(error);
+            return failure.with_cause(error);
         };
         Self {
             cause: Some(format!("{error}: {hint}").into()),
-            ..self
+            ..failure
         }
     }
 
     /// Adds a cause. The hint of the cause becomes a hint of this failure.
     pub(crate) fn with_hinted_cause(self, error: impl ErrorWithHint) -> Self {
         let hint = error.hint().map(str::to_owned);
-        let failure = self.with_cause(error);
+        let failure = self.with_subject_of(&error).with_cause(error);
         hint.into_iter().fold(failure, Self::with_hint)
     }
 
@@ -115,6 +193,15 @@ impl Failure {
         };
         Self {
             cause: Some(cause.into()),
+            ..self.with_subject_of(error)
+        }
+    }
+
+    /// Takes the kind and the offset of a cause.
+    fn with_subject_of(self, error: &impl ErrorWithHint) -> Self {
+        Self {
+            kind: error.failure_kind(),
+            offset: error.stream_offset(),
             ..self
         }
     }
@@ -142,6 +229,7 @@ impl Failure {
             }
             _ => None,
         };
+        let failure = failure.with_kind(FailureKind::IO).with_path(path);
         let failure = failure.with_cause(cause);
         match hint {
             Some(hint) => failure.with_hint(hint),
@@ -173,6 +261,25 @@ impl Failure {
             next = cause.source();
         }
         causes
+    }
+}
+
+impl From<&Failure> for ErrorReport {
+    fn from(failure: &Failure) -> Self {
+        let version = env!("CARGO_PKG_VERSION");
+        let status = Status::Error.code();
+        let mut report = Self::new(
+            version,
+            failure.kind.clone(),
+            failure.message.clone(),
+            status,
+        );
+        report.causes = failure.causes();
+        report.hints.clone_from(&failure.hints);
+        let path = failure.path.as_deref();
+        report.path = path.map(|path| path.display().to_string());
+        report.offset = failure.offset.map(Into::into);
+        report
     }
 }
 

@@ -17,6 +17,7 @@
 //! | [`platform`] | the machine that runs this program |
 //! | [`printer`] | progress, log lines, and error messages |
 //! | [`failure`] | error type and exit status |
+//! | [`error_output`] | form and place of an error: text, JSON |
 //! | [`first_steps`] | text of `cpreg` without arguments |
 //! | `reference` | docs/cli.md, and the test that it is current |
 //!
@@ -31,6 +32,7 @@ mod consents;
 mod contents;
 mod core_registers;
 mod destination;
+mod error_output;
 mod failure;
 mod first_steps;
 mod input;
@@ -50,6 +52,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use arguments::{Arguments, Command};
+use error_output::ErrorOutput;
 use failure::{Failure, Status};
 use printer::Printer;
 
@@ -60,9 +63,10 @@ fn main() -> ExitCode {
         printer::print_usage(&first_steps::text());
         return Status::Error.into();
     }
+    let error_output = ErrorOutput::from_words(std::env::args_os().skip(1));
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,
-        Err(error) => return print_clap_message(&error).into(),
+        Err(error) => return print_clap_message(&error, error_output).into(),
     };
     let mut printer = Printer::default();
     let status =
@@ -73,30 +77,33 @@ fn main() -> ExitCode {
         });
     status
         .unwrap_or_else(|failure| {
-            printer::print_failure(&failure);
+            error_output.print(&failure);
             Status::Error
         })
         .into()
 }
 
 /// Prints a message of clap: an error in the command line, `--help` or `--version`.
-fn print_clap_message(message: &clap::Error) -> Status {
-    let status = if message.use_stderr() {
-        Status::Error
-    } else {
-        Status::Success
-    };
-    let printed = message.print();
-    if let Some(hint) = command_line::missing_argument_hint(message) {
-        printer::print_hint(hint);
+fn print_clap_message(message: &clap::Error, error_output: ErrorOutput) -> Status {
+    if message.use_stderr() {
+        let hint = command_line::missing_argument_hint(message);
+        if error_output.has_text() {
+            // A failure to write to standard error can be reported nowhere.
+            let _ = message.print();
+            hint.into_iter().for_each(printer::print_hint);
+        }
+        let failure = error_output::usage_failure(&message.render().to_string());
+        let failure = hint.into_iter().fold(failure, Failure::with_hint);
+        error_output.print_document(&failure);
+        return Status::Error;
     }
-    match printed {
+    match message.print() {
         // Ignore `EPIPE` on standard output, as for reports.
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            printer::print_failure(&printer::output_failure("standard output", error));
+            error_output.print(&printer::output_failure("standard output", error));
             Status::Error
         }
-        _ => status,
+        _ => Status::Success,
     }
 }
 

@@ -5,6 +5,7 @@ use std::io::{self, Write as _};
 
 use anstream::stderr;
 use cpreg_report::json;
+use cpreg_report::names::FailureKind;
 use cpreg_report::printer::escape_control;
 pub(crate) use cpreg_report::printer::{Printer, style, styled};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -88,7 +89,9 @@ pub(crate) fn finish(printer: &mut Printer) -> Result<(), Failure> {
 
 /// Returns the error for output that could not be written to `target`.
 pub(crate) fn output_failure(target: &str, error: io::Error) -> Failure {
-    Failure::new(format!("cannot write to {target}")).with_cause(error)
+    Failure::new(format!("cannot write to {target}"))
+        .with_kind(FailureKind::OUTPUT)
+        .with_cause(error)
 }
 
 /// Prints the text that answers a command line without a command.

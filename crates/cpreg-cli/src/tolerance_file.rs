@@ -21,6 +21,7 @@ use cpreg::remedy::Remedy;
 use cpreg::tolerance::{
     Category, Condition, Handling, RegisterDifference, RegisterSelector, Tolerance, Tolerances,
 };
+use cpreg_report::names::FailureKind;
 use serde::Deserialize;
 
 use crate::failure::Failure;
@@ -70,7 +71,10 @@ struct ConditionEntry {
 /// Parses the text of a tolerance file. Error messages contain `path`.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Tolerance>, Failure> {
     let file: ToleranceFile = toml::from_str(text).map_err(|error| {
-        Failure::new(format!("{} is not a tolerance file", path.display())).with_cause(error)
+        Failure::new(format!("{} is not a tolerance file", path.display()))
+            .with_kind(FailureKind::DOCUMENT)
+            .with_path(path)
+            .with_cause(error)
     })?;
     let entries = file.tolerance.into_iter().zip(1..);
     entries
@@ -78,7 +82,7 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Tolerance>, Failure> 
             let context = format!("{}, entry {number}", path.display());
             entry
                 .into_tolerance()
-                .map_err(|failure| failure.with_context(context))
+                .map_err(|failure| failure.with_context(context).with_path(path))
         })
         .collect()
 }

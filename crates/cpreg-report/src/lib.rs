@@ -20,6 +20,8 @@
 //! | [`check`] | report of `check`, schema `cpreg.check/2` |
 //! | [`dry_run`] | result of a plan that was tried on this machine's KVM |
 //! | [`rehearse`] | report of `rehearse`, schema `cpreg.rehearsal/2` |
+//! | [`relay`] | result of `relay`, schema `cpreg.relay/2`, and its log |
+//! | [`failure`] | error of a command, schema `cpreg.error/2` |
 //! | [`show`] | report of `show`, schema `cpreg.show/2` |
 //! | [`diff`] | report of `diff`, schema `cpreg.diff/2` |
 //! | [`host`] | report of `show` for a recorded host, schema `cpreg.show-host/2` |
@@ -47,6 +49,7 @@ pub mod dry_run;
 pub mod error;
 pub mod explain;
 pub mod export;
+pub mod failure;
 pub mod field;
 mod group;
 pub mod host;
@@ -57,6 +60,7 @@ pub mod markdown;
 pub mod names;
 pub mod printer;
 pub mod rehearse;
+pub mod relay;
 pub mod remedy;
 pub mod rows;
 pub mod scalar;

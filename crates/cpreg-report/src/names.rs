@@ -73,6 +73,46 @@ names! {
         UNKNOWN = "unknown",
     }
 
+    /// Subject of an error.
+    FailureKind {
+        /// The command line is wrong: an unknown option, a missing argument.
+        USAGE = "usage",
+        /// cpreg cannot use an argument or the input that it names.
+        INPUT = "input",
+        /// A stream is damaged, incomplete, or of a kind that cpreg does not read.
+        STREAM = "stream",
+        /// A JSON or TOML file does not have the expected content.
+        DOCUMENT = "document",
+        /// A file could not be opened, read or written.
+        IO = "io",
+        /// The report could not be written.
+        OUTPUT = "output",
+        /// A QEMU did not start, answer or load.
+        QEMU = "qemu",
+        /// A migration or one of its connections failed.
+        RELAY = "relay",
+        /// This machine's KVM failed or is missing.
+        KVM = "kvm",
+    }
+
+    /// Result of a relayed migration.
+    RelayOutcome {
+        /// Everything was sent.
+        COMPLETED = "completed",
+        /// The relay refused the VM.
+        REFUSED = "refused",
+        /// An interrupted postcopy migration was recovered.
+        RECOVERED = "recovered",
+        /// A connection failed.
+        FAILED = "failed",
+        /// The user cancelled the migration.
+        CANCELLED = "cancelled",
+        /// No QEMU was connected.
+        NOT_STARTED = "not-started",
+        /// A result that this version does not know.
+        OTHER = "other",
+    }
+
     /// Decision about a register or an extension.
     Decision {
         /// The VM's value is loaded.

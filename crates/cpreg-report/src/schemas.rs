@@ -7,7 +7,10 @@ use cpreg_hosts::{profile, record};
 use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
-use crate::{check, diff, explain, host, host_diff, hosts, rehearse, show, tolerance, vm_report};
+use crate::{
+    check, diff, explain, failure, host, host_diff, hosts, rehearse, relay, show, tolerance,
+    vm_report,
+};
 
 /// A kind of document.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,6 +45,9 @@ pub fn all() -> Vec<Document> {
     vec![
         Document::for_type::<check::model::CheckReport>(check::model::SCHEMA),
         Document::for_type::<rehearse::model::RehearsalReport>(rehearse::model::SCHEMA),
+        Document::for_type::<relay::model::RelayReport>(relay::model::SCHEMA),
+        Document::for_type::<relay::event::RelayEvent>(relay::event::SCHEMA),
+        Document::for_type::<failure::ErrorReport>(failure::SCHEMA),
         Document::for_type::<show::model::ShowReport>(show::model::SCHEMA),
         Document::for_type::<diff::model::DiffReport>(diff::model::SCHEMA),
         Document::for_type::<host::model::HostReport>(host::model::SCHEMA),

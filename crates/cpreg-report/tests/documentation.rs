@@ -7,13 +7,16 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use cpreg_report::names::ReasonCode;
+use cpreg_report::names::{FailureKind, ReasonCode};
 use cpreg_report::schemas::{self, Document};
 use serde_json::Value;
 
 /// Members whose members have a table elsewhere.
-const DOCUMENTED_ELSEWHERE: [(&str, &str); 5] = [
+const DOCUMENTED_ELSEWHERE: [(&str, &str); 8] = [
     ("cpreg.check/2", "dry_run"),
+    ("cpreg.relay/2", "check"),
+    ("cpreg.relay/2", "rehearsal"),
+    ("cpreg.relay/2", "error"),
     ("cpreg.rehearsal/2", "check"),
     ("cpreg.explain/2", "register.tolerances"),
     ("cpreg.report/2", "check"),
@@ -90,17 +93,22 @@ fn tables_are_current() {
 }
 
 #[test]
-fn reason_codes_are_documented() {
+fn words_for_programs_are_documented() {
     let text = fs::read_to_string(docs_dir().join("json.md")).expect("the documentation");
-    let rows = text
-        .split("## Reason codes\n")
-        .nth(1)
-        .and_then(|text| text.split("\n## ").next());
-    let rows = rows.expect("a section of reason codes").lines();
-    let documented: Vec<&str> = rows
-        .filter_map(|row| row.strip_prefix("| `")?.split('`').next())
-        .collect();
-    assert_eq!(documented, ReasonCode::NAMES);
+    for (heading, names) in [
+        ("Reason codes", ReasonCode::NAMES),
+        ("Kinds of errors", FailureKind::NAMES),
+    ] {
+        let section = text.split(&format!("## {heading}\n")).nth(1);
+        let rows = section.and_then(|text| text.split("\n## ").next());
+        let rows = rows
+            .unwrap_or_else(|| panic!("no section `{heading}`"))
+            .lines();
+        let documented: Vec<&str> = rows
+            .filter_map(|row| row.strip_prefix("| `")?.split('`').next())
+            .collect();
+        assert_eq!(documented, names);
+    }
 }
 
 /// Appends a line to the current section, or begins a new one.
@@ -204,8 +212,15 @@ impl Table<'_> {
 /// Returns the members of an object: the required ones in their order, then the optional ones.
 fn members(schema: &Value) -> Vec<(String, Value)> {
     if let Some(forms) = schema["oneOf"].as_array() {
-        return members_of_forms(forms);
+        let common = members_of_object(schema);
+        return common.into_iter().chain(members_of_forms(forms)).collect();
     }
+    members_of_object(schema)
+}
+
+/// Returns the members that an object has itself: the required ones in their order, then the
+/// optional ones.
+fn members_of_object(schema: &Value) -> Vec<(String, Value)> {
     let Some(properties) = schema["properties"].as_object() else {
         return Vec::new();
     };
@@ -223,16 +238,23 @@ fn members(schema: &Value) -> Vec<(String, Value)> {
         .collect()
 }
 
-/// Returns the members of an object with several forms, which `kind` distinguishes.
+/// Returns the members of an object with several forms, which one member with a fixed value
+/// distinguishes.
 fn members_of_forms(forms: &[Value]) -> Vec<(String, Value)> {
-    let kinds = forms.iter().map(|form| {
+    let properties = forms[0]["properties"].as_object().expect("members");
+    let is_tag = |(_, member): &(&String, &Value)| member.get("const").is_some();
+    let (tag, _) = properties
+        .iter()
+        .find(is_tag)
+        .expect("a member with a fixed value");
+    let values = forms.iter().map(|form| {
         let description = form["description"].as_str().unwrap_or_default();
         let description = description.trim_end_matches('.');
-        format!("`{}`: {description}", form["properties"]["kind"]["const"])
+        format!("`{}`: {description}", form["properties"][tag]["const"])
     });
-    let kinds: Vec<String> = kinds.collect();
-    let kind = serde_json::json!({ "description": kinds.join("; ") + "." });
-    let mut all = vec![("kind".to_owned(), kind)];
+    let values: Vec<String> = values.collect();
+    let description = serde_json::json!({ "description": values.join("; ") + "." });
+    let mut all = vec![(tag.clone(), description)];
     for (name, member) in forms.iter().flat_map(members) {
         if all.iter().all(|(other, _)| *other != name) {
             all.push((name, member));

@@ -132,6 +132,7 @@ pub(super) fn check_output(target: &Path, source: &Path, force: bool) -> Result<
         .unwrap_or(Path::new("."));
     if !folder.is_dir() {
         return Err(Failure::new(format!("cannot write {}", target.display()))
+            .with_path(target)
             .with_cause(io::Error::other(format!(
                 "the folder {} does not exist",
                 folder.display()
@@ -156,6 +157,7 @@ pub(super) fn check_output(target: &Path, source: &Path, force: bool) -> Result<
 
 pub(super) fn already_exists(target: &Path) -> Failure {
     Failure::new(format!("{} already exists", target.display()))
+        .with_path(target)
         .with_hint("choose another name, or replace it with --force")
 }
 
@@ -229,7 +231,9 @@ pub(super) fn conversion_failure(
 }
 
 pub(super) fn stream_failure(action: &str, path: &Path, error: cpreg_stream::Error) -> Failure {
-    Failure::new(format!("cannot {action} {}", path.display())).with_hinted_cause(error)
+    Failure::new(format!("cannot {action} {}", path.display()))
+        .with_path(path)
+        .with_hinted_cause(error)
 }
 
 fn write_new_file(

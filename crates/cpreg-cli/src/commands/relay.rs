@@ -29,7 +29,10 @@ use cpreg_relay::{Address, CancelOnDrop, CancelToken, Relay};
 use self::config::{RelayConfig, RelayDestination};
 use self::guard_session::GuardSession;
 use self::log::Log;
-use self::outcome::{guarded_status, is_settled_at_destination, print_not_started, print_outcome};
+use self::outcome::{
+    guard_report, guarded_status, is_settled_at_destination, migration_report, not_started_report,
+    print_not_started, print_outcome,
+};
 use self::planner::{MigrationPlanner, PolicyReport, describe_rejection};
 use self::preflight::Preflight;
 use crate::arguments::{self, Format};
@@ -37,8 +40,9 @@ use crate::consents;
 use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::interrupt;
-use crate::printer::{Printer, finish, print_failure};
+use crate::printer::{Printer, finish, print_failure, print_json};
 use crate::tolerance_file;
+use cpreg_report::failure::ErrorReport;
 use cpreg_report::value::ValueFormat;
 
 /// Delay after a failed migration, before the relay waits for the next migration.
@@ -60,7 +64,7 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     })?;
     let log = Log::new(arguments.log_format);
     let mut config = prepare(arguments, printer)?;
-    if let Some(status) = run_preflight(&mut config, arguments, &log, printer) {
+    if let Some(status) = run_preflight(&mut config, arguments, &log, printer)? {
         return Ok(status);
     }
     let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
@@ -78,10 +82,18 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
         match GuardSession::prepare(arguments, &log, printer)? {
             guard_session::PrepareOutcome::Ready(guard) => Some(guard),
             guard_session::PrepareOutcome::Finished(location) => {
-                if arguments.format == Format::Text {
-                    guard_session::print_location(printer, &location);
+                let status = guarded_status(&location, None);
+                match arguments.format {
+                    Format::Text => guard_session::print_location(printer, &location),
+                    Format::Json => {
+                        let preflight = config.preflight.as_ref();
+                        let check = preflight.map(Preflight::check_report);
+                        let mut report = not_started_report(check, status);
+                        report.guard = Some(guard_report(&location));
+                        print_json(printer, &report)?;
+                    }
                 }
-                return Ok(guarded_status(&location, None));
+                return Ok(status);
             }
         }
     } else {
@@ -118,9 +130,12 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     }
     loop {
         match run_one() {
-            Ok(Some(_)) => {}
             Ok(None) => return Ok(Status::Success),
             // The next migration may succeed. The delay avoids a busy loop of failures.
+            Ok(Some(Status::Error)) => {
+                let _ = user_cancel.wait(Some(Instant::now() + RESTART_DELAY));
+            }
+            Ok(Some(_)) => {}
             Err(failure) => {
                 print_failure(&failure);
                 let _ = user_cancel.wait(Some(Instant::now() + RESTART_DELAY));
@@ -139,39 +154,58 @@ fn run_preflight(
     arguments: &arguments::Relay,
     log: &Log,
     printer: &mut Printer,
-) -> Option<Status> {
-    let preflight = config.preflight.as_ref()?;
+) -> Result<Option<Status>, Failure> {
+    let Some(preflight) = config.preflight.as_ref() else {
+        return Ok(None);
+    };
     log.preflight(preflight.verdict);
     if preflight.verdict == Verdict::Refused {
+        if arguments.format == Format::Json {
+            let check = Some(preflight.check_report());
+            print_json(printer, &not_started_report(check, Status::Refused))?;
+            return Ok(Some(Status::Refused));
+        }
         preflight.report(printer);
-        print_not_started(printer, arguments.format);
-        if arguments.format == Format::Text && !preflight.has_vm() {
+        print_not_started(printer);
+        if !preflight.has_vm() {
             printer.line(
                 "  or: if the VM was started with other values than the host's defaults, \
                  name a stream of the VM, or its QEMU's monitor",
             );
         }
-        return Some(Status::Refused);
+        return Ok(Some(Status::Refused));
     }
-    if let Some(monitor) = &arguments.destination_qmp {
-        match preflight.rehearse(monitor, arguments, printer) {
-            Ok(Some((Status::Refused, report))) => {
-                printer.append(&report);
-                print_not_started(printer, arguments.format);
-                return Some(Status::Refused);
+    let Some(monitor) = &arguments.destination_qmp else {
+        return Ok(None);
+    };
+    match preflight.rehearse(monitor, arguments, printer) {
+        Ok(Some((Status::Refused, report))) => {
+            match arguments.format {
+                Format::Text => {
+                    printer.append(&report);
+                    print_not_started(printer);
+                }
+                Format::Json => {
+                    let check = Some(preflight.check_report());
+                    let mut document = not_started_report(check, Status::Refused);
+                    document.rehearsal = Some(Box::new(serde_json::from_str(&report).map_err(
+                        |error| Failure::new("cannot print the report").with_cause(error),
+                    )?));
+                    print_json(printer, &document)?;
+                }
             }
-            Ok(rehearsal) => {
-                config.is_rehearsed =
-                    rehearsal.is_some_and(|(status, _)| status == Status::Success);
-                log.rehearsed(config.is_rehearsed);
-            }
-            Err(failure) => {
-                printer.note("the rehearsal failed; the migration starts without it:");
-                print_failure(&failure);
-            }
+            return Ok(Some(Status::Refused));
+        }
+        Ok(rehearsal) => {
+            config.is_rehearsed = rehearsal.is_some_and(|(status, _)| status == Status::Success);
+            log.rehearsed(config.is_rehearsed);
+        }
+        Err(failure) => {
+            printer.note("the rehearsal failed; the migration starts without it:");
+            print_failure(&failure);
         }
     }
-    None
+    Ok(None)
 }
 
 /// Checks everything that can fail before the relay opens a connection to a QEMU.
@@ -258,22 +292,49 @@ fn run_migration(
         reasons,
         failure,
     };
+    let document = match arguments.format {
+        Format::Json => Some(migration_report(log.migration(), &report, &migration)),
+        Format::Text => None,
+    };
     let result = print_outcome(arguments, report, migration, location.as_ref(), printer);
-    if let (Some(location), Format::Text) = (&location, arguments.format) {
-        guard_session::print_location(printer, location);
+    let (status, failure) = match (&location, result) {
+        (Some(location), Ok(status)) => (Some(guarded_status(location, status)), None),
+        // The guard found the VM running at the destination, although a connection failed.
+        (Some(location), Err(failure)) if is_settled_at_destination(location) => {
+            (Some(Status::Success), Some(failure))
+        }
+        (_, Ok(status)) => (status, None),
+        (_, Err(failure)) => (Some(Status::Error), Some(failure)),
+    };
+    match document {
+        Some(mut document) => {
+            document.guard = location.as_ref().map(guard_report);
+            document.error = failure.as_ref().map(ErrorReport::from);
+            document.exit_status = status.unwrap_or(Status::Error).code();
+            // Ctrl-C ends `--repeat` before the next migration, which is no migration to report.
+            if status.is_some() || !arguments.repeat {
+                print_json(printer, &document)?;
+            }
+        }
+        None => {
+            if let Some(location) = &location {
+                guard_session::print_location(printer, location);
+            }
+        }
     }
     match finish(printer) {
         // Ignore `EPIPE` on standard output: the log and the exit status state the VM's location.
         Err(failure) if !failure.is_broken_pipe() => return Err(failure),
         _ => {}
     }
-    match (&location, result) {
-        (Some(location), Ok(status)) => Ok(Some(guarded_status(location, status))),
-        // The guard found the VM running at the destination, although a connection failed.
-        (Some(location), Err(failure)) if is_settled_at_destination(location) => {
-            print_failure(&failure);
-            Ok(Some(Status::Success))
+    match failure {
+        Some(failure) if status == Some(Status::Error) && arguments.format == Format::Text => {
+            Err(failure)
         }
-        (_, result) => result,
+        Some(failure) => {
+            print_failure(&failure);
+            Ok(status)
+        }
+        None => Ok(status),
     }
 }

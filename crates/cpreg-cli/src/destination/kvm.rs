@@ -28,6 +28,7 @@ use crate::consents;
 use crate::failure::Failure;
 use crate::input::Input;
 use cpreg_report::dry_run::{DryRun, DryRunFindings, ReadBackMismatch, RefusedWrite};
+use cpreg_report::names::FailureKind;
 use cpreg_report::value::ValueFormat;
 
 /// Argument for this machine's KVM.
@@ -145,7 +146,11 @@ pub(crate) fn decide_unknown(
     let consents = consents::read(consents, naming)?;
     cpreg_kvm::write_probe::decide_unknown(host, features, &vm, destination, tolerances, &consents)
         .map(drop)
-        .map_err(|error| Failure::new("cannot try values on this machine's KVM").with_cause(error))
+        .map_err(|error| {
+            Failure::new("cannot try values on this machine's KVM")
+                .with_kind(FailureKind::KVM)
+                .with_cause(error)
+        })
 }
 
 fn vm(source: &Input) -> Result<Vm, Failure> {

@@ -159,7 +159,7 @@ fn resolve_host(
 
 fn no_such_destination(path: &Path) -> Failure {
     let name = path.display().to_string();
-    let failure = Failure::new(format!("the file {name} does not exist"));
+    let failure = Failure::new(format!("the file {name} does not exist")).with_path(path);
     if let Some(host) = hosts::with_prefix(&name) {
         return failure.with_hint(format!(
             "the name of a recorded host begins with the name of its kernel: {host}"

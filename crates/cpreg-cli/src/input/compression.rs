@@ -74,6 +74,7 @@ pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression
     let kind = file.metadata().map_err(failure)?.file_type();
     if kind.is_dir() {
         return Err(Failure::new(format!("{} is a directory", path.display()))
+            .with_path(path)
             .with_hint("name the stream or profile in it"));
     }
     if !kind.is_file() {
@@ -125,6 +126,7 @@ fn decompress(file: File, path: &Path) -> Result<(File, Option<Compression>), Fa
             "{} is compressed with {name}, which cpreg does not support",
             path.display()
         ))
+        .with_path(path)
         .with_hint(format!(
             "decompress it first: {command}; cpreg reads xz, gzip and zstd"
         )));

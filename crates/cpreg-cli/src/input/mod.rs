@@ -27,6 +27,7 @@ use cpreg::register::RegisterId;
 use cpreg_hosts::{HostRecord, Profile, record};
 use cpreg_qemu::device_state;
 use cpreg_qemu::qmp::WaitOptions;
+use cpreg_report::names::FailureKind;
 use cpreg_report::vm_report::{self, VmReport};
 use cpreg_stream::{ErrorKind, Stream};
 use cpreg_stream::{Lock, journal_path, pending_journal};
@@ -116,7 +117,9 @@ impl Input {
     ) -> Result<(Self, Lock), Failure> {
         let (file, compression) = open_decompressed(path)?;
         let lock = Lock::take(&file).map_err(|error| {
-            Failure::new(format!("cannot change {}", path.display())).with_hinted_cause(error)
+            Failure::new(format!("cannot change {}", path.display()))
+                .with_path(path)
+                .with_hinted_cause(error)
         })?;
         Self::identify(path, file, compression, verify, printer).map(|input| (input, lock))
     }
@@ -137,7 +140,7 @@ impl Input {
                 .with_hint("it can be read only once: name a file for the other input"));
         }
         if length == 0 {
-            return Err(Failure::new(format!("{} is empty", path.display())));
+            return Err(Failure::new(format!("{} is empty", path.display())).with_path(path));
         }
         let mut first = [0];
         read_start(&file, &mut first).map_err(|error| Failure::io("read", path, error))?;
@@ -181,6 +184,7 @@ impl Input {
     fn from_running_qemu(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
         let state = device_state::query_socket(path, &QMP_TIMEOUT).map_err(|error| {
             Failure::new(format!("cannot query the QEMU at {}", path.display()))
+                .with_path(path)
                 .with_hinted_cause(error)
         })?;
         let stream = open_stream(&state.stream, path, verify)?;
@@ -336,6 +340,7 @@ impl Input {
             "{} is a {kind}, but a VM is needed: a migration stream",
             self.path.display()
         ))
+        .with_path(&self.path)
         .with_hint(format!("`cpreg check` takes a {kind} as SOURCE"))
     }
 
@@ -359,15 +364,20 @@ fn open_stream(file: &File, path: &Path, verify: bool) -> Result<Stream, Failure
 }
 
 fn read_failure(path: &Path, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    Failure::new(format!("cannot read {}", path.display())).with_cause(error)
+    Failure::new(format!("cannot read {}", path.display()))
+        .with_kind(FailureKind::DOCUMENT)
+        .with_path(path)
+        .with_cause(error)
 }
 
 fn document_failure(path: &Path, error: cpreg_hosts::Error) -> Failure {
-    Failure::new(format!("cannot read {}", path.display())).with_document_cause(error)
+    Failure::new(format!("cannot read {}", path.display()))
+        .with_path(path)
+        .with_document_cause(error)
 }
 
 fn stream_failure(path: &Path, error: cpreg_stream::Error) -> Failure {
-    let failure = Failure::new(format!("cannot read {}", path.display()));
+    let failure = Failure::new(format!("cannot read {}", path.display())).with_path(path);
     if error.kind() != ErrorKind::UnfinishedEdit {
         return failure.with_hinted_cause(error);
     }

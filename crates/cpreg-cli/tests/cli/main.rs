@@ -17,6 +17,7 @@
 //! | [`host_records`] | recorded hosts as files, and this machine's KVM |
 //! | [`json`] | documents of every kind |
 //! | [`documents`] | README and docs, against the command |
+//! | [`error_documents`] | errors as JSON |
 //! | [`errors`] | invalid files, and files of other programs |
 //! | [`gic`] | limits of the GICv3 |
 //! | [`filter`] | streams from pipe to pipe, and their failures |
@@ -41,6 +42,7 @@ mod consents;
 mod convert;
 mod diff;
 mod documents;
+mod error_documents;
 mod errors;
 mod explain;
 mod explain_register;

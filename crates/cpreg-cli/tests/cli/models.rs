@@ -2,7 +2,8 @@
 //! parsed into its model, and the model must give the same document.
 
 use cpreg_report::{
-    check, diff, explain, host, host_diff, hosts, json, rehearse, show, tolerance, vm_report,
+    check, diff, explain, failure, host, host_diff, hosts, json, rehearse, relay, show, tolerance,
+    vm_report,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -13,14 +14,12 @@ use crate::schema;
 /// Schemas whose documents are tested in their own crates.
 const SCHEMAS_TESTED_ELSEWHERE: [&str; 2] = ["cpreg.profile/2", "cpreg.host/2"];
 
-/// Checks that the model of a document has all of its members.
+/// Checks that a document matches its schema, and that its model has all of its members.
 pub(crate) fn round_trip(text: &str) {
-    let document: Value = serde_json::from_str(text).expect("JSON");
-    // A line of a log is not a document.
-    let Some(name) = document["schema"].as_str() else {
-        return;
-    };
-    assert_eq!(schema::validate(&document), Ok(()), "{name}");
+    let document: Value =
+        serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+    assert_eq!(schema::validate(&document), Ok(()), "{text}");
+    let name = document["schema"].as_str().expect("the name of a schema");
     match name {
         check::model::SCHEMA => assert_model_round_trip::<check::model::CheckReport>(text),
         diff::model::SCHEMA => assert_model_round_trip::<diff::model::DiffReport>(text),
@@ -38,6 +37,8 @@ pub(crate) fn round_trip(text: &str) {
         rehearse::model::SCHEMA => {
             assert_model_round_trip::<rehearse::model::RehearsalReport>(text);
         }
+        failure::SCHEMA => assert_model_round_trip::<failure::ErrorReport>(text),
+        relay::model::SCHEMA => assert_model_round_trip::<relay::model::RelayReport>(text),
         vm_report::SCHEMA => assert_model_round_trip::<vm_report::VmReport>(text),
         show::model::SCHEMA => assert_model_round_trip::<show::model::ShowReport>(text),
         tolerance::model::SCHEMA => {

@@ -153,6 +153,9 @@ fn a_closed_pipe_is_no_error() {
 fn failures_print_no_partial_report() {
     let folder = folder_with("vm", b"QEVM\0\0\0\x03");
     let run = cpreg_in(folder.path(), &["show", "vm", "--format", "json"]);
+    assert_eq!(run.status, Some(2), "{run}");
+    assert_eq!(run.json()["schema"], "cpreg.error/2", "{run}");
+    let run = cpreg_in(folder.path(), &["show", "vm"]);
     assert_eq!((run.status, run.stdout.as_str()), (Some(2), ""), "{run}");
 }
 

@@ -10,6 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
+use cpreg_report::relay::event::{self, RelayEvent};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
@@ -17,6 +18,7 @@ use tempfile::TempDir;
 
 use crate::fixtures::unpack_stream;
 use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, Run, TCG_7_2, command, streams};
+use crate::schema;
 
 /// Timeout far longer than anything takes here, even on a busy machine.
 pub(crate) const TEST_TIMEOUT: Duration = Duration::from_secs(60);
@@ -59,6 +61,16 @@ pub(crate) fn with_return_path(stream: &[u8]) -> Vec<u8> {
 
 pub(crate) fn read(folder: &Path, name: &str) -> Vec<u8> {
     fs::read(folder.join(name)).expect("a file")
+}
+
+/// Parses a line of the log, and checks it against its schema.
+fn parse_event(line: &str) -> Value {
+    let value: Value = serde_json::from_str(line).expect("a line is an object");
+    assert_eq!(value["schema"], event::SCHEMA);
+    assert_eq!(schema::validate(&value), Ok(()), "{line}");
+    let model: RelayEvent = serde_json::from_str(line).expect("an event");
+    assert_eq!(serde_json::to_value(model).expect("JSON"), value);
+    value
 }
 
 /// Running `cpreg relay`.
@@ -147,7 +159,7 @@ impl RelayProcess {
         loop {
             let line = self.lines.recv_timeout(TEST_TIMEOUT);
             let line = line.unwrap_or_else(|error| panic!("{error}: no {event}: {:?}", self.log));
-            let value: Value = serde_json::from_str(&line).expect("a line is an object");
+            let value = parse_event(&line);
             let is_expected = value["event"] == event;
             self.log.push(value);
             if is_expected {
@@ -191,9 +203,7 @@ impl RelayProcess {
         }
         loop {
             match self.lines.recv_timeout(TEST_TIMEOUT) {
-                Ok(line) => self
-                    .log
-                    .push(serde_json::from_str(&line).expect("a line is an object")),
+                Ok(line) => self.log.push(parse_event(&line)),
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     let _ = self.child.kill();

@@ -61,21 +61,60 @@ impl fmt::Display for Run {
 impl Run {
     pub(crate) fn from_output(arguments: &[&str], output: &Output) -> Self {
         let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).expect("UTF-8");
-        Self {
+        let run = Self {
             arguments: arguments.join(" "),
             status: output.status.code(),
             stdout: text(&output.stdout),
             stderr: text(&output.stderr),
+        };
+        if has_json_format(arguments) {
+            run.check_document(arguments);
+        }
+        run
+    }
+
+    /// Checks that a run with `--format json` printed one document, a report or an error, that
+    /// matches its schema and its model.
+    fn check_document(&self, arguments: &[&str]) {
+        // A signal ends a run without a document.
+        let Some(status) = self.status else {
+            return;
+        };
+        let uses_stdout = arguments[0] == "filter" || arguments.contains(&"stdio:");
+        let document = if uses_stdout {
+            // Notes and log lines are before the document.
+            let start = self.stderr.find("{\n");
+            start.map_or("", |start| &self.stderr[start..])
+        } else {
+            self.stdout.as_str()
+        };
+        if self.stderr.starts_with("error: cannot write to ") {
+            // Standard output takes nothing, not even an error.
+            assert_eq!((status, document), (2, ""), "{self}");
+            return;
+        }
+        models::round_trip(document);
+        let value: serde_json::Value = serde_json::from_str(document).expect("checked above");
+        let is_error = value["schema"] == cpreg_report::failure::SCHEMA;
+        let has_exit_status = value["schema"] == cpreg_report::relay::model::SCHEMA;
+        assert!(is_error == (status == 2) || has_exit_status, "{self}");
+        if is_error || has_exit_status {
+            assert_eq!(value["exit_status"], status, "{self}");
         }
     }
 
-    /// Parses the output as JSON, and checks it against its model.
+    /// Returns the output, a document that [`Self::from_output`] has checked.
     pub(crate) fn json(&self) -> serde_json::Value {
-        let value = serde_json::from_str(&self.stdout)
-            .unwrap_or_else(|error| panic!("{error} in the output of\n{self}"));
-        models::round_trip(&self.stdout);
-        value
+        serde_json::from_str(&self.stdout)
+            .unwrap_or_else(|error| panic!("{error} in the output of\n{self}"))
     }
+}
+
+/// Returns `true` if these arguments of cpreg request a report as JSON.
+fn has_json_format(arguments: &[&str]) -> bool {
+    let own = arguments.split(|word| *word == "--").next();
+    let own = own.unwrap_or_default();
+    own.windows(2).any(|pair| pair == ["--format", "json"])
 }
 
 /// Resets signal handling of the processes started from here on to that of a terminal.

@@ -11,8 +11,9 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use cpreg::plan::Verdict;
 use cpreg_relay::guard::VmLocationReport;
 use cpreg_relay::{Address, Event, MigrationOutcome, MigrationResult, Observer};
+use cpreg_report::names::RelayOutcome;
+use cpreg_report::relay::event::{EventDetails, RelayEvent, SCHEMA};
 use cpreg_stream::incremental::Phase;
-use serde_json::{Map, Value, json};
 
 use crate::arguments::Format;
 use crate::printer::{Progress, log_line};
@@ -45,18 +46,21 @@ impl Log {
 
     pub(super) fn listening(&self, address: &Address, to: &Address) {
         self.line(
-            "listening",
             format_args!("listening on {address}, relaying to {to}"),
-            json!({ "listen": address.to_string(), "connect": to.to_string() }),
+            EventDetails::Listening {
+                listen: address.to_string(),
+                connect: to.to_string(),
+            },
         );
     }
 
     /// Logs the verdict of the preflight check.
     pub(super) fn preflight(&self, verdict: Verdict) {
         self.line(
-            "preflight",
             format_args!("preflight: {}", verdict.name()),
-            json!({ "verdict": verdict.name() }),
+            EventDetails::Preflight {
+                verdict: verdict.into(),
+            },
         );
     }
 
@@ -69,18 +73,20 @@ impl Log {
             "not enough information to decide"
         };
         self.line(
-            "rehearsed",
             format_args!("rehearsed: {result}"),
-            json!({ "loads": has_loaded }),
+            EventDetails::Rehearsed { loads: has_loaded },
         );
     }
 
     /// Logs the version and run state of one side's QEMU, as the guard queried them.
     pub(super) fn qemu_status(&self, side: &str, version: &str, run_state: &str) {
         self.line(
-            "qemu-status",
             format_args!("guard: {side}: QEMU {version}, {run_state}"),
-            json!({ "side": side, "version": version, "run_state": run_state }),
+            EventDetails::QemuStatus {
+                side: side.to_owned(),
+                version: version.to_owned(),
+                run_state: run_state.to_owned(),
+            },
         );
     }
 
@@ -88,37 +94,40 @@ impl Log {
     pub(super) fn guard_ready(&self, return_path_switched_on: bool, autostart_blocked: bool) {
         let text_if = |condition, text| if condition { text } else { "" };
         self.line(
-            "guard-ready",
             format_args!(
                 "guard: ready{}{}",
                 text_if(return_path_switched_on, ", return-path switched on"),
                 text_if(autostart_blocked, ", the destination does not start the VM"),
             ),
-            json!({
-                "return_path_switched_on": return_path_switched_on,
-                "autostart_blocked": autostart_blocked,
-            }),
+            EventDetails::GuardReady {
+                return_path_switched_on,
+                autostart_blocked,
+            },
         );
     }
 
     /// Logs the VM's location that the guard determined.
     pub(super) fn vm_location(&self, location: &VmLocationReport) {
         self.line(
-            "vm-location",
             format_args!("guard: {location}"),
-            json!({
-                "vm_location": location.place.name(),
-                "running": location.running,
-                "reason": location.reason,
-                "actions": location.actions,
-                "advice": location.advice,
-            }),
+            EventDetails::VmLocation {
+                vm_location: location.place.name().to_owned(),
+                running: location.running,
+                reason: location.reason.clone(),
+                actions: location.actions.clone(),
+                advice: location.advice.clone(),
+            },
         );
     }
 
     /// Increments the number of the migration, when the relay begins to wait for its source.
     pub(super) fn begin_migration(&self) {
         self.migration.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns the number of the current migration.
+    pub(super) fn migration(&self) -> usize {
+        self.migration.load(Ordering::Relaxed)
     }
 
     pub(super) fn end_progress(&self) {
@@ -128,35 +137,24 @@ impl Log {
     /// Logs the end of the migration, with `reasons` if the relay rejected the migration before any
     /// RAM was sent.
     pub(super) fn ended(&self, result: &MigrationResult, reasons: &[String]) {
-        let outcome = match &result.outcome {
-            MigrationOutcome::Completed => "completed",
-            MigrationOutcome::Refused => "refused",
-            MigrationOutcome::Recovered => "recovered",
-            MigrationOutcome::Failed(_) => "failed",
-            MigrationOutcome::Cancelled => "cancelled",
-            _ => "other",
+        let outcome = outcome_name(&result.outcome);
+        let error = match &result.outcome {
+            MigrationOutcome::Failed(error) => Some(error.to_string_with_hint()),
+            _ => None,
         };
-        let mut members = json!({
-            "outcome": outcome,
-            "vm_location": result.vm_location.name(),
-            "bytes": result.main_channel_bytes,
-            "other_channel_bytes": result.other_channel_bytes,
-        });
-        if let (MigrationOutcome::Failed(error), Some(members)) =
-            (&result.outcome, members.as_object_mut())
-        {
-            members.insert("error".to_owned(), error.to_string_with_hint().into());
-        }
-        if let (false, Some(members)) = (reasons.is_empty(), members.as_object_mut()) {
-            members.insert("rejected_because".to_owned(), reasons.into());
-        }
         self.line(
-            "ended",
             format_args!(
                 "ended: {outcome}; {} bytes, and {} on other channels; the VM is {}",
                 result.main_channel_bytes, result.other_channel_bytes, result.vm_location
             ),
-            members,
+            EventDetails::Ended {
+                outcome: outcome.clone(),
+                vm_location: result.vm_location.name().to_owned(),
+                bytes: result.main_channel_bytes,
+                other_channel_bytes: result.other_channel_bytes,
+                error,
+                rejected_because: reasons.to_vec(),
+            },
         );
     }
 
@@ -180,48 +178,64 @@ impl Log {
         }
     }
 
-    /// Writes one line, as text or as a JSON object with `event` and `members`.
-    fn line(&self, event: &str, text: std::fmt::Arguments<'_>, members: Value) {
+    /// Writes one line, as text or as JSON.
+    fn line(&self, text: std::fmt::Arguments<'_>, event: EventDetails) {
         self.lock_progress().line.end();
-        let migration = self.migration.load(Ordering::Relaxed);
+        let migration = self.migration();
         match self.format {
             Format::Text if migration == 0 => log_line(format_args!("relay: {text}")),
             Format::Text => log_line(format_args!("relay: migration {migration}: {text}")),
             Format::Json => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH);
                 let seconds = since.map_or(0.0, |since| since.as_secs_f64());
-                let mut object = Map::new();
-                object.insert("event".to_owned(), event.into());
-                object.insert("time".to_owned(), ((seconds * 1e6).round() / 1e6).into());
-                object.insert("migration".to_owned(), migration.into());
-                if let Value::Object(members) = members {
-                    object.extend(members);
+                let line = RelayEvent {
+                    schema: SCHEMA.to_owned(),
+                    time: (seconds * 1e6).round() / 1e6,
+                    migration,
+                    event,
+                };
+                // The types of an event always have a JSON form.
+                if let Ok(line) = serde_json::to_string(&line) {
+                    log_line(line);
                 }
-                log_line(Value::Object(object));
             }
         }
     }
 }
 
+/// Returns the name of an outcome in JSON.
+pub(super) fn outcome_name(outcome: &MigrationOutcome) -> RelayOutcome {
+    match outcome {
+        MigrationOutcome::Completed => RelayOutcome::COMPLETED,
+        MigrationOutcome::Refused => RelayOutcome::REFUSED,
+        MigrationOutcome::Recovered => RelayOutcome::RECOVERED,
+        MigrationOutcome::Failed(_) => RelayOutcome::FAILED,
+        MigrationOutcome::Cancelled => RelayOutcome::CANCELLED,
+        _ => RelayOutcome::OTHER,
+    }
+}
+
 impl Observer for Log {
     fn on_event(&self, event: &Event<'_>) {
-        let name = event.name();
         match event {
             Event::Connected { channel, number } => self.line(
-                name,
                 format_args!("connection {number}: {}", channel.name()),
-                json!({ "channel": channel.name(), "number": number }),
+                EventDetails::Connected {
+                    channel: channel.name().to_owned(),
+                    number: *number,
+                },
             ),
             Event::ConnectionRejected { channel, reason } => self.line(
-                name,
                 format_args!("connection rejected ({}): {reason}", channel.name()),
-                json!({ "channel": channel.name(), "reason": reason }),
+                EventDetails::ConnectionRejected {
+                    channel: channel.name().to_owned(),
+                    reason: (*reason).to_owned(),
+                },
             ),
             Event::Setup(setup) => {
                 let ram: u64 = setup.ram.iter().map(|block| block.length).sum();
                 let text_if = |condition, text| if condition { text } else { "" };
                 self.line(
-                    name,
                     format_args!(
                         "{}, {} MiB of RAM{}{}",
                         setup.machine.as_deref().unwrap_or("machine unknown"),
@@ -229,18 +243,20 @@ impl Observer for Log {
                         text_if(setup.return_path, ", with return path"),
                         text_if(setup.postcopy, ", postcopy possible"),
                     ),
-                    json!({
-                        "machine": setup.machine,
-                        "ram": ram,
-                        "return_path": setup.return_path,
-                        "postcopy": setup.postcopy,
-                    }),
+                    EventDetails::Setup {
+                        machine: setup.machine.clone(),
+                        ram,
+                        return_path: setup.return_path,
+                        postcopy: setup.postcopy,
+                    },
                 );
             }
             Event::Phase { phase, bytes } => self.line(
-                name,
                 format_args!("phase {phase}, {bytes} bytes"),
-                json!({ "phase": phase.name(), "bytes": bytes }),
+                EventDetails::Phase {
+                    phase: phase.name().to_owned(),
+                    bytes: *bytes,
+                },
             ),
             Event::Progress {
                 phase,
@@ -254,9 +270,11 @@ impl Observer for Log {
                     "precopy"
                 };
                 self.line(
-                    name,
                     format_args!("{bytes} bytes of device state are buffered ({kind})"),
-                    json!({ "bytes": bytes, "postcopy": is_package }),
+                    EventDetails::DeviceStateReceived {
+                        bytes: *bytes,
+                        postcopy: *is_package,
+                    },
                 );
             }
             Event::DeviceStateSent {
@@ -264,19 +282,17 @@ impl Observer for Log {
                 early_bytes,
                 added_downtime_us,
             } => self.line(
-                name,
                 format_args!(
                     "{bytes} bytes of device state were sent; the first vCPU {added_downtime_us} \
                      us after the last was received"
                 ),
-                json!({
-                    "bytes": bytes,
-                    "early_bytes": early_bytes,
-                    "added_downtime_us": added_downtime_us,
-                }),
+                EventDetails::DeviceStateSent {
+                    bytes: *bytes,
+                    early_bytes: *early_bytes,
+                    added_downtime_us: *added_downtime_us,
+                },
             ),
             Event::ReturnPathShut(value) => self.line(
-                name,
                 format_args!(
                     "the destination {}",
                     if *value == 0 {
@@ -285,12 +301,13 @@ impl Observer for Log {
                         "has failed to load the VM"
                     }
                 ),
-                json!({ "shut_value": value }),
+                EventDetails::ReturnPathShut { shut_value: *value },
             ),
             Event::Refused(location) => self.line(
-                name,
                 format_args!("refused; the VM is {location}"),
-                json!({ "vm_location": location.name() }),
+                EventDetails::Refused {
+                    vm_location: location.name().to_owned(),
+                },
             ),
             _ => {}
         }

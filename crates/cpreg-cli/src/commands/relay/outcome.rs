@@ -1,4 +1,4 @@
-//! Final report of a migration, and the exit status.
+//! Final report of a migration as text and as JSON, and the exit status.
 //!
 //! With the guard, report and status follow from the location that the guard determined. Without
 //! the guard, they follow from the bytes that the relay forwarded.
@@ -7,11 +7,15 @@ use cpreg_relay::guard;
 use cpreg_relay::{MigrationOutcome, MigrationResult, VmLocation};
 
 use super::super::check;
+use super::log::outcome_name;
 use super::planner::PolicyReport;
 use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
 use crate::printer::{Printer, style, styled};
 use cpreg_report::check::CheckFindings;
+use cpreg_report::check::model::CheckReport;
+use cpreg_report::names::RelayOutcome;
+use cpreg_report::relay::model::{GuardReport, RelayReport};
 
 /// Prints the report of one migration.
 pub(super) fn print_outcome(
@@ -38,10 +42,10 @@ pub(super) fn print_outcome(
     if let Some(failure) = report.failure {
         return Err(with_location(failure));
     }
-    if let Some(findings) = &report.findings {
-        check::print_report(printer, findings, arguments.format, false)?;
-    }
     if arguments.format == Format::Text {
+        if let Some(findings) = &report.findings {
+            check::print_report(printer, findings, Format::Text, false)?;
+        }
         for reason in &report.reasons {
             printer.line(format_args!(
                 "{}: {reason}",
@@ -87,12 +91,58 @@ pub(super) fn is_settled_at_destination(location: &guard::VmLocationReport) -> b
     location.place == guard::VmPlace::DESTINATION && location.advice.is_empty()
 }
 
-pub(super) fn print_not_started(printer: &mut Printer, format: Format) {
-    if format == Format::Text {
-        printer.line(format_args!(
-            "{}: no QEMU was connected; the VM is running at the source",
-            styled(style::ERROR, "not started")
-        ));
+pub(super) fn print_not_started(printer: &mut Printer) {
+    printer.line(format_args!(
+        "{}: no QEMU was connected; the VM is running at the source",
+        styled(style::ERROR, "not started")
+    ));
+}
+
+/// Returns the JSON report of a migration that was not started.
+pub(super) fn not_started_report(check: Option<&CheckReport>, status: Status) -> RelayReport {
+    let location = VmLocation::SourceRunning.name();
+    let mut report = new_report(0, RelayOutcome::NOT_STARTED, location);
+    report.check = check.cloned().map(Box::new);
+    report.exit_status = status.code();
+    report
+}
+
+/// Returns the JSON report of a migration, without the guard's location, the error and the exit
+/// status.
+pub(super) fn migration_report(
+    number: usize,
+    report: &PolicyReport<'_>,
+    result: &Result<Option<MigrationResult>, cpreg_relay::Error>,
+) -> RelayReport {
+    let mut document = match result {
+        Ok(Some(result)) => {
+            let outcome = outcome_name(&result.outcome);
+            new_report(number, outcome, result.vm_location.name())
+        }
+        Ok(None) => not_started_report(None, Status::Error),
+        Err(_) => {
+            let location = VmLocation::SourceRunning.name();
+            new_report(number, RelayOutcome::FAILED, location)
+        }
+    };
+    let findings = report.findings.as_ref();
+    document.check = findings.map(|findings| Box::new(CheckReport::from(findings)));
+    document.rejected_because.clone_from(&report.reasons);
+    document
+}
+
+fn new_report(number: usize, outcome: RelayOutcome, vm_location: &str) -> RelayReport {
+    RelayReport::new(env!("CARGO_PKG_VERSION"), number, outcome, vm_location)
+}
+
+/// Returns the guard's location of the VM for JSON.
+pub(super) fn guard_report(location: &guard::VmLocationReport) -> GuardReport {
+    GuardReport {
+        vm_location: location.place.name().to_owned(),
+        running: location.running,
+        reason: location.reason.clone(),
+        actions: location.actions.clone(),
+        advice: location.advice.clone(),
     }
 }
 

@@ -14,12 +14,13 @@ use cpreg::tolerance::Tolerances;
 use super::super::check::{self, Source, Subject};
 use super::super::rehearse;
 use super::guard_session::peer_pid;
-use crate::arguments;
+use crate::arguments::{self, Format};
 use crate::destination::DestinationSpec;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
 use crate::printer::Printer;
 use crate::source_host::SourceHost;
+use cpreg_report::check::model::CheckReport;
 use cpreg_report::value::ValueFormat;
 
 /// Timeout of each step of a rehearsal, in seconds.
@@ -34,6 +35,8 @@ pub(super) struct Preflight {
     host: Option<SourceHost>,
     /// Report of the check, as printed text.
     text: String,
+    /// Report of the check for JSON.
+    model: Box<CheckReport>,
 }
 
 impl Preflight {
@@ -69,8 +72,9 @@ impl Preflight {
             printer,
         )?;
         let mut report = Printer::default();
-        check::print_report(&mut report, &findings, arguments.format, false)?;
+        check::print_report(&mut report, &findings, Format::Text, false)?;
         Ok(Self {
+            model: Box::new(CheckReport::from(&findings)),
             verdict: findings.verdict(),
             source,
             host,
@@ -129,9 +133,14 @@ impl Preflight {
         Ok(Some((status, report.into_text())))
     }
 
-    /// Prints the report of the check.
+    /// Prints the report of the check as text.
     pub(super) fn report(&self, printer: &mut Printer) {
         printer.append(&self.text);
+    }
+
+    /// Returns the report of the check for JSON.
+    pub(super) const fn check_report(&self) -> &CheckReport {
+        &self.model
     }
 }
 

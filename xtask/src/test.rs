@@ -40,7 +40,7 @@ const QUICK_PARTS: [Part; 5] = [
     // Tests of several crates start these programs.
     Part {
         name: "tools",
-        command: || Ok(with_arguments(built_program("e2e-fetch")?, &["tools"])),
+        work: Work::Command(|| Ok(with_arguments(built_program("e2e-fetch")?, &["tools"]))),
     },
     Part {
         name: "lints",

@@ -153,9 +153,21 @@ pub(crate) struct ConsentArgs {
     /// Repeatable.
     #[arg(long, value_name = "REG|SEVERITY")]
     pub(crate) accept: Vec<String>,
-    /// File with additional tolerances (TOML); repeatable.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tolerances: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tolerances: ToleranceArgs,
+}
+
+/// Files with additional tolerances.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ToleranceArgs {
+    /// File with additional tolerances (TOML); repeatable. Its entries come before those of the
+    /// default files.
+    #[arg(long = "tolerances", value_name = "FILE")]
+    pub(crate) files: Vec<PathBuf>,
+    /// Do not read the default files: the files in CPREG_TOLERANCES, cpreg/tolerances.toml in
+    /// $XDG_CONFIG_HOME or ~/.config, and /etc/cpreg/tolerances.toml. Root reads only the last.
+    #[arg(long)]
+    pub(crate) no_default_tolerances: bool,
 }
 
 /// Host that the VM ran on.
@@ -374,9 +386,8 @@ pub(crate) struct Tolerances {
     /// Print only entries for this register; repeatable.
     #[arg(value_name = "REG")]
     pub(crate) registers: Vec<String>,
-    /// File with additional tolerances (TOML), printed before the others; repeatable.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) tolerances: Vec<PathBuf>,
+    #[command(flatten)]
+    pub(crate) tolerances: ToleranceArgs,
     /// Export the table for another program.
     #[arg(long, value_enum, value_name = "TARGET", conflicts_with = "format")]
     pub(crate) export: Option<Export>,

@@ -10,7 +10,7 @@
 //! | [`source_host`] | the host that a VM ran on: `--from` |
 //! | [`completion`] | completion of arguments in a shell |
 //! | [`consents`] | the user's consents, from the command line |
-//! | [`tolerance_file`] | additional tolerances, from files |
+//! | [`tolerance_file`], [`default_tolerances`] | additional tolerances, from files |
 //! | [`names`] | registers, fields, values and numbers as a user types them |
 //! | [`suggestion`] | names that a user may mean |
 //! | [`contents`], [`core_registers`] | content of a file, as a report shows it |
@@ -31,6 +31,7 @@ mod completion;
 mod consents;
 mod contents;
 mod core_registers;
+mod default_tolerances;
 mod destination;
 mod error_output;
 mod failure;

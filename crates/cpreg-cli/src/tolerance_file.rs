@@ -6,41 +6,123 @@
 //! [[tolerance]]
 //! registers = ["TCR2_EL1"]
 //! difference = "source-only"       # destination-only, value-not-accepted
-//! handling = "ignore"                # keep-at-reset, set-to-nearest, refuse
-//! when = { value = "0x0", mask = "0xffff" }
-//! # or: when = { register = "ID_AA64MMFR3_EL1", value = "0x0", mask = "0xf" }
+//! handling = "ignore"                # keep-at-reset, set VALUE, set-to-nearest, refuse
+//! when = { register = "ID_AA64MMFR3_EL1", field = "TCRX", equals = 0 }
+//! # or: when = { equals = 0 }
+//! # or: when = { value = "0x0", mask = "0xffff" }
 //! accelerator = "kvm"                # optional: kvm, tcg, hvf
 //! reason = "our guests never set it"
 //! ```
 
 use std::borrow::Cow;
+use std::io;
 use std::path::{Path, PathBuf};
 
-use cpreg::register::{Naming, RegisterId};
+use cpreg::register::{Naming, RegisterField, RegisterId};
 use cpreg::remedy::Remedy;
 use cpreg::tolerance::{
-    Category, Condition, Handling, RegisterDifference, RegisterSelector, Tolerance, Tolerances,
+    Category, Condition, EntryOrigin, Handling, RegisterDifference, RegisterSelector, Tolerance,
+    Tolerances,
 };
 use cpreg_report::names::FailureKind;
 use serde::Deserialize;
 
+use crate::arguments::ToleranceArgs;
+use crate::default_tolerances::{Environment, VARIABLE};
 use crate::failure::Failure;
-use crate::names::{parse_number, parse_register};
+use crate::names::{
+    BitsValue, parse_field, parse_field_value, parse_number, parse_register, parse_register_value,
+};
+use crate::printer::Printer;
 
-/// Returns the built-in table, preceded by the entries of these files.
-pub(crate) fn read(files: &[PathBuf]) -> Result<Tolerances, Failure> {
+/// Returns the built-in table, preceded by the entries of the user's files and the default files.
+pub(crate) fn read(arguments: &ToleranceArgs, printer: &Printer) -> Result<Tolerances, Failure> {
+    let mut files: Vec<_> = arguments
+        .files
+        .iter()
+        .cloned()
+        .map(ToleranceFile::Named)
+        .collect();
+    if !arguments.no_default_tolerances {
+        let defaults = Environment::current().default_files();
+        if defaults.ignores_variable {
+            printer.note(format_args!(
+                "{VARIABLE} is ignored: root reads only the machine's own tolerances; \
+                 --tolerances FILE adds others"
+            ));
+        }
+        files.extend(defaults.named.into_iter().map(ToleranceFile::InVariable));
+        files.extend(defaults.user.map(ToleranceFile::OfUser));
+        files.push(ToleranceFile::OfMachine(defaults.system));
+    }
     let mut tolerances = Tolerances::default();
-    for path in files.iter().rev() {
-        let text =
-            std::fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
-        tolerances.add_operator_entries(parse(&text, path)?);
+    for file in files.iter().rev() {
+        tolerances.add_operator_entries(file.read(printer)?);
     }
     Ok(tolerances)
 }
 
+/// File with tolerances, by the place that names it.
+enum ToleranceFile {
+    /// Value of `--tolerances`.
+    Named(PathBuf),
+    /// File in [`VARIABLE`].
+    InVariable(PathBuf),
+    /// Default file of the user, which need not exist.
+    OfUser(PathBuf),
+    /// Default file of the machine, which need not exist.
+    OfMachine(PathBuf),
+}
+
+impl ToleranceFile {
+    /// Returns the entries of the file.
+    ///
+    /// Skips a file below a home folder that the process may not read: a service may run with the
+    /// environment of another user.
+    fn read(&self, printer: &Printer) -> Result<Vec<Tolerance>, Failure> {
+        let (Self::Named(path)
+        | Self::InVariable(path)
+        | Self::OfUser(path)
+        | Self::OfMachine(path)) = self;
+        let is_optional = matches!(self, Self::OfUser(_) | Self::OfMachine(_));
+        let add_origin = |failure: Failure| match self {
+            Self::Named(_) => failure,
+            Self::InVariable(_) => failure.with_hint(format!(
+                "{VARIABLE} names the file; --no-default-tolerances reads no such file"
+            )),
+            Self::OfUser(_) | Self::OfMachine(_) => failure.with_hint(
+                "every command reads this file; --no-default-tolerances reads no such file",
+            ),
+        };
+        let text = match std::fs::read_to_string(path) {
+            Ok(text) => text,
+            Err(error) if is_optional && is_missing(&error) => return Ok(Vec::new()),
+            Err(error)
+                if matches!(self, Self::OfUser(_))
+                    && error.kind() == io::ErrorKind::PermissionDenied =>
+            {
+                printer.note(format_args!(
+                    "{} is skipped: this user may not read it",
+                    path.display()
+                ));
+                return Ok(Vec::new());
+            }
+            Err(error) => return Err(add_origin(Failure::io("read", path, error))),
+        };
+        parse(&text, path).map_err(add_origin)
+    }
+}
+
+fn is_missing(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+    )
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ToleranceFile {
+struct Document {
     #[serde(default)]
     tolerance: Vec<ToleranceEntry>,
 }
@@ -64,57 +146,91 @@ struct ToleranceEntry {
 #[serde(deny_unknown_fields)]
 struct ConditionEntry {
     register: Option<String>,
-    value: String,
-    mask: Option<String>,
+    field: Option<String>,
+    equals: Option<Scalar>,
+    value: Option<Scalar>,
+    mask: Option<Scalar>,
+}
+
+/// Number or name of a value.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Number(u64),
+    Text(String),
+}
+
+impl Scalar {
+    fn text(&self) -> String {
+        match self {
+            Self::Number(number) => number.to_string(),
+            Self::Text(text) => text.clone(),
+        }
+    }
 }
 
 /// Parses the text of a tolerance file. Error messages contain `path`.
 pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Tolerance>, Failure> {
-    let file: ToleranceFile = toml::from_str(text).map_err(|error| {
+    let document: Document = toml::from_str(text).map_err(|error| {
         Failure::new(format!("{} is not a tolerance file", path.display()))
             .with_kind(FailureKind::DOCUMENT)
             .with_path(path)
             .with_cause(error)
     })?;
-    let entries = file.tolerance.into_iter().zip(1..);
+    let entries = document.tolerance.into_iter().zip(1..);
     entries
         .map(|(entry, number)| {
-            let context = format!("{}, entry {number}", path.display());
+            let origin = EntryOrigin {
+                file: path.display().to_string(),
+                number,
+            };
+            let context = format!("{}, entry {number}", origin.file);
             entry
-                .into_tolerance()
+                .into_tolerance(origin)
                 .map_err(|failure| failure.with_context(context).with_path(path))
         })
         .collect()
 }
 
 impl ToleranceEntry {
-    fn into_tolerance(self) -> Result<Tolerance, Failure> {
+    fn into_tolerance(self, origin: EntryOrigin) -> Result<Tolerance, Failure> {
         let registers: Vec<RegisterId> = self
             .registers
             .iter()
             .map(|name| parse_register(name, Naming::Kvm))
             .collect::<Result<_, _>>()?;
-        let difference = RegisterDifference::from_name(&self.difference).ok_or_else(|| {
+        if registers.is_empty() {
+            return Err(Failure::new("registers is empty"));
+        }
+        if self.reason.trim().is_empty() {
+            return Err(Failure::new("the reason is empty").with_hint(
+                "write why the difference is harmless, or why it is refused: every report prints \
+                 the reason",
+            ));
+        }
+        let difference = self.difference.to_ascii_lowercase();
+        let difference = RegisterDifference::from_name(&difference).ok_or_else(|| {
             Failure::new(format!(
                 "difference `{}` is not one of source-only, destination-only, value-not-accepted",
                 self.difference
             ))
         })?;
-        let handling = parse_handling(&self.handling)?;
+        let handling = parse_handling(&self.handling.to_ascii_lowercase())?;
         let accelerator = match &self.accelerator {
             None => None,
             Some(name) => Some(cpreg::destination::Accelerator::from_name(name).ok_or_else(
                 || Failure::new(format!("accelerator `{name}` is not one of kvm, tcg, hvf")),
             )?),
         };
+        let condition = match &self.when {
+            None => Condition::Always,
+            Some(when) => when.to_condition(&registers)?,
+        };
         Ok(Tolerance {
             registers: RegisterSelector::Ids(Cow::Owned(registers)),
             accelerator,
             difference,
-            condition: self
-                .when
-                .as_ref()
-                .map_or(Ok(Condition::Always), ConditionEntry::to_condition)?,
+            condition,
             handling,
             visible_effect: None,
             category: Category::Operator,
@@ -122,6 +238,7 @@ impl ToleranceEntry {
             remedy: (!self.advice.is_empty()).then_some(Remedy::Text(Cow::Owned(self.advice))),
             history: Vec::new(),
             is_operator_entry: true,
+            origin: Some(origin),
         })
     }
 }
@@ -147,16 +264,77 @@ fn parse_handling(name: &str) -> Result<Handling, Failure> {
 }
 
 impl ConditionEntry {
-    fn to_condition(&self) -> Result<Condition, Failure> {
-        let expected = parse_number(&self.value)?;
-        let mask = self.mask.as_deref().map_or(Ok(u64::MAX), parse_number)?;
-        Ok(match &self.register {
-            None => Condition::Value { mask, expected },
-            Some(name) => Condition::OtherRegister {
-                register: parse_register(name, Naming::Kvm)?,
+    /// Returns the condition of an entry for these registers.
+    fn to_condition(&self, registers: &[RegisterId]) -> Result<Condition, Failure> {
+        let other = self.register.as_ref();
+        let other = other
+            .map(|name| parse_register(name, Naming::Kvm))
+            .transpose()?;
+        let compared = match other {
+            Some(other) => vec![other],
+            None => registers.to_vec(),
+        };
+        // One condition of the table compares the same bits of all registers of the entry.
+        let mut common: Option<(RegisterId, BitsValue)> = None;
+        for id in compared {
+            let bits = self.bits(id)?;
+            match common {
+                Some((first, common)) if common != bits => {
+                    let message = format!("`when` means other bits in {id} than in {first}");
+                    return Err(Failure::new(message).with_hint("write an entry for each register"));
+                }
+                _ => common = Some((id, bits)),
+            }
+        }
+        let Some((_, BitsValue { mask, value })) = common else {
+            return Ok(Condition::Always);
+        };
+        if value & !mask != 0 {
+            return Err(Failure::new(format!(
+                "`when` never holds: value {value:#x} has bits outside mask {mask:#x}"
+            )));
+        }
+        Ok(match other {
+            None => Condition::Value {
                 mask,
-                expected,
+                expected: value,
+            },
+            Some(register) => Condition::OtherRegister {
+                register,
+                mask,
+                expected: value,
             },
         })
+    }
+
+    /// Returns the bits of a register that the condition compares, and their value.
+    fn bits(&self, id: RegisterId) -> Result<BitsValue, Failure> {
+        match (&self.field, &self.equals, &self.value, &self.mask) {
+            (Some(field), Some(value), None, None) => {
+                let RegisterField { field, .. } =
+                    parse_field(&format!("{id}.{field}"), Naming::Kvm)?;
+                let value = parse_field_value(RegisterField { id, field }, &value.text())?;
+                Ok(BitsValue {
+                    mask: field.mask(),
+                    value: field.insert(0, value).unwrap_or_default(),
+                })
+            }
+            (None, Some(value), None, None) => parse_register_value(id, &value.text()),
+            (None, None, Some(value), mask) => Ok(BitsValue {
+                mask: match mask {
+                    Some(mask) => parse_number(&mask.text())?,
+                    None => u64::MAX,
+                },
+                value: parse_number(&value.text())?,
+            }),
+            _ => Err(Failure::new(
+                "`when` has other members than { field, equals }, { equals } or { value, mask }",
+            )
+            .with_hint(
+                "write { field = \"TCRX\", equals = 0 }, { equals = 0 } or \
+                 { value = \"0x0\", mask = \"0xf\" }, each also with register = \"NAME\" for \
+                 another register of the same vCPU",
+            )),
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
     let kvm = kvm::is_kvm_path(&arguments.destination)
         .then(kvm::open)
         .transpose()?;
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let (resolved, guest) = if let Some(kvm) = &kvm {
         let guest = kvm::guest_features(&arguments.destination, &source)?;
         let mut resolved =
@@ -104,7 +104,7 @@ fn check_new_vm(
         ))
         .with_hint("omit --from, which names the host of a VM in a stream"));
     }
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let spec = destination::find(&arguments.destination, inspect.verify, printer)?;
     let mut resolved = spec.resolve_for_host(&new_vm.host, new_vm.features, &arguments.loader)?;
     resolved.exclude_feature_bits();

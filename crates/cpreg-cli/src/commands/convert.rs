@@ -69,7 +69,7 @@ pub(crate) fn run(
         printer,
     )?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let from = SourceHost::open(&arguments.from, printer)?;
     let findings = check::build_findings(
         check::Subject::from_stream(&source, from.as_ref())?,

@@ -37,7 +37,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     }
     let spec = destination::find(&arguments.destination, false, printer)?;
     destination::parse_loader(&arguments.loader)?;
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     consents::reject_high(&consents::read(&arguments.consents, naming)?)?;
     let from = SourceHost::open(&arguments.from, printer)?;

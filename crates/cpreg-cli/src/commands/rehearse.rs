@@ -68,7 +68,7 @@ pub(crate) fn rehearse_input(
     let rehearsal = Rehearsal::start(&isolated.command, &options).map_err(to_failure)?;
     let resolved = query_destination(&rehearsal, &isolated)?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let prediction = check::build_findings(
         subject,
         &resolved,

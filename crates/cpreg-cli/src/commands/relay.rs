@@ -221,7 +221,7 @@ fn prepare<'a>(
     }
     let spec = destination::find(&arguments.to, false, printer)?;
     destination::parse_loader(&arguments.loader)?;
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     let consents = consents::read(&arguments.consents, naming)?;
     consents::reject_high(&consents)?;

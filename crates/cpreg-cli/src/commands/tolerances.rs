@@ -15,7 +15,7 @@ pub(crate) fn run(
     arguments: &arguments::Tolerances,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let tolerances = tolerance_file::read(&arguments.tolerances)?;
+    let tolerances = tolerance_file::read(&arguments.tolerances, printer)?;
     let registers: Vec<RegisterId> = arguments
         .registers
         .iter()

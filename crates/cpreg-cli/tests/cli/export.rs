@@ -382,6 +382,7 @@ fn entry(of: &Value) -> Tolerance {
             })
             .collect(),
         is_operator_entry: of["is_operator_entry"].as_bool().expect("yes or no"),
+        origin: None,
     }
 }
 

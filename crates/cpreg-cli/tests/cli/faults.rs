@@ -81,6 +81,7 @@ fn run_without_space(limit: &SpaceLimit, arguments: &[&str]) -> Option<Run> {
     fs::create_dir(folder.path().join("small")).expect("a folder");
     let shell = |script: &str| -> Output {
         let mut shell = Command::new("sh");
+        crate::run::remove_influences(&mut shell);
         shell.current_dir(folder.path()).args(["-ec", script, "sh"]);
         shell.arg(env!("CARGO_BIN_EXE_cpreg")).args(arguments);
         shell.output().expect("a shell")

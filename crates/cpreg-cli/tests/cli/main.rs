@@ -29,6 +29,7 @@
 //! | [`rehearse_faults`] | QEMUs that fail, and inputs other than VMs |
 //! | [`running`] | running VMs, queried through their monitors |
 //! | [`missing_facts`] | unknown verdicts: what is missing, and how to find it |
+//! | [`tolerance_files`] | tolerances of an operator: default files, and reasons of their entries |
 //! | [`undetermined_pmu`] | streams that do not show whether their guests have a PMU |
 //! | [`bounded`] | bytes read of 8 GiB |
 //! | [`shells`] | completion in shells, man pages |
@@ -81,5 +82,6 @@ mod schema;
 mod shells;
 mod show;
 mod source_host;
+mod tolerance_files;
 mod tolerances;
 mod undetermined_pmu;

@@ -21,7 +21,7 @@ use crate::relay_process::{
     RelayProcess, SHUT_ERROR, TEST_TIMEOUT, folder, load, load_and_confirm, read, send,
     send_and_close,
 };
-use crate::run::{Run, TCG_10_0, cpreg_in};
+use crate::run::{Run, TCG_10_0, cpreg_in, remove_influences};
 
 /// Returns the output of `convert`.
 fn convert(folder: &Path, vm: &str, to: &str) -> Vec<u8> {
@@ -482,6 +482,7 @@ fn no_permission() {
     let is_root = fs::metadata(path).expect("it is there").uid() == 0;
     let start = |listen: &str, connect: &str| {
         let mut command = Command::new(path.join("cpreg"));
+        remove_influences(&mut command);
         command.current_dir(path).args(["relay", "--to", "6.16.xz"]);
         command.args(["--listen", listen, "--connect", connect]);
         if is_root {

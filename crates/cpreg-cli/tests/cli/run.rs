@@ -134,10 +134,20 @@ pub(crate) fn command(folder: &Path, arguments: &[&str]) -> Command {
     reset_signals();
     let mut command = Command::new(env!("CARGO_BIN_EXE_cpreg"));
     command.current_dir(folder).args(arguments);
+    remove_influences(&mut command);
+    command
+}
+
+/// Removes the influences of this machine and its user on the command: environment variables, and
+/// default tolerance files.
+pub(crate) fn remove_influences(command: &mut Command) {
     for name in ["NO_COLOR", "CLICOLOR", "CLICOLOR_FORCE", "COLUMNS"] {
         command.env_remove(name);
     }
     command
+        .env_remove("CPREG_TOLERANCES")
+        .env("XDG_CONFIG_HOME", "/nonexistent")
+        .env("CPREG_TEST_SYSTEM_TOLERANCES", "/nonexistent/system.toml");
 }
 
 /// Runs the command in this folder.

@@ -59,6 +59,7 @@ impl From<&CheckFindings<'_>> for CheckReport {
                 .iter()
                 .flat_map(alternatives)
                 .collect(),
+            operator_entries: findings.operator_entries(),
             notes: findings.notes(),
             missing_facts: findings.missing_facts(),
             next_steps: findings.next_steps(),

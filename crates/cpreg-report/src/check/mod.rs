@@ -7,12 +7,14 @@
 //! | `hardware` | words about properties of the hosts that no register list holds |
 //! | [`model`] | JSON model, schema `cpreg.check/2` |
 //! | `json` | conversion of the findings to the model |
+//! | `operator_entries` | use of the operator's tolerances |
 //! | [`text`] | text of the findings |
 
 mod alternatives;
 mod hardware;
 mod json;
 pub mod model;
+mod operator_entries;
 pub mod text;
 
 use std::collections::BTreeSet;

@@ -46,6 +46,9 @@ pub struct CheckReport {
     /// open. The rest of the document is the stricter check.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
+    /// Use of each entry of the operator's tolerance files; absent if no file has an entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub operator_entries: Vec<OperatorEntry>,
     /// Notes about the VM as a whole, in words; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -112,6 +115,26 @@ pub struct Alternative {
     pub command: String,
     /// `true` if the rest of the document is that check.
     pub shown: bool,
+}
+
+/// Use of an operator's tolerance for some of its registers.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct OperatorEntry {
+    /// `number` of the entry of [`cpreg.tolerances/2`](#cpregtolerances2).
+    pub tolerance: usize,
+    /// File with the entry; null for an entry without a file.
+    pub file: Option<String>,
+    /// Number of the entry in the file, from 1; null for an entry without a file.
+    pub entry: Option<usize>,
+    /// Names of the registers; empty for a class of registers of which neither side has one.
+    pub registers: Vec<String>,
+    /// The vCPUs; empty if neither side has the registers.
+    pub vcpus: Vcpus,
+    /// `true` if the entry decided about the registers.
+    pub applied: bool,
+    /// Reason why the entry did not apply, in words; null if it applied.
+    pub reason: Option<String>,
 }
 
 /// A difference of the machine shapes.

@@ -136,6 +136,7 @@ mod tests {
             remedy: None,
             history: Vec::new(),
             is_operator_entry: true,
+            origin: None,
         }]);
         let rows = effective_entries(&tolerances, &[RegisterId::OSLSR_EL1], Accelerator::Kvm);
         let decided: Vec<_> = rows

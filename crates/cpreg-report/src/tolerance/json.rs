@@ -65,6 +65,8 @@ pub(crate) fn entry(number: usize, entry: &Tolerance) -> ToleranceEntry {
         severity: visible.map(|visible| visible.severity.into()),
         history: history.collect(),
         is_operator_entry: entry.is_operator_entry,
+        file: entry.origin.as_ref().map(|origin| origin.file.clone()),
+        file_entry: entry.origin.as_ref().map(|origin| origin.number),
     }
 }
 

@@ -66,6 +66,12 @@ pub struct ToleranceEntry {
     pub history: Vec<HistoryEntry>,
     /// `true` if the entry comes from a file of the user.
     pub is_operator_entry: bool,
+    /// File with the entry; absent for a built-in entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// Number of the entry in the file, from 1; absent for a built-in entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file_entry: Option<usize>,
 }
 
 /// A condition.

@@ -1,5 +1,6 @@
 //! Parts of a tolerance in words.
 
+use cpreg::register::{RegisterField, RegisterId};
 use cpreg::tolerance::{Condition, Handling, RegisterDifference, RegisterSelector, Tolerance};
 
 /// Returns the category and the scope of an entry: `new, under tcg`. An operator's entry has no
@@ -10,9 +11,46 @@ pub fn kind_label(entry: &Tolerance) -> String {
         .map(|accelerator| format!(", under {accelerator}"))
         .unwrap_or_default();
     if entry.is_operator_entry {
-        return format!("operator's entry{accelerator}");
+        return format!("{}{accelerator}", entry_name(entry));
     }
     format!("{}{accelerator}", entry.category)
+}
+
+/// Returns the name of an entry: `entry 2 of ours.toml`.
+pub fn entry_name(entry: &Tolerance) -> String {
+    match &entry.origin {
+        Some(origin) => format!("entry {} of {}", origin.number, origin.file),
+        None if entry.is_operator_entry => "operator's entry".to_owned(),
+        None => "a built-in entry".to_owned(),
+    }
+}
+
+/// Returns the name of the field that a mask selects, if it selects one, and a value of these bits
+/// as text.
+pub(crate) fn masked_bits(register: RegisterId, mask: u64, value: u64) -> (Option<String>, String) {
+    let mut fields = register.fields().iter();
+    match fields.find(|field| field.mask() == mask && mask != u64::MAX) {
+        Some(field) => {
+            let value = field.extract(value);
+            let named = RegisterField {
+                id: register,
+                field: *field,
+            };
+            let text = match named.value_name(value) {
+                Some(name) => format!("{name} ({value:#x})"),
+                None => format!("{value:#x}"),
+            };
+            (Some(field.name().to_owned()), text)
+        }
+        None if mask == u64::MAX => {
+            let text = match register.value_name(value) {
+                Some(name) => format!("{name} ({value:#x})"),
+                None => format!("{value:#x}"),
+            };
+            (None, text)
+        }
+        None => (None, format_masked_value(mask, value)),
+    }
 }
 
 /// Returns the names of the selected registers, or the name of the class of registers.

@@ -154,7 +154,8 @@ fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
     vcpus
         .map(|(number, vcpu)| {
             let destination_vcpu = input.destination.vcpu(number).unwrap_or(&empty);
-            let planned = merge::planned_registers(input, number, vcpu);
+            let planned =
+                merge::planned_registers(&input.consents.set, input.targets, number, vcpu);
             let mut plan = VcpuPlan {
                 decisions: merge::decide_registers(
                     input,
@@ -182,7 +183,7 @@ fn propose(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, Registe
         else {
             continue;
         };
-        let planned = merge::planned_registers(input, number, vcpu);
+        let planned = merge::planned_registers(&input.consents.set, input.targets, number, vcpu);
         for decision in &plan.decisions {
             let proposal = match &decision.reason {
                 Reason::ValueNotAccepted | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {

@@ -9,8 +9,8 @@
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::input::PlanInput;
-use super::{Action, Decision, Reason};
+use super::input::{PlanInput, Targets};
+use super::{Action, Decision, Reason, SetConsent};
 use crate::destination::accept::{nearest_value, tcg};
 use crate::destination::counters::{self, LostCounter};
 use crate::destination::kernel::{self, FeatureGate, RegisterKind, Scope};
@@ -90,9 +90,14 @@ pub(super) fn has_same_vm_registers(one: &Vcpu, other: &Vcpu) -> bool {
 
 /// Returns one vCPU's registers with the values that the user set, and with the accepted
 /// adjustments.
-pub(super) fn planned_registers(input: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Registers {
+pub(super) fn planned_registers(
+    sets: &[SetConsent],
+    targets: &Targets,
+    number: usize,
+    vcpu: &Vcpu,
+) -> Registers {
     let mut planned = vcpu.registers.clone();
-    for set in &input.consents.set {
+    for set in sets {
         let value = planned.get(set.register);
         // A set of the whole register needs no value before it.
         let is_replaced = set.mask == u64::MAX && value.is_some_and(Value::is_unknown);
@@ -102,7 +107,7 @@ pub(super) fn planned_registers(input: PlanInput<'_>, number: usize, vcpu: &Vcpu
         }
     }
     let all = (number, RegisterId::from_raw(0))..=(number, RegisterId::from_raw(u64::MAX));
-    for ((_, register), to) in input.targets.range(all) {
+    for ((_, register), to) in targets.range(all) {
         if planned.get(*register).is_some() {
             planned.insert(*register, Value::U64(*to));
         }

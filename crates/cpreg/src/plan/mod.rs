@@ -21,6 +21,7 @@
 //! | `advice.rs` | reasons as text, and remedies |
 //! | `alternatives.rs` | a check at one of two possible destinations, compared with the other |
 //! | `check.rs` | the plan together with each loader's predicted behaviour: the verdict |
+//! | `operator_entries.rs` | the use that a plan made of each operator's entry |
 //! | `incremental.rs` | a check of a VM whose vCPUs arrive one after the other |
 //! | `verification.rs` | a finished load, compared with the plan |
 //! | `vcpus.rs` | sets of vCPUs |
@@ -40,6 +41,7 @@ mod hardware;
 mod incremental;
 mod input;
 mod merge;
+mod operator_entries;
 mod order;
 mod reason;
 mod vcpus;
@@ -56,6 +58,7 @@ pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use fatal_change::FatalChange;
 pub use hardware::{HardwareAction, HardwareDecision, HardwareFact, HardwareReason, ZeroingBlock};
 pub use incremental::IncrementalPlan;
+pub use operator_entries::{EntryUse, OperatorEntryUse};
 pub use reason::Reason;
 pub use vcpus::VcpuSet;
 pub use verification::{Deviation, LoadResult};

@@ -71,6 +71,16 @@ pub struct Context<'a> {
 }
 
 impl Condition {
+    /// Returns the first part of the condition that does not hold; `None` if the condition holds.
+    pub fn unmet_part(&self, context: Context<'_>) -> Option<&Self> {
+        match self {
+            Self::And(one, other) => one
+                .unmet_part(context)
+                .or_else(|| other.unmet_part(context)),
+            _ => (!self.holds(context)).then_some(self),
+        }
+    }
+
     /// Returns `true` if the condition holds.
     pub fn holds(&self, context: Context<'_>) -> bool {
         match self {

@@ -1,6 +1,7 @@
 //! [`Tolerance`]: one entry of the table.
 
 use alloc::borrow::Cow;
+use alloc::string::String;
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -36,6 +37,17 @@ pub struct Tolerance {
     pub history: Vec<HistoryEntry>,
     /// `true` if an operator added the entry. Every report then prints the lost values.
     pub is_operator_entry: bool,
+    /// Place of the entry in a file; `None` for an entry without a file.
+    pub origin: Option<EntryOrigin>,
+}
+
+/// Place of an operator's entry.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct EntryOrigin {
+    /// Name of the file.
+    pub file: String,
+    /// Number of the entry in the file, from 1.
+    pub number: usize,
 }
 
 /// Set of registers that an entry applies to.
@@ -80,7 +92,7 @@ impl RegisterSelector {
 }
 
 /// Difference between input and destination in one register.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum RegisterDifference {
     /// Only the source has the register.
     SourceOnly,

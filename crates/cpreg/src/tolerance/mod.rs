@@ -23,7 +23,7 @@ use crate::register::RegisterId;
 
 pub use condition::Condition;
 pub use entry::{
-    Category, Handling, HistoryEntry, RegisterDifference, RegisterSelector, Tolerance,
+    Category, EntryOrigin, Handling, HistoryEntry, RegisterDifference, RegisterSelector, Tolerance,
     VisibleEffect,
 };
 

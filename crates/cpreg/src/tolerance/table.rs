@@ -62,6 +62,7 @@ fn source_only(
         remedy,
         history: history.to_vec(),
         is_operator_entry: false,
+        origin: None,
     }
 }
 

@@ -38,6 +38,7 @@ pub(super) fn built_in_entries() -> Vec<Tolerance> {
             description: "no longer listed",
         }],
         is_operator_entry: false,
+        origin: None,
     };
     vec![
         entry(

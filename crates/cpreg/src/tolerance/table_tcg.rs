@@ -219,6 +219,7 @@ fn source_only(
         remedy: Some(Remedy::StopOrIgnore),
         history: Vec::new(),
         is_operator_entry: false,
+        origin: None,
     }
 }
 

@@ -53,6 +53,7 @@ pub fn print_plan(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool
     print_next_steps(printer, findings);
     visible_changes::print(printer, findings);
     visible_changes::print_adjustments(printer, findings);
+    super::operator_entries::print(printer, findings);
 }
 
 /// Returns the verdict in its colour.

@@ -195,7 +195,8 @@ impl MoveOutcome {
         };
         let mut names: Vec<String> = Vec::new();
         let is_proposal = |reason: &str| {
-            ["`--accept ", "all of these changes "]
+            // The second word is that of lines recorded by older versions.
+            ["`--accept ", "with --accept ", "all of these changes "]
                 .iter()
                 .any(|prefix| reason.starts_with(prefix))
         };

@@ -93,15 +93,17 @@ impl Line {
     }
 
     /// Returns the blockers of the first attempt, and the blockers with `--accept low`.
+    ///
+    /// They follow from the recorded reasons. The member `blockers` is for other readers, and an
+    /// older version of this program may have written it.
     fn blockers(&self) -> Option<(String, String)> {
         let blocker_names = |attempt: &Value| -> Option<String> {
-            let names = attempt.get("blockers")?.as_array()?.iter();
-            Some(
-                names
-                    .filter_map(Value::as_str)
-                    .collect::<Vec<_>>()
-                    .join(", "),
-            )
+            let reasons = attempt.get("reasons")?.as_array()?.iter();
+            let reasons = reasons.filter_map(Value::as_str).map(str::to_owned);
+            let outcome = MoveOutcome::Refused {
+                reasons: reasons.collect(),
+            };
+            Some(outcome.blockers().join(", "))
         };
         let first = blocker_names(self.attempts().first()?)?;
         let with_low = self.attempts().get(1).and_then(blocker_names);
@@ -160,6 +162,13 @@ impl MoveTable {
             all + &line.value.to_string() + "\n"
         });
         fs::write(data.join(format!("{}.jsonl", self.cpu)), text)?;
+        fs::write(folder.join("vmm-matrix.md"), Self::render(folder)?)?;
+        Ok(())
+    }
+
+    /// Returns the tables of all CPU models whose lines are kept, as one page.
+    fn render(folder: &Path) -> Result<String> {
+        let data = folder.join("vmm-matrix");
         let mut names: Vec<_> = fs::read_dir(&data)?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter_map(|name| name.strip_suffix(".jsonl").map(str::to_owned))
@@ -169,8 +178,7 @@ impl MoveTable {
         for name in names {
             page += &Self::read(folder, &name)?.to_markdown();
         }
-        fs::write(folder.join("vmm-matrix.md"), page)?;
-        Ok(())
+        Ok(page)
     }
 
     fn to_markdown(&self) -> String {
@@ -255,7 +263,7 @@ mod tests {
     fn kept_lines_are_rendered_as_a_table() {
         let folder = tempfile::tempdir().unwrap();
         let moved = r#"{"consent":null,"outcome":"moved"}"#;
-        let refused = r#"{"consent":null,"outcome":"refused","blockers":["PSCI_VERSION"]}"#;
+        let refused = r#"{"consent":null,"outcome":"refused","reasons":["the GIC of the VM is new","vCPU 0: PSCI_VERSION is 1, here 0","with --accept PSCI_VERSION 1 becomes 0"]}"#;
         let with_low = r#"{"consent":"low","outcome":"moved"}"#;
         let cpu = Cpu::parse("max").unwrap();
         let mut table = MoveTable::open(folder.path(), &cpu).unwrap();
@@ -272,11 +280,27 @@ mod tests {
             "| from \\ to | 6.9 | 6.12 |",
             "| **6.9** |  | moves |",
             "| **6.12** | low |  |",
-            "| PSCI_VERSION | – | 6.12 → 6.9 |",
+            "| GIC, PSCI_VERSION | – | 6.12 → 6.9 |",
         ] {
             assert!(page.contains(row), "{row} in {page}");
         }
         fs::write(folder.path().join("vmm-matrix/max.jsonl"), "malformed\n").unwrap();
         assert!(MoveTable::open(folder.path(), &cpu).is_err());
+    }
+
+    /// Checks that the checked-in page is rendered from the checked-in lines.
+    #[test]
+    fn docs_vmm_matrix_is_current() {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs");
+        let page = MoveTable::render(&docs).unwrap();
+        let path = docs.join("vmm-matrix.md");
+        if std::env::var_os("BLESS").is_some() {
+            fs::write(path, page).unwrap();
+            return;
+        }
+        assert!(
+            fs::read_to_string(path).unwrap() == page,
+            "docs/vmm-matrix.md does not show docs/vmm-matrix: cargo xtask bless"
+        );
     }
 }

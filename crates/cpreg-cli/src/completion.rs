@@ -17,7 +17,7 @@ use cpreg::destination::Features;
 use cpreg::destination::loader::Loader;
 use cpreg::register::{Naming, RegisterId};
 use cpreg::severity::Severity;
-use cpreg_hosts::HostIndex;
+use cpreg_hosts::{HostIndex, IndexedHost};
 
 use crate::arguments::{Arguments, Shell};
 use clap_complete::engine::ValueCompleter as _;
@@ -138,7 +138,7 @@ fn host_names(index: &HostIndex, text: &str) -> Vec<String> {
     }
     let names: Vec<String> = hosts
         .iter()
-        .map(|host| host.name())
+        .map(IndexedHost::name)
         .filter(|name| name.starts_with(text))
         .collect();
     let kernels = names.iter().filter_map(|name| name.split_once('/'));

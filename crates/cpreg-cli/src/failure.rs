@@ -106,7 +106,10 @@ impl ErrorWithHint for cpreg_relay::Error {
 
 /// Error of a command.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct Failure(Box<Details>);
+
+#[derive(Debug)]
+struct Details {
     kind: FailureKind,
     message: String,
     cause: Option<Box<dyn Error + Send + Sync>>,
@@ -120,37 +123,40 @@ pub(crate) struct Failure {
 impl Failure {
     /// Creates an error about an argument or an input. A cause can change the kind.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Details {
             kind: FailureKind::INPUT,
             message: message.into(),
             cause: None,
             hints: Vec::new(),
             path: None,
             offset: None,
-        }
+        }))
     }
 
     pub(crate) fn with_kind(mut self, kind: FailureKind) -> Self {
-        self.kind = kind;
+        self.0.kind = kind;
         self
     }
 
     /// Names the file or socket with the error. The message names it too.
     pub(crate) fn with_path(mut self, path: &Path) -> Self {
-        self.path = Some(path.to_owned());
+        self.0.path = Some(path.to_owned());
         self
     }
 
-    pub(crate) fn with_cause(self, cause: impl Error + Send + Sync + 'static) -> Self {
+    pub(crate) fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
         let cause: Box<dyn Error + Send + Sync> = Box::new(cause);
-        let failure = match cause.downcast_ref::<cpreg_stream::Error>() {
-            Some(error) => self.with_subject_of(error),
-            None => self,
-        };
-        Self {
-            cause: Some(cause),
-            ..failure
+        if let Some(error) = cause.downcast_ref::<cpreg_stream::Error>() {
+            self = self.with_subject_of(error);
         }
+        self.0.cause = Some(cause);
+        self
+    }
+
+    /// Adds a cause that is only a text.
+    fn with_text_cause(mut self, cause: String) -> Self {
+        self.0.cause = Some(cause.into());
+        self
     }
 
     /// Adds an error of this machine's KVM as cause, with its hint in the same line.
@@ -159,22 +165,16 @@ impl Failure {
         if error.hint().is_none() {
             return failure.with_cause(error);
         }
-        Self {
-            cause: Some(error.to_string_with_hint().into()),
-            ..failure
-        }
+        failure.with_text_cause(error.to_string_with_hint())
     }
 
     /// Adds an error in the file of a recorded host or profile as cause, with its hint in the same
     /// line.
     pub(crate) fn with_document_cause(self, error: cpreg_hosts::Error) -> Self {
         let failure = self.with_kind(FailureKind::DOCUMENT);
-        let Some(hint) = error.hint() else {
-            return failure.with_cause(error);
-        };
-        Self {
-            cause: Some(format!("{error}: {hint}").into()),
-            ..failure
+        match error.hint() {
+            Some(hint) => failure.with_text_cause(format!("{error}: {hint}")),
+            None => failure.with_cause(error),
         }
     }
 
@@ -191,29 +191,24 @@ impl Failure {
             Some(hint) => format!("{error}; {hint}"),
             None => error.to_string(),
         };
-        Self {
-            cause: Some(cause.into()),
-            ..self.with_subject_of(error)
-        }
+        self.with_subject_of(error).with_text_cause(cause)
     }
 
     /// Takes the kind and the offset of a cause.
-    fn with_subject_of(self, error: &impl ErrorWithHint) -> Self {
-        Self {
-            kind: error.failure_kind(),
-            offset: error.stream_offset(),
-            ..self
-        }
+    fn with_subject_of(mut self, error: &impl ErrorWithHint) -> Self {
+        self.0.kind = error.failure_kind();
+        self.0.offset = error.stream_offset();
+        self
     }
 
     /// Prefixes the message with the place of the error, such as a file and line.
     pub(crate) fn with_context(mut self, context: impl fmt::Display) -> Self {
-        self.message = format!("{context}: {}", self.message);
+        self.0.message = format!("{context}: {}", self.0.message);
         self
     }
 
     pub(crate) fn with_hint(mut self, hint: impl Into<String>) -> Self {
-        self.hints.push(hint.into());
+        self.0.hints.push(hint.into());
         self
     }
 
@@ -239,18 +234,19 @@ impl Failure {
 
     /// Returns `true` if the reader of standard output has exited. Such a failure needs no message.
     pub(crate) fn is_broken_pipe(&self) -> bool {
-        let cause = self.cause.as_ref().and_then(|cause| cause.downcast_ref());
+        let cause = self.0.cause.as_ref().and_then(|cause| cause.downcast_ref());
         cause.is_some_and(|cause: &io::Error| cause.kind() == io::ErrorKind::BrokenPipe)
     }
 
     pub(crate) fn hints(&self) -> &[String] {
-        &self.hints
+        &self.0.hints
     }
 
     /// Returns the causes, outermost first.
     pub(crate) fn causes(&self) -> Vec<String> {
         let mut causes = Vec::new();
-        let mut next: Option<&dyn Error> = self.cause.as_ref().map(|cause| &**cause as &dyn Error);
+        let mut next: Option<&dyn Error> =
+            self.0.cause.as_ref().map(|cause| &**cause as &dyn Error);
         while let Some(cause) = next {
             let text = cause.to_string().trim_end().to_owned();
             // Some errors repeat their source in their message, so skip a text that another cause
@@ -270,22 +266,22 @@ impl From<&Failure> for ErrorReport {
         let status = Status::Error.code();
         let mut report = Self::new(
             version,
-            failure.kind.clone(),
-            failure.message.clone(),
+            failure.0.kind.clone(),
+            failure.0.message.clone(),
             status,
         );
         report.causes = failure.causes();
-        report.hints.clone_from(&failure.hints);
-        let path = failure.path.as_deref();
+        report.hints.clone_from(&failure.0.hints);
+        let path = failure.0.path.as_deref();
         report.path = path.map(|path| path.display().to_string());
-        report.offset = failure.offset.map(Into::into);
+        report.offset = failure.0.offset.map(Into::into);
         report
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
+        f.write_str(&self.0.message)
     }
 }
 

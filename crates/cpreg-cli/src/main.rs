@@ -15,7 +15,8 @@
 //! | [`suggestion`] | names that a user may mean |
 //! | [`contents`], [`core_registers`] | content of a file, as a report shows it |
 //! | [`platform`] | the machine that runs this program |
-//! | [`printer`] | progress, log lines, and error messages |
+//! | [`printer`] | log lines and error messages |
+//! | [`progress`] | progress on a terminal |
 //! | [`failure`] | error type and exit status |
 //! | [`error_output`] | form and place of an error: text, JSON |
 //! | [`first_steps`] | text of `cpreg` without arguments |
@@ -41,6 +42,7 @@ mod interrupt;
 mod names;
 mod platform;
 mod printer;
+mod progress;
 #[cfg(test)]
 mod reference;
 mod source_host;

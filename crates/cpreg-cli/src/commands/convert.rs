@@ -20,7 +20,8 @@ use crate::arguments::{self, Format};
 use crate::destination::{self, hosts};
 use crate::failure::{Failure, Status};
 use crate::input::{Input, Origin};
-use crate::printer::{Printer, Progress, style, styled};
+use crate::printer::{Printer, style, styled};
+use crate::progress::FileProgress;
 use crate::source_host::SourceHost;
 use crate::tolerance_file;
 use cpreg_report::check::CheckFindings;
@@ -242,14 +243,14 @@ fn write_new_file(
     edit: &Edit,
     target: &Path,
 ) -> Result<(), Failure> {
-    let mut progress = Progress::default();
-    let mut on_progress = |done, total| progress.show_percent(done, total);
+    let progress = FileProgress::new("writing", target, edit.new_length());
+    let mut on_progress = |done, total| progress.advance_to_of(done, total);
     let options = WriteOptions {
         overwrite: arguments.force,
         progress: Some(&mut on_progress),
     };
     let result = write_new(source.file()?, edit, target, options);
-    progress.end();
+    drop(progress);
     result.map_err(|error| {
         if !arguments.force && target.is_file() {
             return already_exists(target);

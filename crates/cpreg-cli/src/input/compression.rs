@@ -10,6 +10,7 @@ use std::path::Path;
 use cpreg_hosts::record;
 
 use crate::failure::Failure;
+use crate::progress::CompressedFile;
 
 /// Compression format of a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -135,19 +136,20 @@ fn decompress(file: File, path: &Path) -> Result<(File, Option<Compression>), Fa
         Failure::io("decompress", path, error)
             .with_hint("the file is damaged or truncated: get a complete copy")
     };
+    let compressed = |file| CompressedFile::new(file, path);
     let (compression, mut reader): (_, Box<dyn Read>) = match &magic[..length] {
         [0xfd, b'7', b'z', b'X', b'Z', 0] => (
             Compression::Xz,
-            Box::new(lzma_rust2::XzReader::new(file, true)),
+            Box::new(lzma_rust2::XzReader::new(compressed(file), true)),
         ),
         [0x1f, 0x8b, ..] => (
             Compression::Gzip,
-            Box::new(flate2::read::MultiGzDecoder::new(file)),
+            Box::new(flate2::read::MultiGzDecoder::new(compressed(file))),
         ),
         [0x28, 0xb5, 0x2f, 0xfd, ..] => (
             Compression::Zstd,
             Box::new(
-                ruzstd::decoding::StreamingDecoder::new(file)
+                ruzstd::decoding::StreamingDecoder::new(compressed(file))
                     .map_err(|error| damaged(io::Error::other(error)))?,
             ),
         ),

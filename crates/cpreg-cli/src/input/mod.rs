@@ -34,6 +34,7 @@ use cpreg_stream::{Lock, journal_path, pending_journal};
 
 use crate::failure::Failure;
 use crate::printer::Printer;
+use crate::progress::ScannedFile;
 use compression::{open_decompressed, read_start, spool};
 
 pub(crate) use compression::Compression;
@@ -356,7 +357,7 @@ impl Input {
 
 fn open_stream(file: &File, path: &Path, verify: bool) -> Result<Stream, Failure> {
     let stream = if verify {
-        Stream::verify(file)
+        Stream::verify(&ScannedFile::new(file, path))
     } else {
         Stream::open(file)
     };

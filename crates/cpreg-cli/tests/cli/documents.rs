@@ -2,8 +2,9 @@
 //! that they show.
 //!
 //! In every document a block marked `console` is a session: `$ cpreg …`, optionally with `< FILE`
-//! and `> FILE`, or `$ echo $?`. The lines after each command are its output, then its errors. A
-//! line `[…]` stands for any lines. The sessions of a document run one after another in their own
+//! and `> FILE`, `$ cargo run --example …`, or `$ echo $?`. The lines after each command are its
+//! output, then its errors. A line `[…]` stands for any lines, and `[…]` at the end of a line for
+//! the rest of it. The sessions of a document run one after another in their own
 //! folder, with the example files that docs/README.md lists.
 //!
 //! The README's picture is drawn from the output of its command.
@@ -14,6 +15,7 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -119,7 +121,8 @@ fn run_sessions(text: &str) -> String {
 
 /// Runs a line of a session.
 fn run_line(folder: &Path, command_line: &str) -> Run {
-    let words: Vec<&str> = command_line.split_whitespace().collect();
+    let words = split_words(command_line);
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["cpreg", arguments @ .., "<", from, ">", to] => {
             let output = command(folder, arguments)
@@ -129,17 +132,86 @@ fn run_line(folder: &Path, command_line: &str) -> Run {
             Run::from_output(arguments, &output.expect("the command starts"))
         }
         ["cpreg", arguments @ ..] => cpreg_in(folder, arguments),
+        ["cargo", "run", "--example", name, "--", arguments @ ..] => {
+            let output = Command::new(example(name))
+                .args(arguments)
+                .current_dir(folder)
+                .output();
+            Run::from_output(arguments, &output.expect("the example starts"))
+        }
         _ => panic!("`{command_line}` is no run of cpreg"),
     }
 }
 
-/// Returns `true` if the shown lines match the printed ones. `[…]` matches any lines.
+/// Returns the program of an example. cargo builds it for all tests of the crate, and not for
+/// `--test cli` alone.
+fn example(name: &str) -> PathBuf {
+    let program = Path::new(env!("CARGO_BIN_EXE_cpreg"));
+    program.with_file_name("examples").join(name)
+}
+
+/// Splits a command line into words, as a shell does. Words in single quotes are kept together.
+fn split_words(command_line: &str) -> Vec<String> {
+    let parts = command_line.split('\'').enumerate();
+    let words = parts.flat_map(|(number, part)| {
+        if number % 2 == 1 {
+            vec![part.to_owned()]
+        } else {
+            part.split_whitespace().map(str::to_owned).collect()
+        }
+    });
+    words.collect()
+}
+
+/// Returns `true` if the shown lines match the printed ones. `[…]` matches any lines, or the rest
+/// of a line.
 fn is_shown(shown: &[&str], printed: &[&str]) -> bool {
     match shown.split_first() {
         None => printed.is_empty(),
         Some((&"[…]", rest)) => (0..=printed.len()).any(|from| is_shown(rest, &printed[from..])),
-        Some((line, rest)) => printed.first() == Some(line) && is_shown(rest, &printed[1..]),
+        Some((line, rest)) => {
+            let is_line = |printed: &&str| match line.strip_suffix("[…]") {
+                Some(start) => printed.starts_with(start),
+                None => printed == line,
+            };
+            printed.first().is_some_and(is_line) && is_shown(rest, &printed[1..])
+        }
     }
+}
+
+/// Checks that each task takes at most three commands, and that README.md names all of them.
+#[test]
+fn every_task_takes_three_commands() {
+    let text = read(&repository().join("docs/tasks.md"));
+    let readme = read(&repository().join("README.md"));
+    assert!(readme.contains("](docs/tasks.md)"));
+    let tasks: Vec<&str> = text.split("\n## ").skip(1).collect();
+    assert_eq!(tasks.len(), 5);
+    for task in tasks {
+        let commands = task.lines().filter_map(|line| line.strip_prefix("$ "));
+        let commands: Vec<&str> = commands.filter(|line| !line.starts_with("echo ")).collect();
+        assert!((1..=3).contains(&commands.len()), "{commands:?}");
+        for line in commands {
+            let words = split_words(line);
+            assert!(
+                words[0] == "cargo" || readme.contains(&format!("[`cpreg {}`]", words[1])),
+                "README.md does not name `{line}`"
+            );
+        }
+    }
+}
+
+/// Checks that docs/tasks.md shows the example of a library user, of 40 lines.
+#[test]
+fn the_example_of_a_program_is_current() {
+    let path = "crates/cpreg-cli/examples/check_vm.rs";
+    let code = read(&repository().join(path));
+    let count = code.lines().filter(|line| !line.trim().is_empty()).count();
+    assert!(count <= 40, "{count} lines");
+    let text = read(&repository().join("docs/tasks.md"));
+    let (_, rest) = text.split_once("```rust\n").expect("the program");
+    let (shown, _) = rest.split_once("```").expect("its end");
+    assert_eq!(shown, code, "docs/tasks.md does not show {path}");
 }
 
 #[test]
@@ -219,6 +291,91 @@ fn readme_session_is_current() {
             "{PICTURE} does not show what the command prints: cargo xtask bless"
         );
     }
+}
+
+/// Checks the numbers and names of recorded hosts in the documents.
+#[test]
+fn counts_of_recorded_hosts_are_current() {
+    const NUMBERS: [&str; 16] = [
+        "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+        "twelve", "thirteen", "fourteen", "fifteen", "sixteen",
+    ];
+    let report = cpreg(&["hosts", "--format", "json"]).json();
+    let hosts = report["hosts"].as_array().expect("a list");
+    let text = |value: &serde_json::Value| value.as_str().expect("text").to_owned();
+    let mut kernels: Vec<String> = hosts
+        .iter()
+        .map(|host| text(&host["kernel"]["version"]))
+        .collect();
+    kernels.dedup();
+    let mut cpus: Vec<String> = hosts.iter().map(|host| text(&host["cpu"])).collect();
+    cpus.sort();
+    cpus.dedup();
+    let with_mode = hosts.iter().filter(|host| !host["mode"].is_null());
+    let mut modes: Vec<String> = with_mode
+        .map(|host| format!("`{}+{}`", text(&host["cpu"]), text(&host["mode"])))
+        .collect();
+    modes.sort();
+    modes.dedup();
+    let series = |version: &str| version.rsplit_once('.').expect("a release").0.to_owned();
+    let (first, last) = (&kernels[0], &kernels[kernels.len() - 1]);
+    let (first_series, last_series) = (series(first), series(last));
+    let count = hosts.len();
+    let kernel_count = NUMBERS[kernels.len() - 1];
+    let cpu_count = NUMBERS[cpus.len() - 1];
+    for (document, sentence) in [
+        (
+            "README.md",
+            format!("{count} recorded hosts, Linux {first_series} to {last_series}"),
+        ),
+        (
+            "docs/operators-guide.md",
+            format!("cpreg comes with {count} recorded hosts"),
+        ),
+        (
+            "docs/facts.md",
+            format!("holds {count} hosts, recorded by `cpreg probe kvm` on {kernel_count}"),
+        ),
+        (
+            "docs/commands/explain.md",
+            format!("Kernels of Debian from {first} to {last}"),
+        ),
+        (
+            "docs/commands/explain.md",
+            format!("real kernels (Linux {first_series} to {last_series},"),
+        ),
+        (
+            "CHANGELOG.md",
+            format!(
+                "{count} hosts, with {kernel_count} kernels on {cpu_count} emulated CPU models"
+            ),
+        ),
+        (
+            "CHANGELOG.md",
+            format!("which of {kernel_count} recorded kernels"),
+        ),
+    ] {
+        let text = read(&repository().join(document));
+        let words: Vec<&str> = text.split_whitespace().collect();
+        assert!(
+            words.join(" ").contains(&sentence),
+            "{document} does not say: {sentence}"
+        );
+    }
+    let explain = read(&repository().join("docs/commands/explain.md"));
+    let (_, section) = explain
+        .split_once("### Recorded kernels")
+        .expect("a section");
+    let (section, _) = section.split_once("```").expect("its session");
+    let missing: Vec<_> = cpus
+        .iter()
+        .chain(&modes)
+        .filter(|name| !section.contains(*name))
+        .collect();
+    assert!(
+        missing.is_empty(),
+        "docs/commands/explain.md does not name {missing:?}"
+    );
 }
 
 /// Checks that docs/tolerances.md names every register of the table.

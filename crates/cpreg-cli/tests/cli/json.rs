@@ -11,7 +11,7 @@ use crate::fixtures::{
 };
 use crate::run::{
     KVM_5_10, KVM_6_12, KVM_6_12_MAX_4, KVM_6_16, KVM_7_3_MAX, Run, TCG_5_2_MAX_4, TCG_7_2,
-    TCG_10_0, TCG_10_0_MAPPED_RAM, TCG_11_1, TCG_11_1_A15, cpreg, cpreg_in,
+    TCG_10_0, TCG_10_0_MAPPED_RAM, TCG_11_1, TCG_11_1_A15, cpreg, cpreg_in, streams,
 };
 use crate::{host_records, rehearse, schema};
 
@@ -193,6 +193,23 @@ fn explanations_are_documented() {
         document
     });
     assert_schema("cpreg.explain/2", &documents);
+}
+
+/// Checks that the example of a loader's name in docs/json.md is a name that cpreg writes and reads.
+#[test]
+fn the_documented_name_of_a_loader_is_written() {
+    const LOADER: &str = "qemu-10.0";
+    let document = json(&["check", KVM_6_12, KVM_6_16, "--loader", LOADER]);
+    assert_eq!(document["destination"]["loader"], LOADER);
+    let text = std::fs::read_to_string(streams().join("../../../docs/json.md"));
+    let text = text.expect("the document");
+    let row = text
+        .lines()
+        .find(|row| row.starts_with("| `destination.loader` |"));
+    assert!(
+        row.is_some_and(|row| row.contains(&format!("`\"{LOADER}\"`"))),
+        "{row:?}"
+    );
 }
 
 /// Checks that 64-bit values are strings, and numbers are small.

@@ -93,7 +93,7 @@ pub struct Destination {
     pub provenance: String,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,
-    /// The program that loads the VM (`"qemu 10.0"`), or null if it is not known.
+    /// The program that loads the VM (`"qemu-10.0"`), or null if it is not known.
     pub loader: Option<String>,
     /// Number of vCPUs.
     pub vcpus: usize,

@@ -16,7 +16,8 @@ use cpreg_report::relay::event::{EventDetails, RelayEvent, SCHEMA};
 use cpreg_stream::incremental::Phase;
 
 use crate::arguments::Format;
-use crate::printer::{Progress, log_line};
+use crate::printer::log_line;
+use crate::progress::Progress;
 
 /// Writer of log lines.
 pub(super) struct Log {

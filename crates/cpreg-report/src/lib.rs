@@ -34,6 +34,7 @@
 //! | [`markdown`] | a VM report as Markdown for an issue tracker |
 //! | [`contents`] | contents of a file, for `show` and `diff` |
 //! | [`mod@field`], `group` | fields of registers, groups of registers |
+//! | `name_macro` | declaration of the names in [`names`] |
 //! | [`rows`], [`value`] | values per vCPU, values as text with secrets hidden |
 //! | [`remedy`] | remedies as commands and options that can be typed |
 //! | [`scalar`], [`names`] | numbers, ids, sets of vCPUs and names in JSON |
@@ -57,6 +58,7 @@ pub mod host_diff;
 pub mod hosts;
 pub mod json;
 pub mod markdown;
+mod name_macro;
 pub mod names;
 pub mod printer;
 pub mod rehearse;

@@ -76,8 +76,10 @@ fn page(command: &Command, name: &str, parent: Option<&str>) -> io::Result<Vec<u
     Ok(tidy(&String::from_utf8_lossy(&page)).into_bytes())
 }
 
-/// Returns the page in the form that `mandoc -T lint` accepts: input lines of at most 80 columns, no
-/// blanks at their ends, and no empty paragraphs between a text and the values that are possible.
+/// Returns the page in the form that `mandoc -T lint` accepts.
+///
+/// Input lines have at most 80 columns and no blanks at their ends. No paragraph between a text and
+/// the possible values is empty.
 fn tidy(page: &str) -> String {
     const MAX_LINE_LEN: usize = 80;
     let mut tidied = String::new();

@@ -201,7 +201,7 @@ fn every_task_takes_three_commands() {
     }
 }
 
-/// Checks that docs/tasks.md shows the example of a library user, of 40 lines.
+/// Checks that docs/tasks.md shows the example of a library user, of 40 lines, and the tolerance.
 #[test]
 fn the_example_of_a_program_is_current() {
     let path = "crates/cpreg-cli/examples/check_vm.rs";
@@ -212,6 +212,8 @@ fn the_example_of_a_program_is_current() {
     let (_, rest) = text.split_once("```rust\n").expect("the program");
     let (shown, _) = rest.split_once("```").expect("its end");
     assert_eq!(shown, code, "docs/tasks.md does not show {path}");
+    let tolerance = read(&repository().join("docs/examples/caches.toml"));
+    assert!(text.contains(&format!("```toml\n{tolerance}```")));
 }
 
 #[test]

@@ -195,7 +195,7 @@ fn explanations_are_documented() {
     assert_schema("cpreg.explain/2", &documents);
 }
 
-/// Checks that the example of a loader's name in docs/json.md is a name that cpreg writes and reads.
+/// Checks that cpreg writes and reads the name of a loader in docs/json.md.
 #[test]
 fn the_documented_name_of_a_loader_is_written() {
     const LOADER: &str = "qemu-10.0";

@@ -21,7 +21,7 @@
 //! | [`errors`] | invalid files, and files of other programs |
 //! | [`gic`] | limits of the GICv3 |
 //! | [`filter`] | streams from pipe to pipe, and their failures |
-//! | `relay`, `relay_faults` | live migrations, and their failures |
+//! | `relay`, `relay_faults`, `relay_json` | live migrations, their failures and documents |
 //! | `relay_guard` | guard process, which outlives its relay |
 //! | [`faults`] | full disks, signals, processes killed while they write files |
 //! | [`probe_faults`] | programs other than QEMU, and Ctrl-C during a probe |
@@ -73,6 +73,8 @@ mod relay;
 mod relay_faults;
 #[cfg(target_os = "linux")]
 mod relay_guard;
+#[cfg(target_os = "linux")]
+mod relay_json;
 #[cfg(target_os = "linux")]
 mod relay_process;
 mod report;

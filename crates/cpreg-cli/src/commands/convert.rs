@@ -261,11 +261,11 @@ fn write_new_file(
 
 /// Writes standard output, which the reader gets as it is written.
 fn write_standard_output(source: &Input, edit: &Edit) -> Result<(), Failure> {
-    let mut progress = Progress::default();
-    let mut on_progress = |done, total| progress.show_percent(done, total);
+    let progress = FileProgress::new("writing", Path::new("standard output"), edit.new_length());
+    let mut on_progress = |done, total| progress.advance_to_of(done, total);
     let mut output = io::stdout().lock();
     let result = write_to(source.file()?, edit, &mut output, &mut on_progress);
-    progress.end();
+    drop(progress);
     result.map_err(|error| {
         Failure::new("standard output was not written completely")
             .with_hinted_cause(error)

@@ -1,5 +1,5 @@
-//! `cpreg relay --format json`: one document for each migration, also for one that fails or does not
-//! start.
+//! `cpreg relay --format json`: one document for each migration, also for one that fails or is not
+//! started.
 
 use std::io::Write as _;
 

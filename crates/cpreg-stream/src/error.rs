@@ -64,6 +64,9 @@ pub enum ErrorKind {
     NotAsPlanned,
 }
 
+/// Length in bytes of the longest integer in a stream.
+const MAX_INTEGER_LEN: u64 = 8;
+
 impl Error {
     /// Makes an error of this kind, without place, hint or cause.
     pub fn new(kind: ErrorKind, message: impl Into<Cow<'static, str>>) -> Self {
@@ -89,17 +92,21 @@ impl Error {
 
     /// Makes the error for a stream that ends at `end`.
     ///
-    /// The element that begins at `offset` lacks `missing` bytes.
+    /// The element that begins at `offset` lacks at least `missing` bytes. The stream may lack more
+    /// after them. So the message has no number if a single integer is incomplete: the number would
+    /// look like the length of what is missing.
     pub fn truncated(offset: u64, end: u64, missing: u64) -> Self {
-        Self::new(
-            ErrorKind::Truncated,
+        let message = if missing <= MAX_INTEGER_LEN {
+            format!("the stream ends too early, at {end:#x}")
+        } else {
             format!(
-                "the stream ends at {end:#x}, {missing} byte{} too early",
-                if missing == 1 { "" } else { "s" }
-            ),
-        )
-        .at_offset(offset)
-        .with_hint("get a complete copy of the file, or save the VM again")
+                "the stream ends too early, at {end:#x}: it lacks at least {missing} bytes of this \
+                 part, and all that follows"
+            )
+        };
+        Self::new(ErrorKind::Truncated, message)
+            .at_offset(offset)
+            .with_hint("get a complete copy of the file, or save the VM again")
     }
 
     /// Makes the error for a failure of the operating system.
@@ -255,7 +262,13 @@ mod tests {
             .prepend_path("cpu[1]");
         assert_eq!(
             error.to_string(),
-            "cpu[1].pc at byte 0x40: the stream ends at 0x44, 8 bytes too early"
+            "cpu[1].pc at byte 0x40: the stream ends too early, at 0x44"
+        );
+        let page = Error::truncated(0x40, 0x44, 4092);
+        assert_eq!(
+            page.to_string(),
+            "at byte 0x40: the stream ends too early, at 0x44: it lacks at least 4092 bytes of \
+             this part, and all that follows"
         );
         assert_eq!(
             error.hint(),

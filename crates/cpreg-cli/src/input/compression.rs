@@ -76,7 +76,7 @@ pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression
     if kind.is_dir() {
         return Err(Failure::new(format!("{} is a directory", path.display()))
             .with_path(path)
-            .with_hint("name the stream or profile in it"));
+            .with_hint(describe_folder(path)));
     }
     if !kind.is_file() {
         // Copy a pipe, because a pipe can be read only once.
@@ -112,6 +112,59 @@ fn missing_file_hint(path: &Path) -> Option<String> {
          {0}/pmu, {0}/pmu,sve, {0}/none",
         file.display()
     ))
+}
+
+/// Returns a hint that names the streams in a folder, or says that it has none.
+fn describe_folder(folder: &Path) -> String {
+    /// Maximum number of files whose beginning is read.
+    const MAX_FILES: usize = 1000;
+    /// Maximum number of files in the hint.
+    const MAX_LISTED: usize = 5;
+    let Ok(entries) = std::fs::read_dir(folder) else {
+        return "name a stream or profile in it".to_owned();
+    };
+    let mut paths: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    let is_cut = paths.len() > MAX_FILES;
+    paths.truncate(MAX_FILES);
+    paths.retain(|path| is_stream(path).unwrap_or(false));
+    let rest = paths.len().saturating_sub(MAX_LISTED);
+    let names = paths.iter().take(MAX_LISTED);
+    let names: Vec<_> = names.map(|path| path.display().to_string()).collect();
+    match (names.is_empty(), rest) {
+        (true, _) if is_cut => {
+            format!("none of its first {MAX_FILES} files is a migration stream: name the file")
+        }
+        (true, _) => "no file in it is a migration stream, also compressed".to_owned(),
+        (false, 0) => format!("migration streams in it: {}", names.join(", ")),
+        (false, rest) => format!(
+            "migration streams in it: {} and {rest} more",
+            names.join(", ")
+        ),
+    }
+}
+
+/// Returns `true` if a regular file begins like a migration stream, also after decompression.
+fn is_stream(path: &Path) -> io::Result<bool> {
+    const STREAM_MAGIC: [u8; 4] = *b"QEVM";
+    // An open of a pipe would wait for its writer.
+    if !path.metadata()?.is_file() {
+        return Ok(false);
+    }
+    let file = File::open(path)?;
+    let mut magic = [0; 6];
+    let length = read_start(&file, &mut magic)?;
+    let mut reader: Box<dyn Read> = match &magic[..length] {
+        [0xfd, b'7', b'z', b'X', b'Z', 0] => Box::new(lzma_rust2::XzReader::new(file, true)),
+        [0x1f, 0x8b, ..] => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => {
+            Box::new(ruzstd::decoding::StreamingDecoder::new(file).map_err(io::Error::other)?)
+        }
+        start => return Ok(start.starts_with(&STREAM_MAGIC)),
+    };
+    let mut start = STREAM_MAGIC.map(|_| 0);
+    reader.read_exact(&mut start)?;
+    Ok(start == STREAM_MAGIC)
 }
 
 fn decompress(file: File, path: &Path) -> Result<(File, Option<Compression>), Failure> {

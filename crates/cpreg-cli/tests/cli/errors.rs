@@ -10,7 +10,7 @@ use std::process::Command;
 use insta::assert_snapshot;
 
 use crate::fixtures::{folder_with, unpack_stream, x86_stream};
-use crate::run::{KVM_6_12, Run, cpreg_in};
+use crate::run::{KVM_6_12, Run, cpreg_in, streams};
 
 /// Returns the errors of every command for this file.
 fn errors_for(content: &[u8]) -> String {
@@ -88,6 +88,11 @@ fn unopenable_files() {
         run(&["check", "no-such-file", "vm"])
     );
     assert_snapshot!("error_directory", run(&["show", "folder"]));
+    let stream = unpack_stream(KVM_6_12);
+    fs::write(folder.path().join("folder/vm.stream"), &stream[..8]).expect("a file");
+    fs::write(folder.path().join("folder/notes.txt"), "QEMU").expect("a file");
+    fs::copy(streams().join(KVM_6_12), folder.path().join("folder/vm.xz")).expect("a file");
+    assert_snapshot!("error_directory_streams", run(&["show", "folder"]));
 }
 
 /// Runs as a user who may not read the file, even if the tests run as root.

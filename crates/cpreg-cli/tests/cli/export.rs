@@ -250,10 +250,29 @@ fn a_script_for_firecracker_is_printed() {
 fn only_unconditional_registers_are_removed() {
     let folder = tempfile::tempdir().expect("a folder");
     let run = cpreg(&["tolerances", "--export", "firecracker"]);
+    // The only built-in entry that always ignores a register, with its consequence.
+    let (status, output) = run_script(folder.path(), &run.stdout);
+    assert_eq!(status, Some(0), "{output}");
     assert_eq!(
-        run_script(folder.path(), &run.stdout),
-        (Some(1), "no register to remove\n".to_owned())
+        output,
+        "edit-vmstate remove-regs 0x603000000013df01 --vmstate-path a vmstate --output-path out\n\
+         removed, which the guest could notice: CNTPCT_EL0\n"
     );
+    // Each line that is commented out says what must hold.
+    let conditional = run.stdout.matches("\n#set -- ").count();
+    assert!(conditional > 10, "{run}");
+    let mut condition = false;
+    for line in run.stdout.lines() {
+        condition = match line {
+            "" => false,
+            _ if line.starts_with("# Must hold for every vCPU: ") => true,
+            _ if line.starts_with("#set") => {
+                assert!(condition, "{line}");
+                true
+            }
+            _ => condition,
+        };
+    }
     // Uncomment TCR2_EL1, as a user does whose VM meets the condition.
     let uncommented = run.stdout.replace(
         "#set -- \"$@\" 0x603000000013c103",
@@ -262,8 +281,7 @@ fn only_unconditional_registers_are_removed() {
     let (status, output) = run_script(folder.path(), &uncommented);
     assert_eq!(status, Some(0));
     assert!(
-        output
-            .contains("remove-regs 0x603000000013c103 --vmstate-path a vmstate --output-path out"),
+        output.contains("remove-regs 0x603000000013df01 0x603000000013c103 --vmstate-path"),
         "{output}"
     );
     // Nothing to remove is an error, and nothing is written.
@@ -282,7 +300,7 @@ fn an_operators_entries_are_in_the_script_too() {
     let (status, output) = run_script(folder.path(), &run.stdout);
     assert_eq!(status, Some(0), "{output}");
     assert!(
-        output.contains("remove-regs 0x603000000013c103 0x6020000000110002 --"),
+        output.contains("remove-regs 0x603000000013c103 0x6020000000110002 0x603000000013df01 --"),
         "{output}"
     );
     assert!(!folder.path().join("evil").exists());

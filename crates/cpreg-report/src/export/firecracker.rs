@@ -4,8 +4,9 @@
 //! (Firecracker 1.5 and later, arm64) removes registers from a snapshot. The command ignores the
 //! value of a register, and does not know the destination.
 //!
-//! An entry becomes an active line only if the entry always ignores its registers. Entries with a
-//! condition become comments that state the condition. Entries that a removal cannot express are
+//! An entry becomes an active line if the entry always ignores its registers. If that has
+//! consequences for the guest, the script prints them. Entries with a condition become comments
+//! that state what must hold in the snapshot. Entries that a removal cannot express are
 //! listed at the end. Entries of other accelerators are omitted, because Firecracker has only KVM.
 
 use std::fmt::Write as _;
@@ -33,7 +34,8 @@ const HEADER: &[&str] = &[
     "Before you run it: snapshot-editor removes a register whatever its value, and also if the \
      destination has the register, which then starts with its reset value. So record the \
      destination with `cpreg probe qemu -o PROFILE`, and delete the line of each register that \
-     `cpreg show PROFILE --register REG` finds. Lines that begin with `#set` have a condition: look up the value for every vCPU (`snapshot-editor info-vmstate \
+     `cpreg show PROFILE --register REG` finds. Lines that begin with `#set` have a condition, the \
+     line `Must hold` above them: look up the value for every vCPU (`snapshot-editor info-vmstate \
      vcpu-states --vmstate-path VMSTATE`), and remove the `#` if the condition is true. \
      `cpreg tolerances REG` shows everything about a register.",
 ];
@@ -86,8 +88,7 @@ fn script(tolerances: &Tolerances, selection: &[RegisterId]) -> String {
         text.push_str(match kind {
             LineKind::Active => "\n# ---- always ignored if the destination lacks them\n",
             LineKind::Conditional => {
-                "\n# ---- ignored under a condition, or with consequences for the guest: check \
-                 first\n"
+                "\n# ---- ignored under a condition: check that it holds, then remove the `#`\n"
             }
             LineKind::Omitted => "\n# ---- omitted: cpreg does not remove the register\n",
         });
@@ -115,10 +116,56 @@ fn line_kind(row: &EffectiveEntry<'_>) -> LineKind {
         // The entry selects a class of registers without ids. Print its condition only; the user
         // chooses the ids.
         _ if row.registers.is_empty() => LineKind::Conditional,
-        // An informed user may accept this, but a script must not do it silently.
-        Condition::Always if is_severe(entry) => LineKind::Conditional,
         Condition::Always => LineKind::Active,
         _ => LineKind::Conditional,
+    }
+}
+
+/// Returns the state of the snapshot in which a condition holds, with the ids that
+/// `snapshot-editor` prints.
+fn required_state(condition: &Condition) -> String {
+    let bits = |mask: u64, expected: u64| match mask {
+        u64::MAX => format!("is {expected:#x}"),
+        mask => format!("AND {mask:#x} is {expected:#x}"),
+    };
+    match condition {
+        Condition::Always => "nothing".to_owned(),
+        Condition::Value { mask, expected } => {
+            format!("the register's value {}", bits(*mask, *expected))
+        }
+        Condition::OtherRegister {
+            register,
+            mask,
+            expected,
+        } => format!(
+            "the value of {register} ({}) {}, or the snapshot lacks that register",
+            id_digits(*register),
+            bits(*mask, *expected)
+        ),
+        Condition::WithoutFeature {
+            register,
+            field,
+            lsb,
+            ..
+        } => format!(
+            "{register}.{field}, bits {}:{lsb} of {}, is 0",
+            lsb + 3,
+            id_digits(*register)
+        ),
+        Condition::NoSuchCache => format!(
+            "CLIDR_EL1 ({}) has no cache for the slot CCSIDR_EL1[N]: with L = N / 2, its three bits \
+             from bit 3 * L are 0 or 1 for an even N, and 0, 2 or 4 for an odd N",
+            id_digits(RegisterId::CLIDR_EL1)
+        ),
+        Condition::PmuUnused => "the destination's VM has no performance monitors, and all those \
+                                 of the snapshot have their reset values"
+            .to_owned(),
+        Condition::DiffersIn { mask } => {
+            format!("the value differs from the destination's at most in the bits {mask:#x}")
+        }
+        Condition::And(one, other) => {
+            format!("{}; and {}", required_state(one), required_state(other))
+        }
     }
 }
 
@@ -156,6 +203,17 @@ fn write_entry(text: &mut String, row: &EffectiveEntry<'_>, kind: LineKind) {
         LineKind::Conditional => "#",
         LineKind::Omitted => return,
     };
+    if kind == LineKind::Conditional {
+        let condition = required_state(&row.entry.condition);
+        write_comment(text, &format!("Must hold for every vCPU: {condition}."));
+    }
+    // A script must not change what the guest notices silently.
+    if kind == LineKind::Active && is_severe(row.entry) {
+        let _ = writeln!(
+            text,
+            "echo 'removed, which the guest could notice: {subject}' >&2"
+        );
+    }
     for id in &row.registers {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{prefix}set -- \"$@\" {}", id_digits(*id));

@@ -3,9 +3,10 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 #[cfg(target_os = "linux")]
 use cpreg_relay::Address;
+use cpreg_report::printer::Verbosity;
 
 /// Longest accepted `--timeout`, a day. Adding it to an `Instant` must not overflow.
 const MAX_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
@@ -17,6 +18,9 @@ const MAX_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
 #[derive(Debug, Parser)]
 #[command(name = "cpreg", version, max_term_width = 100)]
 pub(crate) struct Arguments {
+    /// Colour of the output. `auto` colours a terminal, and honours NO_COLOR and CLICOLOR_FORCE.
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    pub(crate) color: ColorChoice,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -100,6 +104,28 @@ pub(crate) enum Format {
     Text,
     /// One JSON document with a versioned schema.
     Json,
+}
+
+/// Amount of text in a report.
+#[derive(Clone, Copy, Debug, Default, Args)]
+pub(crate) struct VerbosityArgs {
+    /// Report everything: also the copied and the tolerated registers, and the behaviour of each
+    /// loader without cpreg.
+    #[arg(long, short, conflicts_with = "quiet")]
+    pub(crate) verbose: bool,
+    /// Report only the verdict.
+    #[arg(long, short)]
+    pub(crate) quiet: bool,
+}
+
+impl VerbosityArgs {
+    pub(crate) const fn verbosity(self) -> Verbosity {
+        match self {
+            Self { quiet: true, .. } => Verbosity::Quiet,
+            Self { verbose: true, .. } => Verbosity::Verbose,
+            _ => Verbosity::Short,
+        }
+    }
 }
 
 /// Options for reading inputs and printing reports.
@@ -198,9 +224,8 @@ pub(crate) struct Check {
     /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM: cpreg
     /// queries it, and loads the converted registers into a temporary VM.
     pub(crate) destination: PathBuf,
-    /// List every register, also those copied unchanged.
-    #[arg(long)]
-    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
     #[command(flatten)]
     pub(crate) from: FromArgs,
     #[command(flatten)]
@@ -225,9 +250,8 @@ pub(crate) struct Rehearse {
     /// Timeout of each step, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
     pub(crate) timeout: u64,
-    /// List every register, also those copied unchanged.
-    #[arg(long)]
-    pub(crate) all: bool,
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
     #[command(flatten)]
     pub(crate) from: FromArgs,
     #[command(flatten)]
@@ -257,6 +281,8 @@ pub(crate) struct Convert {
     #[arg(long)]
     pub(crate) force: bool,
     #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
+    #[command(flatten)]
     pub(crate) from: FromArgs,
     #[command(flatten)]
     pub(crate) loader: LoaderArgs,
@@ -271,6 +297,8 @@ pub(crate) struct Filter {
     /// Destination: a profile, a stream written by the destination host, a recorded host
     /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM.
     pub(crate) destination: PathBuf,
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
     #[command(flatten)]
     pub(crate) from: FromArgs,
     #[command(flatten)]
@@ -322,6 +350,8 @@ pub(crate) struct Relay {
     /// Format of the log lines.
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) log_format: Format,
+    #[command(flatten)]
+    pub(crate) verbosity: VerbosityArgs,
     #[command(flatten)]
     pub(crate) loader: LoaderArgs,
     #[command(flatten)]

@@ -1,7 +1,11 @@
-//! The user's command line: with another destination, and what it lacks.
+//! The user's command line: for the next commands of a report, and what it lacks.
 
-use std::ffi::OsString;
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use cpreg::register::{Naming, RegisterId};
+use cpreg_report::command::{CommandKind, TypedCommand};
+use cpreg_report::remedy::VALUE_PLACEHOLDER;
 
 /// Values of DESTINATION, for messages.
 pub(crate) const DESTINATION_ALTERNATIVES: &str = "DESTINATION is a profile or recorded host written by `cpreg probe`, a migration stream \
@@ -19,82 +23,178 @@ pub(crate) fn missing_argument_hint(error: &clap::Error) -> Option<&'static str>
         .then_some(DESTINATION_ALTERNATIVES)
 }
 
-/// Option that names the destination of `relay`; an argument names that of the other commands.
-const DESTINATION_OPTION: &str = "--to";
-/// Options whose values can equal the destination and name something else.
-const OTHER_OPTIONS: [&str; 4] = ["--from", "--tolerances", "-o", "--output"];
+use crate::arguments::ConsentArgs;
+#[cfg(target_os = "linux")]
+use crate::arguments::Relay;
+use crate::names::parse_register;
 
-/// Returns the command line of this process with `replacement` in place of `destination`, in a
-/// form that a shell reads.
-pub(crate) fn with_destination(destination: &Path, replacement: &str) -> String {
-    replace_destination(std::env::args_os().skip(1), destination, replacement)
+/// Returns the command that the user typed.
+///
+/// `from` and `loader` are values of `--from` and `--loader`. Without a `source` or `destination`
+/// the commands have a placeholder.
+pub(crate) fn typed(
+    kind: CommandKind,
+    [source, destination]: [Option<&Path>; 2],
+    from: Option<&PathBuf>,
+    loader: Option<&String>,
+    consents: &ConsentArgs,
+) -> TypedCommand {
+    let placeholders = TypedCommand::default();
+    let name = |path: Option<&Path>| path.map(|path| path.display().to_string());
+    let words = std::env::args_os().skip(1);
+    let words = without_presentation(words.map(|word| text(&word)));
+    let options = shared_options(from, loader, consents);
+    let can_show_secrets = words.iter().any(|word| word == "--show-secrets");
+    let printable = |words: Vec<String>| {
+        if can_show_secrets {
+            words
+        } else {
+            words.into_iter().map(hide_secret).collect()
+        }
+    };
+    TypedCommand {
+        kind,
+        words: printable(words),
+        source: name(source).unwrap_or(placeholders.source),
+        destination: name(destination).unwrap_or(placeholders.destination),
+        options: printable(options),
+    }
 }
 
-fn replace_destination(
-    arguments: impl Iterator<Item = OsString>,
-    destination: &Path,
-    replacement: &str,
-) -> String {
-    let mut words = vec!["cpreg".to_owned()];
-    let with_option = format!("{DESTINATION_OPTION}={}", destination.display());
-    let mut is_other = false;
-    for argument in arguments {
-        words.push(match argument.to_str() {
-            _ if !is_other && Path::new(&argument) == destination => quote(replacement),
-            Some(text) if text == with_option => {
-                format!("{DESTINATION_OPTION}={}", quote(replacement))
+/// Returns the relay that the user typed.
+#[cfg(target_os = "linux")]
+pub(crate) fn typed_relay(arguments: &Relay) -> TypedCommand {
+    typed(
+        CommandKind::Relay,
+        [arguments.from.as_deref(), Some(&arguments.to)],
+        None,
+        arguments.loader.loader.as_ref(),
+        &arguments.consents,
+    )
+}
+
+/// Replaces the value of a secret register, as `--set` and `--ignore` have it, by a placeholder.
+fn hide_secret(word: String) -> String {
+    let (option, assignment) = match word.split_once('=') {
+        Some((option, rest)) if option.starts_with("--") => (format!("{option}="), rest),
+        _ => (String::new(), &*word),
+    };
+    let Some((target, _)) = assignment.split_once('=') else {
+        return word;
+    };
+    let register = target.split('.').next().unwrap_or(target);
+    let is_secret = [Naming::Kvm, Naming::Architectural]
+        .into_iter()
+        .filter_map(|naming| parse_register(register, naming).ok())
+        .any(RegisterId::is_secret);
+    if is_secret {
+        format!("{option}{target}={VALUE_PLACEHOLDER}")
+    } else {
+        word
+    }
+}
+
+/// Returns the words without the options for the length and the colour of a report.
+///
+/// The command line of a QEMU, after `--`, may hold passwords, and becomes a placeholder.
+fn without_presentation(words: impl Iterator<Item = String>) -> Vec<String> {
+    let mut words = words;
+    let mut kept = Vec::new();
+    while let Some(word) = words.next() {
+        match &*word {
+            "--" => {
+                kept.extend([word, "COMMAND".to_owned()]);
+                break;
             }
-            _ => quote(&argument.to_string_lossy()),
-        });
-        is_other = OTHER_OPTIONS.iter().any(|option| argument == *option);
+            "-v" | "--verbose" | "-q" | "--quiet" => {}
+            "--color" => {
+                words.next();
+            }
+            _ if word.starts_with("--color=") => {}
+            _ => kept.push(word),
+        }
     }
-    words.join(" ")
+    kept
 }
 
-/// Quotes a word for a POSIX shell, if the shell would change it.
-fn quote(word: &str) -> String {
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,@%+".contains(letter);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
+/// Returns the options that all deciding commands share, as words.
+fn shared_options(
+    from: Option<&PathBuf>,
+    loader: Option<&String>,
+    consents: &ConsentArgs,
+) -> Vec<String> {
+    let mut words = Vec::new();
+    let mut add = |option: &str, values: &mut dyn Iterator<Item = String>| {
+        for value in values {
+            words.extend([option.to_owned(), value]);
+        }
+    };
+    add(
+        "--from",
+        &mut from.into_iter().map(|it| text(it.as_os_str())),
+    );
+    add("--loader", &mut loader.into_iter().cloned());
+    add("--ignore", &mut consents.ignore.iter().cloned());
+    add("--drop", &mut consents.drop.iter().cloned());
+    add("--set", &mut consents.set.iter().cloned());
+    add("--accept", &mut consents.accept.iter().cloned());
+    let files = consents.tolerances.files.iter();
+    add("--tolerances", &mut files.map(|it| text(it.as_os_str())));
+    if consents.tolerances.no_default_tolerances {
+        words.push("--no-default-tolerances".to_owned());
     }
-    format!("'{}'", word.replace('\'', "'\\''"))
+    words
+}
+
+fn text(word: &OsStr) -> String {
+    word.to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arguments::ToleranceArgs;
 
-    fn replaced(words: &[&str]) -> String {
-        let words = words.iter().map(OsString::from);
-        replace_destination(words, Path::new("a host"), "a host/pmu")
+    #[test]
+    fn keys_are_hidden() {
+        for (typed, printed) in [
+            ("APIAKEYLO_EL1=0x5ec2", "APIAKEYLO_EL1=VALUE"),
+            ("--set=APIAKEYLO_EL1=0x5ec2", "--set=APIAKEYLO_EL1=VALUE"),
+            ("0x603000000013c108=1/0xff", "0x603000000013c108=VALUE"),
+            ("PSCI_VERSION=1.1", "PSCI_VERSION=1.1"),
+            ("--set=TCR_EL1.T0SZ=1", "--set=TCR_EL1.T0SZ=1"),
+            ("a=b.stream", "a=b.stream"),
+        ] {
+            assert_eq!(hide_secret(typed.to_owned()), printed);
+        }
     }
 
     #[test]
-    fn only_the_destination_is_replaced() {
-        for (given, expected) in [
-            (
-                &["check", "vm", "a host"][..],
-                "cpreg check vm 'a host/pmu'",
-            ),
-            (
-                &["check", "vm", "a host", "--from", "a host"],
-                "cpreg check vm 'a host/pmu' --from 'a host'",
-            ),
-            (
-                &["convert", "vm", "a host", "-o", "it's"],
-                "cpreg convert vm 'a host/pmu' -o 'it'\\''s'",
-            ),
-            (
-                &["convert", "vm", "a host", "-o", "a host"],
-                "cpreg convert vm 'a host/pmu' -o 'a host'",
-            ),
-            (
-                &["relay", "--to", "a host"],
-                "cpreg relay --to 'a host/pmu'",
-            ),
-            (&["relay", "--to=a host"], "cpreg relay --to='a host/pmu'"),
-        ] {
-            assert_eq!(replaced(given), expected);
-        }
+    fn length_and_color_are_not_passed_on() {
+        let typed = "--color never rehearse vm -v --color=always --quiet --set A=1 -- qemu -v";
+        let words = without_presentation(typed.split(' ').map(str::to_owned));
+        assert_eq!(words.join(" "), "rehearse vm --set A=1 -- COMMAND");
+    }
+
+    #[test]
+    fn options_are_passed_on() {
+        let consents = ConsentArgs {
+            ignore: vec!["A=1".to_owned()],
+            drop: vec!["B".to_owned()],
+            set: vec!["C=2".to_owned()],
+            accept: vec!["low".to_owned(), "D".to_owned()],
+            tolerances: ToleranceArgs {
+                files: vec![PathBuf::from("t.toml")],
+                no_default_tolerances: true,
+            },
+        };
+        let from = PathBuf::from("host");
+        let loader = "qemu-10.0".to_owned();
+        let options = shared_options(Some(&from), Some(&loader), &consents);
+        assert_eq!(
+            options.join(" "),
+            "--from host --loader qemu-10.0 --ignore A=1 --drop B --set C=2 --accept low \
+             --accept D --tolerances t.toml --no-default-tolerances"
+        );
     }
 }

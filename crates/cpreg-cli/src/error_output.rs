@@ -33,9 +33,17 @@ impl ErrorOutput {
             let text = word.to_str();
             text.is_some_and(|text| text == "stdio:" || text.ends_with("=stdio:"))
         };
+        let is_output =
+            |pair: &[OsString]| (pair[0] == "-o" || pair[0] == "--output") && pair[1] == "-";
+        let is_converted = words.windows(2).any(is_output)
+            || words
+                .iter()
+                .any(|word| word == "-o-" || word == "-o=-" || word == "--output=-");
+        let command = command_word(&words);
         Self {
             format: if is_json { Format::Json } else { Format::Text },
-            is_stdout_stream: words.first().map(OsString::as_os_str) == Some(OsStr::new("filter"))
+            is_stdout_stream: command == Some(OsStr::new("filter"))
+                || (command == Some(OsStr::new("convert")) && is_converted)
                 || words.iter().any(is_stdio),
         }
     }
@@ -67,6 +75,20 @@ impl ErrorOutput {
     /// Returns `true` if clap's message is printed as text.
     pub(crate) fn has_text(self) -> bool {
         self.format == Format::Text || !self.is_stdout_stream
+    }
+}
+
+/// Returns the name of the command: the first word that is neither an option for all commands nor
+/// its value.
+fn command_word(words: &[OsString]) -> Option<&OsStr> {
+    let mut words = words.iter();
+    loop {
+        let word = words.next()?;
+        if word == "--color" {
+            words.next();
+        } else if !word.to_string_lossy().starts_with('-') {
+            return Some(word);
+        }
     }
 }
 
@@ -103,6 +125,11 @@ mod tests {
             ("check a b --format=json --no-such", Format::Json, false),
             ("rehearse a -- qemu --format json", Format::Text, false),
             ("filter --format json", Format::Json, true),
+            ("--color never filter --format json", Format::Json, true),
+            ("check filter b --format json", Format::Json, false),
+            ("convert a b -o - --format json", Format::Json, true),
+            ("convert a b --output=- --format json", Format::Json, true),
+            ("convert - b -o c --format json", Format::Json, false),
             ("relay --listen stdio: --format json", Format::Json, true),
             ("relay --connect=stdio:", Format::Text, true),
             ("relay --log-format json", Format::Text, false),

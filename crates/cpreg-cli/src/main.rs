@@ -71,7 +71,9 @@ fn main() -> ExitCode {
         Ok(arguments) => arguments,
         Err(error) => return print_clap_message(&error, error_output).into(),
     };
-    let mut printer = Printer::default();
+    printer::set_color(arguments.color);
+    let is_on_stderr = matches!(arguments.command, Command::Filter(_));
+    let mut printer = Printer::with_width(printer::report_width(is_on_stderr));
     let status =
         run(&arguments, &mut printer).and_then(|status| match printer::finish(&mut printer) {
             // Ignore `EPIPE` on standard output; the command is complete.

@@ -1,16 +1,45 @@
-//! Output of a command in addition to its report: log lines and error messages.
+//! Output of a command: colour and width of its report, log lines, error messages.
 
 use std::fmt::Display;
 use std::io::{self, Write as _};
 
 use anstream::stderr;
+use clap::ColorChoice;
 use cpreg_report::json;
 use cpreg_report::names::FailureKind;
-use cpreg_report::printer::escape_control;
+use cpreg_report::printer::{MAX_WIDTH, escape_control};
 pub(crate) use cpreg_report::printer::{Printer, style, styled};
 use serde::Serialize;
+use terminal_size::{Width, terminal_size_of};
 
 use crate::failure::Failure;
+
+/// Sets the colour of all output. `auto` honours `NO_COLOR` and `CLICOLOR_FORCE`.
+pub(crate) fn set_color(choice: ColorChoice) {
+    let choice = match choice {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    };
+    choice.write_global();
+}
+
+/// Returns the columns of a report: `COLUMNS`, else the width of the terminal that shows the
+/// report, else a fixed width.
+pub(crate) fn report_width(is_on_stderr: bool) -> usize {
+    let variable = std::env::var("COLUMNS").ok();
+    let variable = variable.and_then(|text| text.parse::<usize>().ok());
+    let terminal = || {
+        let size = if is_on_stderr {
+            terminal_size_of(io::stderr())
+        } else {
+            terminal_size_of(io::stdout())
+        };
+        size.map(|(Width(columns), _)| columns.into())
+    };
+    let columns = variable.filter(|columns| *columns > 0).or_else(terminal);
+    columns.unwrap_or(MAX_WIDTH)
+}
 
 /// Writes a line of a log to standard error.
 pub(crate) fn log_line(text: impl Display) {

@@ -17,6 +17,7 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | [`command`] | the typed command, and next commands with the user's own names |
 //! | [`check`] | report of `check`, schema `cpreg.check/2` |
 //! | [`dry_run`] | result of a plan that was tried on this machine's KVM |
 //! | [`rehearse`] | report of `rehearse`, schema `cpreg.rehearsal/2` |
@@ -44,6 +45,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod command;
 pub mod contents;
 pub mod diff;
 pub mod dry_run;

@@ -6,7 +6,7 @@ use cpreg::cpu_model;
 use cpreg::register::parse_hexadecimal;
 
 use crate::check::{self, CheckFindings};
-use crate::printer::Printer;
+use crate::printer::{Printer, Verbosity};
 use crate::text::{format_length, pluralize};
 use crate::vm_report::{VersionRange, VmReport};
 
@@ -78,7 +78,10 @@ pub fn print(
     printer.line("");
     if let Some(findings) = findings {
         printer.line("~~~text");
-        check::text::print(printer, findings, false);
+        // The text is for an issue, so its width does not depend on this terminal.
+        let mut text = Printer::default();
+        check::text::print_without_copied(&mut text, findings, Verbosity::Verbose);
+        printer.append(&text.into_text());
         printer.line("~~~");
         printer.line("");
     }

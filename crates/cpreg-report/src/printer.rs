@@ -1,6 +1,7 @@
 //! [`Printer`], the only path to standard output (reports) and standard error (notes).
 //!
-//! Output is coloured on a terminal, and `NO_COLOR` is honoured.
+//! Output is coloured on a terminal; `--color`, `NO_COLOR` and `CLICOLOR_FORCE` are honoured. No
+//! statement is made by colour alone.
 //!
 //! The author of an input file controls the names in the file. The printer writes control
 //! characters and bidirectional marks as escapes. No name can therefore move the cursor, begin a
@@ -12,6 +13,26 @@ use std::io::{self, Write as _};
 
 use anstream::{stderr, stdout};
 use anstyle::{AnsiColor, Style};
+use textwrap::core::display_width;
+
+use crate::text::wrap::columns;
+
+/// Columns of a report that does not go to a terminal, and the most columns on a terminal.
+pub const MAX_WIDTH: usize = 100;
+/// Fewest columns of a report. A narrower terminal wraps the lines itself.
+pub const MIN_WIDTH: usize = 40;
+
+/// Amount of text in a report.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verbosity {
+    /// The verdict only.
+    Quiet,
+    /// The verdict, the next command, what blocks the load, what the guest could notice.
+    #[default]
+    Short,
+    /// Everything.
+    Verbose,
+}
 
 /// Styles by meaning.
 pub mod style {
@@ -112,16 +133,63 @@ pub fn styled(style: Style, text: impl Display) -> String {
     format!("{style}{text}{style:#}")
 }
 
+/// Returns a heading of a report's section.
+pub fn heading(text: impl Display) -> String {
+    styled(style::NAME, text)
+}
+
 /// Buffer of a report until the report is complete, so that a command that fails prints no part of
 /// it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Printer {
     text: String,
+    /// Columns of wrapped text.
+    width: usize,
     /// `true` if the report goes to standard error, because standard output carries a stream.
     writes_to_stderr: bool,
 }
 
+impl Default for Printer {
+    fn default() -> Self {
+        Self::with_width(MAX_WIDTH)
+    }
+}
+
 impl Printer {
+    /// Returns an empty printer that wraps text to `columns`, limited to [`MIN_WIDTH`] and
+    /// [`MAX_WIDTH`].
+    pub fn with_width(columns: usize) -> Self {
+        Self {
+            text: String::new(),
+            width: columns.clamp(MIN_WIDTH, MAX_WIDTH),
+            writes_to_stderr: false,
+        }
+    }
+
+    /// Returns an empty printer of the same width.
+    #[must_use]
+    pub fn new_buffer(&self) -> Self {
+        Self::with_width(self.width)
+    }
+
+    /// Returns the columns of wrapped text.
+    pub const fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Adds text after `begin`, wrapped to the printer's width. Further lines are indented to the
+    /// end of `begin`. Commands between backticks stay on one line.
+    pub fn paragraph(&mut self, begin: &str, text: impl Display) {
+        // Escape first: a line end in a name is no space.
+        let text = escape_control(&text.to_string(), false);
+        let indent = display_width(begin);
+        let mut lines = columns(&text, self.width.saturating_sub(indent)).into_iter();
+        self.line(format_args!("{begin}{}", lines.next().unwrap_or_default()));
+        for line in lines {
+            self.line(format_args!("{}{line}", " ".repeat(indent)));
+        }
+    }
+
     /// Adds a line to the report, without its line end.
     pub fn line(&mut self, text: impl Display) {
         self.text
@@ -194,6 +262,18 @@ mod tests {
             "a\\nb\\u{9b}c\\u{202e}d é ×"
         );
         assert_eq!(escape_control("a\n\r", true), "a\n\\r");
+    }
+
+    #[test]
+    fn paragraphs_are_wrapped_and_indented() {
+        let mut printer = Printer::with_width(0);
+        let begin = format!("  {}  ", styled(style::ERROR, "refused"));
+        printer.paragraph(
+            &begin,
+            "one `cpreg check a b` and the last words\nof a name",
+        );
+        let expected = "one `cpreg check a b` and the\n           last words\\nof a name\n";
+        assert_eq!(printer.into_text(), format!("{begin}{expected}"));
     }
 
     #[test]

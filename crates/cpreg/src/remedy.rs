@@ -66,7 +66,7 @@ pub enum Remedy {
         /// New value of the field.
         value: u64,
     },
-    /// Another remedy, as text. The placeholder `{destination}` stands for the destination's value.
+    /// Another remedy, as text. The word `VALUE` stands for the destination's value.
     Text(Cow<'static, str>),
 }
 

@@ -90,7 +90,7 @@ pub(crate) fn cost_runs(stream: &Path, host: &str) -> Vec<Run> {
         &["show", stream][..],
         &["show", "--format", "json", stream],
         &["check", stream, host],
-        &["check", "--all", "--format", "json", stream, host],
+        &["check", "--format", "json", stream, host],
         &["diff", stream, host],
         &[&accept[..], &[stream, host]].concat(),
     ]
@@ -102,9 +102,7 @@ fn add_stream_runs(stream: &str, hosts: &[String], runs: &mut Vec<Run>) {
     add_text_and_json(&["show", stream], runs);
     for host in hosts {
         runs.push(Run::new(&["check", stream, host]));
-        runs.push(Run::new(&[
-            "check", "--all", "--format", "json", stream, host,
-        ]));
+        runs.push(Run::new(&["check", "--format", "json", stream, host]));
         let convert = ["convert", stream, host, "-o", OUTPUT];
         runs.push(Run::new(&convert));
         runs.push(Run::new(&[&convert[..], &["--accept", "high"]].concat()));

@@ -12,8 +12,10 @@ use cpreg::shape::MachineShape;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
 use cpreg_report as report;
-use cpreg_report::check::{CheckFindings, SourceSummary};
+use cpreg_report::check::{CheckFindings, SourceKind, SourceSummary};
+use cpreg_report::command::{CommandKind, TypedCommand};
 use cpreg_report::dry_run::DryRunFindings;
+use cpreg_report::printer::Verbosity;
 use cpreg_report::value::ValueFormat;
 
 use crate::arguments;
@@ -23,7 +25,7 @@ use crate::consents;
 use crate::destination::hosts::{self, Guest, HostOrFile};
 use crate::destination::{self, ResolvedDestination, kvm};
 use crate::failure::{Failure, Status};
-use crate::input::{Content, Input};
+use crate::input::{Content, Input, Origin};
 use crate::printer::{Printer, print_json};
 use crate::source_host::{self, SourceHost};
 use crate::tolerance_file;
@@ -64,10 +66,12 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         (resolved, GuestFeatures::determined(Features::NONE))
     };
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
+    let command = typed_command(arguments);
     let inputs = CheckInputs {
         tolerances: &tolerances,
         consents: &arguments.consents,
         value_format,
+        command: &command,
     };
     let findings =
         build_findings_with(subject, &resolved, inputs, printer, |findings, is_full| {
@@ -85,8 +89,19 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
                 findings.check.plan.mark_proven();
             }
         })?;
-    print_report(printer, &findings, inspect.format, arguments.all)?;
+    let verbosity = arguments.verbosity.verbosity();
+    print_report(printer, &findings, inspect.format, verbosity)?;
     Ok(status(findings.verdict()))
+}
+
+fn typed_command(arguments: &arguments::Check) -> TypedCommand {
+    command_line::typed(
+        CommandKind::Check,
+        [Some(&arguments.source), Some(&arguments.destination)],
+        arguments.from.from.as_ref(),
+        arguments.loader.loader.as_ref(),
+        &arguments.consents,
+    )
 }
 
 /// Checks a VM of which only the host is known.
@@ -112,25 +127,28 @@ fn check_new_vm(
     let findings = build_findings(
         Subject::from_new_vm(new_vm),
         &resolved,
-        &tolerances,
-        &arguments.consents,
-        value_format,
+        CheckInputs {
+            tolerances: &tolerances,
+            consents: &arguments.consents,
+            value_format,
+            command: &typed_command(arguments),
+        },
         printer,
     )?;
-    print_report(printer, &findings, inspect.format, arguments.all)?;
+    let verbosity = arguments.verbosity.verbosity();
+    print_report(printer, &findings, inspect.format, verbosity)?;
     Ok(status(findings.verdict()))
 }
 
-/// Prints the report of `check` and `convert`. With `all` the report also lists the registers that
-/// are copied unchanged.
+/// Prints the report of a check or a conversion.
 pub(crate) fn print_report(
     printer: &mut Printer,
     findings: &CheckFindings<'_>,
     format: Format,
-    all: bool,
+    verbosity: Verbosity,
 ) -> Result<(), Failure> {
     match format {
-        Format::Text => report::check::text::print(printer, findings, all),
+        Format::Text => report::check::text::print(printer, findings, verbosity),
         Format::Json => print_json(printer, &report::check::model::CheckReport::from(findings))?,
     }
     Ok(())
@@ -229,7 +247,11 @@ impl Subject {
         Ok(Self {
             summary: SourceSummary {
                 name: source.name(),
-                is_new_vm: false,
+                kind: match source.origin {
+                    Origin::Report { .. } => SourceKind::Report,
+                    Origin::RunningQemu { .. } => SourceKind::Monitor,
+                    Origin::File { .. } | Origin::RecordedHost | Origin::Live => SourceKind::Stream,
+                },
                 machine: shape.machine.clone(),
                 vcpus: shape.vcpu_count,
                 accelerator: stream.accelerator(),
@@ -255,7 +277,7 @@ impl Subject {
         Self {
             summary: SourceSummary {
                 name: host.name,
-                is_new_vm: true,
+                kind: SourceKind::NewVm,
                 machine: None,
                 vcpus: host.vcpus.len(),
                 accelerator: host.accelerator,
@@ -270,26 +292,20 @@ impl Subject {
 
 /// Inputs that all checks of one command share.
 #[derive(Clone, Copy)]
-struct CheckInputs<'a, 'c> {
-    tolerances: &'a Tolerances,
-    consents: &'c ConsentArgs,
-    value_format: ValueFormat,
+pub(crate) struct CheckInputs<'a, 'c> {
+    pub(crate) tolerances: &'a Tolerances,
+    pub(crate) consents: &'c ConsentArgs,
+    pub(crate) value_format: ValueFormat,
+    pub(crate) command: &'c TypedCommand,
 }
 
 /// Plans the load of a VM, and prints a note for each consent without effect.
 pub(crate) fn build_findings<'a>(
     subject: Subject,
     resolved: &'a ResolvedDestination,
-    tolerances: &'a Tolerances,
-    consents: &ConsentArgs,
-    value_format: ValueFormat,
+    inputs: CheckInputs<'a, '_>,
     printer: &Printer,
 ) -> Result<CheckFindings<'a>, Failure> {
-    let inputs = CheckInputs {
-        tolerances,
-        consents,
-        value_format,
-    };
     build_findings_with(subject, resolved, inputs, printer, |_, _| {})
 }
 
@@ -319,7 +335,7 @@ fn build_findings_with<'a>(
             let arguments = [resolved, alternative].map(|it| it.argument.as_ref());
             let destinations = arguments.map(|it| {
                 it.map(|it| {
-                    let command = command_line::with_destination(&it.base, &it.text());
+                    let command = inputs.command.with_destination(&it.base, &it.text());
                     (it.text(), command)
                 })
                 .unwrap_or_default()
@@ -347,6 +363,7 @@ fn build_one<'a>(
     let CheckInputs {
         tolerances,
         value_format,
+        command,
         ..
     } = inputs;
     let Subject { summary, vm, shape } = subject;
@@ -361,6 +378,11 @@ fn build_one<'a>(
     } else {
         Check::incomparable()
     };
+    let loader_verdicts = if check.verdict == Verdict::Unknown {
+        Check::verdicts_by_loader(&vm, destination, tolerances, consents)
+    } else {
+        Vec::new()
+    };
     Ok(CheckFindings {
         destination,
         provenance: &resolved.provenance,
@@ -373,6 +395,9 @@ fn build_one<'a>(
         value_format,
         dry_run: None,
         alternatives: None,
+        loader_verdicts,
+        command: command.clone(),
+        written: None,
     })
 }
 

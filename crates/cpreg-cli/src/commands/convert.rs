@@ -16,15 +16,17 @@ use cpreg_stream::{
 };
 
 use super::check;
-use crate::arguments::{self, Format};
+use crate::arguments;
+use crate::command_line;
 use crate::destination::{self, hosts};
 use crate::failure::{Failure, Status};
 use crate::input::{Input, Origin};
-use crate::printer::{Printer, style, styled};
+use crate::printer::Printer;
 use crate::progress::FileProgress;
 use crate::source_host::SourceHost;
 use crate::tolerance_file;
-use cpreg_report::check::CheckFindings;
+use cpreg_report::check::{CheckFindings, WrittenFile};
+use cpreg_report::command::CommandKind;
 use cpreg_report::value::ValueFormat;
 
 pub(crate) fn run(
@@ -72,22 +74,30 @@ pub(crate) fn run(
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let from = SourceHost::open(&arguments.from, printer)?;
-    let findings = check::build_findings(
+    let command = command_line::typed(
+        CommandKind::Convert,
+        [Some(&arguments.source), Some(&arguments.destination)],
+        arguments.from.from.as_ref(),
+        arguments.loader.loader.as_ref(),
+        &arguments.consents,
+    );
+    let mut findings = check::build_findings(
         check::Subject::from_stream(&source, from.as_ref())?,
         &resolved,
-        &tolerances,
-        &arguments.consents,
-        value_format,
+        check::CheckInputs {
+            tolerances: &tolerances,
+            consents: &arguments.consents,
+            value_format,
+            command: &command,
+        },
         printer,
     )?;
     let verdict = findings.verdict();
     if matches!(verdict, Verdict::Loads | Verdict::Converts) {
-        write(arguments, target, &source, &findings)?;
+        findings.written = write(arguments, target, &source, &findings)?;
     }
-    check::print_report(printer, &findings, inspect.format, false)?;
-    if inspect.format == Format::Text {
-        print_conclusion(arguments, target, printer, verdict);
-    }
+    let verbosity = arguments.verbosity.verbosity();
+    check::print_report(printer, &findings, inspect.format, verbosity)?;
     Ok(check::status(verdict))
 }
 
@@ -162,44 +172,40 @@ pub(super) fn already_exists(target: &Path) -> Failure {
         .with_hint("choose another name, or replace it with --force")
 }
 
-fn print_conclusion(
-    arguments: &arguments::Convert,
-    target: Target<'_>,
-    printer: &mut Printer,
-    verdict: Verdict,
-) {
-    let target = match target {
-        Target::File(path) => path.display().to_string(),
-        Target::InPlace => arguments.source.display().to_string(),
-        Target::StandardOutput => "standard output".to_owned(),
-    };
-    match verdict {
-        Verdict::Loads | Verdict::Converts => {
-            printer.line(format_args!("{}: {target}", styled(style::GOOD, "written")));
-        }
-        Verdict::Refused | Verdict::Unknown => printer.line(format_args!(
-            "{}: nothing; {} is unchanged",
-            styled(style::ERROR, "written"),
-            arguments.source.display()
-        )),
-    }
-}
-
+/// Writes the converted VM. Returns `None` if SOURCE needs no change in place.
 fn write(
     arguments: &arguments::Convert,
     target: Target<'_>,
     source: &Input,
     findings: &CheckFindings<'_>,
-) -> Result<(), Failure> {
+) -> Result<Option<WrittenFile>, Failure> {
     let file = source.file()?;
     let edit = edit(source, findings, |stream, planned| {
         cpreg_stream::convert(stream, file, planned)
     })?;
-    match target {
-        Target::File(path) => write_new_file(arguments, source, &edit, path),
-        Target::StandardOutput => write_standard_output(source, &edit),
-        Target::InPlace => write_in_place(source, &edit),
-    }
+    let (path, is_in_place) = match target {
+        Target::File(path) => {
+            write_new_file(arguments, source, &edit, path)?;
+            (path, false)
+        }
+        Target::StandardOutput => {
+            write_standard_output(source, &edit)?;
+            (Path::new("-"), false)
+        }
+        Target::InPlace => {
+            reject_compressed(source)?;
+            if edit.is_identity() {
+                return Ok(None);
+            }
+            write_in_place(source, &edit)?;
+            (&*arguments.source, true)
+        }
+    };
+    Ok(Some(WrittenFile {
+        path: path.display().to_string(),
+        bytes: edit.new_length(),
+        is_in_place,
+    }))
 }
 
 /// Returns the edit that makes the changes of the plan.
@@ -273,7 +279,8 @@ fn write_standard_output(source: &Input, edit: &Edit) -> Result<(), Failure> {
     })
 }
 
-fn write_in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
+/// Rejects a compressed SOURCE, which cannot be changed in place.
+fn reject_compressed(source: &Input) -> Result<(), Failure> {
     if let Some(compression) = source.compression() {
         return Err(Failure::new(format!(
             "{} is compressed with {compression} and cannot be changed in place",
@@ -281,6 +288,10 @@ fn write_in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
         ))
         .with_hint("decompress it, or write a new file with -o FILE"));
     }
+    Ok(())
+}
+
+fn write_in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
     // Ctrl-C may end the writing of a new file, because an incomplete file has no name. A change in
     // place takes milliseconds, so the handler ignores Ctrl-C until the change is complete.
     ctrlc::set_handler(|| {})

@@ -16,6 +16,7 @@ use cpreg_stream::incremental::DeviceStateBuffer;
 
 use super::{check, convert};
 use crate::arguments::{self, Format};
+use crate::command_line;
 use crate::consents;
 use crate::destination;
 use crate::failure::{Failure, Status};
@@ -24,6 +25,7 @@ use crate::printer::{Printer, style, styled};
 use crate::progress::Progress;
 use crate::source_host::SourceHost;
 use crate::tolerance_file;
+use cpreg_report::command::CommandKind;
 use cpreg_report::value::ValueFormat;
 
 pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Result<Status, Failure> {
@@ -50,12 +52,22 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let source = Input::from_live_stream("-", stream);
     let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
+    let command = command_line::typed(
+        CommandKind::Filter,
+        [None, Some(&arguments.destination)],
+        arguments.from.from.as_ref(),
+        arguments.loader.loader.as_ref(),
+        &arguments.consents,
+    );
     let findings = check::build_findings(
         check::Subject::from_stream(&source, from.as_ref())?,
         &resolved,
-        &tolerances,
-        &arguments.consents,
-        value_format,
+        check::CheckInputs {
+            tolerances: &tolerances,
+            consents: &arguments.consents,
+            value_format,
+            command: &command,
+        },
         printer,
     )?;
     let verdict = findings.verdict();
@@ -71,7 +83,8 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
             })?;
         forwarded = edit.new_length();
     }
-    check::print_report(printer, &findings, arguments.format, false)?;
+    let verbosity = arguments.verbosity.verbosity();
+    check::print_report(printer, &findings, arguments.format, verbosity)?;
     if arguments.format == Format::Text {
         print_conclusion(printer, verdict, &device_state, forwarded);
     }
@@ -141,14 +154,17 @@ fn print_conclusion(
             styled(style::GOOD, "forwarded")
         )),
         Verdict::Refused | Verdict::Unknown => {
-            printer.line(format_args!(
-                "{}: the first {forwarded} bytes, without the device state ({} bytes); the \
-                 destination cannot load them",
-                styled(style::ERROR, "forwarded"),
-                device_state.length()
-            ));
-            printer.line(
-                "  fix: if the source is a QEMU, its VM is stopped: resume it with QMP `cont`",
+            printer.paragraph(
+                &format!("{}: ", styled(style::ERROR, "forwarded")),
+                format_args!(
+                    "the first {forwarded} bytes, without the device state ({} bytes); the \
+                     destination cannot load them",
+                    device_state.length()
+                ),
+            );
+            printer.paragraph(
+                "  fix: ",
+                "if the source is a QEMU, its VM is stopped: resume it with QMP `cont`",
             );
         }
     }

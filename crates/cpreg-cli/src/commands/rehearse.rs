@@ -16,6 +16,7 @@ use cpreg_qemu::isolate::{IsolatedCommand, LocalHost, OptionChange, isolate};
 use cpreg_qemu::probe::detect_accelerator;
 use cpreg_qemu::rehearse::{LoadOutcome, QueriedState, Rehearsal, RehearsalResult};
 use cpreg_report::check::CheckFindings;
+use cpreg_report::command::{CommandKind, TypedCommand};
 use cpreg_report::rehearse::model::{self, Replacement, UnverifiedPart};
 use cpreg_report::rehearse::{self as report, RehearsalFindings, redact_command_line};
 use cpreg_report::value::ValueFormat;
@@ -25,6 +26,7 @@ use cpreg_stream::{ReadAt, SectionChange};
 
 use super::check;
 use crate::arguments::{self, Format};
+use crate::command_line;
 use crate::destination::{self, ResolvedDestination, hosts};
 use crate::failure::{Failure, Status};
 use crate::input::Input;
@@ -69,12 +71,16 @@ pub(crate) fn rehearse_input(
     let resolved = query_destination(&rehearsal, &isolated)?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
+    let command = typed_command(source, arguments);
     let prediction = check::build_findings(
         subject,
         &resolved,
-        &tolerances,
-        &arguments.consents,
-        value_format,
+        check::CheckInputs {
+            tolerances: &tolerances,
+            consents: &arguments.consents,
+            value_format,
+            command: &command,
+        },
         printer,
     )?;
 
@@ -114,7 +120,7 @@ pub(crate) fn rehearse_input(
         evaluate(&mut findings, result.map_err(to_failure)?);
     }
     match inspect.format {
-        Format::Text => report::text::print(printer, &findings, arguments.all),
+        Format::Text => report::text::print(printer, &findings, arguments.verbosity.verbosity()),
         Format::Json => {
             let json = serde_json::to_string_pretty(&model::RehearsalReport::from(&findings));
             printer.json(
@@ -123,6 +129,27 @@ pub(crate) fn rehearse_input(
         }
     }
     Ok(check::status(findings.verdict))
+}
+
+/// Returns the command that the user typed, or the rehearsal that a relay makes.
+fn typed_command(source: &Input, arguments: &arguments::Rehearse) -> TypedCommand {
+    let typed = command_line::typed(
+        CommandKind::Rehearse,
+        [Some(&source.path), None],
+        arguments.from.from.as_ref(),
+        None,
+        &arguments.consents,
+    );
+    let mut words = vec!["rehearse".to_owned(), typed.source.clone()];
+    if arguments.converted {
+        words.push("--converted".to_owned());
+    }
+    for option in &arguments.allow_option {
+        words.extend(["--allow-option".to_owned(), option.clone()]);
+    }
+    words.extend(typed.options.iter().cloned());
+    words.extend(["--", "COMMAND"].map(str::to_owned));
+    TypedCommand { words, ..typed }
 }
 
 /// Redacts the guest's keys in QEMU's standard error, unless `show_secrets` is set.

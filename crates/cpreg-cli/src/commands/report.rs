@@ -14,6 +14,7 @@ use cpreg::tolerance::Tolerances;
 use cpreg_hosts::Profile;
 use cpreg_hosts::profile::ProfileOrigin;
 use cpreg_report::check::model;
+use cpreg_report::command::TypedCommand;
 use cpreg_report::markdown::{self, CpuSummary};
 use cpreg_report::value::{ValueFormat, id_digits};
 use cpreg_report::vm_report::{
@@ -67,13 +68,17 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
     let findings = match &destination {
         Some(target) => {
             let consents = ConsentArgs::default();
+            let command = target.check_command();
             let build_findings = |subject, resolved, value_format| {
                 check::build_findings(
                     subject,
                     resolved,
-                    &tolerances,
-                    &consents,
-                    value_format,
+                    check::CheckInputs {
+                        tolerances: &tolerances,
+                        consents: &consents,
+                        value_format,
+                        command: &command,
+                    },
                     printer,
                 )
             };
@@ -124,6 +129,24 @@ struct ReportTarget {
 }
 
 impl ReportTarget {
+    /// Returns the check that the reader of the report can type, without the user's file names.
+    fn check_command(&self) -> TypedCommand {
+        let command = TypedCommand::default();
+        let Some(argument) = &self.redacted.argument else {
+            return command;
+        };
+        let destination = argument.base.display().to_string();
+        TypedCommand {
+            words: vec![
+                "check".to_owned(),
+                command.source.clone(),
+                destination.clone(),
+            ],
+            destination,
+            ..command
+        }
+    }
+
     fn resolve(
         path: &Path,
         source: &Input,

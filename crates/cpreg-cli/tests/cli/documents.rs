@@ -248,6 +248,27 @@ fn sessions_are_current() {
     assert!(sessions > 10, "only {sessions} sessions are left");
 }
 
+/// Shortens the names of recorded streams: `kvm/6.12.107__….stream.xz` becomes
+/// `6.12.107….stream.xz`.
+fn shorten_names(text: &str) -> String {
+    let shorten = |word: &str| {
+        let name = word.rsplit('/').next().unwrap_or(word);
+        match name.split_once("__") {
+            Some((kernel, rest)) => {
+                let suffix = rest.find(".converted").or(rest.find(".stream"));
+                let suffix = suffix.unwrap_or(rest.len());
+                format!("{kernel}…{}", &rest[suffix..])
+            }
+            None => word.to_owned(),
+        }
+    };
+    let lines = text.split('\n').map(|line| {
+        let words: Vec<_> = line.split(' ').map(shorten).collect();
+        words.join(" ")
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
 /// Picture in the README.
 const PICTURE: &str = "docs/report.svg";
 
@@ -275,15 +296,10 @@ fn readme_session_is_current() {
     let run = Run::from_output(arguments, &output);
     assert_eq!(run.status, Some(0), "{run}");
     assert!(text.contains(&format!("]({PICTURE})")));
-    let names = arguments.iter().map(|argument| {
-        let name = argument.rsplit('/').next().expect("a name");
-        name.split_once("__").map_or_else(
-            || name.to_owned(),
-            |(kernel, _)| format!("{kernel}….stream.xz"),
-        )
-    });
-    let typed = names.fold("cpreg".to_owned(), |typed, name| typed + " " + &name);
-    let drawn = picture::draw(&typed, &run.stdout);
+    let typed = arguments
+        .iter()
+        .fold("cpreg".to_owned(), |typed, argument| typed + " " + argument);
+    let drawn = picture::draw(&shorten_names(&typed), &shorten_names(&run.stdout));
     let path = repository().join(PICTURE);
     if std::env::var_os("BLESS").is_some() {
         fs::write(&path, drawn).expect("the picture can be written");

@@ -80,7 +80,7 @@ fn errors_of_every_kind_are_documents() {
             "stream",
             Some("cut"),
             true,
-            &["convert", "cut", "--to", host, "-o", "out"],
+            &["convert", "cut", host, "-o", "out"],
         ),
         ("stream", Some("cut"), true, &["report", "cut"]),
         (
@@ -146,7 +146,7 @@ fn errors_of_every_kind_are_documents() {
 fn the_error_of_filter_is_on_standard_error() {
     let host = "linux-6.12.107/neoverse-n1";
     for (kind, arguments) in [
-        ("stream", &["filter", "--to", host, "--format", "json"][..]),
+        ("stream", &["filter", host, "--format", "json"][..]),
         ("usage", &["filter", "--no-such-option", "--format", "json"]),
     ] {
         let folder = folder_with("vm", b"no stream");

@@ -13,7 +13,7 @@ use cpreg::tolerance::{
     Category, Condition, Handling, HistoryEntry, RegisterDifference, RegisterSelector, Tolerance,
     Tolerances, VisibleEffect,
 };
-use cpreg_report::remedy;
+use cpreg_report::remedy::{self, AdviceContext};
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -415,7 +415,7 @@ fn json_has_the_whole_table() {
         // In the document the remedy is a text.
         let advice = entry
             .remedy
-            .map(|entry_remedy| remedy::advice(&entry_remedy, remedy::DESTINATION_PLACEHOLDER));
+            .map(|entry_remedy| remedy::advice(&entry_remedy, AdviceContext::default()));
         entry.remedy = advice.map(|text| Remedy::Text(text.into()));
         assert_eq!(format!("{read:#?}"), format!("{entry:#?}"));
     }

@@ -87,3 +87,4 @@ mod source_host;
 mod tolerance_files;
 mod tolerances;
 mod undetermined_pmu;
+mod verbosity;

@@ -7,8 +7,9 @@ use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_hosts::HostIndex;
 use cpreg_report::check::model::CheckReport;
-use cpreg_report::check::{CheckFindings, SourceSummary, text};
-use cpreg_report::printer::Printer;
+use cpreg_report::check::{CheckFindings, SourceKind, SourceSummary, text};
+use cpreg_report::command::TypedCommand;
+use cpreg_report::printer::{MAX_WIDTH, Printer, Verbosity};
 use cpreg_report::value::ValueFormat;
 
 use crate::fatal::{recorded_destinations, recorded_vms};
@@ -24,7 +25,11 @@ fn check(name: &str, is_new_vm: bool, vm: &Vm, destination: &Destination) -> Ver
     let findings = CheckFindings {
         source: SourceSummary {
             name: name.to_owned(),
-            is_new_vm,
+            kind: if is_new_vm {
+                SourceKind::NewVm
+            } else {
+                SourceKind::Stream
+            },
             machine: None,
             vcpus: vm.vcpus.len(),
             accelerator: Some(Accelerator::Kvm),
@@ -41,23 +46,43 @@ fn check(name: &str, is_new_vm: bool, vm: &Vm, destination: &Destination) -> Ver
         value_format: ValueFormat::new(Some(Accelerator::Kvm), false),
         dry_run: None,
         alternatives: None,
+        loader_verdicts: Check::verdicts_by_loader(
+            vm,
+            destination,
+            &tolerances,
+            &Consents::default(),
+        ),
+        command: TypedCommand::default(),
+        written: None,
     };
     let verdict = findings.verdict();
     let report = CheckReport::from(&findings);
     let label = format!("{name} to {}", destination.name);
     if verdict != Verdict::Unknown {
         assert!(report.missing_facts.is_empty(), "{label}");
-        assert!(report.next_steps.is_empty(), "{label}");
         return verdict;
     }
     assert!(!report.missing_facts.is_empty(), "{label}");
     let is_command = |step: &String| step.contains("`cpreg ");
     assert!(report.next_steps.iter().any(is_command), "{label}");
+    let command = report.next_command.as_deref();
+    assert!(
+        command.is_some_and(|it| it.starts_with("cpreg ")),
+        "{label}"
+    );
     let mut printer = Printer::default();
-    text::print(&mut printer, &findings, false);
-    let printed = printer.into_text();
-    let mut named = report.missing_facts.iter().chain(&report.next_steps);
-    assert!(named.all(|it| printed.contains(it)), "{label}: {printed}");
+    text::print(&mut printer, &findings, Verbosity::Short);
+    let printed = anstream::adapter::strip_str(&printer.into_text()).to_string();
+    // Only commands are longer than a line of the report.
+    let mut lines = printed.lines();
+    let is_long = |line: &&str| line.chars().count() > MAX_WIDTH;
+    let long = lines.find(|line| is_long(line) && !line.starts_with("    cpreg "));
+    assert_eq!(long, None, "{label}");
+    let words = printed.split_whitespace().collect::<Vec<_>>().join(" ");
+    let steps = findings.next_steps();
+    let commands = steps.iter().flat_map(|step| &step.commands);
+    let mut named = report.missing_facts.iter().chain(commands);
+    assert!(named.all(|it| words.contains(it)), "{label}: {printed}");
     verdict
 }
 

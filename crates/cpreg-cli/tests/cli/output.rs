@@ -70,8 +70,8 @@ fn keys_are_shown_only_on_request() {
         &["show", "there.json", "--format", "json"],
         &["diff", stream, "there.json", "--all"],
         &["diff", stream, "there.json", "--all", "--format", "json"],
-        &["check", stream, "there.json", "--all"],
-        &["check", stream, "there.json", "--all", "--format", "json"],
+        &["check", stream, "there.json", "-v"],
+        &["check", stream, "there.json", "-v", "--format", "json"],
         &[
             "check",
             stream,

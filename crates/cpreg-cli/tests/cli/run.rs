@@ -73,6 +73,23 @@ impl Run {
         run
     }
 
+    /// Returns the output without the next steps, whose commands repeat the arguments.
+    pub(crate) fn without_steps(&self) -> String {
+        match self.stdout.split_once("\nnext: ") {
+            Some((begin, rest)) => {
+                let (_, end) = rest.split_once("\n\n").expect("the end of the steps");
+                format!("{begin}\n{end}")
+            }
+            None => self.stdout.clone(),
+        }
+    }
+
+    /// Returns the output with single spaces, as if no line were wrapped.
+    pub(crate) fn words(&self) -> String {
+        let words: Vec<&str> = self.stdout.split_whitespace().collect();
+        words.join(" ")
+    }
+
     /// Checks that a run with `--format json` printed one document, a report or an error, that
     /// matches its schema and its model.
     fn check_document(&self, arguments: &[&str]) {
@@ -80,7 +97,10 @@ impl Run {
         let Some(status) = self.status else {
             return;
         };
-        let uses_stdout = arguments[0] == "filter" || arguments.contains(&"stdio:");
+        let is_output = |pair: &[&str]| pair == ["-o", "-"];
+        let uses_stdout = arguments[0] == "filter"
+            || arguments.contains(&"stdio:")
+            || arguments.windows(2).any(is_output);
         let document = if uses_stdout {
             // Notes and log lines are before the document.
             let start = self.stderr.find("{\n");
@@ -115,6 +135,15 @@ fn has_json_format(arguments: &[&str]) -> bool {
     let own = arguments.split(|word| *word == "--").next();
     let own = own.unwrap_or_default();
     own.windows(2).any(|pair| pair == ["--format", "json"])
+}
+
+/// Returns a document of `cpreg.check` without the members that depend on the typed command.
+pub(crate) fn without_command(mut document: serde_json::Value) -> serde_json::Value {
+    let members = document.as_object_mut().expect("an object");
+    for member in ["next_steps", "next_command", "written"] {
+        members.remove(member).expect("a member");
+    }
+    document
 }
 
 /// Resets signal handling of the processes started from here on to that of a terminal.

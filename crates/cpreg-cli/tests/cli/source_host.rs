@@ -222,7 +222,10 @@ fn a_profile_is_checked() {
     let folder = folder_with("host.json", make_profile(KVM_6_12).as_bytes());
     let run = cpreg_in(folder.path(), &["check", "host.json", "host.json"]);
     assert_eq!(run.status, Some(0), "{run}");
-    assert!(run.stdout.starts_with("loads: as it is"), "{run}");
+    assert!(
+        run.stdout.starts_with("loads: the VM loads unchanged"),
+        "{run}"
+    );
     // A file of that name wins over a host.
     let host = folder.path().join("linux-6.12.107");
     std::fs::create_dir(&host).expect("a folder");

@@ -3,6 +3,8 @@
 use cpreg::destination::Features;
 use cpreg::plan::Verdict;
 
+use crate::command::Step;
+
 /// Checks of a VM with and without a feature that its state leaves open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alternatives {
@@ -46,19 +48,18 @@ impl Alternatives {
     }
 
     /// Returns the commands that give the verdict.
-    pub(crate) fn steps(&self) -> [String; 2] {
+    pub(super) fn steps(&self) -> [Step; 2] {
         let default = if self.feature == Features::PMU {
             " (QEMU's default unless pmu=off)"
         } else {
             ""
         };
         [
-            format!(
-                "if the guest has {}{default}: `{}`",
-                self.noun(),
-                self.with.command
+            Step::new(
+                format!("if the guest has {}{default}", self.noun()),
+                [self.with.command.clone()],
             ),
-            format!("if it has none: `{}`", self.without.command),
+            Step::new("if it has none", [self.without.command.clone()]),
         ]
     }
 

@@ -4,6 +4,10 @@ use cpreg::gic::GicLimits;
 use cpreg::hardware::VectorLengths;
 use cpreg::plan::{HardwareAction, HardwareDecision, HardwareFact, ZeroingBlock};
 
+use crate::command::{Step, TypedCommand};
+
+/// Name of a new record of the destination in commands.
+pub(super) const RECORD: &str = "destination.json";
 /// Advice on a difference that no conversion resolves.
 const KEEP_HARDWARE_ADVICE: &str =
     "choose a destination with the source's value, or shut the guest down and start it there";
@@ -77,24 +81,30 @@ pub(super) fn advice(decision: &HardwareDecision) -> Option<String> {
     }
 }
 
-/// Returns the steps that give the properties on which a verdict depends. `source` names the VM.
-pub(super) fn steps(undecided: &[&HardwareDecision], source: &str) -> Vec<String> {
+/// Returns the steps that give the properties on which a verdict depends.
+pub(super) fn steps(undecided: &[&HardwareDecision], command: &TypedCommand) -> Vec<Step> {
     let lacking = |lacks: fn(&HardwareDecision) -> bool| {
         names(undecided.iter().copied().filter(|decision| lacks(decision)))
     };
     let mut steps = Vec::new();
     let source_properties = lacking(HardwareDecision::lacks_source);
     if !source_properties.is_empty() {
-        steps.push(format!(
-            "name the host that the VM ran on, for its {source_properties}: --from HOST, where \
-             HOST is a recorded host (`cpreg hosts`), a file of `cpreg probe kvm`, or a profile"
+        steps.push(Step::new(
+            format!(
+                "name the host that the VM ran on, for its {source_properties}: HOST is a \
+                 recorded host (`cpreg hosts`), a file of `cpreg probe kvm`, or a profile"
+            ),
+            [command.with_options(&["--from", "HOST"].map(str::to_owned))],
         ));
     }
     let destination_properties = lacking(HardwareDecision::lacks_destination);
     if !destination_properties.is_empty() {
-        steps.push(format!(
-            "record the destination, for its {destination_properties}: run `cpreg probe kvm -o \
-             destination.json` on it; then `cpreg check {source} destination.json`"
+        steps.push(Step::new(
+            format!("record the destination, for its {destination_properties}, and check again"),
+            [
+                format!("cpreg probe kvm -o {RECORD}"),
+                command.check(&command.source, RECORD),
+            ],
         ));
     }
     steps

@@ -4,16 +4,17 @@ use std::borrow::Cow;
 
 use cpreg::plan::{self, Action, Decision, VcpuSet};
 use cpreg::register::{RegisterId, Value};
-use cpreg::vm::Content;
 
+use super::blockers::{blockers, content};
 use super::hardware;
 use super::model::{
     Adjustment, Adjustments, Alternative, CheckReport, Destination, ExtensionDecision,
     HardwareReport, LoaderReport, LostRegister, RegisterDecision, SCHEMA, ShapeDifference, Source,
-    VisibleChange,
+    VisibleChange, WrittenFile,
 };
 use super::{CheckFindings, SCOPE};
-use crate::remedy;
+use crate::command::Step;
+use crate::remedy::{self, Vmm};
 use crate::value::ValueFormat;
 
 impl From<&CheckFindings<'_>> for CheckReport {
@@ -39,9 +40,16 @@ impl From<&CheckFindings<'_>> for CheckReport {
         Self {
             schema: SCHEMA.to_owned(),
             verdict: findings.verdict().into(),
+            cpreg_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
             scope: SCOPE.to_owned(),
             source: source(findings),
             destination: destination(findings),
+            blockers: blockers(findings),
+            written: findings.written.as_ref().map(|written| WrittenFile {
+                path: written.path.clone(),
+                bytes: written.bytes,
+                in_place: written.is_in_place,
+            }),
             shape: shape.collect(),
             hardware: plan.hardware.iter().map(hardware_decision).collect(),
             decisions: decisions
@@ -51,7 +59,7 @@ impl From<&CheckFindings<'_>> for CheckReport {
                 .map(|(vcpus, decision)| extension(findings, vcpus, decision))
                 .collect(),
             visible_changes: visible
-                .map(|change| visible_change(value_format, change))
+                .map(|change| visible_change(value_format, findings.vmm(), change))
                 .collect(),
             adjustments: adjustments(findings),
             alternatives: findings
@@ -62,7 +70,8 @@ impl From<&CheckFindings<'_>> for CheckReport {
             operator_entries: findings.operator_entries(),
             notes: findings.notes(),
             missing_facts: findings.missing_facts(),
-            next_steps: findings.next_steps(),
+            next_steps: findings.next_steps().iter().map(Step::text).collect(),
+            next_command: findings.next_command(),
             loaders: loaders(findings),
             dry_run: dry_run.map(|dry_run| dry_run.to_model(value_format)),
         }
@@ -148,7 +157,7 @@ fn register(
         tolerance: decision.reason.tolerance(),
         reason_code: Some((&decision.reason).into()),
         reason: decision.reason.display(findings.tolerances).to_string(),
-        advice: remedy::decision_advice(decision, findings.tolerances),
+        advice: remedy::decision_advice(decision, findings.tolerances, findings.vmm()),
     }
 }
 
@@ -169,14 +178,11 @@ fn extension(
     }
 }
 
-fn content(content: &Content) -> String {
-    match content {
-        Content::Number(number) => format!("{number:#x}"),
-        Content::Bytes(bytes) => format!("{} bytes", bytes.len()),
-    }
-}
-
-fn visible_change(value_format: ValueFormat, change: &plan::VisibleChange) -> VisibleChange {
+fn visible_change(
+    value_format: ValueFormat,
+    vmm: Vmm,
+    change: &plan::VisibleChange,
+) -> VisibleChange {
     let is_secret = change.register.is_some_and(RegisterId::is_secret);
     let value = |value: Option<u64>| value.filter(|_| value_format.show_secrets || !is_secret);
     VisibleChange {
@@ -187,7 +193,7 @@ fn visible_change(value_format: ValueFormat, change: &plan::VisibleChange) -> Vi
         from: value(change.from).map(Into::into),
         to: value(change.to).map(Into::into),
         severity: change.severity.into(),
-        description: remedy::describe_change(change).into_owned(),
+        description: remedy::describe_change(change, vmm).into_owned(),
     }
 }
 

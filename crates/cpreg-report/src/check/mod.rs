@@ -4,6 +4,9 @@
 //! |---|---|
 //! | `mod.rs` | the findings, shared by text and JSON |
 //! | `alternatives` | checks with and without a feature that the VM's state leaves open |
+//! | `blockers` | everything that blocks the load, or lacks a decision, for JSON |
+//! | `counts` | numbers of blockers |
+//! | `steps` | next steps, with commands |
 //! | `hardware` | words about properties of the hosts that no register list holds |
 //! | [`model`] | JSON model, schema `cpreg.check/2` |
 //! | `json` | conversion of the findings to the model |
@@ -11,19 +14,22 @@
 //! | [`text`] | text of the findings |
 
 mod alternatives;
+pub mod blockers;
+mod counts;
 mod hardware;
 mod json;
 pub mod model;
 mod operator_entries;
+mod steps;
 pub mod text;
 
 use std::collections::BTreeSet;
 
 use cpreg::destination::features::GuestFeatures;
-use cpreg::destination::{Accelerator, Destination, Features, Loader, ValueOrigin};
+use cpreg::destination::{Accelerator, Destination, Features, Loader};
 use cpreg::plan::{
-    Action, Adjustment, Check, Decision, ExtensionAction, HardwareAction, HardwareDecision,
-    PlanOutcome, PossibleCheck, SetConsent, Verdict,
+    Adjustment, Check, Decision, HardwareAction, HardwareDecision, PlanOutcome, PossibleCheck,
+    SetConsent, Verdict,
 };
 use cpreg::severity::Severity;
 use cpreg::shape::ShapeDifference;
@@ -33,7 +39,9 @@ use cpreg_explain::qemu::predict;
 
 pub use alternatives::{Alternative, Alternatives};
 
+use crate::command::{CommandKind, STANDARD_STREAM, TypedCommand};
 use crate::dry_run::DryRunFindings;
+use crate::remedy::Vmm;
 use crate::text::pluralize;
 use crate::value::ValueFormat;
 
@@ -72,6 +80,45 @@ pub struct CheckFindings<'a> {
     /// Checks with and without a feature that the VM's state leaves open; `None` if it leaves none
     /// open.
     pub alternatives: Option<Alternatives>,
+    /// Verdicts for the modelled loaders, if the destination's loader is not known and the verdict
+    /// is unknown; else empty.
+    pub loader_verdicts: Vec<(Loader, Verdict)>,
+    /// Command that the user typed.
+    pub command: TypedCommand,
+    /// File that `convert` wrote; `None` if it wrote none.
+    pub written: Option<WrittenFile>,
+}
+
+/// File with the converted VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrittenFile {
+    /// Name of the file, as typed; `-` for standard output.
+    pub path: String,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+    /// `true` if SOURCE itself was changed.
+    pub is_in_place: bool,
+}
+
+impl WrittenFile {
+    /// Returns `true` if the file is standard output.
+    pub(crate) fn is_standard_output(&self) -> bool {
+        self.path == STANDARD_STREAM
+    }
+}
+
+/// Kind of a VM's source.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SourceKind {
+    /// Migration stream with the VM's RAM.
+    #[default]
+    Stream,
+    /// File of `cpreg report`.
+    Report,
+    /// Monitor of a running QEMU.
+    Monitor,
+    /// New VM of a host, of which only the host is known.
+    NewVm,
 }
 
 /// Summary of the VM.
@@ -79,8 +126,8 @@ pub struct CheckFindings<'a> {
 pub struct SourceSummary {
     /// Name of the file.
     pub name: String,
-    /// `true` for a new VM of a host, of which only the host is known.
-    pub is_new_vm: bool,
+    /// Kind of the source.
+    pub kind: SourceKind,
     /// Machine type.
     pub machine: Option<String>,
     /// Number of vCPUs.
@@ -99,7 +146,7 @@ impl SourceSummary {
     pub fn summary(&self) -> String {
         let machine = match &self.machine {
             Some(machine) => machine,
-            None if self.is_new_vm => "a new VM of this host",
+            None if self.kind == SourceKind::NewVm => "a new VM of this host",
             None => "unknown machine",
         };
         let accelerator = self.accelerator;
@@ -110,46 +157,6 @@ impl SourceSummary {
             self.name,
             pluralize(self.vcpus, "vCPU")
         )
-    }
-}
-
-/// Numbers of differences that all block the load, or that all lack a decision.
-struct DifferenceCounts {
-    shape: usize,
-    hardware: usize,
-    registers: usize,
-    extensions: usize,
-}
-
-impl DifferenceCounts {
-    const fn count(&self) -> usize {
-        self.shape + self.hardware + self.registers + self.extensions
-    }
-
-    /// Returns the numbers in words: `2 differences of the machine and 1 register`.
-    fn describe(&self) -> String {
-        let machine = match self.shape {
-            1 => "1 difference of the machine".to_owned(),
-            count => format!("{count} differences of the machine"),
-        };
-        let hardware = match self.hardware {
-            1 => "1 property of the hosts".to_owned(),
-            count => format!("{count} properties of the hosts"),
-        };
-        let all = [
-            (self.shape, machine),
-            (self.hardware, hardware),
-            (self.registers, pluralize(self.registers, "register")),
-            (self.extensions, pluralize(self.extensions, "extension")),
-        ];
-        let all = all.into_iter().filter(|(count, _)| *count != 0);
-        let all: Vec<_> = all.map(|(_, text)| text).collect();
-        match &all[..] {
-            [others @ .., last] if !others.is_empty() => {
-                format!("{} and {last}", others.join(", "))
-            }
-            _ => all.concat(),
-        }
     }
 }
 
@@ -262,12 +269,20 @@ impl CheckFindings<'_> {
         };
         let is_single = differences.count() == 1;
         let meaning = match verdict {
-            Verdict::Loads if self.is_loaded_by_plan() => "if cpreg executes this plan".to_owned(),
-            Verdict::Loads => "as it is".to_owned(),
-            Verdict::Converts => "after `cpreg convert`".to_owned(),
+            Verdict::Loads if self.is_loaded_by_plan() => {
+                "if the VMM loads it through cpreg, which executes this plan".to_owned()
+            }
+            Verdict::Loads => "the VM loads unchanged".to_owned(),
+            Verdict::Converts => self.describe_conversion().to_owned(),
             Verdict::Refused => {
                 let verb = if is_single { "blocks" } else { "block" };
-                format!("{} {verb} the load", differences.describe())
+                let doubt = self.count_undecided();
+                let doubt = match doubt.count() {
+                    0 => String::new(),
+                    1 => format!(", and {} is in doubt", doubt.describe()),
+                    _ => format!(", and {} are in doubt", doubt.describe()),
+                };
+                format!("{} {verb} the load{doubt}", differences.describe())
             }
             Verdict::Unknown if self.is_contradicted() => {
                 "this machine's KVM contradicts the plan".to_owned()
@@ -285,8 +300,37 @@ impl CheckFindings<'_> {
         if !self.are_proposals_sufficient() {
             return meaning;
         }
-        let object = if is_single { "it" } else { "them" };
+        let doubt = match verdict {
+            Verdict::Refused => self.count_undecided().count(),
+            _ => 0,
+        };
+        let object = match (is_single, doubt) {
+            (true, 0) => "it",
+            (_, 0) => "them",
+            _ => "all",
+        };
         format!("{meaning}; {} resolves {object}", self.proposed_consents())
+    }
+
+    /// Returns the meaning of the verdict `converts` for the typed command.
+    const fn describe_conversion(&self) -> &'static str {
+        match self.command.kind {
+            CommandKind::Check | CommandKind::Rehearse => "the VM loads after `cpreg convert`",
+            CommandKind::Convert => "the converted VM loads",
+            CommandKind::Filter => "the VM loads as `cpreg filter` converts it",
+            CommandKind::Relay => "the VM loads as the relay converts it",
+        }
+    }
+
+    /// Returns the VMM that loads the VM: the destination's loader, else the program that wrote
+    /// SOURCE.
+    pub fn vmm(&self) -> Vmm {
+        match self.destination.loader {
+            Some(loader) => Vmm::from_program(loader.program),
+            None if self.source.kind == SourceKind::NewVm => Vmm::Unknown,
+            // Every stream is QEMU's.
+            None => Vmm::Qemu,
+        }
     }
 
     /// Returns the facts that the verdict lacks. The list is empty unless the verdict is unknown.
@@ -311,10 +355,7 @@ impl CheckFindings<'_> {
                 hardware::names(self.hardware_with(HardwareAction::Undecided))
             ));
         }
-        let accepted = DifferenceCounts {
-            hardware: 0,
-            ..blockers
-        };
+        let accepted = blockers.without_hardware();
         if accepted.count() != 0 {
             missing.push(format!(
                 "whether the destination accepts {}",
@@ -333,7 +374,7 @@ impl CheckFindings<'_> {
         let has_mte = features.is_some_and(|it| it.contains(Features::MTE));
         alternatives
             .into_iter()
-            .chain((is_kvm && has_mte).then(|| MTE_NOTE.to_owned()))
+            .chain((is_kvm && has_mte && self.vmm() != Vmm::Other).then(|| MTE_NOTE.to_owned()))
             .collect()
     }
 
@@ -351,50 +392,6 @@ impl CheckFindings<'_> {
             .collect()
     }
 
-    /// Counts the differences that block the load.
-    fn count_blockers(&self) -> DifferenceCounts {
-        DifferenceCounts {
-            shape: self
-                .shape
-                .iter()
-                .filter(|difference| difference.blocks)
-                .count(),
-            hardware: self.hardware_with(HardwareAction::Refuse).len(),
-            ..self.count_decisions(&Action::Refuse, &ExtensionAction::Refuse)
-        }
-    }
-
-    /// Counts the differences whose effect on the load is not known.
-    fn count_undecided(&self) -> DifferenceCounts {
-        DifferenceCounts {
-            hardware: self.hardware_with(HardwareAction::Undecided).len(),
-            ..self.count_decisions(&Action::Undecided, &ExtensionAction::Undecided)
-        }
-    }
-
-    fn count_decisions(
-        &self,
-        action: &Action,
-        extension_action: &ExtensionAction,
-    ) -> DifferenceCounts {
-        let decisions = self.check.plan.decisions();
-        let registers = decisions
-            .iter()
-            .filter(|(_, decision)| decision.action == *action);
-        let registers: BTreeSet<_> = registers.map(|(_, decision)| decision.register).collect();
-        let decisions = self.check.plan.extensions();
-        let extensions = decisions
-            .iter()
-            .filter(|(_, decision)| decision.action == *extension_action);
-        let extensions: BTreeSet<_> = extensions.map(|(_, decision)| &decision.name).collect();
-        DifferenceCounts {
-            shape: 0,
-            hardware: 0,
-            registers: registers.len(),
-            extensions: extensions.len(),
-        }
-    }
-
     /// Returns `true` if the destination's loader executes the plan.
     pub fn is_loaded_by_plan(&self) -> bool {
         let loader = self.destination.loader;
@@ -410,9 +407,14 @@ impl CheckFindings<'_> {
             && !plan.proposed_adjustments.is_empty()
     }
 
-    /// Returns the options that consent to all proposed adjustments: the highest severity that can
-    /// be accepted as a whole, and the registers that must be named.
+    /// Returns the options that consent to all proposed adjustments, between backticks.
     pub(crate) fn proposed_consents(&self) -> String {
+        format!("`{}`", self.consent_words().join(" "))
+    }
+
+    /// Returns the options that consent to all proposed adjustments, in words: the highest severity
+    /// that can be accepted as a whole, and the registers that must be named.
+    fn consent_words(&self) -> Vec<String> {
         let proposed = &self.check.plan.proposed_adjustments;
         let must_be_named = |adjustment: &&Adjustment| adjustment.severity >= Severity::High;
         let severities = proposed
@@ -425,63 +427,10 @@ impl CheckFindings<'_> {
             .map(|adjustment| self.value_format.name(adjustment.register))
             .collect();
         let consents = highest.map(|severity| severity.name().to_owned());
-        let consents: Vec<_> = consents
-            .into_iter()
-            .chain(names)
-            .map(|consent| format!("--accept {consent}"))
-            .collect();
-        format!("`{}`", consents.join(" "))
-    }
-
-    /// Returns the steps that give the missing information, best first. The list is empty unless
-    /// the verdict is unknown.
-    pub fn next_steps(&self) -> Vec<String> {
-        if self.verdict() != Verdict::Unknown {
-            return Vec::new();
-        }
-        let mut steps = match self.decisive_alternatives() {
-            Some(alternatives) => Vec::from(alternatives.steps()),
-            None => self.steps_for_plan(),
-        };
-        steps.push(if self.source.is_new_vm {
-            "start the VM on its host, save it (QEMU's monitor: `migrate file:vm.stream`), and run \
-             `cpreg rehearse vm.stream -- COMMAND` on the destination, where COMMAND is the QEMU \
-             command line that will load it"
-                .to_owned()
-        } else {
-            format!(
-                "on the destination, run `cpreg rehearse {} -- COMMAND`: its QEMU loads the VM \
-                 without RAM, and nothing is changed",
-                self.source.name
-            )
-        });
-        steps
-    }
-
-    /// Returns the steps that give the information which the shown plan lacks.
-    fn steps_for_plan(&self) -> Vec<String> {
-        let undecided = self.hardware_with(HardwareAction::Undecided);
-        let mut steps = hardware::steps(&undecided, &self.source.name);
-        if self.destination.value_origin != ValueOrigin::Reset {
-            steps.push(format!(
-                "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, where \
-                 COMMAND is the QEMU command line that will load the VM; then \
-                 `cpreg check {} destination.json`",
-                self.source.name
-            ));
-        }
-        if self.destination.loader.is_none() {
-            steps.push(
-                "name the QEMU version that will load the VM: --loader qemu-MAJOR.MINOR".to_owned(),
-            );
-        }
-        if self.are_proposals_sufficient() {
-            steps.push(format!(
-                "{} changes the values in doubt to values that the destination is known to accept",
-                self.proposed_consents()
-            ));
-        }
-        steps
+        let consents = consents.into_iter().chain(names);
+        consents
+            .flat_map(|consent| ["--accept".to_owned(), consent])
+            .collect()
     }
 
     /// Returns the messages that a loader would print.
@@ -494,37 +443,5 @@ impl CheckFindings<'_> {
             .accelerator
             .map(|accelerator| predict::predicted_lines(loader, accelerator, load))
             .unwrap_or_default()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blockers_are_listed_in_words() {
-        let describe = |shape, hardware, registers, extensions| {
-            let blockers = DifferenceCounts {
-                shape,
-                hardware,
-                registers,
-                extensions,
-            };
-            blockers.describe()
-        };
-        assert_eq!(describe(0, 0, 1, 0), "1 register");
-        assert_eq!(
-            describe(2, 0, 0, 1),
-            "2 differences of the machine and 1 extension"
-        );
-        assert_eq!(
-            describe(1, 0, 5, 2),
-            "1 difference of the machine, 5 registers and 2 extensions"
-        );
-        assert_eq!(describe(0, 1, 0, 0), "1 property of the hosts");
-        assert_eq!(
-            describe(0, 2, 1, 0),
-            "2 properties of the hosts and 1 register"
-        );
     }
 }

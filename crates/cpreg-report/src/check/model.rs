@@ -1,9 +1,13 @@
 //! Model of `check`, schema `cpreg.check/2`.
 
-use schemars::JsonSchema;
+use std::borrow::Cow;
+use std::fmt;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 use crate::dry_run::model::DryRunReport;
+use crate::name_macro::names;
 use crate::names::{
     Accelerator, Confidence, Decision, HardwareDecision, ReasonCode, Severity, ShapePartKind,
     Verdict,
@@ -22,12 +26,22 @@ pub struct CheckReport {
     pub schema: String,
     /// `"loads"`, `"converts"`, `"refused"` or `"unknown"`.
     pub verdict: Verdict,
+    /// Version of cpreg that wrote the document; absent in documents of earlier builds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cpreg_version: Option<String>,
     /// Parts of the VM that the verdict covers, in words.
     pub scope: String,
     /// The VM.
     pub source: Source,
     /// The destination.
     pub destination: Destination,
+    /// Everything that blocks the load, or that lacks a decision: one entry each, with the reason
+    /// and the remedies. The other members have the same decisions among all others.
+    #[serde(default)]
+    pub blockers: Vec<Blocker>,
+    /// File that `cpreg convert` wrote, or null.
+    #[serde(default)]
+    pub written: Option<WrittenFile>,
     /// Differences of the machine shapes, which a loader compares before registers.
     pub shape: Vec<ShapeDifference>,
     /// Decisions about properties of the hosts that no register list holds; empty unless the
@@ -55,8 +69,12 @@ pub struct CheckReport {
     /// Facts that the verdict lacks, in words; empty unless the verdict is unknown.
     #[serde(default)]
     pub missing_facts: Vec<String>,
-    /// Steps that give the missing information, best first; empty unless the verdict is unknown.
+    /// Next steps, best first, each with its commands; empty if nothing is left to do.
     pub next_steps: Vec<String>,
+    /// Command of the first next step, with the user's own names and options, or null. Words in
+    /// capitals stand for arguments that only the user knows.
+    #[serde(default)]
+    pub next_command: Option<String>,
     /// Predicted load of the unconverted VM, for each modelled loader.
     pub loaders: Vec<LoaderReport>,
     /// Result of the plan on this machine's KVM ([below](#dry_run-of-cpregcheck2)), if DESTINATION
@@ -97,6 +115,59 @@ pub struct Destination {
     pub loader: Option<String>,
     /// Number of vCPUs.
     pub vcpus: usize,
+}
+
+names! {
+    /// Kind of a blocker.
+    BlockerKind {
+        /// Register.
+        REGISTER = "register",
+        /// Extension: CPU state that is not a register.
+        EXTENSION = "extension",
+        /// Difference of the machine shapes.
+        SHAPE = "shape",
+        /// Property of the hosts that no register list holds.
+        FACT = "fact",
+    }
+}
+
+/// A difference that blocks the load, or that lacks a decision.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Blocker {
+    /// `"register"`, `"extension"`, `"shape"` (a difference of the machine) or `"fact"` (a property
+    /// of the hosts that no register list holds).
+    pub kind: BlockerKind,
+    /// Name of the register, extension, part of the machine or property.
+    pub name: String,
+    /// The register's id; null for other kinds.
+    pub id: Option<Id>,
+    /// The vCPUs; null for kinds that are no state of a vCPU.
+    pub vcpus: Option<Vcpus>,
+    /// `"refuse"`, or `"unknown"` if it is not known that the difference blocks the load.
+    pub decision: Decision,
+    /// Value of the VM or its host; null if secret, unknown or missing.
+    pub source: Option<String>,
+    /// Value of the destination, in the same form.
+    pub destination: Option<String>,
+    /// Reason, as a word for programs ([the codes](#reason-codes)), or null.
+    pub reason_code: Option<ReasonCode>,
+    /// Reason, in words.
+    pub reason: String,
+    /// Remedies, in words or as options, best first; empty if cpreg knows none.
+    pub remedies: Vec<String>,
+}
+
+/// The file that `cpreg convert` wrote.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct WrittenFile {
+    /// Name of the file, as typed; `-` for standard output.
+    pub path: String,
+    /// Length of the file in bytes.
+    pub bytes: u64,
+    /// `true` if SOURCE itself was changed.
+    pub in_place: bool,
 }
 
 /// A check of the VM with or without a feature that its state leaves open.

@@ -10,7 +10,7 @@ use cpreg::destination::Features;
 use cpreg::register::{RegisterId, Value};
 
 use crate::names::DryRunOutcome;
-use crate::printer::{Printer, style, styled};
+use crate::printer::{Printer, heading, style, styled};
 use crate::value::ValueFormat;
 
 /// Statement of the report about the limits of a dry run.
@@ -101,32 +101,32 @@ impl DryRunFindings {
 
     /// Prints the section `dry run` of the report.
     pub fn print(&self, printer: &mut Printer) {
-        printer.line("dry run on this machine's KVM, in a temporary VM:");
+        printer.line(heading("dry run on this machine's KVM, in a temporary VM:"));
         match &self.result {
             Err(error) => {
-                printer.line(format_args!(
-                    "  {}: {error}",
-                    styled(style::WARNING, "not tried")
-                ));
+                let begin = format!("  {}: ", styled(style::WARNING, "not tried"));
+                printer.paragraph(&begin, error);
             }
             Ok(dry_run) if self.is_consistent_with_plan() => {
-                printer.line(format_args!(
-                    "  {}: KVM accepted all {} writes, and the values read back are as planned",
-                    styled(style::GOOD, "confirmed"),
-                    dry_run.written_registers
-                ));
+                printer.paragraph(
+                    &format!("  {}: ", styled(style::GOOD, "confirmed")),
+                    format_args!(
+                        "KVM accepted all {} writes, and the values read back are as planned",
+                        dry_run.written_registers
+                    ),
+                );
             }
             Ok(_) => {
-                printer.line(format_args!(
-                    "  {}: please report this, with this host's record (`cpreg probe kvm`)",
-                    styled(style::ERROR, "contradicted")
-                ));
+                printer.paragraph(
+                    &format!("  {}: ", styled(style::ERROR, "contradicted")),
+                    "please report this, with this host's record (`cpreg probe kvm`)",
+                );
                 for contradiction in self.contradictions() {
-                    printer.line(format_args!("    {contradiction}"));
+                    printer.paragraph("    ", contradiction);
                 }
             }
         }
-        printer.line(format_args!("  {}: {SCOPE}", styled(style::DIM, "scope")));
+        printer.paragraph(&format!("  {}: ", styled(style::DIM, "scope")), SCOPE);
         printer.line("");
     }
 

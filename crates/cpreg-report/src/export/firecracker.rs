@@ -19,6 +19,7 @@ use cpreg::tolerance::{Condition, Handling, RegisterDifference, Tolerance, Toler
 use super::Exporter;
 use super::table::{EffectiveEntry, effective_entries, grounds, rule};
 use crate::printer::Printer;
+use crate::remedy::Vmm;
 use crate::text::wrap::prose;
 use crate::tolerance::text::register_names;
 use crate::value::id_digits;
@@ -191,7 +192,7 @@ fn write_entry(text: &mut String, row: &EffectiveEntry<'_>, kind: LineKind) {
     };
     write_comment(text, &subject);
     write_comment(text, &rule(row.entry));
-    for paragraph in grounds(row.entry) {
+    for paragraph in grounds(row.entry, Vmm::Firecracker) {
         write_comment(text, &paragraph);
     }
     if !row.shadowed_registers.is_empty() {

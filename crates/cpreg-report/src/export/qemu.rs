@@ -25,6 +25,7 @@ use cpreg::tolerance::{Condition, Handling, RegisterDifference, Tolerance, Toler
 use super::Exporter;
 use super::table::{EffectiveEntry, effective_entries, grounds, rule};
 use crate::printer::Printer;
+use crate::remedy::Vmm;
 use crate::text::wrap::prose;
 use crate::tolerance::text::register_names;
 use crate::value::id_digits;
@@ -139,7 +140,7 @@ fn format_entry(
         None => paragraphs.push(subject),
     }
     paragraphs.push(rule(entry));
-    paragraphs.extend(grounds(entry));
+    paragraphs.extend(grounds(entry, Vmm::Qemu));
     if !row.shadowed_registers.is_empty() {
         paragraphs.push(format!(
             "An earlier entry decides {}.",

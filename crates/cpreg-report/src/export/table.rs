@@ -4,7 +4,7 @@ use cpreg::destination::Accelerator;
 use cpreg::register::RegisterId;
 use cpreg::tolerance::{RegisterSelector, Tolerance, Tolerances};
 
-use crate::remedy;
+use crate::remedy::{self, AdviceContext, Vmm};
 use crate::tolerance::text::{condition, difference, handling};
 
 /// Number of CCSIDR_EL1 slots: seven levels, each with data and instructions (Arm DDI 0487,
@@ -88,8 +88,8 @@ pub(super) fn rule(entry: &Tolerance) -> String {
 }
 
 /// Returns the parts of an entry that justify its rule, as paragraphs: reason, visible change,
-/// remedy and history.
-pub(super) fn grounds(entry: &Tolerance) -> Vec<String> {
+/// remedy and history. The remedy names options of `vmm`.
+pub(super) fn grounds(entry: &Tolerance, vmm: Vmm) -> Vec<String> {
     let mut grounds = vec![format!("Why: {}.", entry.reason)];
     if let Some(visible) = &entry.visible_effect {
         grounds.push(format!(
@@ -98,7 +98,7 @@ pub(super) fn grounds(entry: &Tolerance) -> Vec<String> {
         ));
     }
     if let Some(remedy) = &entry.remedy {
-        let advice = remedy::advice(remedy, "<the destination's>");
+        let advice = remedy::advice(remedy, AdviceContext::new(vmm));
         grounds.push(format!("Fix: {advice}."));
     }
     if entry.is_operator_entry {

@@ -19,7 +19,11 @@ use cpreg::plan::{Deviation, VcpuSet, Verdict};
 use cpreg_explain::{Explanation, FailureKind, LoadFailures, Symptom, explain, qemu};
 
 use crate::check::CheckFindings;
+use crate::command::TypedCommand;
 use model::{Replacement, UnverifiedPart};
+
+/// Name of a new record of the destination in commands.
+const RECORD: &str = "destination.json";
 
 /// Parts of the VM that the verdict covers, in words for the report.
 const SCOPE: &str = "all device state and the layout of RAM; the contents of RAM were not sent, and \
@@ -202,28 +206,32 @@ impl RehearsalFindings<'_> {
     /// Returns the steps that repair the VM, or that give the missing information; an empty list if
     /// no step does.
     pub fn next_steps(&self) -> Vec<String> {
-        let source = &self.prediction.source.name;
-
+        let typed = &self.prediction.command;
         if self.verdict == Verdict::Unknown {
             return self.steps_for_unknown();
         }
         if self.can_convert() {
+            let command = typed.with_options(&["--converted".to_owned()]);
             return vec![format!(
-                "verify the converted VM: `cpreg rehearse --converted {source} -- COMMAND`, with the \
-                 same COMMAND"
+                "verify the converted VM: `{command}`, with the same COMMAND"
             )];
         }
         if self.verdict == Verdict::Converts {
+            let typed = TypedCommand {
+                destination: RECORD.to_owned(),
+                ..typed.clone()
+            };
             return vec![
                 "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, with \
                  the same COMMAND"
                     .to_owned(),
                 if self.lacks_ram {
-                    "save the VM to a file (QEMU's monitor: `migrate file:vm.stream`), then \
-                     `cpreg convert vm.stream destination.json -o converted.stream`"
-                        .to_owned()
+                    format!(
+                        "save the VM to a file (QEMU's monitor: `migrate file:vm.stream`), then `{}`",
+                        typed.convert("vm.stream", "vm.converted.stream")
+                    )
                 } else {
-                    format!("`cpreg convert {source} destination.json -o converted.stream`")
+                    format!("`{}`", typed.convert(&typed.source, &typed.output()))
                 },
             ];
         }
@@ -241,24 +249,24 @@ impl RehearsalFindings<'_> {
 impl RehearsalFindings<'_> {
     /// Returns the steps that give the information which an unknown verdict lacks.
     fn steps_for_unknown(&self) -> Vec<String> {
-        let source = &self.prediction.source.name;
+        let typed = &self.prediction.command;
         if self.outcome.is_none() && self.initial_state_error.is_none() {
+            let command = typed.without("--converted");
             return vec![format!(
-                "let QEMU decide about the VM as it is: `cpreg rehearse {source} -- COMMAND`, with \
-                 the same COMMAND"
+                "let QEMU decide about the VM as it is: `{command}`, with the same COMMAND"
             )];
         }
         let mut steps = Vec::new();
         if self.initial_state_error.is_some() || self.final_state_error.is_some() {
-            let converted = if self.converted { " --converted" } else { "" };
+            let command = typed.with_options(&["--timeout", "300"].map(str::to_owned));
             steps.push(format!(
-                "give QEMU more time: `cpreg rehearse{converted} --timeout 300 {source} -- \
-                 COMMAND`, with the same COMMAND"
+                "give QEMU more time: `{command}`, with the same COMMAND"
             ));
         }
         steps.push(format!(
             "on the destination, run `cpreg probe qemu -o destination.json -- COMMAND`, with the \
-             same COMMAND; then `cpreg check {source} destination.json`"
+             same COMMAND; then `{}`",
+            typed.check(&typed.source, RECORD)
         ));
         steps
     }

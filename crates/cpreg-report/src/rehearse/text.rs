@@ -4,31 +4,34 @@ use cpreg::plan::{Deviation, Verdict};
 
 use super::model::UnverifiedPart;
 use super::{LoadOutcome, RehearsalFindings, SCOPE};
-use crate::check::text::{print_plan, print_shape, vcpu_suffix, verdict_word};
-use crate::printer::{Printer, style, styled};
+use crate::check::text::{
+    print_next_steps as print_steps_of_plan, print_plan, print_shape, vcpu_suffix, verdict_word,
+};
+use crate::printer::{Printer, Verbosity, heading, style, styled};
 
 /// Maximum number of QEMU's messages in the text; JSON has all messages.
 const MAX_STDERR_LINES: usize = 8;
 
-/// Prints the whole report. `all` includes registers that are copied unchanged.
-pub fn print(printer: &mut Printer, findings: &RehearsalFindings<'_>, all: bool) {
+/// Prints the report.
+pub fn print(printer: &mut Printer, findings: &RehearsalFindings<'_>, verbosity: Verbosity) {
     let prediction = findings.prediction;
-    printer.line(format_args!(
-        "{}: {}",
-        verdict_word(findings.verdict),
-        findings.meaning()
-    ));
+    let verdict = verdict_word(findings.verdict);
+    if verbosity == Verbosity::Quiet {
+        printer.line(format_args!("{verdict}: {}", findings.meaning()));
+        return;
+    }
+    printer.paragraph(&format!("{verdict}: "), findings.meaning());
     let source = &prediction.source;
-    printer.line(format_args!(
-        "  from {}, without its RAM{}",
-        source.summary(),
-        if findings.converted && findings.outcome.is_some() {
-            ", converted"
-        } else {
-            ""
-        }
-    ));
-    printer.line(format_args!("  to   {}", prediction.destination.name));
+    let converted = if findings.converted && findings.outcome.is_some() {
+        ", converted"
+    } else {
+        ""
+    };
+    printer.paragraph(
+        "  from  ",
+        format_args!("{}, without its RAM{converted}", source.summary()),
+    );
+    printer.paragraph("  to    ", &prediction.destination.name);
     printer.line("");
     print_stderr(printer, findings);
     print_deviations(printer, findings);
@@ -38,12 +41,15 @@ pub fn print(printer: &mut Printer, findings: &RehearsalFindings<'_>, all: bool)
     if findings.initial_state_error.is_none() && changes_nothing && findings.is_unpredicted() {
         let text =
             "as far as cpreg knows, this QEMU has all registers of the VM and accepts their values";
-        printer.line(styled(style::DIM, text));
+        printer.paragraph("", styled(style::DIM, text));
         printer.line("");
     }
     if findings.initial_state_error.is_none() {
-        if all || !changes_nothing {
-            print_plan(printer, prediction, all);
+        if verbosity == Verbosity::Verbose || !changes_nothing {
+            if prediction.verdict() == Verdict::Unknown {
+                print_steps_of_plan(printer, prediction);
+            }
+            print_plan(printer, prediction, verbosity);
         } else {
             print_shape(printer, prediction);
         }
@@ -51,7 +57,7 @@ pub fn print(printer: &mut Printer, findings: &RehearsalFindings<'_>, all: bool)
     print_next_steps(printer, findings);
     print_not_verified(printer, &findings.not_verified);
     print_replacements(printer, findings);
-    printer.line(format_args!("{}: {SCOPE}", styled(style::DIM, "scope")));
+    printer.paragraph(&format!("{}: ", styled(style::DIM, "scope")), SCOPE);
 }
 
 /// Prints the next steps, if the VM can be repaired.
@@ -59,7 +65,7 @@ fn print_next_steps(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
     let lines = findings.next_steps();
     for (index, line) in lines.iter().enumerate() {
         let label = if index == 0 { "fix" } else { "then" };
-        printer.line(format_args!("{}: {line}", styled(style::HINT, label)));
+        printer.paragraph(&format!("{}: ", styled(style::HINT, label)), line);
     }
     if !lines.is_empty() {
         printer.line("");
@@ -86,7 +92,7 @@ fn print_stderr(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
     if findings.stderr.is_empty() {
         return;
     }
-    printer.line("messages of QEMU:");
+    printer.line(heading("messages of QEMU:"));
     // Warnings are last, because QEMU can print one for every register.
     let is_warning = |line: &&String| line.contains(": warning: ");
     let failures = findings.stderr.iter().filter(|line| !is_warning(line));
@@ -100,9 +106,9 @@ fn print_stderr(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
         printer.line(styled(style::DIM, text));
     }
     for explanation in findings.non_register_explanations() {
-        printer.line(format_args!("  meaning: {}", explanation.meaning));
+        printer.paragraph("  meaning: ", explanation.meaning);
         for cause in explanation.causes {
-            printer.line(format_args!("  usual cause: {}", cause.description));
+            printer.paragraph("  usual cause: ", cause.description);
         }
     }
     printer.line("");
@@ -112,7 +118,7 @@ fn print_deviations(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
     if findings.deviations.is_empty() {
         return;
     }
-    printer.line("lost or changed by this load:");
+    printer.line(heading("lost or changed by this load:"));
     for (vcpus, deviation) in &findings.deviations {
         let text = describe_deviation(findings, deviation);
         printer.line(format_args!(
@@ -157,19 +163,18 @@ fn print_not_verified(printer: &mut Printer, parts: &[UnverifiedPart]) {
     if parts.is_empty() {
         return;
     }
-    printer.line("not verified:");
+    printer.line(heading("not verified:"));
     for part in parts {
-        printer.line(format_args!(
-            "  {}: {}",
-            styled(style::NAME, &part.part),
-            part.reason
-        ));
+        let begin = format!("  {}: ", styled(style::NAME, &part.part));
+        printer.paragraph(&begin, &part.reason);
     }
     printer.line("");
 }
 
 fn print_replacements(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
-    printer.line("changes to your command line, which protect your files and networks:");
+    printer.line(heading(
+        "changes to your command line, which protect your files and networks:",
+    ));
     let (added, others): (Vec<_>, Vec<_>) = findings
         .replacements
         .iter()
@@ -182,11 +187,11 @@ fn print_replacements(printer: &mut Printer, findings: &RehearsalFindings<'_>) {
             format!("{before} -> {}", change.after.join(" "))
         };
         let reason = styled(style::DIM, &change.reason);
-        printer.line(format_args!("  {text}: {reason}"));
+        printer.paragraph("  ", format_args!("{text}: {reason}"));
     }
     let added: Vec<_> = added.iter().map(|change| change.after.join(" ")).collect();
     if !added.is_empty() {
-        printer.line(format_args!("  {} added", added.join(" ")));
+        printer.paragraph("  ", format_args!("{} added", added.join(" ")));
     }
     printer.line("");
 }

@@ -7,7 +7,7 @@ use cpreg::tolerance::{Condition, Handling, RegisterSelector, Tolerance};
 use super::model::{HistoryEntry, SCHEMA, ToleranceEntry, TolerancesReport, TypedCondition};
 use super::text::{condition, register_names};
 use crate::names::RegisterClass;
-use crate::remedy;
+use crate::remedy::{self, AdviceContext};
 
 impl TolerancesReport {
     /// Creates a report of entries, each with its number in the table.
@@ -60,7 +60,7 @@ pub(crate) fn entry(number: usize, entry: &Tolerance) -> ToleranceEntry {
         condition: condition.trim_start_matches(", if ").to_owned(),
         when: typed_condition(&entry.condition, naming(entry)),
         reason: entry.reason.clone().into_owned(),
-        advice: remedy.map(|remedy| remedy::advice(remedy, remedy::DESTINATION_PLACEHOLDER)),
+        advice: remedy.map(|remedy| remedy::advice(remedy, AdviceContext::default())),
         visible_effect: visible.map(|visible| visible.description.clone().into_owned()),
         severity: visible.map(|visible| visible.severity.into()),
         history: history.collect(),

@@ -15,7 +15,7 @@ use cpreg::register::RegisterId;
 use cpreg::tolerance::{Tolerance, Tolerances};
 
 use crate::printer::{Printer, style, styled};
-use crate::remedy;
+use crate::remedy::{self, AdviceContext};
 use text::{condition, difference, handling, kind_label, register_names};
 
 /// Returns the entries of these registers with their numbers in the table, or all entries if no
@@ -37,7 +37,7 @@ pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
         let names = register_names(&entry.registers).join(", ");
         let name = styled(style::NAME, names);
         let heading = format!("{name}  ({})", kind_label(entry));
-        print_entry(printer, entry, &heading, remedy::DESTINATION_PLACEHOLDER);
+        print_entry(printer, entry, &heading);
         printer.line("");
     }
     if entries.is_empty() {
@@ -46,13 +46,8 @@ pub fn print(printer: &mut Printer, entries: &[(usize, &Tolerance)]) {
     }
 }
 
-/// Prints an entry under its heading, with `destination_value` in place of the placeholder.
-pub fn print_entry(
-    printer: &mut Printer,
-    entry: &Tolerance,
-    heading: &str,
-    destination_value: &str,
-) {
+/// Prints an entry under its heading.
+pub fn print_entry(printer: &mut Printer, entry: &Tolerance, heading: &str) {
     printer.line(heading);
     printer.line(format_args!(
         "  {}: {}{}",
@@ -70,7 +65,7 @@ pub fn print_entry(
     if let Some(remedy) = &entry.remedy {
         printer.line(format_args!(
             "  fix: {}",
-            remedy::advice(remedy, destination_value)
+            remedy::advice(remedy, AdviceContext::default())
         ));
     }
     for change in &entry.history {

@@ -179,6 +179,29 @@ fn loads_converted(
 }
 
 impl Check {
+    /// Returns the verdict for each modelled loader, if the destination's loader is not known.
+    ///
+    /// A loader can resolve a verdict that is unknown only because the loaders differ.
+    pub fn verdicts_by_loader(
+        vm: &Vm,
+        destination: &Destination,
+        tolerances: &Tolerances,
+        consents: &Consents,
+    ) -> Vec<(Loader, Verdict)> {
+        if destination.loader.is_some() {
+            return Vec::new();
+        }
+        let loaders = load::candidates(destination).map(|loader| {
+            let destination = Destination {
+                loader: Some(loader),
+                ..destination.clone()
+            };
+            let check = Self::new(vm, &destination, tolerances, consents);
+            (loader, check.verdict)
+        });
+        loaders.collect()
+    }
+
     /// Returns `true` if the converted VM also loads.
     pub(super) fn loads_converted(&self, vm: &Vm, destination: &Destination) -> bool {
         loads_converted(vm, destination, &self.plan, &self.loaders)

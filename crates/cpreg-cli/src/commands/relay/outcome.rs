@@ -44,7 +44,8 @@ pub(super) fn print_outcome(
     }
     if arguments.format == Format::Text {
         if let Some(findings) = &report.findings {
-            check::print_report(printer, findings, Format::Text, false)?;
+            let verbosity = arguments.verbosity.verbosity();
+            check::print_report(printer, findings, Format::Text, verbosity)?;
         }
         for reason in &report.reasons {
             printer.line(format_args!(

@@ -15,6 +15,7 @@ use cpreg_stream::incremental::StreamSetup;
 use super::super::{check, convert};
 use super::config::{RelayConfig, RelayDestination, SOURCE_NAME};
 use super::guard_session::GuardSession;
+use crate::command_line;
 use crate::destination::{DestinationSpec, ResolvedDestination};
 use crate::failure::Failure;
 use crate::input::Input;
@@ -118,9 +119,12 @@ impl Planner for MigrationPlanner<'_> {
         let findings = check::build_findings(
             check::Subject::from_stream(&source, self.config.source_host())?,
             resolved,
-            &self.config.tolerances,
-            &arguments.consents,
-            value_format,
+            check::CheckInputs {
+                tolerances: &self.config.tolerances,
+                consents: &arguments.consents,
+                value_format,
+                command: &command_line::typed_relay(arguments),
+            },
             &self.printer,
         )?;
         let planned = match findings.verdict() {

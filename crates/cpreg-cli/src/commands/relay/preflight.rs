@@ -15,6 +15,7 @@ use super::super::check::{self, Source, Subject};
 use super::super::rehearse;
 use super::guard_session::peer_pid;
 use crate::arguments::{self, Format};
+use crate::command_line;
 use crate::destination::DestinationSpec;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
@@ -66,13 +67,17 @@ impl Preflight {
         let findings = check::build_findings(
             subject,
             &resolved,
-            tolerances,
-            &arguments.consents,
-            value_format,
+            check::CheckInputs {
+                tolerances,
+                consents: &arguments.consents,
+                value_format,
+                command: &command_line::typed_relay(arguments),
+            },
             printer,
         )?;
-        let mut report = Printer::default();
-        check::print_report(&mut report, &findings, Format::Text, false)?;
+        let mut report = printer.new_buffer();
+        let verbosity = arguments.verbosity.verbosity();
+        check::print_report(&mut report, &findings, Format::Text, verbosity)?;
         Ok(Self {
             model: Box::new(CheckReport::from(&findings)),
             verdict: findings.verdict(),
@@ -118,7 +123,7 @@ impl Preflight {
             converted: true,
             allow_option: Vec::new(),
             timeout: STEP_TIMEOUT_SECONDS,
-            all: false,
+            verbosity: arguments.verbosity,
             from: arguments::FromArgs::default(),
             consents: arguments.consents.clone(),
             inspect: arguments::InspectArgs {
@@ -128,7 +133,7 @@ impl Preflight {
             },
             command,
         };
-        let mut report = Printer::default();
+        let mut report = printer.new_buffer();
         let status = rehearse::rehearse_input(source, &rehearsal, &mut report)?;
         Ok(Some((status, report.into_text())))
     }

@@ -1,25 +1,41 @@
 //! Lines about properties of the hosts that no register list holds.
 
-use cpreg::plan::{HardwareAction, HardwareDecision};
+use cpreg::plan::{HardwareAction, HardwareDecision, HardwareReason};
+
+use super::layout::{print_fix, print_reason};
 
 use crate::check::CheckFindings;
 use crate::check::hardware::{advice, describe_value, names};
-use crate::printer::{Printer, style, styled};
+use crate::printer::{Printer, heading, style, styled};
 
-/// Prints the properties that block the load. `all` includes those that both hosts have.
-pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
-    let decisions = &findings.check.plan.hardware;
-    let shown = |action| {
-        decisions
-            .iter()
-            .filter(move |decision| decision.action == action)
-    };
+/// Returns `true` if a property blocks the load, or lacks a decision.
+pub(super) fn has_blockers(findings: &CheckFindings<'_>) -> bool {
+    let mut decisions = findings.check.plan.hardware.iter();
+    decisions.any(|decision| {
+        matches!(
+            decision.action,
+            HardwareAction::Refuse | HardwareAction::Undecided
+        )
+    })
+}
+
+/// Prints the properties that block the load, or lack a decision.
+pub(super) fn print_blockers(printer: &mut Printer, findings: &CheckFindings<'_>) {
     for action in [HardwareAction::Refuse, HardwareAction::Undecided] {
-        print_group(printer, action, &shown(action).collect::<Vec<_>>());
+        print_group(printer, action, &findings.hardware_with(action));
     }
-    let unused = shown(HardwareAction::Keep)
-        .filter(|decision| all || decision.reason == cpreg::plan::HardwareReason::VectorsUnused);
-    print_group(printer, HardwareAction::Keep, &unused.collect::<Vec<_>>());
+}
+
+/// Prints the properties that the guest keeps although the hosts differ. `is_verbose` includes
+/// those that both hosts have.
+pub(super) fn print_kept(printer: &mut Printer, findings: &CheckFindings<'_>, is_verbose: bool) {
+    let mut kept = findings.hardware_with(HardwareAction::Keep);
+    kept.retain(|decision| is_verbose || decision.reason == HardwareReason::VectorsUnused);
+    if !kept.is_empty() {
+        printer.line(heading("properties of the hosts:"));
+        print_group(printer, HardwareAction::Keep, &kept);
+        printer.line("");
+    }
 }
 
 fn action_word(action: HardwareAction) -> String {
@@ -40,22 +56,19 @@ fn print_group(printer: &mut Printer, action: HardwareAction, group: &[&Hardware
         } else {
             format!("{source}, destination: {destination}")
         };
-        printer.line(format_args!(
-            "  {}  {}  {values}",
-            action_word(action),
-            styled(style::NAME, decision.fact.name())
-        ));
+        let name = styled(style::NAME, decision.fact.name());
+        printer.paragraph(
+            &format!("  {}  ", action_word(action)),
+            format_args!("{name}  {values}"),
+        );
         let text = (decision.to_string(), advice(decision));
         let next = group.get(index + 1);
         if next.is_some_and(|next| (next.to_string(), advice(next)) == text) {
             continue;
         }
-        printer.line(format_args!("           {}", text.0));
+        print_reason(printer, &text.0);
         if let Some(advice) = text.1 {
-            printer.line(format_args!(
-                "           {}: {advice}",
-                styled(style::HINT, "fix")
-            ));
+            print_fix(printer, &advice);
         }
     }
 }
@@ -76,12 +89,12 @@ pub(super) fn print_assumed(printer: &mut Printer, findings: &CheckFindings<'_>)
     let (side, properties, command) = if source.is_empty() {
         ("destination", destination, "`cpreg probe kvm`")
     } else {
-        ("source", source, "--from HOST")
+        ("source", source, "`--from HOST`")
     };
     if !properties.is_empty() {
-        printer.line(styled(
-            style::DIM,
-            format_args!("  not known of the {side}: {properties} ({command})"),
-        ));
+        printer.paragraph(
+            "",
+            format_args!("not known of the {side}: {properties} ({command})"),
+        );
     }
 }

@@ -8,7 +8,8 @@ use cpreg::plan::LoaderPrediction;
 use cpreg::register::RegisterId;
 
 use crate::check::CheckFindings;
-use crate::printer::{Printer, style, styled};
+use crate::printer::{Printer, heading, style, styled};
+use crate::text::pluralize;
 
 /// Maximum number of messages per loader in the text; JSON has all messages.
 const MAX_MESSAGES: usize = 6;
@@ -17,7 +18,7 @@ pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
     if findings.check.loaders.is_empty() {
         return;
     }
-    printer.line("without cpreg:");
+    printer.line(heading("without cpreg:"));
     // Neighbouring versions often behave the same; one entry then covers them.
     let mut groups: Vec<(Vec<&LoaderPrediction>, Vec<String>)> = Vec::new();
     for prediction in &findings.check.loaders {
@@ -68,18 +69,21 @@ fn print_loaders(
         Some(_) => format!(" ({})", load.confidence),
         None => String::new(),
     };
-    printer.line(format_args!(
-        "  {} {}: {outcome}{confidence}{lost}",
-        predictions[0].loader.program.name().to_uppercase(),
-        versions.join(", "),
-    ));
+    let program = predictions[0].loader.program.name().to_uppercase();
+    printer.paragraph(
+        &format!("  {program} {}: ", versions.join(", ")),
+        format_args!("{outcome}{confidence}{lost}"),
+    );
     for line in messages.iter().take(MAX_MESSAGES) {
         printer.line(styled(style::DIM, format_args!("    {line}")));
     }
     if messages.len() > MAX_MESSAGES {
         printer.line(styled(
             style::DIM,
-            format_args!("    … and {} more lines", messages.len() - MAX_MESSAGES),
+            format_args!(
+                "    … and {}",
+                pluralize(messages.len() - MAX_MESSAGES, "more line")
+            ),
         ));
     }
 }

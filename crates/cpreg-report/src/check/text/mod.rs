@@ -1,9 +1,16 @@
-//! Text of `check`: one line per decision that matters, its reason and its remedy.
+//! Text of `check`: the verdict and the next command, what blocks the load, what the guest could
+//! notice.
+//!
+//! The short form leaves out only what needs no attention: registers that are copied, or that the
+//! built-in table tolerates, and the behaviour of each loader without cpreg. It counts these
+//! registers. What is not known, what the user or an operator's entry changed, and all notes are in
+//! every form but the quiet one.
 //!
 //! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the verdict, the machine shape, the next steps |
+//! | `mod.rs` | order of the sections, the verdict, the next steps |
 //! | `layout` | parts of lines that the sections share |
+//! | `shape` | differences of the machine |
 //! | `hardware` | properties of the hosts that no register list holds |
 //! | `decisions` | decisions about registers and extensions |
 //! | `visible_changes` | visible changes, and adjustments that need consent |
@@ -13,46 +20,75 @@ mod decisions;
 mod hardware;
 mod layout;
 mod loaders;
+mod shape;
 mod visible_changes;
 
 use cpreg::plan::Verdict;
-use cpreg::shape::ShapeDifference;
 
 use super::{CheckFindings, SCOPE};
-use crate::printer::{Printer, style, styled};
-use crate::remedy;
+use crate::command::CommandKind;
+use crate::printer::{Printer, Verbosity, style, styled};
 pub(crate) use layout::vcpu_suffix;
+pub(crate) use shape::print as print_shape;
 
-/// Prints the whole report. `all` includes registers that are copied unchanged.
-pub fn print(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
+/// Scope of the verdict, in the words of the short report.
+const SHORT_SCOPE: &str = "CPU state; devices by name and version, not by their state";
+/// Indentation of a command on its own line.
+const COMMAND_INDENT: &str = "    ";
+
+/// Prints the report.
+pub fn print(printer: &mut Printer, findings: &CheckFindings<'_>, verbosity: Verbosity) {
+    print_without_copied(printer, findings, verbosity);
+    if verbosity == Verbosity::Verbose && findings.decisive_alternatives().is_none() {
+        decisions::print_copied(printer, findings);
+    }
+}
+
+/// Prints the report without the list of copied registers, for an issue.
+pub(crate) fn print_without_copied(
+    printer: &mut Printer,
+    findings: &CheckFindings<'_>,
+    verbosity: Verbosity,
+) {
+    let verdict = verdict_word(findings.verdict());
+    if verbosity == Verbosity::Quiet {
+        printer.line(format_args!("{verdict}: {}", findings.meaning()));
+        return;
+    }
+    let is_verbose = verbosity == Verbosity::Verbose;
+    printer.paragraph(&format!("{verdict}: "), findings.meaning());
     print_head(printer, findings);
-    print_plan(printer, findings, all);
+    print_next_steps(printer, findings);
+    print_plan(printer, findings, verbosity);
     if let Some(dry_run) = &findings.dry_run {
         dry_run.print(printer);
     }
-    if findings.decisive_alternatives().is_none() {
+    if is_verbose && findings.decisive_alternatives().is_none() {
         loaders::print(printer, findings);
     }
-    printer.line(format_args!("{}: {SCOPE}", styled(style::DIM, "scope")));
+    let scope = if is_verbose { SCOPE } else { SHORT_SCOPE };
+    printer.paragraph(&format!("{}: ", styled(style::DIM, "scope")), scope);
 }
 
-/// Prints the decisions and their reasons, without the verdict and the loaders.
+/// Prints the decisions and their reasons, without the verdict, the loaders and the copied
+/// registers.
 ///
 /// A plan that holds for only one of two possible guests is left out.
-pub fn print_plan(printer: &mut Printer, findings: &CheckFindings<'_>, all: bool) {
+pub fn print_plan(printer: &mut Printer, findings: &CheckFindings<'_>, verbosity: Verbosity) {
     if findings.decisive_alternatives().is_some() {
-        print_next_steps(printer, findings);
         return;
     }
-    print_shape(printer, findings);
     if findings.is_incomparable() {
+        print_shape(printer, findings);
         return;
     }
-    hardware::print(printer, findings, all);
-    decisions::print(printer, findings, all);
-    print_next_steps(printer, findings);
-    visible_changes::print(printer, findings);
+    let is_verbose = verbosity == Verbosity::Verbose;
+    print_shape(printer, findings);
+    decisions::print_blockers(printer, findings, is_verbose);
     visible_changes::print_adjustments(printer, findings);
+    decisions::print_changes(printer, findings, is_verbose);
+    decisions::print_tolerated(printer, findings, is_verbose);
+    visible_changes::print(printer, findings);
     super::operator_entries::print(printer, findings);
 }
 
@@ -66,76 +102,64 @@ pub fn verdict_word(verdict: Verdict) -> String {
     styled(colour, verdict.name())
 }
 
+/// Prints the lines about SOURCE, DESTINATION and the written file, and the notes.
 fn print_head(printer: &mut Printer, findings: &CheckFindings<'_>) {
-    let verdict = findings.verdict();
-    printer.line(format_args!(
-        "{}: {}",
-        verdict_word(verdict),
-        findings.meaning()
-    ));
-    printer.line(format_args!("  from {}", findings.source.summary()));
+    printer.paragraph("  from  ", findings.source.summary());
     let name = match findings.decisive_alternatives() {
         Some(alternatives) => alternatives.describe_destinations(),
         None => findings.destination.name.clone(),
     };
-    printer.line(format_args!("  to   {name} ({})", findings.provenance));
+    printer.paragraph("  to    ", format_args!("{name} ({})", findings.provenance));
+    if findings.command.kind == CommandKind::Convert {
+        print_written(printer, findings);
+    }
     for note in findings.notes() {
-        printer.line(format_args!("  note: {note}"));
+        printer.paragraph("  note: ", note);
     }
     printer.line("");
 }
 
-/// Prints the differences of the machine shapes.
-pub fn print_shape(printer: &mut Printer, findings: &CheckFindings<'_>) {
-    let none = || "none".to_owned();
-    for difference in &findings.shape {
-        let word = if difference.blocks {
-            styled(style::ERROR, "refused")
-        } else {
-            styled(style::DIM, "differs")
-        };
-        printer.line(format_args!(
-            "  {word}  {}: {} -> {}",
-            difference.part,
-            difference.source.clone().unwrap_or_else(none),
-            difference.destination.clone().unwrap_or_else(none)
-        ));
-        if let Some(reason) = &difference.reason {
-            printer.line(format_args!("           {reason}"));
+/// Prints the file that `convert` wrote.
+fn print_written(printer: &mut Printer, findings: &CheckFindings<'_>) {
+    let source = &findings.command.source;
+    let text = match (&findings.written, findings.verdict()) {
+        (Some(written), _) => {
+            let place = if written.is_in_place { " in place" } else { "" };
+            let name = if written.is_standard_output() {
+                "standard output"
+            } else {
+                &written.path
+            };
+            format!("written{place}: {name} ({} bytes)", written.bytes)
         }
-        if let Some(remedy) = &difference.remedy {
-            printer.line(format_args!(
-                "           {}: {}",
-                styled(style::HINT, "fix"),
-                remedy::command(remedy)
-            ));
+        (None, Verdict::Loads | Verdict::Converts) => {
+            format!("nothing was written: {source} already loads as it is")
         }
-    }
-    let needs_machine =
-        |difference: &ShapeDifference| difference.blocks && difference.remedy.is_none();
-    if findings.shape.iter().any(needs_machine) {
-        printer.line(format_args!(
-            "           {}: start the destination with the machine type, vCPUs, RAM and devices \
-             of the source",
-            styled(style::HINT, "fix")
-        ));
-    }
-    if !findings.shape.is_empty() {
-        printer.line("");
-    }
+        (None, _) => format!("nothing was written: {source} is unchanged"),
+    };
+    let colour = match findings.written {
+        Some(_) => style::GOOD,
+        None => style::WARNING,
+    };
+    printer.line(format_args!("  {}", styled(colour, text)));
 }
 
-/// Prints the steps that give the missing information.
-fn print_next_steps(printer: &mut Printer, findings: &CheckFindings<'_>) {
+/// Prints the next steps. Each command has a line of its own, which is not wrapped.
+pub(crate) fn print_next_steps(printer: &mut Printer, findings: &CheckFindings<'_>) {
     let steps = findings.next_steps();
     if steps.is_empty() {
         return;
     }
-    printer.line("next steps:");
-    let mut label = "fix";
+    let mut label = "next";
     for step in steps {
-        printer.line(format_args!("  {}: {step}", styled(style::HINT, label)));
-        label = "alternatively";
+        let end = if step.commands.is_empty() { "" } else { ":" };
+        let begin = format!("{}: ", styled(style::HINT, label));
+        printer.paragraph(&begin, format_args!("{}{end}", step.purpose));
+        for command in step.commands {
+            let command = styled(style::NAME, command);
+            printer.line(format_args!("{COMMAND_INDENT}{command}"));
+        }
+        label = "or";
     }
     printer.line("");
 }

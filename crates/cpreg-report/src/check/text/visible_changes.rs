@@ -1,21 +1,31 @@
 //! Visible changes, and adjustments that need the user's consent.
 
-use cpreg::plan::{Adjustment, PlanOutcome, VisibleChange};
+use cpreg::plan::{Adjustment, PlanOutcome, Verdict, VisibleChange};
 use cpreg::register::Value;
 use cpreg::severity::Severity;
 
 use super::layout::{vcpu_suffix, wrap_names};
 use crate::check::CheckFindings;
-use crate::printer::{Printer, style, styled};
+use crate::printer::{Printer, heading, style, styled};
 use crate::remedy;
 use crate::value::field_changes;
+
+/// Columns of a severity and the spaces around it.
+const INDENT: usize = 10;
 
 pub(super) fn print(printer: &mut Printer, findings: &CheckFindings<'_>) {
     let changes = &findings.check.plan.visible_changes;
     if changes.is_empty() {
+        if matches!(findings.verdict(), Verdict::Loads | Verdict::Converts) {
+            printer.line(format_args!(
+                "{} nothing known",
+                heading("the guest could notice:")
+            ));
+            printer.line("");
+        }
         return;
     }
-    printer.line("the guest could notice:");
+    printer.line(heading("the guest could notice:"));
     // Registers with the same description share one entry.
     let mut groups: Vec<Vec<&VisibleChange>> = Vec::new();
     for change in changes {
@@ -66,9 +76,9 @@ fn print_visible(printer: &mut Printer, findings: &CheckFindings<'_>, group: &[&
         .iter()
         .map(|change| visible_change(findings, change))
         .collect();
-    let mut lines = wrap_names(&texts);
+    let mut lines = wrap_names(printer, INDENT, &texts);
     let suffix = format!("{}{}", vcpu_suffix(findings, &change.vcpus), {
-        let description = remedy::describe_change(change);
+        let description = remedy::describe_change(change, findings.vmm());
         if description.is_empty() {
             String::new()
         } else {
@@ -81,8 +91,8 @@ fn print_visible(printer: &mut Printer, findings: &CheckFindings<'_>, group: &[&
     }
     let mut begin = format!("  {}  ", severity_word(change.severity));
     for line in lines {
-        printer.line(format_args!("{begin}{line}"));
-        begin = " ".repeat(10);
+        printer.paragraph(&begin, line);
+        begin = " ".repeat(INDENT);
     }
 }
 
@@ -125,9 +135,12 @@ pub(super) fn print_adjustments(printer: &mut Printer, findings: &CheckFindings<
     if plan.proposed_adjustments.is_empty() {
         return;
     }
-    printer.line("adjustments that would unblock the load (they need your consent):");
+    printer.line(heading(
+        "adjustments that would unblock the load, with your consent:",
+    ));
     for adjustment in &plan.proposed_adjustments {
-        printer.line(format_args!("  {}", adjustment_line(findings, adjustment)));
+        let begin = format!("  {}  ", severity_word(adjustment.severity));
+        printer.paragraph(&begin, adjustment_line(findings, adjustment));
     }
     let result = match plan.outcome_with_proposed {
         PlanOutcome::Ready if findings.is_blocked_by_shape() => {
@@ -138,11 +151,13 @@ pub(super) fn print_adjustments(printer: &mut Printer, findings: &CheckFindings<
         PlanOutcome::Refused => "other differences still block the load",
         PlanOutcome::Unknown => "the verdict is then unknown",
     };
-    printer.line(format_args!(
-        "  {}: {} makes all of these changes ({result}), `--accept REG` makes one",
-        styled(style::HINT, "fix"),
-        findings.proposed_consents()
-    ));
+    printer.paragraph(
+        &format!("  {}: ", styled(style::HINT, "fix")),
+        format_args!(
+            "{} makes all of these changes ({result}), `--accept REG` makes one",
+            findings.proposed_consents()
+        ),
+    );
     printer.line("");
 }
 
@@ -156,8 +171,7 @@ fn adjustment_line(findings: &CheckFindings<'_>, adjustment: &Adjustment) -> Str
         format!("  {}", fields.join(", "))
     };
     format!(
-        "{}  {}  {} -> {}{}{fields}",
-        severity_word(adjustment.severity),
+        "{}  {} -> {}{}{fields}",
         styled(style::NAME, findings.value_format.name(id)),
         describe(adjustment.from),
         describe(adjustment.to),

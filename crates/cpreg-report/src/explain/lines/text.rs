@@ -3,12 +3,13 @@
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg_explain::explain::AffectedRegister;
-use cpreg_explain::{Explanation, FailureKind, LoadFailure};
+use cpreg_explain::{Emitter, Explanation, FailureKind, LoadFailure};
 
 use super::{LinesExplanation, describe_difference, emitters, step_command, step_result};
 use crate::field::decode_fields;
 use crate::printer::{Printer, style, styled};
-use crate::remedy;
+use crate::remedy::{self, AdviceContext, Vmm};
+use crate::text::pluralize;
 use crate::tolerance::text::{condition, handling};
 use crate::value::{ValueFormat, field_changes, id_digits};
 
@@ -21,8 +22,8 @@ pub fn print(printer: &mut Printer, lines: &LinesExplanation) {
     }
     if lines.omitted_failures > 0 {
         printer.line(format_args!(
-            "{} more failures are omitted: too many different ones",
-            lines.omitted_failures
+            "omitted: {}; there are too many different ones",
+            pluralize(lines.omitted_failures, "more failure")
         ));
     }
     if !lines.unknown_lines.is_empty() {
@@ -92,7 +93,7 @@ fn print_failure(
     if failure.further_lines > 0 {
         printer.line(styled(
             style::DIM,
-            format_args!("    and {} more lines", failure.further_lines),
+            format_args!("    and {}", pluralize(failure.further_lines, "more line")),
         ));
     }
     printer.line(format_args!("  meaning: {}", explanation.meaning));
@@ -101,7 +102,8 @@ fn print_failure(
     }
     if !explanation.registers.is_empty() {
         printer.line("  registers");
-        print_registers(printer, &explanation.registers, tolerances);
+        let vmm = vmm(failure);
+        print_registers(printer, &explanation.registers, tolerances, vmm);
     }
     if !explanation.causes.is_empty() {
         printer.line("  usual causes");
@@ -120,8 +122,23 @@ fn print_failure(
     }
 }
 
-/// Prints registers, grouped by difference and tolerance.
-fn print_registers(printer: &mut Printer, registers: &[AffectedRegister], tolerances: &Tolerances) {
+/// Returns the VMM that printed a failure.
+fn vmm(failure: &LoadFailure) -> Vmm {
+    match emitters(failure).first() {
+        Some((Emitter::QEMU | Emitter::LIBVIRT, _)) => Vmm::Qemu,
+        Some((Emitter::FIRECRACKER, _)) => Vmm::Firecracker,
+        Some(_) => Vmm::Other,
+        None => Vmm::Unknown,
+    }
+}
+
+/// Prints registers, grouped by difference and tolerance. The remedies name options of `vmm`.
+fn print_registers(
+    printer: &mut Printer,
+    registers: &[AffectedRegister],
+    tolerances: &Tolerances,
+    vmm: Vmm,
+) {
     let mut rest: Vec<&AffectedRegister> = registers.iter().collect();
     while let Some(first) = rest.first().copied() {
         let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|other| {
@@ -143,14 +160,12 @@ fn print_registers(printer: &mut Printer, registers: &[AffectedRegister], tolera
             ));
             printer.line(format_args!("      why: {}", entry.reason));
             if let Some(remedy) = &entry.remedy {
-                let value = first.destination_value.map_or_else(
-                    || remedy::UNKNOWN_VALUE_PLACEHOLDER.to_owned(),
-                    |value| {
-                        let name = first.register.id.and_then(|id| id.value_name(value));
-                        name.map_or_else(|| format!("{value:#x}"), str::to_owned)
-                    },
-                );
-                let advice = remedy::advice(remedy, &value);
+                let context = AdviceContext {
+                    vmm,
+                    register: first.register.id,
+                    destination_value: first.destination_value,
+                };
+                let advice = remedy::advice(remedy, context);
                 printer.line(format_args!("      fix: {advice}"));
             }
         } else if first.difference == Some(cpreg::tolerance::RegisterDifference::SourceOnly) {

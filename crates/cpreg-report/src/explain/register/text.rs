@@ -11,7 +11,6 @@ use super::RegisterExplanation;
 use super::kernels::{self, EVERY_GUEST, KernelObservations, ResetGroup, WritableBits};
 use crate::field;
 use crate::printer::{Printer, style, styled};
-use crate::remedy;
 use crate::text::{print_line, print_list};
 use crate::tolerance::print_entry;
 use crate::tolerance::text::{kind_label, register_names as registers_of};
@@ -328,7 +327,7 @@ fn print_tolerances(printer: &mut Printer, explanation: &RegisterExplanation<'_>
         let others = other_registers(entry, explanation.id);
         let heading = styled(style::NAME, "tolerance");
         let heading = format!("{heading}  ({kind}{others})");
-        print_entry(printer, entry, &heading, remedy::UNKNOWN_VALUE_PLACEHOLDER);
+        print_entry(printer, entry, &heading);
     }
     if explanation.tolerances.is_empty() && explanation.has_known_form() {
         printer.line("");

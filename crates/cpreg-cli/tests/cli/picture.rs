@@ -51,6 +51,7 @@ fn style(number: usize, line: &str) -> (&'static str, &'static str) {
         1 if line.starts_with("loads") || line.starts_with("converts") => ("#3fb950", BOLD),
         1 if line.starts_with("refused") => ("#f85149", BOLD),
         1 => ("#d29922", BOLD),
+        _ if line.starts_with("    cpreg ") => ("#79c0ff", ""),
         _ if line.starts_with("    ") => ("#8b949e", ""),
         _ => ("#e6edf3", ""),
     }

@@ -383,6 +383,12 @@ fn standard_input_and_inherited_sockets() {
             &run.stdout
         };
         assert!(report.contains("the VM is: at the destination"), "{run}");
+        // The VM has been converted, so nothing is left to do.
+        assert!(
+            report.starts_with("converts: the VM loads as the relay"),
+            "{run}"
+        );
+        assert!(!report.contains("cpreg convert"), "{run}");
     }
 
     // Towards the destination.

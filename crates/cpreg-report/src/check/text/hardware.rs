@@ -94,7 +94,7 @@ pub(super) fn print_assumed(printer: &mut Printer, findings: &CheckFindings<'_>)
     if !properties.is_empty() {
         printer.paragraph(
             "",
-            format_args!("not known of the {side}: {properties} ({command})"),
+            format_args!("assumed equal, as not known of the {side}: {properties} ({command})"),
         );
     }
 }

@@ -77,6 +77,16 @@ impl Check {
         }
     }
 
+    /// Returns the check of a VM at a destination of which no register is known.
+    ///
+    /// The check has no decisions.
+    pub fn undecided() -> Self {
+        let mut check = Self::incomparable();
+        check.verdict = Verdict::Unknown;
+        check.plan.outcome_with_proposed = PlanOutcome::Unknown;
+        check
+    }
+
     /// Makes the plan and simulates every modelled loader.
     ///
     /// The check does not compare shapes. The caller compares them first with

@@ -19,7 +19,7 @@
 //! | `first_run.rs` | features that KVM removes when the guest first runs |
 //! | `consent.rs` | the user's consents |
 //! | `advice.rs` | reasons as text, and remedies |
-//! | `alternatives.rs` | a check at one of two possible destinations, compared with the other |
+//! | `alternatives.rs` | checks at several possible destinations, compared with each other |
 //! | `check.rs` | the plan together with each loader's predicted behaviour: the verdict |
 //! | `operator_entries.rs` | the use that a plan made of each operator's entry |
 //! | `incremental.rs` | a check of a VM whose vCPUs arrive one after the other |
@@ -52,7 +52,7 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-pub use alternatives::PossibleCheck;
+pub use alternatives::{DecidedPart, PlanDifference, PossibleCheck};
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use fatal_change::FatalChange;

@@ -118,6 +118,7 @@ struct Details {
     path: Option<PathBuf>,
     /// Offset of the error in a stream, if it has one.
     offset: Option<u64>,
+    status: Status,
 }
 
 impl Failure {
@@ -130,6 +131,7 @@ impl Failure {
             hints: Vec::new(),
             path: None,
             offset: None,
+            status: Status::Error,
         }))
     }
 
@@ -142,6 +144,17 @@ impl Failure {
     pub(crate) fn with_path(mut self, path: &Path) -> Self {
         self.0.path = Some(path.to_owned());
         self
+    }
+
+    /// Sets the exit status, for a command that ends before it can print a report.
+    pub(crate) fn with_status(mut self, status: Status) -> Self {
+        self.0.status = status;
+        self
+    }
+
+    /// Returns the exit status of the command.
+    pub(crate) fn status(&self) -> Status {
+        self.0.status
     }
 
     pub(crate) fn with_cause(mut self, cause: impl Error + Send + Sync + 'static) -> Self {
@@ -263,7 +276,7 @@ impl Failure {
 impl From<&Failure> for ErrorReport {
     fn from(failure: &Failure) -> Self {
         let version = env!("CARGO_PKG_VERSION");
-        let status = Status::Error.code();
+        let status = failure.status().code();
         let mut report = Self::new(
             version,
             failure.0.kind.clone(),

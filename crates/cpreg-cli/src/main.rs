@@ -83,7 +83,7 @@ fn main() -> ExitCode {
     status
         .unwrap_or_else(|failure| {
             error_output.print(&failure);
-            Status::Error
+            failure.status()
         })
         .into()
 }

@@ -43,6 +43,9 @@ impl SourceHost {
                 accelerator: Some(Accelerator::Kvm),
                 hardware: host.record.source_hardware(),
             }),
+            HostOrFile::Unrecorded(host) => Err(host
+                .failure()
+                .with_context(format!("--from {}", path.display()))),
             HostOrFile::File(input) => match &input.content {
                 Content::Profile(profile) => Ok(Self {
                     name: input.name(),

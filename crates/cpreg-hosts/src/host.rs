@@ -153,11 +153,8 @@ impl HostIndex {
 /// Returns `true` if the text has the form of a host's name: it begins with `linux-`, or with a
 /// distribution and its release, as in `ubuntu-24.04/n1`.
 pub fn is_host_name(text: &str) -> bool {
-    let distribution = || {
-        let (kernel, cpu) = text.split_once('/')?;
-        KernelName::from_distribution(kernel).filter(|_| !cpu.is_empty())
-    };
-    text.starts_with(HOST_NAME_PREFIX) || distribution().is_some()
+    let kernel = text.split_once('/').map_or(text, |(kernel, _)| kernel);
+    text.starts_with(HOST_NAME_PREFIX) || KernelName::from_distribution(kernel).is_some()
 }
 
 /// Splits the name of a host without features into kernel and CPU.

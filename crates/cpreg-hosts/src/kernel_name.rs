@@ -68,22 +68,50 @@ const DISTRIBUTIONS: &[DistributionKernel] = &[
     distribution(&["proxmox-9", "pve-9"], (6, 17)),
     backporting(
         RHEL,
-        &["rhel-8", "centos-8", "rocky-8", "almalinux-8", "el8"],
+        &[
+            "rhel-8",
+            "centos-8",
+            "centos-stream-8",
+            "rocky-8",
+            "almalinux-8",
+            "alma-8",
+            "el8",
+        ],
         (4, 18),
     ),
     backporting(
         RHEL,
-        &["rhel-9", "centos-9", "rocky-9", "almalinux-9", "el9"],
+        &[
+            "rhel-9",
+            "centos-9",
+            "centos-stream-9",
+            "rocky-9",
+            "almalinux-9",
+            "alma-9",
+            "el9",
+        ],
         (5, 14),
     ),
     backporting(
         RHEL,
-        &["rhel-10", "centos-10", "rocky-10", "almalinux-10", "el10"],
+        &[
+            "rhel-10",
+            "centos-10",
+            "centos-stream-10",
+            "rocky-10",
+            "almalinux-10",
+            "alma-10",
+            "el10",
+        ],
         (6, 12),
     ),
-    backporting(SUSE, &["sles-15-sp5"], (5, 14)),
-    backporting(SUSE, &["sles-15-sp6", "sles-15-sp7", "sles-15"], (6, 4)),
-    backporting(SUSE, &["sles-16"], (6, 12)),
+    backporting(SUSE, &["sles-15-sp5", "leap-15.5"], (5, 14)),
+    backporting(
+        SUSE,
+        &["sles-15-sp6", "sles-15-sp7", "sles-15", "leap-15.6"],
+        (6, 4),
+    ),
+    backporting(SUSE, &["sles-16", "leap-16"], (6, 12)),
     backporting(OPENEULER, &["openeuler-22.03"], (5, 10)),
     backporting(OPENEULER, &["openeuler-24.03"], (6, 6)),
 ];
@@ -278,6 +306,8 @@ mod tests {
         assert_eq!(parse("Ubuntu-24.04.2"), Some(kernel("6.8", None, None)));
         assert_eq!(parse("trixie"), Some(kernel("6.12", None, None)));
         assert_eq!(parse("rhel-9.4"), Some(kernel("5.14", None, Some(RHEL))));
+        let centos = Some(kernel("6.12", None, Some(RHEL)));
+        assert_eq!(parse("centos-stream-10"), centos);
         assert_eq!(parse("sles-15-sp6"), Some(kernel("6.4", None, Some(SUSE))));
         assert_eq!(parse("ubuntu"), None);
         assert_eq!(parse("ubuntu-24.045"), None);

@@ -1,7 +1,8 @@
 //! [`UnrecordedHost`]: a host with an unrecorded kernel, and the recorded hosts next to it.
 //!
 //! Kernels of one series rarely differ in KVM's registers: stable releases receive fixes only. So
-//! the recorded kernels around an unrecorded one show its behaviour where they agree.
+//! the recorded kernels around an unrecorded one show its behaviour where they agree. A kernel with
+//! a recorded one on only one side, or with backported changes, has no such neighbours.
 
 use cpreg::cpu_model::CpuModel;
 use cpreg::destination::Features;
@@ -21,7 +22,7 @@ pub struct UnrecordedHost<'a> {
     /// Relation of the kernel to the recorded ones.
     pub gap: Gap,
     /// Recorded hosts with the same CPU and mode whose kernels are next to this one, oldest first.
-    /// Never empty.
+    /// Empty if the distribution backports changes; otherwise never empty.
     pub neighbours: Vec<IndexedHost<'a>>,
     /// The guest's features, if the name has them.
     pub features: Option<Features>,
@@ -38,6 +39,24 @@ pub enum Gap {
     OutsideSeries,
     /// Distribution that backports large changes: the version does not determine KVM's behaviour.
     Backports(&'static str),
+}
+
+impl Gap {
+    /// Returns `true` if the recorded neighbours enclose the kernel, so that a result of all of
+    /// them is also the kernel's.
+    pub const fn is_enclosed(self) -> bool {
+        matches!(self, Self::SameSeries | Self::BetweenSeries)
+    }
+}
+
+/// Hosts that a name selects.
+#[derive(Clone, Debug)]
+pub struct HostSelection<'a> {
+    /// Recorded hosts that the name matches or, for an unrecorded kernel, the neighbours on each
+    /// CPU; by kernel, oldest first.
+    pub hosts: Vec<IndexedHost<'a>>,
+    /// Relation of the kernel in the name to the recorded ones; `None` if it was recorded.
+    pub gap: Option<Gap>,
 }
 
 impl<'a> UnrecordedHost<'a> {
@@ -71,11 +90,20 @@ impl HostIndex {
                  distribution"
             )));
         };
+        if let Some(distribution) = kernel.backporter {
+            self.reject_unknown_cpu(&full_name, cpu)?;
+            return Ok(UnrecordedHost {
+                name: full_name,
+                kernel,
+                gap: Gap::Backports(distribution),
+                neighbours: Vec::new(),
+                features,
+            });
+        }
         let cpu = cpu.unwrap_or_default();
         let hosts = filter_cpu(&self.hosts(), cpu);
         let Some(first) = hosts.first() else {
-            let message = self.describe_unknown_cpu(&full_name, cpu);
-            return Err(Error::new(ErrorKind::UnknownCpu, message));
+            return Err(self.unknown_cpu_error(&full_name, cpu));
         };
         // A short name or a machine may stand for several CPUs.
         if let Some(other) = hosts.iter().find(|host| host.cpu() != first.cpu()) {
@@ -92,10 +120,101 @@ impl HostIndex {
         Ok(UnrecordedHost {
             name: full_name,
             kernel,
-            gap: kernel.backporter.map_or(gap, Gap::Backports),
+            gap,
             neighbours,
             features,
         })
+    }
+
+    /// Returns the recorded hosts that a name selects: the name of a host, or only its kernel,
+    /// distribution, CPU or machine.
+    ///
+    /// ```
+    /// use cpreg_hosts::HostIndex;
+    /// use cpreg_hosts::unrecorded_host::Gap;
+    ///
+    /// # fn main() -> Result<(), cpreg_hosts::Error> {
+    /// let index = HostIndex::built_in()?;
+    /// let graviton3 = index.select("graviton3")?;
+    /// assert!(graviton3.hosts.iter().all(|host| host.cpu() == "neoverse-v1"));
+    /// let ubuntu = index.select("ubuntu-24.04/graviton3")?;
+    /// assert_eq!(ubuntu.gap, Some(Gap::BetweenSeries));
+    /// assert_eq!(ubuntu.hosts.len(), 2);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// # Errors
+    /// Returns an error if the name has no known kernel or CPU, or if it has features.
+    pub fn select(&self, name: &str) -> Result<HostSelection<'_>, Error> {
+        let recorded = |hosts| HostSelection { hosts, gap: None };
+        let hosts = self.find_hosts(name);
+        if !hosts.is_empty() {
+            return Ok(recorded(hosts));
+        }
+        let all = self.hosts();
+        let (kernel_text, cpu) = split_host_name(name);
+        let kernel = KernelName::parse(kernel_text);
+        let Some(kernel) = kernel.filter(|_| !cpu.is_some_and(|cpu| cpu.contains('/'))) else {
+            let hosts = filter_cpu(&all, name);
+            return match self.resolve(name) {
+                _ if !hosts.is_empty() => Ok(recorded(hosts)),
+                _ if is_known_cpu(name) => Err(self.unknown_cpu_error(name, name)),
+                Err(error) => Err(error),
+                Ok(_) => Err(Error::new(
+                    ErrorKind::Features,
+                    format!("{name} has features at its end"),
+                )),
+            };
+        };
+        if let Some(distribution) = kernel.backporter {
+            self.reject_unknown_cpu(name, cpu)?;
+            return Ok(HostSelection {
+                hosts: Vec::new(),
+                gap: Some(Gap::Backports(distribution)),
+            });
+        }
+        let with_cpu = cpu.map_or_else(|| all.clone(), |cpu| filter_cpu(&all, cpu));
+        let mut cpus: Vec<_> = with_cpu.iter().map(IndexedHost::cpu).collect();
+        cpus.sort_unstable();
+        cpus.dedup();
+        if cpus.is_empty() {
+            return Err(self.unknown_cpu_error(name, cpu.unwrap_or_default()));
+        }
+        let mut selected = Vec::new();
+        let mut gap = None;
+        for cpu in cpus {
+            let of_cpu = with_cpu.iter().filter(|host| host.cpu() == cpu);
+            let (of_cpu_gap, neighbours) =
+                find_neighbours(&of_cpu.copied().collect::<Vec<_>>(), kernel);
+            // A CPU in another mode may be recorded on fewer kernels.
+            gap = match gap {
+                None | Some(Gap::OutsideSeries) => Some(of_cpu_gap),
+                known => known,
+            };
+            selected.extend(neighbours.iter().map(IndexedHost::name));
+        }
+        let hosts = all.into_iter();
+        Ok(HostSelection {
+            hosts: hosts
+                .filter(|host| selected.contains(&host.name()))
+                .collect(),
+            gap,
+        })
+    }
+
+    /// Returns an error if the name has a CPU that is neither recorded nor known.
+    fn reject_unknown_cpu(&self, name: &str, cpu: Option<&str>) -> Result<(), Error> {
+        match cpu {
+            Some(cpu) if filter_cpu(&self.hosts(), cpu).is_empty() && !is_known_cpu(cpu) => {
+                Err(self.unknown_cpu_error(name, cpu))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn unknown_cpu_error(&self, name: &str, cpu: &str) -> Error {
+        Error::new(ErrorKind::UnknownCpu, self.describe_unknown_cpu(name, cpu))
     }
 
     fn describe_unknown_cpu(&self, name: &str, cpu: &str) -> String {
@@ -114,6 +233,13 @@ impl HostIndex {
         };
         format!("no recorded host has {cpu}; recorded CPUs: {recorded}")
     }
+}
+
+/// Returns `true` if the CPU is a known model, or that of a known machine.
+fn is_known_cpu(cpu: &str) -> bool {
+    let mut models = CpuModel::all().iter();
+    models.any(|model| model.name().eq_ignore_ascii_case(cpu))
+        || CpuModel::for_machine(cpu).next().is_some()
 }
 
 /// Returns the hosts next to a kernel. `hosts` have one CPU, and are ordered by version.
@@ -256,10 +382,57 @@ mod tests {
             panic!("the kernel is known");
         };
         assert_eq!(gap, Gap::Backports("Red Hat Enterprise Linux"));
+        assert!(neighbours.is_empty());
+        for name in ["rhel-9/graviton4", "rhel-9/neoverse-v2", "sles-16"] {
+            let (gap, neighbours) = find(name).expect("no recording of the CPU is needed");
+            assert!(matches!(gap, Gap::Backports(_)) && neighbours.is_empty());
+            assert!(!gap.is_enclosed());
+        }
+        assert!(find("rhel-9/z80").is_err());
+    }
+
+    #[test]
+    fn a_part_of_a_name_selects_hosts() {
+        let index = HostIndex::built_in().expect("the checked-in index is valid");
+        let select = |name| {
+            let selection = index.select(name).expect("a known name");
+            let names: Vec<_> = selection.hosts.iter().map(IndexedHost::name).collect();
+            (selection.gap, names)
+        };
+        for (name, gap, count) in [
+            ("linux-7.3/n2", None, 1),
+            ("graviton3", None, 14),
+            ("N1", None, 14),
+            ("max+nested", None, 9),
+            ("ubuntu-26.04", Some(Gap::SameSeries), 9),
+            ("linux-6.12.100/altra", Some(Gap::SameSeries), 2),
+            ("ubuntu-24.04/graviton3", Some(Gap::BetweenSeries), 2),
+            ("linux-9.0/n1", Some(Gap::OutsideSeries), 1),
+            (
+                "rhel-9",
+                Some(Gap::Backports("Red Hat Enterprise Linux")),
+                0,
+            ),
+        ] {
+            let (found_gap, names) = select(name);
+            assert_eq!((found_gap, names.len()), (gap, count), "{name}: {names:?}");
+        }
+        let (gap, names) = select("ubuntu-24.04");
+        assert_eq!(gap, Some(Gap::BetweenSeries));
         assert_eq!(
-            neighbours,
-            ["linux-5.10.223/neoverse-n1", "linux-6.1.176/neoverse-n1"]
+            names.first().map(String::as_str),
+            Some("linux-6.1.176/cortex-a57")
         );
+        assert!(names.iter().any(|name| name == "linux-6.12.43/max+mte"));
+        for (name, kind) in [
+            ("graviton4", ErrorKind::UnknownCpu),
+            ("linux-6.8/graviton4", ErrorKind::UnknownCpu),
+            ("z80", ErrorKind::UnknownName),
+            ("linux-7.3/n2/pmu", ErrorKind::Features),
+        ] {
+            let error = index.select(name).expect_err(name);
+            assert_eq!(error.kind(), kind, "{name}");
+        }
     }
 
     #[test]

@@ -28,6 +28,7 @@
 //! | [`host`] | report of `show` for a recorded host, schema `cpreg.show-host/2` |
 //! | [`host_diff`] | report of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2` |
 //! | [`hosts`] | report of `hosts`, schema `cpreg.hosts/2` |
+//! | [`unrecorded`] | the kernel of a named host, if it was not recorded |
 //! | [`explain`] | reports of `explain` |
 //! | [`tolerance`] | the table of tolerances, schema `cpreg.tolerances/2` |
 //! | [`export`] | the table of tolerances in the formats of other programs |
@@ -72,6 +73,7 @@ pub mod schemas;
 pub mod show;
 pub mod text;
 pub mod tolerance;
+pub mod unrecorded;
 pub mod value;
 pub mod vm_report;
 

@@ -1,6 +1,7 @@
 //! [`ValueFormat`] of register names and values; hides pointer-authentication keys as secrets.
 
 use cpreg::destination::Accelerator;
+use cpreg::plan::DecidedPart;
 use cpreg::register::{FieldDifference, Naming, REDACTED, RegisterId, Value, differing_fields};
 
 /// Format of register names and values.
@@ -28,6 +29,15 @@ impl ValueFormat {
     /// Returns the name of a register.
     pub fn name(self, id: RegisterId) -> String {
         id.display_in(self.naming).to_string()
+    }
+
+    /// Returns the name of a part that a plan decides about.
+    pub fn part(self, part: &DecidedPart) -> String {
+        match part {
+            DecidedPart::Register(id) => self.name(*id),
+            DecidedPart::Extension(name) => name.clone().into_owned(),
+            DecidedPart::Hardware(fact) => fact.name().to_owned(),
+        }
     }
 
     /// Returns a value as text, or `None` if it is secret.

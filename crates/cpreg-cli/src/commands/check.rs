@@ -12,18 +12,21 @@ use cpreg::shape::MachineShape;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
 use cpreg_report as report;
-use cpreg_report::check::{CheckFindings, SourceKind, SourceSummary};
+use cpreg_report::check::{
+    CheckFindings, OpenFacts, OpenFeature, OpenKernel, PossibleDestination, SourceKind,
+    SourceSummary,
+};
 use cpreg_report::command::{CommandKind, TypedCommand};
 use cpreg_report::dry_run::DryRunFindings;
 use cpreg_report::printer::Verbosity;
 use cpreg_report::value::ValueFormat;
 
 use crate::arguments;
-use crate::arguments::{ConsentArgs, Format};
+use crate::arguments::{ConsentArgs, Format, FromArgs, LoaderArgs};
 use crate::command_line;
 use crate::consents;
 use crate::destination::hosts::{self, Guest, HostOrFile};
-use crate::destination::{self, ResolvedDestination, kvm};
+use crate::destination::{self, DestinationSpec, ResolvedDestination, kvm};
 use crate::failure::{Failure, Status};
 use crate::input::{Content, Input, Origin};
 use crate::printer::{Printer, print_json};
@@ -32,38 +35,18 @@ use crate::tolerance_file;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
     let inspect = &arguments.inspect;
-    let source = match Source::open(&arguments.source, inspect.verify, printer)? {
-        Source::Vm(source) => *source,
-        Source::NewVm(new_vm) => return check_new_vm(*new_vm, arguments, printer),
-    };
-    let from = SourceHost::open(&arguments.from, printer)?;
-    let subject = Subject::from_stream(&source, from.as_ref())?;
-    let kvm = kvm::is_kvm_path(&arguments.destination)
-        .then(kvm::open)
-        .transpose()?;
+    let source = Source::open(&arguments.source, inspect.verify, printer)?;
+    let subject = source.subject(&arguments.from, printer)?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
-    let (resolved, guest) = if let Some(kvm) = &kvm {
-        let guest = kvm::guest_features(&arguments.destination, &source)?;
-        let mut resolved =
-            kvm::probe_destination(kvm, &arguments.destination, &source, &arguments.loader)?;
-        let decide_unknown = |features, destination| {
-            let consents = &arguments.consents;
-            kvm::decide_unknown(kvm, features, destination, &source, &tolerances, consents)
-        };
-        decide_unknown(guest.features, &mut resolved.destination)?;
-        if let Some(alternative) = &mut resolved.alternative {
-            decide_unknown(guest.without_undetermined(), &mut alternative.destination)?;
+    let spec = destination::find(&arguments.destination, inspect.verify, printer)?;
+    let resolved = match &spec {
+        DestinationSpec::Kvm(kvm, path) => {
+            let guest = source.probed_guest(path)?;
+            let mut resolved = kvm::probe_destination(kvm, &guest, &arguments.loader)?;
+            kvm::decide_unknown(kvm, &guest, &mut resolved, &tolerances, &arguments.consents)?;
+            resolved
         }
-        (resolved, guest)
-    } else {
-        let resolved = destination::resolve(
-            &arguments.destination,
-            &source,
-            &arguments.loader,
-            inspect.verify,
-            printer,
-        )?;
-        (resolved, GuestFeatures::determined(Features::NONE))
+        _ => source.resolve(&spec, &arguments.loader)?,
     };
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let command = typed_command(arguments);
@@ -73,22 +56,22 @@ pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result
         value_format,
         command: &command,
     };
-    let findings =
-        build_findings_with(subject, &resolved, inputs, printer, |findings, is_full| {
-            let Some(kvm) = &kvm else {
+    let findings = build_findings_with(
+        &subject,
+        &resolved,
+        inputs,
+        printer,
+        |findings, features| {
+            let (DestinationSpec::Kvm(kvm, _), Some(features)) = (&spec, features) else {
                 return;
-            };
-            let features = if is_full {
-                guest.features
-            } else {
-                guest.without_undetermined()
             };
             findings.dry_run = kvm::dry_run(kvm, features, &findings.check.plan);
             let dry_run = findings.dry_run.as_ref();
             if findings.is_loaded_by_plan() && dry_run.is_some_and(DryRunFindings::is_confirmed) {
                 findings.check.plan.mark_proven();
             }
-        })?;
+        },
+    )?;
     let verbosity = arguments.verbosity.verbosity();
     print_report(printer, &findings, inspect.format, verbosity)?;
     Ok(status(findings.verdict()))
@@ -102,42 +85,6 @@ fn typed_command(arguments: &arguments::Check) -> TypedCommand {
         arguments.loader.loader.as_ref(),
         &arguments.consents,
     )
-}
-
-/// Checks a VM of which only the host is known.
-fn check_new_vm(
-    new_vm: NewVm,
-    arguments: &arguments::Check,
-    printer: &mut Printer,
-) -> Result<Status, Failure> {
-    let inspect = &arguments.inspect;
-    if let Some(from) = &arguments.from.from {
-        return Err(Failure::new(format!(
-            "--from {}: {} is a host itself",
-            from.display(),
-            new_vm.host.name
-        ))
-        .with_hint("omit --from, which names the host of a VM in a stream"));
-    }
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
-    let spec = destination::find(&arguments.destination, inspect.verify, printer)?;
-    let mut resolved = spec.resolve_for_host(&new_vm.host, new_vm.features, &arguments.loader)?;
-    resolved.exclude_feature_bits();
-    let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
-    let findings = build_findings(
-        Subject::from_new_vm(new_vm),
-        &resolved,
-        CheckInputs {
-            tolerances: &tolerances,
-            consents: &arguments.consents,
-            value_format,
-            command: &typed_command(arguments),
-        },
-        printer,
-    )?;
-    let verbosity = arguments.verbosity.verbosity();
-    print_report(printer, &findings, inspect.format, verbosity)?;
-    Ok(status(findings.verdict()))
 }
 
 /// Prints the report of a check or a conversion.
@@ -163,6 +110,7 @@ pub(crate) enum Source {
 }
 
 /// New VM of a host, before its guest runs.
+#[derive(Clone)]
 pub(crate) struct NewVm {
     /// Host for a guest with the VM's features.
     pub(crate) host: Destination,
@@ -185,6 +133,7 @@ impl Source {
                     vm,
                 })));
             }
+            HostOrFile::Unrecorded(host) => return Err(host.failure()),
             HostOrFile::File(input) => input,
         };
         Ok(match &input.content {
@@ -193,6 +142,57 @@ impl Source {
             }
             Content::Stream(_) | Content::Host(_) => Self::Vm(input),
         })
+    }
+}
+
+impl Source {
+    /// Returns the VM that a check is about.
+    pub(crate) fn subject(&self, from: &FromArgs, printer: &Printer) -> Result<Subject, Failure> {
+        match self {
+            Self::Vm(source) => {
+                let from = SourceHost::open(from, printer)?;
+                Subject::from_stream(source, from.as_ref())
+            }
+            Self::NewVm(new_vm) => {
+                if let Some(from) = &from.from {
+                    return Err(Failure::new(format!(
+                        "--from {}: {} is a host itself",
+                        from.display(),
+                        new_vm.host.name
+                    ))
+                    .with_hint("omit --from, which names the host of a VM in a stream"));
+                }
+                Ok(Subject::from_new_vm(new_vm))
+            }
+        }
+    }
+
+    /// Resolves the destination for this VM.
+    pub(crate) fn resolve(
+        &self,
+        spec: &DestinationSpec<'_>,
+        loader: &LoaderArgs,
+    ) -> Result<ResolvedDestination, Failure> {
+        match self {
+            Self::Vm(source) => spec.resolve_for_stream(source, loader),
+            Self::NewVm(new_vm) => {
+                let NewVm { host, vm, features } = &**new_vm;
+                let mut resolved = spec.resolve_for_new_vm(host, vm, *features, loader)?;
+                resolved.exclude_feature_bits();
+                Ok(resolved)
+            }
+        }
+    }
+
+    /// Returns the guest for which this machine's KVM is probed.
+    fn probed_guest<'a>(&'a self, path: &'a Path) -> Result<kvm::ProbedGuest<'a>, Failure> {
+        match self {
+            Self::Vm(source) => kvm::ProbedGuest::from_stream(path, source),
+            Self::NewVm(new_vm) => {
+                let NewVm { host, vm, features } = &**new_vm;
+                Ok(kvm::ProbedGuest::from_new_vm(path, host, vm, *features))
+            }
+        }
     }
 }
 
@@ -272,8 +272,8 @@ impl Subject {
     ///
     /// The registers of the VM have the host's reset values. A register whose reset value is not
     /// known has an unknown value.
-    pub(crate) fn from_new_vm(new_vm: NewVm) -> Self {
-        let NewVm { host, vm, .. } = new_vm;
+    pub(crate) fn from_new_vm(new_vm: &NewVm) -> Self {
+        let NewVm { host, vm, .. } = new_vm.clone();
         Self {
             summary: SourceSummary {
                 name: host.name,
@@ -301,7 +301,7 @@ pub(crate) struct CheckInputs<'a, 'c> {
 
 /// Plans the load of a VM, and prints a note for each consent without effect.
 pub(crate) fn build_findings<'a>(
-    subject: Subject,
+    subject: &Subject,
     resolved: &'a ResolvedDestination,
     inputs: CheckInputs<'a, '_>,
     printer: &Printer,
@@ -309,48 +309,89 @@ pub(crate) fn build_findings<'a>(
     build_findings_with(subject, resolved, inputs, printer, |_, _| {})
 }
 
-/// Plans the load of a VM at a destination, or at both of its alternatives.
+/// Plans the load of a VM at a destination and at each of its alternatives.
 ///
-/// `complete` adds to the findings at each of them; its second argument is `false` for the
-/// alternative.
+/// `complete` adds to the findings at each of them; its second argument has the assumed features of
+/// the guest.
 fn build_findings_with<'a>(
-    subject: Subject,
+    subject: &Subject,
     resolved: &'a ResolvedDestination,
     inputs: CheckInputs<'a, '_>,
     printer: &Printer,
-    complete: impl Fn(&mut CheckFindings<'a>, bool),
+    complete: impl Fn(&mut CheckFindings<'a>, Option<Features>),
 ) -> Result<CheckFindings<'a>, Failure> {
     let naming = inputs.value_format.naming;
     let consents = consents::read(inputs.consents, naming)?;
-    let build = |subject, resolved, is_full| -> Result<_, Failure> {
-        let mut findings = build_one(subject, resolved, inputs, &consents)?;
-        complete(&mut findings, is_full);
+    let build = |subject, possible: &'a ResolvedDestination| -> Result<_, Failure> {
+        let mut findings = build_one(subject, possible, inputs, &consents)?;
+        let features = possible.assumption.as_ref().map(|it| it.features);
+        complete(&mut findings, features);
         Ok(findings)
     };
-    let findings = match &resolved.alternative {
-        None => build(subject, resolved, true)?,
-        Some(alternative) => {
-            let with = build(subject.clone(), resolved, true)?;
-            let without = build(subject, alternative, false)?;
-            let arguments = [resolved, alternative].map(|it| it.argument.as_ref());
-            let destinations = arguments.map(|it| {
-                it.map(|it| {
-                    let command = inputs.command.with_destination(&it.base, &it.text());
-                    (it.text(), command)
-                })
-                .unwrap_or_default()
-            });
-            let features = arguments.map(|it| it.map_or(Features::NONE, |it| it.features));
-            let feature = features[0].difference(features[1]);
-            with.with_alternative(without, feature, destinations)
-        }
+    let open = open_facts(resolved, inputs.command);
+    let mut possible = Vec::new();
+    for destination in resolved.possible() {
+        let findings = build(subject.clone(), destination)?;
+        possible.push((
+            findings,
+            possible_destination(destination, &open, inputs.command),
+        ));
+    }
+    let findings = if open == OpenFacts::default() {
+        possible.pop().map(|(findings, _)| findings)
+    } else {
+        CheckFindings::from_possible(possible, open)
     };
+    let findings = findings.ok_or_else(|| Failure::new("the VM was checked nowhere"))?;
     if !findings.is_incomparable() {
         for note in consents::describe_unused(&consents, &findings.vm, &findings.check, naming) {
             printer.note(note);
         }
     }
     Ok(findings)
+}
+
+/// Returns the facts that leave several destinations possible, with commands for each case.
+fn open_facts(resolved: &ResolvedDestination, command: &TypedCommand) -> OpenFacts {
+    let assumption = resolved.assumption.as_ref();
+    let feature = resolved.open_feature().zip(assumption);
+    let feature = feature.map(|(feature, assumption)| {
+        let command_for = |features: Features| {
+            let argument = format!("{}/{features}", assumption.base.display());
+            command.with_destination(&assumption.base, &argument)
+        };
+        OpenFeature {
+            feature,
+            command_with: command_for(assumption.features),
+            command_without: command_for(assumption.features.difference(feature)),
+        }
+    });
+    let kernel = resolved.unrecorded_kernel.clone().zip(assumption);
+    let kernel = kernel.map(|(kernel, assumption)| OpenKernel {
+        command: command.with_destination(&assumption.base, destination::RECORDING),
+        recording: destination::RECORDING.to_owned(),
+        kernel,
+    });
+    OpenFacts { feature, kernel }
+}
+
+/// Returns the names and the command of a possible destination.
+fn possible_destination(
+    possible: &ResolvedDestination,
+    open: &OpenFacts,
+    command: &TypedCommand,
+) -> PossibleDestination {
+    let assumption = possible.assumption.as_ref();
+    let argument = assumption.map(|it| it.argument.clone()).unwrap_or_default();
+    let feature = open.feature.as_ref().zip(assumption);
+    PossibleDestination {
+        command: assumption
+            .map(|it| command.with_destination(&it.base, &argument))
+            .unwrap_or_default(),
+        has_feature: feature.map(|(open, it)| it.features.contains(open.feature)),
+        recorded_host: assumption.and_then(|it| it.recorded_host.clone()),
+        argument,
+    }
 }
 
 /// Plans the load of a VM at one destination.
@@ -371,7 +412,9 @@ fn build_one<'a>(
     let is_comparable = destination
         .accelerator_difference(summary.accelerator)
         .is_none();
-    let check = if is_comparable {
+    let check = if is_comparable && resolved.lacks_registers() {
+        Check::undecided()
+    } else if is_comparable {
         let check = Check::new(&vm, destination, tolerances, consents);
         consents::reject_high_for_plan(consents, &check.plan, value_format.naming)?;
         check

@@ -82,7 +82,7 @@ pub(crate) fn run(
         &arguments.consents,
     );
     let mut findings = check::build_findings(
-        check::Subject::from_stream(&source, from.as_ref())?,
+        &check::Subject::from_stream(&source, from.as_ref())?,
         &resolved,
         check::CheckInputs {
             tolerances: &tolerances,

@@ -18,6 +18,9 @@ pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<
     let a = hosts::open(&arguments.a, verify, printer)?;
     let b = hosts::open(&arguments.b, verify, printer)?;
     match (a, b) {
+        (HostOrFile::Unrecorded(host), _) | (_, HostOrFile::Unrecorded(host)) => {
+            Err(host.failure())
+        }
         (HostOrFile::File(a), HostOrFile::File(b)) => diff_files(&a, &b, arguments, printer),
         // For a host name without features, use the features of the guest in the other input.
         (HostOrFile::Host(a), HostOrFile::File(b)) => {

@@ -25,8 +25,18 @@ use crate::printer::{Printer, style, styled};
 use crate::progress::Progress;
 use crate::source_host::SourceHost;
 use crate::tolerance_file;
-use cpreg_report::command::CommandKind;
+use cpreg_report::command::{CommandKind, TypedCommand};
 use cpreg_report::value::ValueFormat;
+
+fn typed_command(arguments: &arguments::Filter) -> TypedCommand {
+    command_line::typed(
+        CommandKind::Filter,
+        [None, Some(&arguments.destination)],
+        arguments.from.from.as_ref(),
+        arguments.loader.loader.as_ref(),
+        &arguments.consents,
+    )
+}
 
 pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Result<Status, Failure> {
     printer.report_to_stderr();
@@ -39,6 +49,8 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
         );
     }
     let spec = destination::find(&arguments.destination, false, printer)?;
+    let command = typed_command(arguments);
+    spec.require_possible_verdict(&command)?;
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
@@ -52,15 +64,8 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let source = Input::from_live_stream("-", stream);
     let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
-    let command = command_line::typed(
-        CommandKind::Filter,
-        [None, Some(&arguments.destination)],
-        arguments.from.from.as_ref(),
-        arguments.loader.loader.as_ref(),
-        &arguments.consents,
-    );
     let findings = check::build_findings(
-        check::Subject::from_stream(&source, from.as_ref())?,
+        &check::Subject::from_stream(&source, from.as_ref())?,
         &resolved,
         check::CheckInputs {
             tolerances: &tolerances,

@@ -73,7 +73,7 @@ pub(crate) fn rehearse_input(
     let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let command = typed_command(source, arguments);
     let prediction = check::build_findings(
-        subject,
+        &subject,
         &resolved,
         check::CheckInputs {
             tolerances: &tolerances,
@@ -250,8 +250,9 @@ fn query_destination(
             },
             provenance: "it was started, and its state could not be queried".into(),
             origin: Box::default(),
-            argument: None,
-            alternative: None,
+            assumption: None,
+            unrecorded_kernel: None,
+            alternatives: Vec::new(),
         });
     };
     let machine_suffix = format!(", {}", initial.state.machine);
@@ -265,8 +266,9 @@ fn query_destination(
         destination,
         provenance: "it was started and queried".into(),
         origin: Box::default(),
-        argument: None,
-        alternative: None,
+        assumption: None,
+        unrecorded_kernel: None,
+        alternatives: Vec::new(),
     })
 }
 

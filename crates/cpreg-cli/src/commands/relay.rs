@@ -36,6 +36,7 @@ use self::outcome::{
 use self::planner::{MigrationPlanner, PolicyReport, describe_rejection};
 use self::preflight::Preflight;
 use crate::arguments::{self, Format};
+use crate::command_line;
 use crate::consents;
 use crate::destination;
 use crate::failure::{Failure, Status};
@@ -220,6 +221,7 @@ fn prepare<'a>(
         );
     }
     let spec = destination::find(&arguments.to, false, printer)?;
+    spec.require_possible_verdict(&command_line::typed_relay(arguments))?;
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;

@@ -83,13 +83,13 @@ pub(crate) fn run(arguments: &arguments::Report, printer: &mut Printer) -> Resul
                 )
             };
             let value_format = ValueFormat::new(target.redacted.destination.accelerator, false);
-            let before = build_findings(subject, &target.resolved, value_format)?.verdict();
+            let before = build_findings(&subject, &target.resolved, value_format)?.verdict();
             let subject = check::Subject::from_stream(&redacted, None)?;
-            let findings = build_findings(subject, &target.redacted, value_format)?;
+            let findings = build_findings(&subject, &target.redacted, value_format)?;
             note_verdict_change(before, findings.verdict(), printer);
             let check = serde_json::to_value(model::CheckReport::from(&findings));
             report.check = Some(check.map_err(report_failure)?);
-            report.destination = Some(target.destination.clone());
+            report.destination.clone_from(&target.destination);
             Some(findings)
         }
         None => None,
@@ -125,17 +125,18 @@ struct ReportTarget {
     resolved: ResolvedDestination,
     /// Destination as the report describes it.
     redacted: ResolvedDestination,
-    destination: ReportDestination,
+    /// Description of the destination; `None` if none of its registers is known.
+    destination: Option<ReportDestination>,
 }
 
 impl ReportTarget {
     /// Returns the check that the reader of the report can type, without the user's file names.
     fn check_command(&self) -> TypedCommand {
         let command = TypedCommand::default();
-        let Some(argument) = &self.redacted.argument else {
+        let Some(assumption) = &self.redacted.assumption else {
             return command;
         };
-        let destination = argument.base.display().to_string();
+        let destination = assumption.base.display().to_string();
         TypedCommand {
             words: vec![
                 "check".to_owned(),
@@ -156,8 +157,10 @@ impl ReportTarget {
         let (loader, verify) = (&arguments.loader, arguments.verify);
         let resolved = destination::resolve(path, source, loader, verify, printer)?;
         let (destination, mut redacted) = redact(&resolved, arguments)?;
-        if let Some(alternative) = &resolved.alternative {
-            redacted.alternative = Some(Box::new(redact(alternative, arguments)?.1));
+        for alternative in &resolved.alternatives {
+            redacted
+                .alternatives
+                .push(redact(alternative, arguments)?.1);
         }
         Ok(Self {
             resolved,
@@ -171,7 +174,10 @@ impl ReportTarget {
 fn redact(
     resolved: &ResolvedDestination,
     arguments: &arguments::Report,
-) -> Result<(ReportDestination, ResolvedDestination), Failure> {
+) -> Result<(Option<ReportDestination>, ResolvedDestination), Failure> {
+    if resolved.lacks_registers() {
+        return Ok((None, resolved.clone()));
+    }
     let origin = (*resolved.origin).clone();
     let origin = match resolved.destination.loader {
         // `--loader` replaces the program and version in the recording.
@@ -193,10 +199,11 @@ fn redact(
         destination: profile.destination,
         provenance: resolved.provenance.clone(),
         origin: Box::new(profile.origin),
-        argument: resolved.argument.clone(),
-        alternative: None,
+        assumption: resolved.assumption.clone(),
+        unrecorded_kernel: resolved.unrecorded_kernel.clone(),
+        alternatives: Vec::new(),
     };
-    Ok((destination, redacted))
+    Ok((Some(destination), redacted))
 }
 
 /// Summarizes the vCPUs of a stream.

@@ -20,6 +20,7 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
     let inspect = &arguments.inspect;
     let input = match hosts::open(&arguments.file, inspect.verify, printer)? {
         HostOrFile::Host(host) => return show_host(&host, arguments, printer),
+        HostOrFile::Unrecorded(host) => return Err(host.failure()),
         HostOrFile::File(input) => input,
     };
     let contents = contents::from_input(&input)?;

@@ -15,14 +15,15 @@ use std::path::Path;
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Features};
-use cpreg::plan::{Plan, PlanOutcome};
+use cpreg::plan::{Action, Plan, PlanOutcome};
+use cpreg::register::Value;
+use cpreg::shape::MachineShape;
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_hosts::profile::ProfileOrigin;
 use cpreg_kvm::{Host, Kvm};
-use cpreg_stream::Stream;
 
-use super::resolved_destination::{FeatureArgument, ResolvedDestination};
+use super::resolved_destination::{Assumption, ResolvedDestination};
 use crate::arguments::{ConsentArgs, LoaderArgs};
 use crate::consents;
 use crate::failure::Failure;
@@ -60,47 +61,96 @@ pub(crate) fn open() -> Result<Kvm, Failure> {
         .map_err(|error| Failure::new("cannot query this machine's KVM").with_kvm_cause(error))
 }
 
-/// Probes KVM for the guest in SOURCE. `path` is the argument for DESTINATION.
+/// Guest for which KVM is probed.
+pub(crate) struct ProbedGuest<'a> {
+    /// The user's argument for DESTINATION.
+    path: &'a Path,
+    /// Name of the source in messages.
+    source_name: String,
+    /// Features in DESTINATION; without them, the features of the guest in SOURCE.
+    features: GuestFeatures,
+    vm: Cow<'a, Vm>,
+    /// Shape of the VM; `None` if only the host is known.
+    shape: Option<MachineShape>,
+    /// Accelerator that the VM ran under, if known.
+    accelerator: Option<Accelerator>,
+}
+
+impl<'a> ProbedGuest<'a> {
+    /// Returns the guest in SOURCE.
+    pub(crate) fn from_stream(path: &'a Path, source: &Input) -> Result<Self, Failure> {
+        let stream = source.stream()?;
+        let vm = stream.vm().map_err(|error| {
+            Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
+        })?;
+        let accelerator = stream.accelerator();
+        let features = parse_features(path).map(GuestFeatures::determined);
+        let features = features.unwrap_or_else(|| {
+            if ran_under_another_accelerator(accelerator) {
+                // The check reports a guest that did not run under KVM.
+                return GuestFeatures::determined(Features::NONE);
+            }
+            GuestFeatures::from_vcpus(vm.vcpus.iter().map(|vcpu| &vcpu.registers))
+        });
+        Ok(Self {
+            path,
+            source_name: source.name(),
+            features,
+            vm: Cow::Owned(vm),
+            shape: Some(stream.shape()),
+            accelerator,
+        })
+    }
+
+    /// Returns the guest of a new VM of `host`.
+    pub(crate) fn from_new_vm(
+        path: &'a Path,
+        host: &Destination,
+        vm: &'a Vm,
+        features: GuestFeatures,
+    ) -> Self {
+        Self {
+            path,
+            source_name: host.name.clone(),
+            features: parse_features(path).map_or(features, GuestFeatures::determined),
+            vm: Cow::Borrowed(vm),
+            shape: None,
+            accelerator: host.accelerator,
+        }
+    }
+}
+
+/// Probes KVM for a guest.
 ///
 /// If SOURCE does not determine the guest's features, the result has an alternative.
 pub(crate) fn probe_destination(
     host: &impl Host,
-    path: &Path,
-    source: &Input,
+    guest: &ProbedGuest<'_>,
     loader: &LoaderArgs,
 ) -> Result<ResolvedDestination, Failure> {
-    let guest = guest_features(path, source)?;
-    let is_named = parse_features(path).is_some();
-    let probe = |features| -> Result<ResolvedDestination, Failure> {
-        let mut resolved = probe_for_features(host, features, source)?;
-        resolved.argument = (!is_named).then(|| FeatureArgument {
-            base: path.to_owned(),
-            features,
-        });
-        Ok(resolved)
-    };
-    let mut resolved = probe(guest.features)?;
-    if !guest.undetermined.is_empty() {
-        resolved.alternative = Some(Box::new(probe(guest.without_undetermined())?));
+    let features = guest.features;
+    let mut resolved = probe_for_features(host, features.features, guest)?;
+    if !features.undetermined.is_empty() {
+        let alternative = probe_for_features(host, features.without_undetermined(), guest)?;
+        resolved.alternatives.push(alternative);
     }
     resolved.with_loader(loader)
 }
 
-/// Probes KVM for the guest in SOURCE if the guest has exactly these features.
+/// Probes KVM for a guest with exactly these features.
 fn probe_for_features(
     host: &impl Host,
     features: Features,
-    source: &Input,
+    guest: &ProbedGuest<'_>,
 ) -> Result<ResolvedDestination, Failure> {
-    let stream = source.stream()?;
-    let vcpus = stream.shape().vcpu_count;
     let identity = host.identity();
     let name = format!("this machine's KVM, Linux {}, {features}", identity.release);
+    let vcpus = guest.vm.vcpus.len();
     let probed = cpreg_kvm::probe::probe_destination(host, features, vcpus, &name);
     let mut destination = probed.map_err(|error| {
         Failure::new(format!(
             "this machine's KVM cannot create a guest like the one in {}",
-            source.name()
+            guest.source_name
         ))
         .with_cause(error)
         .with_hint("its features were recognised from its registers; name others with kvm/FEATURES")
@@ -112,7 +162,7 @@ fn probe_for_features(
         let registers = registers.filter(|register| Program::QEMU.has_in_list(register.id));
         *vcpu = DestinationVcpu::new(registers.collect::<Vec<_>>(), vcpu.extensions.clone());
     }
-    destination.shape = Some(stream.shape());
+    destination.shape.clone_from(&guest.shape);
     destination.hardware.is_emulated = identity.emulated;
     let origin = ProfileOrigin {
         accelerator: Accelerator::Kvm.name().to_owned(),
@@ -124,68 +174,70 @@ fn probe_for_features(
         destination,
         provenance: Cow::Borrowed(PROVENANCE),
         origin: Box::new(origin),
-        argument: None,
-        alternative: None,
+        assumption: Some(Assumption {
+            base: guest.path.to_owned(),
+            argument: format!("{NAME}/{features}"),
+            features,
+            recorded_host: None,
+        }),
+        unrecorded_kernel: None,
+        alternatives: Vec::new(),
     })
 }
 
-/// Tries the values on the host on which the plan for the guest in SOURCE cannot decide.
+/// Tries the values on the host on which the plan for the guest cannot decide, at each possible
+/// destination.
 pub(crate) fn decide_unknown(
     host: &impl Host,
-    features: Features,
-    destination: &mut Destination,
-    source: &Input,
+    guest: &ProbedGuest<'_>,
+    resolved: &mut ResolvedDestination,
     tolerances: &Tolerances,
     consents: &ConsentArgs,
 ) -> Result<(), Failure> {
-    if ran_under_another_accelerator(source.stream()?) {
+    if ran_under_another_accelerator(guest.accelerator) {
         return Ok(());
     }
-    let vm = vm(source)?;
-    let naming = ValueFormat::new(destination.accelerator, false).naming;
+    let naming = ValueFormat::new(resolved.destination.accelerator, false).naming;
     let consents = consents::read(consents, naming)?;
-    cpreg_kvm::write_probe::decide_unknown(host, features, &vm, destination, tolerances, &consents)
+    let decide = |assumption: Option<&Assumption>, destination: &mut Destination| {
+        let features = assumption.map_or(guest.features.features, |it| it.features);
+        let vm = &guest.vm;
+        cpreg_kvm::write_probe::decide_unknown(
+            host,
+            features,
+            vm,
+            destination,
+            tolerances,
+            &consents,
+        )
         .map(drop)
         .map_err(|error| {
             Failure::new("cannot try values on this machine's KVM")
                 .with_kind(FailureKind::KVM)
                 .with_cause(error)
         })
-}
-
-fn vm(source: &Input) -> Result<Vm, Failure> {
-    source.stream()?.vm().map_err(|error| {
-        Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
-    })
+    };
+    decide(resolved.assumption.as_ref(), &mut resolved.destination)?;
+    for alternative in &mut resolved.alternatives {
+        decide(
+            alternative.assumption.as_ref(),
+            &mut alternative.destination,
+        )?;
+    }
+    Ok(())
 }
 
 /// Returns `true` if another accelerator than KVM ran the VM. No register of such a VM means
 /// anything to KVM.
-fn ran_under_another_accelerator(stream: &Stream) -> bool {
-    stream
-        .accelerator()
-        .is_some_and(|accelerator| accelerator != Accelerator::Kvm)
-}
-
-/// Returns the features in the name; without them, the features of the guest.
-pub(crate) fn guest_features(path: &Path, source: &Input) -> Result<GuestFeatures, Failure> {
-    if let Some(features) = parse_features(path) {
-        return Ok(GuestFeatures::determined(features));
-    }
-    let stream = source.stream()?;
-    if ran_under_another_accelerator(stream) {
-        // The check reports a guest that did not run under KVM.
-        return Ok(GuestFeatures::determined(Features::NONE));
-    }
-    let vm = vm(source)?;
-    let vcpus = vm.vcpus.iter().map(|vcpu| &vcpu.registers);
-    Ok(GuestFeatures::from_vcpus(vcpus))
+fn ran_under_another_accelerator(accelerator: Option<Accelerator>) -> bool {
+    accelerator.is_some_and(|accelerator| accelerator != Accelerator::Kvm)
 }
 
 /// Loads the plan into a temporary VM of the host. Returns `None` if the plan is not ready, or has
 /// no vCPUs.
 ///
-/// Extensions (QEMU's subsections) belong to the VMM, so the dry run does not write them.
+/// Extensions (QEMU's subsections) belong to the VMM, so the dry run does not write them. Nor does
+/// it write registers whose value is not known, which a new VM of a host may have.
 pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Option<DryRunFindings> {
     if plan.outcome() != PlanOutcome::Ready || plan.vcpus.is_empty() {
         return None;
@@ -193,6 +245,13 @@ pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Opti
     let mut registers = plan.clone();
     for vcpu in &mut registers.vcpus {
         vcpu.extensions.clear();
+        for decision in &mut vcpu.decisions {
+            if decision.source.as_ref().is_some_and(Value::is_unknown)
+                && decision.action == Action::Copy
+            {
+                decision.action = Action::KeepAtReset;
+            }
+        }
     }
     let result = cpreg_kvm::dry_run(host, features, &registers);
     Some(DryRunFindings {
@@ -238,7 +297,7 @@ mod tests {
 
     use cpreg::destination::AcceptedValues;
     use cpreg::plan::{Check, Consents};
-    use cpreg::register::{RegisterId, Value};
+    use cpreg::register::RegisterId;
     use cpreg_hosts::HostIndex;
     use cpreg_hosts::record::AtReset;
     use cpreg_kvm::RecordedHost;
@@ -258,15 +317,21 @@ mod tests {
         RecordedHost::new(history.resolve(name).expect("a host").host.record())
     }
 
+    fn probe(host: &RecordedHost, path: &str, source: &Input) -> ResolvedDestination {
+        let loader = LoaderArgs { loader: None };
+        let guest = ProbedGuest::from_stream(Path::new(path), source);
+        let guest = guest.unwrap_or_else(|_| panic!("the source is a stream"));
+        let probed = probe_destination(host, &guest, &loader);
+        probed.unwrap_or_else(|_| panic!("the host was recorded with these features"))
+    }
+
     /// Returns the outcome of planning and the findings of the dry run.
     fn plan_and_dry_run(
         host: &RecordedHost,
         stream: &str,
     ) -> (PlanOutcome, Option<DryRunFindings>) {
         let source = source(stream);
-        let loader = LoaderArgs { loader: None };
-        let probed = probe_destination(host, Path::new("kvm"), &source, &loader);
-        let probed = probed.unwrap_or_else(|_| panic!("{stream} has features that the host has"));
+        let probed = probe(host, "kvm", &source);
         let vm = source.stream().ok().and_then(|stream| stream.vm().ok());
         let vm = vm.expect("the stream has a VM");
         let check = Check::new(
@@ -275,9 +340,12 @@ mod tests {
             &Tolerances::default(),
             &Consents::default(),
         );
-        let features = guest_features(Path::new("kvm"), &source);
-        let features = features.unwrap_or_else(|_| panic!("{stream} has registers"));
-        let findings = dry_run(host, features.features, &check.plan);
+        let features = probed
+            .assumption
+            .as_ref()
+            .expect("they are assumed")
+            .features;
+        let findings = dry_run(host, features, &check.plan);
         (check.plan.outcome(), findings)
     }
 
@@ -341,25 +409,22 @@ mod tests {
     fn an_undetermined_pmu_is_probed_both_ways() {
         let host = host("linux-6.12.107/neoverse-n1");
         let source = source("5.10.223__q10.0__neoverse-n1__virt10.0-smp1");
-        let loader = LoaderArgs { loader: None };
-        let probe = |path: &str| {
-            let probed = probe_destination(&host, Path::new(path), &source, &loader);
-            probed.unwrap_or_else(|_| panic!("the host was recorded with and without a PMU"))
-        };
+        let probe = |path: &str| probe(&host, path, &source);
         let lists_pmu = |resolved: &ResolvedDestination| {
             let vcpu = &resolved.destination.vcpus[0];
             vcpu.get(RegisterId::PMCR_EL0).is_some()
         };
         let probed = probe("kvm");
-        let alternative = probed.alternative.as_deref().expect("both are possible");
-        assert!(lists_pmu(&probed) && !lists_pmu(alternative));
+        assert_eq!(probed.alternatives.len(), 1);
+        assert!(lists_pmu(&probed) && !lists_pmu(&probed.alternatives[0]));
         assert!(!probed.is_certain());
-        let arguments = [&probed, alternative].map(|it| it.argument.as_ref());
-        let texts = arguments.map(|it| it.map(FeatureArgument::text).unwrap_or_default());
-        assert_eq!(texts, ["kvm/pmu", "kvm/none"]);
+        let assumptions = probed.possible().filter_map(|it| it.assumption.as_ref());
+        let arguments: Vec<_> = assumptions.map(|it| it.argument.as_str()).collect();
+        assert_eq!(arguments, ["kvm/pmu", "kvm/none"]);
+        assert_eq!(probed.open_feature(), Some(Features::PMU));
         for (path, has_pmu) in [("kvm/pmu", true), ("kvm/none", false)] {
             let probed = probe(path);
-            assert!(probed.alternative.is_none() && probed.is_certain());
+            assert!(probed.alternatives.is_empty() && probed.is_certain());
             assert_eq!(lists_pmu(&probed), has_pmu);
         }
     }
@@ -368,13 +433,7 @@ mod tests {
     fn probed_list_has_the_registers_of_a_stream() {
         let host = host("linux-6.12.107/neoverse-n1");
         let source = source(LINUX_6_12_STREAM);
-        let probed = probe_destination(
-            &host,
-            Path::new("kvm/pmu"),
-            &source,
-            &LoaderArgs { loader: None },
-        );
-        let probed = probed.unwrap_or_else(|_| panic!("the host was recorded with a PMU"));
+        let probed = probe(&host, "kvm/pmu", &source);
         let vcpu = &probed.destination.vcpus[0];
         assert_eq!(vcpu.registers().len(), 258);
         assert!(
@@ -387,5 +446,46 @@ mod tests {
             AtReset::from_value(dfr0.id, dfr0.value.clone().unwrap_or(Value::U64(0))),
             AtReset::Value(_)
         ));
+    }
+
+    /// A new VM of a host, as if the host's name were SOURCE.
+    #[test]
+    fn a_new_vm_of_a_recorded_host_is_probed_and_dry_run() {
+        let features = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
+        let record = |name| {
+            let history = HostIndex::built_in().expect("the checked-in history is valid");
+            history.resolve(name).expect("a host").host.record()
+        };
+        let source = record("linux-6.12.107/max");
+        let origin = source.destination(features, Program::QEMU);
+        let origin = origin.expect("the features were recorded");
+        let vm = source.new_vm(features, Program::QEMU);
+        let vm = vm.expect("the features were recorded");
+        let has_unknown_value = |vm: &Vm| {
+            let mut registers = vm.vcpus[0].registers.iter();
+            registers.any(|(_, value)| value.is_unknown())
+        };
+        assert!(has_unknown_value(&vm));
+        let guest_features = GuestFeatures::determined(features);
+        let host = host("linux-6.12.107/max");
+        for (path, argument) in [
+            ("kvm", "kvm/pmu,sve,ptrauth"),
+            ("kvm/pmu,sve,ptrauth", "kvm/pmu,sve,ptrauth"),
+        ] {
+            let path = Path::new(path);
+            let guest = ProbedGuest::from_new_vm(path, &origin, &vm, guest_features);
+            let probed = probe_destination(&host, &guest, &LoaderArgs { loader: None });
+            let mut probed = probed.unwrap_or_else(|_| panic!("the host has the features"));
+            let assumption = probed.assumption.as_ref().expect("features are assumed");
+            assert_eq!(assumption.argument, argument);
+            let tolerances = Tolerances::default();
+            let consents = ConsentArgs::default();
+            let decided = decide_unknown(&host, &guest, &mut probed, &tolerances, &consents);
+            assert!(decided.is_ok());
+            let check = Check::new(&vm, &probed.destination, &tolerances, &Consents::default());
+            assert_eq!(check.plan.outcome(), PlanOutcome::Ready);
+            let findings = dry_run(&host, features, &check.plan).expect("a dry run");
+            assert!(findings.is_confirmed(), "{:?}", findings.contradictions());
+        }
     }
 }

@@ -11,18 +11,25 @@
 //! |---|---|
 //! | `mod.rs` | [`DestinationSpec`]: destination before the guest is known |
 //! | [`hosts`] | recorded hosts |
+//! | `named_host.rs` | [`NamedHost`](hosts::NamedHost): a recorded host for a guest |
+//! | `unrecorded_host.rs` | [`UnrecordedNamedHost`]: a host whose kernel was not recorded |
 //! | [`kvm`] | this machine's KVM |
 //! | `resolved_destination.rs` | [`ResolvedDestination`]: destination and its provenance |
 
 pub(crate) mod hosts;
 pub(crate) mod kvm;
+mod named_host;
 mod resolved_destination;
+mod unrecorded_host;
 
 use std::path::Path;
 
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Accelerator, Destination};
+use cpreg::vm::Vm;
 use cpreg_hosts::host;
+
+use cpreg_report::command::TypedCommand;
 
 use crate::arguments::LoaderArgs;
 use crate::command_line;
@@ -34,6 +41,7 @@ use crate::printer::Printer;
 pub(crate) use resolved_destination::{
     ResolvedDestination, clear_redacted_values, from_stream, parse_loader,
 };
+pub(crate) use unrecorded_host::{RECORDING, UnrecordedNamedHost};
 
 /// Resolves DESTINATION. A recorded host is resolved for the guest in `source`.
 pub(crate) fn resolve(
@@ -52,6 +60,8 @@ pub(crate) enum DestinationSpec<'p> {
     Kvm(cpreg_kvm::Kvm, &'p Path),
     /// Recorded host.
     Host(Box<hosts::NamedHost>),
+    /// Host whose kernel was not recorded.
+    Unrecorded(Box<UnrecordedNamedHost>),
     /// Content of a file.
     File(Box<Input>),
 }
@@ -71,36 +81,31 @@ pub(crate) fn find<'p>(
     Ok(match hosts::open(path, verify, printer)? {
         HostOrFile::File(input) => DestinationSpec::File(input),
         HostOrFile::Host(host) => DestinationSpec::Host(host),
+        HostOrFile::Unrecorded(host) => DestinationSpec::Unrecorded(host),
     })
 }
 
 impl DestinationSpec<'_> {
-    /// Resolves the destination for a source VM with these features, of which only the host is
-    /// known.
-    pub(crate) fn resolve_for_host(
+    /// Resolves the destination for a new VM with these features, of which only the host is known.
+    pub(crate) fn resolve_for_new_vm(
         &self,
         host: &Destination,
+        vm: &Vm,
         features: GuestFeatures,
         loader: &LoaderArgs,
     ) -> Result<ResolvedDestination, Failure> {
+        let guest = hosts::Guest::Features(features);
         let mut resolved = match self {
-            Self::Kvm(..) => {
-                return Err(Failure::new(
-                    "kvm probes this machine for a guest, but the source is only a host",
-                )
-                .with_hint(
-                    "name a stream of the VM or the monitor socket of its QEMU as the source; or a \
-                     recorded host (`cpreg probe kvm`) as the destination",
-                ));
+            Self::Kvm(kvm, path) => {
+                let guest = kvm::ProbedGuest::from_new_vm(path, host, vm, features);
+                kvm::probe_destination(kvm, &guest, loader)?
             }
-            Self::Host(destination) => {
-                let guest = hosts::Guest::Features(features);
-                destination.for_guest(guest)?.with_loader(loader)?
-            }
+            Self::Host(destination) => destination.for_guest(guest)?.with_loader(loader)?,
+            Self::Unrecorded(destination) => destination.for_guest(guest)?.with_loader(loader)?,
             Self::File(input) => ResolvedDestination::from_input(input, loader)?,
         };
         // A host gives all vCPUs of a guest the same registers.
-        let count = host.vcpus.len();
+        let count = vm.vcpus.len();
         resolved.for_each(|destination| destination.vcpus.truncate(count));
         Ok(resolved)
     }
@@ -112,8 +117,12 @@ impl DestinationSpec<'_> {
         loader: &LoaderArgs,
     ) -> Result<ResolvedDestination, Failure> {
         match self {
-            Self::Kvm(kvm, path) => kvm::probe_destination(kvm, path, source, loader),
-            Self::Host(host) => resolve_host(host, source, loader),
+            Self::Kvm(kvm, path) => {
+                let guest = kvm::ProbedGuest::from_stream(path, source)?;
+                kvm::probe_destination(kvm, &guest, loader)
+            }
+            Self::Host(host) => resolve_host(|guest| host.for_guest(guest), source, loader),
+            Self::Unrecorded(host) => resolve_host(|guest| host.for_guest(guest), source, loader),
             Self::File(input) => ResolvedDestination::from_input(input, loader),
         }
     }
@@ -124,15 +133,23 @@ impl DestinationSpec<'_> {
         loader: &LoaderArgs,
     ) -> Result<Option<ResolvedDestination>, Failure> {
         match self {
-            Self::Kvm(..) | Self::Host(_) => Ok(None),
+            Self::Kvm(..) | Self::Host(_) | Self::Unrecorded(_) => Ok(None),
             Self::File(input) => ResolvedDestination::from_input(input, loader).map(Some),
+        }
+    }
+
+    /// Returns an error with the status of an unknown verdict, if no VM can have another verdict.
+    pub(crate) fn require_possible_verdict(&self, command: &TypedCommand) -> Result<(), Failure> {
+        match self {
+            Self::Unrecorded(host) => host.require_possible_verdict(command),
+            Self::Kvm(..) | Self::Host(_) | Self::File(_) => Ok(()),
         }
     }
 
     /// Returns the accelerator of the destination, if known.
     pub(crate) fn accelerator(&self) -> Option<Accelerator> {
         match self {
-            Self::Kvm(..) | Self::Host(_) => Some(Accelerator::Kvm),
+            Self::Kvm(..) | Self::Host(_) | Self::Unrecorded(_) => Some(Accelerator::Kvm),
             Self::File(input) => match &input.content {
                 Content::Profile(profile) => profile.destination.accelerator,
                 Content::Stream(stream) => stream.accelerator(),
@@ -142,17 +159,15 @@ impl DestinationSpec<'_> {
     }
 }
 
-/// Resolves a recorded host for the guest in `source`.
-fn resolve_host(
-    host: &hosts::NamedHost,
-    source: &Input,
+/// Resolves a named host for the guest in `source`.
+fn resolve_host<'s>(
+    for_guest: impl FnOnce(hosts::Guest<'s>) -> Result<ResolvedDestination, Failure>,
+    source: &'s Input,
     loader: &LoaderArgs,
 ) -> Result<ResolvedDestination, Failure> {
     // Report a source that is not a VM as such, not as a guest without features.
     source.stream()?;
-    let mut resolved = host
-        .for_guest(hosts::Guest::Stream(source))?
-        .with_loader(loader)?;
+    let mut resolved = for_guest(hosts::Guest::Stream(source))?.with_loader(loader)?;
     resolved.set_shape(&source.stream()?.shape());
     Ok(resolved)
 }

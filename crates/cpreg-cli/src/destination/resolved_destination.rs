@@ -4,12 +4,14 @@ use std::borrow::Cow;
 use std::path::PathBuf;
 
 use cpreg::destination::{
-    Destination, DestinationRegister, DestinationVcpu, Features, Loader, ValueOrigin,
+    Accelerator, Destination, DestinationRegister, DestinationVcpu, Features, Loader, ValueOrigin,
 };
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::Value;
 use cpreg::shape::MachineShape;
 use cpreg_hosts::host;
 use cpreg_hosts::profile::ProfileOrigin;
+use cpreg_report::unrecorded::UnrecordedKernel;
 use cpreg_stream::{REDACTED, Stream};
 
 use crate::arguments::LoaderArgs;
@@ -17,34 +19,33 @@ use crate::failure::Failure;
 use crate::input::{Content, Input};
 
 /// Destination and its provenance.
+#[derive(Clone)]
 pub(crate) struct ResolvedDestination {
     pub(crate) destination: Destination,
     /// Provenance of the destination, in words.
     pub(crate) provenance: Cow<'static, str>,
     /// Program and machine of the recording, as far as known.
     pub(crate) origin: Box<ProfileOrigin>,
-    /// Argument that names this destination for a guest with exactly the assumed features; `None`
-    /// if the destination does not depend on them.
-    pub(crate) argument: Option<FeatureArgument>,
-    /// Destination for the same guest without the features that SOURCE does not determine; `None`
-    /// if SOURCE determines all.
-    pub(crate) alternative: Option<Box<Self>>,
+    /// Assumptions about a recorded host or KVM; `None` for a file.
+    pub(crate) assumption: Option<Assumption>,
+    /// Kernel of the destination, if it was not recorded. The destination and its alternatives are
+    /// then recorded hosts next to it, or a destination without registers if there are none.
+    pub(crate) unrecorded_kernel: Option<UnrecordedKernel>,
+    /// Other destinations that are possible too; empty if the destination is certain.
+    pub(crate) alternatives: Vec<Self>,
 }
 
-/// Argument for a destination that depends on the guest's features.
+/// Assumptions about a destination that depends on the guest's features.
 #[derive(Clone)]
-pub(crate) struct FeatureArgument {
-    /// The user's argument, which names no features.
+pub(crate) struct Assumption {
+    /// The user's argument.
     pub(crate) base: PathBuf,
-    /// Features of the guest for which the destination was resolved.
+    /// Argument that names exactly this destination.
+    pub(crate) argument: String,
+    /// Features of the guest.
     pub(crate) features: Features,
-}
-
-impl FeatureArgument {
-    /// Returns the argument with the features: `linux-6.12.107/neoverse-n1/pmu`.
-    pub(crate) fn text(&self) -> String {
-        format!("{}/{}", self.base.display(), self.features)
-    }
+    /// Recorded host next to the destination's kernel, if that was not recorded.
+    pub(crate) recorded_host: Option<String>,
 }
 
 impl ResolvedDestination {
@@ -60,8 +61,9 @@ impl ResolvedDestination {
                     destination: profile.destination.clone(),
                     provenance: provenance.into(),
                     origin: Box::new(profile.origin.clone()),
-                    argument: None,
-                    alternative: None,
+                    assumption: None,
+                    unrecorded_kernel: None,
+                    alternatives: Vec::new(),
                 }
             }
             Content::Stream(stream) => {
@@ -70,8 +72,9 @@ impl ResolvedDestination {
                 Self {
                     provenance: stream_provenance(input, destination.value_origin).into(),
                     origin: Box::new(origin_from_stream(stream)),
-                    argument: None,
-                    alternative: None,
+                    assumption: None,
+                    unrecorded_kernel: None,
+                    alternatives: Vec::new(),
                     destination,
                 }
             }
@@ -90,24 +93,75 @@ impl ResolvedDestination {
         Ok(self)
     }
 
-    /// Changes this destination and its alternative.
+    /// Returns a destination of which only the name and the accelerator are known.
+    pub(crate) fn without_registers(
+        kernel: UnrecordedKernel,
+        argument: PathBuf,
+        features: Option<Features>,
+    ) -> Self {
+        Self {
+            destination: Destination {
+                name: kernel.host.clone(),
+                accelerator: Some(Accelerator::Kvm),
+                loader: None,
+                value_origin: ValueOrigin::Reset,
+                vcpus: Vec::new(),
+                kernel_version: None,
+                hardware: HardwareFacts::UNKNOWN,
+                shape: None,
+            },
+            provenance: "nothing is known of it".into(),
+            origin: Box::default(),
+            assumption: Some(Assumption {
+                argument: argument.display().to_string(),
+                base: argument,
+                features: features.unwrap_or(Features::NONE),
+                recorded_host: None,
+            }),
+            unrecorded_kernel: Some(kernel),
+            alternatives: Vec::new(),
+        }
+    }
+
+    /// Returns `true` if no register of the destination is known.
+    pub(crate) fn lacks_registers(&self) -> bool {
+        self.unrecorded_kernel.is_some() && self.destination.vcpus.is_empty()
+    }
+
+    /// Returns this destination and its alternatives.
+    pub(crate) fn possible(&self) -> impl Iterator<Item = &Self> {
+        std::iter::once(self).chain(&self.alternatives)
+    }
+
+    /// Changes this destination and its alternatives.
     pub(crate) fn for_each(&mut self, mut change: impl FnMut(&mut Destination)) {
         change(&mut self.destination);
-        if let Some(alternative) = &mut self.alternative {
+        for alternative in &mut self.alternatives {
             change(&mut alternative.destination);
         }
     }
 
-    /// Returns `true` if the VM's plan is the same at this destination and at its alternative.
+    /// Returns the feature that only some of the possible destinations assume.
+    pub(crate) fn open_feature(&self) -> Option<Features> {
+        let features = |resolved: &Self| resolved.assumption.as_ref().map(|it| it.features);
+        let own = features(self)?;
+        let others = self.alternatives.iter().filter_map(features);
+        others
+            .map(|other| own.difference(other))
+            .find(|difference| !difference.is_empty())
+    }
+
+    /// Returns `true` if the VM's plan is the same at this destination and at its alternatives.
     pub(crate) fn is_certain(&self) -> bool {
-        self.alternative.as_ref().is_none_or(|alternative| {
-            let [one, other] = [&self.destination, &alternative.destination];
-            let registers = |destination: &Destination| -> Vec<_> {
-                let vcpus = destination.vcpus.iter();
-                vcpus.map(|vcpu| vcpu.registers().to_vec()).collect()
-            };
-            registers(one) == registers(other) && one.hardware == other.hardware
-        })
+        let registers = |destination: &Destination| -> Vec<_> {
+            let vcpus = destination.vcpus.iter();
+            vcpus.map(|vcpu| vcpu.registers().to_vec()).collect()
+        };
+        let one = &self.destination;
+        let mut others = self.alternatives.iter().map(|it| &it.destination);
+        self.unrecorded_kernel.is_none()
+            && others
+                .all(|other| registers(one) == registers(other) && one.hardware == other.hardware)
     }
 
     /// Excludes loaders that load feature bits of QEMU from the input, unless the loader is known.

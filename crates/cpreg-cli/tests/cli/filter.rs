@@ -180,7 +180,7 @@ fn bad_arguments_are_reported_before_reading() {
     let folder = folder();
     for (name, arguments) in [
         ("nowhere", &["nowhere"][..]),
-        ("host", &["linux-1.0/neoverse-n1"]),
+        ("host", &["linux-next/neoverse-n1"]),
         ("itself", &["-"]),
         ("vmm", &["6.16.xz", "--loader", "nonsense"]),
         ("set", &["6.16.xz", "--set", "SCTLR_EL1.NOTHING=1"]),

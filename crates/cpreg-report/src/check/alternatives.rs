@@ -1,94 +1,246 @@
-//! [`Alternatives`]: checks of a VM with and without a feature that its state leaves open.
+//! [`Alternatives`]: checks of a VM at all of its possible destinations.
+//!
+//! | cause | possible destinations |
+//! |---|---|
+//! | the VM's state leaves a feature of its guest open | with and without the feature |
+//! | the destination's kernel was not recorded | its recorded neighbours |
+//!
+//! Both causes may coincide. The verdict is known if it depends on neither: with and without the
+//! feature the results are the same, and the neighbours [enclose the kernel's
+//! result](cpreg::plan::PossibleCheck::encloses_result).
 
 use cpreg::destination::Features;
-use cpreg::plan::Verdict;
+use cpreg::plan::{PlanDifference, Verdict};
 
 use crate::command::Step;
+use crate::unrecorded::UnrecordedKernel;
 
-/// Checks of a VM with and without a feature that its state leaves open.
+/// Checks of a VM at all of its possible destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alternatives {
-    /// Feature that the guest may have.
-    pub feature: Features,
-    /// Check of a guest with the feature.
-    pub with: Alternative,
-    /// Check of a guest without the feature.
-    pub without: Alternative,
-    /// `true` if the report shows the check of a guest without the feature.
-    pub shows_without: bool,
-    /// `true` if the result depends on the feature.
-    pub is_decisive: bool,
+    /// Facts that leave several destinations possible.
+    pub open: OpenFacts,
+    /// One check for each possible destination; empty if no recorded host is one.
+    pub checks: Vec<Alternative>,
+    /// Index of the check that the report shows.
+    pub shown: usize,
+    /// `true` if the result depends on the open feature.
+    pub depends_on_feature: bool,
+    /// `true` if the result depends on the unrecorded kernel.
+    pub depends_on_kernel: bool,
+    /// Parts on which the plans differ, if the result depends on the kernel.
+    pub differences: Vec<PlanDifference>,
 }
 
-/// Check of a VM at one of two possible destinations.
+/// Facts that leave several destinations possible.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpenFacts {
+    /// Feature that the guest may have.
+    pub feature: Option<OpenFeature>,
+    /// Kernel of the destination.
+    pub kernel: Option<OpenKernel>,
+}
+
+/// Feature that a guest may have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenFeature {
+    /// The feature.
+    pub feature: Features,
+    /// Command that checks a guest with the feature.
+    pub command_with: String,
+    /// Command that checks a guest without the feature.
+    pub command_without: String,
+}
+
+/// Kernel of a destination that was not recorded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenKernel {
+    /// The kernel.
+    pub kernel: UnrecordedKernel,
+    /// File for a recording of the destination.
+    pub recording: String,
+    /// Command that checks the VM against that file.
+    pub command: String,
+}
+
+/// Check of a VM at one of its possible destinations.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Alternative {
-    /// Argument that names the destination, with the guest's features.
-    pub argument: String,
-    /// Command that checks the VM at that destination.
-    pub command: String,
-    /// Verdict of that check.
+    /// The destination.
+    pub destination: PossibleDestination,
+    /// Verdict of the check.
     pub verdict: Verdict,
 }
 
+/// Possible destination of a VM.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PossibleDestination {
+    /// Argument that names the destination.
+    pub argument: String,
+    /// Command that checks the VM at the destination.
+    pub command: String,
+    /// `true` if the guest is assumed to have the open feature; `None` if none is open.
+    pub has_feature: Option<bool>,
+    /// Recorded host next to the destination's kernel; `None` if the kernel was recorded.
+    pub recorded_host: Option<String>,
+}
+
 impl Alternatives {
-    /// Returns the missing fact, in words.
-    pub(crate) fn missing_fact(&self) -> String {
-        format!("whether the guest has {}", self.noun())
+    /// Returns `true` if the result depends on an open fact.
+    pub const fn are_decisive(&self) -> bool {
+        self.depends_on_feature || self.depends_on_kernel
     }
 
-    /// Returns the verdicts with and without the feature: `with a PMU: loads, without: refused`.
-    pub(crate) fn describe_verdicts(&self) -> String {
-        format!(
-            "with {}: {}, without: {}",
-            self.noun(),
-            self.with.verdict.name(),
-            self.without.verdict.name()
-        )
+    /// Returns the open facts on which the result depends, in words.
+    pub(crate) fn missing_facts(&self) -> Vec<String> {
+        let feature = self.open.feature.iter().filter(|_| self.depends_on_feature);
+        let kernel = self.open.kernel.iter().filter(|_| self.depends_on_kernel);
+        feature
+            .map(|open| format!("whether the guest has {}", noun(open.feature)))
+            .chain(kernel.map(|open| open.kernel.missing_fact()))
+            .collect()
     }
 
-    /// Returns the commands that give the verdict.
-    pub(super) fn steps(&self) -> [Step; 2] {
-        let default = if self.feature == Features::PMU {
-            " (QEMU's default unless pmu=off)"
-        } else {
-            ""
-        };
-        [
-            Step::new(
-                format!("if the guest has {}{default}", self.noun()),
-                [self.with.command.clone()],
-            ),
-            Step::new("if it has none", [self.without.command.clone()]),
-        ]
+    /// Returns the verdicts of the checks: `with a PMU: loads, without: refused`.
+    pub(crate) fn describe_verdicts(&self) -> Option<String> {
+        let verdicts = self.checks.iter().map(|check| {
+            let verdict = check.verdict.name();
+            match (
+                &check.destination.recorded_host,
+                &self.open.feature,
+                check.destination.has_feature,
+            ) {
+                (None, Some(open), Some(true)) => format!("with {}: {verdict}", noun(open.feature)),
+                (None, ..) => format!("without: {verdict}"),
+                (Some(_), ..) => format!("at {}: {verdict}", check.destination.argument),
+            }
+        });
+        let verdicts: Vec<_> = verdicts.collect();
+        (!verdicts.is_empty()).then(|| verdicts.join(", "))
     }
 
-    fn noun(&self) -> String {
-        if self.feature == Features::PMU {
-            "a PMU".to_owned()
-        } else {
-            self.feature.to_string()
+    /// Returns the commands that give the verdict, best first.
+    pub(super) fn steps(&self) -> Vec<Step> {
+        match (&self.open.kernel, &self.open.feature) {
+            (Some(open), _) if self.depends_on_kernel => self.steps_for_kernel(open),
+            (_, Some(open)) => steps_for_feature(open).into(),
+            _ => Vec::new(),
         }
     }
 
-    /// Returns the arguments that name both destinations.
-    pub(super) fn describe_destinations(&self) -> String {
-        format!("{} or {}", self.with.argument, self.without.argument)
+    fn steps_for_kernel(&self, open: &OpenKernel) -> Vec<Step> {
+        let mut steps = vec![
+            Step::new(
+                format!("record KVM on {}", open.kernel.host),
+                [format!("cpreg probe kvm -o {}", open.recording)],
+            ),
+            Step::new(
+                "then check the VM against that file",
+                [open.command.clone()],
+            ),
+        ];
+        let checks = self.checks.iter().map(|check| &check.destination);
+        // A feature that decides nothing needs no second command.
+        let checks = checks.filter(|it| self.depends_on_feature || it.has_feature != Some(false));
+        steps.extend(checks.map(|destination| {
+            let host = destination.recorded_host.as_deref().unwrap_or_default();
+            let purpose = match self.open.feature.as_ref().zip(destination.has_feature) {
+                Some((open, has_feature)) if self.depends_on_feature => {
+                    let noun = if has_feature {
+                        noun(open.feature)
+                    } else {
+                        format!("no {}", open.feature)
+                    };
+                    format!("if the guest has {noun} and KVM is that of {host}")
+                }
+                _ => format!("if KVM is that of {host}"),
+            };
+            Step::new(purpose, [destination.command.clone()])
+        }));
+        steps
     }
 
-    /// Returns a note about a verdict that does not depend on the feature.
-    pub(super) fn note(&self) -> Option<String> {
-        let noun = self.noun();
-        let shown = if self.shows_without {
-            "without"
-        } else {
-            "with"
+    /// Returns the destinations, in words.
+    pub(super) fn describe_destinations(&self) -> String {
+        let arguments = |word| {
+            let arguments = self.checks.iter();
+            let arguments = arguments.map(|check| check.destination.argument.as_str());
+            arguments.collect::<Vec<_>>().join(word)
         };
-        (!self.is_decisive).then(|| {
+        match &self.open.kernel {
+            Some(open) if self.checks.is_empty() => open.kernel.host.clone(),
+            Some(open) => format!("{}, next to {}", open.kernel.host, arguments(" and ")),
+            None => arguments(" or "),
+        }
+    }
+
+    /// Returns the check at the only recorded host next to the kernel, if there is only one.
+    ///
+    /// Its plan is all that is known of the kernel.
+    pub(super) fn only_neighbour(&self) -> Option<&Alternative> {
+        match &self.checks[..] {
+            [check] => Some(check),
+            _ => None,
+        }
+    }
+
+    /// Returns notes about a verdict that depends on no open fact.
+    pub(super) fn notes(&self) -> Vec<String> {
+        if self.are_decisive() {
+            return Vec::new();
+        }
+        let shown = self.checks.get(self.shown).map(|check| &check.destination);
+        let feature = self.open.feature.as_ref().map(|open| {
+            let noun = noun(open.feature);
+            let shown = match shown.and_then(|shown| shown.has_feature) {
+                Some(true) => "with",
+                _ => "without",
+            };
             format!(
                 "the VM does not show whether its guest has {noun}; the verdict does not depend on \
                  it, and the plan shown is that {shown} {noun}"
             )
-        })
+        });
+        let kernel = self.open.kernel.as_ref().map(|open| {
+            let mut hosts: Vec<_> = self
+                .checks
+                .iter()
+                .filter_map(|check| check.destination.recorded_host.as_deref())
+                .collect();
+            hosts.dedup();
+            let UnrecordedKernel { host, reason, .. } = &open.kernel;
+            format!(
+                "{host} was not recorded ({reason}); the verdict is inferred from {}, which agree; \
+                 the plan shown is that for {}",
+                hosts.join(" and "),
+                shown
+                    .and_then(|shown| shown.recorded_host.as_deref())
+                    .unwrap_or_default()
+            )
+        });
+        feature.into_iter().chain(kernel).collect()
+    }
+}
+
+fn steps_for_feature(open: &OpenFeature) -> [Step; 2] {
+    let default = if open.feature == Features::PMU {
+        " (QEMU's default unless pmu=off)"
+    } else {
+        ""
+    };
+    [
+        Step::new(
+            format!("if the guest has {}{default}", noun(open.feature)),
+            [open.command_with.clone()],
+        ),
+        Step::new("if it has none", [open.command_without.clone()]),
+    ]
+}
+
+fn noun(feature: Features) -> String {
+    if feature == Features::PMU {
+        "a PMU".to_owned()
+    } else {
+        feature.to_string()
     }
 }

@@ -2,15 +2,15 @@
 
 use std::borrow::Cow;
 
-use cpreg::plan::{self, Action, Decision, VcpuSet};
+use cpreg::plan::{self, Action, DecidedPart, Decision, VcpuSet};
 use cpreg::register::{RegisterId, Value};
 
 use super::blockers::{blockers, content};
 use super::hardware;
 use super::model::{
-    Adjustment, Adjustments, Alternative, CheckReport, Destination, ExtensionDecision,
-    HardwareReport, LoaderReport, LostRegister, RegisterDecision, SCHEMA, ShapeDifference, Source,
-    VisibleChange, WrittenFile,
+    Adjustment, Adjustments, Alternative, AlternativeDifference, CheckReport, Destination,
+    ExtensionDecision, HardwareReport, LoaderReport, LostRegister, RegisterDecision, SCHEMA,
+    ShapeDifference, Source, VisibleChange, WrittenFile,
 };
 use super::{CheckFindings, SCOPE};
 use crate::command::Step;
@@ -68,6 +68,11 @@ impl From<&CheckFindings<'_>> for CheckReport {
                 .flat_map(alternatives)
                 .collect(),
             operator_entries: findings.operator_entries(),
+            unrecorded_kernel: findings
+                .alternatives
+                .iter()
+                .find_map(|it| it.open.kernel.as_ref().map(|open| open.kernel.clone())),
+            differences: differences(findings),
             notes: findings.notes(),
             missing_facts: findings.missing_facts(),
             next_steps: findings.next_steps().iter().map(Step::text).collect(),
@@ -78,19 +83,46 @@ impl From<&CheckFindings<'_>> for CheckReport {
     }
 }
 
-fn alternatives(alternatives: &super::Alternatives) -> [Alternative; 2] {
-    let model = |has_feature: bool, it: &super::Alternative| Alternative {
-        feature: alternatives.feature.to_string(),
-        has_feature,
-        destination: it.argument.clone(),
-        verdict: it.verdict.into(),
-        command: it.command.clone(),
-        shown: alternatives.shows_without != has_feature,
-    };
-    [
-        model(true, &alternatives.with),
-        model(false, &alternatives.without),
-    ]
+fn alternatives(alternatives: &super::Alternatives) -> Vec<Alternative> {
+    let feature = alternatives.open.feature.as_ref();
+    let checks = alternatives.checks.iter().enumerate();
+    let models = checks.map(|(index, check)| Alternative {
+        feature: feature.map(|open| open.feature.to_string()),
+        has_feature: check.destination.has_feature,
+        recorded_host: check.destination.recorded_host.clone(),
+        destination: check.destination.argument.clone(),
+        verdict: check.verdict.into(),
+        command: check.destination.command.clone(),
+        shown: alternatives.shown == index,
+    });
+    models.collect()
+}
+
+fn differences(findings: &CheckFindings<'_>) -> Vec<AlternativeDifference> {
+    let value_format = findings.value_format;
+    let differences = findings.alternatives.iter().flat_map(|it| &it.differences);
+    let models = differences.map(|difference| {
+        let id = match &difference.part {
+            DecidedPart::Register(id) => Some(*id),
+            DecidedPart::Extension(_) | DecidedPart::Hardware(_) => None,
+        };
+        let values = difference.values.iter().map(|value| {
+            let (id, value) = id.zip(value.as_ref())?;
+            value_format.value(id, value)
+        });
+        AlternativeDifference {
+            id: id.map(Into::into),
+            name: value_format.part(&difference.part),
+            fields: difference.fields.iter().map(ToString::to_string).collect(),
+            decisions: difference
+                .actions
+                .iter()
+                .map(|action| action.map(str::to_owned))
+                .collect(),
+            destinations: values.collect(),
+        }
+    });
+    models.collect()
 }
 
 fn source(findings: &CheckFindings<'_>) -> Source {

@@ -3,7 +3,8 @@
 //! | file | contents |
 //! |---|---|
 //! | `mod.rs` | the findings, shared by text and JSON |
-//! | `alternatives` | checks with and without a feature that the VM's state leaves open |
+//! | `alternatives` | checks at several possible destinations |
+//! | `possible` | one report of these checks |
 //! | `blockers` | everything that blocks the load, or lacks a decision, for JSON |
 //! | `counts` | numbers of blockers |
 //! | `steps` | next steps, with commands |
@@ -20,6 +21,7 @@ mod hardware;
 mod json;
 pub mod model;
 mod operator_entries;
+mod possible;
 mod steps;
 pub mod text;
 
@@ -28,8 +30,7 @@ use std::collections::BTreeSet;
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Accelerator, Destination, Features, Loader};
 use cpreg::plan::{
-    Adjustment, Check, Decision, HardwareAction, HardwareDecision, PlanOutcome, PossibleCheck,
-    SetConsent, Verdict,
+    Adjustment, Check, Decision, HardwareAction, HardwareDecision, PlanOutcome, SetConsent, Verdict,
 };
 use cpreg::severity::Severity;
 use cpreg::shape::ShapeDifference;
@@ -37,7 +38,9 @@ use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_explain::qemu::predict;
 
-pub use alternatives::{Alternative, Alternatives};
+pub use alternatives::{
+    Alternative, Alternatives, OpenFacts, OpenFeature, OpenKernel, PossibleDestination,
+};
 
 use crate::command::{CommandKind, STANDARD_STREAM, TypedCommand};
 use crate::dry_run::DryRunFindings;
@@ -77,8 +80,7 @@ pub struct CheckFindings<'a> {
     pub value_format: ValueFormat,
     /// Result of the plan on this machine's KVM, if it was tried.
     pub dry_run: Option<DryRunFindings>,
-    /// Checks with and without a feature that the VM's state leaves open; `None` if it leaves none
-    /// open.
+    /// Checks at all possible destinations; `None` if there is only one.
     pub alternatives: Option<Alternatives>,
     /// Verdicts for the modelled loaders, if the destination's loader is not known and the verdict
     /// is unknown; else empty.
@@ -161,51 +163,11 @@ impl SourceSummary {
 }
 
 impl CheckFindings<'_> {
-    /// Returns the stricter of two checks of one VM, which leaves open if its guest has `feature`.
-    /// These findings are for a guest with the feature, and `without` for one without it.
-    ///
-    /// `destinations` hold the argument that names each destination, and the command that checks
-    /// the VM there; first for a guest with the feature.
-    #[must_use]
-    pub fn with_alternative(
-        self,
-        without: Self,
-        feature: Features,
-        destinations: [(String, String); 2],
-    ) -> Self {
-        let with = self;
-        let checks = [&with, &without].map(|findings| PossibleCheck {
-            verdict: findings.verdict(),
-            plan: &findings.check.plan,
-        });
-        let [one, other] = checks;
-        let [with_destination, without_destination] = destinations;
-        let alternative = |check: PossibleCheck<'_>, (argument, command)| Alternative {
-            argument,
-            command,
-            verdict: check.verdict,
-        };
-        let alternatives = Alternatives {
-            feature,
-            with: alternative(one, with_destination),
-            without: alternative(other, without_destination),
-            shows_without: other.is_stricter_than(one),
-            is_decisive: !one.has_same_result(other, &with.vm),
-        };
-        let shown = if alternatives.shows_without {
-            without
-        } else {
-            with
-        };
-        Self {
-            alternatives: Some(alternatives),
-            ..shown
-        }
-    }
-
     /// Returns the alternatives on which the result depends.
     pub(crate) fn decisive_alternatives(&self) -> Option<&Alternatives> {
-        self.alternatives.as_ref().filter(|it| it.is_decisive)
+        let alternatives = self.alternatives.as_ref();
+        // A difference of the machines blocks the load at every destination.
+        alternatives.filter(|it| it.are_decisive() && !self.is_blocked_by_shape())
     }
 
     /// Returns the verdict on the load, from the registers, the machine shape and the dry run.
@@ -290,7 +252,14 @@ impl CheckFindings<'_> {
             Verdict::Unknown => {
                 let missing = self.missing_facts().join("; ");
                 let verdicts = self.decisive_alternatives();
-                let verdicts = verdicts.map(|it| format!(" ({})", it.describe_verdicts()));
+                let verdicts = verdicts.and_then(Alternatives::describe_verdicts);
+                let verdicts = verdicts.map(|verdicts| {
+                    if missing.ends_with(')') {
+                        format!("; {verdicts}")
+                    } else {
+                        format!(" ({verdicts})")
+                    }
+                });
                 format!(
                     "not enough information to decide: {missing}{}",
                     verdicts.unwrap_or_default()
@@ -339,7 +308,7 @@ impl CheckFindings<'_> {
             return Vec::new();
         }
         if let Some(alternatives) = self.decisive_alternatives() {
-            return vec![alternatives.missing_fact()];
+            return alternatives.missing_facts();
         }
         if self.is_contradicted() {
             return vec!["why this machine's KVM contradicts the plan".to_owned()];
@@ -367,13 +336,12 @@ impl CheckFindings<'_> {
 
     /// Returns notes about the VM as a whole.
     pub fn notes(&self) -> Vec<String> {
-        let alternatives = self.alternatives.as_ref().and_then(Alternatives::note);
+        let alternatives = self.alternatives.iter().flat_map(Alternatives::notes);
         let is_kvm = self.source.accelerator == Some(Accelerator::Kvm);
         let registers = self.vm.vcpus.first().map(|vcpu| &vcpu.registers);
         let features = registers.map(|it| GuestFeatures::from_registers(it).features);
         let has_mte = features.is_some_and(|it| it.contains(Features::MTE));
         alternatives
-            .into_iter()
             .chain((is_kvm && has_mte && self.vmm() != Vmm::Other).then(|| MTE_NOTE.to_owned()))
             .collect()
     }

@@ -13,6 +13,7 @@ use crate::names::{
     Verdict,
 };
 use crate::scalar::{Hex, Id, Vcpus};
+use crate::unrecorded::UnrecordedKernel;
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.check/2";
@@ -56,13 +57,21 @@ pub struct CheckReport {
     pub visible_changes: Vec<VisibleChange>,
     /// Adjustments: changes of values that need the user's consent.
     pub adjustments: Adjustments,
-    /// Checks with and without a feature that the VM's state leaves open; empty if it leaves none
-    /// open. The rest of the document is the stricter check.
+    /// Checks at several possible destinations, if the VM's state leaves a feature of its guest
+    /// open or the destination's kernel was not recorded; else empty. The rest of the document is
+    /// the strictest check, with the visible changes of all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub alternatives: Vec<Alternative>,
     /// Use of each entry of the operator's tolerance files; absent if no file has an entry.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub operator_entries: Vec<OperatorEntry>,
+    /// The destination's kernel, if it was not recorded; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrecorded_kernel: Option<UnrecordedKernel>,
+    /// Parts on which the checks in `alternatives` differ, if the verdict depends on an unrecorded
+    /// kernel; else empty.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub differences: Vec<AlternativeDifference>,
     /// Notes about the VM as a whole, in words; absent if there are none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<String>,
@@ -170,15 +179,20 @@ pub struct WrittenFile {
     pub in_place: bool,
 }
 
-/// A check of the VM with or without a feature that its state leaves open.
+/// A check of the VM at one of its possible destinations.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct Alternative {
-    /// The feature, such as `"pmu"`.
-    pub feature: String,
-    /// `true` if the guest is assumed to have the feature.
-    pub has_feature: bool,
-    /// Argument that names the destination for such a guest.
+    /// Feature that the VM's state leaves open, such as `"pmu"`; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub feature: Option<String>,
+    /// `true` if the guest is assumed to have the feature; absent if none is open.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub has_feature: Option<bool>,
+    /// Recorded host next to the destination's kernel; absent if the kernel was recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recorded_host: Option<String>,
+    /// Argument that names the destination.
     pub destination: String,
     /// Verdict of that check.
     pub verdict: Verdict,
@@ -206,6 +220,22 @@ pub struct OperatorEntry {
     pub applied: bool,
     /// Reason why the entry did not apply, in words; null if it applied.
     pub reason: Option<String>,
+}
+
+/// A part of the VM on which the checks at possible destinations differ.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct AlternativeDifference {
+    /// The register's id; null for an extension or a property of the hosts.
+    pub id: Option<Id>,
+    /// Name of the register, extension or property.
+    pub name: String,
+    /// Fields in which the VM's value differs from that of a destination that does not take it.
+    pub fields: Vec<String>,
+    /// Decision of each check in `alternatives`; null if the check has none.
+    pub decisions: Vec<Option<String>>,
+    /// The register's value at each destination; null if not known, not listed or secret.
+    pub destinations: Vec<Option<String>>,
 }
 
 /// A difference of the machine shapes.

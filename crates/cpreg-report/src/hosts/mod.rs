@@ -11,14 +11,16 @@ pub mod text;
 
 use cpreg_hosts::IndexedHost;
 
+use crate::unrecorded::UnrecordedKernel;
 use model::{HostsReport, KernelIdentity, Recording, SCHEMA};
 
 impl HostsReport {
-    /// Creates a report of recorded hosts.
-    pub fn new(hosts: &[IndexedHost<'_>]) -> Self {
+    /// Creates a report of recorded hosts. `unrecorded_kernel` is the kernel that they are next to.
+    pub fn new(hosts: &[IndexedHost<'_>], unrecorded_kernel: Option<UnrecordedKernel>) -> Self {
         Self {
             schema: SCHEMA.to_owned(),
             hosts: hosts.iter().map(model::HostSummary::from).collect(),
+            unrecorded_kernel,
         }
     }
 }

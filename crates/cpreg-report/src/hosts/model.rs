@@ -4,6 +4,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::scalar::Hex;
+use crate::unrecorded::UnrecordedKernel;
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.hosts/2";
@@ -17,6 +18,9 @@ pub struct HostsReport {
     pub schema: String,
     /// Recorded hosts by kernel, oldest first.
     pub hosts: Vec<HostSummary>,
+    /// Kernel in NAME, if it was not recorded; `hosts` are then those next to it. Else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrecorded_kernel: Option<UnrecordedKernel>,
 }
 
 /// A recorded host.

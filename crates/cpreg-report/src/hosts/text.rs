@@ -5,9 +5,17 @@ use cpreg_hosts::host_index;
 use super::model::{HostSummary, HostsReport, KernelIdentity, Recording};
 use crate::printer::{Printer, style, styled};
 use crate::text::pluralize;
+use crate::unrecorded::{KernelRelation, UnrecordedKernel};
 
 /// Prints the hosts under their kernels. `in_detail` adds the number of registers of each guest.
 pub fn print(printer: &mut Printer, report: &HostsReport, in_detail: bool) {
+    if let Some(unrecorded) = &report.unrecorded_kernel {
+        print_unrecorded(printer, unrecorded);
+        if report.hosts.is_empty() {
+            return;
+        }
+        printer.line("");
+    }
     let mut kernel = None;
     for host in &report.hosts {
         let host_kernel = &host.kernel;
@@ -52,6 +60,39 @@ pub fn print(printer: &mut Printer, report: &HostsReport, in_detail: bool) {
         styled(style::DIM, "scope"),
         host_index::RECORDING_ORIGIN
     ));
+}
+
+/// Prints the use of the listed hosts in place of a kernel that was not recorded.
+fn print_unrecorded(printer: &mut Printer, unrecorded: &UnrecordedKernel) {
+    let UnrecordedKernel { host, relation, .. } = unrecorded;
+    let probe = format!("run `cpreg probe kvm -o host.json` on {host}, and name the file");
+    let (use_of_hosts, fix) = if *relation == KernelRelation::SAME_SERIES {
+        (
+            "the hosts below have releases of its series: they stand for it if they agree",
+            None,
+        )
+    } else if *relation == KernelRelation::BETWEEN_SERIES {
+        (
+            "no kernel of its series was recorded, and the hosts below are next to it: `check` \
+             plans the VM at both, and gives a verdict if they agree",
+            None,
+        )
+    } else if *relation == KernelRelation::OUTSIDE_SERIES {
+        (
+            "the hosts below are the nearest, and all are older or all newer: `check` shows the \
+             plan there, and the verdict is unknown",
+            Some(probe),
+        )
+    } else {
+        (unrecorded.reason.as_str(), Some(probe))
+    };
+    printer.line(format_args!(
+        "{} was not recorded: {use_of_hosts}",
+        styled(style::NAME, host)
+    ));
+    if let Some(fix) = fix {
+        printer.line(format_args!("  {}: {fix}", styled(style::HINT, "fix")));
+    }
 }
 
 /// Returns the version of the distribution's package, or an empty text if the record has none.

@@ -117,7 +117,7 @@ impl Planner for MigrationPlanner<'_> {
         let value_format =
             ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
         let findings = check::build_findings(
-            check::Subject::from_stream(&source, self.config.source_host())?,
+            &check::Subject::from_stream(&source, self.config.source_host())?,
             resolved,
             check::CheckInputs {
                 tolerances: &self.config.tolerances,

@@ -11,7 +11,7 @@ use std::path::Path;
 use cpreg::plan::Verdict;
 use cpreg::tolerance::Tolerances;
 
-use super::super::check::{self, Source, Subject};
+use super::super::check::{self, Source};
 use super::super::rehearse;
 use super::guard_session::peer_pid;
 use crate::arguments::{self, Format};
@@ -49,23 +49,13 @@ impl Preflight {
         tolerances: &Tolerances,
         printer: &Printer,
     ) -> Result<Self, Failure> {
-        let (subject, resolved, source, host) = match Source::open(from, false, printer)? {
-            Source::Vm(source) => {
-                let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
-                let subject = Subject::from_stream(&source, None)?;
-                (subject, resolved, Some(*source), None)
-            }
-            Source::NewVm(new_vm) => {
-                let (host, features) = (&new_vm.host, new_vm.features);
-                let resolved = spec.resolve_for_host(host, features, &arguments.loader)?;
-                let host = SourceHost::from_destination(&new_vm.host);
-                (Subject::from_new_vm(*new_vm), resolved, None, Some(host))
-            }
-        };
+        let source = Source::open(from, false, printer)?;
+        let resolved = source.resolve(spec, &arguments.loader)?;
+        let subject = source.subject(&arguments::FromArgs::default(), printer)?;
         let value_format =
             ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
         let findings = check::build_findings(
-            subject,
+            &subject,
             &resolved,
             check::CheckInputs {
                 tolerances,
@@ -78,9 +68,14 @@ impl Preflight {
         let mut report = printer.new_buffer();
         let verbosity = arguments.verbosity.verbosity();
         check::print_report(&mut report, &findings, Format::Text, verbosity)?;
+        let verdict = findings.verdict();
+        let (source, host) = match source {
+            Source::Vm(source) => (Some(*source), None),
+            Source::NewVm(new_vm) => (None, Some(SourceHost::from_destination(&new_vm.host))),
+        };
         Ok(Self {
             model: Box::new(CheckReport::from(&findings)),
-            verdict: findings.verdict(),
+            verdict,
             source,
             host,
             text: report.into_text(),

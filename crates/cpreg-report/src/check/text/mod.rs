@@ -11,11 +11,13 @@
 //! | `mod.rs` | order of the sections, the verdict, the next steps |
 //! | `layout` | parts of lines that the sections share |
 //! | `shape` | differences of the machine |
+//! | `alternatives` | what differs between possible destinations |
 //! | `hardware` | properties of the hosts that no register list holds |
 //! | `decisions` | decisions about registers and extensions |
 //! | `visible_changes` | visible changes, and adjustments that need consent |
 //! | `loaders` | predictions for each loader without cpreg |
 
+mod alternatives;
 mod decisions;
 mod hardware;
 mod layout;
@@ -73,15 +75,25 @@ pub(crate) fn print_without_copied(
 /// Prints the decisions and their reasons, without the verdict, the loaders and the copied
 /// registers.
 ///
-/// A plan that holds for only one of two possible guests is left out.
+/// A plan that holds for only one of several possible destinations is left out, unless it is the
+/// only recorded one.
 pub fn print_plan(printer: &mut Printer, findings: &CheckFindings<'_>, verbosity: Verbosity) {
-    if findings.decisive_alternatives().is_some() {
+    if let Some(alternatives) = findings.decisive_alternatives() {
+        alternatives::print_differences(printer, findings, alternatives);
+        if alternatives::print_only_neighbour(printer, alternatives) {
+            print_decisions(printer, findings, verbosity);
+        }
         return;
     }
     if findings.is_incomparable() {
         print_shape(printer, findings);
         return;
     }
+    print_decisions(printer, findings, verbosity);
+}
+
+/// Prints the decisions of the shown plan.
+fn print_decisions(printer: &mut Printer, findings: &CheckFindings<'_>, verbosity: Verbosity) {
     let is_verbose = verbosity == Verbosity::Verbose;
     print_shape(printer, findings);
     decisions::print_blockers(printer, findings, is_verbose);
@@ -105,11 +117,15 @@ pub fn verdict_word(verdict: Verdict) -> String {
 /// Prints the lines about SOURCE, DESTINATION and the written file, and the notes.
 fn print_head(printer: &mut Printer, findings: &CheckFindings<'_>) {
     printer.paragraph("  from  ", findings.source.summary());
-    let name = match findings.decisive_alternatives() {
-        Some(alternatives) => alternatives.describe_destinations(),
-        None => findings.destination.name.clone(),
+    let provenance = findings.provenance;
+    let destination = match findings.decisive_alternatives() {
+        Some(alternatives) if alternatives.depends_on_kernel => {
+            alternatives.describe_destinations()
+        }
+        Some(alternatives) => format!("{} ({provenance})", alternatives.describe_destinations()),
+        None => format!("{} ({provenance})", findings.destination.name),
     };
-    printer.paragraph("  to    ", format_args!("{name} ({})", findings.provenance));
+    printer.paragraph("  to    ", destination);
     if findings.command.kind == CommandKind::Convert {
         print_written(printer, findings);
     }

@@ -135,7 +135,7 @@ pub(super) fn print_tolerated(
     let registers = rows(findings, DecisionClass::Tolerated);
     let extensions = extension_rows(findings, DecisionClass::Tolerated);
     if is_verbose && !(registers.is_empty() && extensions.is_empty()) {
-        printer.line(heading("harmless differences, by the table of tolerances:"));
+        printer.line(heading("differences that the tolerance table allows:"));
         let (ignored, kept): (Vec<_>, Vec<_>) = registers
             .iter()
             .cloned()
@@ -158,7 +158,7 @@ pub(super) fn print_tolerated(
     let confidence = copied.iter().map(|(_, decision)| decision.confidence);
     let confidence = confidence.min().unwrap_or(Confidence::Proven);
     let counts = [
-        (ignored, "ignored as harmless"),
+        (ignored, "ignored by the tolerance table"),
         (registers.len() - ignored, "kept at reset"),
     ];
     let counts = counts.into_iter().filter(|(count, _)| *count != 0);
@@ -168,7 +168,7 @@ pub(super) fn print_tolerated(
     parts.push(format!("{} copied ({confidence})", copied.len()));
     let extensions = match ignored_extensions.count() {
         0 => String::new(),
-        count => format!("; extensions: {count} ignored as harmless"),
+        count => format!("; extensions: {count} ignored"),
     };
     let hint = if is_verbose { "" } else { "; -v lists them" };
     let registers = parts.join(", ");

@@ -1,10 +1,10 @@
 //! Text of `check`: the verdict and the next command, what blocks the load, what the guest could
 //! notice.
 //!
-//! The short form leaves out registers that are copied or that the built-in table tolerates, and the
-//! behaviour of each loader without cpreg. It counts these registers. What the guest could notice,
-//! what is not known, what the user or an operator's entry changed, and all notes are in every form
-//! but the quiet one.
+//! The short form leaves out registers that are copied or that the built-in table tolerates, and
+//! the behaviour of each loader without cpreg. It counts these registers. What the guest could
+//! notice, what is not known, what the user or an operator's entry changed, and all notes are in
+//! every form but the quiet one.
 //!
 //! | file | contents |
 //! |---|---|

@@ -454,7 +454,7 @@ pub(crate) struct Explain {
 #[derive(Debug, Args)]
 pub(crate) struct Hosts {
     /// List only hosts that match this name or part of a name: linux-6.12.107/neoverse-n1,
-    /// linux-6.12, linux-6/n1.
+    /// linux-6/n1, linux-6.12, ubuntu-24.04, graviton3.
     pub(crate) name: Option<String>,
     /// Output format.
     #[arg(long, value_enum, default_value_t)]

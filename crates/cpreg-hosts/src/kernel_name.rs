@@ -18,6 +18,8 @@ pub struct KernelName {
     pub series: Version,
     /// Last number of the upstream version; `None` if it is not known, as in Ubuntu's `6.8.0`.
     pub patch: Option<u32>,
+    /// `true` for a release candidate, which is between the series and the one before.
+    pub is_candidate: bool,
     /// Distribution that backports large changes to this version.
     pub backporter: Option<&'static str>,
 }
@@ -161,6 +163,7 @@ impl KernelName {
         Some(Self {
             series: Version::new(major, minor),
             patch: None,
+            is_candidate: false,
             backporter: entry.backporter,
         })
     }
@@ -182,6 +185,7 @@ impl KernelName {
         Some(Self {
             series,
             patch: patch.filter(|_| !is_renumbered && backporter.is_none()),
+            is_candidate: rest.starts_with("-rc"),
             backporter,
         })
     }
@@ -297,6 +301,19 @@ mod tests {
             ),
         ] {
             assert_eq!(parse(release), Some(expected), "{release}");
+        }
+    }
+
+    #[test]
+    fn release_candidates_are_recognised() {
+        for (release, expected) in [
+            ("7.0.0-rc3", true),
+            ("7.0-rc3-arm64", true),
+            ("7.0.0-45-generic", false),
+            ("7.0.13", false),
+        ] {
+            let kernel = KernelName::parse(release).expect("a kernel");
+            assert_eq!(kernel.is_candidate, expected, "{release}");
         }
     }
 

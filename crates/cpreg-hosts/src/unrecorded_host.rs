@@ -247,9 +247,10 @@ fn find_neighbours<'a>(
     hosts: &[IndexedHost<'a>],
     kernel: KernelName,
 ) -> (Gap, Vec<IndexedHost<'a>>) {
+    // A release candidate lacks the later fixes of its series.
     let is_in_series = |host: &&IndexedHost<'a>| {
         let recorded = KernelName::parse(&host.kernel().version);
-        recorded.is_some_and(|recorded| recorded.series == kernel.series)
+        recorded.is_some_and(|it| it.series == kernel.series && !kernel.is_candidate)
     };
     let series: Vec<_> = hosts.iter().filter(is_in_series).copied().collect();
     let gap = if series.is_empty() {
@@ -340,6 +341,13 @@ mod tests {
                 "{name}"
             );
         }
+        assert_eq!(
+            find("linux-7.0.0-rc3/n1"),
+            Ok(found(
+                Gap::BetweenSeries,
+                &["linux-6.19.14/neoverse-n1", "linux-7.0.13/neoverse-n1"]
+            ))
+        );
         assert_eq!(
             find("linux-5.4/n1"),
             Ok(found(Gap::OutsideSeries, &["linux-5.10.223/neoverse-n1"]))

@@ -52,7 +52,7 @@ impl UnrecordedKernel {
         let host = host.into();
         let reason = match gap {
             Gap::SameSeries => "the recorded releases of its series differ".to_owned(),
-            Gap::BetweenSeries => "no kernel of its series was recorded".to_owned(),
+            Gap::BetweenSeries => "its kernel is between two recorded ones".to_owned(),
             Gap::OutsideSeries => {
                 "its kernel is older or newer than all recorded ones with its CPU".to_owned()
             }

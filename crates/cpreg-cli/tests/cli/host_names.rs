@@ -318,7 +318,7 @@ fn parts_of_names_list_hosts() {
         ("graviton3", "neoverse-v1", 14),
         ("ubuntu-26.04", "linux-7.0.13", 9),
         ("linux-6.12.100/altra", "stand for it if they agree", 2),
-        ("ubuntu-24.04/n1", "next to it", 2),
+        ("ubuntu-24.04/n1", "plans the VM at both", 2),
         ("linux-9.0/n1", "cpreg probe kvm", 1),
     ] {
         let run = cpreg(&["hosts", name]);

@@ -73,8 +73,8 @@ fn print_unrecorded(printer: &mut Printer, unrecorded: &UnrecordedKernel) {
         )
     } else if *relation == KernelRelation::BETWEEN_SERIES {
         (
-            "no kernel of its series was recorded, and the hosts below are next to it: `check` \
-             plans the VM at both, and gives a verdict if they agree",
+            "its kernel is between those of the hosts below: `check` plans the VM at both, and gives \
+             a verdict if they agree",
             None,
         )
     } else if *relation == KernelRelation::OUTSIDE_SERIES {

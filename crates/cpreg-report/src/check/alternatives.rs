@@ -103,20 +103,43 @@ impl Alternatives {
 
     /// Returns the verdicts of the checks: `with a PMU: loads, without: refused`.
     pub(crate) fn describe_verdicts(&self) -> Option<String> {
-        let verdicts = self.checks.iter().map(|check| {
-            let verdict = check.verdict.name();
-            match (
-                &check.destination.recorded_host,
-                &self.open.feature,
-                check.destination.has_feature,
-            ) {
-                (None, Some(open), Some(true)) => format!("with {}: {verdict}", noun(open.feature)),
-                (None, ..) => format!("without: {verdict}"),
-                (Some(_), ..) => format!("at {}: {verdict}", check.destination.argument),
+        let verdicts = self.checks.iter().map(|check| check.verdict.name());
+        let verdicts: Vec<_> = verdicts.collect();
+        let words: Vec<_> = if let (None, Some(open)) = (&self.open.kernel, &self.open.feature) {
+            let checks = self.checks.iter().zip(verdicts);
+            let words = checks.map(|(check, verdict)| match check.destination.has_feature {
+                Some(true) => format!("with {}: {verdict}", noun(open.feature)),
+                _ => format!("without: {verdict}"),
+            });
+            words.collect()
+        } else {
+            let places = self.at_places(&verdicts).into_iter();
+            let words = places.map(|(place, verdict)| format!("at {place}: {verdict}"));
+            words.collect()
+        };
+        (!words.is_empty()).then(|| words.join(", "))
+    }
+
+    /// Returns the word of each check with the destination that it applies to. If the word is the
+    /// same for all guests on a recorded host, the host occurs once.
+    pub(super) fn at_places<'a>(&'a self, words: &[&'a str]) -> Vec<(&'a str, &'a str)> {
+        let checks = self.checks.iter().map(|check| &check.destination);
+        let checks: Vec<_> = checks.zip(words.iter().copied()).collect();
+        let hosts =
+            checks.chunk_by(|(one, _), (other, _)| one.recorded_host == other.recorded_host);
+        let places = hosts.flat_map(|of_host| {
+            let is_equal = of_host.iter().all(|(_, word)| *word == of_host[0].1);
+            match &of_host[0].0.recorded_host {
+                Some(host) if is_equal && of_host.len() > 1 => vec![(host.as_str(), of_host[0].1)],
+                _ => {
+                    let places = of_host.iter();
+                    places
+                        .map(|(it, word)| (it.argument.as_str(), *word))
+                        .collect()
+                }
             }
         });
-        let verdicts: Vec<_> = verdicts.collect();
-        (!verdicts.is_empty()).then(|| verdicts.join(", "))
+        places.collect()
     }
 
     /// Returns the commands that give the verdict, best first.
@@ -162,15 +185,18 @@ impl Alternatives {
 
     /// Returns the destinations, in words.
     pub(super) fn describe_destinations(&self) -> String {
-        let arguments = |word| {
-            let arguments = self.checks.iter();
-            let arguments = arguments.map(|check| check.destination.argument.as_str());
-            arguments.collect::<Vec<_>>().join(word)
+        let places = |conjunction| {
+            let words = vec![""; self.checks.len()];
+            let places = self.at_places(&words).into_iter();
+            places
+                .map(|(place, _)| place)
+                .collect::<Vec<_>>()
+                .join(conjunction)
         };
         match &self.open.kernel {
             Some(open) if self.checks.is_empty() => open.kernel.host.clone(),
-            Some(open) => format!("{}, next to {}", open.kernel.host, arguments(" and ")),
-            None => arguments(" or "),
+            Some(open) => format!("{}, next to {}", open.kernel.host, places(" and ")),
+            None => places(" or "),
         }
     }
 

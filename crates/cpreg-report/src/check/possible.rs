@@ -40,7 +40,9 @@ impl CheckFindings<'_> {
             !kernel.is_enclosed() || has_unequal_pair()
         });
         let differences = if depends_on_kernel {
-            PossibleCheck::differences(&checks)
+            PossibleCheck::differences(&checks, |one, other| {
+                destinations[one].has_feature == destinations[other].has_feature
+            })
         } else {
             Vec::new()
         };

@@ -152,10 +152,18 @@ impl PossibleCheck<'_> {
         )
     }
 
-    /// Returns the parts on which the plans differ: in the outcome or in the loaded content. If
+    /// Returns the parts on which two plans differ: in the outcome or in the loaded content. If
     /// there are none, returns those with another basis of the same decision or, failing that, the
     /// registers that only some destinations list.
-    pub fn differences(checks: &[Self]) -> Vec<PlanDifference> {
+    ///
+    /// `is_pair` selects the pairs of checks to compare, by index.
+    pub fn differences(
+        checks: &[Self],
+        is_pair: impl Fn(usize, usize) -> bool,
+    ) -> Vec<PlanDifference> {
+        let indexes = || 0..checks.len();
+        let pairs = indexes().flat_map(|one| indexes().skip(one + 1).map(move |two| (one, two)));
+        let pairs: Vec<_> = pairs.filter(|(one, two)| is_pair(*one, *two)).collect();
         let plans: Vec<_> = checks
             .iter()
             .map(|check| check.plan.decided_parts())
@@ -169,8 +177,8 @@ impl PossibleCheck<'_> {
                         .iter()
                         .map(|plan| plan.get(part).unwrap_or(&nothing))
                         .collect();
-                    let (first, others) = contents.split_first()?;
-                    if others.iter().all(|other| is_equal(part, first, other)) {
+                    let mut pairs = pairs.iter();
+                    if pairs.all(|&(one, two)| is_equal(part, contents[one], contents[two])) {
                         return None;
                     }
                     let mut fields: Vec<Field> = Vec::new();
@@ -471,7 +479,7 @@ mod tests {
         // The destination accepts only one value of PFR0, and lists DFR0 in the first check only.
         let checks = [&[DFR0, PFR0][..], &[PFR0]].map(|ids| check(&vm, ids));
         let checks = checks.each_ref().map(PossibleCheck::from);
-        let differences = PossibleCheck::differences(&checks);
+        let differences = PossibleCheck::differences(&checks, |_, _| true);
         assert_eq!(
             differences,
             [PlanDifference {
@@ -484,7 +492,9 @@ mod tests {
         let accepting = Vm::with_one_vcpu(&[(PFR0, ACCEPTED)]);
         let [refused, accepted] = [&vm, &accepting].map(|vm| check(vm, &[PFR0]));
         let differences =
-            PossibleCheck::differences(&[&refused, &accepted].map(PossibleCheck::from));
+            PossibleCheck::differences(&[&refused, &accepted].map(PossibleCheck::from), |_, _| {
+                true
+            });
         let difference = differences
             .iter()
             .find(|it| it.part == DecidedPart::Register(PFR0))
@@ -492,10 +502,14 @@ mod tests {
         assert_eq!(difference.actions, [Some("refuse"), Some("copy")]);
         let fields: Vec<_> = difference.fields.iter().map(|field| field.name()).collect();
         assert_eq!(fields, ["EL0"]);
-        assert_eq!(
-            PossibleCheck::differences(&[PossibleCheck::from(&refused); 2]),
-            []
-        );
+        let equal = [PossibleCheck::from(&refused); 2];
+        assert_eq!(PossibleCheck::differences(&equal, |_, _| true), []);
+        // Only the selected pairs count, and each check has an action.
+        let mixed = [&refused, &refused, &accepted].map(PossibleCheck::from);
+        assert_eq!(PossibleCheck::differences(&mixed, |_, two| two < 2), []);
+        let differences = PossibleCheck::differences(&mixed, |one, _| one == 1);
+        assert!(differences.iter().all(|it| it.actions.len() == 3));
+        assert!(!differences.is_empty());
     }
 
     /// One destination holds the value; the other lets it be written.
@@ -508,7 +522,7 @@ mod tests {
         let [own, written] = [&own, &written].map(PossibleCheck::from);
         assert!(own.has_same_result(written, &vm));
         assert!(own.encloses_result(own, &vm) && !own.encloses_result(written, &vm));
-        let differences = PossibleCheck::differences(&[own, written]);
+        let differences = PossibleCheck::differences(&[own, written], |_, _| true);
         assert_eq!(differences.len(), 1);
         assert_eq!(differences[0].actions, [Some("copy"); 2]);
         assert_eq!(differences[0].values[1], Some(Value::U64(ACCEPTED - 2)));

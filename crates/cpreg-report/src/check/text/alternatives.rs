@@ -28,11 +28,11 @@ pub(super) fn print_differences(
     }
     printer.line("what differs:");
     for ((_, _, actions), differences) in groups {
-        let checks = alternatives.checks.iter();
-        let decisions = checks.zip(actions).map(|(check, action)| {
-            let action = action.unwrap_or("no decision");
-            format!("{action} at {}", check.destination.argument)
-        });
+        let actions = actions.iter().map(|action| action.unwrap_or("no decision"));
+        let places = alternatives
+            .at_places(&actions.collect::<Vec<_>>())
+            .into_iter();
+        let decisions = places.map(|(place, action)| format!("{action} at {place}"));
         let decisions: Vec<_> = decisions.collect();
         printer.paragraph("  ", format_args!("{}:", decisions.join(", ")));
         let names = differences

@@ -14,7 +14,8 @@ const MAX_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
 /// Moves arm64 virtual machines between hosts that do not expose the same registers.
 ///
 /// Exit status: 0 the VM loads or converts, or the command succeeded; 1 refused (diff: the inputs
-/// differ); 2 bad usage or bad input; 3 unknown: not enough information to decide.
+/// differ; show: a register is absent); 2 bad usage or bad input; 3 unknown: not enough
+/// information to decide.
 #[derive(Debug, Parser)]
 #[command(name = "cpreg", version, max_term_width = 100)]
 pub(crate) struct Arguments {

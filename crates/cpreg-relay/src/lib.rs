@@ -11,6 +11,7 @@
 //! | `channel` | [`Channel`]: the kind of a connection, from its first bytes |
 //! | `session` | one migration: its channels and its [`MigrationResult`] |
 //! | `main_channel` | the main channel to the destination; its device state waits for a decision |
+//! | `byte_counts` | numbers of bytes of all channels, and progress events |
 //! | `early_vcpus` | vCPUs sent before the devices after them have been received |
 //! | `return_path`, `return_path_parser` | the return path from the destination to the source |
 //! | `policy` | [`MigrationPolicy`]: accepts or rejects a VM, and edits its device state |
@@ -40,6 +41,7 @@
 compile_error!("cpreg-relay needs Linux: splice, eventfd, pidfd_getfd");
 
 pub mod address;
+mod byte_counts;
 mod channel;
 pub mod check_policy;
 pub mod connect;

@@ -3,11 +3,11 @@
 //! sends the vCPUs before it has received the rest of the device state.
 
 use std::io::{self, Write};
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use rustix::io::Errno;
 
+use crate::byte_counts::ByteCounts;
 use crate::early_vcpus::{EarlyBytes, EarlyVcpus};
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
@@ -31,8 +31,6 @@ const IDLE_PROBE_INTERVAL: Duration = Duration::from_millis(200);
 /// Time without data after which incomplete device state is an error. Before that, more of it may
 /// follow.
 const INCOMPLETE_STATE_TIMEOUT: Duration = Duration::from_secs(10);
-/// Number of bytes between two progress events.
-const PROGRESS_INTERVAL_BYTES: u64 = 4 << 20;
 
 /// Reason why the main channel ended early.
 #[derive(Debug)]
@@ -66,8 +64,8 @@ pub(super) struct MainChannel<'f> {
     pub(super) writer: Writer,
     pub(super) policy: &'f mut dyn MigrationPolicy,
     pub(super) observer: &'f dyn Observer,
-    /// Number of bytes forwarded on the other channels.
-    pub(super) other_channel_bytes: &'f AtomicU64,
+    /// Numbers of bytes of all channels.
+    pub(super) byte_counts: &'f ByteCounts<'f>,
     pub(super) state: MainChannelState,
 }
 
@@ -156,10 +154,13 @@ impl MainChannel<'_> {
         self.writer.write_all(rest, session).map_err(write_error)?;
         self.state.bytes_sent += rest.len() as u64;
         drop(buffer);
-        let spliced = AtomicU64::new(0);
         // The source still sends the last RAM pages, a late description, or nothing.
-        let result = splice_all(&mut self.reader, &mut self.writer, session, &spliced);
-        self.state.bytes_sent += spliced.into_inner();
+        let counter = self.byte_counts.main_channel_counter();
+        let result = splice_all(&mut self.reader, &mut self.writer, session, &counter);
+        self.state.bytes_sent += match &result {
+            Ok(copied) => *copied,
+            Err(error) => error.copied,
+        };
         result.map_err(|error| match error.side {
             CopySide::Input => self.finish_after_source_loss(error.error),
             CopySide::Output => write_error(error.error),
@@ -320,13 +321,7 @@ impl MainChannel<'_> {
             }
             self.observer.on_event(&Event::Phase { phase, bytes });
         }
-        if bytes / PROGRESS_INTERVAL_BYTES != state.bytes_sent / PROGRESS_INTERVAL_BYTES {
-            self.observer.on_event(&Event::Progress {
-                phase,
-                bytes,
-                other_channel_bytes: self.other_channel_bytes.load(Ordering::Relaxed),
-            });
-        }
+        self.byte_counts.set_main_channel(phase, bytes);
         Ok(())
     }
 

@@ -12,24 +12,25 @@
 //!
 //! [`crate::progress`] has the states and their transitions.
 
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread::{self, Scope};
 use std::time::{Duration, Instant};
 
+use crate::byte_counts::ByteCounts;
 use crate::channel::{CPR_UNSUPPORTED, Channel, MAGIC_LEN};
 use crate::connect::Connector;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
 use crate::io::cancel::{CancelOnDrop, CancelToken};
 use crate::io::connection::{Connection, Reader, ShutdownHandle, Writer};
-use crate::io::splice::{CopyError, splice_all};
+use crate::io::splice::{ByteCounter, CopyError, splice_all};
 use crate::listen::Listener;
 use crate::main_channel::{MainChannel, MainChannelState, StopReason};
 use crate::policy::MigrationPolicy;
 use crate::progress::{DeviceStateEvent, MainChannelEnd, ShutdownAction, shutdown_action};
 use crate::return_path::ReturnPath;
 use crate::vm_location::{VmLocation, locate_vm};
-use cpreg_stream::incremental::StreamSetup;
+use cpreg_stream::incremental::{Phase, StreamSetup};
 
 /// Timeout for a further connection to send the bytes that identify its channel. Some kinds send
 /// none.
@@ -93,8 +94,8 @@ pub(super) struct Session<'s> {
     pub(super) cancel: CancelToken,
     /// Number of connections accepted so far.
     pub(super) connections: AtomicUsize,
-    /// Number of bytes forwarded on the other channels.
-    pub(super) other_channel_bytes: AtomicU64,
+    /// Numbers of bytes of all channels.
+    pub(super) byte_counts: ByteCounts<'s>,
     /// Number of other channels that have not ended.
     open_channels: AtomicUsize,
 }
@@ -113,7 +114,7 @@ impl<'s> Session<'s> {
                 Error::io("cannot create the cancel token of a migration", error)
             })?,
             connections: AtomicUsize::new(0),
-            other_channel_bytes: AtomicU64::new(0),
+            byte_counts: ByteCounts::new(observer),
             open_channels: AtomicUsize::new(0),
         })
     }
@@ -158,7 +159,7 @@ impl<'s> Session<'s> {
                 _ => CHANNEL_CLOSE_TIMEOUT_ON_ERROR,
             });
             self.cancel.cancel();
-            result.other_channel_bytes = self.other_channel_bytes.load(Ordering::Relaxed);
+            result.other_channel_bytes = self.byte_counts.other_channels();
             result
         })
     }
@@ -185,7 +186,7 @@ impl<'s> Session<'s> {
             writer: destination.writer,
             policy,
             observer: self.observer,
-            other_channel_bytes: &self.other_channel_bytes,
+            byte_counts: &self.byte_counts,
             state: MainChannelState::default(),
         };
         let result = main_channel.run(user, &self.cancel);
@@ -250,7 +251,7 @@ impl<'s> Session<'s> {
             device_state_sent: state.progress.is_partly_or_fully_sent(),
             setup: state.setup,
             main_channel_bytes: state.bytes_sent,
-            other_channel_bytes: self.other_channel_bytes.load(Ordering::Relaxed),
+            other_channel_bytes: self.byte_counts.other_channels(),
         }
     }
 
@@ -261,8 +262,10 @@ impl<'s> Session<'s> {
         source: Connection,
         destination: Connection,
     ) -> MigrationResult {
-        let bytes = AtomicU64::new(0);
-        let result = self.forward_both_ways(source, destination, &bytes, &bytes);
+        // A resumed postcopy migration carries only pages of RAM.
+        self.byte_counts.set_main_channel(Phase::Ram, 0);
+        let counter = self.byte_counts.main_channel_counter();
+        let result = self.forward_both_ways(source, destination, &counter);
         MigrationResult {
             vm_location: match result {
                 Ok(()) => VmLocation::DestinationUnconfirmed,
@@ -277,8 +280,8 @@ impl<'s> Session<'s> {
             },
             device_state_sent: true,
             setup: None,
-            main_channel_bytes: bytes.into_inner(),
-            other_channel_bytes: self.other_channel_bytes.load(Ordering::Relaxed),
+            main_channel_bytes: self.byte_counts.main_channel(),
+            other_channel_bytes: self.byte_counts.other_channels(),
         }
     }
 
@@ -357,7 +360,7 @@ impl<'s> Session<'s> {
                     self.forward_one_way(
                         reader,
                         writer,
-                        &self.other_channel_bytes,
+                        &self.byte_counts.other_channel_counter(),
                         shutdown_handles,
                     )
                 }
@@ -377,7 +380,7 @@ impl<'s> Session<'s> {
             let result = self.forward_one_way(
                 source.reader,
                 destination.writer,
-                &self.other_channel_bytes,
+                &self.byte_counts.other_channel_counter(),
                 &shutdown_handles,
             );
             result.and(to_source.join().unwrap_or(Ok(())))
@@ -389,10 +392,10 @@ impl<'s> Session<'s> {
         &self,
         mut reader: Reader,
         mut writer: Writer,
-        bytes: &AtomicU64,
+        counter: &(dyn ByteCounter + Sync),
         shutdown_handles: &[ShutdownHandle; 2],
     ) -> Result<(), CopyError> {
-        let result = splice_all(&mut reader, &mut writer, &self.cancel, bytes);
+        let result = splice_all(&mut reader, &mut writer, &self.cancel, counter);
         if result.is_ok() {
             let _ = writer.finish();
         } else {
@@ -407,8 +410,7 @@ impl<'s> Session<'s> {
         &self,
         source: Connection,
         destination: Connection,
-        bytes_to_destination: &AtomicU64,
-        bytes_to_source: &AtomicU64,
+        counter: &(dyn ByteCounter + Sync),
     ) -> Result<(), CopyError> {
         let shutdown_handles = [
             source.shutdown_handle.clone(),
@@ -418,12 +420,12 @@ impl<'s> Session<'s> {
             let to_source = scope.spawn({
                 let (reader, writer) = (destination.reader, source.writer);
                 let shutdown_handles = &shutdown_handles;
-                move || self.forward_one_way(reader, writer, bytes_to_source, shutdown_handles)
+                move || self.forward_one_way(reader, writer, counter, shutdown_handles)
             });
             let result = self.forward_one_way(
                 source.reader,
                 destination.writer,
-                bytes_to_destination,
+                counter,
                 &shutdown_handles,
             );
             result.and(to_source.join().unwrap_or(Ok(())))

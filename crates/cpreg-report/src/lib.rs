@@ -39,6 +39,7 @@
 //! | `name_macro` | declaration of the names in [`names`] |
 //! | [`rows`], [`value`] | values per vCPU, values as text with secrets hidden |
 //! | [`remedy`] | remedies as commands and options that can be typed |
+//! | `similar` | names of present registers that are similar to an absent one |
 //! | [`scalar`], [`names`] | numbers, ids, sets of vCPUs and names in JSON |
 //! | [`json`], [`schemas`] | a model as a document, the JSON Schemas of all documents |
 //! | [`printer`], [`text`] | output, styles and escapes, words and wrapped lines |
@@ -71,6 +72,7 @@ pub mod rows;
 pub mod scalar;
 pub mod schemas;
 pub mod show;
+mod similar;
 pub mod text;
 pub mod tolerance;
 pub mod unrecorded;

@@ -70,7 +70,7 @@ pub(crate) fn run(arguments: &arguments::Show, printer: &mut Printer) -> Result<
         Format::Text => report::show::text::print(printer, &view),
         Format::Json => print_json(printer, &report::show::model::ShowReport::from(&view))?,
     }
-    Ok(Status::Success)
+    Ok(status(view.missing_registers().is_empty()))
 }
 
 /// Shows a recorded host, or its registers for a guest if the name has features.
@@ -103,7 +103,19 @@ fn show_host(
         Format::Text => report::host::text::print(printer, &view),
         Format::Json => print_json(printer, &report::host::model::HostReport::from(&view))?,
     }
-    Ok(Status::Success)
+    let guest = view.guest.as_ref();
+    Ok(status(guest.is_none_or(|guest| {
+        guest.missing_registers().next().is_none()
+    })))
+}
+
+/// Returns the exit status: `Refused` if a selected register is absent.
+const fn status(has_all: bool) -> Status {
+    if has_all {
+        Status::Success
+    } else {
+        Status::Refused
+    }
 }
 
 /// Parses a register in any of its spellings, or a field as REG.FIELD.

@@ -71,3 +71,39 @@ fn vcpus_by_difference() {
     let run = cpreg_in(folder.path(), &["diff", stream, "there.json"]);
     assert_snapshot!("diff_some_vcpus", run);
 }
+
+/// Checks that the counts of the first line and of the titles are the numbers of listed lines.
+#[test]
+fn counts_are_numbers_of_lines() {
+    for (a, b) in [
+        ("linux-6.12.107/max", "linux-6.16.12/max"),
+        ("linux-5.10.223/neoverse-n1", "linux-7.3.4/neoverse-n1"),
+    ] {
+        let run = cpreg(&["diff", a, b]);
+        let (head, sections) = run.stdout.split_once("\n\n").expect("sections");
+        let count_of = |text: &str| -> usize {
+            let (_, count) = text.rsplit_once('(').expect("a count");
+            let (count, _) = count.split_once(')').expect("a count");
+            count.parse().expect("a number")
+        };
+        let first = head.lines().next().expect("a line");
+        let total: usize = first.split(", ").map(count_of).sum();
+        let mut listed = 0;
+        for section in sections.split("\n\n").filter(|it| !it.contains(':')) {
+            let mut lines = section.lines();
+            let title = lines.next().expect("a title");
+            let rows = lines.filter(|line| !line.starts_with("      ")).count();
+            assert_eq!(count_of(title), rows, "{section}");
+            listed += rows;
+        }
+        assert!(listed > 0, "{run}");
+        let trials = sections
+            .split("\n\n")
+            .filter(|it| it.contains(':') && it.contains("A -> B ("))
+            .map(|section| {
+                let title = section.lines().next().expect("a title");
+                count_of(title)
+            });
+        assert_eq!(total, listed + trials.sum::<usize>(), "{run}");
+    }
+}

@@ -81,7 +81,25 @@ fn core_registers_are_found() {
 #[test]
 fn missing_register_is_reported() {
     let run = cpreg(&["show", KVM_6_12, "--register", "SCTLR2_EL1"]);
+    assert_eq!(run.status, Some(1), "{run}");
     assert_snapshot!("show_missing", run);
+    let json = cpreg(&[
+        "show",
+        KVM_6_12,
+        "--register",
+        "SCTLR2_EL1",
+        "--format",
+        "json",
+    ]);
+    assert_eq!(json.status, Some(1), "{json}");
+    assert_eq!(json.json()["missing_registers"][0]["name"], "SCTLR2_EL1");
+    let host = cpreg(&["show", "linux-6.12.107/n1/pmu", "--register", "SCTLR2_EL1"]);
+    assert_eq!(host.status, Some(1), "{host}");
+    assert!(
+        host.stdout
+            .contains("absent: such a guest lacks this register; it has SCTLR_EL1"),
+        "{host}"
+    );
 }
 
 #[test]

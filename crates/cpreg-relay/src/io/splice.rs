@@ -56,6 +56,18 @@ impl fmt::Display for CopyError {
     }
 }
 
+/// Counter of copied bytes, which grows during a copy.
+pub trait ByteCounter {
+    /// Adds bytes that were written to the output.
+    fn add(&self, count: u64);
+}
+
+impl ByteCounter for AtomicU64 {
+    fn add(&self, count: u64) {
+        self.fetch_add(count, Ordering::Relaxed);
+    }
+}
+
 /// Copies bytes until the input ends, and returns their number. `counter` grows during the copy, so
 /// other threads can read it.
 ///
@@ -68,7 +80,7 @@ pub fn splice_all(
     reader: &mut Reader,
     writer: &mut Writer,
     cancel: &CancelToken,
-    counter: &AtomicU64,
+    counter: &dyn ByteCounter,
 ) -> Result<u64, CopyError> {
     let mut copy = SpliceCopy {
         reader,
@@ -91,7 +103,7 @@ struct SpliceCopy<'c> {
     reader: &'c mut Reader,
     writer: &'c mut Writer,
     cancel: &'c CancelToken,
-    counter: &'c AtomicU64,
+    counter: &'c dyn ByteCounter,
     copied: u64,
 }
 
@@ -206,7 +218,7 @@ impl SpliceCopy<'_> {
 
     fn count(&mut self, bytes: usize) {
         self.copied += bytes as u64;
-        self.counter.fetch_add(bytes as u64, Ordering::Relaxed);
+        self.counter.add(bytes as u64);
     }
 }
 

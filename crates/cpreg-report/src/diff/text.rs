@@ -72,7 +72,10 @@ fn print_shape(printer: &mut Printer, diff: &Diff<'_>) {
         return;
     }
     printer.line("");
-    printer.line("machine and devices, A -> B");
+    printer.line(format_args!(
+        "machine and devices, A -> B ({})",
+        diff.shape.len()
+    ));
     let none = || "none".to_owned();
     for difference in &diff.shape {
         printer.line(format_args!(

@@ -93,6 +93,11 @@ impl<'a> GuestView<'a> {
         registers.filter(move |register| is_selected(register.id))
     }
 
+    /// Returns all registers that are listed, also those that are not selected.
+    pub fn listed_registers(&self) -> impl Iterator<Item = RegisterId> {
+        self.guest.registers.iter().map(|register| register.id)
+    }
+
     /// Returns the selected registers that are not listed.
     pub fn missing_registers(&self) -> impl Iterator<Item = RegisterId> {
         let registers = &self.guest.registers;

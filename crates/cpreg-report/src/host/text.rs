@@ -12,6 +12,7 @@ use super::{
 use crate::field::{RegisterSelection, decode_fields, meaning};
 use crate::group::Group;
 use crate::printer::{Printer, style, styled};
+use crate::similar::describe_absence;
 use crate::text::{pluralize, print_line, print_list};
 use crate::value::id_digits;
 
@@ -173,10 +174,15 @@ fn print_all_registers(printer: &mut Printer, view: &HostView<'_>, guest: &Guest
 fn print_selected_registers(printer: &mut Printer, view: &HostView<'_>, guest: &GuestView<'_>) {
     let all: Vec<_> = guest.registers().collect();
     print_registers(printer, view, guest, &all);
+    let listed = guest.listed_registers();
+    let listed: Vec<_> = listed.map(|id| view.value_format.name(id)).collect();
     for id in guest.missing_registers() {
+        let name = view.value_format.name(id);
+        let listed = listed.iter().map(String::as_str);
         printer.line(format_args!(
-            "  {}  not listed for such a guest  {}",
-            styled(style::NAME, view.value_format.name(id)),
+            "  {}  {}  {}",
+            styled(style::NAME, &name),
+            describe_absence(&name, "such a guest", listed),
             styled(style::DIM, format_args!("[{}]", id_digits(id)))
         ));
     }

@@ -34,7 +34,7 @@ use cpreg_hosts::HostRecord;
 use cpreg_hosts::record::{AtReset, GuestRecord, RegisterRecord, WriteTrial};
 
 use crate::error::{Error, ErrorKind};
-use crate::host::{GuestView, TestedValues};
+use crate::host::{GuestView, TestedValues, trial_outcome};
 use crate::value::ValueFormat;
 
 /// A recorded host in a comparison.
@@ -210,23 +210,47 @@ impl<'a> HostDiff<'a> {
     }
 
     /// Returns the number of differences of each kind, with the name of the kind.
+    ///
+    /// Each difference is one line of the text. Guests with different differences in one register
+    /// have a line each.
     pub fn counts(&self) -> [(&'static str, usize); 7] {
-        let distinct = |ids: Vec<RegisterId>| ids.into_iter().collect::<BTreeSet<_>>().len();
-        let registers = [&self.only_in_a, &self.only_in_b].into_iter().flatten();
         [
             ("capabilities", self.capabilities.len()),
-            ("registers", distinct(registers.map(|row| row.id).collect())),
-            ("values at reset", distinct(ids(&self.values))),
-            ("write back", distinct(ids(&self.write_back))),
-            ("writable bits", distinct(ids(&self.writable))),
-            ("accepted values", distinct(ids(&self.accepted_values))),
-            ("trials", distinct(ids(&self.trials))),
+            ("registers", self.only_in_a.len() + self.only_in_b.len()),
+            ("values at reset", self.values.len()),
+            ("write back", self.write_back.len()),
+            ("writable bits", self.writable.len()),
+            ("accepted values", self.accepted_values.len()),
+            ("trials", group_trials(&self.trials).len()),
         ]
     }
 }
 
-fn ids<T>(rows: &[HostDifference<T>]) -> Vec<RegisterId> {
-    rows.iter().map(|row| row.id).collect()
+/// Merges trials of a register that have the same results. A merged row has the values and the
+/// results.
+fn group_trials(
+    rows: &[HostDifference<(WriteTrial, WriteTrial)>],
+) -> Vec<HostDifference<(Vec<String>, String)>> {
+    let mut merged: Vec<HostDifference<(Vec<String>, String)>> = Vec::new();
+    for row in rows {
+        let (a, b) = &row.difference;
+        let (value, change) = (
+            format!("{:#x}", a.value),
+            format!("{} -> {}", trial_outcome(a), trial_outcome(b)),
+        );
+        let alike = merged.iter_mut().find(|other| {
+            other.id == row.id && other.difference.1 == change && other.guests == row.guests
+        });
+        match alike {
+            Some(alike) => alike.difference.0.push(value),
+            None => merged.push(HostDifference {
+                id: row.id,
+                difference: (vec![value], change),
+                guests: row.guests.clone(),
+            }),
+        }
+    }
+    merged
 }
 
 impl Comparison {

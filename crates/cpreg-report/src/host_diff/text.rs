@@ -2,10 +2,10 @@
 
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
-use cpreg_hosts::record::{AtReset, WriteTrial};
+use cpreg_hosts::record::AtReset;
 
-use super::{ComparedHost, HostDiff, HostDifference};
-use crate::host::{describe_mask, errno_name, trial_outcome};
+use super::{ComparedHost, HostDiff, HostDifference, group_trials};
+use crate::host::{describe_mask, errno_name};
 use crate::printer::{Printer, style, styled};
 use crate::text::pluralize;
 use crate::value::{field_changes, id_digits};
@@ -83,33 +83,6 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
         |_, (values, change)| (format!("{}: {change}", values.join(", ")), Vec::new()),
     );
     print_omissions(printer, diff);
-}
-
-/// Merges trials of a register that have the same results. A merged row has the values and the
-/// results.
-fn group_trials(
-    rows: &[HostDifference<(WriteTrial, WriteTrial)>],
-) -> Vec<HostDifference<(Vec<String>, String)>> {
-    let mut merged: Vec<HostDifference<(Vec<String>, String)>> = Vec::new();
-    for row in rows {
-        let (a, b) = &row.difference;
-        let (value, change) = (
-            format!("{:#x}", a.value),
-            format!("{} -> {}", trial_outcome(a), trial_outcome(b)),
-        );
-        let alike = merged.iter_mut().find(|other| {
-            other.id == row.id && other.difference.1 == change && other.guests == row.guests
-        });
-        match alike {
-            Some(alike) => alike.difference.0.push(value),
-            None => merged.push(HostDifference {
-                id: row.id,
-                difference: (vec![value], change),
-                guests: row.guests.clone(),
-            }),
-        }
-    }
-    merged
 }
 
 fn print_header(printer: &mut Printer, diff: &HostDiff<'_>) {

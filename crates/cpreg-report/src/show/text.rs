@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use cpreg::destination::DestinationVcpu;
 use cpreg::destination::ValueOrigin;
 use cpreg::plan::VcpuSet;
 use cpreg::register::{RegisterId, Value};
@@ -14,6 +15,7 @@ use crate::field::{self, meaning};
 use crate::group::Group;
 use crate::printer::{Printer, style, styled};
 use crate::rows::{RegisterRow, rows};
+use crate::similar::describe_absence;
 use crate::text::{describe_extension, format_length, pluralize, print_line, print_list};
 use crate::value::id_digits;
 
@@ -44,10 +46,20 @@ pub fn print(printer: &mut Printer, view: &ContentsView<'_>) {
     print_selected_core_registers(printer, view);
     print_registers(printer, view, view.registers.iter().collect());
     for id in view.missing_registers() {
+        let name = view.value_format.name(id);
+        let present = view
+            .contents
+            .vcpus()
+            .iter()
+            .flat_map(DestinationVcpu::registers);
+        let present: Vec<_> = present
+            .map(|register| view.value_format.name(register.id))
+            .collect();
+        let place = format!("this {}", view.contents.kind());
         printer.line(format_args!(
-            "  {}  not in this {}  {}",
-            styled(style::NAME, view.value_format.name(id)),
-            view.contents.kind(),
+            "  {}  {}  {}",
+            styled(style::NAME, &name),
+            describe_absence(&name, &place, present.iter().map(String::as_str)),
             format_id(id)
         ));
     }

@@ -95,7 +95,7 @@ fn output_is_that_of_convert() {
     assert_eq!(cpreg_in(folder.path(), &convert).status, Some(0));
     let converted = read(folder.path(), "converted");
 
-    let (run, out) = filter(folder.path(), &["--to", "6.16.xz"], &vm);
+    let (run, out) = filter(folder.path(), &["6.16.xz"], &vm);
     assert_snapshot!("filter", run);
     assert!(out == converted);
 

@@ -88,7 +88,7 @@ fn neighbours_that_differ_give_an_unknown_verdict_with_the_difference() {
     assert_eq!(dfr0["decisions"], serde_json::json!(["refuse", "copy"]));
     let steps = report["next_steps"].to_string();
     assert!(
-        steps.contains("run `cpreg probe kvm -o host.json`"),
+        steps.contains("record KVM on ubuntu-24.04/n1: `cpreg probe kvm -o host.json`"),
         "{steps}"
     );
     let alternatives = report["alternatives"].as_array().expect("a list");
@@ -214,18 +214,18 @@ fn nothing_is_written_for_an_unknown_kernel() {
     let path = folder.path();
     fs::write(path.join("vm"), unpack_stream(KVM_6_12)).expect("a file");
     for host in ["ubuntu-24.04/n1", "linux-9.0/n1", "rhel-9/n1"] {
-        let run = cpreg_in(path, &["convert", "vm", "--to", host, "-o", "out"]);
+        let run = cpreg_in(path, &["convert", "vm", host, "-o", "out"]);
         assert_eq!(run.status, Some(3), "{run}");
         assert!(!path.join("out").exists());
-        let step = "`cpreg convert vm --to host.json -o out`";
+        let step = "\n    cpreg convert vm host.json -o out\n";
         assert!(run.stdout.contains(step), "{run}");
-        let run = cpreg_in(path, &["report", "vm", "--to", host, "--format", "json"]);
+        let run = cpreg_in(path, &["report", "vm", host, "--format", "json"]);
         assert_eq!(run.status, Some(0), "{run}");
         assert_eq!(run.json()["check"]["verdict"], "unknown", "{run}");
     }
     // Both neighbours load the same state.
     let convert = |host: &str, out: &str| {
-        let run = cpreg_in(path, &["convert", "vm", "--to", host, "-o", out]);
+        let run = cpreg_in(path, &["convert", "vm", host, "-o", out]);
         assert_eq!(run.status, Some(0), "{run}");
         fs::read(path.join(out)).expect("a file")
     };
@@ -240,9 +240,7 @@ fn a_filter_decides_at_the_end_unless_no_verdict_is_possible() {
     fs::write(path.join("vm"), unpack_stream(KVM_6_12)).expect("a file");
     let filter = |host: &str| {
         let input = fs::File::open(path.join("vm")).expect("a file");
-        let run = command(path, &["filter", "--to", host])
-            .stdin(input)
-            .output();
+        let run = command(path, &["filter", host]).stdin(input).output();
         let output = run.expect("it runs");
         let report = String::from_utf8_lossy(&output.stderr).into_owned();
         (output.status.code(), output.stdout, report)
@@ -252,12 +250,15 @@ fn a_filter_decides_at_the_end_unless_no_verdict_is_possible() {
     let (status, sent, report) = filter("ubuntu-24.04/n1");
     assert_eq!(status, Some(3), "{report}");
     assert!(!has_vcpu(&sent) && !sent.is_empty());
-    assert!(report.contains("`cpreg filter --to host.json`"), "{report}");
+    assert!(
+        report.contains("\n    cpreg filter host.json\n"),
+        "{report}"
+    );
     for host in ["linux-9.0/n1", "rhel-9/n1"] {
         let (status, sent, report) = filter(host);
         assert_eq!(status, Some(3), "{report}");
         assert!(sent.is_empty());
-        assert!(report.contains("`cpreg filter --to host.json`"), "{report}");
+        assert!(report.contains("`cpreg filter host.json`"), "{report}");
     }
     let (status, sent, report) = filter("linux-6.12.63/n1");
     assert_eq!(status, Some(0), "{report}");

@@ -129,15 +129,7 @@ fn quiet_is_one_line() {
     for arguments in [
         &["check", QUOTED_NAME, "5.10.stream", "-q"][..],
         &["check", QUOTED_NAME, "6.12.stream", "-q"],
-        &[
-            "convert",
-            "6.12.stream",
-            "--to",
-            "6.12.stream",
-            "-o",
-            "out",
-            "-q",
-        ],
+        &["convert", "6.12.stream", "6.12.stream", "-o", "out", "-q"],
     ] {
         let run = cpreg_in(path, arguments);
         assert_eq!(run.stdout.lines().count(), 1, "{run}");
@@ -289,13 +281,7 @@ fn documents_name_blockers_and_the_written_file() {
 fn written_is_said_only_of_a_written_file() {
     let folder = folder();
     let path = folder.path();
-    let convert = [
-        "convert",
-        "6.12.stream",
-        "--to",
-        "6.12.stream",
-        "--in-place",
-    ];
+    let convert = ["convert", "6.12.stream", "6.12.stream", "--in-place"];
     let loads = cpreg_in(path, &convert);
     assert!(
         loads

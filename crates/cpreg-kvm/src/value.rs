@@ -21,7 +21,7 @@ pub fn read(vcpu: &impl Vcpu, id: RegisterId) -> Result<Value, Errno> {
     let mut bytes = [0; MAX_REGISTER_LEN];
     let bytes = bytes.get_mut(..size).ok_or(Errno::EINVAL)?;
     vcpu.get(id, bytes)?;
-    Ok(value_from_bytes(bytes))
+    Ok(from_bytes(bytes))
 }
 
 /// Writes a register, without allocation.
@@ -69,7 +69,7 @@ pub(crate) const fn all_ones(id: RegisterId) -> Option<u64> {
 }
 
 /// Returns the value of a register's bytes, least significant byte first.
-pub(crate) fn value_from_bytes(bytes: &[u8]) -> Value {
+pub fn from_bytes(bytes: &[u8]) -> Value {
     if bytes.len() > U64_LEN {
         return Value::Bytes(bytes.into());
     }
@@ -104,8 +104,8 @@ mod tests {
 
     #[test]
     fn the_least_significant_byte_comes_first() {
-        assert_eq!(value_from_bytes(&[1, 2]), Value::U64(0x201));
+        assert_eq!(from_bytes(&[1, 2]), Value::U64(0x201));
         let wide: Vec<_> = (0..16).collect();
-        assert_eq!(value_from_bytes(&wide), Value::Bytes(wide.into()));
+        assert_eq!(from_bytes(&wide), Value::Bytes(wide.into()));
     }
 }

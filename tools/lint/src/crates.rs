@@ -50,6 +50,16 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
+        name: "cpreg-vcpu-filter",
+        dependencies: &["cpreg", "cpreg-hosts", "cpreg-kvm"],
+        dev_dependencies: &["cpreg-stream"],
+    },
+    CrateRule {
+        name: "cpreg-interpose",
+        dependencies: &["cpreg", "cpreg-kvm", "cpreg-vcpu-filter"],
+        dev_dependencies: &["cpreg-hosts"],
+    },
+    CrateRule {
         name: "cpreg-report",
         dependencies: &["cpreg", "cpreg-hosts", "cpreg-explain"],
         dev_dependencies: &[],

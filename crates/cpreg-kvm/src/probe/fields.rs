@@ -59,20 +59,26 @@ fn id_registers(vm: &impl Vm, features: Features) -> Result<Vec<RegisterId>, Err
         let error = Error::from(ErrorKind::List { vcpu: None, errno });
         error.with_probe_features(features)
     })?;
-    let is_tried = |id: &RegisterId| {
-        matches!(
-            RegisterKind::from_id(*id),
-            RegisterKind::Identification | RegisterKind::CacheType
-        )
-    };
-    Ok(list.into_iter().filter(is_tried).collect())
+    Ok(list.into_iter().filter(|id| has_fields(*id)).collect())
+}
+
+/// Returns `true` if KVM decides about each field of the register.
+pub(super) fn has_fields(id: RegisterId) -> bool {
+    matches!(
+        RegisterKind::from_id(id),
+        RegisterKind::Identification | RegisterKind::CacheType
+    )
 }
 
 /// Tries all fields of one register. Returns the fields that accept more than the original value.
 ///
 /// Returns `None` if a write to a field changes another field, or if the register does not return
 /// to its original value.
-fn try_register(vcpu: &impl Vcpu, id: RegisterId, original: u64) -> Option<Vec<AcceptedField>> {
+pub(super) fn try_register(
+    vcpu: &impl Vcpu,
+    id: RegisterId,
+    original: u64,
+) -> Option<Vec<AcceptedField>> {
     let mut accepted = Vec::new();
     for (msb, lsb) in fields(id) {
         let count = 1_u64 << (msb - lsb + 1);

@@ -19,13 +19,16 @@ mod vm;
 
 use std::collections::BTreeMap;
 
+use cpreg::destination::kernel::RegisterKind;
 use cpreg::destination::{Accelerator, Destination, Features, ValueOrigin, Version};
 use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value};
-use cpreg_hosts::record::{AtReset, GuestRecord, HostRecord};
+use cpreg_hosts::record::{AtReset, GuestRecord, HostRecord, RegisterRecord};
 
+use crate::errno::Errno;
 use crate::error::Error;
-use crate::host::Host;
+use crate::host::{Host, Vcpu};
+use crate::value;
 use trials::TrialScope;
 
 /// Event of a probe.
@@ -96,6 +99,47 @@ pub fn probe_destination(
         kernel_version: Version::from_kernel_release(&host.identity().release),
         hardware: with_vector_lengths(host.hardware(), &guests),
         shape: None,
+    })
+}
+
+/// Returns `true` if [`probe_register`] finds the accepted values of the register.
+///
+/// These registers are VM-wide.
+pub fn can_probe(id: RegisterId) -> bool {
+    matches!(
+        RegisterKind::from_id(id),
+        RegisterKind::Identification
+            | RegisterKind::CacheType
+            | RegisterKind::PsciVersion
+            | RegisterKind::FirmwareBitmap(_)
+    )
+}
+
+/// Records one register of a vCPU that has not run, by trial writes. The value in the register
+/// counts as its value at reset.
+///
+/// The trials cover all values of the PSCI version, the bits of firmware bitmaps, and the fields of
+/// ID registers. The register holds the same value afterwards.
+///
+/// # Errors
+/// Returns the errno of the read, or of the write that restores the value.
+pub fn probe_register(vcpu: &impl Vcpu, id: RegisterId) -> Result<RegisterRecord, Errno> {
+    let original = value::read(vcpu, id)?;
+    let trials = trials::try_register(vcpu, id, TrialScope::FirmwareOnly);
+    let fields = match (&original, fields::has_fields(id)) {
+        (Value::U64(number), true) => fields::try_register(vcpu, id, *number),
+        _ => None,
+    };
+    if value::read(vcpu, id)? != original {
+        value::write(vcpu, id, &original)?;
+    }
+    Ok(RegisterRecord {
+        id,
+        at_reset: AtReset::Value(original),
+        differs_by_vcpu: false,
+        write_back: 0,
+        trials,
+        fields,
     })
 }
 

@@ -67,6 +67,7 @@ use crate::destination::Confidence;
 use crate::register::{RegisterId, Value};
 use crate::remedy::Remedy;
 use crate::severity::Severity;
+use crate::tolerance::Tolerances;
 use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
 
 /// One decision for every register and extension of every vCPU.
@@ -142,6 +143,24 @@ pub struct Decision {
 }
 
 impl Decision {
+    /// Returns `true` if the decision refuses a register that only the VM has, whatever the VM's
+    /// other registers hold.
+    ///
+    /// Such a decision is final although not all registers of the VM have arrived.
+    pub fn is_final_refusal(&self, tolerances: &Tolerances) -> bool {
+        if self.action != Action::Refuse || self.is_listed {
+            return false;
+        }
+        match &self.reason {
+            Reason::SourceOnly | Reason::UserCondition => true,
+            Reason::NotTolerated(entry) => tolerances
+                .entries()
+                .get(*entry)
+                .is_some_and(|entry| !entry.condition.depends_on_other_registers()),
+            _ => false,
+        }
+    }
+
     /// Returns the value that the guest reads after the load, or `None` if the decision sets none
     /// or the value is not known.
     ///

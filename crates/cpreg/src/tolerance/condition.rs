@@ -81,6 +81,29 @@ impl Condition {
         }
     }
 
+    /// Returns `true` if registers other than the tolerated one can change the result.
+    pub fn depends_on_other_registers(&self) -> bool {
+        match self {
+            Self::Always | Self::Value { .. } | Self::DiffersIn { .. } => false,
+            Self::And(one, other) => {
+                one.depends_on_other_registers() || other.depends_on_other_registers()
+            }
+            Self::OtherRegister { .. }
+            | Self::WithoutFeature { .. }
+            | Self::NoSuchCache
+            | Self::PmuUnused => true,
+        }
+    }
+
+    /// Returns a value of the register for which the condition holds, as far as the value decides.
+    pub(super) fn example_value(&self) -> u64 {
+        match self {
+            Self::Value { expected, .. } => *expected,
+            Self::And(one, other) => one.example_value() | other.example_value(),
+            _ => 0,
+        }
+    }
+
     /// Returns `true` if the condition holds.
     pub fn holds(&self, context: Context<'_>) -> bool {
         match self {

@@ -78,4 +78,34 @@ impl Tolerances {
                 && entry.registers.contains(id)
         })
     }
+
+    /// Returns a value with which the table ignores a register that only the source has, as far as
+    /// the value alone decides. Returns `None` if the table ignores no value.
+    pub fn ignorable_value(&self, id: RegisterId, accelerator: Option<Accelerator>) -> Option<u64> {
+        let number = self.find(id, RegisterDifference::SourceOnly, accelerator)?;
+        let entry = &self.entries[number];
+        (entry.handling != Handling::Refuse).then(|| entry.condition.example_value())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ignorable_value_satisfies_the_condition_on_the_value() {
+        let tolerances = Tolerances::default();
+        let value = |id| tolerances.ignorable_value(id, Some(Accelerator::Kvm));
+        assert_eq!(value(RegisterId::TCR2_EL1), Some(0));
+        assert_eq!(value(RegisterId::OSLSR_EL1), Some(8));
+        assert_eq!(value(RegisterId::PSCI_VERSION), Some(2));
+        assert_eq!(value(RegisterId::PTIMER_CTL), Some(0));
+        assert_eq!(value(RegisterId::SCTLR_EL1), None);
+        for entry in tolerances.entries() {
+            if let Condition::Value { mask, expected } = entry.condition {
+                assert_eq!(entry.condition.example_value() & mask, expected);
+                assert!(!entry.condition.depends_on_other_registers());
+            }
+        }
+    }
 }

@@ -1,0 +1,42 @@
+//! Decisions about KVM's register calls of an unmodified VMM, so that a VM loads on a host with
+//! other registers.
+//!
+//! A VMM lists, reads and writes the registers of its vCPUs with `KVM_GET_REG_LIST`,
+//! `KVM_GET_ONE_REG` and `KVM_SET_ONE_REG`. [`VmFilter`] answers these calls of one VM. It lists
+//! registers that an incoming VM may have and that the host lacks, and remembers their values. It
+//! judges the incoming values as [`cpreg::plan`] decides, and gives KVM the values of the plan.
+//!
+//! | file | content |
+//! |---|---|
+//! | [`policy`] | [`Policy`]: the user's decisions, made before the VMM starts |
+//! | `policy_json` | the JSON document of a policy |
+//! | [`baseline`] | the document of settings with which a VM is born |
+//! | `phase` | [`Phase`]: the phases of a vCPU, as a state machine |
+//! | `list` | the list of registers that the VMM gets |
+//! | `vcpu` | [`VcpuFilter`]: the phase, own, incoming and remembered values of one vCPU |
+//! | [`vm`] | [`VmFilter`]: the calls of a VM |
+//! | `settle` | the plan of the VM, and the values that it changes |
+//! | `judgement` | the plan for the incoming values |
+//! | [`refusal`] | [`Refusal`]: the registers that block the load, with reasons and remedies |
+//!
+//! The filter makes its calls through [`cpreg_kvm::Vcpu`]. It runs on every machine against
+//! [`cpreg_kvm::recorded`] hosts. `cpreg-interpose` connects it to the calls of a process.
+#![forbid(unsafe_code)]
+
+pub mod baseline;
+mod judgement;
+mod list;
+mod phase;
+pub mod policy;
+mod policy_json;
+pub mod refusal;
+mod settle;
+mod vcpu;
+pub mod vm;
+
+pub use baseline::Baseline;
+pub use phase::Phase;
+pub use policy::{Candidate, Policy, PolicyError};
+pub use refusal::Refusal;
+pub use vcpu::VcpuFilter;
+pub use vm::{Event, VmFilter};

@@ -1,0 +1,419 @@
+//! [`VmFilter`]: answers to a VMM's calls about the vCPUs of one VM.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use cpreg::destination::AcceptedValues;
+use cpreg::errno::Errno;
+use cpreg::register::{RegisterId, Value};
+use cpreg::tolerance::Tolerances;
+use cpreg_kvm::{Vcpu, value};
+
+use crate::judgement::Judgement;
+use crate::list;
+use crate::phase::{Phase, Step};
+use crate::policy::Policy;
+use crate::refusal::Refusal;
+use crate::vcpu::{Substitution, VcpuFilter, is_judged};
+
+/// Filter of the calls about one VM.
+///
+/// A vCPU has the number that the VMM gave it. The kernel's side of a call is the argument
+/// `kernel`, which must be that vCPU.
+#[derive(Debug)]
+pub struct VmFilter {
+    pub(crate) policy: Arc<Policy>,
+    pub(crate) tolerances: Tolerances,
+    pub(crate) vcpus: BTreeMap<usize, VcpuFilter>,
+    /// Values that VM-wide registers accept, as trial writes showed.
+    pub(crate) accepted_values: BTreeMap<RegisterId, AcceptedValues>,
+    /// Plan for the incoming values; `None` after a change of them.
+    pub(crate) judgement: Option<Judgement>,
+    pub(crate) events: Vec<Event>,
+}
+
+/// Event to report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Event {
+    /// The incoming VM is refused.
+    Refused(Refusal),
+    /// The vCPU with this number holds the values of the plan.
+    Loaded {
+        /// Number of the vCPU.
+        vcpu: usize,
+        /// Incoming registers that were left out, with their values.
+        ignored: Vec<(RegisterId, Value)>,
+        /// Registers that hold another value than the incoming one.
+        changed: Vec<(RegisterId, Value)>,
+    },
+    /// The kernel did not accept a setting of the policy on the vCPU with this number.
+    SettingRefused {
+        /// Number of the vCPU.
+        vcpu: usize,
+        /// Register of the setting.
+        register: RegisterId,
+        /// Error of the kernel.
+        errno: Errno,
+    },
+    /// The VMM wrote a value that differs from a setting of the policy.
+    SettingOverwritten {
+        /// Number of the vCPU.
+        vcpu: usize,
+        /// Register of the setting.
+        register: RegisterId,
+        /// Value that the VMM wrote.
+        value: u64,
+    },
+}
+
+impl VmFilter {
+    /// Returns the filter of a VM without vCPUs.
+    pub fn new(policy: Arc<Policy>) -> Self {
+        Self {
+            policy,
+            tolerances: Tolerances::default(),
+            vcpus: BTreeMap::new(),
+            accepted_values: BTreeMap::new(),
+            judgement: None,
+            events: Vec::new(),
+        }
+    }
+
+    /// Returns the state of a vCPU.
+    pub fn vcpu(&self, number: usize) -> Option<&VcpuFilter> {
+        self.vcpus.get(&number)
+    }
+
+    /// Returns the events since the last call, and forgets them.
+    pub fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+
+    /// Returns `true` if a read or a write of the register passes to the kernel and changes nothing
+    /// here. The caller then makes the call without the filter.
+    pub fn passes(&self, number: usize, id: RegisterId) -> bool {
+        let mut settings = self.policy.born_with.iter();
+        if settings.any(|setting| setting.register == id) {
+            return false;
+        }
+        if !self.policy.is_receiving {
+            return true;
+        }
+        let vcpu = self.vcpus.get(&number);
+        vcpu.is_some_and(|vcpu| vcpu.phase == Phase::Running && !vcpu.remembered.contains_key(&id))
+    }
+
+    /// Returns `true` if the vCPU has run since its initialisation.
+    pub fn is_running(&self, number: usize) -> bool {
+        let vcpu = self.vcpus.get(&number);
+        vcpu.is_some_and(|vcpu| vcpu.phase == Phase::Running)
+    }
+
+    /// Adds a vCPU that the VMM created.
+    pub fn add_vcpu(&mut self, number: usize) {
+        self.vcpus.entry(number).or_default();
+    }
+
+    /// Records that the VMM initialised a vCPU (`KVM_ARM_VCPU_INIT`), and makes the settings of the
+    /// policy.
+    ///
+    /// A setting that the kernel does not accept prevents the vCPU's first run, and no other call.
+    /// QEMU never runs the vCPU with which it looks at the host.
+    pub fn initialize(&mut self, number: usize, kernel: &impl Vcpu) {
+        let vcpu = self.vcpus.entry(number).or_default();
+        vcpu.reset();
+        self.judgement = None;
+        for setting in &self.policy.born_with {
+            let id = setting.register;
+            let result = value::read(kernel, id).and_then(|current| {
+                let current = current.as_u64().ok_or(Errno::EINVAL)?;
+                let value = setting.apply(current);
+                if value == current {
+                    return Ok(());
+                }
+                value::write(kernel, id, &Value::U64(value))
+            });
+            if let Err(errno) = result {
+                vcpu.failed_settings.insert(id, errno);
+            }
+        }
+    }
+
+    /// Answers `KVM_GET_REG_LIST`.
+    ///
+    /// # Errors
+    /// Returns the kernel's errno.
+    pub fn list(&mut self, number: usize, kernel: &impl Vcpu) -> Result<Vec<RegisterId>, Errno> {
+        let list = kernel.list()?;
+        if !self.policy.is_receiving {
+            return Ok(list::without_dropped(&self.policy, list));
+        }
+        let vcpu = self.vcpus.entry(number).or_default();
+        if vcpu.phase == Phase::Own {
+            let mut listed = list.clone();
+            listed.sort_unstable();
+            vcpu.listed = Some(listed);
+        }
+        Ok(list::with_candidates(
+            &self.policy,
+            &self.tolerances,
+            vcpu,
+            list,
+        ))
+    }
+
+    /// Answers `KVM_GET_ONE_REG`.
+    ///
+    /// # Errors
+    /// Returns the kernel's errno.
+    pub fn get(
+        &mut self,
+        number: usize,
+        kernel: &impl Vcpu,
+        id: RegisterId,
+        bytes: &mut [u8],
+    ) -> Result<(), Errno> {
+        let vcpu = self.vcpus.entry(number).or_default();
+        if let Some(remembered) = vcpu.remembered.get(&id) {
+            if id.size_bytes() != Some(bytes.len()) {
+                return Err(Errno::EINVAL);
+            }
+            for (to, from) in bytes.iter_mut().zip(remembered.current.to_le_bytes()) {
+                *to = from;
+            }
+            return Ok(());
+        }
+        kernel.get(id, bytes)?;
+        if self.policy.is_receiving && vcpu.phase == Phase::Own && is_judged(id) {
+            vcpu.own.insert(id, value::from_bytes(bytes));
+        }
+        Ok(())
+    }
+
+    /// Answers `KVM_SET_ONE_REG`.
+    ///
+    /// # Errors
+    /// Returns the kernel's errno, or [`Errno::EINVAL`] if the incoming VM is refused.
+    pub fn set(
+        &mut self,
+        number: usize,
+        kernel: &impl Vcpu,
+        id: RegisterId,
+        bytes: &[u8],
+    ) -> Result<(), Errno> {
+        self.note_overwritten_setting(number, id, bytes);
+        if !self.policy.is_receiving {
+            return kernel.set(id, bytes);
+        }
+        let vcpu = self.vcpus.entry(number).or_default();
+        if id == RegisterId::CORE_PSTATE {
+            vcpu.pstate = value::from_bytes(bytes).as_u64();
+        }
+        if !is_judged(id) {
+            return kernel.set(id, bytes);
+        }
+        if id.size_bytes() != Some(bytes.len()) {
+            return kernel.set(id, bytes);
+        }
+        let written = value::from_bytes(bytes);
+        match vcpu.phase {
+            Phase::Running => {
+                return match (vcpu.remembered.get_mut(&id), written.as_u64()) {
+                    (Some(remembered), Some(value)) => {
+                        remembered.current = value;
+                        Ok(())
+                    }
+                    _ => kernel.set(id, bytes),
+                };
+            }
+            Phase::Refused => return Err(Errno::EINVAL),
+            Phase::Own | Phase::Incoming | Phase::Ready => {}
+        }
+        // QEMU writes the registers in one order. The first register again begins the pass that
+        // follows the load of all vCPUs.
+        let starts_pass = *vcpu.pass_start.get_or_insert(id) == id;
+        if starts_pass
+            && vcpu.phase == Phase::Incoming
+            && vcpu.known_value(id) == Some(written.clone())
+        {
+            self.settle(number, kernel)?;
+        }
+        self.write(number, kernel, id, bytes, &written)
+    }
+
+    /// Writes a judged register in a phase before the first run.
+    fn write(
+        &mut self,
+        number: usize,
+        kernel: &impl Vcpu,
+        id: RegisterId,
+        bytes: &[u8],
+        written: &Value,
+    ) -> Result<(), Errno> {
+        let vcpu = self.vcpus.entry(number).or_default();
+        if vcpu.known_value(id).as_ref() == Some(written) {
+            return self.repeat(number, kernel, id, bytes);
+        }
+        if vcpu.listed.is_none() {
+            let Ok(mut listed) = kernel.list() else {
+                return kernel.set(id, bytes);
+            };
+            listed.sort_unstable();
+            vcpu.listed = Some(listed);
+        }
+        if !vcpu.is_listed(id) {
+            return self.remember(number, id, written);
+        }
+        if vcpu.own.get(id).is_none() {
+            let own = value::read(kernel, id)?;
+            let is_own = own == *written;
+            vcpu.own.insert(id, own);
+            if is_own {
+                return kernel.set(id, bytes);
+            }
+        }
+        let result = kernel.set(id, bytes);
+        match result {
+            Ok(()) => {
+                vcpu.refused_writes.remove(&id);
+                let is_replaced = cpreg_kvm::probe::can_probe(id)
+                    && value::read(kernel, id).as_ref() != Ok(written);
+                if is_replaced {
+                    vcpu.replaced.insert(id);
+                } else {
+                    vcpu.replaced.remove(&id);
+                }
+            }
+            Err(errno) if is_refusal(errno) => {
+                vcpu.refused_writes.insert(id, errno);
+            }
+            Err(errno) => return Err(errno),
+        }
+        vcpu.incoming.insert(id, written.clone());
+        vcpu.step(Step::IncomingWrite);
+        self.judgement = None;
+        Ok(())
+    }
+
+    /// Writes the value of a register that the VMM has written or read before.
+    fn repeat(
+        &mut self,
+        number: usize,
+        kernel: &impl Vcpu,
+        id: RegisterId,
+        bytes: &[u8],
+    ) -> Result<(), Errno> {
+        let vcpu = self.vcpus.entry(number).or_default();
+        let result = match (vcpu.phase, vcpu.substitutions.get(&id)) {
+            (Phase::Ready, Some(Substitution::Value(value))) => value::write(kernel, id, value),
+            (Phase::Ready, Some(Substitution::None)) => return Ok(()),
+            _ if vcpu.refused_writes.contains_key(&id) => return Ok(()),
+            _ if vcpu.remembered.contains_key(&id) || vcpu.is_unlisted_incoming(id) => {
+                return Ok(());
+            }
+            _ => kernel.set(id, bytes),
+        };
+        match result {
+            // An incoming ID register may hide a register that the VM lacks.
+            Err(errno) if vcpu.phase == Phase::Incoming && is_refusal(errno) => {
+                vcpu.refused_writes.insert(id, errno);
+                self.judgement = None;
+                Ok(())
+            }
+            Err(errno) if vcpu.phase == Phase::Ready && is_refusal(errno) => {
+                let value = value::from_bytes(bytes);
+                let refusal = Refusal::from_kernel(number, id, &value, errno);
+                self.refuse(&[number], refusal);
+                Err(Errno::EINVAL)
+            }
+            result => result,
+        }
+    }
+
+    /// Remembers the incoming value of a register that the host lacks, and refuses the VM if no
+    /// other register can change the decision about it.
+    fn remember(&mut self, number: usize, id: RegisterId, written: &Value) -> Result<(), Errno> {
+        let vcpu = self.vcpus.entry(number).or_default();
+        if let (Some(remembered), Some(value)) = (vcpu.remembered.get_mut(&id), written.as_u64()) {
+            remembered.current = value;
+        }
+        vcpu.incoming.insert(id, written.clone());
+        vcpu.step(Step::IncomingWrite);
+        self.judgement = None;
+        self.refuse_early(number, id)
+    }
+
+    /// Checks a vCPU whose state the VMM has written (`KVM_SET_MP_STATE`).
+    ///
+    /// # Errors
+    /// Returns [`Errno::EINVAL`] if the incoming VM is refused.
+    pub fn check_state(&mut self, number: usize, kernel: &impl Vcpu) -> Result<(), Errno> {
+        match self.vcpus.entry(number).or_default().phase {
+            Phase::Incoming => self.settle(number, kernel),
+            Phase::Refused => Err(Errno::EINVAL),
+            Phase::Own | Phase::Ready | Phase::Running => Ok(()),
+        }
+    }
+
+    /// Checks a vCPU before it runs (`KVM_RUN`).
+    ///
+    /// # Errors
+    /// Returns [`Errno::EINVAL`] if the vCPU must not run. The caller ends the VMM.
+    pub fn check_run(&mut self, number: usize, kernel: &impl Vcpu) -> Result<(), Errno> {
+        let vcpu = self.vcpus.entry(number).or_default();
+        if vcpu.phase == Phase::Running {
+            return Ok(());
+        }
+        if !vcpu.failed_settings.is_empty() {
+            let failed = vcpu.failed_settings.iter();
+            let events = failed.map(|(register, errno)| Event::SettingRefused {
+                vcpu: number,
+                register: *register,
+                errno: *errno,
+            });
+            self.events.extend(events);
+            return Err(Errno::EINVAL);
+        }
+        let phases = || self.vcpus.values().map(|vcpu| vcpu.phase);
+        if phases().any(|phase| phase == Phase::Refused) {
+            return Err(Errno::EINVAL);
+        }
+        if phases().any(Phase::has_incoming_values) {
+            self.settle(number, kernel)?;
+        }
+        let vcpu = self.vcpus.entry(number).or_default();
+        vcpu.step(Step::Run);
+        match vcpu.phase {
+            Phase::Running => Ok(()),
+            _ => Err(Errno::EINVAL),
+        }
+    }
+
+    fn note_overwritten_setting(&mut self, number: usize, id: RegisterId, bytes: &[u8]) {
+        let settings = &self.policy.born_with;
+        let Some(setting) = settings.iter().find(|setting| setting.register == id) else {
+            return;
+        };
+        let Some(value) = value::from_bytes(bytes).as_u64() else {
+            return;
+        };
+        let event = Event::SettingOverwritten {
+            vcpu: number,
+            register: id,
+            value,
+        };
+        if setting.apply(value) != value && !self.events.contains(&event) {
+            self.events.push(event);
+        }
+    }
+}
+
+/// Returns `true` if KVM refuses a register or its value with this error. Other errors are about
+/// the call.
+const fn is_refusal(errno: Errno) -> bool {
+    matches!(
+        errno,
+        Errno::EINVAL | Errno::ENOENT | Errno::EBUSY | Errno::EPERM
+    )
+}

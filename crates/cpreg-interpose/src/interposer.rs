@@ -1,0 +1,302 @@
+//! [`Interposer`]: dispatch of a process's ioctls to the filters of its VMs.
+#![expect(unsafe_code, reason = "ioctls take pointers")]
+
+use std::ffi::{c_int, c_void};
+use std::sync::{Arc, Mutex};
+
+use cpreg_kvm::Errno;
+use cpreg_vcpu_filter::{Policy, VmFilter};
+
+use crate::descriptors::{Descriptors, Object, lock};
+use crate::kernel::{Calls, KernelVcpu};
+use crate::memory::{MAX_REGISTER_LEN, RegisterArgument, store_list};
+use crate::{log, requests};
+
+/// Filters of a process's VMs, between the VMM and the kernel.
+pub(crate) struct Interposer<C> {
+    calls: C,
+    policy: Arc<Policy>,
+    descriptors: Descriptors,
+}
+
+/// Answer to an ioctl.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Answer {
+    /// The call succeeds with this result.
+    Success(c_int),
+    /// The call fails with this errno.
+    Failure(c_int),
+    /// The call goes to the kernel as it came.
+    Pass,
+    /// The process must end, because the VM must not run.
+    End,
+}
+
+impl Answer {
+    fn from_result(result: Result<(), Errno>) -> Self {
+        match result {
+            Ok(()) => Self::Success(0),
+            Err(errno) => Self::Failure(c_int::from(errno.0)),
+        }
+    }
+
+    fn from_call(result: Result<c_int, c_int>) -> Self {
+        match result {
+            Ok(result) => Self::Success(result),
+            Err(errno) => Self::Failure(errno),
+        }
+    }
+}
+
+impl<C: Calls> Interposer<C> {
+    pub(crate) fn new(calls: C, policy: Policy) -> Self {
+        Self {
+            calls,
+            policy: Arc::new(policy),
+            descriptors: Descriptors::new(),
+        }
+    }
+
+    /// Forgets a descriptor that the VMM closes.
+    pub(crate) fn close(&self, descriptor: c_int) {
+        self.descriptors.remove(descriptor);
+    }
+
+    /// Returns `true` if the call certainly passes. Costs a few loads.
+    pub(crate) fn passes(&self, descriptor: c_int, request: u32) -> bool {
+        !requests::is_kvm(request)
+            || request == requests::RUN && self.descriptors.is_running(descriptor)
+    }
+
+    /// Handles an ioctl.
+    ///
+    /// # Safety
+    /// The argument must be valid for the request.
+    pub(crate) unsafe fn ioctl(
+        &self,
+        descriptor: c_int,
+        request: u32,
+        argument: *mut c_void,
+    ) -> Answer {
+        match request {
+            requests::CREATE_VM | requests::CREATE_VCPU => {
+                // SAFETY: The argument is a number.
+                unsafe { self.create(descriptor, request, argument) }
+            }
+            _ if requests::is_about_vcpu(request) => {
+                let object = self.descriptors.get(descriptor);
+                let object = object.or_else(|| self.find_duplicate(descriptor));
+                match object {
+                    Some(Object::Vcpu(vm, number)) => {
+                        let call = VcpuCall {
+                            interposer: self,
+                            descriptor,
+                            vm: &vm,
+                            number,
+                        };
+                        // SAFETY: The caller passes an argument that is valid for the request.
+                        unsafe { call.handle(request, argument) }
+                    }
+                    _ => Answer::Pass,
+                }
+            }
+            _ => Answer::Pass,
+        }
+    }
+
+    /// Creates a VM or a vCPU, and records its descriptor.
+    ///
+    /// # Safety
+    /// The argument must be valid for the request.
+    unsafe fn create(&self, descriptor: c_int, request: u32, argument: *mut c_void) -> Answer {
+        // SAFETY: The caller fulfils the condition.
+        let result = unsafe { self.calls.ioctl(descriptor, request, argument) };
+        if let Ok(created) = result {
+            let object = match self.descriptors.get(descriptor) {
+                Some(Object::Vm(vm)) if request == requests::CREATE_VCPU => {
+                    let number = argument.addr();
+                    lock(&vm).add_vcpu(number);
+                    Some(Object::Vcpu(vm, number))
+                }
+                _ if request == requests::CREATE_VM => {
+                    let filter = VmFilter::new(self.policy.clone());
+                    Some(Object::Vm(Arc::new(Mutex::new(filter))))
+                }
+                _ => None,
+            };
+            let is_known = object.is_some_and(|object| self.descriptors.insert(created, object));
+            if !is_known {
+                log::print(format_args!(
+                    "descriptor {created} is not known; its calls pass"
+                ));
+            }
+        }
+        Answer::from_call(result)
+    }
+
+    /// Finds the vCPU of a descriptor that the VMM duplicated.
+    fn find_duplicate(&self, descriptor: c_int) -> Option<Object> {
+        const PREFIX: &str = "anon_inode:kvm-vcpu:";
+        let target = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()?;
+        let number = target.to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
+        let Some(vm) = self.descriptors.vm_with_vcpu(number) else {
+            log::print(format_args!(
+                "descriptor {descriptor} is a vCPU of an unknown VM; its calls pass"
+            ));
+            return None;
+        };
+        let object = Object::Vcpu(vm, number);
+        self.descriptors.insert(descriptor, object.clone());
+        Some(object)
+    }
+}
+
+/// Call about a vCPU.
+struct VcpuCall<'a, C> {
+    interposer: &'a Interposer<C>,
+    descriptor: c_int,
+    vm: &'a Mutex<VmFilter>,
+    number: usize,
+}
+
+impl<C: Calls> VcpuCall<'_, C> {
+    /// Handles the call.
+    ///
+    /// # Safety
+    /// The argument must be valid for the request.
+    unsafe fn handle(&self, request: u32, argument: *mut c_void) -> Answer {
+        let kernel = KernelVcpu {
+            calls: &self.interposer.calls,
+            descriptor: self.descriptor,
+        };
+        match request {
+            // SAFETY: The caller passes an argument that is valid for the request.
+            requests::GET_ONE_REG => unsafe { self.get(&kernel, argument) },
+            // SAFETY: The caller passes an argument that is valid for the request.
+            requests::SET_ONE_REG => unsafe { self.set(&kernel, argument) },
+            // SAFETY: The caller passes an argument that is valid for the request.
+            requests::GET_REG_LIST => unsafe { self.list(&kernel, argument) },
+            // SAFETY: The caller passes an argument that is valid for the request.
+            requests::ARM_VCPU_INIT => unsafe { self.initialize(&kernel, argument) },
+            requests::SET_MP_STATE => self.check_state(&kernel),
+            requests::RUN => self.check_run(&kernel),
+            _ => Answer::Pass,
+        }
+    }
+
+    /// Prints the events of the VM.
+    fn report(vm: &mut VmFilter) {
+        for event in vm.take_events() {
+            log::print_event(&event);
+        }
+    }
+
+    /// Answers `KVM_GET_ONE_REG`.
+    ///
+    /// # Safety
+    /// The argument must be valid for the request.
+    unsafe fn get(&self, kernel: &KernelVcpu<'_, C>, argument: *mut c_void) -> Answer {
+        // SAFETY: The caller passes a valid argument.
+        let Some(register) = (unsafe { RegisterArgument::read(argument) }) else {
+            return Answer::Pass;
+        };
+        let mut vm = lock(self.vm);
+        if vm.passes(self.number, register.id) {
+            return Answer::Pass;
+        }
+        let mut bytes = [0; MAX_REGISTER_LEN];
+        let length = register.length();
+        let result = match bytes.get_mut(..length) {
+            Some(bytes) => vm.get(self.number, kernel, register.id, bytes),
+            None => return Answer::Pass,
+        };
+        if result.is_ok() {
+            // SAFETY: The call has not returned.
+            unsafe { register.store(&bytes) };
+        }
+        Answer::from_result(result)
+    }
+
+    /// Answers `KVM_SET_ONE_REG`.
+    ///
+    /// # Safety
+    /// The argument must be valid for the request.
+    unsafe fn set(&self, kernel: &KernelVcpu<'_, C>, argument: *mut c_void) -> Answer {
+        // SAFETY: The caller passes a valid argument.
+        let Some(register) = (unsafe { RegisterArgument::read(argument) }) else {
+            return Answer::Pass;
+        };
+        let mut vm = lock(self.vm);
+        if vm.passes(self.number, register.id) {
+            return Answer::Pass;
+        }
+        let mut bytes = [0; MAX_REGISTER_LEN];
+        // SAFETY: The call has not returned.
+        let length = unsafe { register.load(&mut bytes) };
+        let bytes = bytes.get(..length).unwrap_or_default();
+        let result = vm.set(self.number, kernel, register.id, bytes);
+        Self::report(&mut vm);
+        Answer::from_result(result)
+    }
+
+    /// Answers `KVM_GET_REG_LIST`. A VMM with too little memory for the longer list gets its length
+    /// and `E2BIG`, as from the kernel.
+    ///
+    /// # Safety
+    /// The argument must be valid for the request.
+    unsafe fn list(&self, kernel: &KernelVcpu<'_, C>, argument: *mut c_void) -> Answer {
+        let policy = &self.interposer.policy;
+        if argument.is_null() || !policy.is_receiving && policy.drop.is_empty() {
+            return Answer::Pass;
+        }
+        match lock(self.vm).list(self.number, kernel) {
+            // SAFETY: The caller passes a valid argument.
+            Ok(list) if unsafe { store_list(argument, &list) } => Answer::Success(0),
+            Ok(_) => Answer::Failure(c_int::from(Errno::E2BIG.0)),
+            Err(errno) => Answer::Failure(c_int::from(errno.0)),
+        }
+    }
+
+    /// Initialises the vCPU, and makes the settings of the policy.
+    ///
+    /// # Safety
+    /// The argument must be valid for the request.
+    unsafe fn initialize(&self, kernel: &KernelVcpu<'_, C>, argument: *mut c_void) -> Answer {
+        let calls = &self.interposer.calls;
+        // SAFETY: The caller passes a valid argument.
+        let result = unsafe { calls.ioctl(self.descriptor, requests::ARM_VCPU_INIT, argument) };
+        if result.is_ok() {
+            self.interposer
+                .descriptors
+                .set_running(self.descriptor, false);
+            lock(self.vm).initialize(self.number, kernel);
+        }
+        Answer::from_call(result)
+    }
+
+    fn check_state(&self, kernel: &KernelVcpu<'_, C>) -> Answer {
+        let mut vm = lock(self.vm);
+        let result = vm.check_state(self.number, kernel);
+        Self::report(&mut vm);
+        match result {
+            Ok(()) => Answer::Pass,
+            Err(errno) => Answer::Failure(c_int::from(errno.0)),
+        }
+    }
+
+    fn check_run(&self, kernel: &KernelVcpu<'_, C>) -> Answer {
+        let mut vm = lock(self.vm);
+        let result = vm.check_run(self.number, kernel);
+        Self::report(&mut vm);
+        if result.is_err() {
+            return Answer::End;
+        }
+        self.interposer
+            .descriptors
+            .set_running(self.descriptor, true);
+        Answer::Pass
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,47 @@
+//! `libcpreg_interpose.so`: cpreg's decisions inside an unmodified VMM, at its KVM calls.
+//!
+//! The library is preloaded into a VMM and exports `ioctl` and `close`. The calls about a vCPU's
+//! registers go to [`cpreg_vcpu_filter`], and all others go to the kernel untouched. `cpreg run`
+//! starts a VMM with the library. The variable `CPREG_INTERPOSE` holds the policy as JSON, or
+//! `off`.
+//!
+//! | file | content |
+//! |---|---|
+//! | `exports` | the exported functions, and the start of the library |
+//! | `next` | the functions that the exported ones replace |
+//! | `interposer` | [`interposer::Interposer`]: dispatch of calls |
+//! | `descriptors` | descriptors of VMs and vCPUs |
+//! | `requests` | numbers of KVM's ioctls |
+//! | `memory` | arguments in the VMM's memory |
+//! | `kernel` | a vCPU of the kernel as [`cpreg_kvm::Vcpu`] |
+//! | `log` | lines on standard error |
+//!
+//! # Decisions
+//!
+//! - The library calls the next `ioctl` in the search order of the dynamic linker (`dlsym` with
+//!   `RTLD_NEXT`), resolved once at the start. A system call would pass over other preloaded
+//!   libraries. Either way the kernel sees the same system calls, so seccomp filters need no
+//!   change.
+//! - The library learns descriptors from `KVM_CREATE_VM` and `KVM_CREATE_VCPU`, and forgets them at
+//!   `close`. Each KVM descriptor begins with one of these calls, which overwrites a stale entry.
+//!   The library finds a duplicate of a descriptor through `/proc/self/fd` when the VMM first uses
+//!   it, so it need not replace `dup` and `fcntl`.
+//! - After `fork` the kernel refuses calls about the parent's vCPUs (`EIO`), as without the
+//!   library.
+//! - Calls on other descriptors, and `KVM_RUN` after the first one, allocate nothing.
+//! - A panic is caught. The call then goes to the kernel as it came, and the panic is logged. At a
+//!   vCPU's first `KVM_RUN` a panic ends the process, because the VM was not checked.
+//! - On other machines than arm64 the library passes all calls.
+#![deny(unsafe_code)]
+
+mod descriptors;
+// A test program keeps the C library's functions.
+#[cfg(not(test))]
+mod exports;
+mod interposer;
+mod kernel;
+mod log;
+mod memory;
+#[cfg(not(test))]
+mod next;
+mod requests;

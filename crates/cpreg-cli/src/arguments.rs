@@ -56,6 +56,13 @@ pub(crate) enum Command {
     /// report to standard output.
     #[cfg(target_os = "linux")]
     Relay(Relay),
+    /// Start a VMM with cpreg at its KVM calls, so that an incoming VM loads.
+    ///
+    /// A VMM that starts to receive a VM (QEMU: -incoming, -loadvm) lists the registers that the VM
+    /// may have, and ignores their values if the table of tolerances says that this is right. If
+    /// the VM is refused, the load fails before the guest runs. The command becomes the VMM.
+    #[cfg(target_os = "linux")]
+    Run(Run),
     /// Compare two streams, profiles or recorded hosts by register and field.
     Diff(Diff),
     /// Explain an error line of a VMM, or a register.
@@ -363,6 +370,40 @@ pub(crate) struct Relay {
     /// Print pointer-authentication keys, which are secrets of the guest.
     #[arg(long)]
     pub(crate) show_secrets: bool,
+}
+
+#[cfg(target_os = "linux")]
+#[derive(Debug, Args)]
+pub(crate) struct Run {
+    /// Treat the VMM as one that starts to receive a VM (true) or not (false), whatever its
+    /// arguments are.
+    #[arg(long, value_enum, value_name = "true|false")]
+    pub(crate) receiving: Option<TrueFalse>,
+    /// Host from which a VM may come: a recorded host (linux-6.12.107/neoverse-n1), or its file.
+    /// Repeatable; default: all recorded hosts.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) from: Vec<PathBuf>,
+    /// Set a register or one of its fields when a vCPU is initialised; repeatable.
+    #[arg(long, value_name = "REG[.FIELD]=VALUE")]
+    pub(crate) born_with: Vec<String>,
+    /// File with such settings (JSON, cpreg.baseline/1); repeatable.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) baseline: Vec<PathBuf>,
+    /// Library to preload; default: libcpreg_interpose.so beside cpreg, or in ../lib/cpreg.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) library: Option<PathBuf>,
+    /// Print the elements for a libvirt domain, and start nothing.
+    #[arg(long)]
+    pub(crate) print_libvirt: bool,
+    #[command(flatten)]
+    pub(crate) consents: ConsentArgs,
+    /// Command line of the VMM, after `--`.
+    #[arg(
+        last = true,
+        required_unless_present = "print_libvirt",
+        value_name = "COMMAND"
+    )]
+    pub(crate) command: Vec<OsString>,
 }
 
 #[derive(Debug, Args)]

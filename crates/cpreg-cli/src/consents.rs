@@ -212,7 +212,7 @@ fn parse_ignore(text: &str, naming: Naming) -> Result<IgnoreConsent, Failure> {
     })
 }
 
-fn parse_set(text: &str, naming: Naming) -> Result<SetConsent, Failure> {
+pub(crate) fn parse_set(text: &str, naming: Naming) -> Result<SetConsent, Failure> {
     let (name, value) = text
         .rsplit_once('=')
         .ok_or_else(|| missing_value(text, naming))?;

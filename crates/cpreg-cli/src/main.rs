@@ -121,6 +121,8 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Filter(arguments) => commands::filter::run(arguments, printer),
         #[cfg(target_os = "linux")]
         Command::Relay(arguments) => commands::relay::run(arguments, printer),
+        #[cfg(target_os = "linux")]
+        Command::Run(arguments) => commands::run::run(arguments, printer),
         Command::Diff(arguments) => commands::diff::run(arguments, printer),
         Command::Explain(arguments) => commands::explain::run(arguments, printer),
         Command::Tolerances(arguments) => commands::tolerances::run(arguments, printer),

@@ -42,7 +42,9 @@ fn read_policy() {
     if text.is_empty() || text == OFF {
         return;
     }
-    let policy = text.to_str().map(Policy::from_json);
+    let policy = text
+        .to_str()
+        .map(|text| Policy::from_json(text, std::env::args_os()));
     match policy {
         // Only arm64 has these registers.
         Some(Ok(policy)) if cfg!(target_arch = "aarch64") => {

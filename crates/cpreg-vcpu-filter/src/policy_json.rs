@@ -2,6 +2,8 @@
 //!
 //! Ids and numbers are hexadecimal texts, because some JSON readers lose bits of large numbers.
 
+use std::ffi::OsString;
+
 use cpreg::destination::Features;
 use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Consents, IgnoreConsent, SetConsent};
@@ -36,7 +38,8 @@ pub enum PolicyError {
 #[serde(deny_unknown_fields)]
 struct PolicyJson {
     schema: String,
-    receiving: bool,
+    /// `null` if the VMM's arguments decide.
+    receiving: Option<bool>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     candidates: Vec<CandidateJson>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -101,10 +104,12 @@ struct HardwareMembers {
 
 impl Policy {
     /// Returns the policy as a JSON document on one line.
-    pub fn to_json(&self) -> String {
+    ///
+    /// `receiving` says if the VMM starts to receive a VM. With `None` the VMM's arguments decide.
+    pub fn to_json(&self, receiving: Option<bool>) -> String {
         let document = PolicyJson {
             schema: POLICY_SCHEMA.to_owned(),
-            receiving: self.is_receiving,
+            receiving,
             candidates: self.candidates.iter().map(candidate_json).collect(),
             drop: self.drop.iter().copied().map(id_text).collect(),
             consents: ConsentsJson::from_consents(&self.consents),
@@ -117,11 +122,14 @@ impl Policy {
         serde_json::to_string(&document).unwrap_or_default()
     }
 
-    /// Reads the JSON document of a policy.
+    /// Reads the JSON document of a policy, for a VMM with these arguments.
     ///
     /// # Errors
     /// Returns an error for a document that is not a policy.
-    pub fn from_json(text: &str) -> Result<Self, PolicyError> {
+    pub fn from_json(
+        text: &str,
+        arguments: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, PolicyError> {
         let document: PolicyJson = serde_json::from_str(text)?;
         if document.schema != POLICY_SCHEMA {
             return Err(PolicyError::Schema(document.schema));
@@ -129,7 +137,9 @@ impl Policy {
         let candidates = document.candidates.iter().map(CandidateJson::to_candidate);
         let born_with = document.born_with.iter().map(BitsJson::to_consent);
         Ok(Self {
-            is_receiving: document.receiving,
+            is_receiving: document
+                .receiving
+                .unwrap_or_else(|| starts_to_receive(arguments)),
             candidates: candidates.collect::<Result<_, _>>()?,
             drop: parse_ids("drop", &document.drop)?,
             consents: document.consents.to_consents()?,
@@ -141,6 +151,13 @@ impl Policy {
             source_hardware: document.source.to_facts()?,
         })
     }
+}
+
+/// Returns `true` if the arguments are those of a QEMU that starts to receive a VM.
+fn starts_to_receive(arguments: impl IntoIterator<Item = OsString>) -> bool {
+    const OPTIONS: [&str; 4] = ["-incoming", "--incoming", "-loadvm", "--loadvm"];
+    let mut arguments = arguments.into_iter();
+    arguments.any(|argument| OPTIONS.iter().any(|option| argument == *option))
 }
 
 fn id_text(id: RegisterId) -> String {
@@ -340,26 +357,42 @@ mod tests {
 
     #[test]
     fn a_policy_is_read_as_it_was_written() {
-        let json = policy().to_json();
-        let read = Policy::from_json(&json).expect("a policy");
-        assert_eq!(read.to_json(), json);
+        let json = policy().to_json(Some(true));
+        let read = Policy::from_json(&json, []).expect("a policy");
+        assert_eq!(read.to_json(Some(true)), json);
         assert_eq!(format!("{read:?}"), format!("{:?}", policy()));
     }
 
     #[test]
     fn a_broken_policy_is_an_error() {
-        let json = policy().to_json();
+        let json = policy().to_json(Some(true));
         for (from, to) in [
             ("run-policy/1", "run-policy/9"),
             ("0x10001", "one"),
             ("medium", "fatal"),
             ("pmu,sve", "pmu,mmx"),
             ("\"receiving\":true", "\"receiving\":true,\"more\":1"),
-            ("\"receiving\":true,", ""),
+            ("\"receiving\":true", "\"receiving\":1"),
         ] {
             assert!(json.contains(from), "{from}");
-            assert!(Policy::from_json(&json.replace(from, to)).is_err(), "{to}");
+            assert!(
+                Policy::from_json(&json.replace(from, to), []).is_err(),
+                "{to}"
+            );
         }
-        assert!(Policy::from_json("").is_err());
+        assert!(Policy::from_json("", []).is_err());
+    }
+
+    #[test]
+    fn the_arguments_decide_if_the_policy_does_not() {
+        let json = policy().to_json(None);
+        let receives = |arguments: &[&str]| {
+            let arguments = arguments.iter().map(OsString::from);
+            let policy = Policy::from_json(&json, arguments).expect("a policy");
+            policy.is_receiving
+        };
+        assert!(receives(&["qemu", "-incoming", "defer"]));
+        assert!(receives(&["qemu", "--loadvm", "one"]));
+        assert!(!receives(&["qemu", "-name", "incoming"]));
     }
 }

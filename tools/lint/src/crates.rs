@@ -75,6 +75,7 @@ const TABLE: &[CrateRule] = &[
             "cpreg-relay",
             "cpreg-report",
             "cpreg-stream",
+            "cpreg-vcpu-filter",
         ],
         dev_dependencies: &["cpreg-testdata"],
     },

@@ -15,5 +15,7 @@ pub(crate) mod relay;
 #[cfg(target_os = "linux")]
 pub(crate) mod relay_guard;
 pub(crate) mod report;
+#[cfg(target_os = "linux")]
+pub(crate) mod run;
 pub(crate) mod show;
 pub(crate) mod tolerances;

@@ -141,7 +141,7 @@ impl CheckFindings<'_> {
     /// Returns the steps that give the missing information, best first.
     fn steps_for_unknown(&self) -> Vec<Step> {
         let mut steps = match self.decisive_alternatives() {
-            Some(alternatives) => Vec::from(alternatives.steps()),
+            Some(alternatives) => alternatives.steps(),
             None => self.steps_for_plan(),
         };
         if matches!(self.vmm(), Vmm::Qemu | Vmm::Unknown) {

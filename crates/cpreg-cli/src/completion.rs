@@ -90,7 +90,7 @@ fn completer(command: &str, argument: &Arg) -> Option<ArgValueCompleter> {
         "cpu" => complete_cpu,
         "loader" => complete_loader,
         "accept" => complete_consent,
-        "registers" | "query" | "ignore" | "drop" | "set" => complete_register,
+        "registers" | "query" | "ignore" | "drop" | "set" | "born_with" => complete_register,
         _ => return None,
     };
     Some(ArgValueCompleter::new(function))

@@ -88,7 +88,9 @@ fn neighbours_that_differ_give_an_unknown_verdict_with_the_difference() {
     assert_eq!(dfr0["decisions"], serde_json::json!(["refuse", "copy"]));
     let steps = report["next_steps"].to_string();
     assert!(
-        steps.contains("record KVM on ubuntu-24.04/n1: `cpreg probe kvm -o host.json`"),
+        steps.contains(
+            "record KVM on ubuntu-24.04/n1, and check again: `cpreg probe kvm -o host.json`, then"
+        ),
         "{steps}"
     );
     let alternatives = report["alternatives"].as_array().expect("a list");

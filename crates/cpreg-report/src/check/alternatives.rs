@@ -152,16 +152,13 @@ impl Alternatives {
     }
 
     fn steps_for_kernel(&self, open: &OpenKernel) -> Vec<Step> {
-        let mut steps = vec![
-            Step::new(
-                format!("record KVM on {}", open.kernel.host),
-                [format!("cpreg probe kvm -o {}", open.recording)],
-            ),
-            Step::new(
-                "then check the VM against that file",
-                [open.command.clone()],
-            ),
-        ];
+        let mut steps = vec![Step::new(
+            format!("record KVM on {}, and check again", open.kernel.host),
+            [
+                format!("cpreg probe kvm -o {}", open.recording),
+                open.command.clone(),
+            ],
+        )];
         let checks = self.checks.iter().map(|check| &check.destination);
         // A feature that decides nothing needs no second command.
         let checks = checks.filter(|it| self.depends_on_feature || it.has_feature != Some(false));

@@ -211,14 +211,17 @@ fn file_is_edited_in_place() {
 /// Runs the test `name` of this program in a child process under a shell's `limits`.
 fn run_in_child(name: &str, limits: &str, directory: &Path) -> std::process::ExitStatus {
     let program = std::env::current_exe().unwrap();
-    Command::new("sh")
+    let output = Command::new("sh")
         .arg("-c")
         .arg(format!("{limits} exec \"$0\" --exact {name} --nocapture"))
         .arg(program)
         .env("CPREG_TEST_DIRECTORY", directory)
-        .stdout(std::process::Stdio::null())
-        .status()
-        .unwrap()
+        .output()
+        .unwrap();
+    // A name that matches no test would succeed too.
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("running 1 test"), "{text}");
+    output.status
 }
 
 fn child_directory() -> Option<std::path::PathBuf> {
@@ -235,7 +238,7 @@ fn full_disk_leaves_only_the_old_files() {
         drop(unpack(N1, &path));
         std::fs::write(directory.path().join("old"), "precious").unwrap();
         let before = std::fs::read(&path).unwrap();
-        let name = "full_disk_leaves_only_the_old_files";
+        let name = "write::full_disk_leaves_only_the_old_files";
         let status = run_in_child(name, "trap '' XFSZ; ulimit -f 128;", directory.path());
         assert!(status.success());
         assert_eq!(names(directory.path()), ["old", "stream"]);
@@ -269,7 +272,7 @@ fn killed_process_leaves_no_file() {
     let Some(directory) = child_directory() else {
         let directory = tempfile::tempdir().unwrap();
         drop(unpack(N1, &directory.path().join("stream")));
-        let name = "killed_process_leaves_no_file";
+        let name = "write::killed_process_leaves_no_file";
         let status = run_in_child(name, "ulimit -c 0;", directory.path());
         assert!(!status.success());
         assert_eq!(names(directory.path()), ["stream"]);

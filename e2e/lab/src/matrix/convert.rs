@@ -171,6 +171,7 @@ mod tests {
             ],
             "extensions": [], "visible_changes": [],
             "adjustments": {"accepted": [], "proposed": [], "verdict_with_all": "refused"},
+            "blockers": [], "written": null, "cpreg_version": "", "next_command": null,
             "next_steps": [], "loaders": [], "missing_facts": [], "dry_run": null, "hardware": [],
         });
         let report = report::parse(report.to_string().as_bytes()).unwrap();

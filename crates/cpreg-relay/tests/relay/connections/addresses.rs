@@ -206,7 +206,7 @@ fn inherited_pipe_has_one_direction_and_an_end() {
 /// Starts this test again, as a process whose standard input and output are the connection.
 #[test]
 fn stdio_is_one_connection() {
-    const NAME: &str = "addresses::stdio_is_one_connection";
+    const NAME: &str = "connections::addresses::stdio_is_one_connection";
     const CHILD: &str = "CPREG_TEST_STDIO";
     if std::env::var_os(CHILD).is_some() {
         let connection = connect(&Address::Stdio, TEST_TIMEOUT, &cancel()).unwrap();

@@ -10,6 +10,7 @@
 //! | `error` | [`Error`]: an unreadable document, or a name that matches no host |
 //! | [`host`] | recorded hosts as destinations, by name |
 //! | [`kernel_name`] | the kernel in the name of a host: a version, a release or a distribution |
+//! | [`kernel_selection`] | a recorded kernel by a name without a CPU |
 //! | [`unrecorded_host`] | a host with an unrecorded kernel, and the recorded hosts next to it |
 //! | [`host_index`] | all recordings, by register |
 //!
@@ -24,6 +25,7 @@ pub mod hardware;
 pub mod host;
 pub mod host_index;
 pub mod kernel_name;
+pub mod kernel_selection;
 pub mod profile;
 pub mod record;
 pub mod schema;

@@ -27,6 +27,7 @@
 //! | [`diff`] | report of `diff`, schema `cpreg.diff/2` |
 //! | [`host`] | report of `show` for a recorded host, schema `cpreg.show-host/2` |
 //! | [`host_diff`] | report of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2` |
+//! | [`kernel_diff`] | report of `diff` for two kernels, schema `cpreg.kernel-diff/2` |
 //! | [`hosts`] | report of `hosts`, schema `cpreg.hosts/2` |
 //! | [`unrecorded`] | the kernel of a named host, if it was not recorded |
 //! | [`explain`] | reports of `explain` |
@@ -61,6 +62,7 @@ pub mod host;
 pub mod host_diff;
 pub mod hosts;
 pub mod json;
+pub mod kernel_diff;
 pub mod markdown;
 mod name_macro;
 pub mod names;

@@ -8,8 +8,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    check, diff, explain, failure, host, host_diff, hosts, rehearse, relay, show, tolerance,
-    vm_report,
+    check, diff, explain, failure, host, host_diff, hosts, kernel_diff, rehearse, relay, show,
+    tolerance, vm_report,
 };
 
 /// A kind of document.
@@ -52,6 +52,7 @@ pub fn all() -> Vec<Document> {
         Document::for_type::<diff::model::DiffReport>(diff::model::SCHEMA),
         Document::for_type::<host::model::HostReport>(host::model::SCHEMA),
         Document::for_type::<host_diff::model::HostDiffReport>(host_diff::model::SCHEMA),
+        Document::for_type::<kernel_diff::model::KernelDiffReport>(kernel_diff::model::SCHEMA),
         Document::for_type::<explain::lines::model::ExplainLinesReport>(
             explain::lines::model::SCHEMA,
         ),

@@ -1,9 +1,11 @@
 //! `cpreg diff A B`: compares two inputs by register and field.
 
 use cpreg::destination::Accelerator;
+use cpreg::tolerance::Tolerances;
 use cpreg_report as report;
 use cpreg_report::diff::Diff;
 use cpreg_report::host_diff::{ComparedHost, HostDiff};
+use cpreg_report::kernel_diff::model::KernelDiffReport;
 use cpreg_report::value::ValueFormat;
 
 use crate::arguments::{self, Format};
@@ -14,6 +16,10 @@ use crate::input::Input;
 use crate::printer::{Printer, print_json};
 
 pub(crate) fn run(arguments: &arguments::Diff, printer: &mut Printer) -> Result<Status, Failure> {
+    let kernels = [&arguments.a, &arguments.b].map(|path| hosts::kernel_name(path));
+    if let [Some(a), Some(b)] = kernels {
+        return diff_kernels(a, b, arguments, printer);
+    }
     let verify = arguments.inspect.verify;
     let a = hosts::open(&arguments.a, verify, printer)?;
     let b = hosts::open(&arguments.b, verify, printer)?;
@@ -79,6 +85,26 @@ fn diff_hosts(
         )?,
     }
     Ok(status(diff.is_equal()))
+}
+
+/// Compares two recorded kernels on all CPUs.
+fn diff_kernels(
+    a: &str,
+    b: &str,
+    arguments: &arguments::Diff,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
+    let index = hosts::history()?;
+    let [a, b] = [a, b].map(|name| index.select_kernel(name));
+    let a = a.map_err(|error| hosts::host_name_failure(&error))?;
+    let b = b.map_err(|error| hosts::host_name_failure(&error))?;
+    let value_format = ValueFormat::new(Some(Accelerator::Kvm), arguments.inspect.show_secrets);
+    let report = KernelDiffReport::new(&a, &b, &index, &Tolerances::default(), value_format)?;
+    match arguments.inspect.format {
+        Format::Text => report::kernel_diff::text::print(printer, &report),
+        Format::Json => print_json(printer, &report)?,
+    }
+    Ok(status(report.equal))
 }
 
 fn to_compared_host(host: &NamedHost) -> ComparedHost<'_> {

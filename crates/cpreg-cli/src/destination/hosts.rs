@@ -41,6 +41,11 @@ fn recorded_host_name(path: &Path) -> Option<&str> {
     (host::is_host_name(name) && !exists(path)).then_some(name)
 }
 
+/// Returns the path as the name of a kernel without a CPU; `None` if a file has that path.
+pub(crate) fn kernel_name(path: &Path) -> Option<&str> {
+    recorded_host_name(path).filter(|name| !name.contains('/'))
+}
+
 /// Returns `true` if the path is readable: an existing path, `-`, or `FILE/FEATURES`.
 pub(crate) fn exists(path: &Path) -> bool {
     path == Path::new("-") || path.exists() || split_features(path).is_some()

@@ -107,3 +107,37 @@ fn counts_are_numbers_of_lines() {
         assert_eq!(total, listed + trials.sum::<usize>(), "{run}");
     }
 }
+
+#[test]
+fn two_kernels_without_a_cpu() {
+    let run = cpreg(&["diff", "linux-6.12", "linux-6.16"]);
+    assert_snapshot!("diff_kernels", run);
+    let (head, rest) = run.stdout.split_once("\n  A  ").expect("sides");
+    let counts = head.split(['(', ')']).skip(1).step_by(2);
+    let counts = counts.map(|count| count.parse::<usize>().expect("a number"));
+    let (_, sections) = rest.split_once("\nchanged").expect("a section");
+    let is_row = |line: &&str| line.starts_with("  ") && !line.starts_with("   ");
+    let rows = sections.lines().filter(is_row).count();
+    assert_eq!(counts.sum::<usize>(), rows, "{run}");
+    for (commit, register) in [
+        ("0fcb4eea5345", "TCR2_EL1"),
+        ("8be82d536a9f", "PSCI_VERSION"),
+    ] {
+        let mut reasons = sections.split("\nchanged");
+        let reason = reasons.find(|reason| reason.contains(commit));
+        assert!(reason.is_some_and(|it| it.contains(register)), "{run}");
+    }
+}
+
+#[test]
+fn kernels_in_either_order() {
+    let run = cpreg(&["diff", "linux-6.16.3", "linux-6.16.12"]);
+    assert_eq!(run.status, Some(0), "{run}");
+    assert!(run.stdout.starts_with("equal: 9 CPUs\n"), "{run}");
+    let run = cpreg(&["diff", "linux-6.16", "debian-13"]);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert!(run.stdout.contains("VENDOR_HYP_BMAP_2  only in A"), "{run}");
+    let run = cpreg(&["diff", "linux-6.12.63", "linux-6.16"]);
+    assert_eq!(run.status, Some(2), "{run}");
+    assert!(run.stderr.contains("linux-6.12.95"), "{run}");
+}

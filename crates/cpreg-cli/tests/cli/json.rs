@@ -170,6 +170,13 @@ fn recorded_hosts_are_documented() {
         "cpreg.diff-hosts/2",
         &[in_folder(&["diff", "here.json", "there.json"]), older],
     );
+    assert_schema(
+        "cpreg.kernel-diff/2",
+        &[
+            json(&["diff", "linux-6.12", "linux-6.16"]),
+            json(&["diff", "linux-6.16.3", "linux-6.16.12"]),
+        ],
+    );
 }
 
 #[test]

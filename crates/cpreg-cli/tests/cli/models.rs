@@ -2,8 +2,8 @@
 //! parsed into its model, and the model must give the same document.
 
 use cpreg_report::{
-    check, diff, explain, failure, host, host_diff, hosts, json, rehearse, relay, show, tolerance,
-    vm_report,
+    check, diff, explain, failure, host, host_diff, hosts, json, kernel_diff, rehearse, relay,
+    show, tolerance, vm_report,
 };
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -32,6 +32,9 @@ pub(crate) fn round_trip(text: &str) {
         host::model::SCHEMA => assert_model_round_trip::<host::model::HostReport>(text),
         host_diff::model::SCHEMA => {
             assert_model_round_trip::<host_diff::model::HostDiffReport>(text);
+        }
+        kernel_diff::model::SCHEMA => {
+            assert_model_round_trip::<kernel_diff::model::KernelDiffReport>(text);
         }
         hosts::model::SCHEMA => assert_model_round_trip::<hosts::model::HostsReport>(text),
         rehearse::model::SCHEMA => {

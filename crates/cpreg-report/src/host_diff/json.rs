@@ -10,11 +10,12 @@ use super::model::{
     OneSidedRegister, ResetValueDifference, SCHEMA, TrialDifference, TrialResult,
     WritableDifference, WriteBackDifference,
 };
-use super::{HostDiff, HostDifference};
+use super::{HostDiff, HostDiffOmissions, HostDifference};
 use crate::field::FieldChange;
 use crate::host::json::feature_names;
 use crate::host::model::MissingRegister as RegisterName;
 use crate::scalar::Id;
+use crate::value::ValueFormat;
 
 impl From<&HostDiff<'_>> for HostDiffReport {
     fn from(diff: &HostDiff<'_>) -> Self {
@@ -25,11 +26,6 @@ impl From<&HostDiff<'_>> for HostDiffReport {
             b: *b,
         });
         let values = diff.values.iter();
-        let register_name = |id: &RegisterId| RegisterName {
-            id: (*id).into(),
-            name: diff.value_format.name(*id),
-        };
-        let omissions = &diff.omissions;
         Self {
             schema: SCHEMA.to_owned(),
             equal: diff.is_equal(),
@@ -79,24 +75,33 @@ impl From<&HostDiff<'_>> for HostDiffReport {
                     b: b.into(),
                 }
             }),
-            omissions: Omissions {
-                registers_without_value: omissions
-                    .registers_without_value
-                    .iter()
-                    .map(register_name)
-                    .collect(),
-                guests_without_writable_masks: omissions
-                    .guests_without_writable_masks
-                    .iter()
-                    .map(|features| feature_names(*features))
-                    .collect(),
-                one_sided_trials: omissions
-                    .one_sided_trials
-                    .iter()
-                    .map(register_name)
-                    .collect(),
-            },
+            omissions: to_omissions(diff.value_format, &diff.omissions),
         }
+    }
+}
+
+/// Converts the registers and guests that were not compared.
+pub(crate) fn to_omissions(value_format: ValueFormat, omissions: &HostDiffOmissions) -> Omissions {
+    let register_name = |id: &RegisterId| RegisterName {
+        id: (*id).into(),
+        name: value_format.name(*id),
+    };
+    Omissions {
+        registers_without_value: omissions
+            .registers_without_value
+            .iter()
+            .map(register_name)
+            .collect(),
+        guests_without_writable_masks: omissions
+            .guests_without_writable_masks
+            .iter()
+            .map(|features| feature_names(*features))
+            .collect(),
+        one_sided_trials: omissions
+            .one_sided_trials
+            .iter()
+            .map(register_name)
+            .collect(),
     }
 }
 

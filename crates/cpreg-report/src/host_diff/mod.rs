@@ -22,7 +22,7 @@
 //! Several guests with the same difference share one entry. `check` decides what a difference means
 //! for a migration.
 
-mod json;
+pub(crate) mod json;
 pub mod model;
 pub mod text;
 

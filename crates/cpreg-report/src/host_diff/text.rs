@@ -4,6 +4,8 @@ use cpreg::destination::Features;
 use cpreg::register::RegisterId;
 use cpreg_hosts::record::AtReset;
 
+use super::json::to_omissions;
+use super::model::Omissions;
 use super::{ComparedHost, HostDiff, HostDifference, group_trials};
 use crate::host::{describe_mask, errno_name};
 use crate::printer::{Printer, style, styled};
@@ -82,7 +84,7 @@ pub fn print(printer: &mut Printer, diff: &HostDiff<'_>) {
         &group_trials(&diff.trials),
         |_, (values, change)| (format!("{}: {change}", values.join(", ")), Vec::new()),
     );
-    print_omissions(printer, diff);
+    print_omissions(printer, &to_omissions(diff.value_format, &diff.omissions));
 }
 
 fn print_header(printer: &mut Printer, diff: &HostDiff<'_>) {
@@ -212,8 +214,8 @@ fn guests_suffix(diff: &HostDiff<'_>, guests: &[Features]) -> String {
     format!("  {}", names.join("; "))
 }
 
-fn print_omissions(printer: &mut Printer, diff: &HostDiff<'_>) {
-    let omissions = &diff.omissions;
+/// Prints the kinds of facts that were not compared.
+pub(crate) fn print_omissions(printer: &mut Printer, omissions: &Omissions) {
     let mut lines = Vec::new();
     if !omissions.registers_without_value.is_empty() {
         lines.push(format!(

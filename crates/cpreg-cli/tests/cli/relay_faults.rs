@@ -50,15 +50,21 @@ fn stalled_source_and_a_signal() {
     ] {
         let mut relay = RelayProcess::start(path, &["--to", "6.16.xz"]);
         let mut source = relay.source();
-        source.write_all(&vm[..sent_length]).expect("it is sent");
+        // The destination reads from the start, because the sockets need not have space for all.
+        let mut sender = source.try_clone().expect("a socket");
+        let sent = vm[..sent_length].to_vec();
+        let sender = thread::spawn(move || sender.write_all(&sent));
         let destination = relay.destination();
+        let loading = thread::spawn(move || load(destination));
+        let sent = sender.join().expect("no panic");
+        sent.expect("it is sent");
         relay.wait_for(event);
         // The relay polls an incomplete device state.
         let max_ticks = if sent_length > 300_000 { 15 } else { 1 };
         wait_until_it_sleeps(&relay.child, max_ticks);
         let begin = Instant::now();
         relay.send(signal);
-        let arrived = load(destination);
+        let arrived = loading.join().expect("no panic");
         let mut received = Vec::new();
         let _ = source.read_to_end(&mut received);
         let (run, log) = relay.end();
@@ -174,7 +180,9 @@ fn signal_after_the_device_state() {
     let vm = read(path, "answered");
     let mut relay = RelayProcess::start(path, &["--to", "6.12.xz"]);
     let mut source = relay.source();
-    source.write_all(&vm).expect("it is sent");
+    let mut sender = source.try_clone().expect("a socket");
+    let sent = vm.clone();
+    let sender = thread::spawn(move || sender.write_all(&sent));
     let destination = thread::spawn({
         let destination = relay.destination();
         let length = vm.len();
@@ -183,6 +191,8 @@ fn signal_after_the_device_state() {
             load_and_confirm(destination, length)
         }
     });
+    let sent = sender.join().expect("no panic");
+    sent.expect("it is sent");
     relay.wait_for("device-state-received");
     // The device state is larger than the socket's buffer, so a part of it waits.
     relay.wait_for("device-state-sent");

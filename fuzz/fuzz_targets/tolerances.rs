@@ -7,6 +7,9 @@ mod failure;
 #[path = "../../crates/cpreg-cli/src/names.rs"]
 #[allow(dead_code, reason = "only the command uses the rest")]
 mod names;
+#[path = "../../crates/cpreg-cli/src/suggestion.rs"]
+#[allow(dead_code, reason = "only the command uses the rest")]
+mod suggestion;
 #[path = "../../crates/cpreg-cli/src/tolerance_file.rs"]
 #[allow(dead_code, reason = "the command reads it from a file")]
 mod tolerance_file;

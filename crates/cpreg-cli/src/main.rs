@@ -10,7 +10,8 @@
 //! | [`source_host`] | the host that a VM ran on: `--from` |
 //! | [`completion`] | completion of arguments in a shell |
 //! | [`consents`] | the user's consents, from the command line |
-//! | [`tolerance_file`], [`default_tolerances`] | additional tolerances, from files |
+//! | [`tolerances`] | the table of tolerances, with the entries of the operator's files |
+//! | [`tolerance_file`], [`default_tolerances`] | the entries of a file; the default files |
 //! | [`names`] | registers, fields, values and numbers as a user types them |
 //! | [`suggestion`] | names that a user may mean |
 //! | [`contents`], [`core_registers`] | content of a file, as a report shows it |
@@ -48,6 +49,7 @@ mod reference;
 mod source_host;
 mod suggestion;
 mod tolerance_file;
+mod tolerances;
 
 use std::io;
 use std::process::ExitCode;

@@ -31,13 +31,13 @@ use crate::failure::{Failure, Status};
 use crate::input::{Content, Input, Origin};
 use crate::printer::{Printer, print_json};
 use crate::source_host::{self, SourceHost};
-use crate::tolerance_file;
+use crate::tolerances;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
     let inspect = &arguments.inspect;
     let source = Source::open(&arguments.source, inspect.verify, printer)?;
     let subject = source.subject(&arguments.from, printer)?;
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
+    let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let spec = destination::find(&arguments.destination, inspect.verify, printer)?;
     let resolved = match &spec {
         DestinationSpec::Kvm(kvm, path) => {

@@ -24,7 +24,7 @@ use crate::input::{Input, Origin};
 use crate::printer::Printer;
 use crate::progress::FileProgress;
 use crate::source_host::SourceHost;
-use crate::tolerance_file;
+use crate::tolerances;
 use cpreg_report::check::{CheckFindings, WrittenFile};
 use cpreg_report::command::CommandKind;
 use cpreg_report::value::ValueFormat;
@@ -72,7 +72,7 @@ pub(crate) fn run(
         printer,
     )?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
+    let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let from = SourceHost::open(&arguments.from, printer)?;
     let command = command_line::typed(
         CommandKind::Convert,

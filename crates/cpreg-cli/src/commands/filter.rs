@@ -24,7 +24,7 @@ use crate::input::Input;
 use crate::printer::{Printer, style, styled};
 use crate::progress::Progress;
 use crate::source_host::SourceHost;
-use crate::tolerance_file;
+use crate::tolerances;
 use cpreg_report::command::{CommandKind, TypedCommand};
 use cpreg_report::value::ValueFormat;
 
@@ -52,7 +52,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let command = typed_command(arguments);
     spec.require_possible_verdict(&command)?;
     destination::parse_loader(&arguments.loader)?;
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
+    let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     consents::reject_high(&consents::read(&arguments.consents, naming)?)?;
     let from = SourceHost::open(&arguments.from, printer)?;

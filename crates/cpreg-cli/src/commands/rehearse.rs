@@ -33,7 +33,7 @@ use crate::input::Input;
 use crate::interrupt;
 use crate::printer::Printer;
 use crate::source_host::SourceHost;
-use crate::tolerance_file;
+use crate::tolerances;
 
 pub(crate) fn run(
     arguments: &arguments::Rehearse,
@@ -70,7 +70,7 @@ pub(crate) fn rehearse_input(
     let rehearsal = Rehearsal::start(&isolated.command, &options).map_err(to_failure)?;
     let resolved = query_destination(&rehearsal, &isolated)?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
+    let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let command = typed_command(source, arguments);
     let prediction = check::build_findings(
         &subject,

@@ -42,7 +42,7 @@ use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::interrupt;
 use crate::printer::{Printer, finish, print_failure, print_json};
-use crate::tolerance_file;
+use crate::tolerances;
 use cpreg_report::failure::ErrorReport;
 use cpreg_report::value::ValueFormat;
 
@@ -223,7 +223,7 @@ fn prepare<'a>(
     let spec = destination::find(&arguments.to, false, printer)?;
     spec.require_possible_verdict(&command_line::typed_relay(arguments))?;
     destination::parse_loader(&arguments.loader)?;
-    let tolerances = tolerance_file::read(&arguments.consents.tolerances, printer)?;
+    let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     let consents = consents::read(&arguments.consents, naming)?;
     consents::reject_high(&consents)?;

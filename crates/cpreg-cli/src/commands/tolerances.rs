@@ -9,13 +9,13 @@ use crate::arguments::{self, Export, Format};
 use crate::failure::{Failure, Status};
 use crate::names;
 use crate::printer::Printer;
-use crate::tolerance_file;
+use crate::tolerances;
 
 pub(crate) fn run(
     arguments: &arguments::Tolerances,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let tolerances = tolerance_file::read(&arguments.tolerances, printer)?;
+    let tolerances = tolerances::read(&arguments.tolerances, printer)?;
     let registers: Vec<RegisterId> = arguments
         .registers
         .iter()

@@ -108,14 +108,6 @@ impl PossibleCheck<'_> {
         }
     }
 
-    /// Returns the verdict of all checks of `vm`; `None` if two of them have different results, or
-    /// if there is no check.
-    pub fn common_verdict(checks: &[Self], vm: &Vm) -> Option<Verdict> {
-        let (first, others) = checks.split_first()?;
-        let is_common = others.iter().all(|other| first.has_same_result(*other, vm));
-        is_common.then_some(first.verdict)
-    }
-
     /// Returns the index of the strictest check, or 0 if there is no check.
     pub fn strictest(checks: &[Self]) -> usize {
         let indexes = 1..checks.len();
@@ -457,18 +449,14 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_is_common_only_if_all_checks_agree() {
+    fn a_refusal_among_checks_is_the_strictest() {
         let vm = Vm::with_one_vcpu(&[(DFR0, ACCEPTED)]);
         let [loads, refused] = [&[DFR0][..], &[]].map(|ids| check(&vm, ids));
         let [loads, refused] = [&loads, &refused].map(PossibleCheck::from);
-        let common = |checks: &[PossibleCheck<'_>]| PossibleCheck::common_verdict(checks, &vm);
-        assert_eq!(common(&[]), None);
-        assert_eq!(common(&[refused; 3]), Some(Verdict::Refused));
-        assert_eq!(common(&[loads; 3]), Some(loads.verdict));
+        assert!(!loads.has_same_result(refused, &vm));
         for differing in 0..3 {
             let mut checks = [loads; 3];
             checks[differing] = refused;
-            assert_eq!(common(&checks), None);
             assert_eq!(PossibleCheck::strictest(&checks), differing);
         }
     }

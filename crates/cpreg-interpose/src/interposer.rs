@@ -2,7 +2,7 @@
 #![expect(unsafe_code, reason = "ioctls take pointers")]
 
 use std::ffi::{c_int, c_void};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use cpreg_kvm::Errno;
 use cpreg_vcpu_filter::{Policy, VmFilter};
@@ -191,19 +191,30 @@ impl<C: Calls> VcpuCall<'_, C> {
         }
     }
 
+    /// Returns the argument of a call about one register, and the VM's filter. Returns `None` if
+    /// the call passes to the kernel.
+    ///
+    /// # Safety
+    /// The argument must be valid for the request.
+    unsafe fn filtered_register(
+        &self,
+        argument: *mut c_void,
+    ) -> Option<(RegisterArgument, MutexGuard<'_, VmFilter>)> {
+        // SAFETY: The caller passes a valid argument.
+        let register = unsafe { RegisterArgument::read(argument) }?;
+        let vm = lock(self.vm);
+        (!vm.passes(self.number, register.id)).then_some((register, vm))
+    }
+
     /// Answers `KVM_GET_ONE_REG`.
     ///
     /// # Safety
     /// The argument must be valid for the request.
     unsafe fn get(&self, kernel: &KernelVcpu<'_, C>, argument: *mut c_void) -> Answer {
         // SAFETY: The caller passes a valid argument.
-        let Some(register) = (unsafe { RegisterArgument::read(argument) }) else {
+        let Some((register, mut vm)) = (unsafe { self.filtered_register(argument) }) else {
             return Answer::Pass;
         };
-        let mut vm = lock(self.vm);
-        if vm.passes(self.number, register.id) {
-            return Answer::Pass;
-        }
         let mut bytes = [0; MAX_REGISTER_LEN];
         let length = register.length();
         let result = match bytes.get_mut(..length) {
@@ -223,13 +234,9 @@ impl<C: Calls> VcpuCall<'_, C> {
     /// The argument must be valid for the request.
     unsafe fn set(&self, kernel: &KernelVcpu<'_, C>, argument: *mut c_void) -> Answer {
         // SAFETY: The caller passes a valid argument.
-        let Some(register) = (unsafe { RegisterArgument::read(argument) }) else {
+        let Some((register, mut vm)) = (unsafe { self.filtered_register(argument) }) else {
             return Answer::Pass;
         };
-        let mut vm = lock(self.vm);
-        if vm.passes(self.number, register.id) {
-            return Answer::Pass;
-        }
         let mut bytes = [0; MAX_REGISTER_LEN];
         // SAFETY: The call has not returned.
         let length = unsafe { register.load(&mut bytes) };

@@ -25,7 +25,7 @@ pub(crate) struct RegisterArgument {
 
 impl RegisterArgument {
     /// Reads the argument of a call. Returns `None` for a null pointer, and for an id that names no
-    /// size.
+    /// size or one above [`MAX_REGISTER_LEN`].
     ///
     /// # Safety
     /// The argument must be valid for the kernel's call.
@@ -38,7 +38,7 @@ impl RegisterArgument {
         let id = RegisterId::from_raw(register.id);
         let address: *mut u8 =
             std::ptr::with_exposed_provenance_mut(usize::try_from(register.address).ok()?);
-        let length = id.size_bytes()?;
+        let length = id.size_bytes().filter(|it| *it <= MAX_REGISTER_LEN)?;
         (!address.is_null()).then_some(Self {
             id,
             address,

@@ -61,18 +61,18 @@ fn page(command: &Command, name: &str, parent: Option<&str>) -> io::Result<Vec<u
         .source(format!("cpreg {version}"))
         .manual("cpreg")
         .render(&mut page)?;
-    let mut see_also = Roff::new();
-    see_also.control("SH", ["EXIT STATUS"]);
+    let mut sections = Roff::new();
+    sections.control("SH", ["EXIT STATUS"]);
     for (status, meaning) in EXIT_STATUSES {
-        see_also.control("TP", []);
-        see_also.text([bold(status)]);
-        see_also.text([roman(meaning)]);
+        sections.control("TP", []);
+        sections.text([bold(status)]);
+        sections.text([roman(meaning)]);
     }
     if let Some(parent) = parent {
-        see_also.control("SH", ["SEE ALSO"]);
-        see_also.text([bold(parent), roman("(1)")]);
+        sections.control("SH", ["SEE ALSO"]);
+        sections.text([bold(parent), roman("(1)")]);
     }
-    see_also.to_writer(&mut page)?;
+    sections.to_writer(&mut page)?;
     Ok(tidy(&String::from_utf8_lossy(&page)).into_bytes())
 }
 

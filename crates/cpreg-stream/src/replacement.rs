@@ -45,7 +45,10 @@ pub enum Segment<'e> {
 }
 
 impl Edit {
-    pub(crate) fn new(mut replacements: Vec<Replacement>, old_length: u64) -> Self {
+    /// Makes the edit with these replacements for a file of this length.
+    ///
+    /// The ranges must not overlap and must lie in the file.
+    pub fn new(mut replacements: Vec<Replacement>, old_length: u64) -> Self {
         replacements.retain(|it| !(it.range.is_empty() && it.bytes.is_empty()));
         replacements.sort_by_key(|it| it.range.start);
         let new_length = replacements.iter().fold(old_length, |length, it| {

@@ -35,6 +35,11 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
+        name: "cpreg-snapshot",
+        dependencies: &["cpreg", "cpreg-stream"],
+        dev_dependencies: &["cpreg-hosts", "cpreg-testdata"],
+    },
+    CrateRule {
         name: "cpreg-qemu",
         dependencies: &["cpreg", "cpreg-stream", "cpreg-explain"],
         dev_dependencies: &[],
@@ -74,6 +79,7 @@ const TABLE: &[CrateRule] = &[
             "cpreg-qemu",
             "cpreg-relay",
             "cpreg-report",
+            "cpreg-snapshot",
             "cpreg-stream",
             "cpreg-vcpu-filter",
         ],

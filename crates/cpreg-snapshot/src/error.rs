@@ -33,6 +33,8 @@ pub enum ErrorKind {
     Encrypted,
     /// File that its writer left unfinished.
     Unfinished,
+    /// File that an edit in place left unfinished.
+    UnfinishedEdit,
     /// File without a saved VM, or without the VM of that name.
     NoVm,
     /// File that ends too early.

@@ -17,6 +17,15 @@ pub enum Format {
 }
 
 impl Format {
+    /// Returns the format as a phrase: `a save image of libvirt`.
+    pub const fn description(self) -> &'static str {
+        match self {
+            Self::LibvirtImage => "a save image of libvirt",
+            Self::Qcow2 => "a qcow2 disk image",
+            Self::Firecracker => "a state file of Firecracker",
+        }
+    }
+
     /// Number of bytes that tell the format.
     const START_LEN: usize = 16;
 

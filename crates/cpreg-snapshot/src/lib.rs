@@ -2,6 +2,8 @@
 //!
 //! | module | contents |
 //! |---|---|
+//! | [`saved_vm`] | [`Container`]: a file that holds VMs; [`SavedVm`]: one of them |
+//! | [`libvirt`] | save images of libvirt |
 //! | [`format`](mod@format) | [`Format`]: the kind of a file, recognised by its content |
 //! | [`error`] | the error: kind, place, hint |
 //!
@@ -10,6 +12,11 @@
 
 pub mod error;
 pub mod format;
+pub mod libvirt;
+pub mod saved_vm;
 
 pub use error::{Error, ErrorKind};
 pub use format::Format;
+pub use saved_vm::{
+    Change, Container, Description, ListedVm, Progress, RegisterState, SavedVm, State,
+};

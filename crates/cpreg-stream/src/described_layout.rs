@@ -527,4 +527,8 @@ impl ReadAt for CachedSource<'_> {
             _ => self.source.read_exact_at(buffer, offset),
         }
     }
+
+    fn file_offset(&self) -> u64 {
+        self.source.file_offset()
+    }
 }

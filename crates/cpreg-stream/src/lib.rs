@@ -80,4 +80,4 @@ pub use replacement::{Edit, EditedSource, Replacement, Segment};
 pub use source::{CountingSource, ReadAt};
 pub use stream::{OpenMethod, Stream};
 pub use without_ram::{SectionChange, encode_setup};
-pub use write::{WriteOptions, write_new, write_to};
+pub use write::{ExistingFile, WriteOptions, write_file_with, write_new, write_to};

@@ -4,7 +4,7 @@
 //! that a system lacks.
 
 pub(crate) use system::{
-    Lock, copy_permissions, is_same_file, length, read_exact_at, sync_directory, write_all_at,
+    Lock, copy_metadata, is_same_file, length, read_exact_at, sync_directory, write_all_at,
 };
 
 #[cfg(unix)]
@@ -12,7 +12,7 @@ mod system {
     use std::fs::{File, Metadata, Permissions};
     use std::io::{self, Seek as _, SeekFrom};
     use std::os::unix::fs::{
-        FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _,
+        FileExt as _, FileTypeExt as _, MetadataExt as _, PermissionsExt as _, fchown,
     };
     use std::path::Path;
 
@@ -51,14 +51,58 @@ mod system {
             .is_ok_and(|it| (it.dev(), it.ino()) == (other.dev(), other.ino()))
     }
 
-    /// Gives a file the permissions of another, or access for its owner only.
-    pub(crate) fn copy_permissions(from: Option<&File>, to: &File) -> io::Result<()> {
-        let mode = match from {
-            Some(file) => file.metadata().map_or(0o600, |it| it.permissions().mode()),
-            None => 0o600,
+    /// Gives a file the owner, permissions, extended attributes and security label of another; or
+    /// access for its owner only.
+    ///
+    /// A process without the right to give a file away keeps the new file, without an error. An
+    /// attribute that the filesystem or the system refuses is left out.
+    pub(crate) fn copy_metadata(from: Option<&File>, to: &File) -> io::Result<()> {
+        let Some((from, metadata)) = from.and_then(|file| Some((file, file.metadata().ok()?)))
+        else {
+            return to.set_permissions(Permissions::from_mode(0o600));
         };
-        to.set_permissions(Permissions::from_mode(mode & 0o777))
+        let new = to.metadata()?;
+        if (metadata.uid(), metadata.gid()) != (new.uid(), new.gid()) {
+            match fchown(to, Some(metadata.uid()), Some(metadata.gid())) {
+                Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+                _ => {}
+            }
+        }
+        to.set_permissions(Permissions::from_mode(
+            metadata.permissions().mode() & 0o777,
+        ))?;
+        copy_attributes(from, to);
+        Ok(())
     }
+
+    /// Copies extended attributes, among them access control lists and security labels.
+    #[cfg(target_os = "linux")]
+    fn copy_attributes(from: &File, to: &File) {
+        use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
+
+        /// Maximum length of an attribute's name list and of its value, on Linux.
+        const MAX_LEN: usize = 64 << 10;
+        let mut names = vec![0; MAX_LEN];
+        let Ok(length) = flistxattr(from, &mut names[..]) else {
+            return;
+        };
+        let mut value = vec![0; MAX_LEN];
+        for name in names[..length].split(|byte| *byte == 0) {
+            let Ok(name) = std::str::from_utf8(name) else {
+                continue;
+            };
+            if name.is_empty() {
+                continue;
+            }
+            if let Ok(length) = fgetxattr(from, name, &mut value[..]) {
+                // Refused for example to a user who may not change labels.
+                let _ = fsetxattr(to, name, &value[..length], XattrFlags::empty());
+            }
+        }
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    fn copy_attributes(_from: &File, _to: &File) {}
 
     /// Makes changes of names in a directory durable.
     pub(crate) fn sync_directory(directory: &Path) -> io::Result<()> {
@@ -170,7 +214,7 @@ mod system {
     }
 
     /// Does nothing: a new file has the permissions of its folder on this system.
-    pub(crate) fn copy_permissions(_from: Option<&File>, _to: &File) -> io::Result<()> {
+    pub(crate) fn copy_metadata(_from: Option<&File>, _to: &File) -> io::Result<()> {
         Ok(())
     }
 

@@ -77,9 +77,10 @@ pub struct RamBlock {
 pub struct MappedBlock {
     /// Page size in bytes.
     pub page_size: u64,
-    /// Offset of the bitmap of present pages, in the source host's byte order.
+    /// Offset in the stream of the bitmap of present pages, in the source host's byte order.
     pub bitmap_offset: u64,
-    /// File range of the pages, each at a fixed offset; a page that QEMU never wrote is a hole.
+    /// Range of the pages in the stream, each at a fixed offset; a page that QEMU never wrote is a
+    /// hole.
     pub pages: Range<u64>,
 }
 
@@ -407,8 +408,15 @@ impl RamParser {
             ));
         }
         let page_size = cursor.read_be64()?;
-        let bitmap_offset = cursor.read_be64()?;
-        let pages_offset = cursor.read_be64()?;
+        // The offsets count from the beginning of the file that QEMU wrote.
+        let base = cursor.source().file_offset();
+        let mut read_offset = || -> Result<u64, Error> {
+            let offset = cursor.read_be64()?;
+            let before = || Error::malformed(start, "mapped-ram pages in front of the stream");
+            offset.checked_sub(base).ok_or_else(before)
+        };
+        let bitmap_offset = read_offset()?;
+        let pages_offset = read_offset()?;
         let end = pages_offset
             .checked_add(length)
             .ok_or_else(|| Error::malformed(start, "the pages are past the end of any file"))?;

@@ -68,6 +68,17 @@ impl Edit {
         Self::new(Vec::new(), length)
     }
 
+    /// Returns the edit of a file in which the edited bytes follow a header of this length.
+    #[must_use]
+    pub fn behind_header(&self, header_length: u64) -> Self {
+        let shift = |it: &Replacement| Replacement {
+            range: it.range.start + header_length..it.range.end + header_length,
+            bytes: it.bytes.clone(),
+        };
+        let replacements = self.replacements.iter().map(shift).collect();
+        Self::new(replacements, header_length + self.old_length)
+    }
+
     /// Returns `true` if nothing changes.
     pub fn is_identity(&self) -> bool {
         self.replacements.is_empty()
@@ -184,5 +195,9 @@ impl ReadAt for EditedSource<'_> {
             index += 1;
         }
         Ok(())
+    }
+
+    fn file_offset(&self) -> u64 {
+        self.source.file_offset()
     }
 }

@@ -28,6 +28,14 @@ pub trait ReadAt {
     fn as_file(&self) -> Option<&File> {
         None
     }
+
+    /// Returns the offset of the first byte in the file that QEMU wrote.
+    ///
+    /// The offset is not zero for a stream that another program has put behind a header. The
+    /// offsets in a mapped-ram stream count from the beginning of that file.
+    fn file_offset(&self) -> u64 {
+        0
+    }
 }
 
 impl<T: ReadAt + ?Sized> ReadAt for &T {
@@ -41,6 +49,10 @@ impl<T: ReadAt + ?Sized> ReadAt for &T {
 
     fn as_file(&self) -> Option<&File> {
         (**self).as_file()
+    }
+
+    fn file_offset(&self) -> u64 {
+        (**self).file_offset()
     }
 }
 
@@ -121,6 +133,10 @@ impl<T: ReadAt> ReadAt for CountingSource<T> {
         self.bytes.fetch_add(buffer.len() as u64, Ordering::Relaxed);
         self.calls.fetch_add(1, Ordering::Relaxed);
         self.inner.read_exact_at(buffer, offset)
+    }
+
+    fn file_offset(&self) -> u64 {
+        self.inner.file_offset()
     }
 }
 

@@ -39,8 +39,8 @@ impl fmt::Debug for WriteOptions<'_> {
 
 /// Writes the edited file to `target`. `source` is the file that the edit was made for.
 ///
-/// The new file has the source's permissions, or is accessible to its owner only if the source is
-/// not a file.
+/// The new file has the source's owner, permissions, extended attributes and security label, as far
+/// as the process may set them. If the source is not a file, only the owner can access the new file.
 ///
 /// # Errors
 /// - If the target is the source itself, is not a regular file, or exists and `overwrite` is not
@@ -55,17 +55,52 @@ pub fn write_new(
     options: WriteOptions<'_>,
 ) -> Result<(), Error> {
     check_length(source, edit)?;
-    let output = OutputTarget::new(source, target, options.overwrite)?;
-    let new_file = NewFile::create(&output.target)?;
-    fill(source, edit, new_file.file(), options.progress, target)?;
+    let existing = if options.overwrite {
+        ExistingFile::Replace
+    } else {
+        ExistingFile::Reject
+    };
+    write_file_with(source.as_file(), target, existing, |file| {
+        fill(source, edit, file, options.progress, target)
+    })
+}
 
+/// Treatment of a file that exists in the place of the new one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExistingFile {
+    /// Any existing file is an error.
+    Reject,
+    /// An existing file is replaced, except the source itself.
+    Replace,
+    /// An existing file is replaced, even the source itself.
+    ReplaceSource,
+}
+
+/// Writes a new file with the content that `fill` writes into it. The file appears whole or not at
+/// all.
+///
+/// The new file has the owner, permissions, extended attributes and security label of `source`, as
+/// far as the process may set them. Without a source, only the owner can access the new file.
+///
+/// # Errors
+/// - If the target is not a regular file, or `existing` rejects it.
+/// - If `fill` or writing fails.
+///
+/// An error leaves no new file and keeps an existing one.
+pub fn write_file_with<E: From<Error>>(
+    source: Option<&File>,
+    target: &Path,
+    existing: ExistingFile,
+    fill: impl FnOnce(&File) -> Result<(), E>,
+) -> Result<(), E> {
+    let output = OutputTarget::new(source, target, existing)?;
+    let new_file = NewFile::create(&output.target)?;
+    fill(new_file.file())?;
     let failed = |action: &str| path_error(action, target);
-    os::copy_permissions(source.as_file(), new_file.file())
-        .map_err(failed("set the permissions of"))?;
+    os::copy_metadata(source, new_file.file()).map_err(failed("set the permissions of"))?;
     new_file.file().sync_all().map_err(failed("write"))?;
-    new_file
-        .persist(&output.target, output.replaces)
-        .map_err(failed("create"))
+    let persisted = new_file.persist(&output.target, output.replaces);
+    Ok(persisted.map_err(failed("create"))?)
 }
 
 /// Writes the edited file to `to`, such as a pipe. `source` is the file that the edit was made for.
@@ -133,7 +168,7 @@ struct OutputTarget {
 }
 
 impl OutputTarget {
-    fn new(source: &dyn ReadAt, target: &Path, overwrite: bool) -> Result<Self, Error> {
+    fn new(source: Option<&File>, target: &Path, existing: ExistingFile) -> Result<Self, Error> {
         let old = match std::fs::metadata(target) {
             Ok(old) => old,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -144,7 +179,7 @@ impl OutputTarget {
             }
             Err(error) => return Err(path_error("write", target)(error)),
         };
-        Self::check_replaceable(source, target, &old, overwrite)?;
+        Self::check_replaceable(source, target, &old, existing)?;
         // Replace the target of a symbolic link, not the link.
         let target = target.canonicalize().map_err(path_error("write", target))?;
         Ok(Self {
@@ -154,24 +189,22 @@ impl OutputTarget {
     }
 
     fn check_replaceable(
-        source: &dyn ReadAt,
+        source: Option<&File>,
         target: &Path,
         old: &Metadata,
-        overwrite: bool,
+        existing: ExistingFile,
     ) -> Result<(), Error> {
         let refused =
             |problem| Error::new(ErrorKind::Io, format!("{} {problem}", target.display()));
         if !old.is_file() {
             return Err(refused("is not a regular file").with_hint("give the name of a new file"));
         }
-        let same = source
-            .as_file()
-            .is_some_and(|file| os::is_same_file(file, target, old));
-        if same {
+        let same = source.is_some_and(|file| os::is_same_file(file, target, old));
+        if same && existing != ExistingFile::ReplaceSource {
             return Err(refused("is the input itself")
                 .with_hint("give another name, or change the file in place"));
         }
-        if !overwrite {
+        if existing == ExistingFile::Reject {
             return Err(refused("already exists").with_hint("give another name, or overwrite it"));
         }
         Ok(())

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use super::journal::{ChangedBytes, encode, journal_path, remove_journal};
 use super::lock::Lock;
+use super::mark::Mark;
 use super::recover::{restore, truncate};
-use crate::element::{MAGIC, UNFINISHED_MAGIC};
 use crate::error::{Error, ErrorKind};
 use crate::new_file::{NewFile, path_error};
 use crate::os;
@@ -43,6 +43,7 @@ pub(super) struct InPlaceEdit {
     path: PathBuf,
     pub(super) file: File,
     pub(super) change: ChangedBytes,
+    mark: Mark,
     /// `true` if the file's first bytes and its content may have changed.
     is_marked: bool,
 }
@@ -69,14 +70,20 @@ impl InPlaceEdit {
         if !same || metadata.len() != edit.old_length() {
             return Err(bad_file("is not the file that the edit was made for"));
         }
+        let mark = match Mark::of_file(&file).map_err(path_error("read", &path))? {
+            Some((mark, false)) => mark,
+            Some((_, true)) => return Err(bad_file("was left unfinished by another edit")),
+            None => return Err(bad_file("is no file of which an edit in place is possible")),
+        };
         let change = ChangedBytes::from_edit(source, edit)?;
-        if change.start < MAGIC.len() as u64 {
+        if change.start < mark.end() {
             return Err(bad_file("would change in its first bytes"));
         }
         let edit_in_progress = Self {
             path,
             file,
             change,
+            mark,
             is_marked: false,
         };
         edit_in_progress.write_journal()?;
@@ -125,9 +132,8 @@ impl InPlaceEdit {
 
     pub(super) fn mark(&mut self) -> Result<(), Error> {
         self.is_marked = true;
-        os::write_all_at(&self.file, &UNFINISHED_MAGIC, 0)
-            .and_then(|()| self.file.sync_all())
-            .map_err(path_error("write", &self.path))
+        let marked = self.mark.set(&self.file);
+        marked.map_err(path_error("write", &self.path))
     }
 
     pub(super) fn write(&self) -> Result<(), Error> {
@@ -138,9 +144,8 @@ impl InPlaceEdit {
     }
 
     pub(super) fn unmark(&self) -> Result<(), Error> {
-        os::write_all_at(&self.file, &MAGIC, 0)
-            .and_then(|()| self.file.sync_all())
-            .map_err(path_error("write", &self.path))
+        let unmarked = self.mark.clear(&self.file);
+        unmarked.map_err(path_error("write", &self.path))
     }
 
     fn remove_journal(&self) -> Result<(), Error> {
@@ -150,7 +155,7 @@ impl InPlaceEdit {
     /// Restores the old file after `error`; returns the resulting error.
     pub(super) fn undo(self, error: &Error) -> Error {
         let undone = if self.is_marked {
-            restore(&self.file, &self.path, &self.change)
+            restore(&self.file, &self.path, &self.change, &self.mark)
         } else {
             truncate(&self.file, &self.path, &self.change)
         };

@@ -5,12 +5,12 @@
 //! |---|---|---|
 //! | 1 | a journal with the old bytes next to the file; synced, then named | the old one |
 //! | 2 | space for the new bytes, reserved after the end | the old one, perhaps zero-padded |
-//! | 3 | the file begins with `cpRG` instead of `QEVM`; synced | rejected by QEMU and cpreg |
+//! | 3 | a mark at the file's start (`cpRG` instead of `QEVM`); synced | rejected by its program and cpreg |
 //! | 4 | the new bytes, the new length; synced | the same |
-//! | 5 | `QEVM` again; synced | the new one |
+//! | 5 | no mark; synced | the new one |
 //! | 6 | the journal is removed | the new one |
 //!
-//! A half-edited file therefore never looks like a stream. [`recover()`] restores the old file
+//! A half-edited file therefore never looks like a complete one. [`recover()`] restores the old file
 //! after step 3 or 4, and removes the journal after the others. The file keeps its inode, owner,
 //! labels and links.
 //!
@@ -19,11 +19,13 @@
 //! | `edit` | [`edit_in_place`]: the steps |
 //! | `journal` | the journal: its path and its bytes |
 //! | `recover` | [`recover()`]: recovery from an interrupted edit |
+//! | `mark` | the bytes at the file's start that are changed in step 3 |
 //! | `lock` | [`Lock`]: one edit at a time |
 
 mod edit;
 mod journal;
 mod lock;
+mod mark;
 mod recover;
 #[cfg(test)]
 mod tests;

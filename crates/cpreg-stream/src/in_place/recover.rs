@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::journal::{ChangedBytes, checksum, decode, journal_path, remove_journal};
 use super::lock::Lock;
-use crate::element::{MAGIC, UNFINISHED_MAGIC};
+use super::mark::Mark;
 use crate::error::{Error, ErrorKind};
 use crate::new_file::path_error;
 use crate::os;
@@ -33,12 +33,16 @@ pub(super) fn truncate(file: &File, path: &Path, change: &ChangedBytes) -> Resul
 }
 
 /// Writes the old bytes of the journal into the file.
-pub(super) fn restore(file: &File, path: &Path, change: &ChangedBytes) -> Result<(), Error> {
+pub(super) fn restore(
+    file: &File,
+    path: &Path,
+    change: &ChangedBytes,
+    mark: &Mark,
+) -> Result<(), Error> {
     os::write_all_at(file, &change.old_bytes, change.start)
         .and_then(|()| file.set_len(change.old_length))
         .and_then(|()| file.sync_all())
-        .and_then(|()| os::write_all_at(file, &MAGIC, 0))
-        .and_then(|()| file.sync_all())
+        .and_then(|()| mark.clear(file))
         .map_err(path_error("restore", path))
 }
 
@@ -59,11 +63,11 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
         .open(&path)
         .map_err(path_error("open", &path))?;
     let _lock = Lock::take(&file)?;
-    let mut magic = [0; 4];
-    let marked = os::read_exact_at(&file, &mut magic, 0).is_ok() && magic == UNFINISHED_MAGIC;
+    let mark = Mark::of_file(&file).map_err(path_error("read", &path))?;
+    let mark = mark.filter(|(_, is_marked)| *is_marked);
     let bytes = match std::fs::read(&journal) {
         Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound && !marked => {
+        Err(error) if error.kind() == io::ErrorKind::NotFound && mark.is_none() => {
             return Ok(Recovery::NotNeeded);
         }
         Err(error) => return Err(path_error("read the journal", &journal)(error)),
@@ -75,8 +79,8 @@ pub fn recover(path: &Path) -> Result<Recovery, Error> {
         )
         .with_hint("if the file begins with QEVM, it is unchanged: remove the journal"));
     };
-    if marked {
-        restore(&file, &path, &change)?;
+    if let Some((mark, _)) = mark {
+        restore(&file, &path, &change, &mark)?;
         remove_journal(&journal)?;
         return Ok(Recovery::Restored);
     }

@@ -1,0 +1,246 @@
+//! [`Container`]: a file that holds saved VMs; [`SavedVm`]: one of these VMs.
+//!
+//! Each format is a variant. A format whose VMs are QEMU streams gives a source of bytes, and takes
+//! an [`Edit`]. A format of another VMM gives registers, and takes the planned [`Vm`].
+
+use std::fs::File;
+use std::path::Path;
+
+use cpreg::destination::Loader;
+use cpreg::shape::MachineShape;
+use cpreg::vm::Vm;
+use cpreg_stream::{Edit, ReadAt};
+
+use crate::error::{Error, ErrorKind};
+use crate::format::Format;
+use crate::libvirt;
+
+/// File that holds saved VMs.
+#[derive(Debug)]
+pub enum Container {
+    /// Save image of libvirt, which holds one VM.
+    Libvirt(Box<libvirt::Image>),
+}
+
+/// VM in the list of a [`Container`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedVm {
+    /// Name of the VM or of its snapshot, by which [`Container::open_vm`] finds the VM.
+    pub name: String,
+    /// Short description, such as the time of the snapshot; may be empty.
+    pub description: String,
+}
+
+/// Opened VM of a [`Container`].
+#[derive(Debug)]
+pub enum SavedVm {
+    /// VM in a save image of libvirt.
+    Libvirt(Box<libvirt::Image>),
+}
+
+/// State of a saved VM.
+#[derive(Clone, Copy)]
+pub enum State<'v> {
+    /// QEMU's migration stream.
+    Stream(&'v dyn ReadAt),
+    /// Registers, in the format of another VMM.
+    Registers(&'v RegisterState),
+}
+
+/// State of a VM whose file holds registers and no stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterState {
+    /// Registers of all vCPUs.
+    pub vm: Vm,
+    /// Parts of the VM that a loader compares, as far as the file holds them.
+    pub shape: MachineShape,
+    /// Program that wrote the file, and that loads it; `None` if the file does not tell the version.
+    pub loader: Option<Loader>,
+}
+
+/// Change of a saved VM.
+#[derive(Clone, Copy, Debug)]
+pub enum Change<'c> {
+    /// Edit of the VM's stream.
+    Stream(&'c Edit),
+    /// Planned state of a VM whose file holds registers.
+    Registers(&'c Vm),
+}
+
+/// Callback for the progress of a write: the number of bytes written, and the total number.
+pub type Progress<'p> = &'p mut dyn FnMut(u64, u64);
+
+/// Properties of a saved VM that the file holds beside the VM's state.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Description {
+    /// Kind of the file (`save image of libvirt, compressed with gzip`).
+    pub container: String,
+    /// Name of the VM or of its snapshot.
+    pub name: Option<String>,
+    /// Machine type (`virt-10.0`).
+    pub machine: Option<String>,
+    /// CPU model (`host`, `neoverse-n1`).
+    pub cpu: Option<String>,
+    /// Number of vCPUs.
+    pub vcpus: Option<u32>,
+    /// Length of the guest's memory in bytes.
+    pub memory: Option<u64>,
+    /// `true` if the program that restores the VM lets it run at once.
+    pub resumes: Option<bool>,
+    /// Command that starts a VMM with this machine and CPU, without devices.
+    pub command: Option<String>,
+    /// Further facts, one sentence each, for the user of `cpreg show`.
+    pub notes: Vec<String>,
+}
+
+impl Container {
+    /// Opens a file of this format. `path` is the file's name, for messages and for edits in place.
+    ///
+    /// # Errors
+    /// If the file cannot be read, is unfinished, or has content that its program never writes.
+    pub fn open(file: File, path: &Path, format: Format) -> Result<Self, Error> {
+        match format {
+            Format::LibvirtImage => {
+                let image = libvirt::Image::open(file, path)?;
+                Ok(Self::Libvirt(Box::new(image)))
+            }
+            Format::Qcow2 | Format::Firecracker => Err(Error::new(
+                ErrorKind::Unsupported,
+                format!("{} cannot be read", format.description()),
+            )),
+        }
+    }
+
+    /// Returns the VMs in the file, in the file's order.
+    pub fn vms(&self) -> Vec<ListedVm> {
+        match self {
+            Self::Libvirt(image) => vec![ListedVm {
+                name: image.domain().name.clone(),
+                description: String::new(),
+            }],
+        }
+    }
+
+    /// Opens a VM of the file: that of this name, or the only one.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::NoVm`] if no VM has that name, or without a name if the file holds no VM or
+    ///   several.
+    /// - If the VM cannot be read.
+    pub fn open_vm(self, name: Option<&str>) -> Result<SavedVm, Error> {
+        choose(&self.vms(), name)?;
+        match self {
+            Self::Libvirt(image) => Ok(SavedVm::Libvirt(image)),
+        }
+    }
+}
+
+/// Returns the index of the VM with this name, or of the only VM.
+fn choose(vms: &[ListedVm], name: Option<&str>) -> Result<usize, Error> {
+    let names = || {
+        let names: Vec<_> = vms.iter().map(|vm| vm.name.as_str()).collect();
+        names.join(", ")
+    };
+    let no_vm = |message: String| Error::new(ErrorKind::NoVm, message);
+    match (name, vms) {
+        (_, []) => Err(no_vm("no saved VM is in the file".to_owned())),
+        (Some(name), vms) => vms.iter().position(|vm| vm.name == name).ok_or_else(|| {
+            no_vm(format!("no VM of the file is called {name}"))
+                .with_hint(format!("VMs in the file: {}", names()))
+        }),
+        (None, [_]) => Ok(0),
+        (None, vms) => Err(no_vm(format!("the file holds {} VMs", vms.len()))
+            .with_hint(format!("name one of them as FILE#NAME: {}", names()))),
+    }
+}
+
+impl SavedVm {
+    /// Returns the VM's state.
+    pub fn state(&self) -> State<'_> {
+        match self {
+            Self::Libvirt(image) => State::Stream(image.stream()),
+        }
+    }
+
+    /// Returns the properties that the file holds beside the state.
+    pub fn description(&self) -> Description {
+        match self {
+            Self::Libvirt(image) => image.description(),
+        }
+    }
+
+    /// Writes a file of the same kind with the changed VM. The file appears whole or not at all.
+    ///
+    /// Returns the length of the new file. `overwrite` permits to replace an existing file.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::BadEdit`] if the file's format cannot hold the change.
+    /// - If the target exists without `overwrite`, or is the file itself.
+    /// - If reading or writing fails.
+    pub fn write_new(
+        &self,
+        change: Change<'_>,
+        target: &Path,
+        overwrite: bool,
+        progress: Progress<'_>,
+    ) -> Result<u64, Error> {
+        match self {
+            Self::Libvirt(image) => {
+                image.write_new(stream_edit(change)?, target, overwrite, progress)
+            }
+        }
+    }
+
+    /// Changes the VM in the file itself, completely or not at all. Returns the file's new length.
+    ///
+    /// # Errors
+    /// - [`ErrorKind::BadEdit`] if the file's format cannot hold the change.
+    /// - [`ErrorKind::InUse`] if another program uses the file.
+    /// - If reading or writing fails.
+    pub fn write_in_place(&self, change: Change<'_>, progress: Progress<'_>) -> Result<u64, Error> {
+        match self {
+            Self::Libvirt(image) => image.write_in_place(stream_edit(change)?, progress),
+        }
+    }
+}
+
+/// Returns the edit of a VM whose file holds a stream.
+fn stream_edit(change: Change<'_>) -> Result<&Edit, Error> {
+    match change {
+        Change::Stream(edit) => Ok(edit),
+        Change::Registers(_) => Err(Error::new(
+            ErrorKind::BadEdit,
+            "the file holds a stream, which only an edit can change",
+        )),
+    }
+}
+
+impl std::fmt::Debug for State<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Stream(_) => f.write_str("Stream"),
+            Self::Registers(registers) => f.debug_tuple("Registers").field(registers).finish(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vm_is_chosen_by_name_or_alone() {
+        let vm = |name: &str| ListedVm {
+            name: name.to_owned(),
+            description: String::new(),
+        };
+        let two = [vm("first"), vm("second")];
+        assert_eq!(choose(&two, Some("second")).unwrap(), 1);
+        assert_eq!(choose(&two[..1], None).unwrap(), 0);
+        let error = choose(&two, None).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NoVm);
+        assert!(error.hint().unwrap().ends_with("first, second"), "{error}");
+        assert!(choose(&two, Some("third")).is_err());
+        assert!(choose(&[], None).is_err());
+    }
+}

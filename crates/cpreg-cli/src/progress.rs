@@ -120,18 +120,18 @@ impl Drop for FileProgress {
     }
 }
 
-/// File whose scan from the first to the last byte moves a bar.
+/// Source whose scan from the first to the last byte moves a bar.
 pub(crate) struct ScannedFile<'a> {
-    file: &'a File,
+    source: &'a dyn ReadAt,
     progress: FileProgress,
 }
 
 impl<'a> ScannedFile<'a> {
     /// Begins the scan of the file at `path`.
-    pub(crate) fn new(file: &'a File, path: &Path) -> Self {
-        let length = file.metadata().map_or(0, |metadata| metadata.len());
+    pub(crate) fn new(source: &'a dyn ReadAt, path: &Path) -> Self {
+        let length = source.length().unwrap_or(0);
         Self {
-            file,
+            source,
             progress: FileProgress::new("checking", path, length),
         }
     }
@@ -139,17 +139,21 @@ impl<'a> ScannedFile<'a> {
 
 impl ReadAt for ScannedFile<'_> {
     fn length(&self) -> io::Result<u64> {
-        self.file.length()
+        self.source.length()
     }
 
     fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        self.file.read_exact_at(buffer, offset)?;
+        self.source.read_exact_at(buffer, offset)?;
         self.progress.advance_to(offset + buffer.len() as u64);
         Ok(())
     }
 
     fn as_file(&self) -> Option<&File> {
-        Some(self.file)
+        self.source.as_file()
+    }
+
+    fn file_offset(&self) -> u64 {
+        self.source.file_offset()
     }
 }
 

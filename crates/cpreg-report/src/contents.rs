@@ -7,7 +7,7 @@ use cpreg::destination::{Destination, DestinationVcpu, ValueOrigin};
 use cpreg::register::RegisterId;
 use cpreg_hosts::profile::ProfileOrigin;
 
-use crate::show::model::{ReportSummary, Stream};
+use crate::show::model::{Container, ReportSummary, Stream};
 
 /// An input of `show` or `diff`, and its CPU state.
 #[derive(Clone, Debug)]
@@ -16,6 +16,8 @@ pub struct Contents {
     pub name: String,
     /// Compression of the file.
     pub compression: Option<&'static str>,
+    /// File of another program that holds the VM, if it is in one.
+    pub container: Option<Container>,
     /// Kind and origin of the input.
     pub origin: Origin,
     /// CPU state of the input, in the form of a destination.
@@ -77,6 +79,7 @@ impl Contents {
     /// Returns the kind of input, in words.
     pub const fn kind(&self) -> &'static str {
         match &self.origin {
+            Origin::Stream(_) if self.container.is_some() => "saved VM",
             Origin::Stream(_) => "migration stream",
             Origin::Report { .. } => "report of a migration stream",
             Origin::Running { .. } => "running QEMU",

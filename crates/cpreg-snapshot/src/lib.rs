@@ -4,6 +4,8 @@
 //! |---|---|
 //! | [`saved_vm`] | [`Container`]: a file that holds VMs; [`SavedVm`]: one of them |
 //! | [`libvirt`] | save images of libvirt |
+//! | [`folder`] | [`Folder`]: the saved VMs in a folder |
+//! | [`foreign`] | [`Foreign`]: saved VMs that are recognised and not read |
 //! | [`format`](mod@format) | [`Format`]: the kind of a file, recognised by its content |
 //! | [`error`] | the error: kind, place, hint |
 //!
@@ -11,11 +13,15 @@
 #![forbid(unsafe_code)]
 
 pub mod error;
+pub mod folder;
+pub mod foreign;
 pub mod format;
 pub mod libvirt;
 pub mod saved_vm;
 
 pub use error::{Error, ErrorKind};
+pub use folder::{Folder, SavedFile};
+pub use foreign::Foreign;
 pub use format::Format;
 pub use saved_vm::{
     Change, Container, Description, ListedVm, Progress, RegisterState, SavedVm, State,

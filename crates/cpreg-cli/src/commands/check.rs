@@ -250,8 +250,12 @@ impl Subject {
                 kind: match source.origin {
                     Origin::Report { .. } => SourceKind::Report,
                     Origin::RunningQemu { .. } => SourceKind::Monitor,
-                    Origin::File { .. } | Origin::RecordedHost | Origin::Live => SourceKind::Stream,
+                    Origin::File { .. }
+                    | Origin::Saved { .. }
+                    | Origin::RecordedHost
+                    | Origin::Live => SourceKind::Stream,
                 },
+                container: source.saved_vm().map(|vm| vm.description().container),
                 machine: shape.machine.clone(),
                 vcpus: shape.vcpu_count,
                 accelerator: stream.accelerator(),
@@ -278,6 +282,7 @@ impl Subject {
             summary: SourceSummary {
                 name: host.name,
                 kind: SourceKind::NewVm,
+                container: None,
                 machine: None,
                 vcpus: host.vcpus.len(),
                 accelerator: host.accelerator,

@@ -9,6 +9,7 @@ use std::path::Path;
 
 use cpreg::plan::Verdict;
 use cpreg::vm::Vm;
+use cpreg_snapshot::{Change, SavedVm};
 use cpreg_stream::Stream;
 use cpreg_stream::{
     Edit, ErrorKind, Recovery, WriteOptions, edit_in_place, pending_journal, recover, write_new,
@@ -20,7 +21,7 @@ use crate::arguments;
 use crate::command_line;
 use crate::destination::{self, hosts};
 use crate::failure::{Failure, Status};
-use crate::input::{Input, Origin};
+use crate::input::{Input, Origin, VmPath, saved_failure};
 use crate::printer::Printer;
 use crate::progress::FileProgress;
 use crate::source_host::SourceHost;
@@ -37,12 +38,15 @@ pub(crate) fn run(
     let target = Target::from_arguments(arguments)?;
     match target {
         Target::StandardOutput => printer.report_to_stderr(),
-        Target::File(target) => check_output(target, &arguments.source, arguments.force)?,
+        Target::File(target) => {
+            let source = VmPath::new(&arguments.source);
+            check_output(target, &source.file, arguments.force)?;
+        }
         Target::InPlace => {}
     }
     // Hold the lock until the file is written.
     let (source, _lock) = if matches!(target, Target::InPlace) {
-        recover_interrupted_edit(&arguments.source, printer)?;
+        recover_interrupted_edit(&VmPath::new(&arguments.source).file, printer)?;
         let (source, lock) = Input::open_to_change(&arguments.source, inspect.verify, printer)?;
         (source, Some(lock))
     } else {
@@ -179,10 +183,13 @@ fn write(
     source: &Input,
     findings: &CheckFindings<'_>,
 ) -> Result<Option<WrittenFile>, Failure> {
-    let file = source.file()?;
+    let bytes = source.bytes()?;
     let edit = edit(source, findings, |stream, planned| {
-        cpreg_stream::convert(stream, file, planned)
+        cpreg_stream::convert(stream, bytes, planned)
     })?;
+    if let Origin::Saved { vm, file, .. } = &source.origin {
+        return write_saved_vm(arguments, target, (source, vm, file), Change::Stream(&edit));
+    }
     let (path, is_in_place) = match target {
         Target::File(path) => {
             write_new_file(arguments, source, &edit, path)?;
@@ -205,6 +212,57 @@ fn write(
         path: path.display().to_string(),
         bytes: edit.new_length(),
         is_in_place,
+    }))
+}
+
+/// Writes the changed VM into a file of the same kind as SOURCE.
+fn write_saved_vm(
+    arguments: &arguments::Convert,
+    target: Target<'_>,
+    (source, vm, file): (&Input, &SavedVm, &Path),
+    change: Change<'_>,
+) -> Result<Option<WrittenFile>, Failure> {
+    let progress_of = |path| FileProgress::new("writing", path, 0);
+    let (path, written) = match target {
+        Target::File(path) => {
+            let progress = progress_of(path);
+            let mut on_progress = |done, total| progress.advance_to_of(done, total);
+            let written = vm.write_new(change, path, arguments.force, &mut on_progress);
+            (path, written)
+        }
+        Target::StandardOutput => {
+            return Err(Failure::new(format!(
+                "{} is a saved VM in the file of another program, which cannot be written to \
+                 standard output",
+                source.path.display()
+            ))
+            .with_hint("write a file of the same kind with -o FILE"));
+        }
+        Target::InPlace => {
+            reject_compressed(source)?;
+            if matches!(change, Change::Stream(edit) if edit.is_identity()) {
+                return Ok(None);
+            }
+            ignore_interrupt()?;
+            let progress = progress_of(file);
+            let mut on_progress = |done, total| progress.advance_to_of(done, total);
+            (file, vm.write_in_place(change, &mut on_progress))
+        }
+    };
+    let bytes = written.map_err(|error| {
+        if !arguments.force && matches!(target, Target::File(path) if path.is_file()) {
+            return already_exists(path);
+        }
+        let action = match target {
+            Target::InPlace => "change",
+            _ => "write",
+        };
+        saved_failure(action, path, error)
+    })?;
+    Ok(Some(WrittenFile {
+        path: path.display().to_string(),
+        bytes,
+        is_in_place: matches!(target, Target::InPlace),
     }))
 }
 
@@ -255,7 +313,7 @@ fn write_new_file(
         overwrite: arguments.force,
         progress: Some(&mut on_progress),
     };
-    let result = write_new(source.file()?, edit, target, options);
+    let result = write_new(source.bytes()?, edit, target, options);
     drop(progress);
     result.map_err(|error| {
         if !arguments.force && target.is_file() {
@@ -270,7 +328,7 @@ fn write_standard_output(source: &Input, edit: &Edit) -> Result<(), Failure> {
     let progress = FileProgress::new("writing", Path::new("standard output"), edit.new_length());
     let mut on_progress = |done, total| progress.advance_to_of(done, total);
     let mut output = io::stdout().lock();
-    let result = write_to(source.file()?, edit, &mut output, &mut on_progress);
+    let result = write_to(source.bytes()?, edit, &mut output, &mut on_progress);
     drop(progress);
     result.map_err(|error| {
         Failure::new("standard output was not written completely")
@@ -291,12 +349,18 @@ fn reject_compressed(source: &Input) -> Result<(), Failure> {
     Ok(())
 }
 
-fn write_in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
-    // Ctrl-C may end the writing of a new file, because an incomplete file has no name. A change in
-    // place takes milliseconds, so the handler ignores Ctrl-C until the change is complete.
+/// Makes the command ignore Ctrl-C until a change in place is complete.
+///
+/// Ctrl-C may end the writing of a new file, because an incomplete file has no name. A change in
+/// place takes milliseconds.
+fn ignore_interrupt() -> Result<(), Failure> {
     ctrlc::set_handler(|| {})
-        .map_err(|error| Failure::new("cannot install a handler for Ctrl-C").with_cause(error))?;
-    edit_in_place(source.file()?, edit, &source.path)
+        .map_err(|error| Failure::new("cannot install a handler for Ctrl-C").with_cause(error))
+}
+
+fn write_in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {
+    ignore_interrupt()?;
+    edit_in_place(source.bytes()?, edit, &source.path)
         .map_err(|error| stream_failure("change", &source.path, error))
 }
 

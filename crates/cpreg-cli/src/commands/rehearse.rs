@@ -63,7 +63,7 @@ pub(crate) fn rehearse_input(
         ));
     }
     let (edit, not_verified) = without_ram(source, stream, &isolated)?;
-    let ramless_stream = edit.apply_to(source.file()?);
+    let ramless_stream = edit.apply_to(source.bytes()?);
 
     let options = interrupt::wait_options(arguments.timeout)?;
     let to_failure = |error| rehearsal_failure(error, inspect.show_secrets);
@@ -177,7 +177,7 @@ fn without_ram(
     let failure = |error| {
         Failure::new(format!("cannot read {}", source.path.display())).with_hinted_cause(error)
     };
-    let memory = find_ramless_fixups(stream, source.file()?).map_err(failure)?;
+    let memory = find_ramless_fixups(stream, source.bytes()?).map_err(failure)?;
     let mut changes = memory.changes;
     let mut not_verified = Vec::new();
     for unverified in &isolated.unverified {

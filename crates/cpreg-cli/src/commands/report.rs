@@ -231,7 +231,7 @@ fn build_redacted_report(
     let failure = |error| {
         Failure::new(format!("cannot report {}", source.path.display())).with_hinted_cause(error)
     };
-    let redacted = stream.redact(source.file()?, options).map_err(failure)?;
+    let redacted = stream.redact(source.bytes()?, options).map_err(failure)?;
     let vm = stream.vm().map_err(failure)?;
     let shape = stream.shape();
     let written_by = writer::writer_versions(shape.machine.as_deref(), &vm);

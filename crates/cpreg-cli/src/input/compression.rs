@@ -74,9 +74,7 @@ pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression
     })?;
     let kind = file.metadata().map_err(failure)?.file_type();
     if kind.is_dir() {
-        return Err(Failure::new(format!("{} is a directory", path.display()))
-            .with_path(path)
-            .with_hint(describe_folder(path)));
+        return Err(Failure::new(format!("{} is a directory", path.display())).with_path(path));
     }
     if !kind.is_file() {
         // Copy a pipe, because a pipe can be read only once.
@@ -115,7 +113,7 @@ fn missing_file_hint(path: &Path) -> Option<String> {
 }
 
 /// Returns a hint that names the streams in a folder, or says that it has none.
-fn describe_folder(folder: &Path) -> String {
+pub(super) fn describe_folder(folder: &Path) -> String {
     /// Maximum number of files whose beginning is read.
     const MAX_FILES: usize = 1000;
     /// Maximum number of files in the hint.
@@ -211,11 +209,13 @@ fn decompress(file: File, path: &Path) -> Result<(File, Option<Compression>), Fa
     Ok((spool(&mut reader, path, &damaged)?, Some(compression)))
 }
 
-/// Magic bytes of supported inputs: streams, streams with an interrupted edit in place, and
-/// compressed files. JSON begins with a brace, after optional white space.
-const MAGIC_PREFIXES: [&[u8]; 7] = [
+/// Magic bytes of supported inputs: streams, streams with an interrupted edit in place, saved VMs,
+/// and compressed files. JSON begins with a brace, after optional white space.
+const MAGIC_PREFIXES: [&[u8]; 9] = [
     b"QEVM",
     b"cpRG",
+    b"LibvirtQemud",
+    b"QFI\xfb",
     b"\xfd7zXZ",
     b"\x1f\x8b",
     b"\x28\xb5\x2f\xfd",

@@ -6,14 +6,18 @@
 //!   decompressed into an unnamed temporary file, whose content is then recognised.
 //! - `{` begins a profile, a recorded host or a report, told apart by the schema. The stream in a
 //!   report is decompressed into an unnamed temporary file.
+//! - A save image of libvirt, and other files and folders with saved VMs, are opened by
+//!   [`cpreg_snapshot`]. `FILE#NAME` names one of several VMs.
 //! - Anything else is a migration stream, and its parser reports errors.
 //!
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | [`Input`]: content of an input, and its origin |
 //! | `compression.rs` | compressed files, and files that can be read only once |
+//! | `saved.rs` | files and folders of other programs with saved VMs |
 
 mod compression;
+mod saved;
 
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
@@ -29,7 +33,8 @@ use cpreg_qemu::device_state;
 use cpreg_qemu::qmp::WaitOptions;
 use cpreg_report::names::FailureKind;
 use cpreg_report::vm_report::{self, VmReport};
-use cpreg_stream::{ErrorKind, Stream};
+use cpreg_snapshot::{Format, SavedVm, State};
+use cpreg_stream::{ErrorKind, ReadAt, Stream};
 use cpreg_stream::{Lock, journal_path, pending_journal};
 
 use crate::failure::Failure;
@@ -38,6 +43,7 @@ use crate::progress::ScannedFile;
 use compression::{open_decompressed, read_start, spool};
 
 pub(crate) use compression::Compression;
+pub(crate) use saved::{VmPath, describe, saved_failure};
 
 /// Content of an input.
 pub(crate) enum Content {
@@ -63,6 +69,13 @@ pub(crate) enum Origin {
     File {
         /// File itself, or an unnamed file with its decompressed content.
         file: File,
+        compression: Option<Compression>,
+    },
+    /// Saved VM in the file of another program.
+    Saved {
+        vm: Box<SavedVm>,
+        /// Path of the file, without the name of the VM.
+        file: PathBuf,
         compression: Option<Compression>,
     },
     /// Report.
@@ -106,8 +119,9 @@ impl Input {
         if kind.is_ok_and(|kind| kind.is_socket()) {
             return Self::from_running_qemu(path, verify, printer);
         }
-        let (file, compression) = open_decompressed(path)?;
-        Self::identify(path, file, compression, verify, printer)
+        let vm_path = resolve_vm_path(path, printer)?;
+        let (file, compression) = open_decompressed(&vm_path.file)?;
+        Self::identify(path, &vm_path, file, compression, verify, printer)
     }
 
     /// Opens a file to change it, and locks it against other changes.
@@ -116,17 +130,21 @@ impl Input {
         verify: bool,
         printer: &Printer,
     ) -> Result<(Self, Lock), Failure> {
-        let (file, compression) = open_decompressed(path)?;
+        let vm_path = resolve_vm_path(path, printer)?;
+        let (file, compression) = open_decompressed(&vm_path.file)?;
         let lock = Lock::take(&file).map_err(|error| {
             Failure::new(format!("cannot change {}", path.display()))
                 .with_path(path)
                 .with_hinted_cause(error)
         })?;
-        Self::identify(path, file, compression, verify, printer).map(|input| (input, lock))
+        Self::identify(path, &vm_path, file, compression, verify, printer)
+            .map(|input| (input, lock))
     }
 
+    /// Recognises the content of the file of `vm_path`; `path` is the argument of the user.
     fn identify(
         path: &Path,
+        vm_path: &VmPath,
         file: File,
         compression: Option<Compression>,
         verify: bool,
@@ -164,6 +182,21 @@ impl Input {
                 Content::Profile(Box::new(parse_profile(&json, path)?))
             }
         } else {
+            let format = Format::identify(&file);
+            let format = format.map_err(|error| Failure::io("read", &vm_path.file, error))?;
+            if let Some(format @ Format::LibvirtImage) = format {
+                let saved = saved::open_vm(file, &vm_path.file, format, vm_path.vm.as_deref())?;
+                return Self::from_saved_vm(path, &vm_path.file, saved, compression, verify);
+            }
+            if let Some(vm) = &vm_path.vm {
+                return Err(Failure::new(format!(
+                    "{} names the VM {vm}, but {} does not hold several VMs",
+                    path.display(),
+                    vm_path.file.display()
+                ))
+                .with_path(&vm_path.file));
+            }
+            saved::reject_foreign(&file, path)?;
             let stream = open_stream(&file, path, verify)?;
             if compression.is_none() && pending_journal(path).is_some() {
                 printer.note(format_args!(
@@ -178,6 +211,29 @@ impl Input {
             path: path.to_owned(),
             origin: Origin::File { file, compression },
             content,
+        })
+    }
+
+    /// Opens the state of a saved VM.
+    fn from_saved_vm(
+        path: &Path,
+        file: &Path,
+        saved: SavedVm,
+        compression: Option<Compression>,
+        verify: bool,
+    ) -> Result<Self, Failure> {
+        let State::Stream(source) = saved.state() else {
+            return Err(Failure::new(format!("{} holds no stream", path.display())));
+        };
+        let stream = open_stream(source, path, verify)?;
+        Ok(Self {
+            path: path.to_owned(),
+            origin: Origin::Saved {
+                vm: Box::new(saved),
+                file: file.to_owned(),
+                compression,
+            },
+            content: Content::Stream(Box::new(stream)),
         })
     }
 
@@ -226,10 +282,14 @@ impl Input {
         }
     }
 
-    /// Returns the open file of the stream or profile, decompressed.
-    pub(crate) fn file(&self) -> Result<&File, Failure> {
+    /// Returns the bytes of the stream or profile, decompressed.
+    pub(crate) fn bytes(&self) -> Result<&dyn ReadAt, Failure> {
         match &self.origin {
             Origin::File { file, .. } => Ok(file),
+            Origin::Saved { vm, .. } => match vm.state() {
+                State::Stream(source) => Ok(source),
+                _ => Err(self.missing_vm()),
+            },
             Origin::Report { stream, .. } | Origin::RunningQemu { stream, .. } => Ok(stream),
             Origin::RecordedHost | Origin::Live => Err(Failure::new(format!(
                 "{} cannot be read again",
@@ -247,6 +307,14 @@ impl Input {
         }
     }
 
+    /// Returns the saved VM that holds the stream, if another program wrote the file.
+    pub(crate) fn saved_vm(&self) -> Option<&SavedVm> {
+        match &self.origin {
+            Origin::Saved { vm, .. } => Some(vm),
+            _ => None,
+        }
+    }
+
     /// Returns the report that contains the stream, if any.
     pub(crate) fn report(&self) -> Option<&VmReport> {
         match &self.origin {
@@ -258,7 +326,9 @@ impl Input {
     /// Returns the compression of the file.
     pub(crate) const fn compression(&self) -> Option<Compression> {
         match self.origin {
-            Origin::File { compression, .. } | Origin::Report { compression, .. } => compression,
+            Origin::File { compression, .. }
+            | Origin::Saved { compression, .. }
+            | Origin::Report { compression, .. } => compression,
             _ => None,
         }
     }
@@ -268,7 +338,9 @@ impl Input {
         match self.origin {
             Origin::Report { .. } => Some("a report"),
             Origin::RunningQemu { .. } => Some("the monitor of a running QEMU"),
-            Origin::File { .. } | Origin::RecordedHost | Origin::Live => None,
+            Origin::File { .. } | Origin::Saved { .. } | Origin::RecordedHost | Origin::Live => {
+                None
+            }
         }
     }
 
@@ -355,11 +427,20 @@ impl Input {
     }
 }
 
-fn open_stream(file: &File, path: &Path, verify: bool) -> Result<Stream, Failure> {
+/// Resolves `FILE#NAME`, and a folder to the file in it that holds a saved VM.
+fn resolve_vm_path(path: &Path, printer: &Printer) -> Result<VmPath, Failure> {
+    let mut vm_path = VmPath::new(path);
+    if vm_path.file.is_dir() {
+        vm_path.file = saved::find_in_folder(&vm_path.file, vm_path.vm.as_deref(), printer)?;
+    }
+    Ok(vm_path)
+}
+
+fn open_stream(source: &dyn ReadAt, path: &Path, verify: bool) -> Result<Stream, Failure> {
     let stream = if verify {
-        Stream::verify(&ScannedFile::new(file, path))
+        Stream::verify(&ScannedFile::new(source, path))
     } else {
-        Stream::open(file)
+        Stream::open(source)
     };
     stream.map_err(|error| stream_failure(path, error))
 }
@@ -382,14 +463,18 @@ fn stream_failure(path: &Path, error: cpreg_stream::Error) -> Failure {
     if error.kind() != ErrorKind::UnfinishedEdit {
         return failure.with_hinted_cause(error);
     }
-    let hint = match pending_journal(path) {
+    failure.with_cause(error).with_hint(recovery_hint(path))
+}
+
+/// Returns the advice for a file that an edit in place left unfinished.
+fn recovery_hint(path: &Path) -> String {
+    match pending_journal(path) {
         Some(_) => format!("{} recovers the original content", recovery_command(path)),
         None => format!(
             "the original content was in {}: without that journal this file is lost",
             journal_path(path).display()
         ),
-    };
-    failure.with_cause(error).with_hint(hint)
+    }
 }
 
 /// Returns the command that recovers an interrupted change. The command converts the VM for itself

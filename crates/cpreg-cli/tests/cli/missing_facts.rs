@@ -24,6 +24,7 @@ fn check(name: &str, is_new_vm: bool, vm: &Vm, destination: &Destination) -> Ver
     let tolerances = Tolerances::default();
     let findings = CheckFindings {
         source: SourceSummary {
+            container: None,
             name: name.to_owned(),
             kind: if is_new_vm {
                 SourceKind::NewVm

@@ -134,6 +134,7 @@ fn source(findings: &CheckFindings<'_>) -> Source {
         accelerator: source.accelerator.map(Into::into),
         run_state: source.run_state.clone(),
         open_method: source.open_method.clone(),
+        container: source.container.clone(),
     }
 }
 

@@ -130,6 +130,9 @@ pub struct SourceSummary {
     pub name: String,
     /// Kind of the source.
     pub kind: SourceKind,
+    /// Kind of the file that holds the stream, if another program wrote the file: `save image of
+    /// libvirt`.
+    pub container: Option<String>,
     /// Machine type.
     pub machine: Option<String>,
     /// Number of vCPUs.
@@ -154,8 +157,10 @@ impl SourceSummary {
         let accelerator = self.accelerator;
         let accelerator = accelerator.map(|accelerator| format!(", {accelerator}"));
         let accelerator = accelerator.unwrap_or_default();
+        let container = self.container.as_ref();
+        let container = container.map_or_else(String::new, |kind| format!("; {kind}"));
         format!(
-            "{} ({machine}, {}{accelerator})",
+            "{} ({machine}, {}{accelerator}{container})",
             self.name,
             pluralize(self.vcpus, "vCPU")
         )

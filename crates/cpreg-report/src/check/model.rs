@@ -108,6 +108,9 @@ pub struct Source {
     pub run_state: Option<String>,
     /// Way in which the stream was read, in words.
     pub open_method: String,
+    /// Kind of the file that holds the stream, in words; absent if the file is a stream itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
 }
 
 /// The destination.

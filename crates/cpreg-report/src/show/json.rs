@@ -51,6 +51,7 @@ impl From<&ContentsView<'_>> for ShowReport {
             name: contents.name.clone(),
             kind,
             compression: contents.compression.map(str::to_owned),
+            container: contents.container.clone(),
             machine: shape.machine,
             accelerator: contents.destination.accelerator.map(Into::into),
             vcpus: contents.vcpus().len(),

@@ -25,6 +25,9 @@ pub struct ShowReport {
     pub kind: ContentsKind,
     /// Compression: `"xz"`, `"gzip"`, `"zstd"`, or null.
     pub compression: Option<String>,
+    /// File of another program that holds the VM; absent if the file is a stream itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<Container>,
     /// Machine type, or null.
     pub machine: Option<String>,
     /// `"kvm"`, `"tcg"`, `"hvf"`, or null.
@@ -53,6 +56,30 @@ pub struct ShowReport {
     pub missing_registers: Vec<MissingRegister>,
     /// Extensions: CPU state that is not a register; empty with `--register`.
     pub extensions: Vec<Extension>,
+}
+
+/// A file of another program that holds a VM, and its facts about the VM.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct Container {
+    /// Kind of the file, in words: `"save image of libvirt, compressed with gzip"`.
+    pub kind: String,
+    /// Name of the VM or of its snapshot, or null.
+    pub vm: Option<String>,
+    /// Machine type, or null.
+    pub machine: Option<String>,
+    /// Value of QEMU's option `-cpu`, or null.
+    pub cpu: Option<String>,
+    /// Number of vCPUs, or null.
+    pub vcpus: Option<u32>,
+    /// Length of the guest's memory in bytes, or null.
+    pub memory: Option<Hex>,
+    /// `true` if the VM runs at once after its restore, or null.
+    pub resumes: Option<bool>,
+    /// Command that starts a VMM with this machine and CPU, without devices; or null.
+    pub command: Option<String>,
+    /// Further facts, in words.
+    pub notes: Vec<String>,
 }
 
 /// A block of RAM.

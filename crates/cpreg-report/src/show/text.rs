@@ -9,7 +9,7 @@ use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::profile::ProfileOrigin;
 
 use super::ContentsView;
-use super::model::{ReportSummary, Stream};
+use super::model::{Container, ReportSummary, Stream};
 use crate::contents::{Contents, Origin};
 use crate::field::{self, meaning};
 use crate::group::Group;
@@ -65,6 +65,41 @@ pub fn print(printer: &mut Printer, view: &ContentsView<'_>) {
     }
 }
 
+/// Prints the facts that the file of another program holds about its VM.
+fn print_container(printer: &mut Printer, container: &Container) {
+    let vm = container.vm.as_ref();
+    let vm = vm.map_or_else(String::new, |vm| {
+        format!(", of the VM {}", vm.escape_debug())
+    });
+    print_line(printer, "file", &format!("{}{vm}", container.kind));
+    let facts = [
+        container.machine.clone(),
+        container.cpu.as_ref().map(|cpu| format!("CPU {cpu}")),
+        container
+            .vcpus
+            .map(|count| pluralize(count as usize, "vCPU")),
+        container.memory.map(|memory| format_length(memory.0)),
+        container.resumes.map(|resumes| {
+            let text = if resumes {
+                "runs after the restore"
+            } else {
+                "stays paused after the restore"
+            };
+            text.to_owned()
+        }),
+    ];
+    let facts: Vec<_> = facts.into_iter().flatten().collect();
+    if !facts.is_empty() {
+        print_line(printer, "recorded", &facts.join(", "));
+    }
+    if let Some(command) = &container.command {
+        print_line(printer, "fits", command);
+    }
+    for note in &container.notes {
+        print_line(printer, "note", note);
+    }
+}
+
 fn print_summary(printer: &mut Printer, contents: &Contents) {
     printer.line(format_args!(
         "{}: a {}",
@@ -101,6 +136,9 @@ fn print_summary(printer: &mut Printer, contents: &Contents) {
     } = &contents.origin
     {
         print_report_summary(printer, report, verdict.as_deref());
+    }
+    if let Some(container) = &contents.container {
+        print_container(printer, container);
     }
     let accelerator = contents.destination.accelerator;
     print_line(

@@ -1,0 +1,264 @@
+//! Two hosts with libvirt: Debian 12's and Debian 13's libvirt and QEMU, each in a folder that is
+//! the root of its processes.
+//!
+//! | in the lab folder | content |
+//! |---|---|
+//! | `libvirt-SUITE/root/` | the unpacked packages |
+//! | `libvirt-SUITE/packages` | package list, written last, so its presence means complete |
+//!
+//! libvirtd runs in namespaces of its own, as the only service of its host. `virsh` needs only the
+//! host's folder as its root, because it talks to libvirtd through a socket in that folder.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e_framework::debian::{self, Archive};
+use e2e_framework::paths::artifacts_dir;
+use e2e_framework::{Result, tool};
+
+const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
+/// Timeout for libvirtd to answer, and for one command of `virsh`.
+const TIMEOUT: Duration = Duration::from_secs(60);
+/// Packages of a host. The programs that compress save images are among them.
+const PACKAGES: [&str; 10] = [
+    "libvirt-daemon",
+    "libvirt-clients",
+    "qemu-system-arm",
+    "qemu-utils",
+    "base-passwd",
+    "bash",
+    "coreutils",
+    "gzip",
+    "bzip2",
+    "xz-utils",
+];
+/// Further programs that compress save images.
+const COMPRESSORS: [&str; 2] = ["lzop", "zstd"];
+
+/// Generation of Debian.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Generation {
+    /// Debian suite.
+    pub(crate) suite: &'static str,
+    /// Machine type of the guests, which both generations of QEMU know.
+    packages: &'static [&'static str],
+}
+
+/// Debian 12, with libvirt 9.0 and QEMU 7.2.
+pub(crate) const OLD: Generation = Generation {
+    suite: "bookworm",
+    packages: &[],
+};
+/// Debian 13, with libvirt 11.3 and QEMU 10.0.
+pub(crate) const NEW: Generation = Generation {
+    suite: "trixie",
+    packages: &["libvirt-daemon-driver-qemu"],
+};
+
+/// Fetches the hosts that are missing.
+///
+/// # Errors
+/// Returns an error if the packages cannot be fetched.
+pub(crate) fn ensure() -> Result<()> {
+    let lab = artifacts_dir();
+    fs::create_dir_all(&lab)?;
+    let lab = fs::canonicalize(&lab)?;
+    let lock = fs::File::create(lab.join("libvirt-lock"))?;
+    rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
+    for generation in [OLD, NEW] {
+        if !folder(&lab, generation).join("packages").exists() {
+            fetch(&lab, generation)?;
+        }
+    }
+    Ok(())
+}
+
+fn folder(lab: &Path, generation: Generation) -> PathBuf {
+    lab.join(format!("libvirt-{}", generation.suite))
+}
+
+/// Fetches and unpacks a host. Moves the complete folder to its final place.
+fn fetch(lab: &Path, generation: Generation) -> Result<()> {
+    let mirror = debian::ensure_mirror()?;
+    println!("fetching libvirt of {} from {mirror}", generation.suite);
+    let architecture = debian::native_architecture()?;
+    let archive = Archive::open(lab, &mirror, generation.suite, &architecture)?;
+    let packages = [&PACKAGES[..], &COMPRESSORS, generation.packages].concat();
+    let packages = archive.download_with_dependencies(&packages)?;
+    let partial = lab.join(format!("libvirt-{}.partial", generation.suite));
+    debian::remove(&partial)?;
+    let root = partial.join("root");
+    fs::create_dir_all(&root)?;
+    debian::unpack(&packages, &root)?;
+    configure(&root)?;
+    let names: Vec<_> = packages
+        .iter()
+        .filter_map(|package| package.file_name()?.to_str())
+        .collect();
+    fs::write(partial.join("packages"), names.join("\n") + "\n")?;
+    let path = folder(lab, generation);
+    debian::remove(&path)?;
+    fs::rename(&partial, &path)?;
+    Ok(())
+}
+
+/// Writes the files that the packages' scripts would make, and the configuration of libvirt.
+fn configure(root: &Path) -> Result<()> {
+    let write = |path: &str, content: &str| -> Result<()> {
+        let path = root.join(path);
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)?;
+        }
+        fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
+        Ok(())
+    };
+    write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")?;
+    write(
+        "etc/group",
+        "root:x:0:\ntty:x:5:\nkvm:x:104:\nlibvirt:x:105:\n",
+    )?;
+    write("etc/hosts", "127.0.0.1 localhost\n")?;
+    write("etc/machine-id", "5a3e9c0d1b2f4e6f8a7b6c5d4e3f2a1b\n")?;
+    write(
+        "etc/libvirt/qemu.conf",
+        "security_driver = \"none\"\nuser = \"root\"\ngroup = \"root\"\nnamespaces = []\n\
+         cgroup_controllers = []\nstdio_handler = \"file\"\nclear_emulator_capabilities = 0\n\
+         seccomp_sandbox = 0\nremember_owner = 0\n",
+    )?;
+    write(
+        "etc/libvirt/libvirtd.conf",
+        "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nunix_sock_group = \"root\"\n\
+         host_uuid = \"5a3e9c0d-1b2f-4e6f-8a7b-6c5d4e3f2a1b\"\n\
+         log_outputs = \"2:file:/var/log/libvirt/libvirtd.log\"\n",
+    )?;
+    // As the first process of its namespace, it waits for all processes that end. Otherwise
+    // libvirtd waits 40 seconds for each QEMU that has ended.
+    write(
+        "init",
+        "#!/bin/bash\ntrap : TERM\n/usr/sbin/libvirtd &\nwhile :; do wait; sleep 0.1; done\n",
+    )?;
+    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
+    for folder in [
+        "dev",
+        "proc",
+        "sys",
+        "run",
+        "tmp",
+        "vm",
+        "var/log/libvirt",
+        "root",
+    ] {
+        fs::create_dir_all(root.join(folder))?;
+    }
+    Ok(())
+}
+
+/// Running host.
+pub(crate) struct Host {
+    generation: Generation,
+    root: PathBuf,
+    process: Child,
+}
+
+impl Host {
+    /// Starts libvirtd of this generation.
+    ///
+    /// # Errors
+    /// Returns an error if this process is not root, or libvirtd does not answer.
+    pub(crate) fn start(generation: Generation) -> Result<Self> {
+        if !rustix::process::geteuid().is_root() {
+            return Err("hosts with libvirt need root, for namespaces and mounts".into());
+        }
+        let root = fs::canonicalize(folder(&artifacts_dir(), generation))?.join("root");
+        for folder in ["run", "tmp", "vm"] {
+            debian::remove(&root.join(folder))?;
+            fs::create_dir_all(root.join(folder))?;
+        }
+        debian::remove(&root.join("var/lib/libvirt/qemu"))?;
+        fs::create_dir_all(root.join("run/libvirt"))?;
+        let script = "set -e; mount --make-rprivate /; mount -t proc proc \"$0/proc\"; \
+                      mount -t sysfs sysfs \"$0/sys\"; mount --rbind /dev \"$0/dev\"; \
+                      exec chroot \"$0\" /init";
+        let process = Command::new("unshare")
+            .args(["--mount", "--pid", "--uts", "--ipc", "--net", "--fork"])
+            .args(["--kill-child", "sh", "-c", script])
+            .arg(&root)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("HOME", "/root")
+            .stdin(Stdio::null())
+            .stdout(fs::File::create(root.join("vm/stdout"))?)
+            .stderr(fs::File::create(root.join("vm/stderr"))?)
+            .process_group(0)
+            .spawn()?;
+        let host = Self {
+            generation,
+            root,
+            process,
+        };
+        let deadline = Instant::now() + TIMEOUT;
+        while !host.virsh(&["list"])?.status.success() {
+            if Instant::now() > deadline {
+                let errors = fs::read_to_string(host.root.join("vm/stderr"))?;
+                let suite = generation.suite;
+                return Err(format!("libvirtd of {suite} does not answer: {errors}").into());
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(host)
+    }
+
+    /// Returns the path outside of a file of the host, `path` without the leading slash.
+    pub(crate) fn path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Runs `virsh` in the host.
+    ///
+    /// # Errors
+    /// Returns an error if the command cannot be started.
+    pub(crate) fn virsh(&self, arguments: &[&str]) -> Result<Output> {
+        let output = Command::new("chroot")
+            .arg(&self.root)
+            .args(["/usr/bin/virsh", "--connect", "qemu:///system"])
+            .args(arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("HOME", "/root")
+            .env("LC_ALL", "C")
+            .stdin(Stdio::null())
+            .output()?;
+        Ok(output)
+    }
+
+    /// Runs `virsh` in the host, and returns its output.
+    ///
+    /// # Errors
+    /// Returns an error if the command fails.
+    pub(crate) fn virsh_output(&self, arguments: &[&str]) -> Result<String> {
+        let output = self.virsh(arguments)?;
+        if output.status.success() {
+            return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+        }
+        Err(format!(
+            "virsh {} on {}: {}",
+            arguments.join(" "),
+            self.generation.suite,
+            String::from_utf8_lossy(&output.stderr)
+        )
+        .into())
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        // All processes of the host are in the namespace of its first process.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}

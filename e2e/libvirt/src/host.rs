@@ -10,7 +10,7 @@
 //! host's folder as its root, because it talks to libvirtd through a socket in that folder.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -155,6 +155,8 @@ fn configure(root: &Path) -> Result<()> {
     ] {
         fs::create_dir_all(root.join(folder))?;
     }
+    debian::remove(&root.join("var/run"))?;
+    symlink("/run", root.join("var/run"))?;
     Ok(())
 }
 

@@ -262,7 +262,8 @@ mod tests {
             vec![write(4, b"--"), write(1, b"12"), write(14, b"z")],
         ];
         let edit = change(writes, 10).to_edit();
-        let edited = edit.apply_to(b"0000000000".as_slice());
+        let old = b"0000000000".as_slice();
+        let edited = edit.apply_to(&old);
         let mut bytes = vec![0; 15];
         edited.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, b"012b--ef00XY\0\0z");
@@ -277,9 +278,10 @@ mod tests {
         ];
         let edit = change(writes, 8).to_edit();
         let mut bytes = [0; 8];
-        edit.apply_to(&[0_u8; 8].as_slice())
-            .read_exact_at(&mut bytes, 0)
-            .unwrap();
+        let old = [0_u8; 8];
+        let old = old.as_slice();
+        let edited = edit.apply_to(&old);
+        edited.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(&bytes, b"abcXefgh");
     }
 }

@@ -198,10 +198,7 @@ impl<S: ReadAt> Plan<'_, S> {
     }
 
     /// Copies the L1 table and the L2 tables with new entries.
-    fn copy_l1(
-        &mut self,
-        tables: &BTreeMap<u64, BTreeMap<u64, L2Entry>>,
-    ) -> Result<Table, Error> {
+    fn copy_l1(&mut self, tables: &BTreeMap<u64, BTreeMap<u64, L2Entry>>) -> Result<Table, Error> {
         let old = self.snapshot.l1;
         let size = self.image.cluster_size();
         let needed = tables.keys().next_back().map_or(0, |index| index + 1);
@@ -303,7 +300,9 @@ impl<S: ReadAt> Plan<'_, S> {
         ];
         for table in &tables {
             let clusters = to_clusters(table);
-            let overlapped = metadata.iter().chain(tables.iter().filter(|it| *it != table));
+            let overlapped = metadata
+                .iter()
+                .chain(tables.iter().filter(|it| *it != table));
             for range in overlapped.map(to_clusters).filter(|it| !it.is_empty()) {
                 if range.start < clusters.end && clusters.start < range.end {
                     return Err(inconsistent(table.start));
@@ -391,7 +390,10 @@ fn verify<S: ReadAt>(state: &SnapshotState<S>, edit: &Edit, change: &Change) -> 
             return Err(failed("has another snapshot changed"));
         }
     }
-    let new = image.snapshots().iter().find(|it| it.entry == snapshot.entry);
+    let new = image
+        .snapshots()
+        .iter()
+        .find(|it| it.entry == snapshot.entry);
     let new = new.cloned().ok_or_else(|| failed("lacks the snapshot"))?;
     if new.state_len != edit.new_length() {
         return Err(failed("has a state of another length"));

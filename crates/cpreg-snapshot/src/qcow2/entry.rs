@@ -223,7 +223,10 @@ mod tests {
             assert!(entry.check(&header, 0).is_err(), "{descriptor:#x}");
             assert!(l2_offset(descriptor, &header, 0).is_err());
         }
-        assert_eq!(l2_offset(COPIED | 0x1_0000, &header, 0).unwrap(), Some(0x1_0000));
+        assert_eq!(
+            l2_offset(COPIED | 0x1_0000, &header, 0).unwrap(),
+            Some(0x1_0000)
+        );
         assert_eq!(l2_offset(0, &header, 0).unwrap(), None);
     }
 }

@@ -131,8 +131,9 @@ impl<S: ReadAt> Image<S> {
             } else {
                 format!("no snapshot has the name {name:?}")
             };
-            Error::new(ErrorKind::NoVm, message)
-                .with_hint("`qemu-img snapshot -l FILE` lists the snapshots; VM_SIZE is not 0 for a VM")
+            Error::new(ErrorKind::NoVm, message).with_hint(
+                "`qemu-img snapshot -l FILE` lists the snapshots; VM_SIZE is not 0 for a VM",
+            )
         })
     }
 
@@ -183,7 +184,9 @@ impl<S: ReadAt> Image<S> {
                 self.read_range(page_start, length)?.into_boxed_slice(),
             );
         }
-        let number = pages[&page_start].get(index..).and_then(<[u8]>::first_chunk);
+        let number = pages[&page_start]
+            .get(index..)
+            .and_then(<[u8]>::first_chunk);
         match number {
             Some(bytes) => Ok(u64::from_be_bytes(*bytes)),
             None => self.read(&mut [0; 8], offset).map(|()| 0),

@@ -55,7 +55,9 @@ pub(super) struct Allocations {
 impl<'i, S: ReadAt> Refcounts<'i, S> {
     pub(super) fn load(image: &'i Image<S>) -> Result<Self, Error> {
         let bytes = image.read_table(image.header.refcount_table)?;
-        let table = bytes.chunks_exact(8).map(|bytes| super::header::be64(bytes, 0));
+        let table = bytes
+            .chunks_exact(8)
+            .map(|bytes| super::header::be64(bytes, 0));
         Ok(Self {
             image,
             table: table.collect(),
@@ -245,7 +247,9 @@ impl<'i, S: ReadAt> Refcounts<'i, S> {
             match &block.written {
                 None => writes.push(Write::new(block.offset, block.content.clone())),
                 Some(written) => {
-                    let sectors = written.chunks(SECTOR_LEN).zip(block.content.chunks(SECTOR_LEN));
+                    let sectors = written
+                        .chunks(SECTOR_LEN)
+                        .zip(block.content.chunks(SECTOR_LEN));
                     for (index, (old, new)) in sectors.enumerate() {
                         if old != new {
                             let at = block.offset + (index * SECTOR_LEN) as u64;
@@ -264,19 +268,27 @@ impl<'i, S: ReadAt> Refcounts<'i, S> {
         let old_len = self.header().refcount_table.entries;
         let old_len = usize::try_from(old_len).unwrap_or(usize::MAX);
         let entries = self.table.iter().take(old_len);
-        entries.copied().filter(|offset| *offset != 0 && *offset < self.image.length())
+        entries
+            .copied()
+            .filter(|offset| *offset != 0 && *offset < self.image.length())
     }
 }
 
 fn too_large() -> Error {
-    Error::new(ErrorKind::Unsupported, "the refcount table would be too large")
-        .with_hint("copy the image with larger clusters")
+    Error::new(
+        ErrorKind::Unsupported,
+        "the refcount table would be too large",
+    )
+    .with_hint("copy the image with larger clusters")
 }
 
 /// Returns the error for a count that does not match the tables.
 pub(super) fn inconsistent(at: u64) -> Error {
-    Error::malformed(at, "the reference counts of the image do not match its tables")
-        .with_hint("repair the image with `qemu-img check -r all FILE`, on a copy first")
+    Error::malformed(
+        at,
+        "the reference counts of the image do not match its tables",
+    )
+    .with_hint("repair the image with `qemu-img check -r all FILE`, on a copy first")
 }
 
 /// Returns a count in a block; `order` is the binary logarithm of its width in bits.
@@ -290,7 +302,9 @@ fn get_count(block: &[u8], index: u64, order: u32) -> u64 {
     }
     let width = 1 << (order - 3);
     let bytes = &block[index * width..(index + 1) * width];
-    bytes.iter().fold(0, |count, byte| count << 8 | u64::from(*byte))
+    bytes
+        .iter()
+        .fold(0, |count, byte| count << 8 | u64::from(*byte))
 }
 
 fn set_count(block: &mut [u8], index: u64, order: u32, count: u64) {
@@ -316,7 +330,11 @@ mod tests {
     fn counts_of_each_width() {
         for order in 0..=6 {
             let width = 1 << order;
-            let most = if width == 64 { u64::MAX } else { (1 << width) - 1 };
+            let most = if width == 64 {
+                u64::MAX
+            } else {
+                (1 << width) - 1
+            };
             let mut block = vec![0; 64];
             let entries = 512 / width;
             for index in 0..entries {

@@ -196,12 +196,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-fn check(
-    snapshot: &Snapshot,
-    place: u64,
-    header: &Header,
-    file_length: u64,
-) -> Result<(), Error> {
+fn check(snapshot: &Snapshot, place: u64, header: &Header, file_length: u64) -> Result<(), Error> {
     let name = &snapshot.name;
     if snapshot.l1.length() > MAX_L1_LEN {
         return Err(Error::malformed(

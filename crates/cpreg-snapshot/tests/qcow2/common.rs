@@ -24,7 +24,10 @@ pub(crate) fn has_tools() -> bool {
     let is_ci = std::env::var("CI").is_ok_and(|value| value == "true");
     assert!(!is_ci, "{tool} is not installed");
     let mut errors = std::io::stderr();
-    let _ = writeln!(errors, "{tool} is not installed: the test compares nothing with QEMU");
+    let _ = writeln!(
+        errors,
+        "{tool} is not installed: the test compares nothing with QEMU"
+    );
     false
 }
 
@@ -188,7 +191,9 @@ impl TestImage {
 
 fn be(bytes: &[u8], at: usize, count: usize) -> u64 {
     let field = &bytes[at..at + count];
-    field.iter().fold(0, |number, byte| number << 8 | u64::from(*byte))
+    field
+        .iter()
+        .fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
 
 /// Sets the length of a snapshot's state, which `qemu-img` leaves at 0.
@@ -243,10 +248,11 @@ const DISK: [&str; 3] = [
 /// Length of the state in the images of [`with_snapshots`]; not a number of whole sectors.
 pub(crate) const STATE_LEN: usize = 290_001;
 
-/// Makes an image with the snapshots `empty`, `one`, `two` and `last`.
+/// Makes an image with the snapshots `empty`, `one` and `two`.
 ///
 /// `one` and `two` hold a state and share parts of it. With `is_loaded`, the disk's own tables share
-/// the state of `one`, as after `-loadvm`; otherwise they have no state.
+/// the state of `one`, as after `-loadvm`. Otherwise they have no state, and neither has a snapshot
+/// `last`.
 pub(crate) fn with_snapshots(options: &str, is_loaded: bool) -> TestImage {
     let image = TestImage::create(options, "4M");
     qemu_io(&image.path, &DISK);
@@ -262,10 +268,8 @@ pub(crate) fn with_snapshots(options: &str, is_loaded: bool) -> TestImage {
     let active = if is_loaded { "one" } else { "empty" };
     qemu_img(&["snapshot", "-a", active, image.path()]);
     qemu_io(&image.path, &["write -q -P 11 1M 4k"]);
-    image.snapshot("last", 0);
     if !is_loaded {
-        // The last snapshot is of the disk without a state.
-        assert!(Image::open(image.bytes()).unwrap().find("last").is_err());
+        image.snapshot("last", 0);
     }
     image
 }
@@ -274,10 +278,23 @@ pub(crate) fn with_snapshots(options: &str, is_loaded: bool) -> TestImage {
 pub(crate) fn edits() -> Vec<Edit> {
     let length = STATE_LEN;
     vec![
-        edit(length, &[(100_000, 5000, noise(3, 5000)), (200_000, 1, vec![1])]),
+        edit(
+            length,
+            &[(100_000, 5000, noise(3, 5000)), (200_000, 1, vec![1])],
+        ),
         edit(length, &[(150_000, 130_000, noise(4, 100))]),
-        edit(length, &[(4000, 10, noise(5, 90)), (4500, 80, vec![]), (289_000, 1001, vec![])]),
-        edit(length, &[(120_000, 17, noise(6, 20)), (length, 0, noise(7, 190_000))]),
+        edit(
+            length,
+            &[
+                (4000, 10, noise(5, 90)),
+                (4500, 80, vec![]),
+                (289_000, 1001, vec![]),
+            ],
+        ),
+        edit(
+            length,
+            &[(120_000, 17, noise(6, 20)), (length, 0, noise(7, 190_000))],
+        ),
         edit(length, &[(0, length, noise(8, 100))]),
     ]
 }

@@ -21,8 +21,14 @@ fn locks_exclude_other_programs_of_the_same_kind() {
         assert_eq!(error.kind(), ErrorKind::InUse);
     }
     let _writer = ImageLock::for_writing(&one).unwrap();
-    assert_eq!(ImageLock::for_reading(&other).unwrap_err().kind(), ErrorKind::InUse);
-    assert_eq!(ImageLock::for_writing(&other).unwrap_err().kind(), ErrorKind::InUse);
+    assert_eq!(
+        ImageLock::for_reading(&other).unwrap_err().kind(),
+        ErrorKind::InUse
+    );
+    assert_eq!(
+        ImageLock::for_writing(&other).unwrap_err().kind(),
+        ErrorKind::InUse
+    );
 }
 
 #[test]
@@ -41,7 +47,11 @@ fn image_that_qemu_has_open_is_in_use() {
             .unwrap();
         // The prompt follows the opening.
         let mut prompt = [0; 7];
-        qemu.stdout.as_mut().unwrap().read_exact(&mut prompt).unwrap();
+        qemu.stdout
+            .as_mut()
+            .unwrap()
+            .read_exact(&mut prompt)
+            .unwrap();
         let file = open_to_write(&image.path);
         assert_eq!(ImageLock::for_reading(&file).is_ok(), readable);
         let error = ImageLock::for_writing(&file).unwrap_err();
@@ -60,7 +70,12 @@ fn qemu_refuses_an_image_that_is_being_changed() {
     let image = TestImage::create("", "1M");
     let info = || {
         let mut command = Command::new("qemu-img");
-        command.args(["info", image.path()]).output().unwrap().status.success()
+        command
+            .args(["info", image.path()])
+            .output()
+            .unwrap()
+            .status
+            .success()
     };
     let file = open_to_write(&image.path);
     let lock = ImageLock::for_writing(&file).unwrap();

@@ -23,9 +23,16 @@ fn recorded_states_are_streams() {
         let state = image.into_state(&snapshot).unwrap();
         let stream = Stream::open(&state).unwrap();
         assert_eq!(*stream.open_method(), OpenMethod::Description, "{name}");
-        assert_eq!(stream.machine(), name.split(['_', '-']).nth(2).map(|_| {
-            if name.starts_with("q10") { "virt-10.0" } else { "virt-7.2" }
-        }));
+        assert_eq!(
+            stream.machine(),
+            name.split(['_', '-']).nth(2).map(|_| {
+                if name.starts_with("q10") {
+                    "virt-10.0"
+                } else {
+                    "virt-7.2"
+                }
+            })
+        );
         let vcpus = name.split("smp").nth(1).unwrap();
         assert_eq!(stream.cpus().len().to_string(), vcpus);
         assert!(source.bytes() < 500_000, "{} bytes read", source.bytes());
@@ -91,7 +98,11 @@ fn disk_without_the_state() {
     let options = ["-machine", "virt-10.0", "-loadvm", "suspend"];
     assert_eq!(commands.load_options, options);
     if has_tools() {
-        let words: Vec<_> = commands.disk_without_state.iter().map(String::as_str).collect();
+        let words: Vec<_> = commands
+            .disk_without_state
+            .iter()
+            .map(String::as_str)
+            .collect();
         assert_eq!(words[0], "qemu-img");
         qemu_img(&words[1..]);
         let copy = Image::open(std::fs::read(copy).unwrap()).unwrap();

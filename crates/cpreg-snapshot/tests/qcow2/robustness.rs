@@ -46,7 +46,11 @@ fn every_cut() {
     assert_eq!(exercise(&content), 1);
     // The tables of a changed image lie at its end.
     let length = state_bytes(&content, "suspend").len();
-    let change = plan(&content, "suspend", &edit(length, &[(length / 2, 1, vec![])]));
+    let change = plan(
+        &content,
+        "suspend",
+        &edit(length, &[(length / 2, 1, vec![])]),
+    );
     let content = bytes(&change.to_edit().apply_to(&content));
     let end = content.len();
     let mut errors = 0;

@@ -5,7 +5,9 @@ use cpreg_snapshot::qcow2::{Image, Phase, plan_change};
 use cpreg_stream::{CountingSource, OpenMethod, ReadAt as _, Stream, convert};
 use cpreg_testdata::large_qcow2::{Size, write};
 
-use crate::common::{CheckResult, RECORDED, check, has_tools, open_to_write, recorded, state_bytes};
+use crate::common::{
+    CheckResult, RECORDED, check, has_tools, open_to_write, recorded, state_bytes,
+};
 
 #[test]
 fn bytes_read_do_not_grow_with_disk_or_ram() {

@@ -74,7 +74,10 @@ fn snapshot_tables_with_wrong_fields() {
         // The table may lie at the end of the file.
         let found = error_of(&wrong);
         let alternatives = [Some(kind), Some(ErrorKind::NoVm)];
-        assert!(alternatives.contains(&found), "at {at}: {field:?}: {found:?}");
+        assert!(
+            alternatives.contains(&found),
+            "at {at}: {field:?}: {found:?}"
+        );
     }
     let mut many = content;
     many[60..64].copy_from_slice(&60_000_u32.to_be_bytes());

@@ -13,12 +13,14 @@
 //! | `refcount` | reference counts: new clusters and released ones |
 //! | `edit` | [`plan_change`]: the writes that replace the state of a snapshot |
 //! | `change` | [`Change`]: these writes, applied to the file or to a copy |
+//! | `disk` | [`Disk`]: an image as a file with saved VMs |
 //! | `lock` | [`ImageLock`]: QEMU's locks |
 //! | `commands` | [`Commands`]: commands for the disk without the state |
 
 mod change;
 mod commands;
 mod compressed;
+mod disk;
 mod edit;
 mod entry;
 mod header;
@@ -30,6 +32,7 @@ mod state;
 
 pub use change::{Change, Phase, Write};
 pub use commands::Commands;
+pub use disk::{Disk, DiskVm};
 pub use edit::plan_change;
 pub use image::Image;
 pub use lock::ImageLock;

@@ -1,6 +1,10 @@
 //! Images with a VM that real QEMUs saved.
 
+use std::fs::File;
+use std::path::Path;
+
 use cpreg_snapshot::qcow2::{Commands, Image, plan_change};
+use cpreg_snapshot::{Change, Container, ErrorKind, Format, State};
 use cpreg_stream::{CountingSource, Edit, OpenMethod, Stream, convert};
 
 use crate::common::{
@@ -80,6 +84,47 @@ fn recorded_images_with_fewer_registers() {
             assert!(old.disk_of("1") == new.disk_of("1"));
         }
     }
+}
+
+/// Opens, converts and reads a VM as the command does.
+#[test]
+fn disks_are_files_with_saved_vms() {
+    let file = TestImage::from_bytes(&recorded(RECORDED[2]));
+    let open = |path: &Path| {
+        let container = Container::open(File::open(path).unwrap(), path, Format::Qcow2).unwrap();
+        assert_eq!(container.vms()[0].name, "suspend");
+        container.open_vm(None).unwrap()
+    };
+    let vm = open(&file.path);
+    let description = vm.description();
+    assert_eq!(description.machine.as_deref(), Some("virt-7.2"));
+    assert_eq!(description.vcpus, Some(2));
+    let State::Stream(source) = vm.state() else {
+        panic!("no stream");
+    };
+    let stream = Stream::open(source).unwrap();
+    let mut planned = stream.vm().unwrap();
+    let id = planned.vcpus[1].registers.iter().map(|(id, _)| id).next();
+    planned.vcpus[1].registers.remove(id.unwrap());
+    let edit = convert(&stream, source, &planned).unwrap();
+    let copy = file.folder.path().join("copy.qcow2");
+    let change = Change::Stream(&edit);
+    let length = vm.write_new(change, &copy, false, &mut |_, _| {}).unwrap();
+    assert_eq!(vm.write_in_place(change, &mut |_, _| {}).unwrap(), length);
+    for path in [&copy, &file.path] {
+        assert_eq!(std::fs::metadata(path).unwrap().len(), length);
+        let changed = open(path);
+        let State::Stream(source) = changed.state() else {
+            panic!("no stream");
+        };
+        assert!(Stream::open(source).unwrap().vm().unwrap() == planned);
+    }
+    let file = File::open(&copy).unwrap();
+    let container = Container::open(file, &copy, Format::Qcow2).unwrap();
+    assert_eq!(
+        container.open_vm(Some("2")).unwrap_err().kind(),
+        ErrorKind::NoVm
+    );
 }
 
 #[test]

@@ -7,6 +7,7 @@
 //! | [`folder`] | [`Folder`]: the saved VMs in a folder |
 //! | [`foreign`] | [`Foreign`]: saved VMs that are recognised and not read |
 //! | [`format`](mod@format) | [`Format`]: the kind of a file, recognised by its content |
+//! | [`qcow2`] | internal snapshots of qcow2 disk images |
 //! | [`error`] | the error: kind, place, hint |
 //!
 //! [`cpreg::plan`] decides about a difference; this crate decides nothing.
@@ -17,6 +18,7 @@ pub mod folder;
 pub mod foreign;
 pub mod format;
 pub mod libvirt;
+pub mod qcow2;
 pub mod saved_vm;
 
 pub use error::{Error, ErrorKind};

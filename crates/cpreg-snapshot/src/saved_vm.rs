@@ -14,12 +14,15 @@ use cpreg_stream::{Edit, ReadAt};
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
 use crate::libvirt;
+use crate::qcow2;
 
 /// File that holds saved VMs.
 #[derive(Debug)]
 pub enum Container {
     /// Save image of libvirt, which holds one VM.
     Libvirt(Box<libvirt::Image>),
+    /// Disk image in qcow2 format, whose snapshots can hold VMs.
+    Qcow2(Box<qcow2::Disk>),
 }
 
 /// VM in the list of a [`Container`].
@@ -36,6 +39,8 @@ pub struct ListedVm {
 pub enum SavedVm {
     /// VM in a save image of libvirt.
     Libvirt(Box<libvirt::Image>),
+    /// VM in a snapshot of a qcow2 disk image.
+    Qcow2(Box<qcow2::DiskVm>),
 }
 
 /// State of a saved VM.
@@ -104,7 +109,8 @@ impl Container {
                 let image = libvirt::Image::open(file, path)?;
                 Ok(Self::Libvirt(Box::new(image)))
             }
-            Format::Qcow2 | Format::Firecracker => Err(Error::new(
+            Format::Qcow2 => Ok(Self::Qcow2(Box::new(qcow2::Disk::open(file, path)?))),
+            Format::Firecracker => Err(Error::new(
                 ErrorKind::Unsupported,
                 format!("{} cannot be read", format.description()),
             )),
@@ -118,6 +124,7 @@ impl Container {
                 name: image.domain().name.clone(),
                 description: String::new(),
             }],
+            Self::Qcow2(disk) => disk.vms(),
         }
     }
 
@@ -128,9 +135,14 @@ impl Container {
     ///   several.
     /// - If the VM cannot be read.
     pub fn open_vm(self, name: Option<&str>) -> Result<SavedVm, Error> {
-        choose(&self.vms(), name)?;
+        let vms = self.vms();
         match self {
-            Self::Libvirt(image) => Ok(SavedVm::Libvirt(image)),
+            // A snapshot has an id too.
+            Self::Qcow2(disk) => Ok(SavedVm::Qcow2(Box::new(disk.open_vm(name)?))),
+            Self::Libvirt(image) => {
+                choose(&vms, name)?;
+                Ok(SavedVm::Libvirt(image))
+            }
         }
     }
 }
@@ -159,6 +171,7 @@ impl SavedVm {
     pub fn state(&self) -> State<'_> {
         match self {
             Self::Libvirt(image) => State::Stream(image.stream()),
+            Self::Qcow2(vm) => State::Stream(vm.stream()),
         }
     }
 
@@ -166,6 +179,7 @@ impl SavedVm {
     pub fn description(&self) -> Description {
         match self {
             Self::Libvirt(image) => image.description(),
+            Self::Qcow2(vm) => vm.description(),
         }
     }
 
@@ -188,6 +202,7 @@ impl SavedVm {
             Self::Libvirt(image) => {
                 image.write_new(stream_edit(change)?, target, overwrite, progress)
             }
+            Self::Qcow2(vm) => vm.write_new(stream_edit(change)?, target, overwrite, progress),
         }
     }
 
@@ -200,6 +215,7 @@ impl SavedVm {
     pub fn write_in_place(&self, change: Change<'_>, progress: Progress<'_>) -> Result<u64, Error> {
         match self {
             Self::Libvirt(image) => image.write_in_place(stream_edit(change)?, progress),
+            Self::Qcow2(vm) => vm.write_in_place(stream_edit(change)?),
         }
     }
 }

@@ -6,6 +6,7 @@
 //! | [`checks`] | conditions on the findings of a guest |
 //! | [`steps`] | steps of a case, and what must hold after each |
 //! | [`rings`] | virtio rings, which a rehearsal loads without their memory |
+//! | [`snapshots`] | VMs in snapshots of a qcow2 disk |
 //! | [`relay`] | live migrations through `cpreg relay` |
 //! | [`sample`](mod@sample) | one case of each family |
 //! | [`isolation`] | cases of an isolated QEMU in parallel with the VM |
@@ -20,6 +21,7 @@ mod isolation;
 mod relay;
 mod rings;
 mod sample;
+mod snapshots;
 mod steps;
 
 use std::collections::BTreeSet;

@@ -28,6 +28,7 @@ use tempfile::TempDir;
 use super::cases::{Case, CaseKind};
 use super::checks::{assert_no_differences, check_timers};
 use super::rings;
+use super::snapshots::{self, Programs};
 use crate::qemu::Qemu;
 use e2e_framework::cpreg::Cpreg;
 use e2e_framework::guest::{Guests, TIMER_SECONDS};
@@ -97,6 +98,7 @@ impl Fixture {
             CaseKind::VirtioRings => self.run_virtio_rings(case),
             CaseKind::LargeVm => self.run_large_vm(case),
             CaseKind::Filter => self.run_filter(case),
+            CaseKind::Snapshot => self.run_snapshot(case),
         }
     }
 
@@ -318,6 +320,23 @@ impl Fixture {
         rings::assert_load_fails(&command, &stream)?;
         rehearse("0xfffd")?;
         Ok("without memory a loader refuses the ring; the rehearsal does not".to_owned())
+    }
+
+    /// Runs [`CaseKind::Snapshot`].
+    fn run_snapshot(&self, case: &Case) -> Result<String> {
+        let folder = tempfile::Builder::new().tempdir_in(self.folder.path())?;
+        let programs = Programs {
+            source: self.qemu(case.source)?,
+            destination: self.qemu(case.destination)?,
+            guests: &self.guests,
+            cpreg: &self.cpreg,
+        };
+        let (findings, outcome) = snapshots::run(case, &programs, folder.path())?;
+        check_timers(case, &findings)?;
+        assert_no_differences(findings.differences.iter())?;
+        Ok(format!(
+            "as it is: {outcome}; converted in place, the guest runs"
+        ))
     }
 
     /// Runs [`CaseKind::LargeVm`].

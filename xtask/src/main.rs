@@ -78,6 +78,9 @@ enum Task {
     /// Use real arm64 kernels with real KVM under an emulating QEMU
     #[command(disable_help_flag = true)]
     Lab(ForwardedArgs),
+    /// Move save images between two generations of libvirt (needs root)
+    #[command(disable_help_flag = true)]
+    Libvirt(ForwardedArgs),
     /// Check the loader models: load edited streams into each real QEMU
     #[command(disable_help_flag = true)]
     ModelCheck(ForwardedArgs),
@@ -126,6 +129,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::CompareHosts(rest) => gen_data("compare-hosts", rest),
         Task::GenFixtures(rest) => gen_data("gen-fixtures", rest),
         Task::Live(rest) => run("e2e-live", "e2e-live", Profile::Dev, &rest.arguments),
+        Task::Libvirt(rest) => run("e2e-libvirt", "e2e-libvirt", Profile::Dev, &rest.arguments),
         Task::Lab(rest) => run("e2e-lab", "e2e-lab", Profile::Dev, &rest.arguments),
         Task::ModelCheck(rest) => run(
             "e2e-model-check",

@@ -57,10 +57,14 @@ const QUICK_PARTS: [Part; 5] = [
 ];
 
 /// Additional parts of `--all`.
-const LONG_PARTS: [Part; 4] = [
+const LONG_PARTS: [Part; 5] = [
     Part {
         name: "live tests",
         work: Work::Command(|| Ok(with_arguments(built_program("e2e-live")?, &["--rest"]))),
+    },
+    Part {
+        name: "libvirt",
+        work: Work::Command(|| built_program("e2e-libvirt")),
     },
     Part {
         name: "loader models",
@@ -154,7 +158,7 @@ fn download_in_background(all: bool) -> JoinHandle<()> {
         };
         let mut result = fetch("e2e-fetch", "qemus");
         if all && result.is_ok() {
-            result = fetch("e2e-lab", "fetch");
+            result = fetch("e2e-libvirt", "--fetch").and_then(|()| fetch("e2e-lab", "fetch"));
         }
         if let Err(error) = result {
             eprintln!("not downloaded in the background: {error}");

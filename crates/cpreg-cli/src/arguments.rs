@@ -152,7 +152,7 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// File with a migration stream, report, profile or recorded host, also compressed with xz,
+    /// File with a migration stream, saved VM, report, profile or recorded host, also compressed with xz,
     /// gzip or zstd; `-` for standard input; or the name of a recorded host
     /// (linux-6.12.107/neoverse-n1). Append /FEATURES to a host (…/pmu) to show its registers for a
     /// guest with these features.
@@ -224,7 +224,8 @@ pub(crate) struct LoaderArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// VM to check: a migration stream, a file of `cpreg report`, or the monitor socket of a
+    /// VM to check: a migration stream, a saved VM of libvirt or in a qcow2 disk image (FILE#NAME if
+    /// the file has several), a file of `cpreg report`, or the monitor socket of a
     /// running QEMU. To check a new VM of a host, name the host instead: a recorded host with
     /// features (linux-6.12.107/neoverse-n1/pmu), its file, or a profile.
     pub(crate) source: PathBuf,
@@ -246,7 +247,7 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rehearse {
-    /// VM to load: a migration stream, a file of `cpreg report`, or the monitor socket of a running
+    /// VM to load: a migration stream, a saved VM, a file of `cpreg report`, or the monitor socket of a running
     /// QEMU.
     pub(crate) source: PathBuf,
     /// Load the output of `convert` instead of the VM itself.
@@ -274,7 +275,8 @@ pub(crate) struct Rehearse {
 
 #[derive(Debug, Args)]
 pub(crate) struct Convert {
-    /// VM to convert: a migration stream.
+    /// VM to convert: a migration stream, or a file or folder of another program with a saved VM
+    /// (FILE#NAME if the file has several): a save image of libvirt, a qcow2 disk image.
     pub(crate) source: PathBuf,
     /// Destination: a profile, a stream written by the destination host, a recorded host
     /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM.
@@ -422,7 +424,7 @@ pub(crate) struct Diff {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Report {
-    /// VM to report: a migration stream, or the monitor socket of a running QEMU.
+    /// VM to report: a migration stream, a saved VM, or the monitor socket of a running QEMU.
     pub(crate) source: PathBuf,
     /// Destination of the VM, to report the result of `check` too: a profile, a stream written by
     /// the destination host, or a recorded host (linux-6.12.107/neoverse-n1, or its file).

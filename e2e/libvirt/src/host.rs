@@ -40,12 +40,17 @@ const PACKAGES: [&str; 10] = [
 /// Further programs that compress save images.
 const COMPRESSORS: [&str; 2] = ["lzop", "zstd"];
 
+/// Settings of libvirt's QEMU driver, for a host without a service manager.
+const QEMU_CONF: &str = "security_driver = \"none\"\nuser = \"root\"\ngroup = \"root\"\n\
+                         namespaces = []\ncgroup_controllers = []\nstdio_handler = \"file\"\n\
+                         clear_emulator_capabilities = 0\nseccomp_sandbox = 0\nremember_owner = 0\n";
+
 /// Generation of Debian.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Generation {
     /// Debian suite.
     pub(crate) suite: &'static str,
-    /// Machine type of the guests, which both generations of QEMU know.
+    /// Packages that only this generation has.
     packages: &'static [&'static str],
 }
 
@@ -124,12 +129,7 @@ fn configure(root: &Path) -> Result<()> {
     )?;
     write("etc/hosts", "127.0.0.1 localhost\n")?;
     write("etc/machine-id", "5a3e9c0d1b2f4e6f8a7b6c5d4e3f2a1b\n")?;
-    write(
-        "etc/libvirt/qemu.conf",
-        "security_driver = \"none\"\nuser = \"root\"\ngroup = \"root\"\nnamespaces = []\n\
-         cgroup_controllers = []\nstdio_handler = \"file\"\nclear_emulator_capabilities = 0\n\
-         seccomp_sandbox = 0\nremember_owner = 0\n",
-    )?;
+    write("etc/libvirt/qemu.conf", QEMU_CONF)?;
     write(
         "etc/libvirt/libvirtd.conf",
         "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nunix_sock_group = \"root\"\n\
@@ -140,7 +140,7 @@ fn configure(root: &Path) -> Result<()> {
     // libvirtd waits 40 seconds for each QEMU that has ended.
     write(
         "init",
-        "#!/bin/bash\ntrap : TERM\n/usr/sbin/libvirtd &\nwhile :; do wait; sleep 0.1; done\n",
+        "#!/bin/bash\ntrap : TERM\nwhile :; do\n  /usr/sbin/libvirtd -p /run/libvirtd.pid &\n  while kill -0 $! 2>/dev/null; do wait -n; done\ndone\n",
     )?;
     fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     for folder in [
@@ -165,6 +165,8 @@ pub(crate) struct Host {
     generation: Generation,
     root: PathBuf,
     process: Child,
+    /// First process of the host.
+    init: u32,
 }
 
 impl Host {
@@ -198,21 +200,37 @@ impl Host {
             .stderr(fs::File::create(root.join("vm/stderr"))?)
             .process_group(0)
             .spawn()?;
-        let host = Self {
+        let mut host = Self {
             generation,
             root,
             process,
+            init: 0,
         };
-        let deadline = Instant::now() + TIMEOUT;
-        while !host.virsh(&["list"])?.status.success() {
-            if Instant::now() > deadline {
-                let errors = fs::read_to_string(host.root.join("vm/stderr"))?;
-                let suite = generation.suite;
-                return Err(format!("libvirtd of {suite} does not answer: {errors}").into());
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
+        host.init = host.find_init()?;
+        host.wait_for_libvirtd()?;
         Ok(host)
+    }
+
+    /// Returns the number of the host's first process, which has the host's folder as its root.
+    fn find_init(&self) -> Result<u32> {
+        let parent = self.process.id();
+        let children = format!("/proc/{parent}/task/{parent}/children");
+        let deadline = Instant::now() + TIMEOUT;
+        while Instant::now() < deadline {
+            let children = fs::read_to_string(&children)?;
+            let init = children
+                .split_whitespace()
+                .next()
+                .and_then(|it| it.parse::<u32>().ok());
+            let root = init.map(|init| fs::read_link(format!("/proc/{init}/root")));
+            if let (Some(init), Some(Ok(root))) = (init, root) {
+                if root == self.root {
+                    return Ok(init);
+                }
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+        Err(format!("the host {} does not start", self.generation.suite).into())
     }
 
     /// Returns the path outside of a file of the host, `path` without the leading slash.
@@ -220,22 +238,65 @@ impl Host {
         self.root.join(path)
     }
 
+    /// Returns a command that runs in the host.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .args(["--target", &self.init.to_string()])
+            .args(["--mount", "--pid", "--ipc", "--net", "--root", "--wd", "--"])
+            .args(arguments)
+            .env_clear()
+            .env("PATH", PATH)
+            .env("HOME", "/root")
+            .env("LC_ALL", "C.UTF-8")
+            .stdin(Stdio::null());
+        command
+    }
+
     /// Runs `virsh` in the host.
     ///
     /// # Errors
     /// Returns an error if the command cannot be started.
     pub(crate) fn virsh(&self, arguments: &[&str]) -> Result<Output> {
-        let output = Command::new("chroot")
-            .arg(&self.root)
-            .args(["/usr/bin/virsh", "--connect", "qemu:///system"])
-            .args(arguments)
-            .env_clear()
-            .env("PATH", PATH)
-            .env("HOME", "/root")
-            .env("LC_ALL", "C")
-            .stdin(Stdio::null())
-            .output()?;
-        Ok(output)
+        let seconds = TIMEOUT.as_secs().to_string();
+        let virsh = [
+            "timeout",
+            &seconds,
+            "/usr/bin/virsh",
+            "--connect",
+            "qemu:///system",
+        ];
+        Ok(self.command(&virsh).args(arguments).output()?)
+    }
+
+    /// Sets the format of save images, which libvirt reads when it starts.
+    ///
+    /// # Errors
+    /// Returns an error if libvirtd does not start again.
+    pub(crate) fn set_save_format(&self, format: &str) -> Result<()> {
+        let setting = format!("{QEMU_CONF}save_image_format = \"{format}\"\n");
+        let path = self.root.join("etc/libvirt/qemu.conf");
+        if fs::read_to_string(&path)? == setting {
+            return Ok(());
+        }
+        fs::write(&path, setting)?;
+        // The host's first process starts libvirtd again.
+        tool::run(&mut self.command(&["/bin/bash", "-c", "kill $(cat /run/libvirtd.pid)"]))?;
+        fs::remove_file(self.root.join("run/libvirtd.pid")).ok();
+        self.wait_for_libvirtd()
+    }
+
+    fn wait_for_libvirtd(&self) -> Result<()> {
+        let deadline = Instant::now() + TIMEOUT;
+        // A socket of the former libvirtd may still exist: ask twice.
+        while !self.virsh(&["list"])?.status.success() {
+            if Instant::now() > deadline {
+                let suite = self.generation.suite;
+                return Err(format!("libvirtd of {suite} does not answer").into());
+            }
+            thread::sleep(Duration::from_millis(100));
+        }
+        Ok(())
     }
 
     /// Runs `virsh` in the host, and returns its output.

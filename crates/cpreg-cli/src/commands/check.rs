@@ -13,13 +13,14 @@ use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
 use cpreg_report as report;
 use cpreg_report::check::{
-    CheckFindings, OpenFacts, OpenFeature, OpenKernel, PossibleDestination, SourceKind,
+    CheckFindings, Loading, OpenFacts, OpenFeature, OpenKernel, PossibleDestination, SourceKind,
     SourceSummary,
 };
 use cpreg_report::command::{CommandKind, TypedCommand};
 use cpreg_report::dry_run::DryRunFindings;
 use cpreg_report::printer::Verbosity;
 use cpreg_report::value::ValueFormat;
+use cpreg_snapshot::SavedVm;
 
 use crate::arguments;
 use crate::arguments::{ConsentArgs, Format, FromArgs, LoaderArgs};
@@ -256,6 +257,7 @@ impl Subject {
                     | Origin::Live => SourceKind::Stream,
                 },
                 container: source.saved_vm().map(|vm| vm.description().container),
+                loading: source.saved_vm().map(loading).unwrap_or_default(),
                 machine: shape.machine.clone(),
                 vcpus: shape.vcpu_count,
                 accelerator: stream.accelerator(),
@@ -283,6 +285,7 @@ impl Subject {
                 name: host.name,
                 kind: SourceKind::NewVm,
                 container: None,
+                loading: Loading::Incoming,
                 machine: None,
                 vcpus: host.vcpus.len(),
                 accelerator: host.accelerator,
@@ -292,6 +295,14 @@ impl Subject {
             vm,
             shape: None,
         }
+    }
+}
+
+/// Returns the way in which the program of a file loads its VM.
+fn loading(vm: &SavedVm) -> Loading {
+    match vm {
+        SavedVm::Libvirt(_) => Loading::Virsh,
+        SavedVm::Qcow2(_) => Loading::Snapshot(vm.description().name.unwrap_or_default()),
     }
 }
 

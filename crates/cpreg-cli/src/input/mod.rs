@@ -184,7 +184,7 @@ impl Input {
         } else {
             let format = Format::identify(&file);
             let format = format.map_err(|error| Failure::io("read", &vm_path.file, error))?;
-            if let Some(format @ Format::LibvirtImage) = format {
+            if let Some(format @ (Format::LibvirtImage | Format::Qcow2)) = format {
                 let saved = saved::open_vm(file, &vm_path.file, format, vm_path.vm.as_deref())?;
                 return Self::from_saved_vm(path, &vm_path.file, saved, compression, verify);
             }

@@ -27,6 +27,7 @@
 //! | [`probe_faults`] | programs other than QEMU, and Ctrl-C during a probe |
 //! | [`rehearse`] | loads in a fake QEMU, and their reports |
 //! | [`rehearse_faults`] | QEMUs that fail, and inputs other than VMs |
+//! | [`saved_vms`] | save images of libvirt, folders, files of other programs |
 //! | [`running`] | running VMs, queried through their monitors |
 //! | [`missing_facts`] | unknown verdicts: what is missing, and how to find it |
 //! | [`tolerance_files`] | tolerances of an operator: default files, and reasons of their entries |
@@ -80,6 +81,7 @@ mod relay_process;
 mod report;
 mod run;
 mod running;
+mod saved_vms;
 mod schema;
 mod shells;
 mod show;

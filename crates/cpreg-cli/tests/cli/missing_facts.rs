@@ -7,7 +7,7 @@ use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_hosts::HostIndex;
 use cpreg_report::check::model::CheckReport;
-use cpreg_report::check::{CheckFindings, SourceKind, SourceSummary, text};
+use cpreg_report::check::{CheckFindings, Loading, SourceKind, SourceSummary, text};
 use cpreg_report::command::TypedCommand;
 use cpreg_report::printer::{MAX_WIDTH, Printer, Verbosity};
 use cpreg_report::value::ValueFormat;
@@ -25,6 +25,7 @@ fn check(name: &str, is_new_vm: bool, vm: &Vm, destination: &Destination) -> Ver
     let findings = CheckFindings {
         source: SourceSummary {
             container: None,
+            loading: Loading::Incoming,
             name: name.to_owned(),
             kind: if is_new_vm {
                 SourceKind::NewVm

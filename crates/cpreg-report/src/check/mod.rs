@@ -42,7 +42,7 @@ pub use alternatives::{
     Alternative, Alternatives, OpenFacts, OpenFeature, OpenKernel, PossibleDestination,
 };
 
-use crate::command::{CommandKind, STANDARD_STREAM, TypedCommand};
+use crate::command::{CommandKind, STANDARD_STREAM, TypedCommand, quote};
 use crate::dry_run::DryRunFindings;
 use crate::remedy::Vmm;
 use crate::text::pluralize;
@@ -109,6 +109,44 @@ impl WrittenFile {
     }
 }
 
+/// Way in which a file with a VM is loaded.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Loading {
+    /// QEMU reads the stream: `-incoming`.
+    #[default]
+    Incoming,
+    /// libvirt restores a save image: `virsh restore`.
+    Virsh,
+    /// QEMU loads this snapshot of a disk image: `-loadvm`.
+    Snapshot(String),
+}
+
+impl Loading {
+    /// Returns the purpose and the command of the step that loads the file.
+    pub(crate) fn step(&self, file: &str) -> (String, String) {
+        match self {
+            Self::Incoming => (
+                "on the destination, load the VM with its QEMU command line".to_owned(),
+                format!(
+                    "COMMAND -incoming {}",
+                    quote(&format!("exec:cat {}", quote(file)))
+                ),
+            ),
+            Self::Virsh => (
+                "on the destination, restore the VM; `virsh start` restores a managed save image"
+                    .to_owned(),
+                format!("virsh restore {}", quote(file)),
+            ),
+            Self::Snapshot(name) => (
+                "on the destination, load the VM with its QEMU command line, in which the disk is \
+                 this file"
+                    .to_owned(),
+                format!("COMMAND -loadvm {}", quote(name)),
+            ),
+        }
+    }
+}
+
 /// Kind of a VM's source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SourceKind {
@@ -133,6 +171,8 @@ pub struct SourceSummary {
     /// Kind of the file that holds the stream, if another program wrote the file: `save image of
     /// libvirt`.
     pub container: Option<String>,
+    /// Way in which the program of the file loads the VM.
+    pub loading: Loading,
     /// Machine type.
     pub machine: Option<String>,
     /// Number of vCPUs.

@@ -44,9 +44,8 @@ impl CheckFindings<'_> {
             }
             (CommandKind::Convert, _) => {
                 let file = self.written.as_ref().map_or(&typed.source, |it| &it.path);
-                let option = quote(&format!("exec:cat {}", quote(file)));
-                let purpose = "on the destination, load the VM with its QEMU command line";
-                vec![Step::new(purpose, [format!("COMMAND -incoming {option}")])]
+                let (purpose, command) = self.source.loading.step(file);
+                vec![Step::new(purpose, [command])]
             }
             (CommandKind::Check, SourceKind::NewVm) => vec![Step::new(
                 "a running VM holds other values than a new one: save it, and check its stream",

@@ -4,8 +4,9 @@
 //! | file | marked bytes | effect |
 //! |---|---|---|
 //! | stream | `QEVM` at 0 becomes `cpRG` | QEMU refuses the file |
-//! | save image of libvirt | the header's version, at 16, has the high bit of each byte set | libvirt refuses the version, in either byte order |
+//! | save image of libvirt | the version at 16 gets the high bit of each byte | libvirt refuses it |
 //!
+//! libvirt refuses the marked version in either byte order.
 //! The magic of a save image stays. libvirt regards a managed save image with another magic as
 //! incomplete, removes the image, and boots the VM without its state.
 

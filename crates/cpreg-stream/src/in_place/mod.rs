@@ -5,7 +5,7 @@
 //! |---|---|---|
 //! | 1 | a journal with the old bytes next to the file; synced, then named | the old one |
 //! | 2 | space for the new bytes, reserved after the end | the old one, perhaps zero-padded |
-//! | 3 | a mark at the file's start (`cpRG` instead of `QEVM`); synced | rejected by its program and cpreg |
+//! | 3 | a mark at the start (`cpRG` instead of `QEVM`); synced | rejected by QEMU and cpreg |
 //! | 4 | the new bytes, the new length; synced | the same |
 //! | 5 | no mark; synced | the new one |
 //! | 6 | the journal is removed | the new one |

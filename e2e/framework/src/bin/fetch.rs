@@ -27,6 +27,26 @@ enum FetchTarget {
     Qemus,
 }
 
+/// Programs that compress save images of libvirt.
+const COMPRESSORS: [Tool; 4] = [
+    Tool {
+        program: "gzip",
+        package: "gzip",
+    },
+    Tool {
+        program: "bzip2",
+        package: "bzip2",
+    },
+    Tool {
+        program: "lzop",
+        package: "lzop",
+    },
+    Tool {
+        program: "zstd",
+        package: "zstd",
+    },
+];
+
 /// Compiler for the output of `cpreg tolerances --export qemu`.
 const GCC: Tool = Tool {
     program: "gcc",
@@ -72,6 +92,7 @@ fn run(target: FetchTarget) -> Result<()> {
                 &toolchain::TOOLS,
                 &guest::TOOLS,
                 &debian::TOOLS,
+                &COMPRESSORS,
             ];
             tool::ensure_installed(&tools.concat())
         }

@@ -28,6 +28,7 @@ pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
             "description" => streams::descriptions(&streams)?,
             "host_record" => documents::host_records()?,
             "journal" => streams::journals(),
+            "libvirt_image" => streams::save_images(&folders.root)?,
             "messages" => documents::messages(&folders.root)?,
             "profile" => documents::profiles()?,
             "qmp" => documents::qmp(),

@@ -33,6 +33,9 @@ const KEPT_REGISTER_INTERVAL: usize = 16;
 /// Length in bytes of a seed with RAM: the beginning of a stream.
 const RAM_SEED_LEN: usize = 24 << 10;
 
+/// Length in bytes of the part of a save image that is shortened to a seed: less than its padding.
+const SAVE_IMAGE_SEED_LEN: u64 = 32 << 10;
+
 /// Returns recorded streams without their RAM, and short streams with only their vCPUs.
 pub(super) fn recorded_streams(root: &Path) -> Result<Vec<Seed>> {
     let mut seeds = Vec::new();
@@ -150,6 +153,27 @@ pub(super) fn journals() -> Vec<Seed> {
             seed
         })
         .collect()
+}
+
+/// Returns the beginnings of recorded save images of libvirt: header, XML, cookie.
+pub(super) fn save_images(root: &Path) -> Result<Vec<Seed>> {
+    let mut seeds = Vec::new();
+    for entry in fs::read_dir(root.join("tests/fixtures/libvirt"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|suffix| suffix == "xz") {
+            let reader = XzReader::new(BufReader::new(File::open(&path)?), true);
+            let mut seed = Vec::new();
+            reader.take(SAVE_IMAGE_SEED_LEN).read_to_end(&mut seed)?;
+            // The padding of 64 KiB tells the fuzzer nothing.
+            let text = seed.iter().rposition(|byte| *byte != 0).unwrap_or(0);
+            seed.truncate(text + 2);
+            let length = u32::try_from(seed.len() - 1 - 92)?;
+            seed[20..24].copy_from_slice(&length.to_le_bytes());
+            seeds.push(seed);
+        }
+    }
+    seeds.sort();
+    Ok(seeds)
 }
 
 /// Unpacks recorded streams, all but the longest.

@@ -1,0 +1,7 @@
+//! Save images of libvirt: recorded ones, edits, damage, and reads of a large image.
+
+mod common;
+mod edits;
+mod recorded;
+mod robustness;
+mod speed;

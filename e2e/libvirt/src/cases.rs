@@ -1,0 +1,304 @@
+//! Cases: a VM saved by one libvirt, converted by cpreg, restored by the other.
+
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use e2e_framework::Result;
+use e2e_framework::cpreg::Cpreg;
+use e2e_framework::tool;
+
+use crate::host::{Generation, Host, NEW, OLD};
+
+/// Name of the VM.
+const VM: &str = "web";
+/// Folder of managed save images, inside a host.
+const MANAGED_SAVE: &str = "var/lib/libvirt/qemu/save";
+/// Timeout for the guest to write to its serial port.
+const GUEST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// One move of a VM.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    from: Generation,
+    to: Generation,
+    /// Format of the save image, in libvirt's words.
+    format: &'static str,
+    kind: Kind,
+}
+
+/// What a case does with the save image.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    /// `virsh save`, `cpreg convert -o`, `virsh restore`.
+    NewFile,
+    /// `virsh save`, `cpreg convert --in-place`, `virsh restore`.
+    InPlace,
+    /// A managed save image, converted in place; `virsh start` restores it.
+    Managed,
+    /// A managed save image with an unfinished edit, which libvirt must refuse and keep.
+    Unfinished,
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.kind {
+            Kind::NewFile => "new file",
+            Kind::InPlace => "in place",
+            Kind::Managed => "managed save",
+            Kind::Unfinished => "unfinished edit",
+        };
+        let (from, to) = (self.from.suite, self.to.suite);
+        write!(f, "{from} -> {to}, {}, {kind}", self.format)
+    }
+}
+
+/// Returns all cases. Both generations know all formats but zstd and sparse.
+pub(crate) fn all() -> Vec<Case> {
+    let case = |from, to, format, kind| Case {
+        from,
+        to,
+        format,
+        kind,
+    };
+    let pairs = [(OLD, NEW), (NEW, OLD)];
+    let cases = pairs.into_iter().flat_map(move |(from, to)| {
+        let formats = ["raw", "gzip", "bzip2", "xz", "lzop"];
+        let new_files = formats.map(|format| case(from, to, format, Kind::NewFile));
+        let others = [
+            case(from, to, "raw", Kind::InPlace),
+            case(from, to, "gzip", Kind::InPlace),
+            case(from, to, "raw", Kind::Managed),
+            case(from, from, "raw", Kind::Unfinished),
+        ];
+        new_files.into_iter().chain(others)
+    });
+    let newest = ["zstd", "sparse"];
+    let newest = newest.map(move |format| case(NEW, NEW, format, Kind::InPlace));
+    let mut cases: Vec<_> = cases.chain(newest).collect();
+    // libvirtd starts again for another format.
+    cases.sort_by_key(|case| case.format);
+    cases
+}
+
+/// Hosts and programs of all cases.
+pub(crate) struct Fixture<'c> {
+    old: Host,
+    new: Host,
+    cpreg: &'c Cpreg,
+}
+
+impl<'c> Fixture<'c> {
+    /// Gives both hosts the guest and cpreg, and records the QEMU of each.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be copied, or a QEMU cannot be recorded.
+    pub(crate) fn new([old, new]: [Host; 2], cpreg: &'c Cpreg, guest: &Path) -> Result<Self> {
+        for host in [&old, &new] {
+            fs::copy(guest, host.path("vm/guest.bin"))?;
+            fs::write(host.path("vm/web.xml"), XML)?;
+            // A user records the QEMU on its host, where its libraries are.
+            fs::create_dir_all(host.path("usr/local/bin"))?;
+            fs::copy(cpreg.program(), host.path("usr/local/bin/cpreg"))?;
+            let arguments = [
+                "/usr/local/bin/cpreg",
+                "probe",
+                "qemu",
+                "-o",
+                "/vm/qemu.json",
+                "--",
+            ];
+            tool::run(host.command(&arguments).args(QEMU))?;
+        }
+        Ok(Self { old, new, cpreg })
+    }
+
+    fn host(&self, generation: Generation) -> &Host {
+        if generation.suite == OLD.suite {
+            &self.old
+        } else {
+            &self.new
+        }
+    }
+
+    /// Runs a case.
+    ///
+    /// # Errors
+    /// Returns an error if a step has another result than expected.
+    pub(crate) fn run(&self, case: &Case) -> Result<()> {
+        let (from, to) = (self.host(case.from), self.host(case.to));
+        for host in [from, to] {
+            host.set_save_format(case.format)?;
+        }
+        let result = match case.kind {
+            Kind::NewFile | Kind::InPlace => self.move_saved(case, from, to),
+            Kind::Managed => self.move_managed(from, to),
+            Kind::Unfinished => check_unfinished(from),
+        };
+        for host in [from, to] {
+            // The VM need not exist.
+            host.virsh(&["destroy", VM])?;
+            host.virsh(&["undefine", VM, "--managed-save"])?;
+        }
+        result
+    }
+
+    fn move_saved(&self, case: &Case, from: &Host, to: &Host) -> Result<()> {
+        let is_move = case.from.suite != case.to.suite;
+        let image = save(from)?;
+        let target = to.path("vm/web.save");
+        if is_move {
+            fs::copy(&image, &target)?;
+            expect_failed_restore(to, "/vm/web.save")?;
+        }
+        let profile = to.path("vm/qemu.json");
+        let restored = match case.kind {
+            Kind::NewFile => {
+                let output = to.path("vm/converted.save");
+                if output.exists() {
+                    fs::remove_file(&output)?;
+                }
+                let converted =
+                    self.cpreg
+                        .convert(&target, &profile, &output, &ACCEPT.map(Into::into))?;
+                converted?;
+                "/vm/converted.save"
+            }
+            _ => {
+                self.convert_in_place(&target, &profile)?;
+                "/vm/web.save"
+            }
+        };
+        to.virsh_output(&["restore", restored])?;
+        expect_running(to)
+    }
+
+    fn move_managed(&self, from: &Host, to: &Host) -> Result<()> {
+        for host in [from, to] {
+            host.virsh_output(&["define", "/vm/web.xml"])?;
+        }
+        from.virsh_output(&["start", VM])?;
+        expect_running(from)?;
+        from.virsh_output(&["managedsave", VM])?;
+        let name = format!("{MANAGED_SAVE}/{VM}.save");
+        // The other libvirt learns of the image when it makes one itself.
+        to.virsh_output(&["start", VM])?;
+        to.virsh_output(&["managedsave", VM])?;
+        let image = to.path(&name);
+        fs::copy(from.path(&name), &image)?;
+        self.convert_in_place(&image, &to.path("vm/qemu.json"))?;
+        to.virsh_output(&["start", VM])?;
+        if image.exists() {
+            return Err("the managed save image is still there: libvirt did not restore it".into());
+        }
+        expect_running(to)
+    }
+
+    fn convert_in_place(&self, image: &Path, profile: &Path) -> Result<()> {
+        let mut command = std::process::Command::new(self.cpreg.program());
+        command
+            .arg("convert")
+            .args([image, profile])
+            .arg("--in-place");
+        tool::run(command.args(ACCEPT))?;
+        Ok(())
+    }
+}
+
+/// Consents of a move from one generation of QEMU to the other.
+const ACCEPT: [&str; 2] = ["--accept", "low"];
+
+/// QEMU with the machine of the VM.
+const QEMU: [&str; 12] = [
+    "/usr/bin/qemu-system-aarch64",
+    "-machine",
+    "virt-7.2,accel=tcg,gic-version=3",
+    "-cpu",
+    "cortex-a57",
+    "-smp",
+    "2",
+    "-m",
+    "128M",
+    "-nodefaults",
+    "-serial",
+    "null",
+];
+
+/// Domain of the VM.
+const XML: &str = "<domain type='qemu'>
+  <name>web</name>
+  <uuid>6a1b6a3e-0000-4000-8000-000000000001</uuid>
+  <memory unit='MiB'>128</memory>
+  <vcpu>2</vcpu>
+  <os><type arch='aarch64' machine='virt-7.2'>hvm</type><kernel>/vm/guest.bin</kernel></os>
+  <features><gic version='3'/></features>
+  <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>cortex-a57</model></cpu>
+  <devices>
+    <emulator>/usr/bin/qemu-system-aarch64</emulator>
+    <controller type='usb' model='none'/>
+    <controller type='pci' model='pcie-root'/>
+    <serial type='file'><source path='/vm/serial.log'/></serial>
+    <memballoon model='none'/>
+  </devices>
+</domain>
+";
+
+/// Starts the VM and saves it; returns the path of the image outside of the host.
+fn save(host: &Host) -> Result<PathBuf> {
+    host.virsh_output(&["create", "/vm/web.xml"])?;
+    wait_for_output(host)?;
+    host.virsh_output(&["save", VM, "/vm/web.save"])?;
+    Ok(host.path("vm/web.save"))
+}
+
+/// Waits until the guest has written to its serial port.
+fn wait_for_output(host: &Host) -> Result<()> {
+    let deadline = Instant::now() + GUEST_TIMEOUT;
+    while fs::metadata(host.path("vm/serial.log")).map_or(0, |metadata| metadata.len()) == 0 {
+        if Instant::now() > deadline {
+            return Err("the guest writes nothing".into());
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+fn expect_running(host: &Host) -> Result<()> {
+    let state = host.virsh_output(&["domstate", VM])?;
+    if state == "running" {
+        Ok(())
+    } else {
+        Err(format!("the VM is {state}, not running").into())
+    }
+}
+
+fn expect_failed_restore(host: &Host, image: &str) -> Result<()> {
+    let output = host.virsh(&["restore", image])?;
+    if output.status.success() {
+        return Err("the unchanged image was restored: the case shows nothing".into());
+    }
+    Ok(())
+}
+
+/// Checks that libvirt neither restores nor removes a managed save image with an unfinished edit.
+fn check_unfinished(host: &Host) -> Result<()> {
+    host.virsh_output(&["define", "/vm/web.xml"])?;
+    host.virsh_output(&["start", VM])?;
+    host.virsh_output(&["managedsave", VM])?;
+    let image = host.path(&format!("{MANAGED_SAVE}/{VM}.save"));
+    let complete = fs::read(&image)?;
+    let mut marked = complete.clone();
+    for byte in &mut marked[16..20] {
+        *byte |= 0x80;
+    }
+    fs::write(&image, &marked)?;
+    let output = host.virsh(&["start", VM])?;
+    if output.status.success() || fs::read(&image)? != marked {
+        return Err("libvirt started the VM without its state".into());
+    }
+    fs::write(&image, complete)?;
+    host.virsh_output(&["start", VM])?;
+    expect_running(host)
+}

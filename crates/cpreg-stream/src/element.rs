@@ -294,14 +294,14 @@ fn check_magic(magic: &[u8]) -> Result<(), Error> {
             ErrorKind::LibvirtImage,
             "a save image of libvirt, which contains the stream, possibly compressed",
         )
-        .with_hint("restore it with libvirt where it was saved, and migrate the VM to a file"));
+        .with_hint("name the file: `cpreg check` and `cpreg convert` read save images"));
     }
     if magic.starts_with(b"QFI\xfb") {
         return Err(error(
             ErrorKind::Qcow2Image,
             "a qcow2 disk image; its VM states are internal snapshots",
         )
-        .with_hint("load the snapshot into QEMU and migrate it to a file"));
+        .with_hint("name the file: `cpreg check` and `cpreg convert` read its snapshots"));
     }
     Err(error(
         ErrorKind::NotAStream,

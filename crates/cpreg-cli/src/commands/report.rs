@@ -245,6 +245,7 @@ fn build_redacted_report(
         run_state: stream.run_state().map(str::to_owned),
         open_method: stream.open_method().to_string(),
         length: format!("{:#x}", stream.length()),
+        container: source.saved_vm().map(|vm| vm.description().container),
         written_by: VersionRange {
             since: version(written_by.first),
             until: version(written_by.last),

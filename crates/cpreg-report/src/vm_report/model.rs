@@ -54,6 +54,9 @@ pub struct StreamSummary {
     pub open_method: String,
     /// Length of the original stream with RAM, uncompressed, in bytes.
     pub length: String,
+    /// Kind of the file that held the stream, in words; absent if the file was a stream itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub container: Option<String>,
     /// Versions of QEMU that can have written the stream, according to its machine type and CPU
     /// state.
     pub written_by: VersionRange,

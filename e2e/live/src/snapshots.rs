@@ -57,11 +57,7 @@ pub(crate) struct SnapshotOutcome {
 ///
 /// # Errors
 /// Returns an error if a step fails, with the details.
-pub(crate) fn run(
-    case: &Case,
-    programs: &Programs<'_>,
-    folder: &Path,
-) -> Result<SnapshotOutcome> {
+pub(crate) fn run(case: &Case, programs: &Programs<'_>, folder: &Path) -> Result<SnapshotOutcome> {
     tool::ensure_installed(&[QEMU_IMG])?;
     let disk = folder.join("disk.qcow2");
     let copy = folder.join("copy.qcow2");

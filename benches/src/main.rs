@@ -1,5 +1,5 @@
 //! `cargo xtask bench`: costs of cpreg, as ratios to those of standard tools: `cat`, `cp`, `sync`,
-//! `socat`.
+//! `socat`, `qemu-img`.
 //!
 //! | module | contents |
 //! |---|---|
@@ -54,6 +54,8 @@ struct Arguments {
 enum Subject {
     /// Measure only a plan, in this process
     Plans,
+    /// Measure only a disk image with a saved VM
+    DiskImage,
     /// Measure only a filter
     Filter,
     /// Measure only a relay
@@ -105,6 +107,10 @@ fn run(subject: Option<&Subject>) -> Result<()> {
             table::print_header();
             commands::measure_plans(&unpack_stream(SOURCE)?, &unpack_stream(DESTINATION)?)
         }
+        Some(Subject::DiskImage) => with_benchmark(|benchmark| {
+            table::print_header();
+            benchmark.measure_disk_image()
+        }),
         Some(Subject::Filter) => with_benchmark(|benchmark| {
             table::print_header();
             benchmark.measure_filter()

@@ -18,6 +18,7 @@ use e2e_framework::cpreg::Cpreg;
 use e2e_framework::guest::Guests;
 use e2e_framework::machine::{RunningMachine, TimersExpired};
 use e2e_framework::qemu::Qemu;
+use e2e_framework::report::CheckOutput;
 use e2e_framework::serial::Findings;
 use e2e_framework::tool::{self, Tool};
 use serde_json::json;
@@ -41,15 +42,22 @@ pub(crate) struct Programs<'p> {
     pub(crate) cpreg: &'p Cpreg,
 }
 
-/// Runs the case; returns the findings of the guest, and the outcome without cpreg.
+/// Outcome of a case.
+#[derive(Debug)]
+pub(crate) struct SnapshotOutcome {
+    /// Findings of the guest, which runs at the destination.
+    pub(crate) findings: Findings,
+    /// Output of `cpreg check` for the snapshot.
+    pub(crate) check: CheckOutput,
+    /// Error line of QEMU without cpreg.
+    pub(crate) without_cpreg: String,
+}
+
+/// Runs the case.
 ///
 /// # Errors
 /// Returns an error if a step fails, with the details.
-pub(crate) fn run(
-    case: &Case,
-    programs: &Programs<'_>,
-    folder: &Path,
-) -> Result<(Findings, String)> {
+pub(crate) fn run(case: &Case, programs: &Programs<'_>, folder: &Path) -> Result<SnapshotOutcome> {
     tool::ensure_installed(&[QEMU_IMG])?;
     let disk = folder.join("disk.qcow2");
     let copy = folder.join("copy.qcow2");
@@ -72,6 +80,7 @@ pub(crate) fn run(
 
     programs.cpreg.probe(&destination, &profile)?;
     let vm = format!("{}#{NAME}", disk.display());
+    let check = programs.cpreg.check(Path::new(&vm), &profile, &[])?;
     let mut convert = Command::new(programs.cpreg.program());
     convert
         .args(["convert", &vm])
@@ -83,7 +92,11 @@ pub(crate) fn run(
 
     let mut running = load(&destination, &disk)?;
     let findings = running.findings(&case.machine, false)?;
-    Ok((findings, outcome.unwrap_or_default().to_owned()))
+    Ok(SnapshotOutcome {
+        findings,
+        check,
+        without_cpreg: outcome.unwrap_or_default().to_owned(),
+    })
 }
 
 fn qemu_img(arguments: &[&str]) -> Command {

@@ -4,6 +4,7 @@
 //! fuzzer changes parsed bytes and not pages.
 
 mod documents;
+mod images;
 mod seed;
 mod streams;
 
@@ -31,6 +32,7 @@ pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
             "libvirt_image" => streams::save_images(&folders.root)?,
             "messages" => documents::messages(&folders.root)?,
             "profile" => documents::profiles()?,
+            "qcow2" => images::images(&streams),
             "qmp" => documents::qmp(),
             "report" => documents::reports(&streams)?,
             "return_path" => documents::return_paths(),

@@ -18,12 +18,11 @@ use e2e_framework::cpreg::Cpreg;
 use e2e_framework::guest::Guests;
 use e2e_framework::machine::{RunningMachine, TimersExpired};
 use e2e_framework::qemu::Qemu;
-use e2e_framework::report::CheckOutput;
-use e2e_framework::serial::Findings;
 use e2e_framework::tool::{self, Tool};
 use serde_json::json;
 
 use super::cases::Case;
+use super::checks::{assert_no_differences, check_timers};
 
 /// Timeout for one command of QEMU.
 const TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(120));
@@ -42,22 +41,11 @@ pub(crate) struct Programs<'p> {
     pub(crate) cpreg: &'p Cpreg,
 }
 
-/// Outcome of a case.
-#[derive(Debug)]
-pub(crate) struct SnapshotOutcome {
-    /// Findings of the guest, which runs at the destination.
-    pub(crate) findings: Findings,
-    /// Output of `cpreg check` for the snapshot.
-    pub(crate) check: CheckOutput,
-    /// Error line of QEMU without cpreg.
-    pub(crate) without_cpreg: String,
-}
-
-/// Runs the case.
+/// Runs the case and returns a summary.
 ///
 /// # Errors
 /// Returns an error if a step fails, with the details.
-pub(crate) fn run(case: &Case, programs: &Programs<'_>, folder: &Path) -> Result<SnapshotOutcome> {
+pub(crate) fn run(case: &Case, programs: &Programs<'_>, folder: &Path) -> Result<String> {
     tool::ensure_installed(&[QEMU_IMG])?;
     let disk = folder.join("disk.qcow2");
     let copy = folder.join("copy.qcow2");
@@ -92,11 +80,13 @@ pub(crate) fn run(case: &Case, programs: &Programs<'_>, folder: &Path) -> Result
 
     let mut running = load(&destination, &disk)?;
     let findings = running.findings(&case.machine, false)?;
-    Ok(SnapshotOutcome {
-        findings,
-        check,
-        without_cpreg: outcome.unwrap_or_default().to_owned(),
-    })
+    check_timers(case, &findings)?;
+    let unannounced = check.unannounced_differences(&findings.differences);
+    assert_no_differences(unannounced.into_iter())?;
+    Ok(format!(
+        "as it is: {}; converted in place, the guest runs",
+        outcome.unwrap_or_default()
+    ))
 }
 
 fn qemu_img(arguments: &[&str]) -> Command {

@@ -331,15 +331,7 @@ impl Fixture {
             guests: &self.guests,
             cpreg: &self.cpreg,
         };
-        let outcome = snapshots::run(case, &programs, folder.path())?;
-        let findings = &outcome.findings;
-        check_timers(case, findings)?;
-        let unannounced = outcome.check.unannounced_differences(&findings.differences);
-        assert_no_differences(unannounced.into_iter())?;
-        Ok(format!(
-            "as it is: {}; converted in place, the guest runs",
-            outcome.without_cpreg
-        ))
+        snapshots::run(case, &programs, folder.path())
     }
 
     /// Runs [`CaseKind::LargeVm`].

@@ -123,8 +123,8 @@ impl Change {
         Ok(write_new(source, &self.to_edit(), target, options)?)
     }
 
-    /// Changes the image in place. The caller holds the lock ([`ImageLock`](super::ImageLock)) since
-    /// before it opened the image.
+    /// Changes the image in place. The caller holds the lock ([`ImageLock`](super::ImageLock))
+    /// since before it opened the image.
     ///
     /// # Errors
     /// - [`ErrorKind::BadEdit`] if the image has changed since the change was planned.

@@ -180,7 +180,8 @@ impl DiskVm {
     ///
     /// # Errors
     /// - [`ErrorKind::InUse`] if another program has the image open.
-    /// - Those of [`plan_change`], and of [`Change::write_in_place`](super::Change::write_in_place).
+    /// - Those of [`plan_change`].
+    /// - Those of [`Change::write_in_place`](super::Change::write_in_place).
     pub fn write_in_place(&self, edit: &Edit) -> Result<u64, Error> {
         // The locks belong to the file that was opened to read; so they hold since then.
         let _lock = ImageLock::for_writing(&self.file)?;

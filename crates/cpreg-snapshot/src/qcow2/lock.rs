@@ -1,8 +1,8 @@
 //! [`ImageLock`]: the locks by which QEMU's programs exclude each other from an image.
 //!
 //! QEMU locks single bytes of the file (open file description locks of Linux). A byte from 100 on
-//! says that a program uses a permission; a byte from 200 on says that it shares the permission with
-//! nobody. A program takes its bytes and then checks that nobody holds the opposite ones.
+//! says that a program uses a permission. A byte from 200 on says that it shares the permission
+//! with nobody. A program takes its bytes and then checks that nobody holds the opposite ones.
 
 use std::fs::File;
 

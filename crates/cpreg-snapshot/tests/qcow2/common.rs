@@ -250,9 +250,9 @@ pub(crate) const STATE_LEN: usize = 290_001;
 
 /// Makes an image with the snapshots `empty`, `one` and `two`.
 ///
-/// `one` and `two` hold a state and share parts of it. With `is_loaded`, the disk's own tables share
-/// the state of `one`, as after `-loadvm`. Otherwise they have no state, and neither has a snapshot
-/// `last`.
+/// `one` and `two` hold a state and share parts of it. With `is_loaded`, the disk's own tables
+/// share the state of `one`, as after `-loadvm`. Otherwise they have no state, and neither has a
+/// snapshot `last`.
 pub(crate) fn with_snapshots(options: &str, is_loaded: bool) -> TestImage {
     let image = TestImage::create(options, "4M");
     qemu_io(&image.path, &DISK);

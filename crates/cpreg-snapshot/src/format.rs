@@ -4,6 +4,8 @@ use std::io;
 
 use cpreg_stream::ReadAt;
 
+use crate::firecracker;
+
 /// Kind of a file that holds saved VMs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -45,15 +47,12 @@ impl Format {
 
     /// Recognises the format by the first bytes of a file.
     fn from_start(start: &[u8]) -> Option<Self> {
-        const FIRECRACKER: [u8; 8] = 0x0710_1984_AAAA_0000_u64.to_le_bytes();
-        // A bitcode file has three bytes of columns in front of the magic number's upper part.
-        const FIRECRACKER_BITCODE: [u8; 8] = [0, 0, 0, 0xaa, 0xaa, 0x84, 0x19, 0x10];
         let begins_with = |magic: &[u8]| start.starts_with(magic);
         if begins_with(b"LibvirtQemudSave") || begins_with(b"LibvirtQemudPart") {
             Some(Self::LibvirtImage)
         } else if begins_with(b"QFI\xfb") {
             Some(Self::Qcow2)
-        } else if begins_with(&FIRECRACKER) || begins_with(&FIRECRACKER_BITCODE) {
+        } else if firecracker::frame::is_snapshot(start) {
             Some(Self::Firecracker)
         } else {
             None

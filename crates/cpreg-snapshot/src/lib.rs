@@ -8,6 +8,7 @@
 //! | [`foreign`] | [`Foreign`]: saved VMs that are recognised and not read |
 //! | [`format`](mod@format) | [`Format`]: the kind of a file, recognised by its content |
 //! | [`qcow2`] | internal snapshots of qcow2 disk images |
+//! | [`firecracker`] | snapshots of Firecracker |
 //! | [`error`] | the error: kind, place, hint |
 //!
 //! [`cpreg::plan`] decides about a difference; this crate decides nothing.
@@ -16,6 +17,7 @@
 pub mod error;
 pub mod folder;
 pub mod foreign;
+pub mod firecracker;
 pub mod format;
 pub mod libvirt;
 pub mod qcow2;

@@ -18,6 +18,7 @@
 //! | [`loader`] | the programs that load the state, and their behaviour |
 //! | [`load`] | simulation of a load, register by register |
 //! | `load_event` | messages and actions of a loader during a load |
+//! | [`saved_state`] | versions of Firecracker's snapshots, and the releases that load each |
 //! | `version` | versions of programs, and ranges of versions |
 //! | [`writer`] | the versions of QEMU that can have written a VM |
 //!
@@ -34,6 +35,7 @@ pub mod load;
 mod load_event;
 pub mod loader;
 mod machine;
+pub mod saved_state;
 mod vcpu;
 mod version;
 pub mod writer;

@@ -8,12 +8,14 @@
 //! | [`foreign`] | [`Foreign`]: saved VMs that are recognised and not read |
 //! | [`format`](mod@format) | [`Format`]: the kind of a file, recognised by its content |
 //! | [`qcow2`] | internal snapshots of qcow2 disk images |
+//! | [`cloud_hypervisor`] | snapshots of Cloud Hypervisor |
 //! | [`firecracker`] | snapshots of Firecracker |
 //! | [`error`] | the error: kind, place, hint |
 //!
 //! [`cpreg::plan`] decides about a difference; this crate decides nothing.
 #![forbid(unsafe_code)]
 
+pub mod cloud_hypervisor;
 pub mod error;
 pub mod folder;
 pub mod foreign;

@@ -37,7 +37,7 @@ const TABLE: &[CrateRule] = &[
     CrateRule {
         name: "cpreg-snapshot",
         dependencies: &["cpreg", "cpreg-stream"],
-        dev_dependencies: &["cpreg-hosts", "cpreg-testdata"],
+        dev_dependencies: &["cpreg-explain", "cpreg-hosts", "cpreg-testdata"],
     },
     CrateRule {
         name: "cpreg-qemu",

@@ -27,6 +27,7 @@ use self::frame::{Encoding, Frame, MAX_FILE_LEN};
 use crate::error::{Error, ErrorKind};
 
 pub use self::vcpu::SavedVcpu;
+pub(crate) use self::vcpu::{push_value, to_value};
 
 /// State file of a microVM.
 #[derive(Debug)]

@@ -164,7 +164,7 @@ impl SavedVcpu {
 }
 
 /// Converts a stored value to cpreg's model.
-pub(super) fn to_value(bytes: &[u8]) -> Value {
+pub(crate) fn to_value(bytes: &[u8]) -> Value {
     let mut number = [0; 8];
     match number.get_mut(..bytes.len()) {
         Some(low) => {
@@ -176,7 +176,7 @@ pub(super) fn to_value(bytes: &[u8]) -> Value {
 }
 
 /// Appends a value of this length. Returns `None` if the value has another length.
-pub(super) fn push_value(data: &mut Vec<u8>, value: &Value, len: usize) -> Option<()> {
+pub(crate) fn push_value(data: &mut Vec<u8>, value: &Value, len: usize) -> Option<()> {
     match value {
         Value::U64(number) if len <= 8 => {
             let bytes = number.to_le_bytes();

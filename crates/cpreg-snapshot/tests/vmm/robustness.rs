@@ -1,6 +1,7 @@
 //! Damaged files: an error, never a panic or an allocation that the file's size does not bound.
 
 use cpreg_snapshot::ErrorKind;
+use cpreg_snapshot::cloud_hypervisor;
 use cpreg_snapshot::firecracker::Snapshot;
 
 use crate::fixtures::{folder, read};
@@ -134,4 +135,61 @@ fn a_file_larger_than_firecracker_loads_is_refused() {
     bytes.resize(10_000_001, 0);
     let error = Snapshot::open(&bytes.as_slice()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Unsupported, "{error}");
+}
+
+/// A snapshot of Cloud Hypervisor with SVE.
+fn cloud_hypervisor_state() -> Vec<u8> {
+    read(&folder().join("cloud-hypervisor/v53.0/6.12.107__max__v1/state.json.xz"))
+}
+
+#[test]
+fn every_cut_of_a_cloud_hypervisor_state_is_an_error() {
+    let bytes = cloud_hypervisor_state();
+    for length in 0..bytes.len() {
+        let cut = bytes[..length].to_vec();
+        assert!(cloud_hypervisor::Snapshot::parse(cut).is_err(), "{length}");
+    }
+}
+
+#[test]
+fn mutated_cloud_hypervisor_states_are_an_error_or_encode_to_themselves() {
+    let bytes = cloud_hypervisor_state();
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    let mut parsed = 0;
+    for _ in 0..MUTATIONS {
+        let mutated = mutate(&bytes, &mut numbers);
+        let Ok(snapshot) = cloud_hypervisor::Snapshot::parse(mutated.clone()) else {
+            continue;
+        };
+        let Ok(vm) = snapshot.vm() else { continue };
+        // The encoding of a string is not unique: another one is refused, not changed.
+        match snapshot.convert(&vm) {
+            Ok(bytes) => assert_eq!(bytes, mutated),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::NotAsPlanned, "{error}"),
+        }
+        parsed += 1;
+    }
+    assert!(parsed > 100, "{parsed}");
+}
+
+#[test]
+fn deep_and_absurd_json_is_an_error() {
+    let deep = |text: &str| text.repeat(100_000);
+    for text in [
+        deep("["),
+        deep(r#"{"snapshots":"#),
+        format!(
+            r#"{{"snapshots":{{"cpu-manager":{}"#,
+            deep("{\"snapshots\":")
+        ),
+        r#"{"snapshots":{"cpu-manager":{"snapshots":{}}}}"#.to_owned(),
+        r#"{"snapshots":{"cpu-manager":{"snapshots":{"x":{}}}}}"#.to_owned(),
+        r#"{"snapshots":{"cpu-manager":{"snapshots":{"0":{"snapshot_data":[256]}}}}}"#.to_owned(),
+        r#"{"snapshots":{"cpu-manager":{"snapshots":{"0":{"snapshot_data":{"state":"{}"}}}}}}"#
+            .to_owned(),
+        "null".to_owned(),
+    ] {
+        assert!(cloud_hypervisor::Snapshot::parse(text.into_bytes()).is_err());
+    }
+    assert!(cloud_hypervisor::Snapshot::parse(vec![0xff; 64]).is_err());
 }

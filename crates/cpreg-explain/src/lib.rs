@@ -17,6 +17,7 @@
 //! | [`front_end`] | lines of the programs that run VMMs, and the places of the reasons |
 //! | [`situation`] | activity that failed, and the place of the VM |
 //! | [`failure`] | groups of lines about one failed load |
+//! | [`restore`] | messages of both for a simulated load |
 //! | [`secrets`] | redaction of a guest's keys in a line |
 //! | [`mod@explain`] | meaning, usual causes and next steps of a failure |
 //! | [`list_lengths`] | recorded lists with two given lengths |
@@ -44,6 +45,7 @@ pub mod pattern;
 pub mod qemu;
 mod recorded_list_lengths;
 mod register_mention;
+pub mod restore;
 pub mod secrets;
 pub mod situation;
 pub mod snapshot;

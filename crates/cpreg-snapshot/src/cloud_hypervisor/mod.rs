@@ -37,11 +37,11 @@ const CPU_MANAGER: &str = "cpu-manager";
 /// State of a VM: the content of `state.json`.
 #[derive(Debug)]
 pub struct Snapshot {
-    document: String,
     vcpus: Vec<SavedVcpu>,
     states: Vec<ComponentState>,
     counter_frequency: Option<u32>,
     warnings: Vec<Warning>,
+    document: String,
 }
 
 #[derive(Deserialize)]

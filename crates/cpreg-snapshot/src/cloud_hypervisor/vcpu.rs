@@ -33,12 +33,18 @@ const ONE_REG_LEN: usize = 16;
 /// vCPU as Cloud Hypervisor stores it.
 #[derive(Clone, Debug)]
 pub struct SavedVcpu {
-    text: String,
     mp_state: u32,
-    /// Bytes of `core_regs` with their place.
-    core: Option<(Vec<u8>, Range<usize>)>,
+    core: Option<CoreRegisters>,
     arrays: Vec<Array>,
     has_sve_members: bool,
+    text: String,
+}
+
+/// Bytes of `core_regs` with their place.
+#[derive(Clone, Debug)]
+struct CoreRegisters {
+    bytes: Vec<u8>,
+    range: Range<usize>,
 }
 
 /// Array of registers in the text.
@@ -126,11 +132,11 @@ impl SavedVcpu {
     ///
     /// The vector lengths are first, then core registers, SVE and system registers.
     pub fn registers(&self) -> impl Iterator<Item = (RegisterId, Value)> + '_ {
-        let core = self.core.iter().flat_map(|(bytes, _)| {
+        let core = self.core.iter().flat_map(|core| {
             let places = core_registers::places(self.has_sve());
             places
                 .into_iter()
-                .map(move |(id, range)| (id, to_value(&bytes[range])))
+                .map(move |(id, range)| (id, to_value(&core.bytes[range])))
         });
         let elements = |is_first: bool| {
             let arrays = self.arrays.iter();
@@ -165,10 +171,10 @@ impl SavedVcpu {
             return Err(Error::new(ErrorKind::BadEdit, message));
         }
         let mut edits = Vec::new();
-        if let Some((bytes, range)) = &self.core {
-            let new = edit_core(bytes, planned, self.has_sve())?;
-            if new != *bytes {
-                edits.push((range.clone(), byte_array(&new)));
+        if let Some(core) = &self.core {
+            let new = edit_core(&core.bytes, planned, self.has_sve())?;
+            if new != core.bytes {
+                edits.push((core.range.clone(), byte_array(&new)));
             }
         }
         for array in &self.arrays {
@@ -203,7 +209,7 @@ fn read_mp_state(members: &Members<'_>) -> Result<u32, Error> {
     number.map_err(|error| malformed("the run state of a vCPU").with_source(error))
 }
 
-fn read_core(text: &str, members: &Members<'_>) -> Result<Option<(Vec<u8>, Range<usize>)>, Error> {
+fn read_core(text: &str, members: &Members<'_>) -> Result<Option<CoreRegisters>, Error> {
     let Some(raw) = members.get("core_regs").map(|raw| raw.get()) else {
         return Err(malformed("the state of a vCPU without core_regs"));
     };
@@ -215,7 +221,10 @@ fn read_core(text: &str, members: &Members<'_>) -> Result<Option<(Vec<u8>, Range
     if bytes.len() != core_registers::LEN {
         return Err(malformed("the core registers of a vCPU"));
     }
-    Ok(Some((bytes, place(text, raw)?)))
+    Ok(Some(CoreRegisters {
+        bytes,
+        range: place(text, raw)?,
+    }))
 }
 
 /// Returns the core registers with the planned values. None can be removed.

@@ -17,6 +17,7 @@ mod bitcode;
 pub(crate) mod frame;
 mod vcpu;
 
+use cpreg::destination::Features;
 use cpreg::destination::saved_state::SnapshotVersion;
 use cpreg::vm::Vm;
 use cpreg_stream::ReadAt;
@@ -110,6 +111,12 @@ impl Snapshot {
     /// Returns the vCPUs in the order of their creation.
     pub fn vcpus(&self) -> &[SavedVcpu] {
         &self.vcpus
+    }
+
+    /// Returns the features that the VM's vCPUs were initialised with.
+    pub fn features(&self) -> Features {
+        let words = self.vcpus.iter().map(SavedVcpu::features);
+        Features::from_init(words.fold(0, |all, word| all | word))
     }
 
     /// Returns the VM in cpreg's model, with all registers.

@@ -66,6 +66,32 @@ impl Features {
     /// The Memory Tagging Extension.
     pub const MTE: Self = Self(1 << 6);
 
+    /// Returns the features in the first word of `struct kvm_vcpu_init`, with which a program
+    /// initialises a vCPU (Linux `arch/arm64/include/uapi/asm/kvm.h`).
+    ///
+    /// Ignores bits that are no feature here: power off, PSCI 0.2, and unknown bits. MTE is a
+    /// capability of the VM and has no bit.
+    pub const fn from_init(word: u32) -> Self {
+        const BITS: [(u32, Features); 6] = [
+            (1, Features::EL1_32BIT),
+            (3, Features::PMU),
+            (4, Features::SVE),
+            (5, Features::POINTER_AUTHENTICATION),
+            (7, Features::EL2),
+            (8, Features::EL2_E2H0),
+        ];
+        let mut set = Self::NONE;
+        let mut index = 0;
+        while index < BITS.len() {
+            let (bit, feature) = BITS[index];
+            if word >> bit & 1 == 1 {
+                set.0 |= feature.0;
+            }
+            index += 1;
+        }
+        set
+    }
+
     /// Returns `true` if all features of `other` are in the set.
     pub const fn contains(self, other: Self) -> bool {
         self.0 & other.0 == other.0
@@ -237,6 +263,12 @@ mod tests {
         GuestFeatures::from_registers(
             &Registers::from_pairs(pairs.collect::<Vec<_>>()).expect("no id twice"),
         )
+    }
+
+    #[test]
+    fn bits_of_the_initialisation_are_features() {
+        assert_eq!(Features::from_init(0b101), Features::NONE);
+        assert_eq!(Features::from_init(0b1_1100), Features::PMU | Features::SVE);
     }
 
     #[test]

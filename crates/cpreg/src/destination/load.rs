@@ -14,6 +14,7 @@ use super::accept::{self, Acceptor};
 use super::extension::{self, ExtensionOutcome};
 use super::kernel;
 use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing};
+use super::sequential::{self, InputOrder};
 use super::{Accelerator, Confidence, Destination, DestinationVcpu, Loader, ValueOrigin, Version};
 use crate::gic::Gic;
 use crate::register::{RegisterId, Value};
@@ -43,7 +44,7 @@ pub struct SimulatedLoad {
 /// A version of QEMU lacks the machine types of later versions. Under an emulator the list of
 /// registers identifies the program. Without a known accelerator no loader is plausible.
 pub fn is_plausible(loader: Loader, destination: &Destination) -> bool {
-    if loader.can_execute_plans() {
+    if !loader.is_qemu() {
         return destination.accelerator == Some(Accelerator::Kvm);
     }
     let machine = destination
@@ -91,10 +92,11 @@ pub struct IncomingVcpu<'a> {
 /// Returns an unknown result for a loader that is not plausible, and for a loader that executes
 /// plans. The plan determines the behaviour of the latter.
 ///
-/// QEMU loads the GICv3 before the vCPUs.
+/// QEMU loads the GICv3 before the vCPUs. A [`Vm`] does not hold the order of the registers that
+/// Firecracker and Cloud Hypervisor stored; [`simulate_lists`] takes the order into account.
 pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> SimulatedLoad {
-    let is_qemu = is_plausible(loader, destination) && !loader.can_execute_plans();
-    if is_qemu && refuses_gic(vm, destination) {
+    let is_simulated = is_plausible(loader, destination) && !loader.can_execute_plans();
+    if is_simulated && loader.is_qemu() && refuses_gic(vm, destination) {
         return SimulatedLoad {
             loads: Some(false),
             confidence: Confidence::Inferred,
@@ -116,6 +118,9 @@ pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> Simulated
             extensions: &vcpu.extensions,
         })
         .collect();
+    if is_simulated && !loader.is_qemu() {
+        return sequential::simulate(loader, &vcpus, destination, InputOrder::Unknown);
+    }
     simulate_lists(loader, &vcpus, destination)
 }
 
@@ -135,6 +140,9 @@ pub fn simulate_lists(
 ) -> SimulatedLoad {
     if !is_plausible(loader, destination) || loader.can_execute_plans() {
         return SimulatedLoad::unknown();
+    }
+    if !loader.is_qemu() {
+        return sequential::simulate(loader, vcpus, destination, InputOrder::Stored);
     }
     let mut simulation = Simulation {
         loader,
@@ -180,7 +188,7 @@ pub fn simulate_lists(
 }
 
 impl SimulatedLoad {
-    fn unknown() -> Self {
+    pub(super) fn unknown() -> Self {
         Self {
             loads: None,
             confidence: Confidence::Unknown,

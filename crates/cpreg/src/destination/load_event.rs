@@ -2,6 +2,7 @@
 
 use alloc::borrow::Cow;
 
+use crate::errno::Errno;
 use crate::register::{RegisterId, Value};
 
 /// Event of a load: a message or an action of the loader. vCPU numbers count from zero.
@@ -48,6 +49,17 @@ pub enum LoadEvent {
         vcpu: usize,
         /// The register.
         id: RegisterId,
+    },
+    /// KVM refused a write, which ends the load of Firecracker and Cloud Hypervisor.
+    WriteFailed {
+        /// Number of the vCPU.
+        vcpu: usize,
+        /// The register.
+        id: RegisterId,
+        /// The written value.
+        value: Value,
+        /// Error of KVM.
+        errno: Errno,
     },
     /// The loader aborts on a subsection.
     AbortOnSubsection {

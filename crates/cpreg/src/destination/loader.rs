@@ -1,5 +1,7 @@
 //! [`Loader`]: the program that loads the state, and how versions of QEMU treat a different list.
 //!
+//! `sequential.rs` has the behaviour of Firecracker and Cloud Hypervisor.
+//!
 //! | input | QEMU to 10.2 | QEMU 11.0 | QEMU 11.1 |
 //! |---|---|---|---|
 //! | list longer than the loader's | fails at once | not checked | not checked |
@@ -40,13 +42,18 @@ impl Program {
     /// A VMM that loads through cpreg. `cpreg_kvm::load` executes a plan register by register, in
     /// the plan's order.
     pub const CPREG: Self = Self("cpreg");
+    /// Firecracker.
+    pub const FIRECRACKER: Self = Self("firecracker");
+    /// Cloud Hypervisor.
+    pub const CLOUD_HYPERVISOR: Self = Self("cloud-hypervisor");
 
     /// Returns `true` if the program's own list keeps a register that KVM lists.
     ///
-    /// cpreg keeps all registers. QEMU leaves those of `struct kvm_regs` and SVE out of its list
-    /// (`kvm_arm_reg_syncs_via_cpreg_list` in its `target/arm/kvm.c`, read in v10.0).
+    /// QEMU leaves those of `struct kvm_regs` and SVE out of its list
+    /// (`kvm_arm_reg_syncs_via_cpreg_list` in its `target/arm/kvm.c`, read in v10.0). The other
+    /// programs keep all registers.
     pub fn has_in_list(self, id: RegisterId) -> bool {
-        self == Self::CPREG || !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
+        self != Self::QEMU || !matches!(id.class(), RegisterClass::Core | RegisterClass::Sve)
     }
 
     /// Returns the program's name, as in `qemu-10.0`.
@@ -76,6 +83,16 @@ impl Loader {
         Self::qemu(11, 1),
     ];
 
+    /// Releases of other VMMs whose loads of their own snapshots were observed, oldest first.
+    pub const OTHER_VMMS: [Self; 6] = [
+        Self::firecracker(1, 10),
+        Self::firecracker(1, 12),
+        Self::firecracker(1, 14),
+        Self::firecracker(1, 16),
+        Self::cloud_hypervisor(51),
+        Self::cloud_hypervisor(53),
+    ];
+
     /// Loader of a VMM that loads through this version of cpreg.
     pub const CPREG: Self = Self {
         program: Program::CPREG,
@@ -96,11 +113,40 @@ impl Loader {
         }
     }
 
+    /// Returns this release of Firecracker.
+    pub const fn firecracker(major: u16, minor: u16) -> Self {
+        Self {
+            program: Program::FIRECRACKER,
+            version: Version::new(major, minor),
+        }
+    }
+
+    /// Returns this release of Cloud Hypervisor.
+    pub const fn cloud_hypervisor(major: u16) -> Self {
+        Self {
+            program: Program::CLOUD_HYPERVISOR,
+            version: Version::new(major, 0),
+        }
+    }
+
+    /// Returns `true` for QEMU.
+    pub fn is_qemu(self) -> bool {
+        self.program == Program::QEMU
+    }
+
+    /// Returns `true` if the loader writes the registers of the input and no others.
+    ///
+    /// QEMU writes all registers of its own list.
+    pub fn writes_only_incoming(self) -> bool {
+        [Program::FIRECRACKER, Program::CLOUD_HYPERVISOR].contains(&self.program)
+    }
+
     /// Returns `true` if loads by exactly this version were observed.
     ///
     /// The model assumes that other versions behave like their generation.
     pub(super) fn is_observed(self) -> bool {
-        Self::MODELLED.contains(&self) && self != Self::qemu(11, 0)
+        Self::OTHER_VMMS.contains(&self)
+            || Self::MODELLED.contains(&self) && self != Self::qemu(11, 0)
     }
 
     pub(super) const fn generation(self) -> Generation {
@@ -149,6 +195,9 @@ impl fmt::Display for Loader {
         if self.can_execute_plans() {
             return f.pad(self.program.name());
         }
+        if self.program == Program::CLOUD_HYPERVISOR && self.version.minor == 0 {
+            return write!(f, "{}-{}", self.program.name(), self.version.major);
+        }
         write!(f, "{}-{}", self.program.name(), self.version)
     }
 }
@@ -156,20 +205,34 @@ impl fmt::Display for Loader {
 impl FromStr for Loader {
     type Err = Error;
 
-    /// Parses `cpreg` or `qemu-10.0`, in any case. A third number is allowed and ignored.
+    /// Parses `cpreg`, `qemu-10.0`, `firecracker-1.14` or `cloud-hypervisor-53`, in any case. A third
+    /// number is allowed and ignored.
     fn from_str(text: &str) -> Result<Self, Error> {
         let lower = text.to_ascii_lowercase();
         if lower == Program::CPREG.name() {
             return Ok(Self::CPREG);
         }
         let unknown = || Error::new(text, ErrorKind::UnknownLoader);
-        let version = lower.strip_prefix("qemu-").ok_or_else(unknown)?;
+        let (name, version) = lower.rsplit_once('-').ok_or_else(unknown)?;
         let mut numbers = version.split('.');
         let mut number = || -> Option<u16> { numbers.next()?.parse().ok() };
-        match (number(), number()) {
-            (Some(major), Some(minor)) => Ok(Self::qemu(major, minor)),
-            _ => Err(unknown()),
-        }
+        let (major, minor) = (number().ok_or_else(unknown)?, number());
+        let programs = [
+            Program::QEMU,
+            Program::FIRECRACKER,
+            Program::CLOUD_HYPERVISOR,
+        ];
+        let program = programs.into_iter().find(|program| program.name() == name);
+        // A release of Cloud Hypervisor is one number.
+        let minor = match program {
+            Some(Program::CLOUD_HYPERVISOR) if version.contains('.') => minor,
+            Some(Program::CLOUD_HYPERVISOR) => Some(0),
+            _ => minor,
+        };
+        Ok(Self {
+            program: program.ok_or_else(unknown)?,
+            version: Version::new(major, minor.ok_or_else(unknown)?),
+        })
     }
 }
 
@@ -180,13 +243,30 @@ mod tests {
 
     #[test]
     fn names_round_trip() {
-        for loader in Loader::MODELLED.into_iter().chain([Loader::CPREG]) {
+        let others = Loader::OTHER_VMMS.into_iter().chain([Loader::CPREG]);
+        for loader in Loader::MODELLED.into_iter().chain(others) {
             assert_eq!(loader.to_string().parse(), Ok(loader));
+        }
+        assert_eq!("firecracker-1.14.4".parse(), Ok(Loader::firecracker(1, 14)));
+        for text in ["cloud-hypervisor-53", "Cloud-Hypervisor-53.0"] {
+            assert_eq!(text.parse(), Ok(Loader::cloud_hypervisor(53)));
         }
         assert_eq!("qemu-10.0.13".parse(), Ok(Loader::qemu(10, 0)));
         assert_eq!("QEMU-10.0".parse(), Ok(Loader::qemu(10, 0)));
         assert_eq!("Cpreg".parse(), Ok(Loader::CPREG));
-        for bad in ["qemu", "qemu-", "qemu-10", "qemu-a.b", "10.0", "xen-4.1"] {
+        for bad in [
+            "qemu",
+            "qemu-",
+            "qemu-10",
+            "qemu-a.b",
+            "10.0",
+            "xen-4.1",
+            "firecracker-1",
+            "firecracker",
+            "cloud-hypervisor-",
+            "cloud-hypervisor-53.x",
+            "hypervisor-53",
+        ] {
             let error = bad.parse::<Loader>().expect_err(bad);
             assert_eq!(error.kind(), ErrorKind::UnknownLoader, "{bad}");
         }

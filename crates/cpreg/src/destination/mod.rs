@@ -19,6 +19,7 @@
 //! | [`load`] | simulation of a load, register by register |
 //! | `load_event` | messages and actions of a loader during a load |
 //! | [`saved_state`] | versions of Firecracker's snapshots, and the releases that load each |
+//! | `sequential` | simulation of a load by Firecracker and Cloud Hypervisor |
 //! | `version` | versions of programs, and ranges of versions |
 //! | [`writer`] | the versions of QEMU that can have written a VM |
 //!
@@ -36,6 +37,7 @@ mod load_event;
 pub mod loader;
 mod machine;
 pub mod saved_state;
+mod sequential;
 mod vcpu;
 mod version;
 pub mod writer;

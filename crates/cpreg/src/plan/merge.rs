@@ -15,7 +15,7 @@ use crate::destination::accept::{nearest_value, tcg};
 use crate::destination::counters::{self, LostCounter};
 use crate::destination::kernel::{self, FeatureGate, RegisterKind, Scope};
 use crate::destination::{
-    Accelerator, Confidence, DestinationRegister, DestinationVcpu, ValueOrigin,
+    Accelerator, Confidence, DestinationRegister, DestinationVcpu, Loader, ValueOrigin,
 };
 use crate::register::{RegisterId, Value};
 use crate::tolerance::condition::Context;
@@ -527,6 +527,13 @@ impl RegisterPlanner<'_> {
     /// loader.
     fn decide_hidden(&self, register: &DestinationRegister) -> Option<Ruling> {
         if self.input.destination.accelerator != Some(Accelerator::Kvm) {
+            return None;
+        }
+        // Such a loader does not write a register that only the destination has.
+        let loader = self.input.destination.loader;
+        if loader.is_some_and(Loader::writes_only_incoming)
+            && self.vcpu.registers.get(register.id).is_none()
+        {
             return None;
         }
         let kernel_version = self.input.destination.kernel_version;

@@ -16,6 +16,8 @@ pub enum Format {
     Qcow2,
     /// State file of Firecracker (`vmstate`).
     Firecracker,
+    /// State of Cloud Hypervisor (`state.json`).
+    CloudHypervisor,
 }
 
 impl Format {
@@ -25,6 +27,7 @@ impl Format {
             Self::LibvirtImage => "a save image of libvirt",
             Self::Qcow2 => "a qcow2 disk image",
             Self::Firecracker => "a state file of Firecracker",
+            Self::CloudHypervisor => "a state.json of Cloud Hypervisor",
         }
     }
 
@@ -54,6 +57,8 @@ impl Format {
             Some(Self::Qcow2)
         } else if firecracker::frame::is_snapshot(start) {
             Some(Self::Firecracker)
+        } else if begins_with(br#"{"snapshots":{"#) {
+            Some(Self::CloudHypervisor)
         } else {
             None
         }
@@ -80,6 +85,11 @@ mod tests {
             identify(b"\0\0\xaa\xaa\x84\x19\x10\x07"),
             Some(Format::Firecracker)
         );
+        assert_eq!(
+            identify(br#"{"snapshots":{"cpu-manager":"#),
+            Some(Format::CloudHypervisor)
+        );
+        assert_eq!(identify(br#"{"snapshots":1}"#), None);
         assert_eq!(identify(b"QEVM\0\0\0\x03"), None);
         assert_eq!(identify(b"QF"), None);
         assert_eq!(identify(b""), None);

@@ -10,6 +10,7 @@
 //! | [`qcow2`] | internal snapshots of qcow2 disk images |
 //! | [`cloud_hypervisor`] | snapshots of Cloud Hypervisor |
 //! | [`firecracker`] | snapshots of Firecracker |
+//! | [`register_file`] | [`RegisterFile`](register_file::RegisterFile): a file of one of these two |
 //! | [`error`] | the error: kind, place, hint |
 //!
 //! [`cpreg::plan`] decides about a difference; this crate decides nothing.
@@ -17,12 +18,13 @@
 
 pub mod cloud_hypervisor;
 pub mod error;
+pub mod firecracker;
 pub mod folder;
 pub mod foreign;
-pub mod firecracker;
 pub mod format;
 pub mod libvirt;
 pub mod qcow2;
+pub mod register_file;
 pub mod saved_vm;
 
 pub use error::{Error, ErrorKind};

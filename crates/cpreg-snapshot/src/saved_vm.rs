@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::Format;
 use crate::libvirt;
 use crate::qcow2;
+use crate::register_file::RegisterFile;
 
 /// File that holds saved VMs.
 #[derive(Debug)]
@@ -23,6 +24,8 @@ pub enum Container {
     Libvirt(Box<libvirt::Image>),
     /// Disk image in qcow2 format, whose snapshots can hold VMs.
     Qcow2(Box<qcow2::Disk>),
+    /// Snapshot of Firecracker or Cloud Hypervisor, which holds the registers of one VM.
+    Registers(Box<RegisterFile>),
 }
 
 /// VM in the list of a [`Container`].
@@ -41,6 +44,8 @@ pub enum SavedVm {
     Libvirt(Box<libvirt::Image>),
     /// VM in a snapshot of a qcow2 disk image.
     Qcow2(Box<qcow2::DiskVm>),
+    /// VM in a snapshot of Firecracker or Cloud Hypervisor.
+    Registers(Box<RegisterFile>),
 }
 
 /// State of a saved VM.
@@ -110,10 +115,10 @@ impl Container {
                 Ok(Self::Libvirt(Box::new(image)))
             }
             Format::Qcow2 => Ok(Self::Qcow2(Box::new(qcow2::Disk::open(file, path)?))),
-            Format::Firecracker => Err(Error::new(
-                ErrorKind::Unsupported,
-                format!("{} cannot be read", format.description()),
-            )),
+            Format::Firecracker | Format::CloudHypervisor => {
+                let file = RegisterFile::open(file, path, format)?;
+                Ok(Self::Registers(Box::new(file)))
+            }
         }
     }
 
@@ -125,6 +130,7 @@ impl Container {
                 description: String::new(),
             }],
             Self::Qcow2(disk) => disk.vms(),
+            Self::Registers(file) => vec![file.listed_vm()],
         }
     }
 
@@ -142,6 +148,10 @@ impl Container {
             Self::Libvirt(image) => {
                 choose(&vms, name)?;
                 Ok(SavedVm::Libvirt(image))
+            }
+            Self::Registers(file) => {
+                choose(&vms, name)?;
+                Ok(SavedVm::Registers(file))
             }
         }
     }
@@ -172,6 +182,7 @@ impl SavedVm {
         match self {
             Self::Libvirt(image) => State::Stream(image.stream()),
             Self::Qcow2(vm) => State::Stream(vm.stream()),
+            Self::Registers(file) => State::Registers(file.state()),
         }
     }
 
@@ -180,6 +191,7 @@ impl SavedVm {
         match self {
             Self::Libvirt(image) => image.description(),
             Self::Qcow2(vm) => vm.description(),
+            Self::Registers(file) => file.description(),
         }
     }
 
@@ -203,6 +215,9 @@ impl SavedVm {
                 image.write_new(stream_edit(change)?, target, overwrite, progress)
             }
             Self::Qcow2(vm) => vm.write_new(stream_edit(change)?, target, overwrite, progress),
+            Self::Registers(file) => {
+                file.write_new(planned_state(change)?, target, overwrite, progress)
+            }
         }
     }
 
@@ -216,6 +231,7 @@ impl SavedVm {
         match self {
             Self::Libvirt(image) => image.write_in_place(stream_edit(change)?, progress),
             Self::Qcow2(vm) => vm.write_in_place(stream_edit(change)?),
+            Self::Registers(file) => file.write_in_place(planned_state(change)?, progress),
         }
     }
 }
@@ -227,6 +243,17 @@ fn stream_edit(change: Change<'_>) -> Result<&Edit, Error> {
         Change::Registers(_) => Err(Error::new(
             ErrorKind::BadEdit,
             "the file holds a stream, which only an edit can change",
+        )),
+    }
+}
+
+/// Returns the planned state of a VM whose file holds registers.
+fn planned_state(change: Change<'_>) -> Result<&Vm, Error> {
+    match change {
+        Change::Registers(planned) => Ok(planned),
+        Change::Stream(_) => Err(Error::new(
+            ErrorKind::BadEdit,
+            "the file holds registers and no stream",
         )),
     }
 }

@@ -1,0 +1,169 @@
+//! [`RegisterFile`]: a file with registers of a VM, of Firecracker or Cloud Hypervisor.
+
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+
+use cpreg::destination::Loader;
+use cpreg::shape::MachineShape;
+use cpreg::vm::Vm;
+use cpreg_stream::{ExistingFile, ReadAt, write_file_with};
+
+use crate::cloud_hypervisor;
+use crate::error::{Error, ErrorKind};
+use crate::firecracker;
+use crate::format::Format;
+use crate::saved_vm::{Description, ListedVm, Progress, RegisterState};
+
+/// Size of the largest file that is read.
+const MAX_FILE_LEN: u64 = 256 << 20;
+
+/// File with the registers of one VM.
+#[derive(Debug)]
+pub struct RegisterFile {
+    file: File,
+    path: PathBuf,
+    state: RegisterState,
+    snapshot: Snapshot,
+}
+
+#[derive(Debug)]
+enum Snapshot {
+    Firecracker(firecracker::Snapshot),
+    CloudHypervisor(cloud_hypervisor::Snapshot),
+}
+
+impl RegisterFile {
+    /// Opens a file of this format. `path` is the file's name.
+    ///
+    /// # Errors
+    /// If the file cannot be read, or its state is not in a known layout.
+    pub fn open(file: File, path: &Path, format: Format) -> Result<Self, Error> {
+        let unreadable = |error| Error::io("cannot read the file", error);
+        let length = ReadAt::length(&file).map_err(unreadable)?;
+        if length > MAX_FILE_LEN {
+            let message =
+                format!("the file has {length} bytes; cpreg reads at most {MAX_FILE_LEN}");
+            return Err(Error::new(ErrorKind::Unsupported, message));
+        }
+        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
+        ReadAt::read_exact_at(&file, &mut bytes, 0).map_err(unreadable)?;
+        let (snapshot, vm, loader) = if format == Format::CloudHypervisor {
+            let snapshot = cloud_hypervisor::Snapshot::parse(bytes)?;
+            let vm = snapshot.vm()?;
+            (Snapshot::CloudHypervisor(snapshot), vm, None)
+        } else {
+            let snapshot = firecracker::Snapshot::parse(bytes)?;
+            let vm = snapshot.vm()?;
+            // Any release that loads the file is as good: they differ in messages only.
+            let release = snapshot.version().releases().last();
+            let loader = release.map(|release| Loader::firecracker(release.major, release.minor));
+            (Snapshot::Firecracker(snapshot), vm, loader)
+        };
+        Ok(Self {
+            file,
+            path: path.to_owned(),
+            state: RegisterState {
+                vm,
+                shape: MachineShape::default(),
+                loader,
+            },
+            snapshot,
+        })
+    }
+
+    /// Returns the VM in the list of the file.
+    pub fn listed_vm(&self) -> ListedVm {
+        ListedVm {
+            name: match self.snapshot {
+                Snapshot::Firecracker(_) => "microvm".to_owned(),
+                Snapshot::CloudHypervisor(_) => "vm".to_owned(),
+            },
+            description: String::new(),
+        }
+    }
+
+    /// Returns the registers.
+    pub fn state(&self) -> &RegisterState {
+        &self.state
+    }
+
+    /// Returns the properties that the file holds beside the registers.
+    pub fn description(&self) -> Description {
+        let (container, notes) = match &self.snapshot {
+            Snapshot::Firecracker(snapshot) => {
+                let version = snapshot.version();
+                let releases: Vec<_> = version.releases().map(|it| it.to_string()).collect();
+                let mut notes = vec![format!(
+                    "Firecracker {} loads this snapshot version.",
+                    releases.join(" and ")
+                )];
+                if !snapshot.is_tested() {
+                    notes.push(
+                        "This snapshot version was not tested with files of a real Firecracker."
+                            .to_owned(),
+                    );
+                }
+                (format!("snapshot of Firecracker, version {version}"), notes)
+            }
+            Snapshot::CloudHypervisor(snapshot) => {
+                let warnings = snapshot.warnings().iter().map(ToString::to_string);
+                (
+                    "snapshot of Cloud Hypervisor".to_owned(),
+                    warnings.collect(),
+                )
+            }
+        };
+        Description {
+            container,
+            vcpus: u32::try_from(self.state.vm.vcpus.len()).ok(),
+            notes,
+            ..Description::default()
+        }
+    }
+
+    /// Writes a file of the same version with the planned registers.
+    pub(crate) fn write_new(
+        &self,
+        planned: &Vm,
+        target: &Path,
+        overwrite: bool,
+        progress: Progress<'_>,
+    ) -> Result<u64, Error> {
+        let existing = if overwrite {
+            ExistingFile::Replace
+        } else {
+            ExistingFile::Reject
+        };
+        self.write(planned, target, existing, progress)
+    }
+
+    /// Replaces the file by one with the planned registers.
+    pub(crate) fn write_in_place(
+        &self,
+        planned: &Vm,
+        progress: Progress<'_>,
+    ) -> Result<u64, Error> {
+        self.write(planned, &self.path, ExistingFile::ReplaceSource, progress)
+    }
+
+    fn write(
+        &self,
+        planned: &Vm,
+        target: &Path,
+        existing: ExistingFile,
+        progress: Progress<'_>,
+    ) -> Result<u64, Error> {
+        let bytes = match &self.snapshot {
+            Snapshot::Firecracker(snapshot) => snapshot.convert(planned)?,
+            Snapshot::CloudHypervisor(snapshot) => snapshot.convert(planned)?,
+        };
+        let length = bytes.len() as u64;
+        write_file_with(Some(&self.file), target, existing, |mut new| {
+            let unwritable = |error| Error::io(format!("cannot write {}", target.display()), error);
+            new.write_all(&bytes).map_err(unwritable)
+        })?;
+        progress(length, length);
+        Ok(length)
+    }
+}

@@ -23,6 +23,11 @@ pub(crate) fn from_input(input: &Input) -> Result<Contents, Failure> {
                 vcpu_states(input, stream),
             )
         }
+        Content::Registers(state) => (
+            Origin::Snapshot,
+            destination::from_registers(input.name(), state),
+            Vec::new(),
+        ),
         Content::Profile(profile) => {
             let profile_origin = Box::new(profile.origin.clone());
             let origin = match input.origin {

@@ -51,10 +51,12 @@ impl SourceHost {
                     name: input.name(),
                     ..Self::from_destination(&profile.destination)
                 }),
-                Content::Stream(_) | Content::Host(_) => Err(Failure::new(format!(
-                    "--from {}: a stream does not hold the properties of its host",
-                    path.display()
-                ))
+                Content::Stream(_) | Content::Registers(_) | Content::Host(_) => Err(Failure::new(
+                    format!(
+                        "--from {}: a stream does not hold the properties of its host",
+                        path.display()
+                    ),
+                )
                 .with_hint(
                     "name the host that the VM ran on: a recorded host (`cpreg hosts` lists them), \
                      a file of `cpreg probe kvm`, or a profile",

@@ -40,6 +40,8 @@ pub enum Origin {
         /// Verdict of the check that the report contains.
         verdict: Option<String>,
     },
+    /// Registers in a snapshot of another VMM.
+    Snapshot,
     /// A running QEMU.
     Running {
         /// Properties of its device state.
@@ -83,6 +85,7 @@ impl Contents {
             Origin::Stream(_) => "migration stream",
             Origin::Report { .. } => "report of a migration stream",
             Origin::Running { .. } => "running QEMU",
+            Origin::Snapshot => "saved VM",
             Origin::Profile(_) => "profile",
             Origin::Host(_) => match self.destination.value_origin {
                 ValueOrigin::EmulatedHost => "recorded host with an emulated CPU",
@@ -97,7 +100,7 @@ impl Contents {
             Origin::Stream(stream)
             | Origin::Report { stream, .. }
             | Origin::Running { stream, .. } => Some(stream),
-            Origin::Profile(_) | Origin::Host(_) => None,
+            Origin::Snapshot | Origin::Profile(_) | Origin::Host(_) => None,
         }
     }
 

@@ -231,6 +231,8 @@ names! {
         REPORT = "report",
         /// A running QEMU.
         RUNNING = "running",
+        /// Registers in a snapshot of Firecracker or Cloud Hypervisor.
+        SNAPSHOT = "snapshot",
         /// A profile, or a recorded host.
         PROFILE = "profile",
     }

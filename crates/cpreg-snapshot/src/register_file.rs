@@ -48,24 +48,31 @@ impl RegisterFile {
         }
         let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
         ReadAt::read_exact_at(&file, &mut bytes, 0).map_err(unreadable)?;
-        let (snapshot, vm, loader) = if format == Format::CloudHypervisor {
+        let (snapshot, vm, features, loader) = if format == Format::CloudHypervisor {
             let snapshot = cloud_hypervisor::Snapshot::parse(bytes)?;
             let vm = snapshot.vm()?;
-            (Snapshot::CloudHypervisor(snapshot), vm, None)
+            let features = snapshot.features();
+            let loader = Some(Loader::cloud_hypervisor(53));
+            (Snapshot::CloudHypervisor(snapshot), vm, features, loader)
         } else {
             let snapshot = firecracker::Snapshot::parse(bytes)?;
             let vm = snapshot.vm()?;
-            // Any release that loads the file is as good: they differ in messages only.
             let release = snapshot.version().releases().last();
             let loader = release.map(|release| Loader::firecracker(release.major, release.minor));
-            (Snapshot::Firecracker(snapshot), vm, loader)
+            let features = snapshot.features();
+            (Snapshot::Firecracker(snapshot), vm, features, loader)
         };
+        let vcpu_count = vm.vcpus.len();
         Ok(Self {
             file,
             path: path.to_owned(),
             state: RegisterState {
                 vm,
-                shape: MachineShape::default(),
+                shape: MachineShape {
+                    vcpu_count,
+                    ..MachineShape::default()
+                },
+                features,
                 loader,
             },
             snapshot,

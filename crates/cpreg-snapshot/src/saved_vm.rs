@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use cpreg::destination::Loader;
+use cpreg::destination::{Features, Loader};
 use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
 use cpreg_stream::{Edit, ReadAt};
@@ -64,7 +64,10 @@ pub struct RegisterState {
     pub vm: Vm,
     /// Parts of the VM that a loader compares, as far as the file holds them.
     pub shape: MachineShape,
-    /// Program that wrote the file, and that loads it; `None` if the file does not tell the version.
+    /// Features of the vCPUs.
+    pub features: Features,
+    /// Program that loads the file; `None` if no known release does. If several releases do, the
+    /// latest: they differ in their messages only.
     pub loader: Option<Loader>,
 }
 

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use cpreg::destination::features::GuestFeatures;
-use cpreg::destination::{Destination, Features};
+use cpreg::destination::{Accelerator, Destination, Features};
 use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Check, Consents, Verdict};
 use cpreg::register::Value;
@@ -141,7 +141,7 @@ impl Source {
             Content::Profile(profile) => {
                 Self::NewVm(Box::new(NewVm::from_host(&profile.destination)))
             }
-            Content::Stream(_) | Content::Host(_) => Self::Vm(input),
+            Content::Stream(_) | Content::Registers(_) | Content::Host(_) => Self::Vm(input),
         })
     }
 }
@@ -235,16 +235,28 @@ pub(crate) struct Subject {
 impl Subject {
     /// Returns the VM in a stream, which ran on the host `from`.
     pub(crate) fn from_stream(source: &Input, from: Option<&SourceHost>) -> Result<Self, Failure> {
-        let stream = source.stream()?;
-        let mut vm = stream.vm().map_err(|error| {
-            Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
-        })?;
+        let mut vm = source.vm()?;
+        let (accelerator, run_state, open_method) = match source.registers() {
+            Some(_) => (
+                Some(Accelerator::Kvm),
+                None,
+                "registers of a snapshot".to_owned(),
+            ),
+            None => {
+                let stream = source.stream()?;
+                (
+                    stream.accelerator(),
+                    stream.run_state().map(str::to_owned),
+                    stream.open_method().to_string(),
+                )
+            }
+        };
         // A stream knows the VM better than a report on it.
         vm.source_hardware = vm.source_hardware.or(source.source_hardware()?);
         if let Some(from) = from {
-            vm.source_hardware = from.hardware_for(source, &vm, stream.accelerator())?;
+            vm.source_hardware = from.hardware_for(source, &vm, accelerator)?;
         }
-        let shape = stream.shape();
+        let shape = source.shape()?;
         Ok(Self {
             summary: SourceSummary {
                 name: source.name(),
@@ -260,9 +272,9 @@ impl Subject {
                 loading: source.saved_vm().map(loading).unwrap_or_default(),
                 machine: shape.machine.clone(),
                 vcpus: shape.vcpu_count,
-                accelerator: stream.accelerator(),
-                run_state: stream.run_state().map(str::to_owned),
-                open_method: stream.open_method().to_string(),
+                accelerator,
+                run_state,
+                open_method,
             },
             vm,
             shape: Some(shape),
@@ -302,6 +314,8 @@ impl Subject {
 fn loading(vm: &SavedVm) -> Loading {
     match vm {
         SavedVm::Libvirt(_) => Loading::Virsh,
+        // The loader of the destination decides.
+        SavedVm::Registers(_) => Loading::Incoming,
         SavedVm::Qcow2(_) => Loading::Snapshot(vm.description().name.unwrap_or_default()),
     }
 }

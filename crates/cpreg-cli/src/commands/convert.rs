@@ -183,6 +183,15 @@ fn write(
     source: &Input,
     findings: &CheckFindings<'_>,
 ) -> Result<Option<WrittenFile>, Failure> {
+    if let (Some(_), Origin::Saved { vm, file, .. }) = (source.registers(), &source.origin) {
+        let planned = findings.check.plan.apply(&findings.vm);
+        let is_unchanged = planned.is_same_state(&findings.vm);
+        if matches!(target, Target::InPlace) && is_unchanged {
+            return Ok(None);
+        }
+        let change = Change::Registers(&planned);
+        return write_saved_vm(arguments, target, (source, vm, file), change);
+    }
     let bytes = source.bytes()?;
     let edit = edit(source, findings, |stream, planned| {
         cpreg_stream::convert(stream, bytes, planned)

@@ -26,10 +26,12 @@ use std::path::Path;
 
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Accelerator, Destination};
+use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
 use cpreg_hosts::host;
 
 use cpreg_report::command::TypedCommand;
+use cpreg_snapshot::RegisterState;
 
 use crate::arguments::LoaderArgs;
 use crate::command_line;
@@ -39,7 +41,7 @@ use crate::input::{Content, Input};
 use crate::printer::Printer;
 
 pub(crate) use resolved_destination::{
-    ResolvedDestination, clear_redacted_values, from_stream, parse_loader,
+    ResolvedDestination, clear_redacted_values, from_registers, from_stream, parse_loader,
 };
 pub(crate) use unrecorded_host::{RECORDING, UnrecordedNamedHost};
 
@@ -116,7 +118,7 @@ impl DestinationSpec<'_> {
         source: &Input,
         loader: &LoaderArgs,
     ) -> Result<ResolvedDestination, Failure> {
-        match self {
+        let mut resolved = match self {
             Self::Kvm(kvm, path) => {
                 let guest = kvm::ProbedGuest::from_stream(path, source)?;
                 kvm::probe_destination(kvm, &guest, loader)
@@ -124,7 +126,37 @@ impl DestinationSpec<'_> {
             Self::Host(host) => resolve_host(|guest| host.for_guest(guest), source, loader),
             Self::Unrecorded(host) => resolve_host(|guest| host.for_guest(guest), source, loader),
             Self::File(input) => ResolvedDestination::from_input(input, loader),
+        }?;
+        if let Some(state) = source.registers() {
+            self.complete_for_registers(source, state, &mut resolved)?;
         }
+        Ok(resolved)
+    }
+
+    /// Completes a destination for a snapshot of Firecracker or Cloud Hypervisor.
+    ///
+    /// # Errors
+    /// If the destination's list leaves out the registers that only these programs save.
+    fn complete_for_registers(
+        &self,
+        source: &Input,
+        state: &RegisterState,
+        resolved: &mut ResolvedDestination,
+    ) -> Result<(), Failure> {
+        let vcpu = resolved.destination.vcpu(0);
+        let has_core = vcpu.is_none_or(|vcpu| vcpu.get(RegisterId::CORE_PSTATE).is_some());
+        if !has_core && matches!(self, Self::File(_)) {
+            return Err(Failure::new(format!(
+                "{} lists the registers of a QEMU, without those that {} holds too",
+                resolved.destination.name,
+                source.name()
+            ))
+            .with_hint("name a recorded host, or a snapshot that the destination's VMM made"));
+        }
+        resolved.for_each(|destination| {
+            destination.loader = destination.loader.or(state.loader);
+        });
+        Ok(())
     }
 
     /// Resolves the destination; returns `None` if the destination depends on the guest.
@@ -153,7 +185,7 @@ impl DestinationSpec<'_> {
             Self::File(input) => match &input.content {
                 Content::Profile(profile) => profile.destination.accelerator,
                 Content::Stream(stream) => stream.accelerator(),
-                Content::Host(_) => Some(Accelerator::Kvm),
+                Content::Host(_) | Content::Registers(_) => Some(Accelerator::Kvm),
             },
         }
     }
@@ -166,9 +198,10 @@ fn resolve_host<'s>(
     loader: &LoaderArgs,
 ) -> Result<ResolvedDestination, Failure> {
     // Report a source that is not a VM as such, not as a guest without features.
-    source.stream()?;
+    let shape = source.shape()?;
     let mut resolved = for_guest(hosts::Guest::Stream(source))?.with_loader(loader)?;
-    resolved.set_shape(&source.stream()?.shape());
+    // Recorded hosts have no shape of their own, and a snapshot tells only the number of vCPUs.
+    resolved.set_shape(&shape);
     Ok(resolved)
 }
 

@@ -27,6 +27,22 @@ pub(crate) enum Guest<'a> {
     Unspecified,
 }
 
+impl Guest<'_> {
+    /// Returns the program whose list of registers the guest has.
+    fn program(self) -> Program {
+        let state = match self {
+            Self::Stream(source) => source.registers(),
+            _ => None,
+        };
+        let loader = state.and_then(|state| state.loader);
+        // All programs except QEMU keep KVM's list.
+        match state {
+            Some(_) => loader.map_or(Program::CPREG, |loader| loader.program),
+            None => Program::QEMU,
+        }
+    }
+}
+
 /// Recorded host found by its name or file.
 pub(crate) struct NamedHost {
     pub(crate) record: HostRecord,
@@ -93,11 +109,12 @@ impl NamedHost {
     ///
     /// If the guest does not determine its features, the result has an alternative.
     pub(crate) fn for_guest(&self, guest: Guest<'_>) -> Result<ResolvedDestination, Failure> {
+        let program = guest.program();
         let guest = self.guest_features(guest)?;
         let is_open = !guest.undetermined.is_empty();
-        let mut resolved = self.resolve(guest.features, is_open)?;
+        let mut resolved = self.resolve(guest.features, is_open, program)?;
         if is_open {
-            let alternative = self.resolve(guest.without_undetermined(), is_open)?;
+            let alternative = self.resolve(guest.without_undetermined(), is_open, program)?;
             resolved.alternatives.push(alternative);
         }
         Ok(resolved)
@@ -105,11 +122,16 @@ impl NamedHost {
 
     /// Returns the host as a destination for a guest with exactly these features. `is_open` says
     /// that others are possible too.
-    fn resolve(&self, features: Features, is_open: bool) -> Result<ResolvedDestination, Failure> {
+    fn resolve(
+        &self,
+        features: Features,
+        is_open: bool,
+        program: Program,
+    ) -> Result<ResolvedDestination, Failure> {
         let Profile {
             origin,
             destination,
-        } = self.profile(features)?;
+        } = self.profile(features, program)?;
         let host = if self.is_neighbour {
             self.display_name.clone()
         } else {
@@ -138,7 +160,8 @@ impl NamedHost {
     /// Returns the profile of the host for a guest, as an input.
     pub(crate) fn input_for_guest(&self, guest: Guest<'_>) -> Result<Input, Failure> {
         let features = self.features_for(guest)?;
-        self.profile(features).map(Input::from_recorded_host)
+        self.profile(features, guest.program())
+            .map(Input::from_recorded_host)
     }
 
     /// Returns the host for a guest, and a new VM with the guest's features.
@@ -146,7 +169,8 @@ impl NamedHost {
         let features = self.features_for(guest)?;
         let vm = self.record.new_vm(features, Program::QEMU);
         let vm = vm.map_err(|error| self.not_recorded(&error))?;
-        Ok((self.profile(features)?.destination, vm))
+        let profile = self.profile(features, Program::QEMU)?;
+        Ok((profile.destination, vm))
     }
 
     /// Returns the provenance of the host's data, in words.
@@ -163,8 +187,8 @@ impl NamedHost {
         }
     }
 
-    fn profile(&self, features: Features) -> Result<Profile, Failure> {
-        let profile = self.record.profile(features, Program::QEMU);
+    fn profile(&self, features: Features, program: Program) -> Result<Profile, Failure> {
+        let profile = self.record.profile(features, program);
         profile.map_err(|error| self.not_recorded(&error))
     }
 
@@ -204,6 +228,9 @@ impl NamedHost {
 
     /// Recognises the features of the guest in `source` from its registers.
     fn recognise_features(&self, source: &Input) -> Result<GuestFeatures, Failure> {
+        if let Some(state) = source.registers() {
+            return Ok(GuestFeatures::determined(state.features));
+        }
         let Content::Stream(stream) = &source.content else {
             return Err(self.missing_features());
         };

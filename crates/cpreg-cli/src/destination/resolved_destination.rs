@@ -12,6 +12,7 @@ use cpreg::shape::MachineShape;
 use cpreg_hosts::host;
 use cpreg_hosts::profile::ProfileOrigin;
 use cpreg_report::unrecorded::UnrecordedKernel;
+use cpreg_snapshot::RegisterState;
 use cpreg_stream::{REDACTED, Stream};
 
 use crate::arguments::LoaderArgs;
@@ -78,6 +79,14 @@ impl ResolvedDestination {
                     destination,
                 }
             }
+            Content::Registers(state) => Self {
+                destination: from_registers(input.name(), state),
+                provenance: "the host that made this snapshot".into(),
+                origin: Box::default(),
+                assumption: None,
+                unrecorded_kernel: None,
+                alternatives: Vec::new(),
+            },
             // Only `NamedHost::for_guest` resolves a host, because the guest decides the host's
             // registers.
             Content::Host(_) => return Err(input.missing_features()),
@@ -247,6 +256,21 @@ pub(crate) fn clear_redacted_values(destination: &mut Destination, input: &Input
 }
 
 /// Returns the host that wrote a stream as a destination.
+pub(crate) fn from_registers(name: String, state: &RegisterState) -> Destination {
+    let vcpus = state.vm.vcpus.iter().map(DestinationVcpu::from_vcpu);
+    Destination {
+        name,
+        accelerator: Some(Accelerator::Kvm),
+        loader: state.loader,
+        value_origin: ValueOrigin::Guest,
+        vcpus: vcpus.collect(),
+        kernel_version: None,
+        hardware: state.vm.source_hardware,
+        shape: Some(state.shape.clone()),
+    }
+}
+
+/// Returns the destination that a stream describes.
 pub(crate) fn from_stream(name: String, stream: &Stream) -> Result<Destination, Failure> {
     let message = format!("cannot use {name}");
     stream

@@ -6,7 +6,7 @@
 //!   decompressed into an unnamed temporary file, whose content is then recognised.
 //! - `{` begins a profile, a recorded host or a report, told apart by the schema. The stream in a
 //!   report is decompressed into an unnamed temporary file.
-//! - A save image of libvirt, and other files and folders with saved VMs, are opened by
+//! - A save image of libvirt, a snapshot of Firecracker or Cloud Hypervisor, and other files and folders with saved VMs, are opened by
 //!   [`cpreg_snapshot`]. `FILE#NAME` names one of several VMs.
 //! - Anything else is a migration stream, and its parser reports errors.
 //!
@@ -28,12 +28,14 @@ use std::time::Duration;
 use cpreg::destination::kernel::is_pmu_counting;
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
+use cpreg::shape::MachineShape;
+use cpreg::vm::Vm;
 use cpreg_hosts::{HostRecord, Profile, record};
 use cpreg_qemu::device_state;
 use cpreg_qemu::qmp::WaitOptions;
 use cpreg_report::names::FailureKind;
 use cpreg_report::vm_report::{self, VmReport};
-use cpreg_snapshot::{Format, SavedVm, State};
+use cpreg_snapshot::{Format, RegisterState, SavedVm, State};
 use cpreg_stream::{ErrorKind, ReadAt, Stream};
 use cpreg_stream::{Lock, journal_path, pending_journal};
 
@@ -49,6 +51,8 @@ pub(crate) use saved::{VmPath, describe, saved_failure};
 pub(crate) enum Content {
     /// Migration stream.
     Stream(Box<Stream>),
+    /// Registers of a VM, in a snapshot of Firecracker or Cloud Hypervisor.
+    Registers(Box<RegisterState>),
     /// Recorded destination: a profile, or a recorded host for one guest.
     Profile(Box<Profile>),
     /// Recorded host.
@@ -163,7 +167,9 @@ impl Input {
         }
         let mut first = [0];
         read_start(&file, &mut first).map_err(|error| Failure::io("read", path, error))?;
-        let content = if first[0] == b'{' {
+        let format = Format::identify(&file);
+        let format = format.map_err(|error| Failure::io("read", &vm_path.file, error))?;
+        let content = if first[0] == b'{' && format.is_none() {
             let json = read_json(&file, path, length)?;
             if vm_report::is_report(&json) {
                 let report =
@@ -182,9 +188,7 @@ impl Input {
                 Content::Profile(Box::new(parse_profile(&json, path)?))
             }
         } else {
-            let format = Format::identify(&file);
-            let format = format.map_err(|error| Failure::io("read", &vm_path.file, error))?;
-            if let Some(format @ (Format::LibvirtImage | Format::Qcow2)) = format {
+            if let Some(format) = format {
                 let saved = saved::open_vm(file, &vm_path.file, format, vm_path.vm.as_deref())?;
                 return Self::from_saved_vm(path, &vm_path.file, saved, compression, verify);
             }
@@ -222,10 +226,10 @@ impl Input {
         compression: Option<Compression>,
         verify: bool,
     ) -> Result<Self, Failure> {
-        let State::Stream(source) = saved.state() else {
-            return Err(Failure::new(format!("{} holds no stream", path.display())));
+        let content = match saved.state() {
+            State::Stream(source) => Content::Stream(Box::new(open_stream(source, path, verify)?)),
+            State::Registers(state) => Content::Registers(Box::new(state.clone())),
         };
-        let stream = open_stream(source, path, verify)?;
         Ok(Self {
             path: path.to_owned(),
             origin: Origin::Saved {
@@ -233,7 +237,7 @@ impl Input {
                 file: file.to_owned(),
                 compression,
             },
-            content: Content::Stream(Box::new(stream)),
+            content,
         })
     }
 
@@ -404,10 +408,44 @@ impl Input {
         }
     }
 
+    /// Returns the VM.
+    pub(crate) fn vm(&self) -> Result<Vm, Failure> {
+        match &self.content {
+            Content::Registers(state) => Ok(state.vm.clone()),
+            _ => self.stream()?.vm().map_err(|error| {
+                Failure::new(format!("cannot use {}", self.path.display())).with_cause(error)
+            }),
+        }
+    }
+
+    /// Returns the shape of the VM.
+    pub(crate) fn shape(&self) -> Result<MachineShape, Failure> {
+        match &self.content {
+            Content::Registers(state) => Ok(state.shape.clone()),
+            _ => Ok(self.stream()?.shape()),
+        }
+    }
+
+    /// Returns the registers of a VM whose file holds no stream.
+    pub(crate) fn registers(&self) -> Option<&RegisterState> {
+        match &self.content {
+            Content::Registers(state) => Some(state),
+            _ => None,
+        }
+    }
+
     fn missing_vm(&self) -> Failure {
+        if matches!(self.content, Content::Registers(_)) {
+            return Failure::new(format!(
+                "{} is a snapshot of another VMM, but a migration stream of QEMU is needed",
+                self.path.display()
+            ))
+            .with_path(&self.path)
+            .with_hint("`cpreg check` and `cpreg convert` take such a snapshot as SOURCE");
+        }
         let kind = match &self.content {
             Content::Host(_) => "recorded host",
-            Content::Stream(_) | Content::Profile(_) => "profile",
+            _ => "profile",
         };
         Failure::new(format!(
             "{} is a {kind}, but a VM is needed: a migration stream",

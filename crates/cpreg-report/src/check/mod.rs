@@ -7,6 +7,7 @@
 //! | `possible` | one report of these checks |
 //! | `blockers` | everything that blocks the load, or lacks a decision, for JSON |
 //! | `counts` | numbers of blockers |
+//! | `snapshot_editor` | a plan in the language of Firecracker's own program |
 //! | `steps` | next steps, with commands |
 //! | `hardware` | words about properties of the hosts that no register list holds |
 //! | [`model`] | JSON model, schema `cpreg.check/2` |
@@ -22,6 +23,7 @@ mod json;
 pub mod model;
 mod operator_entries;
 mod possible;
+mod snapshot_editor;
 mod steps;
 pub mod text;
 

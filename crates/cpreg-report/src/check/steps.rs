@@ -1,10 +1,11 @@
 //! Next steps of a check, with commands that the user can type.
 
 use cpreg::destination::ValueOrigin;
+use cpreg::destination::loader::Program;
 use cpreg::plan::{Action, HardwareAction, Verdict};
 
 use super::hardware::{self, RECORD};
-use super::{CheckFindings, SourceKind, WrittenFile};
+use super::{CheckFindings, SourceKind, WrittenFile, snapshot_editor};
 use crate::command::{CommandKind, STANDARD_STREAM, Step, quote};
 use crate::remedy::Vmm;
 
@@ -32,6 +33,11 @@ impl CheckFindings<'_> {
     /// Returns the steps that load a VM, converted if the verdict says so.
     fn steps_for_load(&self, verdict: Verdict) -> Vec<Step> {
         let typed = &self.command;
+        if let Some(loader) = self.destination.loader
+            && loader.writes_only_incoming()
+        {
+            return self.steps_for_snapshot(loader.program, verdict);
+        }
         match (typed.kind, self.source.kind) {
             // A program that reads standard output has the stream.
             (CommandKind::Convert, _)
@@ -82,6 +88,36 @@ impl CheckFindings<'_> {
             )],
             (CommandKind::Filter | CommandKind::Relay | CommandKind::Rehearse, _) => Vec::new(),
         }
+    }
+
+    /// Returns the steps that load a snapshot of Firecracker or Cloud Hypervisor.
+    fn steps_for_snapshot(&self, program: Program, verdict: Verdict) -> Vec<Step> {
+        let typed = &self.command;
+        if typed.kind == CommandKind::Convert {
+            let file = self.written.as_ref().map_or(&typed.source, |it| &it.path);
+            let file = quote(file);
+            let purpose = if program == Program::FIRECRACKER {
+                format!("load {file} with the VM's own memory file (`PUT /snapshot/load`)")
+            } else {
+                format!("put {file} into the snapshot's folder as `state.json`, and restore the VM")
+            };
+            return vec![Step::new(purpose, [])];
+        }
+        if verdict == Verdict::Loads {
+            return Vec::new();
+        }
+        let convert = typed.convert(&typed.source, &typed.output());
+        let mut steps = vec![Step::new("convert the VM", [convert])];
+        if program == Program::FIRECRACKER
+            && let Some(removed) = snapshot_editor::removed_registers(self)
+        {
+            let command = snapshot_editor::command(&removed, &typed.source, &typed.output());
+            steps.push(Step::new(
+                "or make the same change with Firecracker's own program",
+                [command],
+            ));
+        }
+        steps
     }
 
     /// Returns the user's options that `relay` also has, each after a space.

@@ -28,6 +28,7 @@ impl From<&ContentsView<'_>> for ShowReport {
             Origin::Stream(_) => ContentsKind::STREAM,
             Origin::Report { .. } => ContentsKind::REPORT,
             Origin::Running { .. } => ContentsKind::RUNNING,
+            Origin::Snapshot => ContentsKind::SNAPSHOT,
             Origin::Profile(_) | Origin::Host(_) => ContentsKind::PROFILE,
         };
         let ram = shape.ram.into_iter().map(|block| RamBlock {

@@ -125,6 +125,10 @@ fn print_summary(printer: &mut Printer, contents: &Contents) {
                 ),
             );
         }
+        Origin::Snapshot => {
+            let text = format!("registers of a snapshot{compression}");
+            print_line(printer, "read", &text);
+        }
         Origin::Profile(origin) | Origin::Host(origin) => {
             let name = &contents.destination.name;
             print_line(printer, "name", &format!("{name}{compression}"));

@@ -18,6 +18,7 @@ mod warning;
 
 use std::ops::Range;
 
+use cpreg::destination::Features;
 use cpreg::hardware::HardwareFacts;
 use cpreg::vm::Vm;
 use serde::Deserialize;
@@ -107,6 +108,17 @@ impl Snapshot {
     /// Returns the vCPUs in the order of their creation.
     pub fn vcpus(&self) -> &[SavedVcpu] {
         &self.vcpus
+    }
+
+    /// Returns the features of the vCPUs: a PMU, and SVE if the CPU has it.
+    ///
+    /// The state does not hold them. Cloud Hypervisor offers no choice.
+    pub fn features(&self) -> Features {
+        if self.vcpus.iter().any(SavedVcpu::has_sve) {
+            Features::PMU | Features::SVE
+        } else {
+            Features::PMU
+        }
     }
 
     /// Returns the VM in cpreg's model.

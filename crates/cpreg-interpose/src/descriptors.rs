@@ -75,6 +75,12 @@ impl Descriptors {
         }
     }
 
+    /// Returns `true` if the table has an object for the descriptor.
+    pub(crate) fn contains(&self, descriptor: c_int) -> bool {
+        let slot = self.slot(descriptor);
+        slot.is_some_and(|slot| slot.load(Ordering::Relaxed) != 0)
+    }
+
     /// Returns the object of a descriptor.
     pub(crate) fn get(&self, descriptor: c_int) -> Option<Object> {
         let number = self.slot(descriptor)?.load(Ordering::Acquire) >> 1;

@@ -3,12 +3,12 @@
 
 use std::ffi::{c_int, c_ulong, c_void};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::OnceLock;
 
 use cpreg_vcpu_filter::Policy;
 
-use crate::interposer::{Answer, Interposer};
+use crate::interposer::{Answer, INTERNAL_ERROR};
 use crate::next::{self, NextCalls};
+use crate::process::Process;
 use crate::{log, requests};
 
 /// Variable with the policy.
@@ -19,8 +19,8 @@ const OFF: &str = "off";
 /// Exit status of a process whose VM must not run, or whose policy is broken.
 const EXIT_REFUSED: c_int = 1;
 
-/// `None` if all calls pass.
-static INTERPOSER: OnceLock<Interposer<NextCalls>> = OnceLock::new();
+/// Without a policy all calls pass.
+static PROCESS: Process<NextCalls> = Process::new();
 
 /// Function that the dynamic linker calls when it has loaded the library.
 #[used]
@@ -48,12 +48,18 @@ fn read_policy() {
     match policy {
         // Only arm64 has these registers.
         Some(Ok(policy)) if cfg!(target_arch = "aarch64") => {
-            let _ = INTERPOSER.set(Interposer::new(NextCalls, policy));
+            PROCESS.set_policy(policy);
+            next::call_in_child(forget);
         }
         Some(Ok(_)) => {}
         Some(Err(error)) => end(format_args!("{POLICY_VARIABLE}: {error}")),
         None => end(format_args!("{POLICY_VARIABLE} is not UTF-8")),
     }
+}
+
+/// Begins anew in the child of a `fork`.
+extern "C" fn forget() {
+    PROCESS.forget();
 }
 
 /// Ends the process without running its exit handlers, which may wait for vCPUs.
@@ -71,7 +77,7 @@ fn end(message: impl std::fmt::Display) -> ! {
 unsafe extern "C" fn ioctl(descriptor: c_int, request: c_ulong, argument: *mut c_void) -> c_int {
     // The kernel ignores the upper half, into which some VMMs extend the sign.
     let number = u32::try_from(request & 0xffff_ffff).unwrap_or(0);
-    let interposer = INTERPOSER.get();
+    let interposer = PROCESS.for_request(number);
     let interposer = interposer.filter(|interposer| !interposer.passes(descriptor, number));
     let Some(interposer) = interposer else {
         // SAFETY: The call is as it came.
@@ -91,10 +97,8 @@ unsafe extern "C" fn ioctl(descriptor: c_int, request: c_ulong, argument: *mut c
             next::set_errno(errno);
             -1
         }
-        Ok(Answer::End) => end("the VM does not run with this state; the VMM ends"),
-        Err(_) if number == requests::RUN => {
-            end("internal error before the VM's first run; the VMM ends")
-        }
+        Ok(Answer::End(message)) => end(message),
+        Err(_) if number == requests::RUN => end(INTERNAL_ERROR),
         result => {
             if result.is_err() {
                 log::print("internal error; the call passes to the kernel as it came");
@@ -112,7 +116,7 @@ unsafe extern "C" fn ioctl(descriptor: c_int, request: c_ulong, argument: *mut c
 /// As for `close(2)`: the descriptor must belong to the caller.
 #[unsafe(no_mangle)]
 unsafe extern "C" fn close(descriptor: c_int) -> c_int {
-    if let Some(interposer) = INTERPOSER.get() {
+    if let Some(interposer) = PROCESS.current() {
         let forget = AssertUnwindSafe(|| interposer.close(descriptor));
         if catch_unwind(forget).is_err() {
             log::print("internal error; the descriptor is closed");

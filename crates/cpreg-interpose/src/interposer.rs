@@ -17,7 +17,17 @@ pub(crate) struct Interposer<C> {
     calls: C,
     policy: Arc<Policy>,
     descriptors: Descriptors,
+    process_id: u32,
 }
+
+/// Last words of a process whose VM must not run.
+const REFUSED: &str = "the VM does not run with this state; the VMM ends";
+/// Last words of a process that runs a vCPU which the library cannot connect with a VM.
+const UNKNOWN_VCPU: &str = "the VMM runs a vCPU whose VM is not known, so nothing has checked the \
+                            VM's state; the VMM ends";
+/// Last words of a process after a panic.
+pub(crate) const INTERNAL_ERROR: &str =
+    "internal error: the VM's state is not checked before its first run; the VMM ends";
 
 /// Answer to an ioctl.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,7 +39,7 @@ pub(crate) enum Answer {
     /// The call goes to the kernel as it came.
     Pass,
     /// The process must end, because the VM must not run.
-    End,
+    End(&'static str),
 }
 
 impl Answer {
@@ -49,17 +59,27 @@ impl Answer {
 }
 
 impl<C: Calls> Interposer<C> {
-    pub(crate) fn new(calls: C, policy: Policy) -> Self {
+    pub(crate) fn new(calls: C, policy: Arc<Policy>) -> Self {
         Self {
             calls,
-            policy: Arc::new(policy),
+            policy,
             descriptors: Descriptors::new(),
+            process_id: std::process::id(),
         }
     }
 
     /// Forgets a descriptor that the VMM closes.
+    ///
+    /// The child of a `vfork` has the parent's memory, and closes descriptors of its own.
     pub(crate) fn close(&self, descriptor: c_int) {
-        self.descriptors.remove(descriptor);
+        if self.descriptors.contains(descriptor) && std::process::id() == self.process_id {
+            self.descriptors.remove(descriptor);
+        }
+    }
+
+    /// Returns `true` if a VM of this process must not run before its state was checked.
+    fn checks_run(&self) -> bool {
+        self.policy.is_receiving || !self.policy.born_with.is_empty()
     }
 
     /// Returns `true` if the call certainly passes. Costs a few loads.
@@ -84,10 +104,16 @@ impl<C: Calls> Interposer<C> {
                 unsafe { self.create(descriptor, request, argument) }
             }
             _ if requests::is_about_vcpu(request) => {
-                let object = self.descriptors.get(descriptor);
-                let object = object.or_else(|| self.find_duplicate(descriptor));
-                match object {
-                    Some(Object::Vcpu(vm, number)) => {
+                let found = match self.descriptors.get(descriptor) {
+                    Some(object) => Lookup::Found(object),
+                    None if request == requests::RUN && !self.checks_run() => Lookup::NoVcpu,
+                    None => self.find_duplicate(descriptor),
+                };
+                match found {
+                    Lookup::UnknownVm if request == requests::RUN && self.checks_run() => {
+                        Answer::End(UNKNOWN_VCPU)
+                    }
+                    Lookup::Found(Object::Vcpu(vm, number)) => {
                         let call = VcpuCall {
                             interposer: self,
                             descriptor,
@@ -135,20 +161,36 @@ impl<C: Calls> Interposer<C> {
     }
 
     /// Finds the vCPU of a descriptor that the VMM duplicated.
-    fn find_duplicate(&self, descriptor: c_int) -> Option<Object> {
+    fn find_duplicate(&self, descriptor: c_int) -> Lookup {
         const PREFIX: &str = "anon_inode:kvm-vcpu:";
-        let target = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()?;
-        let number = target.to_str()?.strip_prefix(PREFIX)?.parse().ok()?;
-        let Some(vm) = self.descriptors.vm_with_vcpu(number) else {
-            log::print(format_args!(
-                "descriptor {descriptor} is a vCPU of an unknown VM; its calls pass"
-            ));
-            return None;
+        // A process may have no /proc.
+        let Some(target) = self.calls.describe(descriptor) else {
+            return Lookup::UnknownVm;
+        };
+        let Some(number) = target.strip_prefix(PREFIX) else {
+            return Lookup::NoVcpu;
+        };
+        let vm = number.parse().ok().and_then(|number| {
+            let vm = self.descriptors.vm_with_vcpu(number)?;
+            Some((vm, number))
+        });
+        let Some((vm, number)) = vm else {
+            return Lookup::UnknownVm;
         };
         let object = Object::Vcpu(vm, number);
         self.descriptors.insert(descriptor, object.clone());
-        Some(object)
+        Lookup::Found(object)
     }
+}
+
+/// Result of the search for the object of a descriptor.
+enum Lookup {
+    /// The object is known.
+    Found(Object),
+    /// The descriptor is that of a vCPU of an unknown VM, or may be.
+    UnknownVm,
+    /// The descriptor is not that of a vCPU.
+    NoVcpu,
 }
 
 /// Call about a vCPU.
@@ -292,11 +334,15 @@ impl<C: Calls> VcpuCall<'_, C> {
     }
 
     fn check_run(&self, kernel: &KernelVcpu<'_, C>) -> Answer {
+        // A panic may have lost a value of the incoming VM.
+        if self.vm.is_poisoned() && self.interposer.checks_run() {
+            return Answer::End(INTERNAL_ERROR);
+        }
         let mut vm = lock(self.vm);
         let result = vm.check_run(self.number, kernel);
         Self::report(&mut vm);
         if result.is_err() {
-            return Answer::End;
+            return Answer::End(REFUSED);
         }
         self.interposer
             .descriptors

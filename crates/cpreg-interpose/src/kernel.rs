@@ -20,6 +20,13 @@ pub(crate) trait Calls {
         request: u32,
         argument: *mut c_void,
     ) -> Result<c_int, c_int>;
+
+    /// Returns the kernel's description of an open descriptor: the target of its link in
+    /// `/proc/self/fd`.
+    fn describe(&self, descriptor: c_int) -> Option<String> {
+        let target = std::fs::read_link(format!("/proc/self/fd/{descriptor}")).ok()?;
+        target.into_os_string().into_string().ok()
+    }
 }
 
 /// vCPU with this descriptor.

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `exports` | the exported functions, and the start of the library |
 //! | `next` | the functions that the exported ones replace |
+//! | `process` | [`process::Process`]: the interposer from the first VM of a process |
 //! | `interposer` | [`interposer::Interposer`]: dispatch of calls |
 //! | `descriptors` | descriptors of VMs and vCPUs |
 //! | `requests` | numbers of KVM's ioctls |
@@ -26,11 +27,14 @@
 //!   `close`. Each KVM descriptor begins with one of these calls, which overwrites a stale entry.
 //!   The library finds a duplicate of a descriptor through `/proc/self/fd` when the VMM first uses
 //!   it, so it need not replace `dup` and `fcntl`.
-//! - After `fork` the kernel refuses calls about the parent's vCPUs (`EIO`), as without the
-//!   library.
+//! - A process gets an interposer when it makes its first VM. Programs that the VMM starts inherit
+//!   its environment, and all their calls pass.
+//! - The child of a `fork` begins without the parent's VMs. The kernel refuses calls about the
+//!   parent's vCPUs (`EIO`), as without the library.
+//! - A vCPU whose VM is not known does not run in a process that receives a VM or makes settings.
 //! - Calls on other descriptors, and `KVM_RUN` after the first one, allocate nothing.
-//! - A panic is caught. The call then goes to the kernel as it came, and the panic is logged. At a
-//!   vCPU's first `KVM_RUN` a panic ends the process, because the VM was not checked.
+//! - A panic is caught. The call then goes to the kernel as it came, and the panic is logged. A
+//!   vCPU's first `KVM_RUN` after a panic ends the process, because the VM was not checked.
 //! - On other machines than arm64 the library passes all calls.
 #![deny(unsafe_code)]
 
@@ -44,4 +48,5 @@ mod log;
 mod memory;
 #[cfg(not(test))]
 mod next;
+mod process;
 mod requests;

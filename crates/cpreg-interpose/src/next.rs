@@ -70,7 +70,14 @@ pub(crate) fn set_errno(errno: c_int) {
     unsafe { *libc::__errno_location() = errno };
 }
 
+/// Registers a function that `fork` calls in the child.
+pub(crate) fn call_in_child(function: unsafe extern "C" fn()) {
+    // SAFETY: The function takes no lock and allocates nothing, and is never unloaded.
+    unsafe { libc::pthread_atfork(None, None, Some(function)) };
+}
+
 /// Calls through [`ioctl`].
+#[derive(Default)]
 pub(crate) struct NextCalls;
 
 impl Calls for NextCalls {

@@ -30,9 +30,15 @@ fn library() -> PathBuf {
     library.clone()
 }
 
+const POLICY: &str = r#"{"schema":"cpreg.run-policy/1","receiving":true,"host":{"emulated":false},"source":{"emulated":false}}"#;
+
 fn run(policy: &str) -> std::process::Output {
-    let mut command = Command::new("/bin/echo");
-    command.arg("started");
+    run_program(&["/bin/echo", "started"], policy)
+}
+
+fn run_program(words: &[&str], policy: &str) -> std::process::Output {
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]);
     command
         .env("LD_PRELOAD", library())
         .env("CPREG_INTERPOSE", policy);
@@ -41,13 +47,22 @@ fn run(policy: &str) -> std::process::Output {
 
 #[test]
 fn a_program_runs_with_the_library() {
-    let policy = r#"{"schema":"cpreg.run-policy/1","receiving":true,"host":{"emulated":false},"source":{"emulated":false}}"#;
-    for policy in ["", "off", policy] {
+    for policy in ["", "off", POLICY] {
         let output = run(policy);
         assert!(output.status.success(), "{policy}: {output:?}");
         assert_eq!(output.stdout, b"started\n");
         assert!(output.stderr.is_empty(), "{output:?}");
     }
+}
+
+/// A VMM starts helpers, which inherit its environment.
+#[test]
+fn children_run_quietly() {
+    let script = "(echo forked); /bin/echo executed; exec /bin/echo replaced";
+    let output = run_program(&["/bin/sh", "-c", script], POLICY);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(output.stdout, b"forked\nexecuted\nreplaced\n");
+    assert!(output.stderr.is_empty(), "{output:?}");
 }
 
 #[test]

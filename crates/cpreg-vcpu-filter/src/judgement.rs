@@ -7,7 +7,7 @@ use cpreg::destination::{
     Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
     ValueOrigin,
 };
-use cpreg::plan::{Plan, VcpuPlan};
+use cpreg::plan::{Plan, PlanOutcome, VcpuPlan};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Registers, Vcpu, Vm};
@@ -21,6 +21,8 @@ pub(crate) struct Judgement {
     /// Numbers of the vCPUs, in the order of the plan.
     pub(crate) numbers: Vec<usize>,
     pub(crate) plan: Plan,
+    /// Outcome of the plan. Each vCPU asks for it, and its calculation visits all vCPUs.
+    pub(crate) is_ready: bool,
 }
 
 impl Judgement {
@@ -74,7 +76,11 @@ pub(crate) fn judge<'a>(
         shape: None,
     };
     let plan = Plan::new(&vm, &destination, tolerances, &policy.consents);
-    Judgement { numbers, plan }
+    Judgement {
+        numbers,
+        is_ready: plan.outcome() == PlanOutcome::Ready,
+        plan,
+    }
 }
 
 /// Values of VM-wide registers, from the first vCPU that knows them.

@@ -40,7 +40,7 @@ pub struct BlockingRegister {
 impl Refusal {
     /// Returns the refusal by a plan that is not ready.
     pub(crate) fn from_plan(judgement: &Judgement, tolerances: &Tolerances) -> Self {
-        let Judgement { numbers, plan } = judgement;
+        let Judgement { numbers, plan, .. } = judgement;
         let decisions = plan.decisions().into_iter();
         let blocking = decisions
             .filter(|(_, decision)| matches!(decision.action, Action::Refuse | Action::Undecided));

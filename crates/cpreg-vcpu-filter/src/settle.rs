@@ -3,7 +3,7 @@
 use cpreg::destination::AcceptedValues;
 use cpreg::destination::kernel::{RegisterKind, Scope};
 use cpreg::errno::Errno;
-use cpreg::plan::{Action, Decision, PlanOutcome};
+use cpreg::plan::{Action, Decision};
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::record::GuestRecord;
 use cpreg_kvm::{Vcpu, probe, value};
@@ -30,8 +30,7 @@ impl VmFilter {
                 }
             },
         };
-        let is_ready = judgement.plan.outcome() == PlanOutcome::Ready;
-        let result = if is_ready {
+        let result = if judgement.is_ready {
             self.apply(number, kernel, &judgement)
         } else {
             Err(Refusal::from_plan(&judgement, &self.tolerances))
@@ -107,7 +106,7 @@ impl VmFilter {
             .collect();
         self.probe(number, kernel, questionable)?;
         let judgement = self.judge();
-        if judgement.plan.outcome() != PlanOutcome::Ready && self.probe(number, kernel, all)? {
+        if !judgement.is_ready && self.probe(number, kernel, all)? {
             return Ok(self.judge());
         }
         Ok(judgement)

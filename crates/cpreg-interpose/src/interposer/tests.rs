@@ -1,5 +1,7 @@
-use std::cell::RefCell;
+mod faults;
+
 use std::collections::BTreeMap;
+use std::sync::PoisonError;
 
 use cpreg::destination::Features;
 use cpreg::register::RegisterId;
@@ -17,22 +19,64 @@ const FIRST_VCPU: c_int = 5;
 /// Kernel with one VM of a recorded host, whose calls take pointers.
 struct FakeKernel {
     vm: RecordedVm,
-    calls: RefCell<BTreeMap<u32, usize>>,
+    calls: Mutex<BTreeMap<u32, usize>>,
+    fault: Mutex<Option<Fault>>,
+    /// Descriptions of descriptors that the VMM duplicated; `None` without `/proc`.
+    links: Option<BTreeMap<c_int, &'static str>>,
+}
+
+/// Fault of one call.
+#[derive(Clone, Copy)]
+enum Fault {
+    /// The next call with this request fails with this errno.
+    Errno(u32, c_int),
+    /// The next call with this request panics.
+    Panic(u32),
 }
 
 impl FakeKernel {
-    fn new() -> Self {
+    fn new(vcpus: usize) -> Self {
         let index = HostIndex::built_in().expect("the built-in index");
         let host = index.resolve("linux-6.16.12/neoverse-n1").expect("a host");
         let host = RecordedHost::new(host.host.record());
         Self {
-            vm: host.create_vm(Features::PMU, 2).expect("a VM"),
-            calls: RefCell::default(),
+            vm: host.create_vm(Features::PMU, vcpus).expect("a VM"),
+            calls: Mutex::default(),
+            fault: Mutex::default(),
+            links: Some(BTreeMap::new()),
         }
     }
 
     fn count(&self, request: u32) -> usize {
-        self.calls.borrow().get(&request).copied().unwrap_or(0)
+        let calls = self.calls.lock().expect("no panic holds the lock");
+        calls.get(&request).copied().unwrap_or(0)
+    }
+
+    fn set_fault(&self, fault: Fault) {
+        *self.fault.lock().expect("no panic holds the lock") = Some(fault);
+    }
+
+    /// Returns the errno of the fault for this request, once, or panics.
+    fn take_fault(&self, request: u32) -> Option<c_int> {
+        let mut fault = self.fault.lock().unwrap_or_else(PoisonError::into_inner);
+        match *fault {
+            Some(Fault::Errno(other, errno)) if other == request => {
+                *fault = None;
+                Some(errno)
+            }
+            Some(Fault::Panic(other)) if other == request => {
+                *fault = None;
+                drop(fault);
+                panic!("the fault of the test");
+            }
+            _ => None,
+        }
+    }
+}
+
+impl Default for FakeKernel {
+    fn default() -> Self {
+        Self::new(2)
     }
 }
 
@@ -43,8 +87,16 @@ impl Calls for FakeKernel {
         request: u32,
         argument: *mut c_void,
     ) -> Result<c_int, c_int> {
-        *self.calls.borrow_mut().entry(request).or_default() += 1;
-        let number = usize::try_from(descriptor - FIRST_VCPU).unwrap_or(0);
+        let mut calls = self.calls.lock().expect("no panic holds the lock");
+        *calls.entry(request).or_default() += 1;
+        drop(calls);
+        if let Some(errno) = self.take_fault(request) {
+            return Err(errno);
+        }
+        let number = match self.describe(descriptor) {
+            Some(link) if link == "anon_inode:kvm-vcpu:1" => 1,
+            _ => usize::try_from(descriptor - FIRST_VCPU).unwrap_or(0),
+        };
         let errno = |errno: Errno| c_int::from(errno.0);
         match request {
             requests::CREATE_VM => return Ok(VM),
@@ -81,23 +133,38 @@ impl Calls for FakeKernel {
         .map(|()| 0)
         .map_err(errno)
     }
+
+    fn describe(&self, descriptor: c_int) -> Option<String> {
+        let links = self.links.as_ref()?;
+        let link = links.get(&descriptor).copied();
+        Some(link.unwrap_or("/dev/null").to_owned())
+    }
 }
 
-fn interposer(is_receiving: bool) -> Interposer<FakeKernel> {
-    let policy = Policy {
+fn policy(is_receiving: bool) -> Policy {
+    Policy {
         is_receiving,
         candidates: vec![Candidate {
             register: RegisterId::PIR_EL1,
             features: vec![Features::NONE],
         }],
         ..Policy::default()
-    };
-    let interposer = Interposer::new(FakeKernel::new(), policy);
+    }
+}
+
+fn interposer(is_receiving: bool) -> Interposer<FakeKernel> {
+    start(FakeKernel::new(2), policy(is_receiving))
+}
+
+/// Starts a VMM up to the initialisation of its vCPUs.
+fn start(kernel: FakeKernel, policy: Policy) -> Interposer<FakeKernel> {
+    let vcpus = kernel.vm.vcpus().len();
+    let interposer = Interposer::new(kernel, Arc::new(policy));
     assert_eq!(
         call(&interposer, KVM, requests::CREATE_VM, 0),
         Answer::Success(VM)
     );
-    for number in 0..2 {
+    for number in 0..vcpus {
         let descriptor = FIRST_VCPU + c_int::try_from(number).expect("a number");
         let created = call(&interposer, VM, requests::CREATE_VCPU, number);
         assert_eq!(created, Answer::Success(descriptor));
@@ -124,9 +191,20 @@ fn list(interposer: &Interposer<FakeKernel>, words: &mut Vec<u64>) -> Answer {
     call(interposer, FIRST_VCPU, requests::GET_REG_LIST, address)
 }
 
-/// Reads or writes a register.
+/// Reads or writes a register of the first vCPU.
 fn register(
     interposer: &Interposer<FakeKernel>,
+    request: u32,
+    id: RegisterId,
+    value: &mut u64,
+) -> Answer {
+    register_of(interposer, FIRST_VCPU, request, id, value)
+}
+
+/// Reads or writes a register of the vCPU with this descriptor.
+fn register_of(
+    interposer: &Interposer<FakeKernel>,
+    descriptor: c_int,
     request: u32,
     id: RegisterId,
     value: &mut u64,
@@ -134,7 +212,7 @@ fn register(
     let address = (&raw mut *value).expose_provenance() as u64;
     let mut argument = [id.raw(), address];
     let address = argument.as_mut_ptr().expose_provenance();
-    call(interposer, FIRST_VCPU, request, address)
+    call(interposer, descriptor, request, address)
 }
 
 #[test]
@@ -182,7 +260,10 @@ fn a_register_that_the_host_lacks_is_remembered() {
     );
     assert_eq!(value, 9);
     // The VM lacks ID_AA64MMFR3_EL1, so nothing shows that the guest lacks the register.
-    assert_eq!(call(&interposer, FIRST_VCPU, requests::RUN, 0), Answer::End);
+    assert_eq!(
+        call(&interposer, FIRST_VCPU, requests::RUN, 0),
+        Answer::End(REFUSED)
+    );
 }
 
 #[test]

@@ -1,5 +1,8 @@
 //! Command line as clap types, without any behaviour.
 
+#[cfg(target_os = "linux")]
+mod run;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -7,6 +10,9 @@ use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 #[cfg(target_os = "linux")]
 use cpreg_relay::Address;
 use cpreg_report::printer::Verbosity;
+
+#[cfg(target_os = "linux")]
+use run::{RunPolicyArgs, RunStartArgs};
 
 /// Longest accepted `--timeout`, a day. Adding it to an `Instant` must not overflow.
 const MAX_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
@@ -381,31 +387,18 @@ pub(crate) struct Run {
     /// arguments are.
     #[arg(long, value_enum, value_name = "true|false")]
     pub(crate) receiving: Option<TrueFalse>,
-    /// Host from which a VM may come: a recorded host (linux-6.12.107/neoverse-n1), or its file.
-    /// Repeatable; default: all recorded hosts.
-    #[arg(long, value_name = "HOST")]
-    pub(crate) from: Vec<PathBuf>,
-    /// Set a register or one of its fields when a vCPU is initialised; repeatable.
-    #[arg(long, value_name = "REG[.FIELD]=VALUE")]
-    pub(crate) born_with: Vec<String>,
-    /// File with such settings (JSON, cpreg.baseline/1); repeatable.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) baseline: Vec<PathBuf>,
-    /// Library to preload; default: libcpreg_interpose.so beside cpreg, or in ../lib/cpreg.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) library: Option<PathBuf>,
-    /// Print the elements for a libvirt domain, and start nothing.
-    #[arg(long)]
-    pub(crate) print_libvirt: bool,
+    #[command(flatten)]
+    pub(crate) policy: RunPolicyArgs,
     #[command(flatten)]
     pub(crate) consents: ConsentArgs,
-    /// Command line of the VMM, after `--`.
-    #[arg(
-        last = true,
-        required_unless_present = "print_libvirt",
-        value_name = "COMMAND"
-    )]
-    pub(crate) command: Vec<OsString>,
+    #[command(flatten)]
+    pub(crate) start: RunStartArgs,
+    /// Format of the lines of --log.
+    #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
+    pub(crate) log_format: Format,
+    /// Format of the report of --status.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }
 
 #[derive(Debug, Args)]

@@ -224,8 +224,9 @@ mod tests {
     use super::*;
 
     /// Arguments that only the user knows.
-    const FREE_TEXT: [&str; 8] = [
+    const FREE_TEXT: [&str; 9] = [
         "timeout",
+        "status",
         "vcpu",
         "name",
         "listen",

@@ -5,12 +5,13 @@ use std::ffi::{c_int, c_void};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cpreg_kvm::Errno;
-use cpreg_vcpu_filter::{Policy, VmFilter};
+use cpreg_vcpu_filter::{Policy, VcpuUse, VmFilter};
 
 use crate::descriptors::{Descriptors, Object, lock};
 use crate::kernel::{Calls, KernelVcpu};
-use crate::memory::{MAX_REGISTER_LEN, RegisterArgument, store_list};
-use crate::{log, requests};
+use crate::log::{self, Log};
+use crate::memory::{MAX_REGISTER_LEN, RegisterArgument, features, store_list};
+use crate::requests;
 
 /// Filters of a process's VMs, between the VMM and the kernel.
 pub(crate) struct Interposer<C> {
@@ -18,10 +19,13 @@ pub(crate) struct Interposer<C> {
     policy: Arc<Policy>,
     descriptors: Descriptors,
     process_id: u32,
+    log: Log,
 }
 
 /// Last words of a process whose VM must not run.
 const REFUSED: &str = "the VM does not run with this state; the VMM ends";
+/// Last words of a process whose VM does not get its settings.
+const REFUSED_SETTINGS: &str = "the VM does not start without its settings; the VMM ends";
 /// Last words of a process that runs a vCPU which the library cannot connect with a VM.
 const UNKNOWN_VCPU: &str = "the VMM runs a vCPU whose VM is not known, so nothing has checked the \
                             VM's state; the VMM ends";
@@ -62,9 +66,10 @@ impl<C: Calls> Interposer<C> {
     pub(crate) fn new(calls: C, policy: Arc<Policy>) -> Self {
         Self {
             calls,
-            policy,
             descriptors: Descriptors::new(),
             process_id: std::process::id(),
+            log: Log::new(policy.log.as_ref()),
+            policy,
         }
     }
 
@@ -226,10 +231,10 @@ impl<C: Calls> VcpuCall<'_, C> {
         }
     }
 
-    /// Prints the events of the VM.
-    fn report(vm: &mut VmFilter) {
+    /// Reports the events of the VM.
+    fn report(&self, vm: &mut VmFilter) {
         for event in vm.take_events() {
-            log::print_event(&event);
+            self.interposer.log.event(&event);
         }
     }
 
@@ -284,7 +289,7 @@ impl<C: Calls> VcpuCall<'_, C> {
         let length = unsafe { register.load(&mut bytes) };
         let bytes = bytes.get(..length).unwrap_or_default();
         let result = vm.set(self.number, kernel, register.id, bytes);
-        Self::report(&mut vm);
+        self.report(&mut vm);
         Answer::from_result(result)
     }
 
@@ -298,7 +303,10 @@ impl<C: Calls> VcpuCall<'_, C> {
         if argument.is_null() || !policy.is_receiving && policy.drop.is_empty() {
             return Answer::Pass;
         }
-        match lock(self.vm).list(self.number, kernel) {
+        let mut vm = lock(self.vm);
+        let list = vm.list(self.number, kernel);
+        self.report(&mut vm);
+        match list {
             // SAFETY: The caller passes a valid argument.
             Ok(list) if unsafe { store_list(argument, &list) } => Answer::Success(0),
             Ok(_) => Answer::Failure(c_int::from(Errno::E2BIG.0)),
@@ -313,12 +321,19 @@ impl<C: Calls> VcpuCall<'_, C> {
     unsafe fn initialize(&self, kernel: &KernelVcpu<'_, C>, argument: *mut c_void) -> Answer {
         let calls = &self.interposer.calls;
         // SAFETY: The caller passes a valid argument.
+        let vcpu_use = VcpuUse::from_features(unsafe { features(argument) });
+        // SAFETY: The caller passes a valid argument.
         let result = unsafe { calls.ioctl(self.descriptor, requests::ARM_VCPU_INIT, argument) };
         if result.is_ok() {
             self.interposer
                 .descriptors
                 .set_running(self.descriptor, false);
-            lock(self.vm).initialize(self.number, kernel);
+            let mut vm = lock(self.vm);
+            let initialized = vm.initialize(self.number, vcpu_use, kernel);
+            self.report(&mut vm);
+            if initialized.is_err() {
+                return Answer::End(REFUSED_SETTINGS);
+            }
         }
         Answer::from_call(result)
     }
@@ -326,7 +341,7 @@ impl<C: Calls> VcpuCall<'_, C> {
     fn check_state(&self, kernel: &KernelVcpu<'_, C>) -> Answer {
         let mut vm = lock(self.vm);
         let result = vm.check_state(self.number, kernel);
-        Self::report(&mut vm);
+        self.report(&mut vm);
         match result {
             Ok(()) => Answer::Pass,
             Err(errno) => Answer::Failure(c_int::from(errno.0)),
@@ -340,7 +355,7 @@ impl<C: Calls> VcpuCall<'_, C> {
         }
         let mut vm = lock(self.vm);
         let result = vm.check_run(self.number, kernel);
-        Self::report(&mut vm);
+        self.report(&mut vm);
         if result.is_err() {
             return Answer::End(REFUSED);
         }

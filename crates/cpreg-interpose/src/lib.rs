@@ -15,7 +15,7 @@
 //! | `requests` | numbers of KVM's ioctls |
 //! | `memory` | arguments in the VMM's memory |
 //! | `kernel` | a vCPU of the kernel as [`cpreg_kvm::Vcpu`] |
-//! | `log` | lines on standard error |
+//! | `log` | events on standard error, in the log, and in the memory file |
 //!
 //! # Decisions
 //!

@@ -75,6 +75,18 @@ impl RegisterArgument {
     }
 }
 
+/// Returns the first word of the features in a `struct kvm_vcpu_init`.
+///
+/// # Safety
+/// The argument must be valid for `KVM_ARM_VCPU_INIT`.
+pub(crate) unsafe fn features(argument: *mut c_void) -> u32 {
+    if argument.is_null() {
+        return 0;
+    }
+    // SAFETY: The structure begins with the target and the features, words of 32 bits.
+    unsafe { argument.cast::<u32>().add(1).read_unaligned() }
+}
+
 /// Maximum width of a register that an id can name, in bytes.
 pub(crate) const MAX_REGISTER_LEN: usize = 256;
 

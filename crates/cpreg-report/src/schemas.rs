@@ -1,4 +1,4 @@
-//! JSON Schemas of all documents that cpreg writes.
+//! JSON Schemas of the documents of this crate and of `cpreg-hosts`.
 //!
 //! The schemas describe the documents of this version. A later version may add members without a
 //! new schema version, so no schema forbids unknown members.
@@ -27,14 +27,15 @@ impl Document {
         Self::new(name, generator().into_root_schema_for::<T>())
     }
 
-    fn new(name: &'static str, mut schema: Schema) -> Self {
+    /// Returns the document of a crate that this one does not depend on.
+    pub fn new(name: &'static str, mut schema: Schema) -> Self {
         schema.insert("title".to_owned(), name.into());
         Self { name, schema }
     }
 }
 
 /// Returns a generator of schemas for serialised documents.
-fn generator() -> SchemaGenerator {
+pub fn generator() -> SchemaGenerator {
     SchemaSettings::draft2020_12()
         .for_serialize()
         .into_generator()

@@ -14,15 +14,18 @@
 
 use cpreg::plan::SetConsent;
 use cpreg::register::{Naming, RegisterField, RegisterId, parse_u64};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Schema of the JSON document of a baseline.
 pub const BASELINE_SCHEMA: &str = "cpreg.baseline/1";
 
 /// Settings with which a VM is born.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
+    /// `"cpreg.baseline/1"`.
+    #[schemars(extend("const" = BASELINE_SCHEMA))]
     schema: String,
     /// Names of the hosts among which the VM can move.
     #[serde(default)]
@@ -32,12 +35,12 @@ pub struct Baseline {
 }
 
 /// Value of a register or of one of its fields.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Setting {
     /// Name or id of the register.
     pub register: String,
-    /// Name of the field; `None` for the whole register.
+    /// Name of the field; absent for the whole register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub field: Option<String>,
     /// Number, decimal or hexadecimal.

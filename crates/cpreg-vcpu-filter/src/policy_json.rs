@@ -7,97 +7,133 @@ use std::ffi::OsString;
 use cpreg::destination::Features;
 use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Consents, IgnoreConsent, SetConsent};
-use cpreg::register::{RegisterId, parse_hexadecimal};
 use cpreg::severity::Severity;
 use cpreg_hosts::hardware::HardwareJson;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::policy::{Candidate, HostFacts, POLICY_SCHEMA, Policy};
+use crate::policy::{Candidate, HostFacts, LogFormat, LogOutput, LogTarget, Policy};
+use crate::policy_text::{POLICY_SCHEMA, PolicyError, id_text, parse_id, parse_ids, parse_number};
+use crate::tolerance_json::ToleranceJson;
 
-/// Error in the document of a policy.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum PolicyError {
-    /// The text is not JSON, or lacks a member.
-    #[error("the policy is not a JSON document of {POLICY_SCHEMA}: {0}")]
-    Json(#[from] serde_json::Error),
-    /// The document has another schema.
-    #[error("the policy has the schema {0}; this library reads {POLICY_SCHEMA}")]
-    Schema(String),
-    /// A member has an invalid text.
-    #[error("the policy's member {member} has the invalid text `{text}`")]
-    Member {
-        /// Name of the member.
-        member: &'static str,
-        /// Text of the member.
-        text: String,
-    },
-}
-
-#[derive(Serialize, Deserialize)]
+/// Decisions about a VMM's calls, made before the VMM starts.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct PolicyJson {
+pub(crate) struct PolicyJson {
+    /// `"cpreg.run-policy/1"`.
+    #[schemars(extend("const" = POLICY_SCHEMA))]
     schema: String,
-    /// `null` if the VMM's arguments decide.
+    /// `true` if the VMM starts to receive a VM; null if the VMM's arguments decide.
+    #[serde(default)]
     receiving: Option<bool>,
+    /// Registers that an incoming VM may have. A VMM that receives a VM lists those that the host
+    /// lacks.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     candidates: Vec<CandidateJson>,
+    /// Ids of registers that the VMM does not list, if it does not start to receive a VM.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     drop: Vec<String>,
+    /// Changes of the incoming VM that the user accepts.
     #[serde(default, skip_serializing_if = "ConsentsJson::is_empty")]
     consents: ConsentsJson,
+    /// Tolerances of the operator, in the order of precedence.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    tolerances: Vec<ToleranceJson>,
+    /// Settings that each vCPU gets after its initialisation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     born_with: Vec<BitsJson>,
+    /// Log of events beside standard error; absent if there is none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    log: Option<LogJson>,
+    /// Kernel release of this host (`uname -r`); `cpreg run` sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     kernel_release: Option<String>,
+    /// Properties of this host; `cpreg run` sets them.
+    #[serde(default)]
     host: HardwareMembers,
+    /// Properties of the host that the VM ran on.
+    #[serde(default)]
     source: HardwareMembers,
 }
 
-#[derive(Serialize, Deserialize)]
+/// Log of events.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct LogJson {
+    /// Path of the file; absent for a descriptor.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    file: Option<String>,
+    /// Number of the descriptor; absent for a file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    descriptor: Option<i32>,
+    /// `"text"` or `"json"`.
+    format: String,
+}
+
+/// Register that an incoming VM may have.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct CandidateJson {
+    /// Id of the register.
     register: String,
+    /// Smallest sets of features with which a guest has the register: `"none"`, `"pmu,sve"`.
     features: Vec<String>,
 }
 
-#[derive(Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Changes that the user accepts.
+#[derive(Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 struct ConsentsJson {
+    /// Registers whose loss the user accepts (`--ignore`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     ignore: Vec<IgnoreJson>,
+    /// Ids of registers to leave out of the VM (`--drop`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     drop: Vec<String>,
+    /// Bits to set in the VM (`--set`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     set: Vec<BitsJson>,
+    /// Ids of registers whose proposed value the user accepts (`--accept`).
     #[serde(skip_serializing_if = "Vec::is_empty")]
     accept: Vec<String>,
+    /// Highest severity that the user accepts: `"low"` or `"medium"`; absent for none.
     #[serde(skip_serializing_if = "Option::is_none")]
     accept_up_to: Option<String>,
 }
 
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
+/// Register whose loss the user accepts.
+#[derive(PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct IgnoreJson {
+    /// Id of the register.
     register: String,
+    /// Value with which the register is ignored; absent for every value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<String>,
+    /// Compared bits of the value; absent for every value.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     mask: Option<String>,
 }
 
-#[derive(PartialEq, Eq, Serialize, Deserialize)]
+/// Bits of a register, and their value.
+#[derive(PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct BitsJson {
+    /// Id of the register.
     register: String,
+    /// Mask of the bits.
     mask: String,
+    /// Value of the bits.
     value: String,
 }
 
-#[derive(Default, Serialize, Deserialize)]
+/// Properties of a host that guests see and that no register list holds.
+#[derive(Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct HardwareMembers {
+    /// `true` if an emulator runs the host.
     emulated: bool,
+    /// Known properties of the machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     hardware: Option<HardwareJson>,
 }
@@ -106,20 +142,26 @@ impl Policy {
     /// Returns the policy as a JSON document on one line.
     ///
     /// `receiving` says if the VMM starts to receive a VM. With `None` the VMM's arguments decide.
-    pub fn to_json(&self, receiving: Option<bool>) -> String {
+    ///
+    /// # Errors
+    /// Returns an error if an operator's tolerance has a form that no file can have, or the path of
+    /// the log is not UTF-8.
+    pub fn to_json(&self, receiving: Option<bool>) -> Result<String, PolicyError> {
+        let tolerances = self.operator_entries.iter().map(ToleranceJson::from_entry);
         let document = PolicyJson {
             schema: POLICY_SCHEMA.to_owned(),
             receiving,
             candidates: self.candidates.iter().map(candidate_json).collect(),
             drop: self.drop.iter().copied().map(id_text).collect(),
             consents: ConsentsJson::from_consents(&self.consents),
+            tolerances: tolerances.collect::<Result<_, _>>()?,
             born_with: self.born_with.iter().map(bits_json).collect(),
+            log: self.log.as_ref().map(LogJson::from_target).transpose()?,
             kernel_release: self.host.kernel_release.clone(),
             host: HardwareMembers::from_facts(self.host.hardware),
             source: HardwareMembers::from_facts(self.source_hardware),
         };
-        // Texts, numbers and lists always serialise.
-        serde_json::to_string(&document).unwrap_or_default()
+        Ok(serde_json::to_string(&document)?)
     }
 
     /// Reads the JSON document of a policy, for a VMM with these arguments.
@@ -130,26 +172,80 @@ impl Policy {
         text: &str,
         arguments: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, PolicyError> {
+        let (mut policy, receiving) = Self::parse(text)?;
+        policy.is_receiving = receiving.unwrap_or_else(|| starts_to_receive(arguments));
+        Ok(policy)
+    }
+
+    /// Reads the JSON document of a policy. Returns the policy, and the member `receiving`.
+    ///
+    /// # Errors
+    /// Returns an error for a document that is not a policy.
+    pub fn parse(text: &str) -> Result<(Self, Option<bool>), PolicyError> {
         let document: PolicyJson = serde_json::from_str(text)?;
         if document.schema != POLICY_SCHEMA {
             return Err(PolicyError::Schema(document.schema));
         }
         let candidates = document.candidates.iter().map(CandidateJson::to_candidate);
+        let tolerances = document.tolerances.iter().map(ToleranceJson::to_entry);
         let born_with = document.born_with.iter().map(BitsJson::to_consent);
-        Ok(Self {
-            is_receiving: document
-                .receiving
-                .unwrap_or_else(|| starts_to_receive(arguments)),
+        let policy = Self {
+            is_receiving: document.receiving.unwrap_or(false),
             candidates: candidates.collect::<Result<_, _>>()?,
             drop: parse_ids("drop", &document.drop)?,
             consents: document.consents.to_consents()?,
+            operator_entries: tolerances.collect::<Result<_, _>>()?,
             born_with: born_with.collect::<Result<_, _>>()?,
+            log: document.log.as_ref().map(LogJson::to_target).transpose()?,
             host: HostFacts {
                 kernel_release: document.kernel_release,
                 hardware: document.host.to_facts()?,
             },
             source_hardware: document.source.to_facts()?,
+        };
+        Ok((policy, document.receiving))
+    }
+}
+
+impl LogJson {
+    fn from_target(target: &LogTarget) -> Result<Self, PolicyError> {
+        let (file, descriptor) = match &target.output {
+            LogOutput::File(path) => {
+                let text = path.to_str().ok_or_else(|| PolicyError::Member {
+                    member: "log",
+                    text: path.display().to_string(),
+                })?;
+                (Some(text.to_owned()), None)
+            }
+            LogOutput::Descriptor(descriptor) => (None, Some(*descriptor)),
+        };
+        let format = match target.format {
+            LogFormat::Text => "text",
+            LogFormat::Json => "json",
+        };
+        Ok(Self {
+            file,
+            descriptor,
+            format: format.to_owned(),
         })
+    }
+
+    fn to_target(&self) -> Result<LogTarget, PolicyError> {
+        let invalid = |text: &str| PolicyError::Member {
+            member: "log",
+            text: text.to_owned(),
+        };
+        let output = match (&self.file, self.descriptor) {
+            (Some(file), None) => LogOutput::File(file.into()),
+            (None, Some(descriptor)) => LogOutput::Descriptor(descriptor),
+            _ => return Err(invalid("file or descriptor")),
+        };
+        let format = match self.format.as_str() {
+            "text" => LogFormat::Text,
+            "json" => LogFormat::Json,
+            other => return Err(invalid(other)),
+        };
+        Ok(LogTarget { output, format })
     }
 }
 
@@ -158,25 +254,6 @@ fn starts_to_receive(arguments: impl IntoIterator<Item = OsString>) -> bool {
     const OPTIONS: [&str; 4] = ["-incoming", "--incoming", "-loadvm", "--loadvm"];
     let mut arguments = arguments.into_iter();
     arguments.any(|argument| OPTIONS.iter().any(|option| argument == *option))
-}
-
-fn id_text(id: RegisterId) -> String {
-    format!("{:#018x}", id.raw())
-}
-
-fn parse_number(member: &'static str, text: &str) -> Result<u64, PolicyError> {
-    parse_hexadecimal(text).ok_or_else(|| PolicyError::Member {
-        member,
-        text: text.to_owned(),
-    })
-}
-
-fn parse_id(member: &'static str, text: &str) -> Result<RegisterId, PolicyError> {
-    parse_number(member, text).map(RegisterId::from_raw)
-}
-
-fn parse_ids(member: &'static str, texts: &[String]) -> Result<Vec<RegisterId>, PolicyError> {
-    texts.iter().map(|text| parse_id(member, text)).collect()
 }
 
 fn candidate_json(candidate: &Candidate) -> CandidateJson {
@@ -316,6 +393,9 @@ impl HardwareMembers {
 
 #[cfg(test)]
 mod tests {
+    use cpreg::register::RegisterId;
+    use cpreg::tolerance::{Category, Condition, RegisterSelector, Tolerance, Tolerances};
+
     use super::*;
 
     fn policy() -> Policy {
@@ -323,6 +403,19 @@ mod tests {
             register: RegisterId::PSCI_VERSION,
             mask: u64::MAX,
             value: 0x1_0001,
+        };
+        let entry = Tolerance {
+            is_operator_entry: true,
+            ..Tolerances::default().entries()[0].clone()
+        };
+        let entry = Tolerance {
+            registers: RegisterSelector::Ids(vec![RegisterId::TCR2_EL1].into()),
+            condition: Condition::Always,
+            visible_effect: None,
+            category: Category::Operator,
+            remedy: None,
+            history: Vec::new(),
+            ..entry
         };
         Policy {
             is_receiving: true,
@@ -342,7 +435,12 @@ mod tests {
                 accept_up_to: Some(Severity::Medium),
                 drop_extensions: Vec::new(),
             },
+            operator_entries: vec![entry],
             born_with: vec![bits],
+            log: Some(LogTarget {
+                output: LogOutput::Descriptor(3),
+                format: LogFormat::Json,
+            }),
             host: HostFacts {
                 kernel_release: Some("6.12.107+deb13".to_owned()),
                 hardware: HardwareFacts {
@@ -357,19 +455,21 @@ mod tests {
 
     #[test]
     fn a_policy_is_read_as_it_was_written() {
-        let json = policy().to_json(Some(true));
+        let json = policy().to_json(Some(true)).expect("a document");
         let read = Policy::from_json(&json, []).expect("a policy");
-        assert_eq!(read.to_json(Some(true)), json);
+        assert_eq!(read.to_json(Some(true)).expect("a document"), json);
         assert_eq!(format!("{read:?}"), format!("{:?}", policy()));
     }
 
     #[test]
     fn a_broken_policy_is_an_error() {
-        let json = policy().to_json(Some(true));
+        let json = policy().to_json(Some(true)).expect("a document");
         for (from, to) in [
             ("run-policy/1", "run-policy/9"),
             ("0x10001", "one"),
             ("medium", "fatal"),
+            ("source-only", "both"),
+            ("\"format\":\"json\"", "\"format\":\"xml\""),
             ("pmu,sve", "pmu,mmx"),
             ("\"receiving\":true", "\"receiving\":true,\"more\":1"),
             ("\"receiving\":true", "\"receiving\":1"),
@@ -385,7 +485,7 @@ mod tests {
 
     #[test]
     fn the_arguments_decide_if_the_policy_does_not() {
-        let json = policy().to_json(None);
+        let json = policy().to_json(None).expect("a document");
         let receives = |arguments: &[&str]| {
             let arguments = arguments.iter().map(OsString::from);
             let policy = Policy::from_json(&json, arguments).expect("a policy");

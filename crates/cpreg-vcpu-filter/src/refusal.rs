@@ -162,7 +162,7 @@ fn display_value(id: RegisterId, value: &Value) -> String {
 }
 
 /// Formats ascending numbers as ranges: `0-3, 5`.
-fn ranges(numbers: &[usize]) -> String {
+pub(crate) fn ranges(numbers: &[usize]) -> String {
     let mut ranges: Vec<(usize, usize)> = Vec::new();
     for number in numbers {
         match ranges.last_mut() {

@@ -8,11 +8,12 @@ use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::record::GuestRecord;
 use cpreg_kvm::{Vcpu, probe, value};
 
+use crate::event::{ChangedRegister, Event};
 use crate::judgement::{self, Judgement};
 use crate::phase::{Phase, Step};
 use crate::refusal::Refusal;
 use crate::vcpu::{Substitution, VcpuFilter};
-use crate::vm::{Event, VmFilter};
+use crate::vm::VmFilter;
 
 impl VmFilter {
     /// Makes the plan for the VM, and gives one vCPU the plan's values.
@@ -57,18 +58,7 @@ impl VmFilter {
         let Some(incoming) = vcpu.incoming.get(id) else {
             return Ok(());
         };
-        let mut alone = VcpuFilter {
-            phase: Phase::Incoming,
-            listed: Some(Vec::new()),
-            ..VcpuFilter::default()
-        };
-        alone.incoming.insert(id, incoming.clone());
-        let judgement = judgement::judge(
-            &self.policy,
-            &self.tolerances,
-            [(number, &alone)],
-            &self.accepted_values,
-        );
+        let judgement = self.judge_alone(number, id, incoming);
         let mut decisions = judgement.plan.vcpus.iter().flat_map(|plan| &plan.decisions);
         if !decisions.any(|decision| decision.is_final_refusal(&self.tolerances)) {
             return Ok(());
@@ -76,6 +66,22 @@ impl VmFilter {
         let refusal = Refusal::from_plan(&judgement, &self.tolerances);
         self.refuse(&[number], refusal);
         Err(Errno::EINVAL)
+    }
+
+    /// Makes the plan for a vCPU that has only this register, on a host that lacks it.
+    pub(crate) fn judge_alone(&self, number: usize, id: RegisterId, value: &Value) -> Judgement {
+        let mut alone = VcpuFilter {
+            phase: Phase::Incoming,
+            listed: Some(Vec::new()),
+            ..VcpuFilter::default()
+        };
+        alone.incoming.insert(id, value.clone());
+        judgement::judge(
+            &self.policy,
+            &self.tolerances,
+            [(number, &alone)],
+            &self.accepted_values,
+        )
     }
 
     /// Reports the refusal once, and keeps the vCPUs from running.
@@ -211,7 +217,11 @@ impl VmFilter {
             };
             write(number, kernel, decision, &value)?;
             if value != *source {
-                changed.push((id, value.clone()));
+                changed.push(ChangedRegister {
+                    register: id,
+                    from: source.clone(),
+                    to: value.clone(),
+                });
             }
             substitutions.insert(id, Substitution::Value(value));
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use cpreg::destination::loader::Program;
 use cpreg::errno::Errno;
+use cpreg::plan::SetConsent;
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::Registers;
 
@@ -32,7 +33,17 @@ pub struct VcpuFilter {
     /// Registers to which the plan gives other values than the incoming ones.
     pub(crate) substitutions: BTreeMap<RegisterId, Substitution>,
     /// Settings of the policy that the kernel did not accept after the last initialisation.
-    pub(crate) failed_settings: BTreeMap<RegisterId, Errno>,
+    pub(crate) failed_settings: Vec<FailedSetting>,
+}
+
+/// Setting that the kernel did not accept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "a setting fails with one error")]
+pub struct FailedSetting {
+    /// The setting.
+    pub setting: SetConsent,
+    /// Error of the kernel.
+    pub errno: Errno,
 }
 
 /// Value of a register that the host lacks.

@@ -1,6 +1,6 @@
 //! [`VmFilter`]: answers to a VMM's calls about the vCPUs of one VM.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cpreg::destination::AcceptedValues;
@@ -9,6 +9,7 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
 use cpreg_kvm::{Vcpu, value};
 
+use crate::event::Event;
 use crate::judgement::Judgement;
 use crate::list;
 use crate::phase::{Phase, Step};
@@ -29,53 +30,27 @@ pub struct VmFilter {
     pub(crate) accepted_values: BTreeMap<RegisterId, AcceptedValues>,
     /// Plan for the incoming values; `None` after a change of them.
     pub(crate) judgement: Option<Judgement>,
+    /// Values with which the VMM replaced a setting, and that were reported.
+    pub(crate) replaced_settings: BTreeSet<(RegisterId, u64)>,
+    /// `true` if the settings of a guest's vCPU were reported.
+    pub(crate) has_reported_settings: bool,
+    /// Remembered and dropped registers of the last reported list.
+    reported_list: [Vec<RegisterId>; 2],
     pub(crate) events: Vec<Event>,
-}
-
-/// Event to report.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Event {
-    /// The incoming VM is refused.
-    Refused(Refusal),
-    /// The vCPU with this number holds the values of the plan.
-    Loaded {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// Incoming registers that were left out, with their values.
-        ignored: Vec<(RegisterId, Value)>,
-        /// Registers that hold another value than the incoming one.
-        changed: Vec<(RegisterId, Value)>,
-    },
-    /// The kernel did not accept a setting of the policy on the vCPU with this number.
-    SettingRefused {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// Register of the setting.
-        register: RegisterId,
-        /// Error of the kernel.
-        errno: Errno,
-    },
-    /// The VMM wrote a value that differs from a setting of the policy.
-    SettingOverwritten {
-        /// Number of the vCPU.
-        vcpu: usize,
-        /// Register of the setting.
-        register: RegisterId,
-        /// Value that the VMM wrote.
-        value: u64,
-    },
 }
 
 impl VmFilter {
     /// Returns the filter of a VM without vCPUs.
     pub fn new(policy: Arc<Policy>) -> Self {
         Self {
+            tolerances: policy.tolerances(),
             policy,
-            tolerances: Tolerances::default(),
             vcpus: BTreeMap::new(),
             accepted_values: BTreeMap::new(),
             judgement: None,
+            replaced_settings: BTreeSet::new(),
+            has_reported_settings: false,
+            reported_list: [const { Vec::new() }; 2],
             events: Vec::new(),
         }
     }
@@ -93,8 +68,7 @@ impl VmFilter {
     /// Returns `true` if a read or a write of the register passes to the kernel and changes nothing
     /// here. The caller then makes the call without the filter.
     pub fn passes(&self, number: usize, id: RegisterId) -> bool {
-        let mut settings = self.policy.born_with.iter();
-        if settings.any(|setting| setting.register == id) {
+        if self.has_setting(id) {
             return false;
         }
         if !self.policy.is_receiving {
@@ -115,52 +89,49 @@ impl VmFilter {
         self.vcpus.entry(number).or_default();
     }
 
-    /// Records that the VMM initialised a vCPU (`KVM_ARM_VCPU_INIT`), and makes the settings of the
-    /// policy.
-    ///
-    /// A setting that the kernel does not accept prevents the vCPU's first run, and no other call.
-    /// QEMU never runs the vCPU with which it looks at the host.
-    pub fn initialize(&mut self, number: usize, kernel: &impl Vcpu) {
-        let vcpu = self.vcpus.entry(number).or_default();
-        vcpu.reset();
-        self.judgement = None;
-        for setting in &self.policy.born_with {
-            let id = setting.register;
-            let result = value::read(kernel, id).and_then(|current| {
-                let current = current.as_u64().ok_or(Errno::EINVAL)?;
-                let value = setting.apply(current);
-                if value == current {
-                    return Ok(());
-                }
-                value::write(kernel, id, &Value::U64(value))
-            });
-            if let Err(errno) = result {
-                vcpu.failed_settings.insert(id, errno);
-            }
-        }
-    }
-
     /// Answers `KVM_GET_REG_LIST`.
+    ///
+    /// A VMM that starts to receive a VM gets the registers that the VM may have, until the vCPU
+    /// has loaded or run.
     ///
     /// # Errors
     /// Returns the kernel's errno.
     pub fn list(&mut self, number: usize, kernel: &impl Vcpu) -> Result<Vec<RegisterId>, Errno> {
         let list = kernel.list()?;
-        if !self.policy.is_receiving {
+        let vcpu = self.vcpus.entry(number).or_default();
+        // A VMM that lists the registers of a loaded vCPU saves the VM. QEMU does not: its list is
+        // that of the vCPU's creation.
+        let is_save = matches!(vcpu.phase, Phase::Ready | Phase::Running);
+        if is_save || !self.policy.is_receiving {
+            let dropped = self.policy.drop.iter().copied();
+            let dropped = dropped.filter(|id| list.contains(id)).collect();
+            if !is_save {
+                self.report_list(Vec::new(), dropped);
+            }
             return Ok(list::without_dropped(&self.policy, list));
         }
-        let vcpu = self.vcpus.entry(number).or_default();
         if vcpu.phase == Phase::Own {
             let mut listed = list.clone();
             listed.sort_unstable();
             vcpu.listed = Some(listed);
         }
-        Ok(list::with_candidates(
-            &self.policy,
-            &self.tolerances,
-            vcpu,
-            list,
-        ))
+        let list = list::with_candidates(&self.policy, &self.tolerances, vcpu, list);
+        let remembered = vcpu.remembered.keys().copied().collect();
+        self.report_list(remembered, Vec::new());
+        Ok(list)
+    }
+
+    /// Reports the difference of the list to the kernel's, once.
+    fn report_list(&mut self, remembered: Vec<RegisterId>, dropped: Vec<RegisterId>) {
+        let list = [remembered, dropped];
+        if self.reported_list != list {
+            self.reported_list.clone_from(&list);
+            let [remembered, dropped] = list;
+            self.events.push(Event::Listed {
+                remembered,
+                dropped,
+            });
+        }
     }
 
     /// Answers `KVM_GET_ONE_REG`.
@@ -174,6 +145,7 @@ impl VmFilter {
         id: RegisterId,
         bytes: &mut [u8],
     ) -> Result<(), Errno> {
+        let is_filtered = self.is_filtered(id);
         let vcpu = self.vcpus.entry(number).or_default();
         if let Some(remembered) = vcpu.remembered.get(&id) {
             if id.size_bytes() != Some(bytes.len()) {
@@ -185,7 +157,7 @@ impl VmFilter {
             return Ok(());
         }
         kernel.get(id, bytes)?;
-        if self.policy.is_receiving && vcpu.phase == Phase::Own && is_judged(id) {
+        if is_filtered && vcpu.phase == Phase::Own && is_judged(id) {
             vcpu.own.insert(id, value::from_bytes(bytes));
         }
         Ok(())
@@ -202,8 +174,8 @@ impl VmFilter {
         id: RegisterId,
         bytes: &[u8],
     ) -> Result<(), Errno> {
-        self.note_overwritten_setting(number, id, bytes);
-        if !self.policy.is_receiving {
+        self.report_replaced_setting(number, id, bytes);
+        if !self.is_filtered(id) {
             return kernel.set(id, bytes);
         }
         let vcpu = self.vcpus.entry(number).or_default();
@@ -366,13 +338,11 @@ impl VmFilter {
             return Ok(());
         }
         if !vcpu.failed_settings.is_empty() {
-            let failed = vcpu.failed_settings.iter();
-            let events = failed.map(|(register, errno)| Event::SettingRefused {
+            let settings = vcpu.failed_settings.clone();
+            self.events.push(Event::SettingsRefused {
                 vcpu: number,
-                register: *register,
-                errno: *errno,
+                settings,
             });
-            self.events.extend(events);
             return Err(Errno::EINVAL);
         }
         let phases = || self.vcpus.values().map(|vcpu| vcpu.phase);
@@ -390,22 +360,9 @@ impl VmFilter {
         }
     }
 
-    fn note_overwritten_setting(&mut self, number: usize, id: RegisterId, bytes: &[u8]) {
-        let settings = &self.policy.born_with;
-        let Some(setting) = settings.iter().find(|setting| setting.register == id) else {
-            return;
-        };
-        let Some(value) = value::from_bytes(bytes).as_u64() else {
-            return;
-        };
-        let event = Event::SettingOverwritten {
-            vcpu: number,
-            register: id,
-            value,
-        };
-        if setting.apply(value) != value && !self.events.contains(&event) {
-            self.events.push(event);
-        }
+    /// Returns `true` if the filter judges writes of this register before the vCPU runs.
+    fn is_filtered(&self, id: RegisterId) -> bool {
+        self.policy.is_receiving || self.has_setting(id)
     }
 }
 

@@ -18,7 +18,7 @@ use cpreg_hosts::HostRecord;
 use cpreg_hosts::record::{AtReset, GuestRecord, Identity, RegisterRecord, WriteTrial};
 use cpreg_kvm::recorded::RecordedVm;
 use cpreg_kvm::{Errno, Host as _, RecordedHost, Vm as _, value};
-use cpreg_vcpu_filter::{Candidate, Policy, VmFilter};
+use cpreg_vcpu_filter::{Candidate, Policy, VcpuUse, VmFilter};
 use proptest::prelude::*;
 
 const STORAGE: RegisterId = RegisterId::SCTLR_EL1;
@@ -240,6 +240,17 @@ impl Model {
         true
     }
 
+    /// Returns the length of the list. A vCPU that has loaded or run lists the host's registers.
+    fn list(&mut self, number: usize) -> usize {
+        let vcpu = &mut self.vcpus[number];
+        let is_loaded = vcpu.has_incoming() && !vcpu.is_open && !vcpu.is_refused;
+        if is_loaded || vcpu.has_run {
+            return REGISTERS.into_iter().filter(|id| !is_unlisted(*id)).count();
+        }
+        vcpu.has_list = true;
+        REGISTERS.len()
+    }
+
     /// Returns the value of a read, or `None` if it fails.
     fn get(&mut self, number: usize, id: RegisterId) -> Option<u64> {
         if is_unlisted(id) {
@@ -354,13 +365,13 @@ fn step(model: &mut Model, subject: &mut Subject, number: usize, call: Call) -> 
     match call {
         Call::Initialize => {
             model.initialize(number);
-            subject.filter.initialize(number, vcpu);
-            texts(true, Ok(()))
+            let filter = &mut subject.filter;
+            texts(true, filter.initialize(number, VcpuUse::Guest, vcpu))
         }
         Call::List => {
-            model.vcpus[number].has_list = true;
+            let expected = model.list(number);
             let list = subject.filter.list(number, vcpu).expect("a list");
-            [REGISTERS.len(), list.len()].map(|length| length.to_string())
+            [expected, list.len()].map(|length| length.to_string())
         }
         Call::Get(id) => {
             let values = [model.get(number, id), subject.get(number, id)];

@@ -67,7 +67,7 @@ const TABLE: &[CrateRule] = &[
     CrateRule {
         name: "cpreg-report",
         dependencies: &["cpreg", "cpreg-hosts", "cpreg-explain"],
-        dev_dependencies: &[],
+        dev_dependencies: &["cpreg-vcpu-filter"],
     },
     CrateRule {
         name: "cpreg-cli",

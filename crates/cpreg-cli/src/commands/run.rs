@@ -4,26 +4,17 @@
 //! of the environment. It then becomes the VMM (`exec`), so descriptors, signals and the process id
 //! stay.
 
+mod policy;
 mod program;
+mod status;
 
 use std::ffi::{OsStr, OsString};
-use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use cpreg::hardware::HardwareFacts;
-use cpreg::register::Naming;
-use cpreg_hosts::{HostRecord, IndexedHost};
-use cpreg_kvm::{Host as _, Kvm};
-use cpreg_vcpu_filter::policy::HostFacts;
-use cpreg_vcpu_filter::{Baseline, Candidate, Policy};
-
-use crate::arguments::{self, TrueFalse};
-use crate::consents;
-use crate::destination::hosts::{self, HostOrFile};
+use crate::arguments;
 use crate::failure::{Failure, Status};
-use crate::platform::kernel_release;
 use crate::printer::Printer;
 
 /// File name of the preloaded library.
@@ -34,17 +25,21 @@ const PRELOAD_VARIABLE: &str = "LD_PRELOAD";
 const POLICY_VARIABLE: &str = "CPREG_INTERPOSE";
 
 pub(crate) fn run(arguments: &arguments::Run, printer: &mut Printer) -> Result<Status, Failure> {
-    let policy = policy(arguments, printer)?;
-    let receiving = arguments
-        .receiving
-        .map(|receiving| receiving == TrueFalse::True);
-    let policy = policy.to_json(receiving);
+    if let Some(process) = arguments.start.status {
+        status::print(process, arguments.format, printer)?;
+        return Ok(Status::Success);
+    }
+    let policy = policy::document(arguments, printer)?;
+    if arguments.start.print_policy {
+        printer.line(policy);
+        return Ok(Status::Success);
+    }
     let library = find_library(arguments)?;
-    if arguments.print_libvirt {
+    if arguments.start.print_libvirt {
         printer.line(libvirt_elements(&library, &policy));
         return Ok(Status::Success);
     }
-    let [name, rest @ ..] = arguments.command.as_slice() else {
+    let [name, rest @ ..] = arguments.start.command.as_slice() else {
         return Err(Failure::new("a command is missing"));
     };
     program::check(name, &library)?;
@@ -69,7 +64,7 @@ fn preload(library: &Path, current: Option<&OsStr>) -> OsString {
 
 /// Returns the library of `--library`, beside this program, or in `../lib/cpreg`.
 fn find_library(arguments: &arguments::Run) -> Result<PathBuf, Failure> {
-    let candidates = if let Some(library) = &arguments.library {
+    let candidates = if let Some(library) = &arguments.start.library {
         vec![library.clone()]
     } else {
         let program = std::env::current_exe()
@@ -99,82 +94,6 @@ fn find_library(arguments: &arguments::Run) -> Result<PathBuf, Failure> {
         .with_hint("copy the library to another folder, and name it with --library FILE"));
     }
     Ok(found)
-}
-
-fn policy(arguments: &arguments::Run, printer: &Printer) -> Result<Policy, Failure> {
-    let consents = consents::read(&arguments.consents, Naming::Kvm)?;
-    consents::reject_high(&consents)?;
-    if !arguments.consents.tolerances.files.is_empty() {
-        return Err(
-            Failure::new("--tolerances: additional tolerances do not apply inside a VMM")
-                .with_hint("ignore single registers with --ignore REG[=VALUE[/MASK]]"),
-        );
-    }
-    if let Some(name) = consents.drop_extensions.first() {
-        return Err(Failure::new(format!(
-            "--drop {name}: an extension is no register, and QEMU loads it itself"
-        ))
-        .with_hint("`cpreg convert` and `cpreg relay` remove extensions"));
-    }
-    let mut records = Vec::new();
-    for path in &arguments.from {
-        records.push(source_host(path, printer)?);
-    }
-    let source_hardware = match records.as_slice() {
-        [only] => only.source_hardware(),
-        _ => HardwareFacts::UNKNOWN,
-    };
-    if records.is_empty() {
-        let index = hosts::history()?;
-        records.extend(index.hosts().iter().map(IndexedHost::record));
-    }
-    let mut born_with = Vec::new();
-    for path in &arguments.baseline {
-        let text = fs::read_to_string(path).map_err(|error| Failure::io("read", path, error))?;
-        let baseline = Baseline::from_json(&text).and_then(|baseline| baseline.to_consents());
-        born_with.extend(baseline.map_err(|error| {
-            Failure::new(format!("cannot use {}", path.display())).with_cause(error)
-        })?);
-    }
-    for text in &arguments.born_with {
-        born_with.push(consents::parse_set(text, Naming::Kvm)?);
-    }
-    Ok(Policy {
-        is_receiving: false,
-        candidates: Candidate::from_hosts(&records, &consents),
-        drop: consents.drop_registers.clone(),
-        consents,
-        born_with,
-        host: host_facts(),
-        source_hardware,
-    })
-}
-
-fn source_host(path: &Path, printer: &Printer) -> Result<HostRecord, Failure> {
-    match hosts::open(path, false, printer)? {
-        HostOrFile::Host(host) => Ok(host.record),
-        HostOrFile::Unrecorded(host) => Err(host
-            .failure()
-            .with_context(format!("--from {}", path.display()))),
-        HostOrFile::File(_) => Err(Failure::new(format!(
-            "--from {}: not a recorded host",
-            path.display()
-        ))
-        .with_hint("`cpreg hosts` lists recorded hosts; `cpreg probe kvm` records one")),
-    }
-}
-
-/// Returns the properties of this host, as far as they are known without a VM.
-fn host_facts() -> HostFacts {
-    let kvm = Kvm::open().ok();
-    let hardware = kvm.map(|kvm| HardwareFacts {
-        is_emulated: kvm.identity().emulated,
-        ..kvm.hardware()
-    });
-    HostFacts {
-        kernel_release: kernel_release(),
-        hardware: hardware.unwrap_or(HardwareFacts::UNKNOWN),
-    }
 }
 
 /// Returns the elements of a libvirt domain that start its QEMU with the library.

@@ -80,6 +80,8 @@ mod relay_json;
 mod relay_process;
 mod report;
 mod run;
+#[cfg(target_os = "linux")]
+mod run_policy;
 mod running;
 mod saved_vms;
 mod schema;

@@ -5,6 +5,7 @@ use cpreg_report::{
     check, diff, explain, failure, host, host_diff, hosts, json, kernel_diff, rehearse, relay,
     show, tolerance, vm_report,
 };
+use cpreg_vcpu_filter::run_status::{RunStatus, STATUS_SCHEMA};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -47,6 +48,7 @@ pub(crate) fn round_trip(text: &str) {
         tolerance::model::SCHEMA => {
             assert_model_round_trip::<tolerance::model::TolerancesReport>(text);
         }
+        STATUS_SCHEMA => assert_model_round_trip::<RunStatus>(text),
         other => assert!(
             SCHEMAS_TESTED_ELSEWHERE.contains(&other),
             "{other} has no model"

@@ -101,6 +101,7 @@ impl Schema<'_> {
                         }
                     }
                 }
+                "additionalProperties" if rule == false => {}
                 "additionalProperties" => {
                     for (member, value) in value.as_object().into_iter().flatten() {
                         self.validate(rule, value, &format!("{place}.{member}"))?;

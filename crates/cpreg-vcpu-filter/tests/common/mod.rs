@@ -14,13 +14,15 @@ use std::sync::{Arc, OnceLock};
 use cpreg::destination::Features;
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
+use cpreg::plan::Consents;
 use cpreg::register::{RegisterId, Value};
+use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_hosts::HostIndex;
 use cpreg_kvm::recorded::{RecordedHost, RecordedVm};
 use cpreg_kvm::{Errno, Host as _, Vcpu as _, Vm as _, value};
 use cpreg_stream::Stream;
-use cpreg_vcpu_filter::{Candidate, Event, Policy, Refusal, VmFilter};
+use cpreg_vcpu_filter::{Candidate, Event, GuestList, Policy, Refusal, VcpuUse, VmFilter};
 
 /// Result of a load.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,7 +85,8 @@ impl Qemu {
         if features.contains(Features::SVE) {
             vcpu.finalize_sve().expect("SVE");
         }
-        self.filter.initialize(number, vcpu);
+        let initialized = self.filter.initialize(number, VcpuUse::Guest, vcpu);
+        initialized.expect("the settings");
         let list = self.filter.list(number, vcpu).expect("a list");
         for id in list.into_iter().filter(|id| Program::QEMU.has_in_list(*id)) {
             let mut bytes = vec![0; id.size_bytes().expect("a size")];
@@ -183,12 +186,9 @@ pub(crate) fn receiving_policy(
 ) -> Policy {
     static CANDIDATES: OnceLock<Vec<Candidate>> = OnceLock::new();
     let candidates = CANDIDATES.get_or_init(|| {
-        let records: Vec<_> = index
-            .hosts()
-            .iter()
-            .map(cpreg_hosts::IndexedHost::record)
-            .collect();
-        Candidate::from_hosts(&records, &cpreg::plan::Consents::default())
+        let hosts = index.hosts().into_iter();
+        let lists = hosts.flat_map(|host| GuestList::from_record(&host.record()));
+        Candidate::from_hosts(lists, &Tolerances::default(), &Consents::default())
     });
     let mut policy = Policy {
         is_receiving: true,

@@ -28,7 +28,7 @@ impl<'a> QemuVcpu<'a> {
         Self::create_with(interposer, number, |_| true)
     }
 
-    /// As [`Self::create`], for some of the registers.
+    /// Creates a vCPU that has some of the registers.
     fn create_with(
         interposer: &'a Interposer<FakeKernel>,
         number: usize,
@@ -249,6 +249,30 @@ fn a_vcpu_of_an_unknown_vm_does_not_run() {
     assert_eq!(run(None, policy(true)), unknown);
     assert_eq!(run(links("/dev/null"), policy(true)), Answer::Pass);
     assert_eq!(run(None, policy(false)), Answer::Pass);
+}
+
+/// QEMU's trial VM asks for no PSCI, and a guest for PSCI 0.2.
+#[test]
+fn a_refused_setting_ends_the_start_of_a_guest_only() {
+    let setting = cpreg::plan::SetConsent {
+        register: RegisterId::PSCI_VERSION,
+        mask: u64::MAX,
+        value: 0x1_0009,
+    };
+    let policy = Policy {
+        born_with: vec![setting],
+        ..policy(false)
+    };
+    let interposer = start(FakeKernel::new(1), policy);
+    let initialize = |features: u32| {
+        let mut argument = [u32::MAX, features, 0, 0, 0, 0, 0, 0];
+        let address = argument.as_mut_ptr().expose_provenance();
+        call(&interposer, FIRST_VCPU, requests::ARM_VCPU_INIT, address)
+    };
+    assert_eq!(initialize(0b1000), Answer::Success(0));
+    let run = call(&interposer, FIRST_VCPU, requests::RUN, 0);
+    assert_eq!(run, Answer::End(REFUSED));
+    assert_eq!(initialize(0b1100), Answer::End(REFUSED_SETTINGS));
 }
 
 #[test]

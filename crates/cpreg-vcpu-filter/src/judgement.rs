@@ -124,15 +124,23 @@ impl SharedValues {
 
 /// Returns the vCPU as it arrived.
 ///
-/// A register of the host that the VMM only read and wrote back holds its own value. A register
-/// that the host lacks is part of the VM only if its value changed. A VM-wide register that the VMM
-/// did not touch on this vCPU holds the value of another vCPU.
+/// A register of the host that the VMM only read and wrote back holds its own value. A VM-wide
+/// register that the VMM did not touch on this vCPU holds the value of another vCPU.
+///
+/// A register that the host lacks and whose value is still the first one may be part of the VM or
+/// not: the VMM makes the same calls. The plan has it, so the VM loads only if it loads in both
+/// cases.
 fn incoming_vcpu(vcpu: &VcpuFilter, shared: &Registers) -> Vcpu {
     let mut registers = Registers::new();
     let shared = shared.iter().filter(|(id, _)| vcpu.is_listed(*id));
     for (id, value) in shared.chain(vcpu.own.iter()).chain(vcpu.incoming.iter()) {
         if is_judged(id) {
             registers.insert(id, value.clone());
+        }
+    }
+    for (id, remembered) in &vcpu.remembered {
+        if registers.get(*id).is_none() {
+            registers.insert(*id, Value::U64(remembered.initial));
         }
     }
     Vcpu {

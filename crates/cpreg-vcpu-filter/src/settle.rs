@@ -197,6 +197,8 @@ impl VmFilter {
             let value = match &decision.action {
                 Action::Set(value) | Action::WriteReset(value) => Some(value.clone()),
                 Action::KeepAtReset => vcpu.own.get(id).cloned(),
+                // The VM may lack a register whose value is still the first one.
+                Action::Ignore if vcpu.incoming.get(id).is_none() => continue,
                 Action::Ignore => None,
                 _ => {
                     // The plan's ID registers, written before, may show the register again. A

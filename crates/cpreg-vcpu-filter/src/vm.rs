@@ -117,6 +117,8 @@ impl VmFilter {
         }
         let list = list::with_candidates(&self.policy, &self.tolerances, vcpu, list);
         let remembered = vcpu.remembered.keys().copied().collect();
+        // The plan has the remembered registers.
+        self.judgement = None;
         self.report_list(remembered, Vec::new());
         Ok(list)
     }

@@ -133,6 +133,12 @@ impl ModelVcpu {
         value.copied().or_else(|| is_remembered.then_some(0))
     }
 
+    /// Returns `true` if the VM may have a register that the host lacks. A register of the list
+    /// whose value is the first one may have come with it.
+    fn may_have(&self, id: RegisterId) -> bool {
+        self.has_list || self.written.contains_key(&id)
+    }
+
     fn has_incoming(&self) -> bool {
         !self.has_run && !self.written.is_empty()
     }
@@ -195,7 +201,7 @@ impl Model {
             let written = |id| vcpu.written.get(&id).copied();
             let lacks_overlays = vcpu.value(FEATURES).or(features) == Some(0);
             written(PSCI).is_some_and(|psci| psci > RESET[2]) && !self.accepts_psci
-                || written(OVERLAYS).is_some() && !lacks_overlays
+                || vcpu.may_have(OVERLAYS) && !lacks_overlays
                 || written(SERVICES).is_some_and(|services| services != 0)
         };
         let disagrees = |value: &dyn Fn(&ModelVcpu) -> Option<u64>| {
@@ -206,8 +212,8 @@ impl Model {
         incoming().any(blocks)
             || disagrees(&|vcpu| vcpu.value(FEATURES))
             || disagrees(&|vcpu| vcpu.value(PSCI))
-            || incoming().any(|vcpu| vcpu.written.contains_key(&SERVICES))
-                && !incoming().all(|vcpu| vcpu.written.contains_key(&SERVICES))
+            || incoming().any(|vcpu| vcpu.may_have(SERVICES))
+                && !incoming().all(|vcpu| vcpu.may_have(SERVICES))
     }
 
     /// Settles a load. Returns `true` if it succeeds.

@@ -3,6 +3,8 @@
 
 use std::fs;
 use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
 
 use cpreg::register::{RegisterId, Value};
 use cpreg_vcpu_filter::Event;
@@ -152,4 +154,37 @@ fn the_status_of_a_process_is_read_from_its_memory_file() {
 
     let none = cpreg(&["run", "--status", "1", "--format", "json"]);
     assert_eq!(none.status, Some(2), "{none}");
+}
+
+/// The wrapper starts the QEMU of its name through cpreg, with the policy file if it exists.
+#[test]
+fn the_wrapper_for_libvirt_starts_the_qemu_of_its_name() {
+    let wrapper = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../packaging/libvirt");
+    let wrapper = fs::read(wrapper.join("cpreg-emulator")).expect("the wrapper");
+    let folder = folder_with("cpreg-qemu-test", &wrapper);
+    let path = |name: &str| folder.path().join(name);
+    fs::write(path("cpreg"), "#!/bin/sh\necho cpreg \"$@\"\n").expect("a file");
+    fs::write(path("qemu-test"), "#!/bin/sh\n").expect("a file");
+    fs::copy(path("cpreg-qemu-test"), path("other")).expect("a file");
+    for name in ["cpreg-qemu-test", "cpreg", "qemu-test", "other"] {
+        let mode = fs::Permissions::from_mode(0o755);
+        fs::set_permissions(path(name), mode).expect("permissions");
+    }
+    let start = |name: &str| {
+        let mut command = std::process::Command::new("/bin/sh");
+        command.arg(path(name)).args(["-machine", "none"]);
+        command.env("PATH", format!("{}:/usr/bin:/bin", folder.path().display()));
+        command.env("CPREG_RUN_POLICY", path("policy.json"));
+        let output = command.output().expect("a shell");
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let qemu = format!("-- {} -machine none\n", path("qemu-test").display());
+    assert_eq!(start("cpreg-qemu-test"), format!("cpreg run {qemu}"));
+    fs::write(path("policy.json"), "{}").expect("a file");
+    let policy = format!("--policy {}", path("policy.json").display());
+    assert_eq!(
+        start("cpreg-qemu-test"),
+        format!("cpreg run {policy} {qemu}")
+    );
+    assert_eq!(start("other"), "");
 }

@@ -111,3 +111,40 @@ send() {
     case $answer in *'"running": true'*) look_at_guest ;; esac
     stop
 }
+
+# The disk with the snapshot of a case, for `-drive`
+disk() { echo "-drive if=none,format=qcow2,file=/tmp/$1.qcow2"; }
+
+# send_snapshot SERIES NAME PEER PORT: stops the guest, saves it with `savevm`, and sends the disk
+send_snapshot() {
+    cp /job/empty.qcow2 /tmp/snapshot.qcow2
+    arguments="$(disk snapshot)"
+    start "$1" "$2"
+    arguments=
+    wait_for serial '^READY' 1800
+    ask stop '{}' set
+    ask human-monitor-command '{"command-line":"savevm suspend"}' savevm
+    ask human-monitor-command '{"command-line":"xp /1gx 0x41000000"}' counted
+    ask query-status '{}' run
+    stop
+    timeout 600 nc -l -p $4 < /tmp/snapshot.qcow2
+    rm -f /tmp/snapshot.qcow2
+}
+
+# receive_snapshot SERIES NAME PEER PORT: receives the disk, and starts from the snapshot
+receive_snapshot() {
+    turns=0
+    while [ ! -s /tmp/snapshot.qcow2 ] && [ $turns -lt 6000 ]; do
+        nc $3 $4 > /tmp/snapshot.qcow2 2> /dev/null
+        sleep 0.1
+        turns=$((turns + 1))
+    done
+    arguments="$(disk snapshot)"
+    # QMP reports a RESUME only after its negotiation.
+    start "$1" "$2" -S -loadvm suspend
+    arguments=
+    wait_for log '"return": {}' 1200 && echo '{"execute":"cont"}' >&3
+    wait_for log '"event": "RESUME"' 1200 && look_at_guest
+    stop
+    rm -f /tmp/snapshot.qcow2
+}

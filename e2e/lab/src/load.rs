@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use super::matrix::loads::{Attempt, LoadCache};
+use crate::interposed::RunPrograms;
 use crate::options::{DEFAULT_CPU, KernelArgs, MAX_CONCURRENT_HOSTS, series_or_each};
 use clap::Args;
 use e2e_framework::lab::boot::EmulatedHost;
@@ -25,6 +26,9 @@ pub(crate) struct LoadArgs {
     /// QEMU series (repeatable; default: each)
     #[arg(long = "qemu", value_name = "SERIES", value_parser = SERIES)]
     series: Vec<String>,
+    /// Start QEMU with `cpreg run` and these options, for example `--accept low`
+    #[arg(long, value_name = "OPTIONS", num_args = 0..=1, default_missing_value = "", allow_hyphen_values = true, require_equals = true)]
+    run: Option<String>,
     /// Streams of the lab's guest
     #[arg(required = true, value_name = "STREAM")]
     streams: Vec<PathBuf>,
@@ -45,10 +49,15 @@ pub(crate) fn run(lab: &Lab, arguments: &LoadArgs) -> Result<()> {
             attempts.push(Attempt {
                 series: series.to_owned(),
                 stream: stream.clone(),
+                run_options: arguments.run.as_ref().map(|options| {
+                    let words = options.split_ascii_whitespace();
+                    words.map(str::to_owned).collect()
+                }),
             });
         }
     }
-    let cache = LoadCache::open(lab)?;
+    let programs = arguments.run.as_ref().map(|_| RunPrograms::build(lab));
+    let cache = LoadCache::open(lab, programs.transpose()?)?;
     lab.prepare(true)?;
     let failed = Mutex::new(Vec::new());
     parallel::for_each(MAX_CONCURRENT_HOSTS, kernels.iter(), |kernel| {
@@ -89,6 +98,9 @@ fn load_on_host(
         } else {
             println!("FAILED  {name}");
             failed.push(format!("{name}: {}", outcome.errors.join("; ")));
+        }
+        for line in &outcome.cpreg {
+            println!("        cpreg: {line}");
         }
         for difference in outcome.differences.iter().chain(&outcome.counters) {
             println!("        changed: {difference}");

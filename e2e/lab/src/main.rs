@@ -6,17 +6,20 @@
 //! | [`record`] | `lab record`: `cpreg probe kvm` on many hosts |
 //! | [`run`](mod@run) | `lab run`: a command of the workspace in one host |
 //! | [`matrix`] | `lab matrix`: guests that move between kernels |
+//! | [`baseline`] | `lab baseline`: guests that are born movable |
 //! | [`load`] | `lab load`: saved states into QEMUs |
 //! | [`migrate`] | `lab migrate`: the example VMM's guest between each two hosts |
 //! | [`migrate_table`] | files with the outcomes of those moves |
 //! | [`host_pair`] | two connected hosts, booted together |
 //! | [`trips`] | moves of that guest between two connected hosts |
-//! | [`relay`] | `lab relay`: live migrations between the QEMUs of two hosts, through the relay |
+//! | [`relay`] | `lab relay`, `lab live-run`: migrations between the QEMUs of two hosts |
 //! | [`evaluate`] | outcome of a move |
 //! | [`compare`] | `lab compare`: a local kernel against recorded ones |
 //! | [`fields`] | `lab fields`: predictions about ID registers against KVM |
 //! | [`mod@test`] | `lab test`: the tests that CI runs |
 //! | [`lints`] | `lab clippy`: the lints of code that only an arm64 compiler sees |
+//! | [`interposed`] | QEMUs that `cpreg run` starts |
+//! | [`fingerprint`] | fingerprints of contents |
 //! | [`options`] | arguments shared by several commands |
 //!
 //! The emulated hosts themselves live in `e2e_framework::lab`.
@@ -24,10 +27,13 @@
 // The lab prints for the user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
+mod baseline;
 mod compare;
 mod evaluate;
 mod fields;
+mod fingerprint;
 mod host_pair;
+mod interposed;
 mod lints;
 mod load;
 mod matrix;
@@ -42,6 +48,7 @@ mod trips;
 
 use std::process::ExitCode;
 
+use self::relay::MigrationKind;
 use clap::{Parser, Subcommand};
 use e2e_framework::Result;
 use e2e_framework::lab::folder::Lab;
@@ -64,10 +71,14 @@ enum Command {
     Run(run::RunArgs),
     Load(load::LoadArgs),
     Migrate(migrate::MigrateArgs),
-    Relay(relay::RelayArgs),
+    /// Move a guest of QEMU under KVM, live over the network, through `cpreg relay`
+    Relay(relay::LiveArgs),
+    /// Move a guest of QEMU under KVM to a QEMU that `cpreg run` starts
+    LiveRun(relay::LiveArgs),
     Compare(compare::CompareArgs),
     Fields(fields::FieldsArgs),
     Matrix(matrix::MatrixArgs),
+    Baseline(baseline::BaselineArgs),
     /// Run the tests of CI: three kernels, two CPU models
     Test,
     /// Lint the code that only an arm64 compiler sees
@@ -95,10 +106,12 @@ fn run(command: &Command) -> Result<()> {
         Command::Run(arguments) => run::run(&lab, arguments),
         Command::Load(arguments) => load::run(&lab, arguments),
         Command::Migrate(arguments) => migrate::run(&lab, arguments),
-        Command::Relay(arguments) => relay::run(&lab, arguments),
+        Command::Relay(arguments) => relay::run(&lab, arguments, &MigrationKind::RELAY),
+        Command::LiveRun(arguments) => relay::run(&lab, arguments, &MigrationKind::RUN),
         Command::Compare(arguments) => compare::run(&lab, arguments),
         Command::Fields(arguments) => fields::run(&lab, arguments),
         Command::Matrix(arguments) => matrix::run(&lab, arguments),
+        Command::Baseline(arguments) => baseline::run(&lab, arguments),
         Command::Test => lab.with_lock("test.lock", || test::run(&lab)),
         Command::Clippy => lints::run(&lab),
         Command::Fetch => test::fetch(&lab),

@@ -134,6 +134,15 @@ impl Lab {
         self.build_programs_and_examples(packages, &[])
     }
 
+    /// Builds the shared library of a package for arm64, and returns its path.
+    ///
+    /// # Errors
+    /// Returns an error if the library does not build.
+    pub fn build_library(&self, package: &str) -> Result<PathBuf> {
+        let toolchain = self.with_make_lock(|| toolchain::Toolchain::ensure(&self.folder))?;
+        toolchain.build_library(package)
+    }
+
     /// Builds the arm64 programs of these packages, and these examples, which are in `examples` in
     /// the returned folder.
     ///

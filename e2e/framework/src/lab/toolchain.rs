@@ -1,5 +1,5 @@
 //! Builds of arm64 programs of this workspace on any machine. The programs are static, so that they
-//! run under any kernel without libraries.
+//! run under any kernel without libraries. A shared library is for programs that are not.
 //!
 //! cargo needs Rust's standard library for arm64, from the first available source:
 //!
@@ -27,6 +27,10 @@ use crate::paths::repository;
 use crate::tool::{self, Tool};
 
 const TARGET: &str = "aarch64-unknown-linux-gnu";
+/// Profile of shared libraries.
+const LIBRARY_PROFILE: &str = "shared-library";
+/// Variable with the flags of rustc for the target.
+const FLAGS_VARIABLE: &str = "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS";
 
 /// Suites in which Debian has newer compilers than in its releases.
 const SUITES: [&str; 3] = ["trixie-backports", "forky", "sid"];
@@ -120,10 +124,7 @@ impl Toolchain {
                 "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER",
                 TOOLS[0].program,
             )
-            .env(
-                "CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUSTFLAGS",
-                "-C target-feature=+crt-static",
-            )
+            .env(FLAGS_VARIABLE, "-C target-feature=+crt-static")
             .args(["--target", TARGET]);
         if self.builds_std {
             command
@@ -149,9 +150,35 @@ impl Toolchain {
             command.args(["--example", example]);
         }
         run_checked(&mut command)?;
-        let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-        Ok(repository().join(target).join(TARGET).join("release"))
+        Ok(output_folder("release"))
     }
+
+    /// Builds the shared library of a package for arm64, for programs that are linked dynamically.
+    /// Returns its path.
+    ///
+    /// The profile is a copy of the release profile, with a folder of its own. Otherwise cargo
+    /// would build all crates again whenever programs and libraries are built in turn.
+    ///
+    /// # Errors
+    /// Returns an error if the library does not compile. The output of cargo is not captured.
+    pub fn build_library(&self, package: &str) -> Result<PathBuf> {
+        let mut command = self.cargo("build");
+        command
+            .args(["--quiet", "--lib", "--package", package])
+            .args(["--profile", LIBRARY_PROFILE])
+            .arg("--config")
+            .arg(format!("profile.{LIBRARY_PROFILE}.inherits='release'"))
+            .env(FLAGS_VARIABLE, "-C target-feature=-crt-static");
+        run_checked(&mut command)?;
+        let name = format!("lib{}.so", package.replace('-', "_"));
+        Ok(output_folder(LIBRARY_PROFILE).join(name))
+    }
+}
+
+/// Returns the folder of the programs and libraries of a profile.
+fn output_folder(profile: &str) -> PathBuf {
+    let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    repository().join(target).join(TARGET).join(profile)
 }
 
 /// Runs a command to its end, without capturing its output.

@@ -47,6 +47,10 @@ pub(crate) struct Conversion {
     pub(crate) verdict: String,
     /// Blockers, a line for each register or extension: name, both values, reason.
     pub(crate) reasons: Vec<String>,
+    /// Names of the blockers.
+    pub(crate) blockers: Vec<String>,
+    /// Options that give the consent.
+    pub(crate) options: Vec<String>,
     /// Path of the converted stream; `None` if cpreg wrote no stream.
     pub(crate) stream: Option<PathBuf>,
 }
@@ -70,16 +74,21 @@ pub(crate) fn convert(
             .arg("convert")
             .arg(source)
             .args([destination, "--loader", &format!("qemu-{series}")])
-            .args(consent.arguments())
-            .args(options.iter().flat_map(|option| option.split(' ')))
+            .args(options)
             .args(["--format", "json", "--force", "-o"])
             .arg(output);
         run_convert(command)
     };
-    let (mut check_report, mut status) = run(&[])?;
-    let proposed = check_report.adjustments.proposed.iter();
-    let options: Vec<_> = proposed.map(|proposal| proposal.consent.clone()).collect();
-    if consent == Consent::AllProposed && !options.is_empty() {
+    let mut options: Vec<String> = consent
+        .arguments()
+        .iter()
+        .map(ToString::to_string)
+        .collect();
+    let (mut check_report, mut status) = run(&options)?;
+    let proposed = &check_report.adjustments.proposed;
+    if consent == Consent::AllProposed && !proposed.is_empty() {
+        let words = proposed.iter().flat_map(|one| one.consent.split(' '));
+        options.extend(words.map(str::to_owned));
         (check_report, status) = run(&options)?;
     }
     let verdict = &check_report.verdict;
@@ -94,6 +103,8 @@ pub(crate) fn convert(
     Ok(Conversion {
         verdict: verdict.name().to_owned(),
         reasons: reasons(&check_report)?,
+        blockers: blockers(&check_report),
+        options,
         stream: should_write.then(|| output.to_owned()),
     })
 }
@@ -112,6 +123,19 @@ fn run_convert(mut command: Command) -> Result<(CheckReport, ExitStatus)> {
         )
     })?;
     Ok((check_report, process.status))
+}
+
+/// Returns the names of the registers and extensions that block the load.
+fn blockers(report: &CheckReport) -> Vec<String> {
+    let registers = report.decisions.iter();
+    let registers = registers.map(|decision| (&decision.decision, &decision.name));
+    let extensions = report.extensions.iter();
+    let extensions = extensions.map(|decision| (&decision.decision, &decision.name));
+    registers
+        .chain(extensions)
+        .filter(|(decision, _)| [Decision::REFUSE, Decision::UNKNOWN].contains(decision))
+        .map(|(_, name)| name.clone())
+        .collect()
 }
 
 /// Returns the blockers in a report.
@@ -175,6 +199,7 @@ mod tests {
             "next_steps": [], "loaders": [], "missing_facts": [], "dry_run": null, "hardware": [],
         });
         let report = report::parse(report.to_string().as_bytes()).unwrap();
+        assert_eq!(blockers(&report), ["B"]);
         assert_eq!(
             reasons(&report).unwrap(),
             [

@@ -8,13 +8,15 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::outcome::GuestOutcome;
+use crate::fingerprint::fingerprint;
+use crate::interposed::{RunPrograms, lines_with_run};
 use e2e_framework::Result;
 use e2e_framework::guest::{Guest, TIMER_SECONDS};
 use e2e_framework::lab::boot::EmulatedHost;
@@ -34,6 +36,8 @@ pub(crate) struct Attempt {
     /// Series of QEMU.
     pub(crate) series: String,
     pub(crate) stream: PathBuf,
+    /// Options of the `cpreg run` that starts QEMU; `None` for a QEMU without cpreg.
+    pub(crate) run_options: Option<Vec<String>>,
 }
 
 /// Stored outcomes of loads, from this and earlier runs.
@@ -41,14 +45,16 @@ pub(crate) struct Attempt {
 pub(crate) struct LoadCache {
     file: PathBuf,
     outcomes: Mutex<BTreeMap<String, GuestOutcome>>,
+    /// Programs for QEMUs that `cpreg run` starts.
+    programs: Option<RunPrograms>,
 }
 
 impl LoadCache {
-    /// Reads the outcomes of earlier runs.
+    /// Reads the outcomes of earlier runs. Attempts with `cpreg run` need `programs`.
     ///
     /// # Errors
     /// Returns an error if the file cannot be read.
-    pub(crate) fn open(lab: &Lab) -> Result<Self> {
+    pub(crate) fn open(lab: &Lab, programs: Option<RunPrograms>) -> Result<Self> {
         let folder = lab.folder.join("matrix");
         fs::create_dir_all(&folder)?;
         let file = folder.join("loads.jsonl");
@@ -68,6 +74,7 @@ impl LoadCache {
         Ok(Self {
             file,
             outcomes: Mutex::new(outcomes),
+            programs,
         })
     }
 
@@ -81,7 +88,7 @@ impl LoadCache {
         host: &EmulatedHost<'_>,
         attempt: &Attempt,
     ) -> Result<Option<GuestOutcome>> {
-        let key = key(host, attempt)?;
+        let key = self.key(host, attempt)?;
         Ok(self
             .outcomes
             .lock()
@@ -104,7 +111,7 @@ impl LoadCache {
         let mut missing: BTreeMap<String, &Attempt> = BTreeMap::new();
         for attempt in attempts {
             if self.get(host, attempt)?.is_none() {
-                missing.insert(key(host, attempt)?, attempt);
+                missing.insert(self.key(host, attempt)?, attempt);
             }
         }
         let missing: Vec<_> = missing.into_iter().collect();
@@ -119,11 +126,15 @@ impl LoadCache {
         let mut job = job(lab, Guest::Aarch64)?;
         for (index, (_, attempt)) in batch.iter().enumerate() {
             let name = format!("load{index}");
-            writeln!(
-                job.script,
-                "load {} {name} /job/{name}.stream",
-                attempt.series
-            )?;
+            let line = format!("load {} {name} /job/{name}.stream\n", attempt.series);
+            match (&attempt.run_options, &self.programs) {
+                (None, _) => job.script += &line,
+                (Some(options), Some(programs)) => {
+                    programs.add_to(&mut job);
+                    job.script += &lines_with_run(options, &line);
+                }
+                (Some(_), None) => return Err("cpreg run is not built".into()),
+            }
             job.files
                 .push((format!("{name}.stream"), attempt.stream.clone()));
         }
@@ -145,6 +156,18 @@ impl LoadCache {
         }
         Ok(())
     }
+
+    fn key(&self, host: &EmulatedHost<'_>, attempt: &Attempt) -> Result<String> {
+        let path = &attempt.stream;
+        let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let hash = fingerprint(&bytes);
+        let mut key = format!("{} qemu-{} {hash}", host.name(), attempt.series);
+        if let Some(options) = &attempt.run_options {
+            let programs = self.programs.as_ref().ok_or("cpreg run is not built")?;
+            write!(key, " run {} {}", programs.fingerprint, options.join(" "))?;
+        }
+        Ok(key)
+    }
 }
 
 /// Returns a job with QEMUs and this guest, with an empty script.
@@ -162,19 +185,4 @@ pub(crate) fn job(lab: &Lab, guest: Guest) -> Result<Job> {
         needs_roots: true,
         ..Job::default()
     })
-}
-
-fn key(host: &EmulatedHost<'_>, attempt: &Attempt) -> Result<String> {
-    let hash = fingerprint(&attempt.stream)?;
-    Ok(format!("{} qemu-{} {hash}", host.name(), attempt.series))
-}
-
-/// Returns the 64-bit FNV-1a hash of a file, and its length. That suffices to distinguish
-/// a few thousand streams.
-fn fingerprint(file: &Path) -> Result<String> {
-    let bytes = fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
-    let hash = bytes.iter().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
-    });
-    Ok(format!("{hash:016x}-{}", bytes.len()))
 }

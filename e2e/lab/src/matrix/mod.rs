@@ -8,18 +8,27 @@
 //! | [`loads`] | loads of streams on a host, and their kept outcomes |
 //! | [`outcome`] | outcome of one load |
 //! | [`pair`] | a pair, and all its outcomes |
-//! | [`table`] | the results as JSON and as Markdown |
+//! | [`lines`] | the results as lines of JSON |
+//! | [`row`] | a line of JSON, as the document needs it |
+//! | [`table`] | the document |
+//! | [`run_table`] | loads through `cpreg run`, compared with `cpreg convert` |
 //!
 //! A pair is a source kernel, a destination kernel, a CPU model and a QEMU at both ends. Each pair
 //! is tried without cpreg, and with a stream that `cpreg convert` wrote for the destination:
 //! without consent, with
 //! `--accept low`, and with all proposals. Streams with the same contents are loaded once.
+//!
+//! Each pair is also tried with the unconverted stream and a QEMU that `cpreg run` starts: without
+//! consent, and with the smallest consent with which `cpreg convert` writes a stream.
 
 mod convert;
+pub(crate) mod lines;
 pub(crate) mod loads;
 pub(crate) mod outcome;
 mod pair;
-mod streams;
+mod row;
+mod run_table;
+pub(crate) mod streams;
 mod table;
 
 use std::fs;
@@ -28,10 +37,11 @@ use std::process::Command;
 use std::sync::Mutex;
 use std::time::Instant;
 
-use self::convert::{Consent, convert};
+use self::convert::{Consent, Conversion, convert};
 use self::loads::{Attempt, LoadCache};
 use self::outcome::GuestOutcome;
-use self::pair::Pair;
+use self::pair::{Pair, RunLoad, conversions_to_run};
+use crate::interposed::RunPrograms;
 use crate::options::{
     DEFAULT_CPU, KernelArgs, MAX_CONCURRENT_HOSTS, cpus_or_default, series_or_each,
 };
@@ -59,6 +69,9 @@ pub(crate) struct MatrixArgs {
     /// Give cpreg a stream of the destination, even if the host is recorded
     #[arg(long)]
     to_streams: bool,
+    /// Load only through `cpreg run`, and keep the other results of the tables
+    #[arg(long)]
+    only_run: bool,
     /// Folder of the tables (default: docs/)
     #[arg(short = 'o', long = "output", value_name = "FOLDER")]
     folder: Option<PathBuf>,
@@ -76,7 +89,7 @@ pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
     let folder = arguments.folder.clone();
     let folder = folder.unwrap_or_else(|| repository().join("docs"));
     let cpreg = Cpreg::build()?;
-    let loads = LoadCache::open(lab)?;
+    let loads = LoadCache::open(lab, Some(RunPrograms::build(lab)?))?;
     lab.prepare(true)?;
     for cpu in &cpus {
         let start = Instant::now();
@@ -84,7 +97,9 @@ pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
             .iter()
             .map(|kernel| EmulatedHost::new(kernel, cpu))
             .collect();
-        for_each(&hosts, "saved", |host| streams::ensure(lab, host, &series))?;
+        for_each(&hosts, "saved", |host| {
+            streams::ensure(lab, host, &series, None)
+        })?;
         let inputs = PairInputs {
             lab,
             loads: &loads,
@@ -92,6 +107,7 @@ pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
             hosts: &hosts,
             series: &series,
             to_streams: arguments.to_streams,
+            only_run: arguments.only_run,
         };
         let pairs = Mutex::new(Vec::new());
         for_each(&hosts, "loaded", |host| {
@@ -103,14 +119,14 @@ pub(crate) fn run(lab: &Lab, arguments: &MatrixArgs) -> Result<()> {
             Ok(())
         })?;
         let pairs = pairs.into_inner().map_err(|_| "a thread panicked")?;
-        table::write(&folder, cpu, &kernels, &series, &pairs)?;
+        table::write(&folder, cpu, &pairs)?;
         println!("{cpu}: {} pairs, {:.0?}", pairs.len(), start.elapsed());
     }
     Ok(())
 }
 
 /// Runs a task for each host, some at a time, and prints each outcome.
-fn for_each(
+pub(crate) fn for_each(
     hosts: &[EmulatedHost<'_>],
     done_label: &str,
     work: impl Fn(&EmulatedHost<'_>) -> Result<()> + Sync,
@@ -144,6 +160,50 @@ struct PairInputs<'a> {
     hosts: &'a [EmulatedHost<'a>],
     series: &'a [&'a str],
     to_streams: bool,
+    only_run: bool,
+}
+
+/// A pair before its loads.
+struct PreparedPair<'a> {
+    series: &'a str,
+    destination_spec: String,
+    source: &'a EmulatedHost<'a>,
+    stream: PathBuf,
+    conversions: Vec<(Consent, Conversion)>,
+}
+
+impl PreparedPair<'_> {
+    /// Returns the load of a stream by a QEMU without cpreg.
+    fn attempt(&self, stream: &Path) -> Attempt {
+        Attempt {
+            series: self.series.to_owned(),
+            stream: stream.to_owned(),
+            run_options: None,
+        }
+    }
+
+    /// Returns the load of the unconverted stream by a QEMU that `cpreg run` starts.
+    fn run_attempt(&self, conversion: &Conversion) -> Attempt {
+        Attempt {
+            run_options: Some(conversion.options.clone()),
+            ..self.attempt(&self.stream)
+        }
+    }
+
+    /// Returns all loads of the pair.
+    fn attempts(&self, only_run: bool) -> Vec<Attempt> {
+        let tried = conversions_to_run(&self.conversions).into_iter();
+        let mut attempts: Vec<_> = tried
+            .map(|(_, conversion)| self.run_attempt(conversion))
+            .collect();
+        if !only_run {
+            attempts.push(self.attempt(&self.stream));
+            let conversions = self.conversions.iter();
+            let streams = conversions.filter_map(|(_, conversion)| conversion.stream.as_ref());
+            attempts.extend(streams.map(|stream| self.attempt(stream)));
+        }
+        attempts
+    }
 }
 
 impl PairInputs<'_> {
@@ -152,81 +212,102 @@ impl PairInputs<'_> {
         let folder = self.lab.folder.join("matrix/converted").join(host.name());
         fs::create_dir_all(&folder)?;
         let mut prepared = Vec::new();
-        let mut attempts = Vec::new();
         for series in self.series {
-            let destination_spec = self.destination_spec(host, series);
             for source in self.hosts {
-                let stream = streams::stream_path(self.lab, source, series);
-                let attempt = |stream: PathBuf| Attempt {
-                    series: (*series).to_owned(),
-                    stream,
-                };
-                attempts.push(attempt(stream.clone()));
-                let mut converted = Vec::new();
-                for consent in Consent::ALL {
-                    let name = format!(
-                        "{}__qemu-{series}__{}.stream",
-                        source.kernel.version,
-                        consent.name()
-                    );
-                    let output = folder.join(name);
-                    let conversion = convert(
-                        self.cpreg,
-                        &stream,
-                        &destination_spec,
-                        series,
-                        consent,
-                        &output,
-                    )?;
-                    attempts.extend(conversion.stream.clone().map(attempt));
-                    converted.push((consent, conversion));
-                }
-                prepared.push((
-                    *series,
-                    destination_spec.clone(),
-                    source,
-                    attempt(stream),
-                    converted,
-                ));
+                prepared.push(self.prepare(host, source, series, &folder)?);
             }
         }
+        let attempts: Vec<_> = prepared
+            .iter()
+            .flat_map(|pair| pair.attempts(self.only_run))
+            .collect();
         self.loads.run(self.lab, host, &attempts)?;
+        let pairs: Result<Vec<_>> = prepared
+            .iter()
+            .map(|pair| self.finish(host, pair))
+            .collect();
+        // The converted streams can be written again, and are large.
+        fs::remove_dir_all(&folder)?;
+        pairs
+    }
 
+    /// Converts the stream of a pair with each consent.
+    fn prepare<'a>(
+        &'a self,
+        host: &EmulatedHost<'_>,
+        source: &'a EmulatedHost<'a>,
+        series: &'a str,
+        folder: &Path,
+    ) -> Result<PreparedPair<'a>> {
+        let destination_spec = self.destination_spec(host, series);
+        let stream = streams::stream_path(self.lab, source, series, None);
+        let mut conversions = Vec::new();
+        for consent in Consent::ALL {
+            let version = &source.kernel.version;
+            let name = format!("{version}__qemu-{series}__{}.stream", consent.name());
+            let output = folder.join(name);
+            let conversion = convert(
+                self.cpreg,
+                &stream,
+                &destination_spec,
+                series,
+                consent,
+                &output,
+            )?;
+            conversions.push((consent, conversion));
+        }
+        Ok(PreparedPair {
+            series,
+            destination_spec,
+            source,
+            stream,
+            conversions,
+        })
+    }
+
+    /// Collects the outcomes of a pair's loads.
+    fn finish(&self, host: &EmulatedHost<'_>, pair: &PreparedPair<'_>) -> Result<Pair> {
         let outcome_of = |attempt: &Attempt| -> Result<GuestOutcome> {
             let outcome = self.loads.get(host, attempt)?;
             outcome.ok_or_else(|| format!("{} was not loaded", attempt.stream.display()).into())
         };
-        let mut pairs = Vec::new();
-        for (series, destination_spec, source, as_is, conversions) in prepared {
-            let mut converted = Vec::new();
-            for (consent, conversion) in conversions {
-                let outcome_of_load = match &conversion.stream {
-                    None => None,
-                    Some(stream) => Some(outcome_of(&Attempt {
-                        series: series.to_owned(),
-                        stream: stream.clone(),
-                    })?),
-                };
-                converted.push((consent, conversion, outcome_of_load));
-            }
-            pairs.push(Pair {
-                cpu: host.cpu.to_string(),
-                source: source.kernel.version.clone(),
-                destination: host.kernel.version.clone(),
-                series: series.to_owned(),
-                destination_spec: Path::new(&destination_spec)
-                    .file_name()
-                    .filter(|_| destination_spec.starts_with('/'))
-                    .map_or(destination_spec.clone(), |name| {
-                        name.to_string_lossy().into_owned()
-                    }),
-                as_is: outcome_of(&as_is)?,
-                converted,
+        let mut run = Vec::new();
+        for (consent, conversion) in conversions_to_run(&pair.conversions) {
+            run.push(RunLoad {
+                consent: *consent,
+                options: conversion.options.clone(),
+                blockers: conversion.blockers.clone(),
+                outcome: outcome_of(&pair.run_attempt(conversion))?,
             });
         }
-        // The converted streams can be written again, and are large.
-        fs::remove_dir_all(&folder)?;
-        Ok(pairs)
+        let as_is = if self.only_run {
+            None
+        } else {
+            Some(outcome_of(&pair.attempt(&pair.stream))?)
+        };
+        let mut converted = Vec::new();
+        for (consent, conversion) in &pair.conversions {
+            let load = match &conversion.stream {
+                Some(stream) if !self.only_run => Some(outcome_of(&pair.attempt(stream))?),
+                _ => None,
+            };
+            converted.push((*consent, conversion.clone(), load));
+        }
+        let spec = Path::new(&pair.destination_spec);
+        let file_name = spec.file_name().filter(|_| spec.is_absolute());
+        let destination_spec = file_name.map_or(pair.destination_spec.clone(), |name| {
+            name.to_string_lossy().into_owned()
+        });
+        Ok(Pair {
+            cpu: host.cpu.to_string(),
+            source: pair.source.kernel.version.clone(),
+            destination: host.kernel.version.clone(),
+            series: pair.series.to_owned(),
+            destination_spec,
+            as_is,
+            converted,
+            run,
+        })
     }
 
     /// Returns the destination as an argument of cpreg: the recorded host; without a record, the
@@ -237,7 +318,7 @@ impl PairInputs<'_> {
         if !self.to_streams && recorded.is_ok_and(|output| output.status.success()) {
             name
         } else {
-            streams::stream_path(self.lab, host, series)
+            streams::stream_path(self.lab, host, series, None)
                 .display()
                 .to_string()
         }

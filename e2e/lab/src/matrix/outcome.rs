@@ -30,6 +30,8 @@ pub(crate) struct GuestOutcome {
     pub(crate) silent_timers: Vec<String>,
     /// Error lines of QEMU.
     pub(crate) errors: Vec<String>,
+    /// Lines of `cpreg run` and its library, without their prefix.
+    pub(crate) cpreg: Vec<String>,
 }
 
 impl GuestOutcome {
@@ -56,6 +58,7 @@ impl GuestOutcome {
         let mut outcome = Self {
             resumed: log.contains("\"event\": \"RESUME\""),
             errors: errors(log),
+            cpreg: cpreg_lines(log),
             ..Self::default()
         };
         for line in serial.lines() {
@@ -84,7 +87,7 @@ impl GuestOutcome {
 
     /// Returns the outcome as a JSON object, with the keys of the recorded results.
     pub(crate) fn to_json(&self) -> Value {
-        json!({
+        let mut outcome = json!({
             "runs": self.is_running(),
             "resumed": self.resumed,
             "goes_on": self.guest_finished,
@@ -92,7 +95,11 @@ impl GuestOutcome {
             "counters": self.counters,
             "silent_timers": self.silent_timers,
             "errors": self.errors,
-        })
+        });
+        if !self.cpreg.is_empty() {
+            outcome["cpreg"] = json!(self.cpreg);
+        }
+        outcome
     }
 
     /// Parses the result of [`to_json`](Self::to_json).
@@ -108,14 +115,34 @@ impl GuestOutcome {
             counters: list("counters")?,
             silent_timers: list("silent_timers")?,
             errors: list("errors")?,
+            cpreg: list("cpreg").unwrap_or_default(),
         })
     }
 }
 
-/// Returns the error lines of QEMU: all lines but QMP and warnings, without the program name.
-pub(crate) fn errors(log: &str) -> Vec<String> {
+/// Prefix of a message of cpreg. Further lines of the message begin with blanks.
+const CPREG_PREFIX: &str = "cpreg: ";
+
+fn is_cpreg_line(line: &str) -> bool {
+    line.starts_with(CPREG_PREFIX) || line.starts_with("  ")
+}
+
+/// Returns the lines of cpreg, without its prefix.
+fn cpreg_lines(log: &str) -> Vec<String> {
+    let lines = log.lines().filter(|line| is_cpreg_line(line));
+    lines
+        .map(|line| line.strip_prefix(CPREG_PREFIX).unwrap_or(line).to_owned())
+        .collect()
+}
+
+/// Returns the error lines of QEMU: all lines but QMP, warnings and messages of cpreg, without the
+/// program name.
+fn errors(log: &str) -> Vec<String> {
     let lines = log.lines().filter(|line| {
-        !line.starts_with('{') && !line.contains("warning:") && !line.trim().is_empty()
+        !line.starts_with('{')
+            && !line.contains("warning:")
+            && !line.trim().is_empty()
+            && !is_cpreg_line(line)
     });
     let name = "qemu-system-aarch64: ";
     let mut errors: Vec<String> = lines
@@ -137,6 +164,25 @@ mod tests {
         assert!(outcome.is_running());
         assert_eq!(outcome.counters, ["CNTPCT_EL0 10 2"]);
         assert_eq!(outcome.silent_timers, ["P"]);
+        assert_eq!(GuestOutcome::from_json(&outcome.to_json()), Some(outcome));
+    }
+
+    #[test]
+    fn messages_of_cpreg_are_apart_from_those_of_qemu() {
+        let log = "cpreg: refused: 1 difference blocks the load of the VM\n  X (vCPU 0): no\n\
+                   qemu-system-aarch64: Failed to put registers after init: Invalid argument\n";
+        let outcome = GuestOutcome::from_logs(log, "");
+        assert_eq!(
+            outcome.cpreg,
+            [
+                "refused: 1 difference blocks the load of the VM",
+                "  X (vCPU 0): no"
+            ]
+        );
+        assert_eq!(
+            outcome.errors,
+            ["Failed to put registers after init: Invalid argument"]
+        );
         assert_eq!(GuestOutcome::from_json(&outcome.to_json()), Some(outcome));
     }
 

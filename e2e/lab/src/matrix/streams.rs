@@ -3,20 +3,41 @@
 //! Each stream is `matrix/streams/KERNEL__CPU__qemu-SERIES.stream` in the lab folder, and is
 //! written once.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::PathBuf;
 
 use super::loads::job;
-use super::outcome::errors;
+use super::outcome::GuestOutcome;
+use crate::interposed::{RunPrograms, lines_with_run};
 use e2e_framework::Result;
 use e2e_framework::guest::Guest;
 use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::folder::Lab;
 
+/// `cpreg run` that starts the QEMU of a saved guest, with settings for the guest.
+#[derive(Clone, Debug)]
+pub(crate) struct Birth {
+    /// Part of the name of the streams.
+    pub(crate) name: String,
+    /// Options of `cpreg run`.
+    pub(crate) options: Vec<String>,
+    /// Files for the host: name below `/job`, and path on this machine.
+    pub(crate) files: Vec<(String, PathBuf)>,
+    pub(crate) programs: RunPrograms,
+}
+
 /// Returns the path of a stream.
-pub(crate) fn stream_path(lab: &Lab, host: &EmulatedHost<'_>, series: &str) -> PathBuf {
-    let name = format!("{}__qemu-{series}.stream", host.name());
+pub(crate) fn stream_path(
+    lab: &Lab,
+    host: &EmulatedHost<'_>,
+    series: &str,
+    birth: Option<&Birth>,
+) -> PathBuf {
+    let name = host.name();
+    let name = match birth {
+        None => format!("{name}__qemu-{series}.stream"),
+        Some(birth) => format!("{name}__qemu-{series}__{}.stream", birth.name),
+    };
     lab.folder.join("matrix/streams").join(name)
 }
 
@@ -24,17 +45,30 @@ pub(crate) fn stream_path(lab: &Lab, host: &EmulatedHost<'_>, series: &str) -> P
 ///
 /// # Errors
 /// Returns an error if a QEMU writes no stream, with its output.
-pub(crate) fn ensure(lab: &Lab, host: &EmulatedHost<'_>, series: &[&str]) -> Result<()> {
+pub(crate) fn ensure(
+    lab: &Lab,
+    host: &EmulatedHost<'_>,
+    series: &[&str],
+    birth: Option<&Birth>,
+) -> Result<()> {
     let missing: Vec<_> = series
         .iter()
-        .filter(|series| !stream_path(lab, host, series).exists())
+        .filter(|series| !stream_path(lab, host, series, birth).exists())
         .collect();
     if missing.is_empty() {
         return Ok(());
     }
     let mut job = job(lab, Guest::Aarch64)?;
     for series in &missing {
-        writeln!(job.script, "save {series} qemu-{series}")?;
+        let line = format!("save {series} qemu-{series}\n");
+        match birth {
+            None => job.script += &line,
+            Some(birth) => job.script += &lines_with_run(&birth.options, &line),
+        }
+    }
+    if let Some(birth) = birth {
+        birth.programs.add_to(&mut job);
+        job.files.extend(birth.files.clone());
     }
     let results = lab.folder.join("results/save").join(host.name());
     host.run(lab, &job, &results)?;
@@ -43,15 +77,17 @@ pub(crate) fn ensure(lab: &Lab, host: &EmulatedHost<'_>, series: &[&str]) -> Res
         let log = fs::read_to_string(results.join(format!("{name}.log"))).unwrap_or_default();
         let serial = fs::read_to_string(results.join(format!("{name}.serial"))).unwrap_or_default();
         if !log.contains("\"status\": \"completed\"") {
+            let outcome = GuestOutcome::from_logs(&log, &serial);
             return Err(format!(
-                "{}: QEMU {series} wrote no stream: {}; output of the guest: {}",
+                "{}: QEMU {series} wrote no stream: {}; cpreg: {}; output of the guest: {}",
                 host.name(),
-                errors(&log).join("; "),
+                outcome.errors.join("; "),
+                outcome.cpreg.join("; "),
                 serial.trim_end()
             )
             .into());
         }
-        let path = stream_path(lab, host, series);
+        let path = stream_path(lab, host, series, birth);
         if let Some(folder) = path.parent() {
             fs::create_dir_all(folder)?;
         }

@@ -4,20 +4,25 @@
 //! A line has `cpu`, `source`, `destination` (kernels), `qemu` (at both ends), `known_as` (the
 //! destination as given to cpreg), `as_is` (the load without cpreg) and `cpreg`. The latter has, by
 //! consent (`none`, `low`, `all`), `verdict`, `reasons`, and the `load` of a written stream.
+//!
+//! `run` has, by consent, the loads of the unconverted stream through `cpreg run`: the `options` of
+//! `cpreg run`, the names of the `blockers` of `cpreg convert`, and the `load`. Older lines lack
+//! `run`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::convert::Consent;
-use super::outcome::GuestOutcome;
+use super::lines;
 use super::pair::Pair;
+use super::row::{BaselineChanges, PairRow, describe_failure, distinct, register_name};
+use super::run_table;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
-use e2e_framework::lab::kernels::Kernel;
 
 /// Maximum number of reasons of a refusal in the document.
 const MAX_REASONS: usize = 6;
@@ -26,33 +31,12 @@ const MAX_REASONS: usize = 6;
 ///
 /// # Errors
 /// Returns an error if a file cannot be written. After both files are written, returns an error if
-/// cpreg refuses, without a reason, a pair that QEMU loads, or wrote a stream that does not run.
-pub(crate) fn write(
-    folder: &Path,
-    cpu: &Cpu,
-    kernels: &[Kernel],
-    series: &[&str],
-    pairs: &[Pair],
-) -> Result<()> {
+/// cpreg refuses, without a reason, a pair that QEMU loads, or wrote a stream that does not run, or
+/// if `cpreg run` differs from `cpreg convert`.
+pub(crate) fn write(folder: &Path, cpu: &Cpu, pairs: &[Pair]) -> Result<()> {
     let data = folder.join("kvm-matrix");
     fs::create_dir_all(&data)?;
-    let mut lines = String::new();
-    // Write lines in the order of the table, not of completion.
-    for series in series {
-        for source in kernels {
-            for destination in kernels {
-                let pair = pairs.iter().find(|pair| {
-                    pair.series == *series
-                        && pair.source == source.version
-                        && pair.destination == destination.version
-                });
-                if let Some(pair) = pair {
-                    writeln!(lines, "{}", to_json(pair))?;
-                }
-            }
-        }
-    }
-    fs::write(data.join(format!("{cpu}.jsonl")), lines)?;
+    lines::update(&data.join(format!("{cpu}.jsonl")), pairs)?;
 
     let mut files: Vec<_> = fs::read_dir(&data)?
         .filter_map(|entry| Some(entry.ok()?.path()))
@@ -65,11 +49,8 @@ pub(crate) fn write(
     let mut text = PREFACE.to_owned();
     let mut wrong = Vec::new();
     for file in files {
-        let lines = fs::read_to_string(&file)?;
-        let rows: std::result::Result<Vec<Value>, _> =
-            lines.lines().map(serde_json::from_str).collect();
-        let rows = rows.map_err(|error| format!("{}: {error}", file.display()))?;
-        let rows: Vec<PairRow> = rows.iter().filter_map(PairRow::read).collect();
+        let lines = lines::read(&file)?;
+        let rows: Vec<PairRow> = lines.iter().filter_map(PairRow::read).collect();
         write_section(&mut text, &rows, &mut wrong)?;
     }
     fs::write(folder.join("kvm-matrix.md"), text)?;
@@ -111,168 +92,16 @@ waited for its timers.
 | `?` | unknown with every consent |
 | `!` | cpreg wrote a stream, and the guest does not run |
 
+The tables \"with `cpreg run`\" have the same symbols. There `cpreg run` starts the destination's QEMU
+with the consent, and QEMU loads the stream as it is.
+
 Some registers change even between two hosts with the same kernel: that kernel does not list them,
 or writing one of a pair of registers undoes writing the other. Each section lists them for each
 kernel. `~` marks a load only if other registers changed as well.
 ";
 
-fn to_json(pair: &Pair) -> Value {
-    let mut by_consent = serde_json::Map::new();
-    for (consent, conversion, load) in &pair.converted {
-        by_consent.insert(
-            consent.name().to_owned(),
-            json!({
-                "verdict": conversion.verdict,
-                "reasons": conversion.reasons,
-                "load": load.as_ref().map(GuestOutcome::to_json),
-            }),
-        );
-    }
-    json!({
-        "cpu": pair.cpu,
-        "source": pair.source,
-        "destination": pair.destination,
-        "qemu": pair.series,
-        "known_as": pair.destination_spec,
-        "as_is": pair.as_is.to_json(),
-        "cpreg": by_consent,
-    })
-}
-
-/// A line of the data, with the members that the document needs.
-struct PairRow<'a> {
-    cpu: &'a str,
-    source: &'a str,
-    destination: &'a str,
-    qemu: &'a str,
-    runs_as_is: bool,
-    cpreg: &'a Value,
-    as_is: &'a Value,
-}
-
-impl<'a> PairRow<'a> {
-    fn read(line: &'a Value) -> Option<Self> {
-        Some(Self {
-            cpu: line["cpu"].as_str()?,
-            source: line["source"].as_str()?,
-            destination: line["destination"].as_str()?,
-            qemu: line["qemu"].as_str()?,
-            runs_as_is: line["as_is"]["runs"].as_bool()?,
-            cpreg: &line["cpreg"],
-            as_is: &line["as_is"],
-        })
-    }
-
-    fn verdict(&self, consent: Consent) -> &str {
-        self.cpreg[consent.name()]["verdict"]
-            .as_str()
-            .unwrap_or_default()
-    }
-
-    /// Returns `true` if the guest runs after the conversion; `None` if cpreg wrote no stream.
-    fn runs(&self, consent: Consent) -> Option<bool> {
-        self.cpreg[consent.name()]["load"]["runs"].as_bool()
-    }
-
-    /// Returns the symbol of the load without cpreg.
-    fn as_is_symbol(&self, baseline: &BaselineChanges<'_>) -> char {
-        match self.runs_as_is {
-            false => '.',
-            true if baseline.extra_changes(self, self.as_is).is_empty() => '+',
-            true => '~',
-        }
-    }
-
-    fn load(&self, consent: Consent) -> &'a Value {
-        &self.cpreg[consent.name()]["load"]
-    }
-
-    /// Returns the symbol of the smallest sufficient consent.
-    fn cpreg_symbol(&self, baseline: &BaselineChanges<'_>) -> char {
-        for (consent, character) in Consent::ALL.into_iter().zip(['+', 'l', 'a']) {
-            match self.runs(consent) {
-                Some(true) if baseline.extra_changes(self, self.load(consent)).is_empty() => {
-                    return character;
-                }
-                Some(true) => return '~',
-                Some(false) => return '!',
-                None => {}
-            }
-        }
-        if self.verdict(Consent::AllProposed) == "unknown" {
-            '?'
-        } else {
-            '-'
-        }
-    }
-
-    fn reasons(&self, consent: Consent) -> Vec<&str> {
-        let reasons = self.cpreg[consent.name()]["reasons"].as_array();
-        reasons
-            .into_iter()
-            .flatten()
-            .filter_map(Value::as_str)
-            .collect()
-    }
-
-    fn name(&self) -> String {
-        format!(
-            "{} -> {}, QEMU {}",
-            self.source, self.destination, self.qemu
-        )
-    }
-}
-
-/// Registers that change even if source and destination have the same kernel, for each kernel.
-struct BaselineChanges<'a>(BTreeMap<&'a str, Vec<&'a str>>);
-
-impl<'a> BaselineChanges<'a> {
-    fn from_rows(rows: &[PairRow<'a>]) -> Self {
-        let mut baseline: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.source == row.destination) {
-            let registers = baseline.entry(row.source).or_default();
-            registers.extend(texts(row.as_is, "differences").map(register_name));
-            registers.sort_unstable();
-            registers.dedup();
-        }
-        Self(baseline)
-    }
-
-    /// Returns the changes of a load that are not baseline changes of its two kernels.
-    fn extra_changes<'b>(&self, row: &PairRow<'_>, load: &'b Value) -> Vec<&'b str> {
-        let is_baseline = |difference: &str| {
-            [row.source, row.destination].iter().any(|kernel| {
-                let registers = self.0.get(*kernel);
-                registers.is_some_and(|registers| registers.contains(&register_name(difference)))
-            })
-        };
-        texts(load, "differences")
-            .filter(|difference| !is_baseline(difference))
-            .collect()
-    }
-}
-
-/// Returns the name of the register in a difference such as `X7 0x1 0x2`.
-fn register_name(difference: &str) -> &str {
-    difference.split(' ').next().unwrap_or(difference)
-}
-
-/// Returns the texts of a list in a load.
-fn texts<'a>(load: &'a Value, name: &str) -> impl Iterator<Item = &'a str> {
-    let words = load[name].as_array().into_iter().flatten();
-    words.filter_map(Value::as_str)
-}
-
-/// Returns the distinct words, in the order of their first occurrence.
-fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
-    let mut found = Vec::new();
-    for word in words {
-        if !found.contains(&word) {
-            found.push(word);
-        }
-    }
-    found
-}
+/// Function that returns the symbol of a pair.
+type Symbol = fn(&PairRow<'_>, &BaselineChanges<'_>) -> char;
 
 /// Writes the section of one CPU model. Adds errors of cpreg to `wrong`.
 fn write_section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String>) -> Result<()> {
@@ -307,21 +136,20 @@ fn write_section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String
             write!(text, " {count} |")?;
         }
         writeln!(text)?;
+        run_table::write_counts(text, series, &series_rows)?;
     }
+    let tables: [(&str, Symbol); 3] = [
+        ("without cpreg", |row, changes| row.as_is_symbol(changes)),
+        ("with cpreg", |row, changes| row.cpreg_symbol(changes)),
+        ("with `cpreg run`", run_table::symbol),
+    ];
     for series in &series {
-        for with_cpreg in [false, true] {
-            let title = if with_cpreg {
-                "with cpreg"
-            } else {
-                "without cpreg"
-            };
-            let cell = |row: &PairRow<'_>| {
-                if with_cpreg {
-                    row.cpreg_symbol(&baseline)
-                } else {
-                    row.as_is_symbol(&baseline)
-                }
-            };
+        for (title, symbol) in tables {
+            let cell = |row: &PairRow<'_>| symbol(row, &baseline);
+            let mut series_rows = rows.iter().filter(|row| row.qemu == *series);
+            if series_rows.all(|row| cell(row) == ' ') {
+                continue;
+            }
             writeln!(text, "\nQEMU {series} {title}:\n")?;
             writeln!(text, "| from \\ to | {} |", destinations.join(" | "))?;
             writeln!(text, "|---|{}", "---|".repeat(destinations.len()))?;
@@ -341,7 +169,10 @@ fn write_section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String
     }
     write_refusals(text, rows)?;
     write_changes(text, rows, &baseline)?;
-    write_anomalies(text, rows, wrong)
+    write_anomalies(text, rows, wrong)?;
+    run_table::write_refusals(text, rows)?;
+    run_table::check(rows, &baseline, wrong);
+    Ok(())
 }
 
 /// Lists the pairs that are refused with every consent, by reason.
@@ -516,19 +347,10 @@ fn write_anomalies(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<Stri
     Ok(())
 }
 
-/// Describes the failure of a load.
-fn describe_failure(load: &Value) -> String {
-    let errors: Vec<_> = texts(load, "errors").collect();
-    let failure = if load["resumed"] == true {
-        "the guest does not run"
-    } else {
-        "QEMU does not load it"
-    };
-    format!("{failure}: {}", errors.join("; "))
-}
-
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn row(is_loaded: bool, none: &Value, all: &Value) -> Value {

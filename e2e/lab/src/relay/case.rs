@@ -1,10 +1,10 @@
 //! Kinds of migration, and the script line of each host for one migration.
 //! `e2e/lab/inside/live.sh` has the shell functions that these lines call.
 
-use std::fmt::Write as _;
-
 use super::expected::Expected;
+use super::tls;
 use crate::host_pair::{HostPair, address};
+use crate::interposed::lines_with_run;
 use e2e_framework::Result;
 use e2e_framework::lab::job::shell_quote;
 
@@ -21,15 +21,38 @@ pub(crate) enum MigrationKind {
     Multifd,
     /// Through the relay, with a switch to postcopy before all RAM is sent.
     Postcopy,
+    /// With `cpreg run` at the destination, without consent. cpreg refuses the guest.
+    RunRefused,
+    /// With `cpreg run` at the destination.
+    RunPrecopy,
+    /// With `cpreg run` at the destination, and two channels in addition to the main channel.
+    RunMultifd,
+    /// With `cpreg run` at the destination, and a switch to postcopy before all RAM is sent.
+    RunPostcopy,
+    /// With `cpreg run` at the destination, over TLS between the QEMUs.
+    RunTls,
+    /// With `cpreg run` at the destination, from a snapshot in a qcow2 disk (`savevm`, `-loadvm`).
+    RunSnapshot,
 }
 
 impl MigrationKind {
-    pub(crate) const ALL: [Self; 5] = [
+    /// Kinds with the relay, and their control without cpreg.
+    pub(crate) const RELAY: [Self; 5] = [
         Self::Direct,
         Self::Refused,
         Self::Precopy,
         Self::Multifd,
         Self::Postcopy,
+    ];
+    /// Kinds with `cpreg run`, and their control without cpreg.
+    pub(crate) const RUN: [Self; 7] = [
+        Self::Direct,
+        Self::RunRefused,
+        Self::RunPrecopy,
+        Self::RunMultifd,
+        Self::RunPostcopy,
+        Self::RunTls,
+        Self::RunSnapshot,
     ];
 
     /// Returns the name of the kind in arguments and file names.
@@ -40,13 +63,22 @@ impl MigrationKind {
             Self::Precopy => "precopy",
             Self::Multifd => "multifd",
             Self::Postcopy => "postcopy",
+            Self::RunRefused => "run-refused",
+            Self::RunPrecopy => "run-precopy",
+            Self::RunMultifd => "run-multifd",
+            Self::RunPostcopy => "run-postcopy",
+            Self::RunTls => "run-tls",
+            Self::RunSnapshot => "run-snapshot",
         }
     }
 
     pub(crate) fn parse(name: &str) -> Result<Self> {
-        let kind = Self::ALL.into_iter().find(|kind| kind.name() == name);
+        let all = || Self::RELAY.into_iter().chain(Self::RUN);
+        let kind = all().find(|kind| kind.name() == name);
         kind.ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
+            let mut names: Vec<_> = all().map(Self::name).collect();
+            names.dedup();
+            let names = names.join(", ");
             format!("unknown case {name}; expected one of {names}").into()
         })
     }
@@ -59,6 +91,12 @@ impl MigrationKind {
             Self::Precopy => "through the relay",
             Self::Multifd => "through the relay, multifd",
             Self::Postcopy => "through the relay, postcopy",
+            Self::RunRefused => "with cpreg run, without consent: it stays",
+            Self::RunPrecopy => "with cpreg run",
+            Self::RunMultifd => "with cpreg run, multifd",
+            Self::RunPostcopy => "with cpreg run, postcopy",
+            Self::RunTls => "with cpreg run, over TLS",
+            Self::RunSnapshot => "with cpreg run, from a snapshot",
         }
     }
 
@@ -66,28 +104,48 @@ impl MigrationKind {
     pub(crate) fn is_applicable(self, expected: &Expected) -> bool {
         match self {
             Self::Direct => expected.failure.is_some(),
-            Self::Refused => !expected.blockers.is_empty(),
+            Self::Refused | Self::RunRefused => !expected.blockers.is_empty(),
             _ => true,
         }
     }
 
     /// Returns `true` if the guest must stay at the source.
     pub(crate) const fn should_stay(self) -> bool {
-        matches!(self, Self::Direct | Self::Refused)
+        matches!(self, Self::Direct | Self::Refused | Self::RunRefused)
+    }
+
+    /// Returns `true` if cpreg relays the migration.
+    pub(crate) const fn uses_relay(self) -> bool {
+        matches!(
+            self,
+            Self::Refused | Self::Precopy | Self::Multifd | Self::Postcopy
+        )
+    }
+
+    /// Returns `true` if `cpreg run` starts the destination's QEMU.
+    pub(crate) const fn uses_run(self) -> bool {
+        !self.uses_relay() && !matches!(self, Self::Direct)
+    }
+
+    pub(crate) const fn is_postcopy(self) -> bool {
+        matches!(self, Self::Postcopy | Self::RunPostcopy)
     }
 
     /// Returns the migration capabilities and parameters of both QEMUs, as JSON.
     fn qmp_setup(self) -> (String, &'static str) {
         let mut capabilities = vec!["return-path"];
         let parameters = match self {
-            Self::Multifd => {
+            Self::Multifd | Self::RunMultifd => {
                 capabilities.push("multifd");
                 "\"downtime-limit\":3000,\"multifd-channels\":2"
             }
-            Self::Postcopy => {
+            Self::Postcopy | Self::RunPostcopy => {
                 capabilities.push("postcopy-ram");
                 // The precopy must not finish before the switch to postcopy.
                 "\"downtime-limit\":1,\"max-bandwidth\":4194304"
+            }
+            Self::RunTls => {
+                "\"downtime-limit\":3000,\"tls-creds\":\"tls\",\"tls-hostname\":\"destination\""
             }
             // The guest dirties memory faster than an emulated network sends it. With this limit
             // QEMU stops the guest although much RAM is left to send.
@@ -120,43 +178,82 @@ impl MigrationCase {
         format!("{}-from-{}", self.kind.name(), self.source_host)
     }
 
-    /// Returns the script line of a host for this case.
-    pub(crate) fn line(&self, number: usize, hosts: &HostPair<'_>, series: &str) -> String {
-        let (function, end) = if number == self.source_host {
+    /// Returns the script lines of a host for this case.
+    pub(crate) fn lines(&self, number: usize, hosts: &HostPair<'_>, series: &str) -> String {
+        let is_source = number == self.source_host;
+        let (mut function, end) = if is_source {
             ("send", "source")
         } else {
             ("receive", "destination")
         };
         let (capabilities, parameters) = self.kind.qmp_setup();
+        let mut setup = format!(
+            " {} {}",
+            shell_quote(&capabilities),
+            shell_quote(parameters)
+        );
+        if self.kind == MigrationKind::RunSnapshot {
+            function = if is_source {
+                "send_snapshot"
+            } else {
+                "receive_snapshot"
+            };
+            setup.clear();
+        }
         let mut line = format!(
-            "{function} {series} {}-{end} {} {} {} {}",
+            "{function} {series} {}-{end} {} {}{setup}",
             self.name(),
             address(1 - number),
             self.port,
-            shell_quote(&capabilities),
-            shell_quote(parameters),
         );
-        if number == self.source_host && self.kind == MigrationKind::Postcopy {
+        if is_source && self.kind.is_postcopy() {
             line += " now";
         }
-        if number != self.source_host && self.kind != MigrationKind::Direct {
-            let cpu = hosts.cpu;
-            let [source, destination] =
-                [self.source_host, number].map(|end| &hosts.kernels[end].version);
-            let to = if self.kind == MigrationKind::Postcopy {
-                // A guest that is refused during postcopy is lost. With two recorded hosts the
-                // relay can decide before postcopy begins.
-                let features = features(&cpu.to_string());
-                format!("linux-{destination}/{cpu} --from linux-{source}/{cpu}/{features}")
-            } else {
-                "kvm".to_owned()
-            };
-            let _ = write!(line, " --to {to} --loader qemu-{series} --log-format json");
-            if let (false, Some(severity)) = (self.kind.should_stay(), self.expected.consent) {
-                let _ = write!(line, " --accept {severity}");
-            }
+        if !is_source && self.kind.uses_relay() {
+            line += &self.relay_arguments(hosts, series);
         }
-        line + "\n"
+        line += "\n";
+        if self.kind == MigrationKind::RunTls {
+            let endpoint = if is_source { "client" } else { "server" };
+            line = format!(
+                "arguments='-object tls-creds-x509,id=tls,dir=/job/{},endpoint={endpoint}'\n{line}\
+                 arguments=\n",
+                tls::FOLDER
+            );
+        }
+        if !is_source && self.kind.uses_run() {
+            line = lines_with_run(self.consent_options(), &line);
+        }
+        line
+    }
+
+    /// Returns the options for cpreg's consent.
+    fn consent_options(&self) -> &[String] {
+        if self.kind.should_stay() {
+            &[]
+        } else {
+            &self.expected.consent
+        }
+    }
+
+    fn relay_arguments(&self, hosts: &HostPair<'_>, series: &str) -> String {
+        let cpu = hosts.cpu;
+        let [source, destination] =
+            [self.source_host, 1 - self.source_host].map(|end| &hosts.kernels[end].version);
+        let to = if self.kind == MigrationKind::Postcopy {
+            // A guest that is refused during postcopy is lost. With two recorded hosts the
+            // relay can decide before postcopy begins.
+            let features = features(&cpu.to_string());
+            format!("linux-{destination}/{cpu} --from linux-{source}/{cpu}/{features}")
+        } else {
+            "kvm".to_owned()
+        };
+        let mut words = format!(" --to {to} --loader qemu-{series} --log-format json");
+        for option in self.consent_options() {
+            words += " ";
+            words += option;
+        }
+        words
     }
 }
 

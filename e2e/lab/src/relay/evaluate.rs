@@ -54,10 +54,10 @@ pub(crate) fn evaluate(case: &MigrationCase, results: [&Path; 2]) -> Result<Stri
     let name = case.name();
     let destination_name = format!("{name}-destination");
     let source = EndResult::read(source, &format!("{name}-source"))?;
-    let relay = if case.kind == MigrationKind::Direct {
-        None
-    } else {
+    let relay = if case.kind.uses_relay() {
         Some(RelayOutput::read(destination, &destination_name)?)
+    } else {
+        None
     };
     let destination = EndResult::read(destination, &destination_name)?;
     let result = if case.kind.should_stay() {
@@ -68,11 +68,12 @@ pub(crate) fn evaluate(case: &MigrationCase, results: [&Path; 2]) -> Result<Stri
     result.map_err(|error| {
         let relay = relay.map(|relay| format!("\n  cpreg ({}): {}", relay.exit, relay.report));
         format!(
-            "{error}\n  source: {}, then {}; QEMU: {}\n  destination: QEMU: {}{}",
+            "{error}\n  source: {}, then {}; QEMU: {}\n  destination: QEMU: {}; cpreg run: {}{}",
             source.migration["status"],
             source.vm_status["status"],
             source.outcome.errors.join("; "),
             destination.outcome.errors.join("; "),
+            destination.outcome.cpreg.join(" "),
             relay.unwrap_or_default(),
         )
         .into()
@@ -86,10 +87,13 @@ fn check_moved(
     destination: &EndResult,
     relay: Option<&RelayOutput>,
 ) -> std::result::Result<String, String> {
-    if relay.is_none_or(|relay| relay.exit != "0") {
+    let is_relayed = relay.is_some_and(|relay| relay.exit == "0");
+    if case.kind.uses_relay() && !is_relayed {
         return Err("cpreg does not report success".into());
     }
-    if source.migration["status"] != "completed" || source.vm_status["running"] != false {
+    let is_snapshot = case.kind == MigrationKind::RunSnapshot;
+    let is_sent = is_snapshot || source.migration["status"] == "completed";
+    if !is_sent || source.vm_status["running"] != false {
         return Err("the source has not completed the migration".into());
     }
     if !destination.outcome.is_running() {
@@ -123,10 +127,14 @@ fn check_moved(
     let has_requested_pages = source.migration["ram"]["postcopy-requests"]
         .as_u64()
         .is_some_and(|pages| pages > 0);
-    if case.kind == MigrationKind::Postcopy
-        && (source.postcopy["return"].is_null() || !has_requested_pages)
-    {
+    if case.kind.is_postcopy() && (source.postcopy["return"].is_null() || !has_requested_pages) {
         return Err("the migration did not switch to postcopy".into());
+    }
+    if is_snapshot {
+        return Ok(format!(
+            "counter {before} in the snapshot, {after} at the destination; {} registers changed",
+            differences.len()
+        ));
     }
     Ok(format!(
         "downtime {} ms, total time {} ms, {} KiB; counter {before} at the source, {after} at the destination; {} registers changed",
@@ -167,6 +175,18 @@ fn check_stayed(
         return Err(format!("counters changed: {:?}", source.outcome.counters));
     }
     let reason = match relay {
+        None if case.kind.uses_run() => {
+            let lines = &destination.outcome.cpreg;
+            let names = &case.expected.blockers;
+            let is_named = |name: &String| {
+                let prefix = format!("  {name} (vCPU ");
+                lines.iter().any(|line| line.starts_with(&prefix))
+            };
+            if let Some(missing) = names.iter().find(|name| !is_named(name)) {
+                return Err(format!("cpreg does not name {missing}"));
+            }
+            format!("refused for {}", names.join(", "))
+        }
         None => {
             let expected = case.expected.failure.clone().unwrap_or_default();
             let errors = &destination.outcome.errors;
@@ -281,7 +301,7 @@ mod tests {
                 failure: Some(vec![
                     "load of migration failed: Invalid argument".to_owned(),
                 ]),
-                consent: None,
+                consent: Vec::new(),
                 differences: vec!["X7 1 2".to_owned()],
                 source_differences: Vec::new(),
                 blockers: Vec::new(),
@@ -344,6 +364,32 @@ mod tests {
             )
             .is_err()
         );
+    }
+
+    #[test]
+    fn cpreg_run_names_the_blockers() {
+        let log = SOURCE
+            .replace("completed", "failed")
+            .replace("false", "true");
+        let source = end(&log, "COUNT 0 000000000000002b\nDONE 0\n");
+        let mut case = case(MigrationKind::RunRefused);
+        case.expected.blockers = vec!["PSCI_VERSION".to_owned()];
+        let refusal = end(
+            "cpreg: refused: 1\n  PSCI_VERSION (vCPU 0): the VM has\n",
+            "",
+        );
+        assert!(check_stayed(&case, &source, &refusal, None).is_ok());
+        assert!(check_stayed(&case, &source, &end("", ""), None).is_err());
+    }
+
+    #[test]
+    fn a_snapshot_needs_no_migration() {
+        let source = end(&SOURCE.replace("completed", "none"), "READY 1 GICv3\n");
+        let destination = end(RESUMED, "COUNT 0 000000000000002b\nDONE 0\n");
+        let snapshot = case(MigrationKind::RunSnapshot);
+        assert!(check_moved(&snapshot, &source, &destination, None).is_ok());
+        let precopy = case(MigrationKind::RunPrecopy);
+        assert!(check_moved(&precopy, &source, &destination, None).is_err());
     }
 
     #[test]

@@ -9,18 +9,21 @@ use serde_json::Value;
 use crate::matrix::outcome::GuestOutcome;
 use e2e_framework::Result;
 
-/// Consents of the matrix, from none to all proposals: name in the matrix, and value of cpreg's
-/// `--accept`.
-const CONSENTS: [(&str, Option<&str>); 3] =
-    [("none", None), ("low", Some("low")), ("all", Some("high"))];
+/// Consents of the matrix, from none to all proposals: name in the matrix, and cpreg's options. The
+/// lines of the matrix also name the registers of high severity.
+const CONSENTS: [(&str, &[&str]); 3] = [
+    ("none", &[]),
+    ("low", &["--accept", "low"]),
+    ("all", &["--accept", "medium"]),
+];
 
 /// Expectations for one source and destination.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
     /// Error lines of the destination's QEMU without cpreg; `None` if the guest runs without cpreg.
     pub(crate) failure: Option<Vec<String>>,
-    /// Smallest consent with which the guest runs.
-    pub(crate) consent: Option<&'static str>,
+    /// Options for the smallest consent with which the guest runs.
+    pub(crate) consent: Vec<String>,
     /// Changes that the guest finds with that consent: `PMCNTENSET_EL0 000000008000003f
     /// 0000000000000000`.
     pub(crate) differences: Vec<String>,
@@ -81,9 +84,15 @@ impl Expected {
         let with_consent = |name: &str| &row["cpreg"][name];
         let smallest = CONSENTS.iter().find_map(|(name, consent)| {
             let outcome = GuestOutcome::from_json(&with_consent(name)["load"])?;
+            let options = row["run"][name]["options"].as_array().map(|options| {
+                let options = options.iter().filter_map(Value::as_str);
+                options.map(str::to_owned).collect()
+            });
+            let options = options
+                .unwrap_or_else(|| consent.iter().map(ToString::to_string).collect::<Vec<_>>());
             outcome
                 .is_running()
-                .then_some((*consent, outcome.differences))
+                .then_some((options, outcome.differences))
         });
         let (consent, differences) =
             smallest.ok_or("the guest runs at the destination with no consent")?;
@@ -139,7 +148,7 @@ mod tests {
         let source_row = json!({"as_is": load(true, &["X8 1 2"], &[])});
         let expected = Expected::from_rows(&row, &source_row).unwrap();
         assert_eq!(expected.source_differences, ["X8 1 2"]);
-        assert_eq!(expected.consent, Some("low"));
+        assert_eq!(expected.consent, ["--accept", "low"]);
         assert_eq!(expected.differences, ["X7 1 2"]);
         assert_eq!(expected.blockers, ["PSCI_VERSION"]);
         assert_eq!(

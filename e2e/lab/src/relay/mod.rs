@@ -1,12 +1,14 @@
-//! `cargo xtask lab relay`: moves a guest of QEMU under KVM live between two emulated hosts with
-//! different kernels, over the network between them. Without cpreg the move fails; through `cpreg
-//! relay` it succeeds.
+//! `cargo xtask lab relay` and `lab live-run`: move a guest of QEMU under KVM between two emulated
+//! hosts with different kernels, over the network between them. Without cpreg the move fails. It
+//! succeeds through `cpreg relay`, or with a destination QEMU that `cpreg run` starts.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`case`](mod@case) | kinds of migration, and the script line of each host |
 //! | [`expected`] | results of the [matrix](super::matrix) for a source and a destination |
 //! | [`runner`] | two hosts, and the migrations between their QEMUs |
+//! | [`tls`] | certificates for migrations over TLS |
+//! | [`disk_image`] | empty disk for snapshots |
 //! | [`evaluate`](mod@evaluate) | outcome of a migration, from the output of both hosts |
 //!
 //! The relay runs at the destination, and probes that host (`--to kvm`). With postcopy, both hosts
@@ -14,15 +16,18 @@
 //! required consent, and the registers that the guest finds changed.
 
 mod case;
+mod disk_image;
 mod evaluate;
 mod expected;
 mod runner;
+mod tls;
 
 use std::time::Instant;
 
 pub(crate) use self::case::MigrationKind;
 pub(crate) use self::runner::MigrationRunner;
 use super::host_pair::HostPair;
+use crate::interposed::RunPrograms;
 use crate::options::cpus_or_default;
 use clap::Args;
 use e2e_framework::Result;
@@ -40,9 +45,9 @@ const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 /// Last series of QEMU that has no tolerances of its own.
 pub(crate) const DEFAULT_SERIES: &str = "10.0";
 
-/// Move a guest of QEMU under KVM, live over the network, through `cpreg relay`
+/// Arguments of the moves between two hosts.
 #[derive(Debug, Args)]
-pub(crate) struct RelayArgs {
+pub(crate) struct LiveArgs {
     /// One of two kernels
     #[arg(long = "kernel", value_name = "VERSION")]
     kernels: Vec<String>,
@@ -57,14 +62,14 @@ pub(crate) struct RelayArgs {
     series: String,
 }
 
-/// Runs `cargo xtask lab relay`.
+/// Runs `cargo xtask lab relay`, or `lab live-run`, whose default kinds are others.
 ///
 /// # Errors
 /// Returns an error if a guest ends in another place or state than expected.
-pub(crate) fn run(lab: &Lab, arguments: &RelayArgs) -> Result<()> {
+pub(crate) fn run(lab: &Lab, arguments: &LiveArgs, default_kinds: &[MigrationKind]) -> Result<()> {
     let cpus = cpus_or_default(&arguments.cpus, &CPUS)?;
     let kinds = match arguments.kinds.as_slice() {
-        [] => &MigrationKind::ALL[..],
+        [] => default_kinds,
         kinds => kinds,
     };
     let mut names: Vec<_> = arguments.kernels.iter().map(String::as_str).collect();
@@ -75,7 +80,7 @@ pub(crate) fn run(lab: &Lab, arguments: &RelayArgs) -> Result<()> {
     let [first, second] = kernels.as_slice() else {
         return Err("expected two kernels: --kernel VERSION --kernel VERSION".into());
     };
-    let programs = lab.build_programs(&["cpreg-cli"])?;
+    let programs = RunPrograms::build(lab)?;
     lab.prepare(true)?;
     let mut failed = Vec::new();
     // CPU models run one after another, because each boots two hosts.
@@ -89,7 +94,7 @@ pub(crate) fn run(lab: &Lab, arguments: &RelayArgs) -> Result<()> {
                 serial: false,
                 results: "relay",
             },
-            program: &programs.join("cpreg"),
+            programs: &programs,
             series: &arguments.series,
         };
         for (name, outcome) in pair.run(kinds)? {

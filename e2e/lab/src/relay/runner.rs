@@ -1,12 +1,14 @@
 //! Two emulated hosts, and the migrations between their QEMUs.
 
-use std::path::Path;
+use std::fs;
 use std::time::Duration;
 
 use super::case::{MigrationCase, MigrationKind};
 use super::evaluate::evaluate;
 use super::expected::Expected;
+use super::{disk_image, tls};
 use crate::host_pair::HostPair;
+use crate::interposed::RunPrograms;
 use crate::matrix::loads;
 use e2e_framework::Result;
 use e2e_framework::guest::Guest;
@@ -24,8 +26,7 @@ pub(crate) type CaseResult = (String, Result<String>);
 #[derive(Debug)]
 pub(crate) struct MigrationRunner<'a> {
     pub(crate) hosts: HostPair<'a>,
-    /// Path of cpreg for arm64.
-    pub(crate) program: &'a Path,
+    pub(crate) programs: &'a RunPrograms,
     /// Series of QEMU.
     pub(crate) series: &'a str,
 }
@@ -88,9 +89,21 @@ impl MigrationRunner<'_> {
         job.script += ". /job/live.sh\n";
         job.script += &self.hosts.setup_script(number);
         for case in cases {
-            job.script += &case.line(number, &self.hosts, self.series);
+            job.script += &case.lines(number, &self.hosts, self.series);
         }
-        job.programs.push(self.program.to_owned());
+        self.programs.add_to(&mut job);
+        let has_kind = |kind| cases.iter().any(|case| case.kind == kind);
+        if has_kind(MigrationKind::RunTls) {
+            job.script = format!("date -s @{} > /dev/null\n{}", tls::now(), job.script);
+            for (name, path) in tls::certificates(self.hosts.lab)? {
+                job.files.push((format!("{}/{name}", tls::FOLDER), path));
+            }
+        }
+        if has_kind(MigrationKind::RunSnapshot) {
+            let path = self.hosts.lab.folder.join("empty.qcow2");
+            fs::write(&path, disk_image::empty_qcow2())?;
+            job.files.push(("empty.qcow2".to_owned(), path));
+        }
         job.files.push((
             "live.sh".to_owned(),
             repository().join("e2e/lab/inside/live.sh"),

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Mutex;
 
+use crate::interposed::RunPrograms;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
@@ -16,6 +17,7 @@ pub(crate) struct Fixture<'a> {
     pub(crate) lab: &'a Lab,
     /// Folder of the arm64 programs.
     pub(crate) programs: &'a Path,
+    pub(crate) run_programs: &'a RunPrograms,
     pub(crate) tally: Tally,
 }
 

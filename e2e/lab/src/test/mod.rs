@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`hosts`] | each host matches its record, and a recorded host behaves as the real one |
 //! | [`moves`] | the example VMM's guest makes round trips, or is refused as expected |
-//! | [`relays`] | a guest of QEMU under KVM moves live through `cpreg relay`, and not without it |
+//! | [`relays`] | a guest of QEMU under KVM moves live with cpreg, and not without it |
 //! | [`faults`] | if either VMM dies or refuses, the guest runs in exactly one place |
 //!
 //! [`fixture`] has the shared parts. `lab clippy` runs too. A failed test does not
@@ -21,6 +21,7 @@ use std::time::Instant;
 
 use self::fixture::{Fixture, RESULTS, Tally, TestCounts};
 use crate::fields::ID_FIELDS;
+use crate::interposed::RunPrograms;
 use crate::lints;
 use crate::options::MAX_CONCURRENT_HOSTS;
 use e2e_framework::lab::cpu::Cpu;
@@ -51,6 +52,7 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
         &["cpreg-cli", "cpreg-vmm", "cpreg-kvm"],
         &[hosts::COMPARE, ID_FIELDS],
     )?;
+    let run_programs = RunPrograms::build(lab)?;
     lab.prepare(true)?;
     debian::remove(&lab.folder.join("results").join(RESULTS))?;
     println!("prepared: {:.0?}", start.elapsed());
@@ -58,6 +60,7 @@ pub(crate) fn run(lab: &Lab) -> Result<()> {
     let fixture = Fixture {
         lab,
         programs: &programs,
+        run_programs: &run_programs,
         tally,
     };
     let (fixture, kernels, cpus) = (&fixture, &kernels, &cpus);

@@ -1,8 +1,8 @@
-//! Test of `cpreg relay`: a guest of QEMU under KVM moves live between hosts with different
-//! kernels, over their network. Without the relay the guest stays. The test runs in both
+//! Test of `cpreg relay` and `cpreg run`: a guest of QEMU under KVM moves live between hosts with
+//! different kernels, over their network. Without cpreg the guest stays. The test runs in both
 //! directions.
 //!
-//! `lab relay` covers all kinds of migration, and other CPU models.
+//! `lab relay` and `lab live-run` cover all kinds of migration, and other CPU models.
 
 use super::fixture::{Fixture, RESULTS};
 use crate::host_pair::HostPair;
@@ -43,7 +43,7 @@ pub(crate) fn test(fixture: &Fixture<'_>, kernels: [&Kernel; 2], cpu: &Cpu) {
             // A folder of its own, because tests of the example VMM use the same kernels.
             results: &format!("{RESULTS}/relay"),
         },
-        program: &fixture.programs.join("cpreg"),
+        programs: fixture.run_programs,
         series: DEFAULT_SERIES,
     };
     match pair.run(&KINDS) {

@@ -70,6 +70,14 @@ receive() {
             relays || after=$((after + 1))
             turns=$((turns + 1))
         done
+        # After a switch to postcopy, the guest runs before all its memory has arrived.
+        turns=0
+        while alive && [ $turns -lt 600 ]; do
+            ask query-migrate '{}' received
+            case $answer in *'"status": "active"'* | *'"status": "postcopy-active"'*) ;; *) break ;; esac
+            sleep 0.2
+            turns=$((turns + 1))
+        done
         wait_for log '"event": "RESUME"' 1 && look_at_guest
     fi
     if [ -n "$relay" ]; then
@@ -143,7 +151,7 @@ receive_snapshot() {
     # QMP reports a RESUME only after its negotiation.
     start "$1" "$2" -S -loadvm suspend
     arguments=
-    wait_for log '"return": {}' 1200 && echo '{"execute":"cont"}' >&3
+    wait_for log '"return": \{\}' 1200 && echo '{"execute":"cont"}' >&3
     wait_for log '"event": "RESUME"' 1200 && look_at_guest
     stop
     rm -f /tmp/snapshot.qcow2

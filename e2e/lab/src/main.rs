@@ -14,6 +14,7 @@
 //! | [`trips`] | moves of that guest between two connected hosts |
 //! | [`relay`] | `lab relay`, `lab live-run`: migrations between the QEMUs of two hosts |
 //! | [`evaluate`] | outcome of a move |
+//! | [`libvirt`] | `lab libvirt`: a domain of libvirt whose QEMU runs with cpreg |
 //! | [`compare`] | `lab compare`: a local kernel against recorded ones |
 //! | [`fields`] | `lab fields`: predictions about ID registers against KVM |
 //! | [`mod@test`] | `lab test`: the tests that CI runs |
@@ -34,6 +35,7 @@ mod fields;
 mod fingerprint;
 mod host_pair;
 mod interposed;
+mod libvirt;
 mod lints;
 mod load;
 mod matrix;
@@ -75,6 +77,7 @@ enum Command {
     Relay(relay::LiveArgs),
     /// Move a guest of QEMU under KVM to a QEMU that `cpreg run` starts
     LiveRun(relay::LiveArgs),
+    Libvirt(libvirt::LibvirtArgs),
     Compare(compare::CompareArgs),
     Fields(fields::FieldsArgs),
     Matrix(matrix::MatrixArgs),
@@ -107,6 +110,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Load(arguments) => load::run(&lab, arguments),
         Command::Migrate(arguments) => migrate::run(&lab, arguments),
         Command::Relay(arguments) => relay::run(&lab, arguments, &MigrationKind::RELAY),
+        Command::Libvirt(arguments) => libvirt::run(&lab, arguments),
         Command::LiveRun(arguments) => relay::run(&lab, arguments, &MigrationKind::RUN),
         Command::Compare(arguments) => compare::run(&lab, arguments),
         Command::Fields(arguments) => fields::run(&lab, arguments),

@@ -10,6 +10,7 @@
 //! | [`toolchain`] | builds of arm64 programs |
 //! | [`initramfs`] | initramfs of every host |
 //! | [`roots`] | disk with one root file system for each arm64 QEMU |
+//! | [`libvirt`] | tar with arm64 libvirt and QEMU |
 //! | [`disk`] | disks for the job and its results |
 //! | [`cpu`] | CPU models and modes |
 //! | [`job`] | script, programs and files that a host runs |
@@ -26,6 +27,7 @@ pub mod image;
 pub mod initramfs;
 pub mod job;
 pub mod kernels;
+pub mod libvirt;
 pub mod modules;
 pub mod roots;
 pub mod toolchain;

@@ -35,7 +35,8 @@ The same QEMU loads the unconverted stream on each kernel. Hosts and guest are t
 | `~` | the guest runs, and registers changed |
 | `.` | the guest does not run |
 
-Registers that change even between two hosts with the same kernel do not count as changed.
+Registers that change on some kernel even between two hosts with that kernel do not count as
+changed: that kernel does not list them, or writing one of a pair undoes writing the other.
 ";
 
 /// Ways of loading with their symbols, from the least help.
@@ -131,29 +132,29 @@ fn member<'a>(line: &'a Value, name: &str) -> &'a str {
 }
 
 /// Returns the symbol of the load with the least help that runs.
-fn symbol(line: &Value, unkept: &BTreeSet<(&str, &str)>) -> char {
+fn symbol(line: &Value, unkept: &BTreeSet<&str>) -> char {
     let found = WAYS
         .into_iter()
         .find(|(name, _)| line["loads"][name]["runs"] == true);
     let Some((name, symbol)) = found else {
         return '.';
     };
-    let ends = [member(line, "source"), member(line, "destination")];
     let mut changes = changed_registers(&line["loads"][name]);
-    let is_kept = changes.all(|register| ends.iter().any(|end| unkept.contains(&(*end, register))));
-    if is_kept { symbol } else { '~' }
+    if changes.all(|register| unkept.contains(register)) {
+        symbol
+    } else {
+        '~'
+    }
 }
 
-/// Returns the kernels with the registers that change even between two hosts with that kernel.
-fn unkept_registers<'a>(lines: &[&'a Value]) -> BTreeSet<(&'a str, &'a str)> {
+/// Returns the registers that change on some kernel even between two hosts with that kernel. The
+/// moment of the save decides if such a register changes.
+fn unkept_registers<'a>(lines: &[&'a Value]) -> BTreeSet<&'a str> {
     let same = lines
         .iter()
         .filter(|line| line["source"] == line["destination"]);
-    same.flat_map(|line| {
-        let changes = changed_registers(&line["loads"]["plain"]);
-        changes.map(|register| (member(line, "source"), register))
-    })
-    .collect()
+    same.flat_map(|line| changed_registers(&line["loads"]["plain"]))
+        .collect()
 }
 
 fn changed_registers(load: &Value) -> impl Iterator<Item = &str> {

@@ -15,7 +15,11 @@ use e2e_framework::lab::kernels::Kernel;
 const KERNELS: [&str; 2] = ["6.12.107", "7.3.4"];
 const CPU: &str = "neoverse-n1";
 
-const KINDS: [MigrationKind; 2] = [MigrationKind::Direct, MigrationKind::Precopy];
+const KINDS: [MigrationKind; 3] = [
+    MigrationKind::Direct,
+    MigrationKind::Precopy,
+    MigrationKind::RunPrecopy,
+];
 
 /// Returns the hosts for this test, among the tested ones.
 ///

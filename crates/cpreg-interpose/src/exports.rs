@@ -15,6 +15,8 @@ use crate::{log, requests};
 const POLICY_VARIABLE: &str = "CPREG_INTERPOSE";
 /// Value of the variable that switches the library off.
 const OFF: &str = "off";
+/// Variable that switches the library on for a fake KVM, on machines other than arm64.
+const FAKE_KVM_VARIABLE: &str = "CPREG_INTERPOSE_FAKE_KVM";
 
 /// Exit status of a process whose VM must not run, or whose policy is broken.
 const EXIT_REFUSED: c_int = 1;
@@ -46,8 +48,10 @@ fn read_policy() {
         .to_str()
         .map(|text| Policy::from_json(text, std::env::args_os()));
     match policy {
-        // Only arm64 has these registers.
-        Some(Ok(policy)) if cfg!(target_arch = "aarch64") => {
+        Some(Ok(mut policy)) if has_arm64_registers() => {
+            // The policy in a libvirt domain has no facts of a host, because it moves with the VM.
+            let release = policy.host.kernel_release.take();
+            policy.host.kernel_release = release.or_else(kernel_release);
             PROCESS.set_policy(policy);
             next::call_in_child(forget);
         }
@@ -57,9 +61,20 @@ fn read_policy() {
     }
 }
 
+/// Returns `true` if KVM's registers are those of arm64.
+fn has_arm64_registers() -> bool {
+    cfg!(target_arch = "aarch64") || std::env::var_os(FAKE_KVM_VARIABLE).is_some()
+}
+
 /// Begins anew in the child of a `fork`.
 extern "C" fn forget() {
     PROCESS.forget();
+}
+
+/// Returns the release of the running kernel (`uname -r`).
+fn kernel_release() -> Option<String> {
+    let text = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok()?;
+    Some(text.trim_end().to_owned())
 }
 
 /// Ends the process without running its exit handlers, which may wait for vCPUs.

@@ -35,7 +35,8 @@
 //! - Calls on other descriptors, and `KVM_RUN` after the first one, allocate nothing.
 //! - A panic is caught. The call then goes to the kernel as it came, and the panic is logged. A
 //!   vCPU's first `KVM_RUN` after a panic ends the process, because the VM was not checked.
-//! - On other machines than arm64 the library passes all calls.
+//! - On other machines than arm64 the library passes all calls, unless the variable
+//!   `CPREG_INTERPOSE_FAKE_KVM` is set. Tests set it and preload a fake KVM behind the library.
 #![deny(unsafe_code)]
 
 mod descriptors;

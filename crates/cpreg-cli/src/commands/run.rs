@@ -36,7 +36,10 @@ pub(crate) fn run(arguments: &arguments::Run, printer: &mut Printer) -> Result<S
     }
     let library = find_library(arguments)?;
     if arguments.start.print_libvirt {
-        printer.line(libvirt_elements(&library, &policy));
+        // The printer escapes the end of a line.
+        for line in libvirt_elements(&library, &policy).lines() {
+            printer.line(line);
+        }
         return Ok(Status::Success);
     }
     let [name, rest @ ..] = arguments.start.command.as_slice() else {

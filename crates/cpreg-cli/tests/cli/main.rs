@@ -81,6 +81,8 @@ mod relay_process;
 mod report;
 mod run;
 #[cfg(target_os = "linux")]
+mod run_libvirt;
+#[cfg(target_os = "linux")]
 mod run_policy;
 mod running;
 mod saved_vms;

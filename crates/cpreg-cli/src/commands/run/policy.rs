@@ -33,9 +33,15 @@ pub(super) fn document(arguments: &Run, printer: &Printer) -> Result<String, Fai
         Some(target) => Some(log_target(target, arguments.log_format)?),
         None => policy.log.clone(),
     };
+    let host = if arguments.start.print_libvirt {
+        // The domain may start on another host, where the library learns the kernel's release.
+        HostFacts::default()
+    } else {
+        host_facts()
+    };
     let policy = Policy {
         log,
-        host: host_facts(),
+        host,
         ..policy
     };
     let document = policy.to_json(receiving);

@@ -9,6 +9,7 @@
 //! | [`filter`] | a stream from pipe to pipe, compared with `cat` |
 //! | [`relay`] | a migration from socket to socket, compared with `socat` |
 //! | [`plan`] | a plan, in this process |
+//! | [`register_calls`] | a VMM's calls with `libcpreg_interpose.so`, compared with those without |
 //! | [`rehearsal`] | a rehearsal, compared with QEMU's own start |
 //! | [`table`] | the table of results |
 //!
@@ -24,6 +25,7 @@ mod filter;
 mod inputs;
 mod measure;
 mod plan;
+mod register_calls;
 mod rehearsal;
 mod relay;
 mod table;
@@ -60,6 +62,8 @@ enum Subject {
     Filter,
     /// Measure only a relay
     Relay,
+    /// Measure only the calls of a VMM that `cpreg run` started
+    RegisterCalls,
     #[command(hide = true)]
     RunMeasured(CommandArgs),
     #[command(hide = true)]
@@ -123,6 +127,7 @@ fn run(subject: Option<&Subject>) -> Result<()> {
                 &benchmark.destination,
             )
         }),
+        Some(Subject::RegisterCalls) => register_calls::run(),
         Some(Subject::RunMeasured(rest)) => relay::run_measured(&rest.words()),
         Some(Subject::RunPiped(rest)) => filter::run_piped(&rest.words()),
         Some(Subject::RunOnce { folder, rest }) => measure::run_once(folder, &rest.words()),

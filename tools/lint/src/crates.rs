@@ -148,6 +148,17 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
+        name: "e2e-fake-kvm",
+        dependencies: &[
+            "cpreg",
+            "cpreg-hosts",
+            "cpreg-kvm",
+            "cpreg-stream",
+            "cpreg-vcpu-filter",
+        ],
+        dev_dependencies: &[],
+    },
+    CrateRule {
         name: "benches",
         dependencies: &[
             "cpreg",

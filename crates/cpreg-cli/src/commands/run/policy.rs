@@ -150,7 +150,7 @@ impl Source {
                         .collect(),
                     hardware: source_facts(&profile.destination),
                 }),
-                Content::Stream(_) | Content::Host(_) => Err(Failure::new(format!(
+                _ => Err(Failure::new(format!(
                     "--from {}: neither a recorded host nor a profile",
                     path.display()
                 ))

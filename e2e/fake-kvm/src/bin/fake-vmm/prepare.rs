@@ -4,11 +4,13 @@ use std::fmt::Write as _;
 use std::fs::File;
 use std::io::Read as _;
 
+use cpreg::plan::Consents;
 use cpreg::register::{RegisterId, Value};
+use cpreg::tolerance::Tolerances;
 use cpreg_hosts::{HostIndex, IndexedHost};
 use cpreg_stream::Stream;
 use cpreg_vcpu_filter::policy::HostFacts;
-use cpreg_vcpu_filter::{Candidate, Policy};
+use cpreg_vcpu_filter::{Candidate, GuestList, Policy};
 
 /// Returns the values of a VM with `vcpus` copies of the first vCPU of a recorded stream.
 pub(crate) fn values(path: &str, vcpus: u64) -> String {
@@ -38,7 +40,9 @@ pub(crate) fn values(path: &str, vcpus: u64) -> String {
 pub(crate) fn policy(host: &str) -> String {
     let index = HostIndex::built_in().expect("the built-in index");
     let hosts = index.hosts();
-    let records: Vec<_> = hosts.iter().map(IndexedHost::record).collect();
+    let records = hosts.iter().map(IndexedHost::record);
+    let lists = records.flat_map(|record| GuestList::from_record(&record));
+    let (tolerances, consents) = (Tolerances::default(), Consents::default());
     let named = index.resolve(host).expect("a recorded host");
     let record = named.host.record();
     let mut host = HostFacts {
@@ -47,9 +51,9 @@ pub(crate) fn policy(host: &str) -> String {
     };
     host.hardware.is_emulated = record.identity.emulated;
     let policy = Policy {
-        candidates: Candidate::from_hosts(&records, &cpreg::plan::Consents::default()),
+        candidates: Candidate::from_hosts(lists, &tolerances, &consents),
         host,
         ..Policy::default()
     };
-    policy.to_json(Some(true))
+    policy.to_json(Some(true)).expect("a policy")
 }

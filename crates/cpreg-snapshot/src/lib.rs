@@ -3,6 +3,7 @@
 //! | module | contents |
 //! |---|---|
 //! | [`saved_vm`] | [`Container`]: a file that holds VMs; [`SavedVm`]: one of them |
+//! | [`description`] | [`Description`]: what a file holds beside the VM's state |
 //! | [`libvirt`] | save images of libvirt |
 //! | [`folder`] | [`Folder`]: the saved VMs in a folder |
 //! | [`foreign`] | [`Foreign`]: saved VMs that are recognised and not read |
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cloud_hypervisor;
+pub mod description;
 pub mod error;
 pub mod firecracker;
 pub mod folder;
@@ -27,10 +29,9 @@ pub mod qcow2;
 pub mod register_file;
 pub mod saved_vm;
 
+pub use description::{Description, ListedVm, Progress};
 pub use error::{Error, ErrorKind};
 pub use folder::{Folder, SavedFile};
 pub use foreign::Foreign;
 pub use format::Format;
-pub use saved_vm::{
-    Change, Container, Description, ListedVm, Progress, RegisterState, SavedVm, State,
-};
+pub use saved_vm::{Change, Container, RegisterState, SavedVm, State};

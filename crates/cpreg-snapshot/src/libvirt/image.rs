@@ -11,8 +11,8 @@ use cpreg_stream::{
 use super::compression::{compress, decompress};
 use super::domain::Domain;
 use super::header::{HEADER_LEN, Header, SaveFormat};
+use crate::description::{Description, Progress};
 use crate::error::{Error, ErrorKind};
-use crate::saved_vm::{Description, Progress};
 
 /// Open save image.
 ///

@@ -11,8 +11,8 @@ use super::image::Image;
 use super::lock::ImageLock;
 use super::snapshot::Snapshot;
 use super::state::SnapshotState;
+use crate::description::{Description, ListedVm, Progress};
 use crate::error::{Error, ErrorKind};
-use crate::saved_vm::{Description, ListedVm, Progress};
 
 /// Disk image whose snapshots can hold VMs. Other programs cannot change it meanwhile.
 #[derive(Debug)]

@@ -41,8 +41,8 @@ struct State {
     file: Option<(Output, LogFormat)>,
     status: Option<Output>,
     status_len: usize,
-    /// Text of the last load. Many vCPUs load alike.
-    last_load: String,
+    /// Number of the vCPU that loaded last, and the text of its load. Many vCPUs load alike.
+    last_load: (usize, String),
 }
 
 /// Open file, which the VMM may close.
@@ -91,7 +91,7 @@ impl Log {
                 file,
                 status: open_status(),
                 status_len: 0,
-                last_load: String::new(),
+                last_load: (usize::MAX, String::new()),
             }),
         }
     }
@@ -139,14 +139,15 @@ impl Log {
 }
 
 impl State {
-    /// Returns `true` if the text says more than that of the last load. Forgets nothing else.
+    /// Returns `true` if the text says more than that of the vCPU before. A new load of the VM
+    /// begins again with the first vCPU.
     fn is_new(&mut self, event: &Event, text: &str) -> bool {
         let Event::Loaded { vcpu, .. } = event else {
             return true;
         };
         let load = text.replacen(&format!("vCPU {vcpu}:"), "", 1);
-        let is_new = load != self.last_load;
-        self.last_load = load;
+        let is_new = *vcpu <= self.last_load.0 || load != self.last_load.1;
+        self.last_load = (*vcpu, load);
         is_new
     }
 }
@@ -274,13 +275,13 @@ mod tests {
             output: LogOutput::File(path.clone()),
             format: LogFormat::Text,
         }));
-        for (vcpu, value) in [(0, 9), (1, 9), (2, 9), (3, 8)] {
+        for (vcpu, value) in [(0, 9), (1, 9), (2, 9), (3, 8), (0, 8), (1, 8)] {
             log.event(&load(vcpu, value));
         }
         let text = std::fs::read_to_string(&path).expect("the log");
         let heads = text.lines().filter(|line| line.starts_with("cpreg: vCPU "));
         let heads: Vec<_> = heads.map(|line| &line[..13]).collect();
-        assert_eq!(heads, ["cpreg: vCPU 0", "cpreg: vCPU 3"]);
+        assert_eq!(heads, ["cpreg: vCPU 0", "cpreg: vCPU 3", "cpreg: vCPU 0"]);
     }
 
     /// The VMM closes all descriptors, and opens a disk image with the number of the log.

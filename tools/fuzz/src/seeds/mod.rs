@@ -5,6 +5,7 @@
 
 mod documents;
 mod images;
+mod saved_vms;
 mod seed;
 mod streams;
 
@@ -26,7 +27,9 @@ pub(crate) fn make(folders: &Folders, names: &[String]) -> Result<()> {
     let streams = streams::recorded_streams(&folders.root)?;
     for name in names {
         let seeds = match name.as_str() {
+            "cloud_hypervisor_state" => saved_vms::cloud_hypervisor_states(&folders.root)?,
             "description" => streams::descriptions(&streams)?,
+            "firecracker_snapshot" => saved_vms::firecracker_states(&folders.root)?,
             "host_record" => documents::host_records()?,
             "journal" => streams::journals(),
             "libvirt_image" => streams::save_images(&folders.root)?,

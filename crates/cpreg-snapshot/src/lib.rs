@@ -34,4 +34,5 @@ pub use error::{Error, ErrorKind};
 pub use folder::{Folder, SavedFile};
 pub use foreign::Foreign;
 pub use format::Format;
-pub use saved_vm::{Change, Container, RegisterState, SavedVm, State};
+pub use register_file::RegisterState;
+pub use saved_vm::{Change, Container, SavedVm, State};

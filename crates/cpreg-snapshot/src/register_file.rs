@@ -4,19 +4,33 @@ use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use cpreg::destination::Loader;
+use cpreg::destination::{Features, Loader};
 use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
 use cpreg_stream::{ExistingFile, ReadAt, write_file_with};
 
 use crate::cloud_hypervisor;
+use crate::description::{Description, ListedVm, Progress};
 use crate::error::{Error, ErrorKind};
 use crate::firecracker;
 use crate::format::Format;
-use crate::saved_vm::{Description, ListedVm, Progress, RegisterState};
 
 /// Size of the largest file that is read.
 const MAX_FILE_LEN: u64 = 256 << 20;
+
+/// State of a VM whose file holds registers and no stream.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RegisterState {
+    /// Registers of all vCPUs.
+    pub vm: Vm,
+    /// Parts of the VM that a loader compares, as far as the file holds them.
+    pub shape: MachineShape,
+    /// Features of the vCPUs.
+    pub features: Features,
+    /// Program that loads the file; `None` if no known release does. If several releases do, the
+    /// latest: they differ in their messages only.
+    pub loader: Option<Loader>,
+}
 
 /// File with the registers of one VM.
 #[derive(Debug)]

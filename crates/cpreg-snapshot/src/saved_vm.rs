@@ -6,8 +6,6 @@
 use std::fs::File;
 use std::path::Path;
 
-use cpreg::destination::{Features, Loader};
-use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
 use cpreg_stream::{Edit, ReadAt};
 
@@ -16,7 +14,7 @@ use crate::error::{Error, ErrorKind};
 use crate::format::Format;
 use crate::libvirt;
 use crate::qcow2;
-use crate::register_file::RegisterFile;
+use crate::register_file::{RegisterFile, RegisterState};
 
 /// File that holds saved VMs.
 #[derive(Debug)]
@@ -47,20 +45,6 @@ pub enum State<'v> {
     Stream(&'v dyn ReadAt),
     /// Registers, in the format of another VMM.
     Registers(&'v RegisterState),
-}
-
-/// State of a VM whose file holds registers and no stream.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RegisterState {
-    /// Registers of all vCPUs.
-    pub vm: Vm,
-    /// Parts of the VM that a loader compares, as far as the file holds them.
-    pub shape: MachineShape,
-    /// Features of the vCPUs.
-    pub features: Features,
-    /// Program that loads the file; `None` if no known release does. If several releases do, the
-    /// latest: they differ in their messages only.
-    pub loader: Option<Loader>,
 }
 
 /// Change of a saved VM.

@@ -80,6 +80,8 @@ mod system {
     fn copy_attributes(from: &File, to: &File) {
         use rustix::fs::{XattrFlags, fgetxattr, flistxattr, fsetxattr};
 
+        /// Attributes with a hash or signature of the old content.
+        const CONTENT_HASHES: [&str; 2] = ["security.ima", "security.evm"];
         /// Maximum length of an attribute's name list and of its value, on Linux.
         const MAX_LEN: usize = 64 << 10;
         let mut names = vec![0; MAX_LEN];
@@ -91,7 +93,7 @@ mod system {
             let Ok(name) = std::str::from_utf8(name) else {
                 continue;
             };
-            if name.is_empty() {
+            if name.is_empty() || CONTENT_HASHES.contains(&name) {
                 continue;
             }
             if let Ok(length) = fgetxattr(from, name, &mut value[..]) {

@@ -154,22 +154,17 @@ impl<'c> Fixture<'c> {
             expect_failed_restore(to, "/vm/web.save")?;
         }
         let profile = to.path("vm/qemu.json");
-        let restored = match case.kind {
-            Kind::NewFile => {
-                let output = to.path("vm/converted.save");
-                if output.exists() {
-                    fs::remove_file(&output)?;
-                }
-                let converted =
-                    self.cpreg
-                        .convert(&target, &profile, &output, &ACCEPT.map(Into::into))?;
-                converted?;
-                "/vm/converted.save"
+        let restored = if matches!(case.kind, Kind::NewFile) {
+            let output = to.path("vm/converted.save");
+            if output.exists() {
+                fs::remove_file(&output)?;
             }
-            _ => {
-                self.convert_in_place(&target, &profile)?;
-                "/vm/web.save"
-            }
+            let options = ACCEPT.map(String::from);
+            self.cpreg.convert(&target, &profile, &output, &options)??;
+            "/vm/converted.save"
+        } else {
+            self.convert_in_place(&target, &profile)?;
+            "/vm/web.save"
         };
         to.virsh_output(&["restore", restored])?;
         expect_running(to)

@@ -223,10 +223,10 @@ impl Host {
                 .next()
                 .and_then(|it| it.parse::<u32>().ok());
             let root = init.map(|init| fs::read_link(format!("/proc/{init}/root")));
-            if let (Some(init), Some(Ok(root))) = (init, root) {
-                if root == self.root {
-                    return Ok(init);
-                }
+            if let (Some(init), Some(Ok(root))) = (init, root)
+                && root == self.root
+            {
+                return Ok(init);
             }
             thread::sleep(Duration::from_millis(20));
         }

@@ -292,7 +292,7 @@ impl Input {
             Origin::File { file, .. } => Ok(file),
             Origin::Saved { vm, .. } => match vm.state() {
                 State::Stream(source) => Ok(source),
-                _ => Err(self.missing_vm()),
+                State::Registers(_) => Err(self.missing_vm()),
             },
             Origin::Report { stream, .. } | Origin::RunningQemu { stream, .. } => Ok(stream),
             Origin::RecordedHost | Origin::Live => Err(Failure::new(format!(

@@ -1,5 +1,7 @@
 //! [`Domain`]: the parts of a domain's XML that decide about its CPU and machine.
 
+use std::fmt::Write as _;
+
 use quick_xml::Reader;
 use quick_xml::escape::{resolve_predefined_entity, unescape};
 use quick_xml::events::{BytesStart, Event};
@@ -187,11 +189,12 @@ impl Domain {
             self.machine.as_deref()?,
             self.cpu_option()?
         );
+        // A write to a string does not fail.
         if let Some(count) = self.vcpus {
-            command += &format!(" -smp {count}");
+            let _ = write!(command, " -smp {count}");
         }
         if let Some(memory) = self.memory {
-            command += &format!(" -m {}M", memory.div_ceil(1 << 20));
+            let _ = write!(command, " -m {}M", memory.div_ceil(1 << 20));
         }
         let is_plain =
             |character: char| character.is_ascii_alphanumeric() || " -_.,=+:/".contains(character);

@@ -202,8 +202,9 @@ fn complete_consent(current: &OsStr) -> Vec<CompletionCandidate> {
 
 fn complete_loader(current: &OsStr) -> Vec<CompletionCandidate> {
     let text = current.to_str().unwrap_or_default();
-    let qemus = Loader::MODELLED.map(|loader| format!("qemu-{}", loader.version));
-    let names = qemus.into_iter().chain(["cpreg".to_owned()]);
+    let loaders = Loader::MODELLED.into_iter().chain(Loader::OTHER_VMMS);
+    let names = loaders.chain([Loader::CPREG]);
+    let names = names.map(|loader| loader.to_string());
     candidates(names.filter(|name| name.starts_with(text)))
 }
 

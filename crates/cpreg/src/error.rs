@@ -101,8 +101,8 @@ impl Error {
     pub const fn hint(&self) -> Option<&'static str> {
         match self.kind {
             ErrorKind::UnknownLoader => Some(
-                "use qemu-MAJOR.MINOR, for example qemu-10.0, or cpreg for a VMM that loads \
-                 through cpreg",
+                "use a name such as qemu-10.0, firecracker-1.14 or cloud-hypervisor-53, or cpreg \
+                 for a VMM that loads through cpreg",
             ),
             _ => None,
         }

@@ -236,20 +236,16 @@ impl Subject {
     /// Returns the VM in a stream, which ran on the host `from`.
     pub(crate) fn from_stream(source: &Input, from: Option<&SourceHost>) -> Result<Self, Failure> {
         let mut vm = source.vm()?;
-        let (accelerator, run_state, open_method) = match source.registers() {
-            Some(_) => (
-                Some(Accelerator::Kvm),
-                None,
-                "registers of a snapshot".to_owned(),
-            ),
-            None => {
-                let stream = source.stream()?;
-                (
-                    stream.accelerator(),
-                    stream.run_state().map(str::to_owned),
-                    stream.open_method().to_string(),
-                )
-            }
+        let (accelerator, run_state, open_method) = if source.registers().is_some() {
+            let open_method = "registers of a snapshot".to_owned();
+            (Some(Accelerator::Kvm), None, open_method)
+        } else {
+            let stream = source.stream()?;
+            (
+                stream.accelerator(),
+                stream.run_state().map(str::to_owned),
+                stream.open_method().to_string(),
+            )
         };
         // A stream knows the VM better than a report on it.
         vm.source_hardware = vm.source_hardware.or(source.source_hardware()?);

@@ -158,8 +158,8 @@ pub(crate) struct InspectArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Show {
-    /// File with a migration stream, saved VM, report, profile or recorded host, also compressed with xz,
-    /// gzip or zstd; `-` for standard input; or the name of a recorded host
+    /// File with a migration stream, saved VM, report, profile or recorded host, also compressed
+    /// with xz, gzip or zstd; `-` for standard input; or the name of a recorded host
     /// (linux-6.12.107/neoverse-n1). Append /FEATURES to a host (…/pmu) to show its registers for a
     /// guest with these features.
     pub(crate) file: PathBuf,
@@ -230,9 +230,9 @@ pub(crate) struct LoaderArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct Check {
-    /// VM to check: a migration stream, a saved VM of libvirt or in a qcow2 disk image (FILE#NAME if
-    /// the file has several), a file of `cpreg report`, or the monitor socket of a
-    /// running QEMU. To check a new VM of a host, name the host instead: a recorded host with
+    /// VM to check: a migration stream, a saved VM of libvirt or in a qcow2 disk image (FILE#NAME
+    /// if the file has several), a file of `cpreg report`, or the monitor socket of a running
+    /// QEMU. To check a new VM of a host, name the host instead: a recorded host with
     /// features (linux-6.12.107/neoverse-n1/pmu), its file, or a profile.
     pub(crate) source: PathBuf,
     /// Destination: a profile, a stream written by the destination host, a recorded host
@@ -253,8 +253,8 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rehearse {
-    /// VM to load: a migration stream, a saved VM, a file of `cpreg report`, or the monitor socket of a running
-    /// QEMU.
+    /// VM to load: a migration stream, a saved VM, a file of `cpreg report`, or the monitor socket
+    /// of a running QEMU.
     pub(crate) source: PathBuf,
     /// Load the output of `convert` instead of the VM itself.
     #[arg(long)]

@@ -3,7 +3,7 @@
 /// VM in the list of a [`Container`](crate::Container).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListedVm {
-    /// Name of the VM or of its snapshot, by which [`Container::open_vm`](crate::Container::open_vm) finds the VM.
+    /// Name of the VM or of its snapshot.
     pub name: String,
     /// Short description, such as the time of the snapshot; may be empty.
     pub description: String,

@@ -9,8 +9,8 @@ use crate::saved_vm::Container;
 
 /// Maximum number of files whose beginning is read.
 const MAX_FILES: usize = 1000;
-/// Maximum number of folders inside each other. A UTM bundle has its disks in `Data`, an instance of
-/// Multipass below `vault/instances/NAME`.
+/// Maximum number of folders inside each other. A UTM bundle has its disks in `Data`, Multipass has
+/// them below `vault/instances/NAME`.
 const MAX_DEPTH: usize = 4;
 
 /// Files with saved VMs in a folder.

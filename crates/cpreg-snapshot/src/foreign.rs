@@ -4,7 +4,7 @@
 //! | kind | recognised by |
 //! |---|---|
 //! | VirtualBox, saved state | `\x7fVirtualBox SavedState V` |
-//! | VMware, `.vmss` and `.vmsn` | u32 0xbed2bed0, 0xbad1bad1, 0xbed2bed2 or 0xbed3bed3, little-endian |
+//! | VMware, `.vmss` and `.vmsn` | u32 0xbed2bed0, 0xbad1bad1, 0xbed2bed2, 0xbed3bed3 |
 //! | encrypted files | LUKS, age, OpenPGP and `openssl enc` |
 //! | Android Emulator, snapshot | folder with `snapshot.pb` and `ram.bin` |
 //! | Apple Virtualization | folder or file named `*.vzvmsave`, or a folder with one |

@@ -40,7 +40,7 @@ impl fmt::Debug for WriteOptions<'_> {
 /// Writes the edited file to `target`. `source` is the file that the edit was made for.
 ///
 /// The new file has the source's owner, permissions, extended attributes and security label, as far
-/// as the process may set them. If the source is not a file, only the owner can access the new file.
+/// as the process may set them. Without a source file, only the owner can access the new file.
 ///
 /// # Errors
 /// - If the target is the source itself, is not a regular file, or exists and `overwrite` is not

@@ -29,7 +29,7 @@ pub(crate) struct Case {
     kind: Kind,
 }
 
-/// What a case does with the save image.
+/// Treatment of the save image.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     /// `virsh save`, `cpreg convert -o`, `virsh restore`.

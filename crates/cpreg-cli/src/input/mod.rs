@@ -14,9 +14,11 @@
 //! |---|---|
 //! | `mod.rs` | [`Input`]: content of an input, and its origin |
 //! | `compression.rs` | compressed files, and files that can be read only once |
+//! | `recovery.rs` | advice after an interrupted edit in place |
 //! | `saved.rs` | files and folders of other programs with saved VMs |
 
 mod compression;
+mod recovery;
 mod saved;
 
 use std::fs::File;
@@ -37,12 +39,13 @@ use cpreg_report::names::FailureKind;
 use cpreg_report::vm_report::{self, VmReport};
 use cpreg_snapshot::{Format, RegisterState, SavedVm, State};
 use cpreg_stream::{ErrorKind, ReadAt, Stream};
-use cpreg_stream::{Lock, journal_path, pending_journal};
+use cpreg_stream::{Lock, pending_journal};
 
 use crate::failure::Failure;
 use crate::printer::Printer;
 use crate::progress::ScannedFile;
 use compression::{open_decompressed, read_start, spool};
+use recovery::{recovery_command, recovery_hint};
 
 pub(crate) use compression::Compression;
 pub(crate) use saved::{VmPath, describe, saved_failure};
@@ -502,24 +505,6 @@ fn stream_failure(path: &Path, error: cpreg_stream::Error) -> Failure {
         return failure.with_hinted_cause(error);
     }
     failure.with_cause(error).with_hint(recovery_hint(path))
-}
-
-/// Returns the advice for a file that an edit in place left unfinished.
-fn recovery_hint(path: &Path) -> String {
-    match pending_journal(path) {
-        Some(_) => format!("{} recovers the original content", recovery_command(path)),
-        None => format!(
-            "the original content was in {}: without that journal this file is lost",
-            journal_path(path).display()
-        ),
-    }
-}
-
-/// Returns the command that recovers an interrupted change. The command converts the VM for itself
-/// as destination, which changes nothing else.
-fn recovery_command(path: &Path) -> String {
-    let path = path.display();
-    format!("`cpreg convert {path} {path} --in-place`")
 }
 
 /// Reads a JSON file completely.

@@ -11,7 +11,7 @@ use cpreg_report::show::model;
 use cpreg_snapshot::{Container, Error, ErrorKind, Folder, Foreign, Format, SavedVm};
 
 use super::compression::read_start;
-use super::recovery_hint;
+use super::recovery::recovery_hint;
 use crate::failure::{ErrorWithHint, Failure};
 use crate::printer::Printer;
 

@@ -173,7 +173,7 @@ impl Domain {
 
     /// Returns a QEMU command with the domain's machine, CPU and memory, and without its devices.
     ///
-    /// `None` if the XML does not tell machine or CPU, or holds a character that a shell interprets.
+    /// `None` if the XML lacks machine or CPU, or holds a character that a shell interprets.
     pub fn qemu_command(&self) -> Option<String> {
         let architecture = self.architecture.as_deref()?;
         let accelerator = match self.kind.as_str() {

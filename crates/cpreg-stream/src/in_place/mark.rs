@@ -4,7 +4,7 @@
 //! | file | marked bytes | effect |
 //! |---|---|---|
 //! | stream | `QEVM` at 0 becomes `cpRG` | QEMU refuses the file |
-//! | save image of libvirt | the version at 16 gets the high bit of each byte | libvirt refuses it |
+//! | save image of libvirt | the version at 16 gets all high bits | libvirt refuses it |
 //!
 //! libvirt refuses the marked version in either byte order.
 //! The magic of a save image stays. libvirt regards a managed save image with another magic as

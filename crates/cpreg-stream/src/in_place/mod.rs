@@ -10,7 +10,7 @@
 //! | 5 | no mark; synced | the new one |
 //! | 6 | the journal is removed | the new one |
 //!
-//! A half-edited file therefore never looks like a complete one. [`recover()`] restores the old file
+//! A half-edited file therefore never looks complete. [`recover()`] restores the old file
 //! after step 3 or 4, and removes the journal after the others. The file keeps its inode, owner,
 //! labels and links.
 //!

@@ -5,8 +5,10 @@
 //!
 //! | event | Firecracker | Cloud Hypervisor |
 //! |---|---|---|
-//! | a register is refused | the register in decimal; since 1.13 in hexadecimal, with the value | errno |
+//! | a register is refused | the register in decimal; see below | errno |
 //! | another snapshot version | the version, or a failure of the decoder | – |
+//!
+//! Since 1.13 Firecracker names the register in hexadecimal, with the value.
 //!
 //! Sources: recorded messages of Firecracker 1.10.1, 1.14.4 and 1.16.1, and of Cloud Hypervisor
 //! v53.0.
@@ -85,8 +87,8 @@ fn with_number(errno: Errno) -> String {
     format!("{errno} (os error {})", errno.0)
 }
 
-/// Returns the error of a release of Firecracker for a snapshot of another version, or `None` if the
-/// release loads the version or the error is not known.
+/// Returns the error of a release of Firecracker for a snapshot of another version, or `None` if
+/// the release loads the version or the error is not known.
 ///
 /// A release decodes the file before it compares versions, or after. So some errors do not name the
 /// version.

@@ -11,7 +11,7 @@
 //! | [`qcow2`] | internal snapshots of qcow2 disk images |
 //! | [`cloud_hypervisor`] | snapshots of Cloud Hypervisor |
 //! | [`firecracker`] | snapshots of Firecracker |
-//! | [`register_file`] | [`RegisterFile`](register_file::RegisterFile): a file of one of these two |
+//! | [`register_file`] | a file of one of these two |
 //! | [`error`] | the error: kind, place, hint |
 //!
 //! [`cpreg::plan`] decides about a difference; this crate decides nothing.

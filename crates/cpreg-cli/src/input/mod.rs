@@ -6,8 +6,8 @@
 //!   decompressed into an unnamed temporary file, whose content is then recognised.
 //! - `{` begins a profile, a recorded host or a report, told apart by the schema. The stream in a
 //!   report is decompressed into an unnamed temporary file.
-//! - A save image of libvirt, a snapshot of Firecracker or Cloud Hypervisor, and other files and folders with saved VMs, are opened by
-//!   [`cpreg_snapshot`]. `FILE#NAME` names one of several VMs.
+//! - A save image of libvirt, a snapshot of Firecracker or Cloud Hypervisor, and other files and
+//!   folders with saved VMs, are opened by [`cpreg_snapshot`]. `FILE#NAME` names one of several VMs.
 //! - Anything else is a migration stream, and its parser reports errors.
 //!
 //! | file | content |

@@ -1,7 +1,7 @@
 //! Predictions compared with every recorded restore of a snapshot.
 //!
-//! `outcomes.jsonl` has the restores by real Firecrackers and Cloud Hypervisors on real kernels. The
-//! destinations are recorded hosts.
+//! `outcomes.jsonl` has the restores by real Firecrackers and Cloud Hypervisors on real kernels.
+//! The destinations are recorded hosts.
 
 use std::collections::BTreeMap;
 use std::path::Path;

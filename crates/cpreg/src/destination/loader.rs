@@ -205,8 +205,8 @@ impl fmt::Display for Loader {
 impl FromStr for Loader {
     type Err = Error;
 
-    /// Parses `cpreg`, `qemu-10.0`, `firecracker-1.14` or `cloud-hypervisor-53`, in any case. A third
-    /// number is allowed and ignored.
+    /// Parses `cpreg`, `qemu-10.0`, `firecracker-1.14` or `cloud-hypervisor-53`, in any case. A
+    /// third number is allowed and ignored.
     fn from_str(text: &str) -> Result<Self, Error> {
         let lower = text.to_ascii_lowercase();
         if lower == Program::CPREG.name() {

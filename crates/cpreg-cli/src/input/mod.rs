@@ -7,7 +7,8 @@
 //! - `{` begins a profile, a recorded host or a report, told apart by the schema. The stream in a
 //!   report is decompressed into an unnamed temporary file.
 //! - A save image of libvirt, a snapshot of Firecracker or Cloud Hypervisor, and other files and
-//!   folders with saved VMs, are opened by [`cpreg_snapshot`]. `FILE#NAME` names one of several VMs.
+//!   folders with saved VMs, are opened by [`cpreg_snapshot`]. `FILE#NAME` names one of several
+//!   VMs.
 //! - Anything else is a migration stream, and its parser reports errors.
 //!
 //! | file | content |

@@ -8,8 +8,8 @@
 //! | `warning.rs` | [`Warning`]: limits of Cloud Hypervisor that a snapshot meets |
 //!
 //! An edit replaces registers in the JSON text of a vCPU. All other bytes of `state.json` stay,
-//! with unknown members and the order of members. Every edit first proves that encoding the parsed texts
-//! yields the bytes of the file.
+//! with unknown members and the order of members. Every edit first proves that encoding the parsed
+//! texts yields the bytes of the file.
 
 mod core_registers;
 mod document;

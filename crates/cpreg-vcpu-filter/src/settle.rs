@@ -136,8 +136,8 @@ impl VmFilter {
     ) -> Result<bool, Refusal> {
         let mut has_tried = false;
         for id in ids {
-            let vcpu = self.vcpus.get(&number);
-            let is_listed = vcpu.is_some_and(|vcpu| vcpu.is_listed(id));
+            // The registers are VM-wide, and the VMM may have written them to another vCPU only.
+            let is_listed = self.vcpus.values().any(|vcpu| vcpu.is_listed(id));
             let is_known = self.accepted_values.contains_key(&id);
             let own = self.vcpus.values().find_map(|vcpu| vcpu.own.get(id));
             let (Some(own), true) = (own.cloned(), is_listed && !is_known && probe::can_probe(id))

@@ -21,23 +21,7 @@ use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vm};
 
 pub use super::load_event::{LoadEvent, LoadStep};
-
-/// Predicted load.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SimulatedLoad {
-    /// `Some(true)` if the VM would load, or `None` if there is not enough information to decide.
-    pub loads: Option<bool>,
-    /// Confidence in the prediction.
-    pub confidence: Confidence,
-    /// Events of the load, in order.
-    pub events: Vec<LoadEvent>,
-    /// `true` if `events` holds all events. Otherwise further events depend on unknown values of
-    /// the destination.
-    pub is_complete: bool,
-    /// Registers that the loader would lose without refusing the VM, each with the number of its
-    /// vCPU. The loader drops them silently, or forgets their failure.
-    pub lost_registers: Vec<(usize, RegisterId)>,
-}
+pub use super::simulated_load::{IncomingVcpu, SimulatedLoad};
 
 /// Returns `true` if the loader can be the destination's loader.
 ///
@@ -75,16 +59,6 @@ pub fn candidates(destination: &Destination) -> impl Iterator<Item = Loader> + '
     Loader::MODELLED
         .into_iter()
         .filter(|loader| is_plausible(*loader, destination))
-}
-
-/// vCPU as an input lists it.
-#[derive(Clone, Copy, Debug)]
-pub struct IncomingVcpu<'a> {
-    /// Registers in the order of the input. QEMU sends them ascending by id, but another input may
-    /// have any order and repeat a register.
-    pub registers: &'a [(RegisterId, &'a Value)],
-    /// Extensions.
-    pub extensions: &'a [Extension],
 }
 
 /// Simulates the load of the unchanged VM by the loader.
@@ -185,18 +159,6 @@ pub fn simulate_lists(
         }
     }
     simulation.load
-}
-
-impl SimulatedLoad {
-    pub(super) fn unknown() -> Self {
-        Self {
-            loads: None,
-            confidence: Confidence::Unknown,
-            events: Vec::new(),
-            is_complete: false,
-            lost_registers: Vec::new(),
-        }
-    }
 }
 
 struct Simulation {

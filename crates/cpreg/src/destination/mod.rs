@@ -20,6 +20,7 @@
 //! | `load_event` | messages and actions of a loader during a load |
 //! | [`saved_state`] | versions of Firecracker's snapshots, and the releases that load each |
 //! | `sequential` | simulation of a load by Firecracker and Cloud Hypervisor |
+//! | `simulated_load` | result and input of a simulated load |
 //! | `version` | versions of programs, and ranges of versions |
 //! | [`writer`] | the versions of QEMU that can have written a VM |
 //!
@@ -38,6 +39,7 @@ pub mod loader;
 mod machine;
 pub mod saved_state;
 mod sequential;
+mod simulated_load;
 mod vcpu;
 mod version;
 pub mod writer;

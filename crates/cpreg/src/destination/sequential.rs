@@ -18,7 +18,8 @@
 use alloc::vec::Vec;
 
 use super::accept::Acceptor;
-use super::load::{IncomingVcpu, LoadEvent, SimulatedLoad};
+use super::load_event::LoadEvent;
+use super::simulated_load::{IncomingVcpu, SimulatedLoad};
 use super::{Confidence, Destination, DestinationVcpu, Loader, kernel};
 use crate::errno::Errno;
 use crate::register::{RegisterId, Value};

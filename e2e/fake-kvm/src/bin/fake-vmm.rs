@@ -20,15 +20,11 @@ mod cost;
 #[path = "fake-vmm/prepare.rs"]
 mod prepare;
 
-use std::collections::BTreeMap;
 use std::process::{Command, ExitCode};
 use std::sync::Barrier;
 use std::thread;
 
-use calls::{Vcpu, VmHandle};
-
-/// Values of one vCPU by id.
-type Values = BTreeMap<u64, u64>;
+use calls::{Values, Vcpu, VmHandle};
 
 /// Passes in which QEMU writes all registers of its list.
 const PASSES: [&str; 4] = ["init", "reset", "load", "post-init"];

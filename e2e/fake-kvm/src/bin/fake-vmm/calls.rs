@@ -1,5 +1,6 @@
 //! KVM's calls, as a VMM makes them.
 
+use std::collections::BTreeMap;
 use std::ffi::{c_int, c_ulong, c_void};
 use std::fs::File;
 use std::os::fd::IntoRawFd as _;
@@ -15,6 +16,9 @@ const GET_REG_LIST: c_ulong = 0xc008_aeb0;
 
 /// Highest descriptor that a child closes.
 const LAST_DESCRIPTOR: c_int = 1023;
+
+/// Values of one vCPU by id.
+pub(crate) type Values = BTreeMap<u64, u64>;
 
 /// VM with its vCPUs.
 pub(crate) struct VmHandle {

@@ -4,8 +4,7 @@ use std::time::Instant;
 
 use serde_json::json;
 
-use super::Values;
-use super::calls::VmHandle;
+use super::calls::{Values, VmHandle};
 
 /// Request that the fake KVM answers at once, and that is not one of KVM's.
 const EMPTY_REQUEST: libc::c_ulong = 0x4e00;

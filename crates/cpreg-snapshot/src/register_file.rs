@@ -115,10 +115,13 @@ impl RegisterFile {
             Snapshot::Firecracker(snapshot) => {
                 let version = snapshot.version();
                 let releases: Vec<_> = version.releases().map(|it| it.to_string()).collect();
-                let mut notes = vec![format!(
-                    "Firecracker {} loads this snapshot version.",
-                    releases.join(" and ")
-                )];
+                let mut notes = Vec::new();
+                if !releases.is_empty() {
+                    notes.push(format!(
+                        "Releases of Firecracker that load this snapshot version: {}.",
+                        releases.join(", ")
+                    ));
+                }
                 if !snapshot.is_tested() {
                     notes.push(
                         "This snapshot version was not tested with files of a real Firecracker."

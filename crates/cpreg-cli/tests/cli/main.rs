@@ -85,6 +85,7 @@ mod run_libvirt;
 #[cfg(target_os = "linux")]
 mod run_policy;
 mod running;
+mod saved_registers;
 mod saved_vms;
 mod schema;
 mod shells;

@@ -113,7 +113,7 @@ impl CheckFindings<'_> {
         {
             let command = snapshot_editor::command(&removed, &typed.source, &typed.output());
             steps.push(Step::new(
-                "or make the same change with Firecracker's own program",
+                "make the same change with Firecracker's own program",
                 [command],
             ));
         }

@@ -531,9 +531,7 @@ pub(crate) struct ProbeKvm {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(crate) enum TrueFalse {
-    /// Emulated CPU.
     True,
-    /// Real CPU.
     False,
 }
 

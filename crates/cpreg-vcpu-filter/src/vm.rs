@@ -161,6 +161,7 @@ impl VmFilter {
         kernel.get(id, bytes)?;
         if is_filtered && vcpu.phase == Phase::Own && is_judged(id) {
             vcpu.own.insert(id, value::from_bytes(bytes));
+            self.judgement = None;
         }
         Ok(())
     }
@@ -243,6 +244,8 @@ impl VmFilter {
             let own = value::read(kernel, id)?;
             let is_own = own == *written;
             vcpu.own.insert(id, own);
+            // The vCPU held another vCPU's value of a VM-wide register in the plan so far.
+            self.judgement = None;
             if is_own {
                 return kernel.set(id, bytes);
             }

@@ -216,12 +216,17 @@ impl Model {
                 && !incoming().all(|vcpu| vcpu.may_have(SERVICES))
     }
 
+    /// Refuses the incoming VM.
+    fn refuse(&mut self) {
+        for vcpu in &mut self.vcpus {
+            vcpu.is_refused |= vcpu.has_incoming();
+        }
+    }
+
     /// Settles a load. Returns `true` if it succeeds.
     fn settle(&mut self, number: usize) -> bool {
         if self.is_blocked() {
-            for vcpu in &mut self.vcpus {
-                vcpu.is_refused |= vcpu.has_incoming();
-            }
+            self.refuse();
             return false;
         }
         let mut vcpus = self.vcpus.iter();
@@ -230,7 +235,7 @@ impl Model {
         if vcpu.has_incoming() {
             let features = vcpu.written.get(&FEATURES).copied();
             if self.has_run && features.is_some_and(|features| features != self.features) {
-                vcpu.is_refused = true;
+                self.refuse();
                 return false;
             }
             if let Some(psci) = vcpu.written.get(&PSCI) {

@@ -122,10 +122,15 @@ fn configure(root: &Path) -> Result<()> {
         fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(())
     };
-    write("etc/passwd", "root:x:0:0:root:/root:/bin/bash\n")?;
+    // libvirtd does not start without the user and the group of its QEMUs.
+    write(
+        "etc/passwd",
+        "root:x:0:0:root:/root:/bin/bash\n\
+         libvirt-qemu:x:64055:104:libvirt:/var/lib/libvirt:/usr/sbin/nologin\n",
+    )?;
     write(
         "etc/group",
-        "root:x:0:\ntty:x:5:\nkvm:x:104:\nlibvirt:x:105:\n",
+        "root:x:0:\ntty:x:5:\nkvm:x:104:\nlibvirt:x:105:\nlibvirt-qemu:x:64055:\n",
     )?;
     write("etc/hosts", "127.0.0.1 localhost\n")?;
     write("etc/machine-id", "5a3e9c0d1b2f4e6f8a7b6c5d4e3f2a1b\n")?;

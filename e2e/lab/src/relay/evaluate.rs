@@ -115,8 +115,8 @@ fn check_moved(
         ));
     }
     let differences = &destination.outcome.differences;
-    // Some differences depend on the moment at which the guest was stopped, so it may find fewer than
-    // the matrix lists, or others that depend on it.
+    // Some differences depend on the moment at which the guest was stopped. The guest may find
+    // fewer than the matrix lists, or others of this kind.
     let known = [
         &*case.expected.differences,
         &case.expected.unstable_differences,

@@ -27,8 +27,8 @@ pub(crate) struct Expected {
     /// Changes that the guest finds with that consent: `PMCNTENSET_EL0 000000008000003f
     /// 0000000000000000`.
     pub(crate) differences: Vec<String>,
-    /// Changes that guests of this QEMU found between two hosts with the same kernel, of any kernel.
-    /// They depend on the moment at which the guest was stopped.
+    /// Changes that guests of this QEMU found between two hosts with the same kernel, whichever it
+    /// is. They depend on the moment at which the guest was stopped.
     pub(crate) unstable_differences: Vec<String>,
     /// Changes that the guest may find if it stays at the source. QEMU saves and writes back its
     /// registers there too, and some kernels do not keep these values.

@@ -21,7 +21,7 @@ pub fn read(vcpu: &impl Vcpu, id: RegisterId) -> Result<Value, Errno> {
     let mut bytes = [0; MAX_REGISTER_LEN];
     let bytes = bytes.get_mut(..size).ok_or(Errno::EINVAL)?;
     vcpu.get(id, bytes)?;
-    Ok(from_bytes(bytes))
+    Ok(Value::from_le_bytes(bytes))
 }
 
 /// Writes a register, without allocation.
@@ -43,17 +43,9 @@ pub fn write(vcpu: &impl Vcpu, id: RegisterId, value: &Value) -> Result<(), Errn
     }
 }
 
-/// Returns `true` if the value has the width of the register.
-///
-/// A [`Value::U64`] must have no more bits than the register. [`Value::Bytes`] must have the length
-/// of the register.
+/// Returns `true` if the value has the width of the register; see [`Value::has_width`].
 pub fn has_register_width(id: RegisterId, value: &Value) -> bool {
-    match (value, id.size_bytes()) {
-        (Value::U64(value), Some(size @ 0..U64_LEN)) => value >> (8 * size) == 0,
-        (Value::U64(_), Some(U64_LEN)) => true,
-        (Value::Bytes(bytes), Some(size)) => size > U64_LEN && bytes.len() == size,
-        _ => false,
-    }
+    id.size_bytes().is_some_and(|size| value.has_width(size))
 }
 
 /// Returns a value with all bits of the register set, or `None` for a register of more than 64
@@ -66,15 +58,6 @@ pub(crate) const fn all_ones(id: RegisterId) -> Option<u64> {
         Some(8) => Some(u64::MAX),
         _ => None,
     }
-}
-
-/// Returns the value of a register's bytes, least significant byte first.
-pub fn from_bytes(bytes: &[u8]) -> Value {
-    if bytes.len() > U64_LEN {
-        return Value::Bytes(bytes.into());
-    }
-    let bytes = bytes.iter().rev();
-    Value::U64(bytes.fold(0, |value, byte| value << 8 | u64::from(*byte)))
 }
 
 #[cfg(test)]
@@ -100,12 +83,5 @@ mod tests {
         assert!(!has_register_width(vector, &Value::U64(0)));
         let unsized_id = RegisterId::from_raw(0x6090_0000_0013_c000);
         assert!(!has_register_width(unsized_id, &Value::U64(0)));
-    }
-
-    #[test]
-    fn the_least_significant_byte_comes_first() {
-        assert_eq!(from_bytes(&[1, 2]), Value::U64(0x201));
-        let wide: Vec<_> = (0..16).collect();
-        assert_eq!(from_bytes(&wide), Value::Bytes(wide.into()));
     }
 }

@@ -12,7 +12,6 @@ use super::guest_profile::{
 use super::state::{Fault, VmState, lock};
 use crate::errno::Errno;
 use crate::host::Vcpu;
-use crate::value::from_bytes;
 
 /// Mask of an AArch32 register's bits.
 const LOW_32_BITS: u64 = 0xffff_ffff;
@@ -270,7 +269,7 @@ impl Vcpu for RecordedVcpu {
             }
         }
         self.check(&state, id, bytes.len())?;
-        let mut stored = self.resolve_write(&state, id, &from_bytes(bytes))?;
+        let mut stored = self.resolve_write(&state, id, &Value::from_le_bytes(bytes))?;
         if let (RegisterKind::Counter, Value::U64(value)) = (RegisterKind::from_id(id), &mut stored)
         {
             *value = value.wrapping_sub(state.ticks);

@@ -13,7 +13,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use cpreg_vcpu_filter::Event;
 use cpreg_vcpu_filter::policy::{LogFormat, LogOutput, LogTarget};
-use cpreg_vcpu_filter::run_event::{RunEvent, RunEventDetails};
+use cpreg_vcpu_filter::run_event::{RunEvent, RunEventDetails, join};
 use cpreg_vcpu_filter::run_status::STATUS_FILE;
 
 /// Prefix of each message.
@@ -105,12 +105,13 @@ impl Log {
             // Texts, numbers and lists always serialise.
             serde_json::to_string(&event).unwrap_or_default() + "\n"
         };
-        let json = line(RunEventDetails::from_event(event));
+        let details = RunEventDetails::from_event(event);
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = text(event).filter(|text| state.is_new(event, text));
+        let text = text(event, &details).filter(|text| state.is_new(event, text));
         if let Some(text) = &text {
             print(text);
         }
+        let json = line(details);
         let is_written = match (&mut state.file, &text) {
             (Some((output, LogFormat::Json)), _) => output.write(&json),
             (Some((output, LogFormat::Text)), Some(text)) => {
@@ -179,8 +180,7 @@ fn open_status() -> Option<Output> {
 }
 
 /// Returns the message of an event. A list is no news to a person.
-fn text(event: &Event) -> Option<String> {
-    let details = RunEventDetails::from_event(event);
+fn text(event: &Event, details: &RunEventDetails) -> Option<String> {
     Some(match (event, details) {
         (Event::Refused(refusal), _) => refusal.to_string(),
         (
@@ -191,19 +191,10 @@ fn text(event: &Event) -> Option<String> {
                 changed,
             },
         ) => {
-            let public = |value: &Option<String>| value.clone().unwrap_or("(secret)".to_owned());
-            let ignored: Vec<_> = ignored
-                .iter()
-                .map(|it| format!("{} = {}", it.name, public(&it.value)))
-                .collect();
-            let changed: Vec<_> = changed
-                .iter()
-                .map(|it| format!("{}: {} to {}", it.name, public(&it.from), public(&it.to)))
-                .collect();
             let mut text = format!(
                 "vCPU {vcpu}: the incoming VM loads; ignored: {}; changed: {}",
-                ignored.join(", "),
-                changed.join(", ")
+                join(ignored),
+                join(changed)
             );
             if !ignored.is_empty() {
                 text.push_str("\n  ");
@@ -222,7 +213,7 @@ fn text(event: &Event) -> Option<String> {
         (_, RunEventDetails::SettingReplaced { vcpu, register }) => format!(
             "vCPU {vcpu}: the VMM replaced the setting of {} by {}",
             register.name,
-            register.value.unwrap_or_default()
+            register.value.as_deref().unwrap_or_default()
         ),
         _ => return None,
     })

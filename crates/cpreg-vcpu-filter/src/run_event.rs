@@ -1,11 +1,14 @@
 //! [`RunEvent`]: a line of the log of `cpreg run`, schema `cpreg.run-event/1`.
 
+use std::fmt;
+
 use cpreg::register::{RegisterId, Value};
 use cpreg_kvm::errno::describe_write_error;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::event::Event;
+use crate::policy_text::id_text;
 use crate::refusal::BlockingRegister;
 
 /// Schema of a line of the log.
@@ -241,6 +244,30 @@ impl RunEventDetails {
     }
 }
 
+impl fmt::Display for RegisterValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} = {}", self.name, public_text(self.value.as_ref()))
+    }
+}
+
+impl fmt::Display for ChangedValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [from, to] = [&self.from, &self.to].map(|value| public_text(value.as_ref()));
+        write!(f, "{}: {from} to {to}", self.name)
+    }
+}
+
+/// Returns the text of a value that is absent if it is a secret of the guest.
+fn public_text(value: Option<&String>) -> &str {
+    value.map_or("(secret)", String::as_str)
+}
+
+/// Returns the texts of a list, separated by commas.
+pub fn join(items: &[impl ToString]) -> String {
+    let texts: Vec<_> = items.iter().map(ToString::to_string).collect();
+    texts.join(", ")
+}
+
 fn blocking(register: &BlockingRegister) -> BlockingJson {
     let id = register.register;
     BlockingJson {
@@ -253,10 +280,6 @@ fn blocking(register: &BlockingRegister) -> BlockingJson {
         reason: register.reason.clone(),
         remedy: register.remedy.clone(),
     }
-}
-
-fn id_text(id: RegisterId) -> String {
-    crate::policy_text::id_text(id)
 }
 
 fn register_name(id: RegisterId) -> RegisterName {

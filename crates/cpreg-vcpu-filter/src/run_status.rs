@@ -7,7 +7,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::run_event::{
-    BlockingJson, ChangedValue, RegisterName, RegisterValue, RunEvent, RunEventDetails, SettingJson,
+    BlockingJson, ChangedValue, RegisterName, RegisterValue, RunEvent, RunEventDetails,
+    SettingJson, join,
 };
 
 /// Schema of the document.
@@ -129,39 +130,28 @@ impl fmt::Display for RunStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |registers: &[RegisterName]| {
             let names: Vec<_> = registers.iter().map(|it| it.name.as_str()).collect();
-            or_none(names.join(", "))
-        };
-        let public =
-            |value: &Option<String>| value.clone().unwrap_or_else(|| "(secret)".to_owned());
-        let values = |registers: &[RegisterValue]| {
-            let texts = registers.iter();
-            let texts = texts.map(|it| format!("{} = {}", it.name, public(&it.value)));
-            or_none(texts.collect::<Vec<_>>().join(", "))
+            or_none(join(&names))
         };
         writeln!(f, "process {}", self.process)?;
         writeln!(f, "remembered: {}", names(&self.remembered))?;
         writeln!(f, "dropped: {}", names(&self.dropped))?;
-        let settings = self.settings.iter().map(SettingJson::to_string);
+        writeln!(f, "settings: {}", or_none(join(&self.settings)))?;
         writeln!(
             f,
-            "settings: {}",
-            or_none(settings.collect::<Vec<_>>().join(", "))
+            "replaced settings: {}",
+            or_none(join(&self.replaced_settings))
         )?;
-        writeln!(f, "replaced settings: {}", values(&self.replaced_settings))?;
         for LoadedVcpu {
             vcpu,
             ignored,
             changed,
         } in &self.loaded
         {
-            let changed = changed.iter();
-            let changed = changed
-                .map(|it| format!("{}: {} to {}", it.name, public(&it.from), public(&it.to)));
-            let changed = or_none(changed.collect::<Vec<_>>().join(", "));
             writeln!(
                 f,
-                "vCPU {vcpu}: ignored: {}; changed: {changed}",
-                values(ignored)
+                "vCPU {vcpu}: ignored: {}; changed: {}",
+                or_none(join(ignored)),
+                or_none(join(changed))
             )?;
         }
         for register in &self.blocking {

@@ -128,7 +128,7 @@ impl VmFilter {
 
     /// Reports a value of the VMM that differs from a setting, once for the VM.
     pub(crate) fn report_replaced_setting(&mut self, number: usize, id: RegisterId, bytes: &[u8]) {
-        let Some(value) = value::from_bytes(bytes).as_u64() else {
+        let Some(value) = Value::from_le_bytes(bytes).as_u64() else {
             return;
         };
         let mut settings = self.policy.born_with.iter();

@@ -160,7 +160,7 @@ impl VmFilter {
         }
         kernel.get(id, bytes)?;
         if is_filtered && vcpu.phase == Phase::Own && is_judged(id) {
-            vcpu.own.insert(id, value::from_bytes(bytes));
+            vcpu.own.insert(id, Value::from_le_bytes(bytes));
             self.judgement = None;
         }
         Ok(())
@@ -183,7 +183,7 @@ impl VmFilter {
         }
         let vcpu = self.vcpus.entry(number).or_default();
         if id == RegisterId::CORE_PSTATE {
-            vcpu.pstate = value::from_bytes(bytes).as_u64();
+            vcpu.pstate = Value::from_le_bytes(bytes).as_u64();
         }
         if !is_judged(id) {
             return kernel.set(id, bytes);
@@ -191,7 +191,7 @@ impl VmFilter {
         if id.size_bytes() != Some(bytes.len()) {
             return kernel.set(id, bytes);
         }
-        let written = value::from_bytes(bytes);
+        let written = Value::from_le_bytes(bytes);
         match vcpu.phase {
             Phase::Running => {
                 return match (vcpu.remembered.get_mut(&id), written.as_u64()) {
@@ -299,7 +299,7 @@ impl VmFilter {
                 Ok(())
             }
             Err(errno) if vcpu.phase == Phase::Ready && is_refusal(errno) => {
-                let value = value::from_bytes(bytes);
+                let value = Value::from_le_bytes(bytes);
                 let refusal = Refusal::from_kernel(number, id, &value, errno);
                 self.refuse(&[number], refusal);
                 Err(Errno::EINVAL)

@@ -20,7 +20,7 @@ use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use cpreg_hosts::HostIndex;
 use cpreg_kvm::recorded::{RecordedHost, RecordedVm};
-use cpreg_kvm::{Errno, Host as _, Vcpu as _, Vm as _, value};
+use cpreg_kvm::{Errno, Host as _, Vcpu as _, Vm as _};
 use cpreg_stream::Stream;
 use cpreg_vcpu_filter::{Candidate, Event, GuestList, Policy, Refusal, VcpuUse, VmFilter};
 
@@ -93,7 +93,7 @@ impl Qemu {
             self.filter
                 .get(number, vcpu, id, &mut bytes)
                 .unwrap_or_else(|errno| panic!("{id}: {errno}"));
-            self.values[number].insert(id, value::from_bytes(&bytes));
+            self.values[number].insert(id, Value::from_le_bytes(&bytes));
         }
     }
 
@@ -161,7 +161,7 @@ impl Qemu {
         let mut bytes = vec![0; id.size_bytes()?];
         let vcpu = &self.vm.vcpus()[number];
         self.filter.get(number, vcpu, id, &mut bytes).ok()?;
-        value::from_bytes(&bytes).as_u64()
+        Value::from_le_bytes(&bytes).as_u64()
     }
 }
 

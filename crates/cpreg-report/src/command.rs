@@ -181,6 +181,14 @@ mod tests {
     }
 
     #[test]
+    fn words_are_quoted_for_a_shell() {
+        assert_eq!(quote("snapshot.id=1"), "snapshot.id=1");
+        assert_eq!(quote("my disk"), "'my disk'");
+        assert_eq!(quote("it's"), r"'it'\''s'");
+        assert_eq!(quote(""), "''");
+    }
+
+    #[test]
     fn only_the_destination_is_replaced() {
         for (given, expected) in [
             (

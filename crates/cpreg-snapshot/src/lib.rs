@@ -12,6 +12,7 @@
 //! | [`cloud_hypervisor`] | snapshots of Cloud Hypervisor |
 //! | [`firecracker`] | snapshots of Firecracker |
 //! | [`register_file`] | a file of one of these two |
+//! | `planned` | registers in cpreg's model, and the checks of an edit to a planned VM |
 //! | [`error`] | the error: kind, place, hint |
 //!
 //! [`cpreg::plan`] decides about a difference; this crate decides nothing.
@@ -25,11 +26,12 @@ pub mod folder;
 pub mod foreign;
 pub mod format;
 pub mod libvirt;
+mod planned;
 pub mod qcow2;
 pub mod register_file;
 pub mod saved_vm;
 
-pub use description::{Description, ListedVm, Progress};
+pub use description::{Description, ListedVm, Note, Progress};
 pub use error::{Error, ErrorKind};
 pub use folder::{Folder, SavedFile};
 pub use foreign::Foreign;

@@ -7,16 +7,13 @@ use std::path::{Path, PathBuf};
 use cpreg::destination::{Features, Loader};
 use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
-use cpreg_stream::{ExistingFile, ReadAt, write_file_with};
+use cpreg_stream::{ExistingFile, write_file_with};
 
 use crate::cloud_hypervisor;
-use crate::description::{Description, ListedVm, Progress};
-use crate::error::{Error, ErrorKind};
+use crate::description::{Description, ListedVm, Note, Progress};
+use crate::error::Error;
 use crate::firecracker;
 use crate::format::Format;
-
-/// Size of the largest file that is read.
-const MAX_FILE_LEN: u64 = 256 << 20;
 
 /// State of a VM whose file holds registers and no stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,23 +50,14 @@ impl RegisterFile {
     /// # Errors
     /// If the file cannot be read, or its state is not in a known layout.
     pub fn open(file: File, path: &Path, format: Format) -> Result<Self, Error> {
-        let unreadable = |error| Error::io("cannot read the file", error);
-        let length = ReadAt::length(&file).map_err(unreadable)?;
-        if length > MAX_FILE_LEN {
-            let message =
-                format!("the file has {length} bytes; cpreg reads at most {MAX_FILE_LEN}");
-            return Err(Error::new(ErrorKind::Unsupported, message));
-        }
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or_default()];
-        ReadAt::read_exact_at(&file, &mut bytes, 0).map_err(unreadable)?;
         let (snapshot, vm, features, loader) = if format == Format::CloudHypervisor {
-            let snapshot = cloud_hypervisor::Snapshot::parse(bytes)?;
+            let snapshot = cloud_hypervisor::Snapshot::open(&file)?;
             let vm = snapshot.vm()?;
             let features = snapshot.features();
             let loader = Some(Loader::cloud_hypervisor(53));
             (Snapshot::CloudHypervisor(snapshot), vm, features, loader)
         } else {
-            let snapshot = firecracker::Snapshot::parse(bytes)?;
+            let snapshot = firecracker::Snapshot::open(&file)?;
             let vm = snapshot.vm()?;
             let release = snapshot.version().releases().last();
             let loader = release.map(|release| Loader::firecracker(release.major, release.minor));
@@ -109,39 +97,29 @@ impl RegisterFile {
         &self.state
     }
 
+    /// Returns the kind of the file.
+    pub(crate) fn container(&self) -> String {
+        match &self.snapshot {
+            Snapshot::Firecracker(snapshot) => {
+                format!("snapshot of Firecracker, version {}", snapshot.version())
+            }
+            Snapshot::CloudHypervisor(_) => "snapshot of Cloud Hypervisor".to_owned(),
+        }
+    }
+
     /// Returns the properties that the file holds beside the registers.
     pub fn description(&self) -> Description {
-        let (container, notes) = match &self.snapshot {
-            Snapshot::Firecracker(snapshot) => {
-                let version = snapshot.version();
-                let releases: Vec<_> = version.releases().map(|it| it.to_string()).collect();
-                let mut notes = Vec::new();
-                if !releases.is_empty() {
-                    notes.push(format!(
-                        "Releases of Firecracker that load this snapshot version: {}.",
-                        releases.join(", ")
-                    ));
-                }
-                if !snapshot.is_tested() {
-                    notes.push(
-                        "This snapshot version was not tested with files of a real Firecracker."
-                            .to_owned(),
-                    );
-                }
-                (format!("snapshot of Firecracker, version {version}"), notes)
-            }
+        let texts = match &self.snapshot {
+            Snapshot::Firecracker(snapshot) => firecracker_notes(snapshot),
             Snapshot::CloudHypervisor(snapshot) => {
-                let warnings = snapshot.warnings().iter().map(ToString::to_string);
-                (
-                    "snapshot of Cloud Hypervisor".to_owned(),
-                    warnings.collect(),
-                )
+                let warnings = snapshot.warnings().iter();
+                warnings.map(ToString::to_string).collect()
             }
         };
         Description {
-            container,
+            container: self.container(),
             vcpus: u32::try_from(self.state.vm.vcpus.len()).ok(),
-            notes,
+            notes: texts.into_iter().map(Note::Text).collect(),
             ..Description::default()
         }
     }
@@ -154,11 +132,7 @@ impl RegisterFile {
         overwrite: bool,
         progress: Progress<'_>,
     ) -> Result<u64, Error> {
-        let existing = if overwrite {
-            ExistingFile::Replace
-        } else {
-            ExistingFile::Reject
-        };
+        let existing = ExistingFile::from_overwrite(overwrite);
         self.write(planned, target, existing, progress)
     }
 
@@ -190,4 +164,22 @@ impl RegisterFile {
         progress(length, length);
         Ok(length)
     }
+}
+
+fn firecracker_notes(snapshot: &firecracker::Snapshot) -> Vec<String> {
+    let releases = snapshot.version().releases();
+    let releases: Vec<_> = releases.map(|it| it.to_string()).collect();
+    let mut notes = Vec::new();
+    if !releases.is_empty() {
+        notes.push(format!(
+            "Releases of Firecracker that load this snapshot version: {}.",
+            releases.join(", ")
+        ));
+    }
+    if !snapshot.is_tested() {
+        notes.push(
+            "This snapshot version was not tested with files of a real Firecracker.".to_owned(),
+        );
+    }
+    notes
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use cpreg::vm::Vm;
 use cpreg_stream::{Edit, ReadAt};
 
-use crate::description::{Description, ListedVm, Progress};
+use crate::description::{Description, ListedVm, Progress, choose};
 use crate::error::{Error, ErrorKind};
 use crate::format::Format;
 use crate::libvirt;
@@ -110,25 +110,6 @@ impl Container {
     }
 }
 
-/// Returns the index of the VM with this name, or of the only VM.
-fn choose(vms: &[ListedVm], name: Option<&str>) -> Result<usize, Error> {
-    let names = || {
-        let names: Vec<_> = vms.iter().map(|vm| vm.name.as_str()).collect();
-        names.join(", ")
-    };
-    let no_vm = |message: String| Error::new(ErrorKind::NoVm, message);
-    match (name, vms) {
-        (_, []) => Err(no_vm("no saved VM is in the file".to_owned())),
-        (Some(name), vms) => vms.iter().position(|vm| vm.name == name).ok_or_else(|| {
-            no_vm(format!("no VM of the file is called {name}"))
-                .with_hint(format!("VMs in the file: {}", names()))
-        }),
-        (None, [_]) => Ok(0),
-        (None, vms) => Err(no_vm(format!("the file holds {} VMs", vms.len()))
-            .with_hint(format!("name one of them as FILE#NAME: {}", names()))),
-    }
-}
-
 impl SavedVm {
     /// Returns the VM's state.
     pub fn state(&self) -> State<'_> {
@@ -136,6 +117,15 @@ impl SavedVm {
             Self::Libvirt(image) => State::Stream(image.stream()),
             Self::Qcow2(vm) => State::Stream(vm.stream()),
             Self::Registers(file) => State::Registers(file.state()),
+        }
+    }
+
+    /// Returns the kind of the file: `save image of libvirt, compressed with gzip`.
+    pub fn container(&self) -> String {
+        match self {
+            Self::Libvirt(image) => image.container(),
+            Self::Qcow2(vm) => vm.container(),
+            Self::Registers(file) => file.container(),
         }
     }
 
@@ -217,26 +207,5 @@ impl std::fmt::Debug for State<'_> {
             Self::Stream(_) => f.write_str("Stream"),
             Self::Registers(registers) => f.debug_tuple("Registers").field(registers).finish(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_vm_is_chosen_by_name_or_alone() {
-        let vm = |name: &str| ListedVm {
-            name: name.to_owned(),
-            description: String::new(),
-        };
-        let two = [vm("first"), vm("second")];
-        assert_eq!(choose(&two, Some("second")).unwrap(), 1);
-        assert_eq!(choose(&two[..1], None).unwrap(), 0);
-        let error = choose(&two, None).unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::NoVm);
-        assert!(error.hint().unwrap().ends_with("first, second"), "{error}");
-        assert!(choose(&two, Some("third")).is_err());
-        assert!(choose(&[], None).is_err());
     }
 }

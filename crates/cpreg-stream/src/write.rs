@@ -55,11 +55,7 @@ pub fn write_new(
     options: WriteOptions<'_>,
 ) -> Result<(), Error> {
     check_length(source, edit)?;
-    let existing = if options.overwrite {
-        ExistingFile::Replace
-    } else {
-        ExistingFile::Reject
-    };
+    let existing = ExistingFile::from_overwrite(options.overwrite);
     write_file_with(source.as_file(), target, existing, |file| {
         fill(source, edit, file, options.progress, target)
     })
@@ -74,6 +70,17 @@ pub enum ExistingFile {
     Replace,
     /// An existing file is replaced, even the source itself.
     ReplaceSource,
+}
+
+impl ExistingFile {
+    /// Returns [`Self::Replace`] if `overwrite` permits to replace a file, else [`Self::Reject`].
+    pub const fn from_overwrite(overwrite: bool) -> Self {
+        if overwrite {
+            Self::Replace
+        } else {
+            Self::Reject
+        }
+    }
 }
 
 /// Writes a new file with the content that `fill` writes into it. The file appears whole or not at

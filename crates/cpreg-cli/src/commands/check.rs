@@ -264,7 +264,7 @@ impl Subject {
                     | Origin::RecordedHost
                     | Origin::Live => SourceKind::Stream,
                 },
-                container: source.saved_vm().map(|vm| vm.description().container),
+                container: source.saved_vm().map(SavedVm::container),
                 loading: source.saved_vm().map(loading).unwrap_or_default(),
                 machine: shape.machine.clone(),
                 vcpus: shape.vcpu_count,
@@ -312,7 +312,7 @@ fn loading(vm: &SavedVm) -> Loading {
         SavedVm::Libvirt(_) => Loading::Virsh,
         // The loader of the destination decides.
         SavedVm::Registers(_) => Loading::Incoming,
-        SavedVm::Qcow2(_) => Loading::Snapshot(vm.description().name.unwrap_or_default()),
+        SavedVm::Qcow2(vm) => Loading::Snapshot(vm.snapshot().name().to_owned()),
     }
 }
 

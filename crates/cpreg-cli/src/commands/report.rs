@@ -21,6 +21,7 @@ use cpreg_report::vm_report::{
     Device, HostPlatform, RamBlock, RedactedDevice, RedactedRegister, Redactions,
     ReportDestination, StreamSummary, VersionRange, VmReport,
 };
+use cpreg_snapshot::SavedVm;
 use cpreg_stream::{self as stream, Cpu, Edit, RedactionOptions, WriteOptions, write_new};
 
 use super::check;
@@ -245,7 +246,7 @@ fn build_redacted_report(
         run_state: stream.run_state().map(str::to_owned),
         open_method: stream.open_method().to_string(),
         length: format!("{:#x}", stream.length()),
-        container: source.saved_vm().map(|vm| vm.description().container),
+        container: source.saved_vm().map(SavedVm::container),
         written_by: VersionRange {
             since: version(written_by.first),
             until: version(written_by.last),

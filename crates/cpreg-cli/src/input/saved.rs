@@ -5,10 +5,11 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
+use cpreg_report::command::quote;
 use cpreg_report::names::FailureKind;
 use cpreg_report::scalar::Hex;
 use cpreg_report::show::model;
-use cpreg_snapshot::{Container, Error, ErrorKind, Folder, Foreign, Format, SavedVm};
+use cpreg_snapshot::{Container, Error, ErrorKind, Folder, Foreign, Format, Note, SavedVm};
 
 use super::compression::read_start;
 use super::recovery::recovery_hint;
@@ -171,8 +172,27 @@ pub(crate) fn describe(vm: &SavedVm) -> model::Container {
     container.memory = description.memory.map(Hex);
     container.resumes = description.resumes;
     container.command = description.command;
-    container.notes = description.notes;
+    container.notes = description.notes.iter().map(note_text).collect();
     container
+}
+
+/// Returns a fact as a sentence.
+fn note_text(note: &Note) -> String {
+    let line = |words: &[String]| {
+        let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
+        words.join(" ")
+    };
+    match note {
+        Note::LoadOptions(options) => format!(
+            "QEMU loads the state with the options of the VM and `{}`.",
+            line(options)
+        ),
+        Note::DiskWithoutState(command) => format!(
+            "`{}` makes a copy of the disk that boots without the state, as after a power cut.",
+            line(command)
+        ),
+        Note::Text(text) => text.clone(),
+    }
 }
 
 #[cfg(test)]

@@ -21,10 +21,12 @@ use std::ops::Range;
 use cpreg::destination::Features;
 use cpreg::hardware::HardwareFacts;
 use cpreg::vm::Vm;
+use cpreg_stream::ReadAt;
 use serde::Deserialize;
 
 use self::document::{ComponentState, Node, malformed};
 use crate::error::{Error, ErrorKind};
+use crate::planned::{check_editable, check_written, read_up_to};
 
 pub use self::vcpu::SavedVcpu;
 pub use self::warning::{MAX_LISTED_REGISTERS, Warning};
@@ -56,6 +58,14 @@ struct Clock {
 }
 
 impl Snapshot {
+    /// Reads a snapshot from a file.
+    ///
+    /// # Errors
+    /// Reading errors, and those of [`Self::parse`].
+    pub fn open(source: &dyn ReadAt) -> Result<Self, Error> {
+        Self::parse(read_up_to(source, MAX_FILE_LEN)?)
+    }
+
     /// Parses the content of `state.json`.
     ///
     /// # Errors
@@ -153,38 +163,11 @@ impl Snapshot {
     /// - [`ErrorKind::NotAsPlanned`] if the file does not encode to itself, or the result differs
     ///   from the plan.
     pub fn convert(&self, planned: &Vm) -> Result<Vec<u8>, Error> {
-        let original = self.vm()?;
-        if self.encode(&original)? != self.document {
-            return Err(Error::new(
-                ErrorKind::NotAsPlanned,
-                "encoding the parsed state.json does not yield its bytes; nothing was written",
-            ));
-        }
-        if planned.vcpus.len() != self.vcpus.len() {
-            let message = format!(
-                "the snapshot has {} vCPUs, the state to write has {}",
-                self.vcpus.len(),
-                planned.vcpus.len()
-            );
-            return Err(Error::new(ErrorKind::BadEdit, message));
-        }
-        let text = self.encode(planned)?;
-        let written = Self::parse(text.into_bytes())?;
-        let is_planned = written
-            .vm()?
-            .vcpus
-            .iter()
-            .zip(&planned.vcpus)
-            .all(|(written, planned)| written.registers == planned.registers);
-        if is_planned {
-            Ok(written.document.into_bytes())
-        } else {
-            Err(Error::new(
-                ErrorKind::NotAsPlanned,
-                "the edited state.json does not hold the planned state; nothing was written",
-            )
-            .with_hint("this is a fault of cpreg: please report it"))
-        }
+        let is_identical = self.encode(&self.vm()?)? == self.document;
+        check_editable(STATE_FILE_NAME, is_identical, self.vcpus.len(), planned)?;
+        let written = Self::parse(self.encode(planned)?.into_bytes())?;
+        check_written(STATE_FILE_NAME, &written.vm()?, planned)?;
+        Ok(written.document.into_bytes())
     }
 
     /// Returns the document with the registers of these vCPUs.

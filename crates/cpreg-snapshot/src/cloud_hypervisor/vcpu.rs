@@ -13,6 +13,7 @@
 //!
 //! Source: Cloud Hypervisor `hypervisor/src/kvm/aarch64/mod.rs` of v18 to v53.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 use cpreg::register::{RegisterId, Value};
@@ -23,7 +24,7 @@ use serde_json::value::RawValue;
 use super::core_registers;
 use super::document::{Members, malformed, place};
 use crate::error::{Error, ErrorKind};
-use crate::firecracker::{push_value, to_value};
+use crate::planned::{misfit, missing_register, push_value, vcpu_of};
 
 /// Longest register that KVM has, in bytes.
 const MAX_REGISTER_LEN: usize = 256;
@@ -136,7 +137,7 @@ impl SavedVcpu {
             let places = core_registers::places(self.has_sve());
             places
                 .into_iter()
-                .map(move |(id, range)| (id, to_value(&core.bytes[range])))
+                .map(move |(id, range)| (id, Value::from_le_bytes(&core.bytes[range])))
         });
         let elements = |is_first: bool| {
             let arrays = self.arrays.iter();
@@ -151,24 +152,14 @@ impl SavedVcpu {
 
     /// Returns the vCPU in cpreg's model.
     pub(super) fn to_model(&self) -> Result<Vcpu, Error> {
-        let registers = Registers::from_pairs(self.registers()).map_err(|twice| {
-            let message = format!("the register {} is stored twice", twice.0);
-            Error::new(ErrorKind::Malformed, message)
-        })?;
-        Ok(Vcpu {
-            pstate: registers.get_u64(RegisterId::CORE_PSTATE),
-            registers,
-            ..Vcpu::default()
-        })
+        vcpu_of(self.registers())
     }
 
     /// Returns the text of the state with the registers of `planned`, in the stored order.
     pub(super) fn edit(&self, planned: &Registers) -> Result<String, Error> {
-        let stored: std::collections::BTreeSet<_> = self.registers().map(|(id, _)| id).collect();
+        let stored: BTreeSet<_> = self.registers().map(|(id, _)| id).collect();
         if let Some((id, _)) = planned.iter().find(|(id, _)| !stored.contains(id)) {
-            let message =
-                format!("the snapshot does not hold the register {id}, so it cannot be set");
-            return Err(Error::new(ErrorKind::BadEdit, message));
+            return Err(missing_register(id));
         }
         let mut edits = Vec::new();
         if let Some(core) = &self.core {
@@ -274,7 +265,7 @@ impl Array {
                 .ok_or_else(|| malformed(name))?;
             elements.push(Element {
                 id,
-                value: to_value(value),
+                value: Value::from_le_bytes(value),
                 range: place(text, raw.get())?,
             });
         }
@@ -319,10 +310,7 @@ impl Array {
 impl Element {
     /// Returns the JSON text of this register with another value.
     fn with_value(&self, old: &str, value: &Value) -> Result<String, Error> {
-        let misfit = || {
-            let message = format!("the new value {value} of {} does not fit", self.id);
-            Error::new(ErrorKind::BadEdit, message)
-        };
+        let misfit = || misfit(self.id, value);
         let mut data = Vec::new();
         let length = self.id.size_bytes().unwrap_or_default();
         push_value(&mut data, value, length).ok_or_else(misfit)?;

@@ -26,9 +26,12 @@ use self::bincode::{Layout, PlacedVcpu};
 use self::bitcode::State;
 use self::frame::{Encoding, Frame, MAX_FILE_LEN};
 use crate::error::{Error, ErrorKind};
+use crate::planned::{check_editable, check_written, not_as_planned, read_up_to};
 
 pub use self::vcpu::SavedVcpu;
-pub(crate) use self::vcpu::{push_value, to_value};
+
+/// Name of the file in errors.
+const FILE: &str = "snapshot";
 
 /// State file of a microVM.
 #[derive(Debug)]
@@ -51,13 +54,7 @@ impl Snapshot {
     /// # Errors
     /// Reading errors, and those of [`Self::parse`].
     pub fn open(source: &dyn ReadAt) -> Result<Self, Error> {
-        let read = |error| Error::io("cannot read the snapshot", error);
-        let length = source.length().map_err(read)?;
-        // One byte more lets the parser see that the file is too large.
-        let length = length.min(MAX_FILE_LEN as u64 + 1);
-        let mut bytes = vec![0; usize::try_from(length).unwrap_or(MAX_FILE_LEN)];
-        source.read_exact_at(&mut bytes, 0).map_err(read)?;
-        Self::parse(bytes)
+        Self::parse(read_up_to(source, MAX_FILE_LEN)?)
     }
 
     /// Parses the bytes of a snapshot.
@@ -140,42 +137,19 @@ impl Snapshot {
     /// - [`ErrorKind::NotAsPlanned`] if the file does not encode to itself, or the result differs
     ///   from the plan.
     pub fn convert(&self, planned: &Vm) -> Result<Vec<u8>, Error> {
-        if self.encode(&self.vcpus)? != self.bytes {
-            return Err(Error::new(
-                ErrorKind::NotAsPlanned,
-                "encoding the parsed snapshot does not yield its bytes; nothing was written",
-            ));
-        }
-        if planned.vcpus.len() != self.vcpus.len() {
-            let message = format!(
-                "the snapshot has {} vCPUs, the state to write has {}",
-                self.vcpus.len(),
-                planned.vcpus.len()
-            );
-            return Err(Error::new(ErrorKind::BadEdit, message));
-        }
+        let is_identical = self.encode(&self.vcpus)? == self.bytes;
+        check_editable(FILE, is_identical, self.vcpus.len(), planned)?;
         let pairs = self.vcpus.iter().zip(&planned.vcpus);
         let edited = pairs
             .map(|(vcpu, planned)| vcpu.with_registers(&planned.registers))
             .collect::<Result<Vec<_>, _>>()?;
-        let bytes = self.encode(&edited)?;
-        let written = Self::parse(bytes)?;
-        let is_planned = written.vcpus == edited
-            && written
-                .vm()?
-                .vcpus
-                .iter()
-                .zip(&planned.vcpus)
-                .all(|(written, planned)| written.registers == planned.registers);
-        if is_planned {
-            Ok(written.bytes)
-        } else {
-            Err(Error::new(
-                ErrorKind::NotAsPlanned,
-                "the edited snapshot does not hold the planned state; nothing was written",
-            )
-            .with_hint("this is a fault of cpreg: please report it"))
+        let written = Self::parse(self.encode(&edited)?)?;
+        check_written(FILE, &written.vm()?, planned)?;
+        // Order, run state and features are no part of the model.
+        if written.vcpus != edited {
+            return Err(not_as_planned(FILE));
         }
+        Ok(written.bytes)
     }
 
     /// Returns the bytes of this snapshot with these vCPUs.

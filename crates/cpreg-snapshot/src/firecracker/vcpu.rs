@@ -1,12 +1,13 @@
 //! [`SavedVcpu`]: a vCPU as Firecracker stores it, with its registers in KVM's order.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
-use std::sync::Arc;
 
 use cpreg::register::{RegisterId, Value};
 use cpreg::vm::{Registers, Vcpu};
 
 use crate::error::{Error, ErrorKind};
+use crate::planned::{misfit, missing_register, push_value, vcpu_of};
 
 /// Architecture in the upper bits of an id: arm64 (`KVM_REG_ARM64`).
 const ARM64: u64 = 6;
@@ -94,10 +95,12 @@ impl SavedVcpu {
 
     /// Iterates over the registers in the stored order, in which Firecracker writes them.
     pub fn registers(&self) -> impl Iterator<Item = (RegisterId, Value)> + '_ {
-        self.ids
-            .iter()
-            .zip(self.ranges())
-            .map(|(id, range)| (RegisterId::from_raw(*id), to_value(&self.data[range])))
+        self.ids.iter().zip(self.ranges()).map(|(id, range)| {
+            (
+                RegisterId::from_raw(*id),
+                Value::from_le_bytes(&self.data[range]),
+            )
+        })
     }
 
     /// Iterates over the places of the values. All ids were checked.
@@ -116,15 +119,7 @@ impl SavedVcpu {
     /// # Errors
     /// [`ErrorKind::Malformed`] if a register is stored twice.
     pub(super) fn to_model(&self) -> Result<Vcpu, Error> {
-        let registers = Registers::from_pairs(self.registers()).map_err(|twice| {
-            let message = format!("the register {} is stored twice", twice.0);
-            Error::new(ErrorKind::Malformed, message)
-        })?;
-        Ok(Vcpu {
-            pstate: registers.get_u64(RegisterId::CORE_PSTATE),
-            registers,
-            ..Vcpu::default()
-        })
+        vcpu_of(self.registers())
     }
 
     /// Returns a copy that holds the registers of `planned`, in the stored order.
@@ -145,48 +140,20 @@ impl SavedVcpu {
             };
             edited.ids.push(*id);
             let old = &self.data[range];
-            push_value(&mut edited.data, value, old.len()).ok_or_else(|| {
-                let message = format!("the new value {value} of {register} does not fit");
-                Error::new(ErrorKind::BadEdit, message)
-            })?;
+            push_value(&mut edited.data, value, old.len())
+                .ok_or_else(|| misfit(register, value))?;
         }
         if edited.ids.len() == planned.len() {
             return Ok(edited);
         }
-        let stored: std::collections::BTreeSet<_> = self.ids.iter().collect();
+        let stored: BTreeSet<_> = self.ids.iter().collect();
         let missing = planned.iter().find(|(id, _)| !stored.contains(&id.raw()));
-        let names = missing.map(|(id, _)| id.to_string()).unwrap_or_default();
-        Err(Error::new(
-            ErrorKind::BadEdit,
-            format!("the snapshot does not hold the register {names}, so it cannot be set"),
-        ))
-    }
-}
-
-/// Converts a stored value to cpreg's model.
-pub(crate) fn to_value(bytes: &[u8]) -> Value {
-    let mut number = [0; 8];
-    match number.get_mut(..bytes.len()) {
-        Some(low) => {
-            low.copy_from_slice(bytes);
-            Value::U64(u64::from_le_bytes(number))
+        match missing {
+            Some((id, _)) => Err(missing_register(id)),
+            None => Err(Error::new(
+                ErrorKind::BadEdit,
+                "the snapshot holds a register twice",
+            )),
         }
-        None => Value::Bytes(Arc::from(bytes)),
     }
-}
-
-/// Appends a value of this length. Returns `None` if the value has another length.
-pub(crate) fn push_value(data: &mut Vec<u8>, value: &Value, len: usize) -> Option<()> {
-    match value {
-        Value::U64(number) if len <= 8 => {
-            let bytes = number.to_le_bytes();
-            if bytes[len..].iter().any(|byte| *byte != 0) {
-                return None;
-            }
-            data.extend_from_slice(&bytes[..len]);
-        }
-        Value::Bytes(bytes) if bytes.len() == len => data.extend_from_slice(bytes),
-        _ => return None,
-    }
-    Some(())
 }

@@ -113,20 +113,23 @@ impl Image {
         }
     }
 
-    /// Returns the properties that the file holds beside the stream.
-    pub fn description(&self) -> Description {
-        let format = self.header.format;
-        let kind = match format {
+    /// Returns the kind of the file.
+    pub(crate) fn container(&self) -> String {
+        match self.header.format {
             SaveFormat::Raw => "save image of libvirt".to_owned(),
             SaveFormat::Sparse => "save image of libvirt, sparse".to_owned(),
             compressed => format!(
                 "save image of libvirt, compressed with {}",
                 compressed.name()
             ),
-        };
+        }
+    }
+
+    /// Returns the properties that the file holds beside the stream.
+    pub fn description(&self) -> Description {
         let domain = &self.domain;
         Description {
-            container: kind,
+            container: self.container(),
             name: Some(domain.name.clone()),
             machine: domain.machine.clone(),
             cpu: domain.cpu_option(),
@@ -153,11 +156,7 @@ impl Image {
         progress: Progress<'_>,
     ) -> Result<u64, Error> {
         if let (StreamBytes::Unpacked(stream), false) = (&self.stream, edit.is_identity()) {
-            let existing = if overwrite {
-                ExistingFile::Replace
-            } else {
-                ExistingFile::Reject
-            };
+            let existing = ExistingFile::from_overwrite(overwrite);
             return self.write_compressed(stream, edit, target, existing, progress);
         }
         let edit = self.edit_of_file(edit);

@@ -82,6 +82,12 @@ impl Change {
         &self.phases
     }
 
+    /// Returns the length of the changed image.
+    pub fn new_length(&self) -> u64 {
+        let writes = self.phases.iter().flat_map(|(_, writes)| writes);
+        writes.map(Write::end).fold(self.old_length, u64::max)
+    }
+
     /// Returns the change as one edit of the file, for a copy.
     pub fn to_edit(&self) -> Edit {
         let mut ranges: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
@@ -261,13 +267,15 @@ mod tests {
             vec![write(2, b"abcdef"), write(10, b"XY"), write(14, b"Z")],
             vec![write(4, b"--"), write(1, b"12"), write(14, b"z")],
         ];
-        let edit = change(writes, 10).to_edit();
+        let change = change(writes, 10);
+        let edit = change.to_edit();
         let old = b"0000000000".as_slice();
         let edited = edit.apply_to(&old);
         let mut bytes = vec![0; 15];
         edited.read_exact_at(&mut bytes, 0).unwrap();
         assert_eq!(bytes, b"012b--ef00XY\0\0z");
         assert_eq!(edited.length().unwrap(), 15);
+        assert_eq!(change.new_length(), 15);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::image::Image;
 use super::lock::ImageLock;
 use super::snapshot::Snapshot;
 use super::state::SnapshotState;
-use crate::description::{Description, ListedVm, Progress};
+use crate::description::{Description, ListedVm, Note, Progress, several_vms};
 use crate::error::{Error, ErrorKind};
 
 /// Disk image whose snapshots can hold VMs. Other programs cannot change it meanwhile.
@@ -92,17 +92,7 @@ impl Disk {
                 "no snapshot of the disk image holds a VM",
             )
             .with_hint("save a VM in the image with `savevm NAME` in QEMU's monitor")),
-            (Some(_), Some(_)) => {
-                let names: Vec<_> = self.image.saved_vms().map(Snapshot::name).collect();
-                Err(Error::new(
-                    ErrorKind::NoVm,
-                    format!("the file holds {} VMs", names.len()),
-                )
-                .with_hint(format!(
-                    "name one of them as FILE#NAME: {}",
-                    names.join(", ")
-                )))
-            }
+            (Some(_), Some(_)) => Err(several_vms(&self.vms())),
         }
     }
 }
@@ -118,6 +108,11 @@ impl DiskVm {
         self.state.snapshot()
     }
 
+    /// Returns the kind of the file, and the snapshot in it.
+    pub(crate) fn container(&self) -> String {
+        format!("snapshot {} of a qcow2 disk image", self.snapshot().id())
+    }
+
     /// Returns the properties that the image holds beside the stream.
     ///
     /// The machine type is that of the stream, which the function opens without RAM.
@@ -127,26 +122,17 @@ impl DiskVm {
         let machine = stream.as_ref().and_then(Stream::machine);
         let file = self.path.display().to_string();
         let commands = Commands::new(snapshot, &file, "COPY.qcow2", machine);
-        let quote = |words: &[String]| {
-            let words: Vec<_> = words.iter().map(|word| quote(word)).collect();
-            words.join(" ")
-        };
         let mut notes = vec![
-            format!(
-                "QEMU loads the state with the options of the VM and `{}`.",
-                quote(&commands.load_options)
-            ),
-            format!(
-                "`{}` makes a copy of the disk that boots without the state, as after a power cut.",
-                quote(&commands.disk_without_state)
-            ),
+            Note::LoadOptions(commands.load_options),
+            Note::DiskWithoutState(commands.disk_without_state),
         ];
         let others = image.saved_vms().filter(|it| *it != snapshot).count();
         if others > 0 {
-            notes.push(format!("The image holds {others} other saved VMs."));
+            let text = format!("The image holds {others} other saved VMs.");
+            notes.push(Note::Text(text));
         }
         Description {
-            container: format!("snapshot {} of a qcow2 disk image", snapshot.id()),
+            container: self.container(),
             name: Some(snapshot.name().to_owned()),
             machine: machine.map(str::to_owned),
             vcpus: stream.and_then(|stream| u32::try_from(stream.cpus().len()).ok()),
@@ -173,7 +159,7 @@ impl DiskVm {
             progress: Some(progress),
         };
         change.write_new(&self.file, target, options)?;
-        Ok(change.to_edit().new_length())
+        Ok(change.new_length())
     }
 
     /// Changes the VM in the image itself. Returns the image's new length.
@@ -199,7 +185,7 @@ impl DiskVm {
             ));
         }
         change.write_in_place(&file)?;
-        Ok(change.to_edit().new_length())
+        Ok(change.new_length())
     }
 }
 
@@ -218,26 +204,4 @@ fn is_same_file(one: &File, other: &File) -> bool {
 #[cfg(not(unix))]
 fn is_same_file(_one: &File, _other: &File) -> bool {
     true
-}
-
-/// Quotes a word for a shell.
-fn quote(word: &str) -> String {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_./=+:@,".contains(c);
-    if !word.is_empty() && word.chars().all(is_plain) {
-        return word.to_owned();
-    }
-    format!("'{}'", word.replace('\'', r"'\''"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_are_quoted_for_a_shell() {
-        assert_eq!(quote("snapshot.id=1"), "snapshot.id=1");
-        assert_eq!(quote("my disk"), "'my disk'");
-        assert_eq!(quote("it's"), r"'it'\''s'");
-        assert_eq!(quote(""), "''");
-    }
 }

@@ -14,6 +14,7 @@
 //! | [`large_vm`] | a VM of 8 GiB |
 //! | [`cpreg`](mod@cpreg) | runs the command under test |
 //! | [`report`] | its reports, compared with the real outcome |
+//! | [`libvirt_files`] | configuration of a libvirtd in a folder of its own |
 //! | [`lab`] | real arm64 kernels with real KVM, under an emulating QEMU |
 #![forbid(unsafe_code)]
 // Downloads and builds are printed for the user of the task.
@@ -25,6 +26,7 @@ mod error;
 pub mod guest;
 pub mod lab;
 pub mod large_vm;
+pub mod libvirt_files;
 pub mod machine;
 pub mod parallel;
 pub mod paths;

@@ -14,7 +14,7 @@ use e2e_framework::lab::boot::{EmulatedHost, Wire};
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
-use e2e_framework::lab::kernels::Kernel;
+use e2e_framework::lab::kernels::{self, Kernel};
 
 /// Serial port of each host that is connected to the other host.
 pub(crate) const SERIAL_PORT: &str = "/dev/ttyAMA1";
@@ -29,6 +29,24 @@ pub(crate) struct HostPair<'a> {
     pub(crate) serial: bool,
     /// Folder below `results` for the output of the hosts.
     pub(crate) results: &'a str,
+}
+
+/// Fetches the two kernels of these versions, or of the default ones.
+///
+/// # Errors
+/// Returns an error if a kernel cannot be fetched, or the user named another number of kernels.
+pub(crate) fn fetch_two_kernels(
+    lab: &Lab,
+    versions: &[String],
+    default: [&str; 2],
+) -> Result<[Kernel; 2]> {
+    let mut names: Vec<_> = versions.iter().map(String::as_str).collect();
+    if names.is_empty() {
+        names.extend(default);
+    }
+    let kernels = lab.with_make_lock(|| kernels::fetch_versions(&lab.folder, &names))?;
+    let two: std::result::Result<[Kernel; 2], _> = kernels.try_into();
+    two.map_err(|_| "expected two kernels: --kernel VERSION --kernel VERSION".into())
 }
 
 impl HostPair<'_> {

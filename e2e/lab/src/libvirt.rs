@@ -12,10 +12,10 @@ use e2e_framework::guest::{Guest, TIMER_SECONDS};
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
-use e2e_framework::lab::{kernels, libvirt};
+use e2e_framework::lab::libvirt;
 use e2e_framework::paths::repository;
 
-use crate::host_pair::{HostPair, address};
+use crate::host_pair::{HostPair, address, fetch_two_kernels};
 use crate::interposed::RunPrograms;
 use crate::options::DEFAULT_CPU;
 
@@ -52,14 +52,7 @@ pub(crate) struct LibvirtArgs {
 /// Returns an error if a host does not boot, a step fails, or the guest makes no progress.
 pub(crate) fn run(lab: &Lab, arguments: &LibvirtArgs) -> Result<()> {
     let start = Instant::now();
-    let mut names: Vec<_> = arguments.kernels.iter().map(String::as_str).collect();
-    if names.is_empty() {
-        names.extend(KERNELS);
-    }
-    let kernels = lab.with_make_lock(|| kernels::fetch_versions(&lab.folder, &names))?;
-    let [first, second] = kernels.as_slice() else {
-        return Err("expected two kernels: --kernel VERSION --kernel VERSION".into());
-    };
+    let [first, second] = &fetch_two_kernels(lab, &arguments.kernels, KERNELS)?;
     let programs = RunPrograms::build(lab)?;
     lab.prepare(false)?;
     let root = lab.with_make_lock(|| libvirt::ensure(&lab.folder))?;

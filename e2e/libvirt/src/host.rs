@@ -18,6 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e_framework::debian::{self, Archive};
+use e2e_framework::libvirt_files::{GROUP, PASSWD, QEMU_CONF};
 use e2e_framework::paths::artifacts_dir;
 use e2e_framework::{Result, tool};
 
@@ -40,10 +41,8 @@ const PACKAGES: [&str; 10] = [
 /// Further programs that compress save images.
 const COMPRESSORS: [&str; 2] = ["lzop", "zstd"];
 
-/// Settings of libvirt's QEMU driver, for a host without a service manager.
-const QEMU_CONF: &str = "security_driver = \"none\"\nuser = \"root\"\ngroup = \"root\"\n\
-                         namespaces = []\ncgroup_controllers = []\nstdio_handler = \"file\"\n\
-                         clear_emulator_capabilities = 0\nseccomp_sandbox = 0\nremember_owner = 0\n";
+/// Setting beside those of [`QEMU_CONF`]: the folders of the hosts have no extended attributes.
+const REMEMBER_OWNER: &str = "remember_owner = 0\n";
 
 /// Generation of Debian.
 #[derive(Clone, Copy, Debug)]
@@ -122,19 +121,14 @@ fn configure(root: &Path) -> Result<()> {
         fs::write(&path, content).map_err(|error| format!("{}: {error}", path.display()))?;
         Ok(())
     };
-    // libvirtd does not start without the user and the group of its QEMUs.
-    write(
-        "etc/passwd",
-        "root:x:0:0:root:/root:/bin/bash\n\
-         libvirt-qemu:x:64055:104:libvirt:/var/lib/libvirt:/usr/sbin/nologin\n",
-    )?;
-    write(
-        "etc/group",
-        "root:x:0:\ntty:x:5:\nkvm:x:104:\nlibvirt:x:105:\nlibvirt-qemu:x:64055:\n",
-    )?;
+    write("etc/passwd", PASSWD)?;
+    write("etc/group", GROUP)?;
     write("etc/hosts", "127.0.0.1 localhost\n")?;
     write("etc/machine-id", "5a3e9c0d1b2f4e6f8a7b6c5d4e3f2a1b\n")?;
-    write("etc/libvirt/qemu.conf", QEMU_CONF)?;
+    write(
+        "etc/libvirt/qemu.conf",
+        &format!("{QEMU_CONF}{REMEMBER_OWNER}"),
+    )?;
     write(
         "etc/libvirt/libvirtd.conf",
         "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nunix_sock_group = \"root\"\n\
@@ -279,7 +273,7 @@ impl Host {
     /// # Errors
     /// Returns an error if libvirtd does not start again.
     pub(crate) fn set_save_format(&self, format: &str) -> Result<()> {
-        let setting = format!("{QEMU_CONF}save_image_format = \"{format}\"\n");
+        let setting = format!("{QEMU_CONF}{REMEMBER_OWNER}save_image_format = \"{format}\"\n");
         let path = self.root.join("etc/libvirt/qemu.conf");
         if fs::read_to_string(&path)? == setting {
             return Ok(());

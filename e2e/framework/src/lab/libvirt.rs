@@ -12,6 +12,7 @@ use std::process::Command;
 
 use super::initramfs;
 use crate::debian::{self, Archive};
+use crate::libvirt_files::{GROUP, PASSWD, QEMU_CONF};
 use crate::{Result, tool};
 
 /// Suite with libvirt 11.3 and QEMU 10.0.
@@ -66,26 +67,14 @@ const EXCLUDED_LIBRARIES: [&str; 8] = [
 ];
 
 const FILES: [(&str, &str); 5] = [
-    (
-        "etc/libvirt/qemu.conf",
-        "security_driver = \"none\"\nuser = \"root\"\ngroup = \"root\"\nnamespaces = []\n\
-         cgroup_controllers = []\nstdio_handler = \"file\"\nclear_emulator_capabilities = 0\n\
-         seccomp_sandbox = 0\n",
-    ),
+    ("etc/libvirt/qemu.conf", QEMU_CONF),
     (
         "etc/libvirt/libvirtd.conf",
         "listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\"\nauth_unix_rw = \"none\"\n\
          log_outputs = \"2:stderr\"\n",
     ),
-    (
-        "etc/passwd",
-        "root:x:0:0:root:/root:/bin/sh\n\
-         libvirt-qemu:x:64055:64055::/var/lib/libvirt:/bin/false\n",
-    ),
-    (
-        "etc/group",
-        "root:x:0:\nkvm:x:104:\nlibvirt:x:120:\nlibvirt-qemu:x:64055:\n",
-    ),
+    ("etc/passwd", PASSWD),
+    ("etc/group", GROUP),
     (
         "etc/nsswitch.conf",
         "hosts: files\npasswd: files\ngroup: files\n",

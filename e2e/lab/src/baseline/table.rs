@@ -16,6 +16,7 @@ use e2e_framework::lab::cpu::Cpu;
 use serde_json::Value;
 
 use crate::matrix::lines;
+use crate::matrix::row::{register_name, texts};
 
 const PREFACE: &str = "\
 # Guests that are born movable
@@ -80,16 +81,12 @@ fn write_section(text: &mut String, lines: &[Value], wrong: &mut Vec<String>) ->
     let Some(first) = lines.first() else {
         return Ok(());
     };
-    let words = |list: &Value| {
-        let words = list.as_array().into_iter().flatten();
-        let words = words.filter_map(Value::as_str);
-        words.collect::<Vec<_>>().join(" ")
-    };
+    let words = |name: &str| texts(first, name).collect::<Vec<_>>().join(" ");
     writeln!(text, "\n## {}\n", member(first, "cpu"))?;
-    let born_with = words(&first["born_with"]).replace("/job/", "");
+    let born_with = words("born_with").replace("/job/", "");
     writeln!(text, "Started with `cpreg run {born_with}`.")?;
     if first["accept"].is_array() {
-        writeln!(text, "\nThe consent is `{}`.", words(&first["accept"]))?;
+        writeln!(text, "\nThe consent is `{}`.", words("accept"))?;
     }
     let mut series: Vec<_> = lines.iter().map(|line| member(line, "qemu")).collect();
     series.dedup();
@@ -98,6 +95,7 @@ fn write_section(text: &mut String, lines: &[Value], wrong: &mut Vec<String>) ->
             .iter()
             .filter(|line| member(line, "qemu") == series)
             .collect();
+        let unkept = unkept_registers(&of_series);
         let mut kernels: Vec<_> = of_series
             .iter()
             .map(|line| member(line, "source"))
@@ -112,7 +110,7 @@ fn write_section(text: &mut String, lines: &[Value], wrong: &mut Vec<String>) ->
                 let line = of_series.iter().find(|line| {
                     member(line, "source") == *source && member(line, "destination") == *destination
                 });
-                let symbol = line.map_or(' ', |line| symbol(line, &unkept_registers(&of_series)));
+                let symbol = line.map_or(' ', |line| symbol(line, &unkept));
                 if matches!(symbol, '.' | '~') {
                     wrong.push(format!(
                         "{}: {source} -> {destination}, QEMU {series}: `{symbol}`",
@@ -158,8 +156,7 @@ fn unkept_registers<'a>(lines: &[&'a Value]) -> BTreeSet<&'a str> {
 }
 
 fn changed_registers(load: &Value) -> impl Iterator<Item = &str> {
-    let changes = load["differences"].as_array().into_iter().flatten();
-    changes.filter_map(|change| change.as_str()?.split(' ').next())
+    texts(load, "differences").map(register_name)
 }
 
 #[cfg(test)]

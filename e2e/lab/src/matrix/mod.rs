@@ -26,7 +26,7 @@ pub(crate) mod lines;
 pub(crate) mod loads;
 pub(crate) mod outcome;
 mod pair;
-mod row;
+pub(crate) mod row;
 mod run_table;
 pub(crate) mod streams;
 mod table;

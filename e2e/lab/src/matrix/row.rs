@@ -45,10 +45,10 @@ impl<'a> PairRow<'a> {
     }
 
     /// Returns the symbol of the load without cpreg.
-    pub(crate) fn as_is_symbol(&self, baseline: &BaselineChanges<'_>) -> char {
+    pub(crate) fn as_is_symbol(&self, same_kernel: &SameKernelChanges<'_>) -> char {
         match self.runs_as_is {
             false => '.',
-            true if baseline.extra_changes(self, self.as_is).is_empty() => '+',
+            true if same_kernel.extra_changes(self, self.as_is).is_empty() => '+',
             true => '~',
         }
     }
@@ -58,10 +58,14 @@ impl<'a> PairRow<'a> {
     }
 
     /// Returns the symbol of the smallest sufficient consent.
-    pub(crate) fn cpreg_symbol(&self, baseline: &BaselineChanges<'_>) -> char {
+    pub(crate) fn cpreg_symbol(&self, same_kernel: &SameKernelChanges<'_>) -> char {
         for (consent, character) in Consent::ALL.into_iter().zip(['+', 'l', 'a']) {
             match self.runs(consent) {
-                Some(true) if baseline.extra_changes(self, self.load(consent)).is_empty() => {
+                Some(true)
+                    if same_kernel
+                        .extra_changes(self, self.load(consent))
+                        .is_empty() =>
+                {
                     return character;
                 }
                 Some(true) => return '~',
@@ -94,30 +98,35 @@ impl<'a> PairRow<'a> {
 }
 
 /// Registers that change even if source and destination have the same kernel, for each kernel.
-pub(crate) struct BaselineChanges<'a>(pub(crate) BTreeMap<&'a str, Vec<&'a str>>);
+pub(crate) struct SameKernelChanges<'a>(pub(crate) BTreeMap<&'a str, Vec<&'a str>>);
 
-impl<'a> BaselineChanges<'a> {
+impl<'a> SameKernelChanges<'a> {
     pub(crate) fn from_rows(rows: &[PairRow<'a>]) -> Self {
-        let mut baseline: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        let mut same_kernel: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for row in rows.iter().filter(|row| row.source == row.destination) {
-            let registers = baseline.entry(row.source).or_default();
+            let registers = same_kernel.entry(row.source).or_default();
             registers.extend(texts(row.as_is, "differences").map(register_name));
             registers.sort_unstable();
             registers.dedup();
         }
-        Self(baseline)
+        Self(same_kernel)
     }
 
-    /// Returns the changes of a load that are not baseline changes of its two kernels.
+    /// Returns the registers that change on some kernel.
+    pub(crate) fn registers(&self) -> impl Iterator<Item = &'a str> {
+        self.0.values().flatten().copied()
+    }
+
+    /// Returns the changes of a load that are not those of its two kernels.
     pub(crate) fn extra_changes<'b>(&self, row: &PairRow<'_>, load: &'b Value) -> Vec<&'b str> {
-        let is_baseline = |difference: &str| {
+        let is_known = |difference: &str| {
             [row.source, row.destination].iter().any(|kernel| {
                 let registers = self.0.get(*kernel);
                 registers.is_some_and(|registers| registers.contains(&register_name(difference)))
             })
         };
         texts(load, "differences")
-            .filter(|difference| !is_baseline(difference))
+            .filter(|difference| !is_known(difference))
             .collect()
     }
 }

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::convert::Consent;
-use super::row::{BaselineChanges, PairRow, describe_failure, distinct, register_name, texts};
+use super::row::{PairRow, SameKernelChanges, describe_failure, distinct, register_name, texts};
 use e2e_framework::Result;
 
 /// Load through `cpreg run` with one consent.
@@ -56,8 +56,8 @@ impl<'a> RunRow<'a> {
 
     /// Returns the changes, except those of registers that change on some kernel even between two
     /// hosts with that kernel. The moment of the save decides if such a register changes.
-    fn changes(&self, baseline: &BaselineChanges<'_>) -> impl Iterator<Item = &'a str> {
-        let unkept: Vec<_> = baseline.0.values().flatten().copied().collect();
+    fn changes(&self, same_kernel: &SameKernelChanges<'_>) -> impl Iterator<Item = &'a str> {
+        let unkept: Vec<_> = same_kernel.registers().collect();
         let changes = texts(self.load, "differences");
         changes.filter(move |change| !unkept.contains(&register_name(change)))
     }
@@ -66,7 +66,7 @@ impl<'a> RunRow<'a> {
     fn check(
         &self,
         row: &PairRow<'_>,
-        baseline: &BaselineChanges<'_>,
+        same_kernel: &SameKernelChanges<'_>,
     ) -> std::result::Result<(), String> {
         let cpreg: Vec<_> = texts(self.load, "cpreg").collect();
         if self.blockers.is_empty() {
@@ -77,7 +77,7 @@ impl<'a> RunRow<'a> {
             let converted = texts(row.load(self.consent), "differences").map(register_name);
             let expected: Vec<_> = converted.chain(self.changed()).collect();
             let unexpected: Vec<_> = self
-                .changes(baseline)
+                .changes(same_kernel)
                 .filter(|change| !expected.contains(&register_name(change)))
                 .collect();
             return match unexpected.as_slice() {
@@ -110,7 +110,7 @@ impl<'a> RunRow<'a> {
 }
 
 /// Returns the symbol of the smallest sufficient consent; a blank for a pair without such loads.
-pub(crate) fn symbol(row: &PairRow<'_>, baseline: &BaselineChanges<'_>) -> char {
+pub(crate) fn symbol(row: &PairRow<'_>, same_kernel: &SameKernelChanges<'_>) -> char {
     let loads = run_rows(row);
     if loads.is_empty() {
         return ' ';
@@ -120,7 +120,7 @@ pub(crate) fn symbol(row: &PairRow<'_>, baseline: &BaselineChanges<'_>) -> char 
         return if should_run { '!' } else { '-' };
     };
     match load.consent {
-        _ if load.changes(baseline).next().is_some() => '~',
+        _ if load.changes(same_kernel).next().is_some() => '~',
         Consent::None => '+',
         Consent::Low => 'l',
         Consent::AllProposed => 'a',
@@ -182,10 +182,14 @@ pub(crate) fn write_refusals(text: &mut String, rows: &[PairRow<'_>]) -> Result<
 }
 
 /// Adds the loads that differ from `cpreg convert` to `wrong`.
-pub(crate) fn check(rows: &[PairRow<'_>], baseline: &BaselineChanges<'_>, wrong: &mut Vec<String>) {
+pub(crate) fn check(
+    rows: &[PairRow<'_>],
+    same_kernel: &SameKernelChanges<'_>,
+    wrong: &mut Vec<String>,
+) {
     for row in rows {
         for load in run_rows(row) {
-            if let Err(reason) = load.check(row, baseline) {
+            if let Err(reason) = load.check(row, same_kernel) {
                 wrong.push(format!(
                     "{}: {}: cpreg run ({}): {reason}",
                     row.cpu,
@@ -214,10 +218,10 @@ mod tests {
 
     fn check_line(line: &Value) -> (char, Vec<String>) {
         let rows = [PairRow::read(line).unwrap()];
-        let baseline = BaselineChanges::from_rows(&rows);
+        let same_kernel = SameKernelChanges::from_rows(&rows);
         let mut wrong = Vec::new();
-        check(&rows, &baseline, &mut wrong);
-        (symbol(&rows[0], &baseline), wrong)
+        check(&rows, &same_kernel, &mut wrong);
+        (symbol(&rows[0], &same_kernel), wrong)
     }
 
     #[test]

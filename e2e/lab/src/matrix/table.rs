@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::convert::Consent;
 use super::lines;
 use super::pair::Pair;
-use super::row::{BaselineChanges, PairRow, describe_failure, distinct, register_name};
+use super::row::{PairRow, SameKernelChanges, describe_failure, distinct, register_name};
 use super::run_table;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
@@ -101,7 +101,7 @@ kernel. `~` marks a load only if other registers changed as well.
 ";
 
 /// Function that returns the symbol of a pair.
-type Symbol = fn(&PairRow<'_>, &BaselineChanges<'_>) -> char;
+type Symbol = fn(&PairRow<'_>, &SameKernelChanges<'_>) -> char;
 
 /// Writes the section of one CPU model. Adds errors of cpreg to `wrong`.
 fn write_section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String>) -> Result<()> {
@@ -111,7 +111,7 @@ fn write_section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String
     let kernels = distinct(rows.iter().map(|row| row.source));
     let destinations = distinct(rows.iter().map(|row| row.destination));
     let series = distinct(rows.iter().map(|row| row.qemu));
-    let baseline = BaselineChanges::from_rows(rows);
+    let same_kernel = SameKernelChanges::from_rows(rows);
     writeln!(text, "\n## {}\n", first.cpu)?;
     writeln!(
         text,
@@ -145,7 +145,7 @@ fn write_section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String
     ];
     for series in &series {
         for (title, symbol) in tables {
-            let cell = |row: &PairRow<'_>| symbol(row, &baseline);
+            let cell = |row: &PairRow<'_>| symbol(row, &same_kernel);
             let mut series_rows = rows.iter().filter(|row| row.qemu == *series);
             if series_rows.all(|row| cell(row) == ' ') {
                 continue;
@@ -168,10 +168,10 @@ fn write_section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String
         }
     }
     write_refusals(text, rows)?;
-    write_changes(text, rows, &baseline)?;
+    write_changes(text, rows, &same_kernel)?;
     write_anomalies(text, rows, wrong)?;
     run_table::write_refusals(text, rows)?;
-    run_table::check(rows, &baseline, wrong);
+    run_table::check(rows, &same_kernel, wrong);
     Ok(())
 }
 
@@ -212,10 +212,10 @@ fn write_refusals(text: &mut String, rows: &[PairRow<'_>]) -> Result<()> {
 fn write_changes(
     text: &mut String,
     rows: &[PairRow<'_>],
-    baseline: &BaselineChanges<'_>,
+    same_kernel: &SameKernelChanges<'_>,
 ) -> Result<()> {
     let mut kernels: BTreeMap<&[&str], Vec<&str>> = BTreeMap::new();
-    for (kernel, registers) in baseline
+    for (kernel, registers) in same_kernel
         .0
         .iter()
         .filter(|(_, registers)| !registers.is_empty())
@@ -234,7 +234,7 @@ fn write_changes(
     let mut lines: BTreeMap<Vec<&str>, Vec<String>> = BTreeMap::new();
     for row in rows {
         let mut add = |label: &str, load| {
-            let changes = baseline.extra_changes(row, load);
+            let changes = same_kernel.extra_changes(row, load);
             let names: Vec<_> = changes.into_iter().map(register_name).collect();
             if !names.is_empty() {
                 lines

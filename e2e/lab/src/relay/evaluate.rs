@@ -119,7 +119,7 @@ fn check_moved(
     // fewer than the matrix lists, or others of this kind.
     let known = [
         &*case.expected.differences,
-        &case.expected.unstable_differences,
+        &case.expected.unstable_registers,
     ]
     .concat();
     if let Some(lost) = find_unknown(differences, &known) {
@@ -303,7 +303,7 @@ mod tests {
             source_host: 0,
             port: 4000,
             expected: Expected {
-                unstable_differences: Vec::new(),
+                unstable_registers: Vec::new(),
                 failure: Some(vec![
                     "load of migration failed: Invalid argument".to_owned(),
                 ]),

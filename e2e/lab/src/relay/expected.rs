@@ -7,6 +7,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::matrix::outcome::GuestOutcome;
+use crate::matrix::row::{PairRow, SameKernelChanges};
 use e2e_framework::Result;
 
 /// Consents of the matrix, from none to all proposals: name in the matrix, and cpreg's options. The
@@ -27,9 +28,9 @@ pub(crate) struct Expected {
     /// Changes that the guest finds with that consent: `PMCNTENSET_EL0 000000008000003f
     /// 0000000000000000`.
     pub(crate) differences: Vec<String>,
-    /// Changes that guests of this QEMU found between two hosts with the same kernel, whichever it
-    /// is. They depend on the moment at which the guest was stopped.
-    pub(crate) unstable_differences: Vec<String>,
+    /// Registers that changed for guests of this QEMU between two hosts with the same kernel,
+    /// whichever it is. It depends on the moment at which the guest was stopped.
+    pub(crate) unstable_registers: Vec<String>,
     /// Changes that the guest may find if it stays at the source. QEMU saves and writes back its
     /// registers there too, and some kernels do not keep these values.
     pub(crate) source_differences: Vec<String>,
@@ -76,15 +77,15 @@ impl Expected {
                 path.display()
             )
         })?;
-        let same_kernel = rows
-            .iter()
-            .filter(|row| row["source"] == row["destination"] && row["qemu"] == series);
-        let outcomes = same_kernel.filter_map(|row| GuestOutcome::from_json(&row["as_is"]));
-        let differences = outcomes.flat_map(|outcome| outcome.differences);
+        let pairs = rows.iter().filter_map(PairRow::read);
+        let pairs: Vec<_> = pairs.filter(|pair| pair.qemu == series).collect();
+        let same_kernel = SameKernelChanges::from_rows(&pairs);
         // Kernels up to 6.1 lose a timer at every load, and later ones never do.
-        let differences = differences.filter(|difference| !difference.starts_with("CNT"));
+        let unstable = same_kernel
+            .registers()
+            .filter(|register| !register.starts_with("CNT"));
         Ok(Self {
-            unstable_differences: differences.collect(),
+            unstable_registers: unstable.map(str::to_owned).collect(),
             ..expected
         })
     }
@@ -117,7 +118,7 @@ impl Expected {
             failure: (!as_is.is_running()).then_some(as_is.errors),
             consent,
             differences,
-            unstable_differences: Vec::new(),
+            unstable_registers: Vec::new(),
             source_differences: at_source.differences,
             blockers: reasons
                 .filter_map(|reason| Some(reason.as_str()?.split(' ').next()?.to_owned()))
@@ -180,11 +181,8 @@ mod tests {
             Expected::read(&folder, "neoverse-n1", source, destination, "10.0").unwrap()
         };
         let forward = read("6.12.107", "7.3.4");
-        let is_unstable = |name: &str| {
-            let mut differences = forward.unstable_differences.iter();
-            differences.any(|difference| difference.starts_with(name))
-        };
-        assert!(is_unstable("OSDTRRX_EL1 ") && !is_unstable("SCTLR_EL1 "));
+        let is_unstable = |name: &str| forward.unstable_registers.iter().any(|it| it == name);
+        assert!(is_unstable("OSDTRRX_EL1") && !is_unstable("SCTLR_EL1"));
         assert!(forward.failure.is_some());
         assert!(
             read("7.3.4", "6.12.107")

@@ -26,14 +26,13 @@ use std::time::Instant;
 
 pub(crate) use self::case::MigrationKind;
 pub(crate) use self::runner::MigrationRunner;
-use super::host_pair::HostPair;
+use super::host_pair::{HostPair, fetch_two_kernels};
 use crate::interposed::RunPrograms;
 use crate::options::cpus_or_default;
 use clap::Args;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
-use e2e_framework::lab::kernels;
 use e2e_framework::lab::roots::SERIES;
 
 /// Default kernels: an old one, whose register lists QEMU 10.0 accepts on no other kernel, and a
@@ -72,14 +71,7 @@ pub(crate) fn run(lab: &Lab, arguments: &LiveArgs, default_kinds: &[MigrationKin
         [] => default_kinds,
         kinds => kinds,
     };
-    let mut names: Vec<_> = arguments.kernels.iter().map(String::as_str).collect();
-    if names.is_empty() {
-        names.extend(KERNELS);
-    }
-    let kernels = lab.with_make_lock(|| kernels::fetch_versions(&lab.folder, &names))?;
-    let [first, second] = kernels.as_slice() else {
-        return Err("expected two kernels: --kernel VERSION --kernel VERSION".into());
-    };
+    let [first, second] = &fetch_two_kernels(lab, &arguments.kernels, KERNELS)?;
     let programs = RunPrograms::build(lab)?;
     lab.prepare(true)?;
     let mut failed = Vec::new();

@@ -1,5 +1,5 @@
-//! Configuration of a libvirtd that runs as root, without a service manager, cgroups, namespaces and
-//! security drivers.
+//! Configuration of a libvirtd that runs as root, without a service manager, cgroups, namespaces
+//! and security drivers.
 
 /// Settings of the QEMU driver (`etc/libvirt/qemu.conf`).
 pub const QEMU_CONF: &str = "security_driver = \"none\"\nuser = \"root\"\ngroup = \"root\"\n\

@@ -14,6 +14,8 @@ use cpreg_report::printer::Verbosity;
 #[cfg(target_os = "linux")]
 use run::{RunPolicyArgs, RunStartArgs};
 
+/// Timeout of each step of a QEMU, in seconds, if the user gives none.
+pub(crate) const DEFAULT_TIMEOUT_SECONDS: u64 = 60;
 /// Longest accepted `--timeout`, a day. Adding it to an `Instant` must not overflow.
 const MAX_TIMEOUT_SECONDS: u64 = 24 * 60 * 60;
 
@@ -231,13 +233,13 @@ pub(crate) struct LoaderArgs {
 #[derive(Debug, Args)]
 pub(crate) struct Check {
     /// VM to check: a migration stream, a saved VM of libvirt or in a qcow2 disk image (FILE#NAME
-    /// if the file has several), a file of `cpreg report`, or the monitor socket of a running
-    /// QEMU. To check a new VM of a host, name the host instead: a recorded host with
+    /// if the file has several), a file of `cpreg report`, the monitor socket of a running QEMU, or
+    /// a running domain (libvirt:DOMAIN). To check a new VM of a host, name the host instead: a recorded host with
     /// features (linux-6.12.107/neoverse-n1/pmu), its file, or a profile.
     pub(crate) source: PathBuf,
     /// Destination: a profile, a stream written by the destination host, a recorded host
-    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM: cpreg
-    /// queries it, and loads the converted registers into a temporary VM.
+    /// (linux-6.12.107/neoverse-n1, or its file), the QEMU of a domain of this machine's libvirt
+    /// (libvirt:DOMAIN), or kvm for this machine's KVM: cpreg queries it, and loads the converted registers into a temporary VM.
     pub(crate) destination: PathBuf,
     #[command(flatten)]
     pub(crate) verbosity: VerbosityArgs,
@@ -253,8 +255,8 @@ pub(crate) struct Check {
 
 #[derive(Debug, Args)]
 pub(crate) struct Rehearse {
-    /// VM to load: a migration stream, a saved VM, a file of `cpreg report`, or the monitor socket
-    /// of a running QEMU.
+    /// VM to load: a migration stream, a saved VM, a file of `cpreg report`, the monitor socket of
+    /// a running QEMU, or a running domain (libvirt:DOMAIN).
     pub(crate) source: PathBuf,
     /// Load the output of `convert` instead of the VM itself.
     #[arg(long)]
@@ -263,7 +265,7 @@ pub(crate) struct Rehearse {
     #[arg(long, value_name = "OPTION")]
     pub(crate) allow_option: Vec<String>,
     /// Timeout of each step, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
     pub(crate) timeout: u64,
     #[command(flatten)]
     pub(crate) verbosity: VerbosityArgs,
@@ -417,7 +419,8 @@ pub(crate) struct Diff {
 #[derive(Debug, Args)]
 #[expect(clippy::struct_excessive_bools, reason = "each is an option")]
 pub(crate) struct Report {
-    /// VM to report: a migration stream, a saved VM, or the monitor socket of a running QEMU.
+    /// VM to report: a migration stream, a saved VM, the monitor socket of a running QEMU, or
+    /// a running domain (libvirt:DOMAIN).
     pub(crate) source: PathBuf,
     /// Destination of the VM, to report the result of `check` too: a profile, a stream written by
     /// the destination host, or a recorded host (linux-6.12.107/neoverse-n1, or its file).
@@ -509,6 +512,9 @@ pub(crate) enum ProbeTarget {
     /// Start the destination's QEMU paused, with its own command line, and record its registers
     /// before a guest runs.
     Qemu(ProbeQemu),
+    /// Start the QEMU that libvirt would start for a domain, paused and isolated, and record its
+    /// registers. No domain is started or changed.
+    Libvirt(ProbeLibvirt),
     /// Record the registers, values and accepted values of this machine's KVM, for each set of vCPU
     /// features.
     Kvm(ProbeKvm),
@@ -535,18 +541,45 @@ pub(crate) enum TrueFalse {
     False,
 }
 
+/// Options of `probe qemu` and `probe libvirt`.
 #[derive(Debug, Args)]
-pub(crate) struct ProbeQemu {
+pub(crate) struct ProbeOptionArgs {
     /// Profile to write; default: standard output.
     #[arg(long, short, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Name of the destination in reports.
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Do not record RAM blocks and devices, so that the profile serves VMs with other memory and
+    /// devices. `check` then does not compare them.
+    #[arg(long)]
+    pub(crate) without_devices: bool,
+    /// Keep an option of the command line unchanged, whatever it touches; repeatable.
+    #[arg(long, value_name = "OPTION")]
+    pub(crate) allow_option: Vec<String>,
     /// Timeout of each step, in seconds.
-    #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
+    #[arg(long, value_name = "SECONDS", default_value_t = DEFAULT_TIMEOUT_SECONDS, value_parser = clap::value_parser!(u64).range(1..=MAX_TIMEOUT_SECONDS))]
     pub(crate) timeout: u64,
-    /// Command line of the destination's QEMU, after `--`.
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeLibvirt {
+    /// Domain that libvirt has, or a file with the XML of a domain.
+    #[arg(value_name = "DOMAIN|FILE")]
+    pub(crate) domain: PathBuf,
+    /// Connection URI of libvirt, such as qemu:///system; default: that of virsh.
+    #[arg(long, short, value_name = "URI")]
+    pub(crate) connect: Option<String>,
+    #[command(flatten)]
+    pub(crate) options: ProbeOptionArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ProbeQemu {
+    #[command(flatten)]
+    pub(crate) options: ProbeOptionArgs,
+    /// Command line of the destination's QEMU, after `--`. Its disks, networks and sockets are not
+    /// touched.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     pub(crate) command: Vec<OsString>,
 }

@@ -9,8 +9,8 @@ use cpreg_report::remedy::VALUE_PLACEHOLDER;
 
 /// Values of DESTINATION, for messages.
 pub(crate) const DESTINATION_ALTERNATIVES: &str = "DESTINATION is a profile or recorded host written by `cpreg probe`, a migration stream \
-     written by the destination host, the name of a recorded host (`cpreg hosts` lists them), or \
-     kvm for this machine";
+     written by the destination host, the name of a recorded host (`cpreg hosts` lists them), \
+     libvirt:DOMAIN for the QEMU of a domain, or kvm for this machine";
 
 /// Returns the alternatives for the arguments that a command line lacks.
 pub(crate) fn missing_argument_hint(error: &clap::Error) -> Option<&'static str> {

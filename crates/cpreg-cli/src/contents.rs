@@ -41,7 +41,7 @@ pub(crate) fn from_input(input: &Input) -> Result<Contents, Failure> {
     Ok(Contents {
         name: input.name(),
         compression: input.compression().map(Compression::name),
-        container: input.saved_vm().map(input::describe),
+        container: input.container(),
         origin,
         destination,
         vcpu_states,

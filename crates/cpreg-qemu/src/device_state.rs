@@ -25,7 +25,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::error::Error;
-use crate::qmp::{Qmp, Version, WaitOptions};
+use crate::qmp::{Monitor, Qmp, Version, WaitOptions};
 use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, encode_setup};
 
 /// Message for a failed operation on the temporary file.
@@ -69,12 +69,12 @@ pub fn query_socket(path: &Path, options: &WaitOptions<'_>) -> Result<DeviceStat
     query(&mut qmp, options)
 }
 
-/// Queries the QEMU at the other end of an open monitor.
+/// Queries the QEMU whose monitor is open.
 ///
 /// # Errors
 /// Returns an error if no monitor replies, QEMU refuses a command, or its reply is unexpected. A
 /// running guest keeps running.
-pub fn query(qmp: &mut Qmp, options: &WaitOptions<'_>) -> Result<DeviceState, Error> {
+pub fn query(qmp: &mut dyn Monitor, options: &WaitOptions<'_>) -> Result<DeviceState, Error> {
     let status = qmp.execute("query-status", json!({}), options)?;
     let run_state = text(status.get("status"), "query-status")?;
     let kvm = qmp.execute("query-kvm", json!({}), options)?;
@@ -113,7 +113,7 @@ fn text(reply: Option<&Value>, command: &'static str) -> Result<String, Error> {
 
 /// Makes QEMU save its devices, and returns a file that begins with `setup` instead of QEMU's
 /// header.
-fn save(qmp: &mut Qmp, setup: &[u8], options: &WaitOptions<'_>) -> Result<File, Error> {
+fn save(qmp: &mut dyn Monitor, setup: &[u8], options: &WaitOptions<'_>) -> Result<File, Error> {
     let io = |error| Error::io(TEMP_FILE_ERROR, error);
     // QEMU compares the descriptor's mode with the mode in which it would open a file (write only).
     let named = tempfile::NamedTempFile::new().map_err(io)?;

@@ -72,13 +72,6 @@ pub enum ErrorKind {
         /// QEMU's messages about it, from QMP and from its standard error.
         message: String,
     },
-    /// An option of the command line makes a probe impossible.
-    CannotProbe {
-        /// Option, as given on the command line.
-        option: OsString,
-        /// Reason why a probe with the option is impossible.
-        reason: &'static str,
-    },
     /// An option of the command line cannot be isolated.
     CannotIsolate {
         /// Words of the option, as given on the command line.
@@ -89,6 +82,8 @@ pub enum ErrorKind {
         /// the option unchanged; `None` if no entry can.
         allow_option: Option<String>,
     },
+    /// libvirt refused a request; holds its message.
+    Libvirt(String),
     /// QEMU wrote an invalid stream; the error's source has the details.
     Stream,
     /// A system call failed; holds the operation, which is empty if the error's source names it.
@@ -276,13 +271,11 @@ impl fmt::Display for ErrorKind {
                     write!(f, ": {message}")
                 }
             }
-            Self::CannotProbe { option, reason } => {
-                write!(f, "cannot probe with `{}`: {reason}", option.display())
-            }
             Self::CannotIsolate { words, reason, .. } => {
                 let words = words.join(std::ffi::OsStr::new(" "));
                 write!(f, "cannot isolate `{}`: {reason}", words.display())
             }
+            Self::Libvirt(message) => write!(f, "libvirt: {message}"),
             Self::Stream => f.write_str("QEMU wrote an invalid stream"),
             Self::Io(operation) => f.write_str(operation),
         }

@@ -8,6 +8,7 @@
 //! | [`rehearse`] | loading a VM without its RAM into a QEMU |
 //! | [`probe`] | recording a QEMU that runs no guest |
 //! | [`error`] | [`Error`] with its kind and hint |
+//! | [`libvirt`] | a domain of libvirt: its monitor, XML and command line |
 //! | [`isolate`] | a command line whose QEMU touches nothing outside itself |
 //!
 //! [`cpreg_stream`] parses QEMU's stream. The crate `cpreg` plans a load and decides about
@@ -20,6 +21,7 @@ compile_error!("cpreg-qemu needs Unix: QEMU's monitor is a Unix socket");
 pub mod device_state;
 pub mod error;
 pub mod isolate;
+pub mod libvirt;
 pub mod probe;
 pub mod process;
 pub mod qmp;

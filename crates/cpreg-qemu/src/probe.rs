@@ -1,28 +1,18 @@
 //! Recording of an installed QEMU: `cpreg probe qemu -- COMMAND…`.
 //!
-//! cpreg starts the user's command line paused, before the guest's first instruction. QMP queries
+//! cpreg starts a command line paused, before the guest's first instruction. QMP queries
 //! the version, accelerator, machine and CPUs, and makes QEMU write its migration stream. The
 //! stream holds every register of this destination at reset; its `globalstate` is `prelaunch`. The
 //! steps are the same for KVM, HVF and TCG. The caller parses the stream.
 //!
-//! Changes to the command line:
-//! - `-S` is added, because the guest must not run. A guest that runs would change the registers
-//!   and might write to its disks.
-//! - `-qmp unix:…` is added for the monitor ([`crate::process`]).
-//! - `-incoming …` is left out, because a QEMU that waits for a stream cannot write one.
-//! - `-daemonize` is left out, because cpreg watches and ends QEMU.
-//! - `-loadvm …` is refused, because the registers would be those of the snapshot. `-preconfig` is
-//!   refused, because QEMU would have no vCPUs yet.
+//! The command line must be isolated ([`crate::isolate`]), and thus starts QEMU with `-S`. A guest
+//! that runs would change the registers and might write to its disks.
 //!
 //! The stream goes through a Unix socket into an unnamed temporary file, without a return path. The
 //! only capability in use is `x-ignore-shared`, if memory is shared. Untouched memory takes 9 bytes
 //! per page in the stream (18 MB for 8 GiB). QEMU does not write to this memory, so the host
 //! allocates none of it (a QEMU with 8 GiB stays below 50 MiB). The host does allocate memory that
 //! the command line preallocates or locks, and the pages of a memfd when QEMU reads them.
-//!
-//! Other effects of the command line remain. QEMU may open images, which it locks. It refuses the
-//! probe while the VM runs elsewhere on the same storage, see [`Error::hint`]. QEMU may replace
-//! listening sockets and attach network devices. Run a probe on a host where that VM does not run.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
@@ -35,7 +25,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use crate::error::{Error, ErrorKind};
-use crate::isolate::{OptionChange, options};
+use crate::isolate::options;
 use crate::process::{QemuProcess, find_hint};
 use crate::qmp::{Version, WaitOptions};
 
@@ -60,8 +50,6 @@ pub struct ProbeResult {
     pub cpus: Vec<String>,
     /// Command line that cpreg ran, with the program first and all additions.
     pub command: Vec<OsString>,
-    /// Options of the given command line that cpreg left out.
-    pub removed_options: Vec<OptionChange>,
     /// Stream that QEMU wrote, in an unnamed file at position 0.
     pub stream: File,
     /// Length of the stream in bytes.
@@ -70,17 +58,15 @@ pub struct ProbeResult {
     pub stderr: String,
 }
 
-/// Starts `command` paused, queries QEMU, makes it write its stream, and ends it.
+/// Starts `command`, which must be isolated, queries QEMU, makes it write its stream, and ends it.
 ///
 /// `options` applies to each step. Writing the stream may take any time, provided that data
 /// arrives.
 ///
 /// # Errors
-/// Returns an error if the command line makes a probe impossible, QEMU does not start or refuses a
-/// command, or its stream does not arrive. QEMU ends in any case.
+/// Returns an error if QEMU does not start or refuses a command, or its stream does not arrive. QEMU ends in any case.
 pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeResult, Error> {
-    let (command, removed_options) = prepare_command(command)?;
-    let mut qemu = QemuProcess::start(&command, &["-S".into()], options)?;
+    let mut qemu = QemuProcess::start(command, &[], options)?;
 
     let status = qemu.execute("query-status", json!({}), options)?;
     let status = text(&status, "status", "query-status")?;
@@ -91,7 +77,7 @@ pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeRes
     let kvm = qemu.execute("query-kvm", json!({}), options)?;
     let enabled = kvm.get("enabled").and_then(Value::as_bool);
     let accelerator = detect_accelerator(
-        &command,
+        command,
         enabled.ok_or(Error::unexpected_reply("query-kvm"))?,
     );
     let machine = query_qom_type(&mut qemu, "/machine", "-machine", options)?;
@@ -104,7 +90,7 @@ pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeRes
         let path = text(vcpu, "qom-path", "query-cpus-fast")?;
         cpus.push(query_qom_type(&mut qemu, &path, "-arm-cpu", options)?);
     }
-    let (stream, stream_length) = write_stream(&mut qemu, has_shared_memory(&command), options)?;
+    let (stream, stream_length) = write_stream(&mut qemu, has_shared_memory(command), options)?;
     let command = qemu.command().to_vec();
     let (_, stderr) = qemu
         .quit()
@@ -115,7 +101,6 @@ pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeRes
         machine,
         cpus,
         command,
-        removed_options,
         stream,
         stream_length,
         stderr,
@@ -278,44 +263,6 @@ fn migration_error(migration: &Value, stderr: String) -> Error {
     Error::new(ErrorKind::NoStream { status, message }).with_hint(hint)
 }
 
-/// Returns the command line for a probe, without the options that would prevent it.
-fn prepare_command(command: &[OsString]) -> Result<(Vec<OsString>, Vec<OptionChange>), Error> {
-    let parts = options::parse_command_line(command);
-    let mut probe_command = parts.launcher.to_vec();
-    probe_command.extend(parts.program.cloned());
-    let mut removed_options = Vec::new();
-    for argument in parts.arguments {
-        let refuse = |reason| {
-            Error::new(ErrorKind::CannotProbe {
-                option: argument.words.first().cloned().unwrap_or_default(),
-                reason,
-            })
-        };
-        let reason = match argument.name.and_then(OsStr::to_str) {
-            Some("incoming") => "the probe queries it before anything is loaded",
-            Some("daemonize") => "cpreg watches and ends QEMU",
-            Some("loadvm") => {
-                return Err(refuse(
-                    "the registers would be a snapshot's, not those of a fresh VM",
-                ));
-            }
-            Some("preconfig") => {
-                return Err(refuse("QEMU would wait before it creates any vCPU"));
-            }
-            _ => {
-                probe_command.extend_from_slice(argument.words);
-                continue;
-            }
-        };
-        removed_options.push(OptionChange {
-            before: argument.words.to_vec(),
-            after: Vec::new(),
-            reason,
-        });
-    }
-    Ok((probe_command, removed_options))
-}
-
 /// Returns the accelerator: KVM if QMP reports it, otherwise that of the command line.
 ///
 /// `-accel A -accel B` and `-machine accel=A:B` request A, or B if A is not available.
@@ -369,32 +316,6 @@ mod tests {
 
     fn words(words: &str) -> Vec<OsString> {
         words.split_whitespace().map(OsString::from).collect()
-    }
-
-    #[test]
-    fn options_that_prevent_a_probe_are_removed() {
-        let command =
-            words("qemu-system-aarch64 -M virt -incoming defer --daemonize -append -incoming -S");
-        let (probe_command, removed_options) = prepare_command(&command).unwrap();
-        assert_eq!(
-            probe_command,
-            words("qemu-system-aarch64 -M virt -append -incoming -S")
-        );
-        let removed: Vec<_> = removed_options
-            .iter()
-            .map(|option| option.before.clone())
-            .collect();
-        assert_eq!(removed, [words("-incoming defer"), words("--daemonize")]);
-    }
-
-    #[test]
-    fn a_snapshot_cannot_be_probed() {
-        let error = prepare_command(&words("qemu -loadvm before")).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "cannot probe with `-loadvm`: the registers would be a snapshot's, not those of a fresh VM"
-        );
-        assert!(prepare_command(&words("qemu --preconfig")).is_err());
     }
 
     #[test]

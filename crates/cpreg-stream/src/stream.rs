@@ -352,6 +352,12 @@ impl Stream {
         self.layout.record_counts
     }
 
+    /// Returns `true` if the stream holds devices only, as QEMU's command `xen-save-devices-state`
+    /// writes them: neither a machine type nor RAM blocks.
+    pub fn is_device_state_only(&self) -> bool {
+        self.configuration().is_none() && self.ram_blocks().is_empty()
+    }
+
     /// Returns the live sections. A stream opened by its description has only those that begin
     /// where RAM begins.
     pub fn live_sections(&self) -> &[LiveSection] {

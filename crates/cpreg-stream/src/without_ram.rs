@@ -24,6 +24,9 @@ use crate::error::{Error, ErrorKind};
 use crate::ram::{self, RamBlock};
 use crate::replacement::{Edit, Replacement};
 
+/// Length in bytes of magic number and version.
+const HEADER_LEN: u64 = 8;
+
 /// Change of one section of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SectionChange {
@@ -94,6 +97,24 @@ impl Stream {
         }
         self.append_end(&mut replacements, pending, at, matches_description);
         Ok(Edit::new(replacements, self.length()))
+    }
+
+    /// Returns the edit that gives the stream the configuration and the RAM blocks of `other`.
+    ///
+    /// A device state ([`Self::is_device_state_only`]) thus becomes a stream that QEMU loads into
+    /// the machine of `other`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Unsupported`] if a name is longer than a stream can hold.
+    pub fn with_setup_of(&self, other: &Self) -> Result<Edit, Error> {
+        let max_id = self.sections().iter().map(|section| section.id).max();
+        let id = max_id.unwrap_or(0).wrapping_add(1);
+        let bytes = encode_setup(other.configuration(), other.ram_blocks(), id, 0)?;
+        let setup = Replacement {
+            range: 0..HEADER_LEN,
+            bytes,
+        };
+        Ok(Edit::new(vec![setup], self.length()))
     }
 
     /// Appends `bytes`, EOF and the description, in place of everything after offset `at` of the

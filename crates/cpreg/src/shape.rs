@@ -17,9 +17,9 @@ pub struct MachineShape {
     pub machine: Option<String>,
     /// Number of vCPUs.
     pub vcpu_count: usize,
-    /// RAM blocks, in the source's order.
+    /// RAM blocks, in the source's order; empty if they are not known.
     pub ram: Vec<RamBlock>,
-    /// Device sections, in the source's order.
+    /// Device sections, in the source's order; empty if they are not known.
     pub devices: Vec<DeviceSection>,
 }
 
@@ -130,7 +130,7 @@ impl MachineShape {
     ///
     /// A loader fails on another machine type, on other RAM, and on a device that only the VM has
     /// or has in a newer format (QEMU `migration/savevm.c`, v5.2 to v11.0). A device that only the
-    /// destination has keeps its reset state.
+    /// destination has keeps its reset state. A list that is not known differs in nothing.
     pub fn differences(&self, destination: &Self) -> Vec<ShapeDifference> {
         let mut differences = Vec::new();
         let mut push_difference = |part: ShapePart,
@@ -164,7 +164,8 @@ impl MachineShape {
                 true,
             );
         }
-        let (source_ram, destination_ram) = (ram_lengths(&self.ram), ram_lengths(&destination.ram));
+        let (source_ram, destination_ram) = both_known(&self.ram, &destination.ram);
+        let (source_ram, destination_ram) = (ram_lengths(source_ram), ram_lengths(destination_ram));
         for name in union_keys(&source_ram, &destination_ram) {
             let length_of = |ram: &BTreeMap<&str, u64>| {
                 let length = ram.get(name);
@@ -183,9 +184,10 @@ impl MachineShape {
                 );
             }
         }
+        let (source_devices, destination_devices) = both_known(&self.devices, &destination.devices);
         let (source_devices, destination_devices) = (
-            device_versions(&self.devices),
-            device_versions(&destination.devices),
+            device_versions(source_devices),
+            device_versions(destination_devices),
         );
         for key in union_keys(&source_devices, &destination_devices) {
             let (source_value, destination_value) = (
@@ -218,6 +220,14 @@ const RESIZABLE_BLOCK_PREFIX: &str = "/rom@etc/";
 
 /// Names of sections that occur once per vCPU. [`MachineShape::vcpu_count`] stands for them.
 const PER_VCPU_SECTIONS: [&str; 2] = ["cpu", "cpu_common"];
+
+/// Returns both lists, or two empty ones if either is not known.
+fn both_known<'a, T>(source: &'a [T], destination: &'a [T]) -> (&'a [T], &'a [T]) {
+    if source.is_empty() || destination.is_empty() {
+        return (&[], &[]);
+    }
+    (source, destination)
+}
 
 /// Returns each block's length in bytes, by name. Of several blocks with one name, uses the first.
 fn ram_lengths(ram: &[RamBlock]) -> BTreeMap<&str, u64> {
@@ -332,5 +342,23 @@ mod tests {
             &firmware_tables(0x2000),
             &firmware_tables(0x2_0000)
         ));
+    }
+
+    #[test]
+    fn unknown_lists_are_not_compared() {
+        let known = shape();
+        assert!(!known.ram.is_empty() && !known.devices.is_empty());
+        let unknown = MachineShape {
+            ram: vec![],
+            devices: vec![],
+            ..known.clone()
+        };
+        assert_eq!(known.differences(&unknown), []);
+        assert_eq!(unknown.differences(&known), []);
+        let other_machine = MachineShape {
+            machine: Some("virt-7.2".to_string()),
+            ..unknown
+        };
+        assert_eq!(known.differences(&other_machine).len(), 1);
     }
 }

@@ -40,6 +40,8 @@ enum Kind {
     Managed,
     /// A managed save image with an unfinished edit, which libvirt must refuse and keep.
     Unfinished,
+    /// A running domain as SOURCE, and a defined one as DESTINATION.
+    Domain,
 }
 
 impl fmt::Display for Case {
@@ -49,6 +51,7 @@ impl fmt::Display for Case {
             Kind::InPlace => "in place",
             Kind::Managed => "managed save",
             Kind::Unfinished => "unfinished edit",
+            Kind::Domain => "running domain",
         };
         let (from, to) = (self.from.suite, self.to.suite);
         write!(f, "{from} -> {to}, {}, {kind}", self.format)
@@ -72,6 +75,7 @@ pub(crate) fn all() -> Vec<Case> {
             case(from, to, "gzip", Kind::InPlace),
             case(from, to, "raw", Kind::Managed),
             case(from, from, "raw", Kind::Unfinished),
+            case(from, to, "raw", Kind::Domain),
         ];
         new_files.into_iter().chain(others)
     });
@@ -136,6 +140,7 @@ impl<'c> Fixture<'c> {
             Kind::NewFile | Kind::InPlace => self.move_saved(case, from, to),
             Kind::Managed => self.move_managed(from, to),
             Kind::Unfinished => check_unfinished(from),
+            Kind::Domain => check_domain(from, to),
         };
         for host in [from, to] {
             // The VM need not exist.
@@ -275,6 +280,57 @@ fn expect_failed_restore(host: &Host, image: &str) -> Result<()> {
         return Err("the unchanged image was restored: the case shows nothing".into());
     }
     Ok(())
+}
+
+/// Checks a running domain against the QEMU of the other host, which libvirt describes.
+fn check_domain(from: &Host, to: &Host) -> Result<()> {
+    from.virsh_output(&["create", "/vm/web.xml"])?;
+    wait_for_output(from)?;
+    to.virsh_output(&["define", "/vm/web.xml"])?;
+    let profile = "/vm/domain.json";
+    cpreg(to, &["probe", "libvirt", "/vm/web.xml", "-o", profile])?;
+    fs::copy(to.path("vm/domain.json"), from.path("vm/domain.json"))?;
+
+    let shown = cpreg(from, &["show", "libvirt:web"])?;
+    for expected in ["libvirt, of the VM web", "virt-7.2", "CPU cortex-a57"] {
+        if !shown.contains(expected) {
+            return Err(format!("`show` does not print {expected}").into());
+        }
+    }
+    let source = "libvirt:qemu:///system#web";
+    cpreg(from, &[&["check", source, profile], &ACCEPT[..]].concat())?;
+    expect_running(from)?;
+
+    // A file that QEMU itself wrote has neither machine type nor RAM blocks.
+    let save = r#"{"execute":"xen-save-devices-state","arguments":{"filename":"/vm/web.devices","live":true}}"#;
+    from.virsh_output(&["qemu-monitor-command", VM, save])?;
+    fs::copy(from.path("vm/web.devices"), to.path("vm/web.devices"))?;
+    let devices = "/vm/web.devices";
+    cpreg(
+        to,
+        &[&["check", devices, "libvirt:web"], &ACCEPT[..]].concat(),
+    )?;
+    let as_it_is = [&["rehearse", devices, "--"], &QEMU[..]].concat();
+    if cpreg(to, &as_it_is).is_ok() {
+        return Err("the other QEMU loads the VM as it is: the case shows nothing".into());
+    }
+    let converted = ["rehearse", devices, "--converted"];
+    let rehearse = [&converted[..], &ACCEPT, &["--"], &QEMU].concat();
+    cpreg(to, &rehearse)?;
+    expect_running(from)
+}
+
+/// Runs cpreg in a host, and returns its standard output.
+fn cpreg(host: &Host, arguments: &[&str]) -> Result<String> {
+    let program = ["/usr/local/bin/cpreg"];
+    let output = host.command(&program).args(arguments).output()?;
+    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
+    if output.status.success() {
+        return Ok(stdout);
+    }
+    let words = arguments.join(" ");
+    Err(format!("cpreg {words}: {}\n{stdout}{stderr}", output.status).into())
 }
 
 /// Checks that libvirt neither restores nor removes a managed save image with an unfinished edit.

@@ -262,6 +262,7 @@ impl Subject {
                     Origin::File { .. }
                     | Origin::Saved { .. }
                     | Origin::RecordedHost
+                    | Origin::Probe
                     | Origin::Live => SourceKind::Stream,
                 },
                 container: source.saved_vm().map(SavedVm::container),

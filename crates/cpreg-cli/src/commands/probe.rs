@@ -3,24 +3,25 @@
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use cpreg::destination::Accelerator;
-use cpreg_hosts::profile::ProfileOrigin;
-use cpreg_hosts::{HostRecord, Profile};
+use cpreg_hosts::HostRecord;
 use cpreg_kvm::Host;
 use cpreg_kvm::probe::ProbeEvent;
-use cpreg_qemu::probe::{ProbeResult, probe};
-use cpreg_stream::Stream;
+use cpreg_qemu::libvirt::{DomainXml, Virsh};
 
-use crate::arguments::{self, ProbeKvm, ProbeQemu, ProbeTarget, TrueFalse};
-use crate::destination::{self, kvm};
+use crate::arguments::{
+    self, ProbeKvm, ProbeLibvirt, ProbeOptionArgs, ProbeQemu, ProbeTarget, TrueFalse,
+};
+use crate::destination::kvm;
+use crate::destination::qemu::{self, ProbeOptions};
 use crate::failure::{Failure, Status};
+use crate::input::domain_address;
 use crate::interrupt;
-use crate::platform::kernel_release;
 use crate::printer::Printer;
 
 pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result<Status, Failure> {
     match &arguments.target {
         ProbeTarget::Qemu(arguments) => probe_qemu(arguments, printer),
+        ProbeTarget::Libvirt(arguments) => probe_libvirt(arguments, printer),
         ProbeTarget::Kvm(arguments) => {
             let target = arguments.output.as_deref().map(target).transpose()?;
             let host = kvm::open()?;
@@ -53,24 +54,45 @@ fn record_host(
 }
 
 fn probe_qemu(arguments: &ProbeQemu, printer: &mut Printer) -> Result<Status, Failure> {
-    let target = arguments.output.as_deref().map(target).transpose()?;
-    let options = interrupt::wait_options(arguments.timeout)?;
-    let result = probe(&arguments.command, &options)
-        .map_err(|error| Failure::new("cannot probe this QEMU").with_hinted_cause(error))?;
-    for removed in &result.removed_options {
-        let words: Vec<_> = removed
-            .before
-            .iter()
-            .map(|word| word.to_string_lossy())
-            .collect();
-        printer.note(format_args!(
-            "removed {}: {}",
-            words.join(" "),
-            removed.reason
-        ));
-    }
-    let profile = profile(arguments, &result)?;
+    let target = arguments
+        .options
+        .output
+        .as_deref()
+        .map(target)
+        .transpose()?;
+    let options = probe_options(&arguments.options)?;
+    let profile = qemu::record(&arguments.command, &options, printer)?;
     write_or_print(profile.to_json(), target.as_deref(), printer)
+}
+
+fn probe_libvirt(arguments: &ProbeLibvirt, printer: &mut Printer) -> Result<Status, Failure> {
+    let target = arguments
+        .options
+        .output
+        .as_deref()
+        .map(target)
+        .transpose()?;
+    let options = probe_options(&arguments.options)?;
+    let domain = arguments.domain.as_path();
+    let address = domain_address(domain);
+    let uri = address.as_ref().and_then(|address| address.uri.clone());
+    let virsh = Virsh::new(uri.or_else(|| arguments.connect.clone()));
+    let xml = match (&address, domain.to_str()) {
+        (Some(address), _) => DomainXml::Domain(&address.domain),
+        (None, Some(name)) if !domain.is_file() => DomainXml::Domain(name),
+        _ => DomainXml::File(domain),
+    };
+    let profile = qemu::record_domain(&virsh, xml, &options, printer)?;
+    write_or_print(profile.to_json(), target.as_deref(), printer)
+}
+
+fn probe_options(arguments: &ProbeOptionArgs) -> Result<ProbeOptions<'_>, Failure> {
+    Ok(ProbeOptions {
+        name: arguments.name.clone(),
+        allowed_options: &arguments.allow_option,
+        has_devices: !arguments.without_devices,
+        wait: interrupt::wait_options(arguments.timeout)?,
+    })
 }
 
 /// Writes the record to `target`, or to standard output if `target` is `None`.
@@ -85,44 +107,6 @@ fn write_or_print(
         None => printer.json(&json),
     }
     Ok(Status::Success)
-}
-
-fn profile(arguments: &ProbeQemu, result: &ProbeResult) -> Result<Profile, Failure> {
-    let stream = Stream::open(&result.stream).map_err(|error| {
-        Failure::new("cannot read the stream that QEMU wrote").with_inline_cause(&error)
-    })?;
-    let version = result.version.number();
-    let name = arguments.name.clone().unwrap_or_else(|| {
-        let cpu = result.cpus.first().map_or("", String::as_str);
-        format!(
-            "QEMU {version}, {}, {}, {cpu}",
-            result.accelerator, result.machine
-        )
-    });
-    let mut destination = destination::from_stream(name, &stream)?;
-    destination.accelerator = Accelerator::from_name(&result.accelerator);
-    let origin = ProfileOrigin {
-        program: "qemu".to_owned(),
-        version,
-        package: result.version.package.clone(),
-        accelerator: result.accelerator.clone(),
-        machine: result.machine.clone(),
-        cpu: result.cpus.first().cloned().unwrap_or_default(),
-        command: result
-            .command
-            .iter()
-            .map(|word| word.to_string_lossy().into_owned())
-            .collect(),
-        kernel: match &*result.accelerator {
-            // QEMU ran on this machine's kernel.
-            "kvm" => kernel_release().unwrap_or_default(),
-            _ => String::new(),
-        },
-    };
-    Ok(Profile {
-        origin,
-        destination,
-    })
 }
 
 /// Returns the path to write, with links resolved. Refuses a path of a device or folder.

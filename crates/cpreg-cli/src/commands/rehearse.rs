@@ -62,13 +62,15 @@ pub(crate) fn rehearse_input(
             "cannot create a network namespace, so the rehearsal has no tap: {reason}"
         ));
     }
-    let (edit, not_verified) = without_ram(source, stream, &isolated)?;
-    let ramless_stream = edit.apply_to(source.bytes()?);
-
     let options = interrupt::wait_options(arguments.timeout)?;
     let to_failure = |error| rehearsal_failure(error, inspect.show_secrets);
     let rehearsal = Rehearsal::start(&isolated.command, &options).map_err(to_failure)?;
     let resolved = query_destination(&rehearsal, &isolated)?;
+    let setup = missing_setup(source, stream, &rehearsal, printer)?;
+    let completed = setup.apply_to(source.bytes()?);
+    let stream = &Stream::open(&completed).map_err(|error| read_failure(source, error))?;
+    let (edit, not_verified) = without_ram(source, stream, &completed, &isolated)?;
+    let ramless_stream = edit.apply_to(&completed);
     let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
     let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let command = typed_command(source, arguments);
@@ -166,18 +168,42 @@ fn rehearsal_failure(error: cpreg_qemu::Error, show_secrets: bool) -> Failure {
     Failure::new("cannot rehearse with this QEMU").with_hinted_cause(error.with_stderr(stderr))
 }
 
+fn read_failure(source: &Input, error: cpreg_stream::Error) -> Failure {
+    Failure::new(format!("cannot read {}", source.path.display())).with_hinted_cause(error)
+}
+
+/// Returns the edit that gives a device state the machine type and the RAM blocks of the started
+/// QEMU; the identity for a stream that has its own.
+fn missing_setup(
+    source: &Input,
+    stream: &Stream,
+    rehearsal: &Rehearsal,
+    printer: &Printer,
+) -> Result<cpreg_stream::Edit, Failure> {
+    let initial_state = rehearsal.initial_state().ok();
+    let Some(initial_state) = initial_state.filter(|_| stream.is_device_state_only()) else {
+        return Ok(cpreg_stream::Edit::identity(stream.length()));
+    };
+    printer.note(format_args!(
+        "{} holds devices only; the rehearsal takes the machine type and the RAM blocks of this \
+         QEMU, and does not compare them",
+        source.name()
+    ));
+    let edit = stream.with_setup_of(&initial_state.stream);
+    edit.map_err(|error| read_failure(source, error))
+}
+
 /// Returns the stream without RAM and without the sections that no stand-in device loads.
 ///
 /// The second value lists the parts of the VM that the rehearsal therefore does not verify.
 fn without_ram(
     source: &Input,
     stream: &Stream,
+    bytes: &dyn ReadAt,
     isolated: &IsolatedCommand,
 ) -> Result<(cpreg_stream::Edit, Vec<UnverifiedPart>), Failure> {
-    let failure = |error| {
-        Failure::new(format!("cannot read {}", source.path.display())).with_hinted_cause(error)
-    };
-    let memory = find_ramless_fixups(stream, source.bytes()?).map_err(failure)?;
+    let failure = |error| read_failure(source, error);
+    let memory = find_ramless_fixups(stream, bytes).map_err(failure)?;
     let mut changes = memory.changes;
     let mut not_verified = Vec::new();
     for unverified in &isolated.unverified {

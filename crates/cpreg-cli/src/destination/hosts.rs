@@ -16,7 +16,7 @@ use cpreg_hosts::{Error, ErrorKind, HostIndex};
 pub(crate) use super::named_host::{Guest, NamedHost, recognise_host_features};
 use super::unrecorded_host::UnrecordedNamedHost;
 use crate::failure::Failure;
-use crate::input::{Content, Input, VmPath};
+use crate::input::{Content, Input, VmPath, domain_address};
 use crate::printer::Printer;
 
 /// Content of the path of a command: a recorded host, or another file.
@@ -46,12 +46,14 @@ pub(crate) fn kernel_name(path: &Path) -> Option<&str> {
     recorded_host_name(path).filter(|name| !name.contains('/'))
 }
 
-/// Returns `true` if the path is readable: an existing path, `-`, `FILE/FEATURES` or `FILE#VM`.
+/// Returns `true` if the path is readable: an existing path, `-`, `FILE/FEATURES`,
+/// `FILE#VM` or a domain of libvirt.
 pub(crate) fn exists(path: &Path) -> bool {
     path == Path::new("-")
         || path.exists()
         || split_features(path).is_some()
         || VmPath::new(path).vm.is_some()
+        || domain_address(path).is_some()
 }
 
 /// Splits `FILE/FEATURES`.

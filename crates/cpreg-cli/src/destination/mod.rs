@@ -6,6 +6,7 @@
 //! - a stream or report, which stands for the host that wrote the stream
 //! - a recorded host ([`hosts`]), by name or as a file
 //! - this machine's KVM ([`kvm`])
+//! - a domain of this machine's libvirt, which stands for its QEMU ([`qemu`])
 //!
 //! | file | content |
 //! |---|---|
@@ -14,11 +15,13 @@
 //! | `named_host.rs` | [`NamedHost`](hosts::NamedHost): a recorded host for a guest |
 //! | `unrecorded_host.rs` | [`UnrecordedNamedHost`]: a host whose kernel was not recorded |
 //! | [`kvm`] | this machine's KVM |
+//! | [`qemu`] | an installed QEMU |
 //! | `resolved_destination.rs` | [`ResolvedDestination`]: destination and its provenance |
 
 pub(crate) mod hosts;
 pub(crate) mod kvm;
 mod named_host;
+pub(crate) mod qemu;
 mod resolved_destination;
 mod unrecorded_host;
 
@@ -37,7 +40,7 @@ use crate::arguments::LoaderArgs;
 use crate::command_line;
 use crate::destination::hosts::HostOrFile;
 use crate::failure::Failure;
-use crate::input::{Content, Input};
+use crate::input::{Content, Input, domain_address};
 use crate::printer::Printer;
 
 pub(crate) use resolved_destination::{
@@ -76,6 +79,12 @@ pub(crate) fn find<'p>(
 ) -> Result<DestinationSpec<'p>, Failure> {
     if kvm::is_kvm_path(path) {
         return Ok(DestinationSpec::Kvm(kvm::open()?, path));
+    }
+    if let Some(address) = domain_address(path) {
+        let profile = qemu::record_destination(path, &address, printer)?;
+        return Ok(DestinationSpec::File(Box::new(Input::from_probe(
+            path, profile,
+        ))));
     }
     if !hosts::exists(path) && !path.to_str().is_some_and(host::is_host_name) {
         return Err(no_such_destination(path));

@@ -1,7 +1,7 @@
 //! Input files of every kind, recognised by their content and never by a suffix.
 //!
-//! - A Unix socket is the monitor of a running QEMU. Its device state is saved as a stream without
-//!   RAM.
+//! - A Unix socket is the monitor of a running QEMU, and `libvirt:DOMAIN` a running domain. The
+//!   device state is saved as a stream without RAM.
 //! - `fd 37 7a 58 5a 00`, `1f 8b` and `28 b5 2f fd` begin xz, gzip and zstd files. They are
 //!   decompressed into an unnamed temporary file, whose content is then recognised.
 //! - `{` begins a profile, a recorded host or a report, told apart by the schema. The stream in a
@@ -15,10 +15,12 @@
 //! |---|---|
 //! | `mod.rs` | [`Input`]: content of an input, and its origin |
 //! | `compression.rs` | compressed files, and files that can be read only once |
+//! | `domain.rs` | running domains of libvirt |
 //! | `recovery.rs` | advice after an interrupted edit in place |
 //! | `saved.rs` | files and folders of other programs with saved VMs |
 
 mod compression;
+mod domain;
 mod recovery;
 mod saved;
 
@@ -34,11 +36,12 @@ use cpreg::register::RegisterId;
 use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
 use cpreg_hosts::{HostRecord, Profile, record};
-use cpreg_qemu::device_state;
+use cpreg_qemu::device_state::{self, DeviceState};
 use cpreg_qemu::qmp::WaitOptions;
 use cpreg_report::names::FailureKind;
+use cpreg_report::show::model;
 use cpreg_report::vm_report::{self, VmReport};
-use cpreg_snapshot::{Format, RegisterState, SavedVm, State};
+use cpreg_snapshot::{Description, Format, RegisterState, SavedVm, State};
 use cpreg_stream::{ErrorKind, ReadAt, Stream};
 use cpreg_stream::{Lock, pending_journal};
 
@@ -49,7 +52,8 @@ use compression::{open_decompressed, read_start, spool};
 use recovery::{recovery_command, recovery_hint};
 
 pub(crate) use compression::Compression;
-pub(crate) use saved::{VmPath, describe, saved_failure};
+pub(crate) use domain::domain_address;
+pub(crate) use saved::{VmPath, saved_failure};
 
 /// Content of an input.
 pub(crate) enum Content {
@@ -100,9 +104,13 @@ pub(crate) enum Origin {
         version: String,
         /// Device state of QEMU.
         stream: File,
+        /// Properties of the domain, if libvirt started this QEMU.
+        domain: Option<Box<Description>>,
     },
     /// Recorded host, resolved for one guest.
     RecordedHost,
+    /// QEMU that cpreg has just probed.
+    Probe,
     /// Live stream, which cannot be read again.
     Live,
 }
@@ -126,6 +134,9 @@ impl Input {
         let kind = path.metadata().map(|metadata| metadata.file_type());
         if kind.is_ok_and(|kind| kind.is_socket()) {
             return Self::from_running_qemu(path, verify, printer);
+        }
+        if let Some(address) = domain_address(path) {
+            return Self::from_domain(path, &address, verify, printer);
         }
         let vm_path = resolve_vm_path(path, printer)?;
         let (file, compression) = open_decompressed(&vm_path.file)?;
@@ -252,6 +263,17 @@ impl Input {
                 .with_path(path)
                 .with_hinted_cause(error)
         })?;
+        Self::from_device_state(path, state, None, verify, printer)
+    }
+
+    /// Opens the device state of a running QEMU as an input.
+    fn from_device_state(
+        path: &Path,
+        state: DeviceState,
+        domain: Option<Box<Description>>,
+        verify: bool,
+        printer: &Printer,
+    ) -> Result<Self, Failure> {
         let stream = open_stream(&state.stream, path, verify)?;
         if state.kvm
             && stream
@@ -268,6 +290,7 @@ impl Input {
             origin: Origin::RunningQemu {
                 version: state.version.number(),
                 stream: state.stream,
+                domain,
             },
             content: Content::Stream(Box::new(stream)),
         })
@@ -299,7 +322,7 @@ impl Input {
                 State::Registers(_) => Err(self.missing_vm()),
             },
             Origin::Report { stream, .. } | Origin::RunningQemu { stream, .. } => Ok(stream),
-            Origin::RecordedHost | Origin::Live => Err(Failure::new(format!(
+            Origin::RecordedHost | Origin::Probe | Origin::Live => Err(Failure::new(format!(
                 "{} cannot be read again",
                 self.path.display()
             ))),
@@ -315,12 +338,31 @@ impl Input {
         }
     }
 
+    /// Returns the profile of a QEMU that cpreg has just probed as the input `path`.
+    pub(crate) fn from_probe(path: &Path, profile: Profile) -> Self {
+        Self {
+            path: path.to_owned(),
+            origin: Origin::Probe,
+            content: Content::Profile(Box::new(profile)),
+        }
+    }
+
     /// Returns the saved VM that holds the stream, if another program wrote the file.
     pub(crate) fn saved_vm(&self) -> Option<&SavedVm> {
         match &self.origin {
             Origin::Saved { vm, .. } => Some(vm),
             _ => None,
         }
+    }
+
+    /// Returns the facts about the VM that its file or libvirt holds, as a report has them.
+    pub(crate) fn container(&self) -> Option<model::Container> {
+        let description = match &self.origin {
+            Origin::Saved { vm, .. } => vm.description(),
+            Origin::RunningQemu { domain, .. } => Description::clone(domain.as_ref()?),
+            _ => return None,
+        };
+        Some(saved::describe(description))
     }
 
     /// Returns the report that contains the stream, if any.
@@ -346,9 +388,7 @@ impl Input {
         match self.origin {
             Origin::Report { .. } => Some("a report"),
             Origin::RunningQemu { .. } => Some("the monitor of a running QEMU"),
-            Origin::File { .. } | Origin::Saved { .. } | Origin::RecordedHost | Origin::Live => {
-                None
-            }
+            _ => None,
         }
     }
 
@@ -395,7 +435,14 @@ impl Input {
 
     /// Returns the name of the file or host, as reports print it.
     pub(crate) fn name(&self) -> String {
-        if matches!(self.origin, Origin::RecordedHost) {
+        if matches!(
+            self.origin,
+            Origin::RecordedHost
+                | Origin::RunningQemu {
+                    domain: Some(_),
+                    ..
+                }
+        ) {
             return self.path.display().to_string();
         }
         self.path.file_name().map_or_else(

@@ -9,7 +9,9 @@ use cpreg_report::command::quote;
 use cpreg_report::names::FailureKind;
 use cpreg_report::scalar::Hex;
 use cpreg_report::show::model;
-use cpreg_snapshot::{Container, Error, ErrorKind, Folder, Foreign, Format, Note, SavedVm};
+use cpreg_snapshot::{
+    Container, Description, Error, ErrorKind, Folder, Foreign, Format, Note, SavedVm,
+};
 
 use super::compression::read_start;
 use super::recovery::recovery_hint;
@@ -161,8 +163,7 @@ pub(crate) fn saved_failure(action: &str, path: &Path, error: Error) -> Failure 
 }
 
 /// Returns the facts that a file holds about its VM, as a report has them.
-pub(crate) fn describe(vm: &SavedVm) -> model::Container {
-    let description = vm.description();
+pub(super) fn describe(description: Description) -> model::Container {
     let mut container = model::Container::default();
     container.kind = description.container;
     container.vm = description.name;

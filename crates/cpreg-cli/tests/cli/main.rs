@@ -28,6 +28,7 @@
 //! | [`rehearse`] | loads in a fake QEMU, and their reports |
 //! | [`rehearse_faults`] | QEMUs that fail, and inputs other than VMs |
 //! | [`saved_vms`] | save images of libvirt, folders, files of other programs |
+//! | [`domains`] | domains of libvirt |
 //! | [`running`] | running VMs, queried through their monitors |
 //! | [`missing_facts`] | unknown verdicts: what is missing, and how to find it |
 //! | [`tolerance_files`] | tolerances of an operator: default files, and reasons of their entries |
@@ -44,6 +45,7 @@ mod consents;
 mod convert;
 mod diff;
 mod documents;
+mod domains;
 mod error_documents;
 mod errors;
 mod explain;

@@ -18,13 +18,16 @@
 //! | file | content |
 //! |---|---|
 //! | `client` | [`Qmp`]: a connection |
+//! | `monitor` | [`Monitor`]: a way to a monitor, of which a connection is one |
 //! | `version` | [`Version`]: the version of a QEMU |
 //! | `wait_options` | [`WaitOptions`]: timeout and interrupt flag |
 
 mod client;
+mod monitor;
 mod version;
 mod wait_options;
 
 pub use client::{Event, Qmp};
+pub use monitor::Monitor;
 pub use version::Version;
 pub use wait_options::WaitOptions;

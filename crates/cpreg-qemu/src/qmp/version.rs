@@ -36,7 +36,7 @@ impl Version {
 
     /// Parses the `version` of a greeting, or the reply to `query-version`. Both have the same
     /// form.
-    pub(super) fn from_json(value: &Value) -> Option<Self> {
+    pub(crate) fn from_json(value: &Value) -> Option<Self> {
         let number = |name| u32::try_from(value.get("qemu")?.get(name)?.as_u64()?).ok();
         let package = value.get("package").and_then(Value::as_str).unwrap_or("");
         // Distributions write "Debian 1:7.2…"; upstream writes "", " (…)" or "v7.2.0-dirty".

@@ -65,13 +65,14 @@ pub fn print(printer: &mut Printer, view: &ContentsView<'_>) {
     }
 }
 
-/// Prints the facts that the file of another program holds about its VM.
-fn print_container(printer: &mut Printer, container: &Container) {
+/// Prints the facts that the file of another program, or libvirt, holds about the VM.
+fn print_container(printer: &mut Printer, container: &Container, is_running: bool) {
     let vm = container.vm.as_ref();
     let vm = vm.map_or_else(String::new, |vm| {
         format!(", of the VM {}", vm.escape_debug())
     });
-    print_line(printer, "file", &format!("{}{vm}", container.kind));
+    let label = if is_running { "domain" } else { "file" };
+    print_line(printer, label, &format!("{}{vm}", container.kind));
     let facts = [
         container.machine.clone(),
         container.cpu.as_ref().map(|cpu| format!("CPU {cpu}")),
@@ -142,7 +143,8 @@ fn print_summary(printer: &mut Printer, contents: &Contents) {
         print_report_summary(printer, report, verdict.as_deref());
     }
     if let Some(container) = &contents.container {
-        print_container(printer, container);
+        let is_running = matches!(contents.origin, Origin::Running { .. });
+        print_container(printer, container, is_running);
     }
     let accelerator = contents.destination.accelerator;
     print_line(

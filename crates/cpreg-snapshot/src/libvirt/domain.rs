@@ -6,6 +6,7 @@ use quick_xml::Reader;
 use quick_xml::escape::{resolve_predefined_entity, unescape};
 use quick_xml::events::{BytesStart, Event};
 
+use crate::description::Description;
 use crate::error::{Error, ErrorKind};
 
 /// Maximum depth of elements. libvirt's own documents have ten levels at most.
@@ -149,6 +150,21 @@ impl Domain {
             ["domain", "cpu", "model"] => self.cpu_model = Some(text.to_owned()),
             ["domain", "devices", "emulator"] => self.emulator = Some(text.to_owned()),
             _ => {}
+        }
+    }
+
+    /// Returns the properties of the domain, of which `container` holds the state.
+    pub fn description(&self, container: String) -> Description {
+        Description {
+            container,
+            name: Some(self.name.clone()),
+            machine: self.machine.clone(),
+            cpu: self.cpu_option(),
+            vcpus: self.vcpus,
+            memory: self.memory,
+            resumes: None,
+            command: self.qemu_command(),
+            notes: Vec::new(),
         }
     }
 

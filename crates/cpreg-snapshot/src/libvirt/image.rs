@@ -127,17 +127,9 @@ impl Image {
 
     /// Returns the properties that the file holds beside the stream.
     pub fn description(&self) -> Description {
-        let domain = &self.domain;
         Description {
-            container: self.container(),
-            name: Some(domain.name.clone()),
-            machine: domain.machine.clone(),
-            cpu: domain.cpu_option(),
-            vcpus: domain.vcpus,
-            memory: domain.memory,
             resumes: Some(self.header.was_running),
-            command: domain.qemu_command(),
-            notes: Vec::new(),
+            ..self.domain.description(self.container())
         }
     }
 

@@ -64,6 +64,33 @@ fn recorded_streams_keep_all_but_ram() {
     }
 }
 
+/// A file of `xen-save-devices-state` is a stream without what precedes the devices' sections.
+#[test]
+fn a_device_state_gets_the_setup_of_a_stream() {
+    for fixture in fixtures() {
+        let source = fixture.open();
+        let complete = Stream::open(&source).unwrap();
+        let edit = complete.without_ram(&[]).unwrap();
+        let short = bytes(&edit.apply_to(&source));
+        let stream = Stream::open(&short).unwrap();
+        let start = crate::common::index(stream.sections()[0].range.start);
+        let devices_only = [&short[..8], &short[start..]].concat();
+        let device_state = Stream::open(&devices_only).unwrap();
+        assert!(device_state.is_device_state_only(), "{}", fixture.name);
+        assert!(!stream.is_device_state_only(), "{}", fixture.name);
+
+        let edit = device_state.with_setup_of(&stream).unwrap();
+        let completed = bytes(&edit.apply_to(&devices_only));
+        let completed_stream = Stream::open(&completed).unwrap();
+        assert_eq!(completed_stream.machine(), stream.machine());
+        assert_eq!(blocks(&completed_stream), blocks(&stream));
+        assert_eq!(
+            devices(&completed_stream, &completed),
+            devices(&stream, &short)
+        );
+    }
+}
+
 #[test]
 fn sections_are_extracted_from_a_postcopy_package() {
     for early in [false, true] {

@@ -40,34 +40,32 @@ pub struct BlockingRegister {
 impl Refusal {
     /// Returns the refusal by a plan that is not ready.
     pub(crate) fn from_plan(judgement: &Judgement, tolerances: &Tolerances) -> Self {
-        let Judgement { numbers, plan, .. } = judgement;
-        let decisions = plan.decisions().into_iter();
-        let blocking = decisions
-            .filter(|(_, decision)| matches!(decision.action, Action::Refuse | Action::Undecided));
-        let registers = blocking.map(|(vcpus, decision)| BlockingRegister {
-            vcpus: vcpus
-                .iter()
-                .filter_map(|index| numbers.get(index).copied())
-                .collect(),
-            register: decision.register,
-            source: decision.source.clone(),
-            destination: decision.destination.clone(),
-            is_listed: decision.is_listed,
-            reason: decision.reason.display(tolerances).to_string(),
-            remedy: remedy(judgement, decision, tolerances),
-        });
-        let hardware = plan.hardware.iter().filter(|decision| {
+        let is_blocking =
+            |decision: &Decision| matches!(decision.action, Action::Refuse | Action::Undecided);
+        let registers = blocking_registers(judgement, tolerances, is_blocking);
+        let hardware = judgement.plan.hardware.iter().filter(|decision| {
             matches!(
                 decision.action,
                 HardwareAction::Refuse | HardwareAction::Undecided
             )
         });
         Self {
-            registers: registers.collect(),
+            registers,
             hardware: hardware
                 .map(|decision| format!("{}: {decision}", decision.fact.name()))
                 .collect(),
         }
+    }
+
+    /// Adds the registers of a plan that block the load, whatever registers arrive later.
+    pub(crate) fn add_final(&mut self, judgement: &Judgement, tolerances: &Tolerances) {
+        let known: Vec<_> = self.registers.iter().map(|known| known.register).collect();
+        let is_new = |decision: &Decision| {
+            decision.is_final_refusal(tolerances) && !known.contains(&decision.register)
+        };
+        let new = blocking_registers(judgement, tolerances, is_new);
+        self.registers.extend(new);
+        self.registers.sort_by_key(|blocking| blocking.register);
     }
 
     /// Returns the refusal of a value that the plan loads and the kernel does not accept.
@@ -90,6 +88,30 @@ impl Refusal {
             hardware: Vec::new(),
         }
     }
+}
+
+/// Returns the registers of a plan whose decisions block the load, ascending.
+fn blocking_registers(
+    judgement: &Judgement,
+    tolerances: &Tolerances,
+    is_blocking: impl Fn(&Decision) -> bool,
+) -> Vec<BlockingRegister> {
+    let Judgement { numbers, plan, .. } = judgement;
+    let decisions = plan.decisions().into_iter();
+    let blocking = decisions.filter(|(_, decision)| is_blocking(decision));
+    let registers = blocking.map(|(vcpus, decision)| BlockingRegister {
+        vcpus: vcpus
+            .iter()
+            .filter_map(|index| numbers.get(index).copied())
+            .collect(),
+        register: decision.register,
+        source: decision.source.clone(),
+        destination: decision.destination.clone(),
+        is_listed: decision.is_listed,
+        reason: decision.reason.display(tolerances).to_string(),
+        remedy: remedy(judgement, decision, tolerances),
+    });
+    registers.collect()
 }
 
 /// Returns the remedy for a decision: the consent that would unblock the load, or the remedy of the

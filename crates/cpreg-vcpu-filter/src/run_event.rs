@@ -262,8 +262,11 @@ fn public_text(value: Option<&String>) -> &str {
     value.map_or("(secret)", String::as_str)
 }
 
-/// Returns the texts of a list, separated by commas.
+/// Returns the texts of a list, separated by commas; `none` for an empty list.
 pub fn join(items: &[impl ToString]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
     let texts: Vec<_> = items.iter().map(ToString::to_string).collect();
     texts.join(", ")
 }

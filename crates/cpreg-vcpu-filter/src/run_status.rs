@@ -130,17 +130,13 @@ impl fmt::Display for RunStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let names = |registers: &[RegisterName]| {
             let names: Vec<_> = registers.iter().map(|it| it.name.as_str()).collect();
-            or_none(join(&names))
+            join(&names)
         };
         writeln!(f, "process {}", self.process)?;
         writeln!(f, "remembered: {}", names(&self.remembered))?;
         writeln!(f, "dropped: {}", names(&self.dropped))?;
-        writeln!(f, "settings: {}", or_none(join(&self.settings)))?;
-        writeln!(
-            f,
-            "replaced settings: {}",
-            or_none(join(&self.replaced_settings))
-        )?;
+        writeln!(f, "settings: {}", join(&self.settings))?;
+        writeln!(f, "replaced settings: {}", join(&self.replaced_settings))?;
         for LoadedVcpu {
             vcpu,
             ignored,
@@ -150,8 +146,8 @@ impl fmt::Display for RunStatus {
             writeln!(
                 f,
                 "vCPU {vcpu}: ignored: {}; changed: {}",
-                or_none(join(ignored)),
-                or_none(join(changed))
+                join(ignored),
+                join(changed)
             )?;
         }
         for register in &self.blocking {
@@ -182,14 +178,6 @@ impl fmt::Display for SettingJson {
             Some(reason) => write!(f, ": {reason}"),
             None => Ok(()),
         }
-    }
-}
-
-fn or_none(text: String) -> String {
-    if text.is_empty() {
-        "none".to_owned()
-    } else {
-        text
     }
 }
 

@@ -47,11 +47,17 @@ impl VmFilter {
         result
     }
 
-    /// Refuses the VM if the decision about a register that the host lacks is final.
+    /// Refuses the VM if the decision about a register that the host lacks is final. The refusal
+    /// also names the registers that have arrived before and block the load.
     ///
     /// # Errors
     /// Returns [`Errno::EINVAL`] if the VM is refused.
-    pub(crate) fn refuse_early(&mut self, number: usize, id: RegisterId) -> Result<(), Errno> {
+    pub(crate) fn refuse_early(
+        &mut self,
+        number: usize,
+        kernel: &impl Vcpu,
+        id: RegisterId,
+    ) -> Result<(), Errno> {
         let Some(vcpu) = self.vcpus.get(&number) else {
             return Ok(());
         };
@@ -63,7 +69,10 @@ impl VmFilter {
         if !decisions.any(|decision| decision.is_final_refusal(&self.tolerances)) {
             return Ok(());
         }
-        let refusal = Refusal::from_plan(&judgement, &self.tolerances);
+        let mut refusal = Refusal::from_plan(&judgement, &self.tolerances);
+        if let Ok(judgement) = self.make_plan(number, kernel) {
+            refusal.add_final(&judgement, &self.tolerances);
+        }
         self.refuse(&[number], refusal);
         Err(Errno::EINVAL)
     }
@@ -189,11 +198,15 @@ impl VmFilter {
         };
         let (mut ignored, mut changed) = (Vec::new(), Vec::new());
         let mut substitutions = std::collections::BTreeMap::new();
+        vcpu.unhide_listed();
         for decision in &plan.decisions {
             let id = decision.register;
             let Some(source) = &decision.source else {
                 continue;
             };
+            if decision.action == Action::Ignore && decision.is_listed {
+                vcpu.hide(id);
+            }
             let value = match &decision.action {
                 Action::Set(value) | Action::WriteReset(value) => Some(value.clone()),
                 Action::KeepAtReset => vcpu.own.get(id).cloned(),
@@ -230,6 +243,11 @@ impl VmFilter {
         let has_changed = vcpu.substitutions != substitutions;
         vcpu.substitutions = substitutions;
         vcpu.step(Step::PlanReady);
+        if !vcpu.hidden.is_empty() {
+            let lacking = vcpu.remembered.keys().chain(vcpu.hidden.keys());
+            let lacking = lacking.copied().collect();
+            self.report_list(lacking, Vec::new());
+        }
         if has_changed {
             self.events.push(Event::Loaded {
                 vcpu: number,

@@ -18,6 +18,8 @@ pub struct VcpuFilter {
     pub(crate) listed: Option<Vec<RegisterId>>,
     /// Values of registers that the host lacks and the VMM lists.
     pub(crate) remembered: BTreeMap<RegisterId, Remembered>,
+    /// Registers that the host listed, and that it hides since the VM's ID registers arrived.
+    pub(crate) hidden: BTreeMap<RegisterId, Remembered>,
     /// Values that the kernel gave the vCPU, as far as they were read.
     pub(crate) own: Registers,
     /// Values that the VMM wrote and that differ from the own ones.
@@ -46,7 +48,7 @@ pub struct FailedSetting {
     pub errno: Errno,
 }
 
-/// Value of a register that the host lacks.
+/// Value of a register that the host lacks or hides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Remembered {
     /// Value before any write.
@@ -84,12 +86,15 @@ impl VcpuFilter {
     /// Forgets all values, because the VMM initialised the vCPU again.
     pub(crate) fn reset(&mut self) {
         self.step(Step::Reset);
-        for remembered in self.remembered.values_mut() {
+        let remembered = self.remembered.values_mut();
+        for remembered in remembered.chain(self.hidden.values_mut()) {
             remembered.current = remembered.initial;
         }
         *self = Self {
             phase: self.phase,
             remembered: std::mem::take(&mut self.remembered),
+            // KVM keeps the VM's ID registers.
+            hidden: std::mem::take(&mut self.hidden),
             ..Self::default()
         };
     }
@@ -109,9 +114,42 @@ impl VcpuFilter {
     pub(crate) fn known_value(&self, id: RegisterId) -> Option<Value> {
         let incoming = self.incoming.get(id).or_else(|| self.own.get(id));
         incoming.cloned().or_else(|| {
-            let remembered = self.remembered.get(&id);
+            let remembered = self.remembered.get(&id).or_else(|| self.hidden.get(&id));
             remembered.map(|remembered| Value::U64(remembered.current))
         })
+    }
+
+    /// Returns the value of a register that the host listed and now hides.
+    pub(crate) fn hidden_value(&self, id: RegisterId) -> Option<u64> {
+        if let Some(hidden) = self.hidden.get(&id) {
+            return Some(hidden.current);
+        }
+        let is_refused = self.refused_writes.get(&id) == Some(&Errno::ENOENT);
+        self.known_value(id).filter(|_| is_refused)?.as_u64()
+    }
+
+    /// Forgets the hidden registers that the host has listed since.
+    pub(crate) fn unhide_listed(&mut self) {
+        let mut hidden = std::mem::take(&mut self.hidden);
+        hidden.retain(|id, _| !self.is_listed(*id));
+        self.hidden = hidden;
+    }
+
+    /// Records that the host hides a register that it listed.
+    pub(crate) fn hide(&mut self, id: RegisterId) {
+        let value = |registers: &Registers| registers.get(id).and_then(Value::as_u64);
+        let initial = value(&self.own).unwrap_or_default();
+        let current = value(&self.incoming).unwrap_or(initial);
+        self.hidden.insert(id, Remembered { initial, current });
+    }
+
+    /// Records the value of a write to a register that the host lacks or hides.
+    pub(crate) fn remember_write(&mut self, id: RegisterId, written: &Value) {
+        let remembered = self.remembered.get_mut(&id);
+        let remembered = remembered.or_else(|| self.hidden.get_mut(&id));
+        if let (Some(remembered), Some(value)) = (remembered, written.as_u64()) {
+            remembered.current = value;
+        }
     }
 }
 

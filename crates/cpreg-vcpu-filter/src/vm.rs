@@ -75,7 +75,11 @@ impl VmFilter {
             return true;
         }
         let vcpu = self.vcpus.get(&number);
-        vcpu.is_some_and(|vcpu| vcpu.phase == Phase::Running && !vcpu.remembered.contains_key(&id))
+        vcpu.is_some_and(|vcpu| {
+            let is_answered_here =
+                vcpu.remembered.contains_key(&id) || vcpu.hidden.contains_key(&id);
+            vcpu.phase == Phase::Running && !is_answered_here
+        })
     }
 
     /// Returns `true` if the vCPU has run since its initialisation.
@@ -124,7 +128,7 @@ impl VmFilter {
     }
 
     /// Reports the difference of the list to the kernel's, once.
-    fn report_list(&mut self, remembered: Vec<RegisterId>, dropped: Vec<RegisterId>) {
+    pub(crate) fn report_list(&mut self, remembered: Vec<RegisterId>, dropped: Vec<RegisterId>) {
         let list = [remembered, dropped];
         if self.reported_list != list {
             self.reported_list.clone_from(&list);
@@ -150,15 +154,14 @@ impl VmFilter {
         let is_filtered = self.is_filtered(id);
         let vcpu = self.vcpus.entry(number).or_default();
         if let Some(remembered) = vcpu.remembered.get(&id) {
-            if id.size_bytes() != Some(bytes.len()) {
-                return Err(Errno::EINVAL);
-            }
-            for (to, from) in bytes.iter_mut().zip(remembered.current.to_le_bytes()) {
-                *to = from;
-            }
-            return Ok(());
+            return copy_value(id, remembered.current, bytes);
         }
-        kernel.get(id, bytes)?;
+        if let Err(errno) = kernel.get(id, bytes) {
+            return match vcpu.hidden_value(id) {
+                Some(value) if errno == Errno::ENOENT => copy_value(id, value, bytes),
+                _ => Err(errno),
+            };
+        }
         if is_filtered && vcpu.phase == Phase::Own && is_judged(id) {
             vcpu.own.insert(id, Value::from_le_bytes(bytes));
             self.judgement = None;
@@ -194,13 +197,14 @@ impl VmFilter {
         let written = Value::from_le_bytes(bytes);
         match vcpu.phase {
             Phase::Running => {
-                return match (vcpu.remembered.get_mut(&id), written.as_u64()) {
-                    (Some(remembered), Some(value)) => {
-                        remembered.current = value;
-                        Ok(())
+                if !vcpu.remembered.contains_key(&id) {
+                    match kernel.set(id, bytes) {
+                        Err(Errno::ENOENT) if vcpu.hidden.contains_key(&id) => {}
+                        result => return result,
                     }
-                    _ => kernel.set(id, bytes),
-                };
+                }
+                vcpu.remember_write(id, &written);
+                return Ok(());
             }
             Phase::Refused => return Err(Errno::EINVAL),
             Phase::Own | Phase::Incoming | Phase::Ready => {}
@@ -238,7 +242,7 @@ impl VmFilter {
             vcpu.listed = Some(listed);
         }
         if !vcpu.is_listed(id) {
-            return self.remember(number, id, written);
+            return self.remember(number, kernel, id, written);
         }
         if vcpu.own.get(id).is_none() {
             let own = value::read(kernel, id)?;
@@ -267,6 +271,7 @@ impl VmFilter {
             }
             Err(errno) => return Err(errno),
         }
+        vcpu.remember_write(id, written);
         vcpu.incoming.insert(id, written.clone());
         vcpu.step(Step::IncomingWrite);
         self.judgement = None;
@@ -292,6 +297,7 @@ impl VmFilter {
             _ => kernel.set(id, bytes),
         };
         match result {
+            Err(Errno::ENOENT) if vcpu.hidden.contains_key(&id) => Ok(()),
             // An incoming ID register may hide a register that the VM lacks.
             Err(errno) if vcpu.phase == Phase::Incoming && is_refusal(errno) => {
                 vcpu.refused_writes.insert(id, errno);
@@ -310,15 +316,19 @@ impl VmFilter {
 
     /// Remembers the incoming value of a register that the host lacks, and refuses the VM if no
     /// other register can change the decision about it.
-    fn remember(&mut self, number: usize, id: RegisterId, written: &Value) -> Result<(), Errno> {
+    fn remember(
+        &mut self,
+        number: usize,
+        kernel: &impl Vcpu,
+        id: RegisterId,
+        written: &Value,
+    ) -> Result<(), Errno> {
         let vcpu = self.vcpus.entry(number).or_default();
-        if let (Some(remembered), Some(value)) = (vcpu.remembered.get_mut(&id), written.as_u64()) {
-            remembered.current = value;
-        }
+        vcpu.remember_write(id, written);
         vcpu.incoming.insert(id, written.clone());
         vcpu.step(Step::IncomingWrite);
         self.judgement = None;
-        self.refuse_early(number, id)
+        self.refuse_early(number, kernel, id)
     }
 
     /// Checks a vCPU whose state the VMM has written (`KVM_SET_MP_STATE`).
@@ -369,6 +379,17 @@ impl VmFilter {
     fn is_filtered(&self, id: RegisterId) -> bool {
         self.policy.is_receiving || self.has_setting(id)
     }
+}
+
+/// Copies the value of a register to the VMM's memory.
+fn copy_value(id: RegisterId, value: u64, bytes: &mut [u8]) -> Result<(), Errno> {
+    if id.size_bytes() != Some(bytes.len()) {
+        return Err(Errno::EINVAL);
+    }
+    for (to, from) in bytes.iter_mut().zip(value.to_le_bytes()) {
+        *to = from;
+    }
+    Ok(())
 }
 
 /// Returns `true` if KVM refuses a register or its value with this error. Other errors are about

@@ -17,7 +17,7 @@ use cpreg::destination::loader::Program;
 use cpreg::plan::Consents;
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
-use cpreg::vm::Vm;
+use cpreg::vm::{Registers, Vcpu, Vm};
 use cpreg_hosts::HostIndex;
 use cpreg_kvm::recorded::{RecordedHost, RecordedVm};
 use cpreg_kvm::{Errno, Host as _, Vcpu as _, Vm as _};
@@ -100,6 +100,21 @@ impl Qemu {
     /// Returns the registers of QEMU's list.
     pub(crate) fn list(&self, number: usize) -> impl Iterator<Item = RegisterId> {
         self.values[number].keys().copied()
+    }
+
+    /// Returns the VM as QEMU saves it: the values that it has read.
+    pub(crate) fn saved_vm(&self) -> Vm {
+        let vcpus = self.values.iter().map(|values| {
+            let values = values.iter().map(|(id, value)| (*id, value.clone()));
+            Vcpu {
+                registers: Registers::from_pairs(values).expect("no id twice"),
+                ..Vcpu::default()
+            }
+        });
+        Vm {
+            vcpus: vcpus.collect(),
+            ..Vm::default()
+        }
     }
 
     fn write_all(&mut self, number: usize) -> Result<(), Errno> {

@@ -543,7 +543,10 @@ impl RegisterPlanner<'_> {
             return None;
         }
         match kernel::gates_by_vm_id_field(self.destination_vcpu, kernel_version, register.id) {
-            Some(true) => Some(refuse(Confidence::Inferred, Reason::Hidden(gate))),
+            Some(true) => {
+                let left_out = self.leave_out_hidden(register);
+                Some(left_out.unwrap_or(refuse(Confidence::Inferred, Reason::Hidden(gate))))
+            }
             Some(false) => None,
             None => Some((
                 Action::Undecided,
@@ -551,5 +554,28 @@ impl RegisterPlanner<'_> {
                 Reason::PerhapsHidden(gate),
             )),
         }
+    }
+
+    /// Returns the ruling for a register that the kernel hides, if the loader can leave out its
+    /// write and the guest loses nothing.
+    ///
+    /// For this VM, a kernel that hides the register is like one that lacks it.
+    fn leave_out_hidden(&self, register: &DestinationRegister) -> Option<Ruling> {
+        if !self.input.destination.loader?.can_execute_plans() {
+            return None;
+        }
+        let (action, reason) = if self.vcpu.registers.get(register.id).is_some() {
+            let (action, _, reason) = self.decide_source_only(register.id);
+            (action, reason)
+        } else if self.apply_user_set(register).is_some() {
+            return None;
+        } else {
+            (Action::KeepAtReset, Reason::DestinationOnly)
+        };
+        matches!(action, Action::Ignore | Action::KeepAtReset).then_some((
+            action,
+            Confidence::Inferred,
+            reason,
+        ))
     }
 }

@@ -143,16 +143,19 @@ pub struct Decision {
 }
 
 impl Decision {
-    /// Returns `true` if the decision refuses a register that only the VM has, whatever the VM's
+    /// Returns `true` if the decision refuses the VM's register or its value, whatever the VM's
     /// other registers hold.
     ///
     /// Such a decision is final although not all registers of the VM have arrived.
     pub fn is_final_refusal(&self, tolerances: &Tolerances) -> bool {
-        if self.action != Action::Refuse || self.is_listed {
+        if self.action != Action::Refuse {
             return false;
         }
         match &self.reason {
-            Reason::SourceOnly | Reason::UserCondition => true,
+            Reason::SourceOnly
+            | Reason::UserCondition
+            | Reason::ValueNotAccepted
+            | Reason::SetNotAccepted => true,
             Reason::NotTolerated(entry) => tolerances
                 .entries()
                 .get(*entry)

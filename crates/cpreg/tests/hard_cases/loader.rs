@@ -2,11 +2,11 @@
 
 use cpreg::destination::load;
 use cpreg::destination::{Accelerator, Confidence, Destination, Loader, ValueOrigin};
-use cpreg::plan::{Consents, PlanOutcome, Verdict};
+use cpreg::plan::{Action, Consents, PlanOutcome, Verdict};
 use cpreg::register::RegisterId;
 use cpreg::vm::{Content, Extension, Vm};
 
-use super::fixtures::{check, kvm, plan, vm};
+use super::fixtures::{check, kvm, plan, set, vm};
 
 /// Under KVM FPCR is not in the list: only the subsection holds its upper bits.
 #[test]
@@ -151,6 +151,47 @@ fn a_vmm_with_cpreg_loads_by_the_plan() {
     // This loader exists only for KVM.
     destination.accelerator = Some(Accelerator::Tcg);
     assert_ne!(verdict(&incoming(0), &destination), Verdict::Loads);
+}
+
+/// KVM hides PIR_EL1 from a VM without S1PIE. QEMU would fail to write it.
+#[test]
+fn a_vmm_with_cpreg_leaves_out_hidden_registers() {
+    const S1PIE: u64 = 1 << 8;
+    let features = |value| (RegisterId::ID_AA64MMFR3_EL1, value);
+    let indirection = (RegisterId::PIR_EL1, 0x1234);
+    let host = vm(&[&[
+        features(S1PIE),
+        indirection,
+        (RegisterId::VENDOR_HYP_BMAP_2, 0),
+    ]]);
+    let mut destination = kvm(&host);
+    let action = |incoming: &Vm, destination: &Destination, consents: &Consents| {
+        let plan = plan(incoming, destination, consents);
+        let mut decisions = plan.vcpus[0].decisions.iter();
+        let decision = decisions.find(|decision| decision.register == RegisterId::PIR_EL1);
+        decision.expect("decided").action.clone()
+    };
+    let consents = Consents::default();
+    for (incoming, expected) in [
+        (vm(&[&[features(0), indirection]]), Action::Ignore),
+        (
+            vm(&[&[features(0), (RegisterId::PIR_EL1, 0x5678)]]),
+            Action::Ignore,
+        ),
+        (vm(&[&[features(0)]]), Action::KeepAtReset),
+    ] {
+        destination.loader = Some(Loader::qemu(10, 0));
+        assert_eq!(action(&incoming, &destination, &consents), Action::Refuse);
+        destination.loader = Some(Loader::CPREG);
+        assert_eq!(action(&incoming, &destination, &consents), expected);
+    }
+    // A value for a register that the guest does not have.
+    let consents = Consents {
+        set: vec![set(RegisterId::PIR_EL1, 0)],
+        ..Consents::default()
+    };
+    let incoming = vm(&[&[features(0)]]);
+    assert_eq!(action(&incoming, &destination, &consents), Action::Refuse);
 }
 
 /// A register's kind implies that it accepts any value; the kernel's acceptance proves it.

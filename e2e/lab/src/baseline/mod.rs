@@ -7,7 +7,7 @@
 //!
 //! On each kernel a QEMU that `cpreg run --baseline` starts writes a stream of a running guest. The
 //! same QEMU loads this stream on each kernel: without cpreg, and through `cpreg run` without
-//! consent and with a consent.
+//! consent, with the baseline, and with a consent.
 
 mod table;
 
@@ -77,7 +77,8 @@ pub(crate) fn run(lab: &Lab, arguments: &BaselineArgs) -> Result<()> {
     let default = || docs.join(format!("kvm-baseline/{cpu}.json"));
     let baseline = arguments.baseline.clone().unwrap_or_else(default);
     let birth = birth(lab, &baseline, &arguments.drop)?;
-    let loads = LoadCache::open(lab, Some(birth.programs.clone()))?;
+    let mut loads = LoadCache::open(lab, Some(birth.programs.clone()))?;
+    loads.run_files.clone_from(&birth.files);
     lab.prepare(true)?;
     let hosts: Vec<_> = kernels
         .iter()
@@ -86,7 +87,12 @@ pub(crate) fn run(lab: &Lab, arguments: &BaselineArgs) -> Result<()> {
     for_each(&hosts, "saved", |host| {
         streams::ensure(lab, host, &series, Some(&birth))
     })?;
-    let mut ways: Ways = vec![("plain", None), ("none", Some(Vec::new()))];
+    let with_baseline = ["--baseline".to_owned(), format!("/job/{FILE}")];
+    let mut ways: Ways = vec![
+        ("plain", None),
+        ("none", Some(Vec::new())),
+        ("baseline", Some(with_baseline.to_vec())),
+    ];
     if !arguments.accept.is_empty() {
         let accept = arguments.accept.iter();
         let options = accept.flat_map(|consent| ["--accept".to_owned(), consent.clone()]);

@@ -3,8 +3,8 @@
 //!
 //! A line has `cpu`, `source`, `destination` (kernels), `qemu` (at both ends), `born_with` (the
 //! options with which the guest was started), `accept` (the options of the consent) and `loads`.
-//! The latter has the loads without cpreg (`plain`), and through `cpreg run` without (`none`) and
-//! with the consent (`accept`).
+//! The latter has the loads without cpreg (`plain`), and through `cpreg run`: without consent
+//! (`none`), with the baseline (`baseline`), and with the consent (`accept`).
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -32,6 +32,7 @@ The same QEMU loads the unconverted stream on each kernel. Hosts and guest are t
 |---|---|
 | `+` | the guest runs, without cpreg at the destination |
 | `r` | the guest runs, with `cpreg run` at the destination, without consent |
+| `b` | the guest runs, with `cpreg run --baseline` at the destination, without consent |
 | `c` | the guest runs, with `cpreg run` at the destination and the consent of the section |
 | `~` | the guest runs, and registers changed |
 | `.` | the guest does not run |
@@ -41,7 +42,12 @@ changed: that kernel does not list them, or writing one of a pair undoes writing
 ";
 
 /// Ways of loading with their symbols, from the least help.
-const WAYS: [(&str, char); 3] = [("plain", '+'), ("none", 'r'), ("accept", 'c')];
+const WAYS: [(&str, char); 4] = [
+    ("plain", '+'),
+    ("none", 'r'),
+    ("baseline", 'b'),
+    ("accept", 'c'),
+];
 
 /// Writes the results of one CPU, and renders the document.
 ///

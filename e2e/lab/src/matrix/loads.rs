@@ -47,6 +47,8 @@ pub(crate) struct LoadCache {
     outcomes: Mutex<BTreeMap<String, GuestOutcome>>,
     /// Programs for QEMUs that `cpreg run` starts.
     programs: Option<RunPrograms>,
+    /// Files for options of `cpreg run`: name below `/job`, and path on this machine.
+    pub(crate) run_files: Vec<(String, PathBuf)>,
 }
 
 impl LoadCache {
@@ -75,6 +77,7 @@ impl LoadCache {
             file,
             outcomes: Mutex::new(outcomes),
             programs,
+            run_files: Vec::new(),
         })
     }
 
@@ -124,6 +127,7 @@ impl LoadCache {
     /// Makes these loads in one boot, and stores their outcomes.
     fn boot(&self, lab: &Lab, host: &EmulatedHost<'_>, batch: &[(String, &Attempt)]) -> Result<()> {
         let mut job = job(lab, Guest::Aarch64)?;
+        job.files.extend(self.run_files.clone());
         for (index, (_, attempt)) in batch.iter().enumerate() {
             let name = format!("load{index}");
             let line = format!("load {} {name} /job/{name}.stream\n", attempt.series);
@@ -165,6 +169,9 @@ impl LoadCache {
         if let Some(options) = &attempt.run_options {
             let programs = self.programs.as_ref().ok_or("cpreg run is not built")?;
             write!(key, " run {} {}", programs.fingerprint, options.join(" "))?;
+            for (name, path) in &self.run_files {
+                write!(key, " {name} {}", fingerprint(&fs::read(path)?))?;
+            }
         }
         Ok(key)
     }

@@ -33,6 +33,10 @@ pub(crate) enum MigrationKind {
     RunTls,
     /// With `cpreg run` at the destination, from a snapshot in a qcow2 disk (`savevm`, `-loadvm`).
     RunSnapshot,
+    /// With `cpreg run` at the destination, between QEMUs with `-sandbox on`.
+    RunSandbox,
+    /// As [`Self::RunSandbox`], without consent. cpreg refuses the guest.
+    RunSandboxRefused,
 }
 
 impl MigrationKind {
@@ -45,7 +49,7 @@ impl MigrationKind {
         Self::Postcopy,
     ];
     /// Kinds with `cpreg run`, and their control without cpreg.
-    pub(crate) const RUN: [Self; 7] = [
+    pub(crate) const RUN: [Self; 9] = [
         Self::Direct,
         Self::RunRefused,
         Self::RunPrecopy,
@@ -53,6 +57,8 @@ impl MigrationKind {
         Self::RunPostcopy,
         Self::RunTls,
         Self::RunSnapshot,
+        Self::RunSandbox,
+        Self::RunSandboxRefused,
     ];
 
     /// Returns the name of the kind in arguments and file names.
@@ -69,6 +75,8 @@ impl MigrationKind {
             Self::RunPostcopy => "run-postcopy",
             Self::RunTls => "run-tls",
             Self::RunSnapshot => "run-snapshot",
+            Self::RunSandbox => "run-sandbox",
+            Self::RunSandboxRefused => "run-sandbox-refused",
         }
     }
 
@@ -97,6 +105,8 @@ impl MigrationKind {
             Self::RunPostcopy => "with cpreg run, postcopy",
             Self::RunTls => "with cpreg run, over TLS",
             Self::RunSnapshot => "with cpreg run, from a snapshot",
+            Self::RunSandbox => "with cpreg run, sandboxed",
+            Self::RunSandboxRefused => "with cpreg run, sandboxed, without consent: it stays",
         }
     }
 
@@ -104,14 +114,19 @@ impl MigrationKind {
     pub(crate) fn is_applicable(self, expected: &Expected) -> bool {
         match self {
             Self::Direct => expected.failure.is_some(),
-            Self::Refused | Self::RunRefused => !expected.blockers.is_empty(),
+            Self::Refused | Self::RunRefused | Self::RunSandboxRefused => {
+                !expected.blockers.is_empty()
+            }
             _ => true,
         }
     }
 
     /// Returns `true` if the guest must stay at the source.
     pub(crate) const fn should_stay(self) -> bool {
-        matches!(self, Self::Direct | Self::Refused | Self::RunRefused)
+        matches!(
+            self,
+            Self::Direct | Self::Refused | Self::RunRefused | Self::RunSandboxRefused
+        )
     }
 
     /// Returns `true` if cpreg relays the migration.
@@ -129,6 +144,25 @@ impl MigrationKind {
 
     pub(crate) const fn is_postcopy(self) -> bool {
         matches!(self, Self::Postcopy | Self::RunPostcopy)
+    }
+
+    /// Returns the additional arguments of a QEMU, if the kind needs some.
+    fn qemu_arguments(self, is_source: bool) -> Option<String> {
+        match self {
+            Self::RunTls => {
+                let endpoint = if is_source { "client" } else { "server" };
+                let folder = tls::FOLDER;
+                Some(format!(
+                    "-object tls-creds-x509,id=tls,dir=/job/{folder},endpoint={endpoint}"
+                ))
+            }
+            // The sandbox of libvirt's domains.
+            Self::RunSandbox | Self::RunSandboxRefused => Some(
+                "-sandbox on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
     }
 
     /// Returns the migration capabilities and parameters of both QEMUs, as JSON.
@@ -213,13 +247,8 @@ impl MigrationCase {
             line += &self.relay_arguments(hosts, series);
         }
         line += "\n";
-        if self.kind == MigrationKind::RunTls {
-            let endpoint = if is_source { "client" } else { "server" };
-            line = format!(
-                "arguments='-object tls-creds-x509,id=tls,dir=/job/{},endpoint={endpoint}'\n{line}\
-                 arguments=\n",
-                tls::FOLDER
-            );
+        if let Some(arguments) = self.kind.qemu_arguments(is_source) {
+            line = format!("arguments='{arguments}'\n{line}arguments=\n");
         }
         if !is_source && self.kind.uses_run() {
             line = lines_with_run(self.consent_options(), &line);

@@ -94,8 +94,8 @@ waited for its timers.
 
 The tables \"with `cpreg run`\" have the same symbols. There `cpreg run` starts the destination's QEMU
 with the consent, and QEMU loads the stream as it is. If the VM's own ID registers hide a register
-that QEMU lists there, QEMU fails to write it, and `cpreg convert` refuses the pair. `cpreg run` leaves
-out these writes.
+that QEMU lists there, QEMU fails to write it, and `cpreg convert` refuses the pair. `cpreg run`
+leaves out these writes.
 
 Some registers change even between two hosts with the same kernel: that kernel does not list them,
 or writing one of a pair of registers undoes writing the other. Each section lists them for each

@@ -1,11 +1,10 @@
 //! Whole commands, compared with `cat` and `cp`.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use cpreg_stream::Stream;
-use cpreg_testdata::large_qcow2;
 use cpreg_testdata::large_stream::{self, Size};
 use e2e_framework::Result;
 
@@ -14,7 +13,7 @@ use crate::inputs::{
     write_sparse,
 };
 use crate::table::{print_header, print_row};
-use crate::{filter, measure, plan, rehearsal};
+use crate::{filter, measure, plan, rehearsal, saved_vms};
 
 /// Measures everything.
 ///
@@ -66,7 +65,7 @@ pub(crate) fn measure_all(benchmark: &Benchmark<'_>) -> Result<()> {
     }
     benchmark.measure_filter()?;
     benchmark.measure_mapped_ram("8 GiB of RAM, mapped-ram", 8 * GIB)?;
-    benchmark.measure_disk_image()?;
+    saved_vms::run(benchmark)?;
     for row in rehearsal::run(&benchmark.cpreg, benchmark.folder)? {
         print_row(
             &row.case,
@@ -200,35 +199,8 @@ impl Benchmark<'_> {
         Ok(())
     }
 
-    /// Measures a disk image of 64 GiB with a snapshot, whose state has 8 GiB of RAM.
-    ///
-    /// The baseline lists the snapshots, and also reads header and snapshot table only.
-    pub(crate) fn measure_disk_image(&self) -> Result<()> {
-        let size = large_qcow2::Size {
-            disk: 64 * GIB,
-            ram: 8 * GIB,
-        };
-        let vm = self.folder.join("vm");
-        fs::write(self.folder.join(DESTINATION_FILE), &self.destination)?;
-        let write = || Ok(large_qcow2::write(&self.source, size, &create(&vm)?)?);
-        write()?;
-        let commands = [
-            &["show", "vm"][..],
-            &["check", "vm", DESTINATION_FILE],
-            &["convert", "vm", DESTINATION_FILE, "--in-place"],
-        ];
-        for command in commands {
-            let case = format!("{}, 8 GiB of RAM in a qcow2 snapshot", command[0]);
-            let reset = || match command {
-                ["convert", ..] => write(),
-                _ => Ok(()),
-            };
-            self.measure_row(&case, command, "qemu-img snapshot -l vm > /dev/null", reset)?;
-        }
-        remove(&vm)
-    }
-
-    fn measure_row(
+    /// Measures one command with its baseline, a command of the shell, and prints the row.
+    pub(crate) fn measure_row(
         &self,
         case: &str,
         arguments: &[&str],

@@ -48,7 +48,12 @@ pub(crate) fn remove(path: &Path) -> Result<()> {
 }
 
 pub(crate) fn unpack_stream(stream: &str) -> Result<Vec<u8>> {
-    let path = repository().join(format!("tests/fixtures/streams/{stream}.stream.xz"));
+    unpack(&format!("streams/{stream}.stream.xz"))
+}
+
+/// Returns the content of a packed recording below tests/fixtures.
+pub(crate) fn unpack(name: &str) -> Result<Vec<u8>> {
+    let path = repository().join("tests/fixtures").join(name);
     let mut bytes = Vec::new();
     lzma_rust2::XzReader::new(File::open(path)?, true).read_to_end(&mut bytes)?;
     Ok(bytes)

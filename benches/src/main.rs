@@ -11,6 +11,7 @@
 //! | [`plan`] | a plan, in this process |
 //! | [`register_calls`] | a VMM's calls with `libcpreg_interpose.so`, compared with those without |
 //! | [`rehearsal`] | a rehearsal, compared with QEMU's own start |
+//! | [`saved_vms`] | saved VMs in the files of other programs |
 //! | [`table`] | the table of results |
 //!
 //! Benchmarks neither pass nor fail, and CI does not run them, because their results depend on the
@@ -28,6 +29,7 @@ mod plan;
 mod register_calls;
 mod rehearsal;
 mod relay;
+mod saved_vms;
 mod table;
 
 use std::env;
@@ -56,8 +58,8 @@ struct Arguments {
 enum Subject {
     /// Measure only a plan, in this process
     Plans,
-    /// Measure only a disk image with a saved VM
-    DiskImage,
+    /// Measure only saved VMs in the files of other programs
+    SavedVms,
     /// Measure only a filter
     Filter,
     /// Measure only a relay
@@ -111,9 +113,9 @@ fn run(subject: Option<&Subject>) -> Result<()> {
             table::print_header();
             commands::measure_plans(&unpack_stream(SOURCE)?, &unpack_stream(DESTINATION)?)
         }
-        Some(Subject::DiskImage) => with_benchmark(|benchmark| {
+        Some(Subject::SavedVms) => with_benchmark(|benchmark| {
             table::print_header();
-            benchmark.measure_disk_image()
+            saved_vms::run(benchmark)
         }),
         Some(Subject::Filter) => with_benchmark(|benchmark| {
             table::print_header();

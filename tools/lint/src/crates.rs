@@ -65,6 +65,11 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &["cpreg-hosts"],
     },
     CrateRule {
+        name: "cpreg-fleet",
+        dependencies: &["cpreg", "cpreg-hosts"],
+        dev_dependencies: &[],
+    },
+    CrateRule {
         name: "cpreg-report",
         dependencies: &["cpreg", "cpreg-hosts", "cpreg-explain"],
         dev_dependencies: &["cpreg-vcpu-filter"],

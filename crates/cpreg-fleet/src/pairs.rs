@@ -1,0 +1,111 @@
+//! [`plan_pairs`]: plans of all pairs of a VM and a destination, on all cores.
+
+use cpreg::destination::Destination;
+use cpreg::plan::{Check, Consents};
+use cpreg::tolerance::Tolerances;
+use cpreg::vm::Vm;
+use rayon::prelude::*;
+
+/// Inputs that all plans of a fleet share.
+#[derive(Clone, Copy, Debug)]
+pub struct PlanInputs<'a> {
+    /// Tolerances: the built-in table and the operator's entries.
+    pub tolerances: &'a Tolerances,
+    /// Consents of the user.
+    pub consents: &'a Consents,
+}
+
+/// Plans every VM at every destination, and returns what `inspect` makes of each check.
+///
+/// The result has one row for each VM, with one element for each destination. `inspect` gets the
+/// indexes of the VM and of the destination. If VM and destination with the same index belong to
+/// the same host, the result holds every ordered pair of hosts, and each host with itself.
+///
+/// ```
+/// use cpreg::destination::Features;
+/// use cpreg::plan::{Consents, Verdict};
+/// use cpreg::tolerance::Tolerances;
+/// use cpreg_fleet::{Host, PlanInputs, plan_pairs};
+///
+/// # fn main() -> Result<(), cpreg_hosts::Error> {
+/// let index = cpreg_hosts::HostIndex::built_in()?;
+/// let mut vms = Vec::new();
+/// let mut destinations = Vec::new();
+/// for name in ["linux-6.12.107/n1", "linux-7.3.4/n1"] {
+///     let host = index.resolve(name)?.host;
+///     let host = Host::recorded(host.name(), host.record());
+///     vms.push(host.new_vm(Features::PMU)?);
+///     destinations.push(host.destination_for_new_vm(Features::PMU)?);
+/// }
+/// let inputs = PlanInputs {
+///     tolerances: &Tolerances::default(),
+///     consents: &Consents::default(),
+/// };
+/// let verdicts = plan_pairs(&vms, &destinations, inputs, |_, _, check| check.verdict);
+/// assert_ne!(verdicts[0][1], Verdict::Refused, "a newer kernel takes the VM");
+/// # Ok(())
+/// # }
+/// ```
+pub fn plan_pairs<T: Send>(
+    vms: &[Vm],
+    destinations: &[Destination],
+    inputs: PlanInputs<'_>,
+    inspect: impl Fn(usize, usize, Check) -> T + Sync,
+) -> Vec<Vec<T>> {
+    let rows = vms.par_iter().enumerate().map(|(vm_index, vm)| {
+        let cells = destinations.iter().enumerate().map(|(index, destination)| {
+            let check = Check::new(vm, destination, inputs.tolerances, inputs.consents);
+            inspect(vm_index, index, check)
+        });
+        cells.collect()
+    });
+    rows.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use cpreg::destination::Features;
+    use cpreg::plan::Verdict;
+
+    use super::*;
+    use crate::host::testing::recorded_hosts;
+
+    #[test]
+    fn every_ordered_pair_has_the_verdict_of_its_own_check() {
+        let names = [
+            "linux-5.10.223/neoverse-n1",
+            "linux-6.1.176/neoverse-n1",
+            "linux-6.12.107/neoverse-n1",
+            "linux-7.3.4/neoverse-n1",
+        ];
+        let hosts = recorded_hosts(&names);
+        let vms = hosts.iter().map(|host| host.new_vm(Features::PMU));
+        let vms: Vec<_> = vms.collect::<Result<_, _>>().expect("recorded");
+        let destinations = hosts
+            .iter()
+            .map(|host| host.destination_for_new_vm(Features::PMU));
+        let destinations: Vec<_> = destinations.collect::<Result<_, _>>().expect("recorded");
+        let inputs = PlanInputs {
+            tolerances: &Tolerances::default(),
+            consents: &Consents::default(),
+        };
+        let rows = plan_pairs(&vms, &destinations, inputs, |vm, destination, check| {
+            (vm, destination, check.verdict)
+        });
+        for (source, row) in rows.iter().enumerate() {
+            for (index, cell) in row.iter().enumerate() {
+                let check = Check::new(
+                    &vms[source],
+                    &destinations[index],
+                    inputs.tolerances,
+                    inputs.consents,
+                );
+                assert_eq!(*cell, (source, index, check.verdict));
+            }
+            let own = row[source].2;
+            assert_ne!(own, Verdict::Refused, "{} takes its own VMs", names[source]);
+        }
+        // A newer kernel lists registers that an older one lacks: the relation has a direction.
+        assert_ne!(rows[2][0].2, rows[0][2].2);
+    }
+}

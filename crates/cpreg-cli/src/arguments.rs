@@ -1,5 +1,6 @@
 //! Command line as clap types, without any behaviour.
 
+mod fleet;
 #[cfg(target_os = "linux")]
 mod run;
 
@@ -11,6 +12,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use cpreg_relay::Address;
 use cpreg_report::printer::Verbosity;
 
+pub(crate) use fleet::{FailOn, Matrix, MatrixFormat};
 #[cfg(target_os = "linux")]
 use run::{RunPolicyArgs, RunStartArgs};
 
@@ -40,6 +42,8 @@ pub(crate) enum Command {
     Show(Show),
     /// Check if a VM loads at the destination, what blocks it, and what to do.
     Check(Check),
+    /// Check many VMs against many destinations: a table with one symbol for each pair.
+    Matrix(Matrix),
     /// Load the VM, without its RAM, into a paused copy of the destination's QEMU, and report the
     /// result.
     Rehearse(Rehearse),

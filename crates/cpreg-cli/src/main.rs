@@ -7,6 +7,7 @@
 //! | [`input`] | readable files of every kind, recognised by content |
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
 //! | [`destination`] | resolution of DESTINATION |
+//! | [`fleet_hosts`] | hosts of the commands about many hosts |
 //! | [`source_host`] | the host that a VM ran on: `--from` |
 //! | [`completion`] | completion of arguments in a shell |
 //! | [`consents`] | the user's consents, from the command line |
@@ -38,6 +39,7 @@ mod destination;
 mod error_output;
 mod failure;
 mod first_steps;
+mod fleet_hosts;
 mod input;
 mod interrupt;
 mod names;
@@ -118,6 +120,7 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
     match &arguments.command {
         Command::Show(arguments) => commands::show::run(arguments, printer),
         Command::Check(arguments) => commands::check::run(arguments, printer),
+        Command::Matrix(arguments) => commands::matrix::run(arguments, printer),
         Command::Rehearse(arguments) => commands::rehearse::run(arguments, printer),
         Command::Convert(arguments) => commands::convert::run(arguments, printer),
         Command::Filter(arguments) => commands::filter::run(arguments, printer),

@@ -6,6 +6,7 @@ use std::io::{self, Write as _};
 use anstream::stderr;
 use clap::ColorChoice;
 use cpreg_report::json;
+use cpreg_report::matrix::model::LeftOutSource;
 use cpreg_report::names::FailureKind;
 use cpreg_report::printer::{MAX_WIDTH, escape_control};
 pub(crate) use cpreg_report::printer::{Printer, style, styled};
@@ -87,6 +88,17 @@ pub(crate) fn print_failure(failure: &Failure) {
     for hint in failure.hints() {
         line(style::HINT, "hint", hint);
     }
+}
+
+/// Prints an input that a command leaves out, with its error in one line.
+pub(crate) fn print_left_out(input: &LeftOutSource) {
+    let mut text = format!("{}: {}", input.name, input.error.message);
+    for cause in &input.error.causes {
+        text = format!("{text}: {cause}");
+    }
+    let word = styled(style::WARNING, "left out");
+    // A failure to write to standard error can be reported nowhere.
+    let _ = writeln!(stderr(), "{word}: {}", escape_control(&text, false));
 }
 
 /// Prints a hint after an error that is already printed.

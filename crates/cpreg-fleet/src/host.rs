@@ -5,10 +5,11 @@
 //! times.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
-use cpreg::destination::{Destination, Features, Loader};
+use cpreg::destination::{Accelerator, Destination, Features, Loader};
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::Value;
 use cpreg::shape::MachineShape;
@@ -38,6 +39,7 @@ pub struct Host {
     /// Loader of the host, if known.
     loader: Option<Loader>,
     destinations: Mutex<HashMap<(Features, Program), Arc<Destination>>>,
+    possible: Mutex<HashMap<GuestKey, Arc<Vec<PossibleDestination>>>>,
 }
 
 /// Data about a host.
@@ -45,14 +47,71 @@ pub struct Host {
 enum HostData {
     /// Recorded host, for guests with any recorded features.
     Recorded(Box<HostRecord>),
+    /// Recorded host, for guests with exactly these features.
+    WithFeatures(Box<HostRecord>, Features),
     /// Profile: a host for guests with the features of the recording.
     Profile(Arc<Destination>),
+    /// Host whose kernel was not recorded.
+    Unrecorded {
+        /// Recorded hosts next to it; empty if none are.
+        neighbours: Vec<Host>,
+        /// `true` if the neighbours enclose the kernel.
+        is_enclosed: bool,
+    },
 }
+
+/// Properties of a guest on which a host's registers and loaders depend.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(crate) struct GuestKey {
+    /// Features that the guest has or may have; `None` if its registers do not show them.
+    pub(crate) features: Option<Features>,
+    /// Subset of the features that the guest may lack.
+    pub(crate) undetermined: Features,
+    /// Program whose list of registers the guest has.
+    pub(crate) program: Program,
+    /// Loader of the guest's file, if the file decides it.
+    pub(crate) loader: Option<Loader>,
+    /// Machine type, if known.
+    pub(crate) machine: Option<String>,
+    /// Number of vCPUs of a new VM; `None` for a VM that has run.
+    pub(crate) new_vcpus: Option<usize>,
+}
+
+/// One of the destinations that a host may be for a guest.
+#[derive(Debug)]
+pub(crate) struct PossibleDestination {
+    pub(crate) destination: Destination,
+    /// `true` if the guest is assumed to have the open feature; `None` if none is open.
+    pub(crate) has_feature: Option<bool>,
+    /// Recorded host next to the kernel, if the kernel was not recorded.
+    pub(crate) recorded_host: Option<String>,
+}
+
+/// Maximum number of guests whose destinations a host keeps. Real fleets have a few; a hostile one
+/// has a machine type for each VM.
+const MAX_KEPT_GUESTS: usize = 64;
 
 impl Host {
     /// Returns a recorded host.
     pub fn recorded(name: String, record: HostRecord) -> Self {
         Self::new(name, HostData::Recorded(Box::new(record)))
+    }
+
+    /// Returns a recorded host for guests with exactly these features.
+    pub fn recorded_for(name: String, record: HostRecord, features: Features) -> Self {
+        Self::new(name, HostData::WithFeatures(Box::new(record), features))
+    }
+
+    /// Returns a host whose kernel was not recorded, with the recorded hosts next to it.
+    ///
+    /// `is_enclosed` says if these enclose the kernel, so that a result of all of them is also the
+    /// kernel's.
+    pub fn unrecorded(name: String, neighbours: Vec<Self>, is_enclosed: bool) -> Self {
+        let data = HostData::Unrecorded {
+            neighbours,
+            is_enclosed,
+        };
+        Self::new(name, data)
     }
 
     /// Returns the host in a profile.
@@ -66,6 +125,7 @@ impl Host {
             data,
             loader: None,
             destinations: Mutex::default(),
+            possible: Mutex::default(),
         }
     }
 
@@ -74,6 +134,12 @@ impl Host {
     pub fn with_loader(mut self, loader: Option<Loader>) -> Self {
         self.loader = loader;
         self.destinations = Mutex::default();
+        self.possible = Mutex::default();
+        if let HostData::Unrecorded { neighbours, .. } = &mut self.data {
+            for neighbour in std::mem::take(neighbours) {
+                neighbours.push(neighbour.with_loader(loader));
+            }
+        }
         self
     }
 
@@ -82,12 +148,58 @@ impl Host {
         &self.name
     }
 
-    /// Returns the recording of the host; `None` for a profile.
+    /// Returns the recording of the host; `None` for a profile, and for a host that was not
+    /// recorded.
     pub fn record(&self) -> Option<&HostRecord> {
         match &self.data {
-            HostData::Recorded(record) => Some(record),
-            HostData::Profile(_) => None,
+            HostData::Recorded(record) | HostData::WithFeatures(record, _) => Some(record),
+            HostData::Profile(_) | HostData::Unrecorded { .. } => None,
         }
+    }
+
+    /// Returns the features of the guests that the host is for; `None` for guests with any recorded
+    /// features, and for a profile.
+    pub fn features(&self) -> Option<Features> {
+        match &self.data {
+            HostData::WithFeatures(_, features) => Some(*features),
+            _ => None,
+        }
+    }
+
+    /// Returns the features that QEMU gives a guest of this host by default, as far as they were
+    /// recorded: a PMU, SVE and pointer authentication.
+    ///
+    /// Returns the features of [`Self::features`] if the host is for such guests only.
+    pub fn default_features(&self) -> Features {
+        let default = Features::PMU | Features::SVE | Features::POINTER_AUTHENTICATION;
+        let recorded = self.record().into_iter().flat_map(|it| it.guests.keys());
+        let recorded = recorded.filter(|features| default.contains(**features));
+        let largest = recorded.max_by_key(|features| features.len());
+        self.features()
+            .or(largest.copied())
+            .unwrap_or(Features::NONE)
+    }
+
+    /// Returns the accelerator of the host, if known.
+    pub fn accelerator(&self) -> Option<Accelerator> {
+        match &self.data {
+            HostData::Profile(destination) => destination.accelerator,
+            _ => Some(Accelerator::Kvm),
+        }
+    }
+
+    /// Returns `true` if the recorded neighbours enclose the host's kernel, and `None` if the
+    /// kernel was recorded.
+    pub(crate) const fn is_kernel_enclosed(&self) -> Option<bool> {
+        match &self.data {
+            HostData::Unrecorded { is_enclosed, .. } => Some(*is_enclosed),
+            _ => None,
+        }
+    }
+
+    /// Returns `true` for a profile.
+    pub(crate) const fn is_profile(&self) -> bool {
+        matches!(&self.data, HostData::Profile(_))
     }
 
     /// Returns the host as a destination for a guest with these features, with the registers in
@@ -103,25 +215,89 @@ impl Host {
         program: Program,
     ) -> Result<Arc<Destination>, Error> {
         let key = (features, program);
-        let lock = || {
-            // A panic of another thread leaves complete entries.
-            self.destinations
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-        };
-        if let Some(known) = lock().get(&key) {
+        if let Some(known) = lock(&self.destinations).get(&key) {
             return Ok(Arc::clone(known));
         }
         let destination = match &self.data {
             HostData::Recorded(record) => record.destination(features, program)?,
+            HostData::WithFeatures(record, own) => record.destination(*own, program)?,
             HostData::Profile(destination) => destination.as_ref().clone(),
+            HostData::Unrecorded { .. } => return Err(Error::not_recorded(&self.name)),
         };
         let destination = Arc::new(Destination {
             loader: self.loader.or(destination.loader),
             ..destination
         });
-        lock().insert(key, Arc::clone(&destination));
+        lock(&self.destinations).insert(key, Arc::clone(&destination));
         Ok(destination)
+    }
+
+    /// Returns the destinations that the host may be for a guest: one, unless a feature of the
+    /// guest is open or the kernel was not recorded. Empty if nothing is known of the host.
+    pub(crate) fn possible(
+        &self,
+        guest: &GuestKey,
+    ) -> Result<Arc<Vec<PossibleDestination>>, Error> {
+        if let Some(known) = lock(&self.possible).get(guest) {
+            return Ok(Arc::clone(known));
+        }
+        let possible = Arc::new(self.find_possible(guest)?);
+        let mut kept = lock(&self.possible);
+        if kept.len() >= MAX_KEPT_GUESTS {
+            kept.clear();
+        }
+        kept.insert(guest.clone(), Arc::clone(&possible));
+        Ok(possible)
+    }
+
+    fn find_possible(&self, guest: &GuestKey) -> Result<Vec<PossibleDestination>, Error> {
+        if let HostData::Unrecorded { neighbours, .. } = &self.data {
+            let mut possible = Vec::new();
+            for neighbour in neighbours {
+                let of_neighbour = neighbour.find_possible(guest)?;
+                possible.extend(of_neighbour.into_iter().map(|it| PossibleDestination {
+                    recorded_host: Some(neighbour.name.clone()),
+                    ..it
+                }));
+            }
+            return Ok(possible);
+        }
+        let is_open = matches!(&self.data, HostData::Recorded(_)) && !guest.undetermined.is_empty();
+        let features = guest.features.unwrap_or_else(|| {
+            // Such a guest is refused because of its accelerator, whatever its features are.
+            let mut recorded = self.record().into_iter().flat_map(|it| it.guests.keys());
+            recorded.next().copied().unwrap_or(Features::NONE)
+        });
+        let find = |features, has_feature| -> Result<_, Error> {
+            let destination = self.destination(features, guest.program)?.as_ref().clone();
+            Ok(PossibleDestination {
+                destination: self.complete(destination, guest),
+                has_feature,
+                recorded_host: None,
+            })
+        };
+        let mut possible = vec![find(features, is_open.then_some(true))?];
+        if is_open {
+            let without = features.difference(guest.undetermined);
+            possible.push(find(without, Some(false))?);
+        }
+        Ok(possible)
+    }
+
+    /// Adds to a destination what the guest decides of it.
+    fn complete(&self, mut destination: Destination, guest: &GuestKey) -> Destination {
+        destination.loader = destination.loader.or(guest.loader);
+        if let Some(count) = guest.new_vcpus {
+            destination.vcpus.truncate(count);
+            exclude_feature_bits(&mut destination);
+        } else if !self.is_profile() {
+            // The VM is assumed to be started as at the source. Plans use no more of its shape.
+            destination.shape = Some(MachineShape {
+                machine: guest.machine.clone(),
+                ..MachineShape::default()
+            });
+        }
+        destination
     }
 
     /// Returns the host as a destination for a new VM of another host: with one vCPU, and without
@@ -130,16 +306,9 @@ impl Host {
     /// # Errors
     /// Returns an error if the recordings do not cover these features.
     pub fn destination_for_new_vm(&self, features: Features) -> Result<Destination, Error> {
-        // QEMU up to 5.2, which loads such bits, has no newer machine.
-        const MACHINE_WITHOUT_FEATURE_BITS: &str = "virt-6.0";
         let mut destination = self.destination(features, Program::QEMU)?.as_ref().clone();
         destination.vcpus.truncate(1);
-        if destination.loader.is_none() && destination.shape.is_none() {
-            destination.shape = Some(MachineShape {
-                machine: Some(MACHINE_WITHOUT_FEATURE_BITS.to_owned()),
-                ..MachineShape::default()
-            });
-        }
+        exclude_feature_bits(&mut destination);
         Ok(destination)
     }
 
@@ -152,14 +321,43 @@ impl Host {
     pub fn new_vm(&self, features: Features) -> Result<Vm, Error> {
         match &self.data {
             HostData::Recorded(record) => record.new_vm(features, Program::QEMU),
-            HostData::Profile(destination) => Ok(vm_of_profile(destination)),
+            HostData::WithFeatures(record, own) => record.new_vm(*own, Program::QEMU),
+            HostData::Profile(destination) => Ok(vm_of_profile(destination, 1)),
+            HostData::Unrecorded { .. } => Err(Error::not_recorded(&self.name)),
+        }
+    }
+
+    /// Returns the profile, if the host is one.
+    pub(crate) fn as_profile(&self) -> Option<&Destination> {
+        match &self.data {
+            HostData::Profile(destination) => Some(destination),
+            _ => None,
         }
     }
 }
 
-/// Returns a VM with one vCPU and the values in a profile.
-fn vm_of_profile(host: &Destination) -> Vm {
-    let vcpus = host.vcpus.iter().take(1).map(|vcpu| {
+/// Locks a cache. A panic of another thread leaves complete entries.
+fn lock<T>(cache: &Mutex<T>) -> MutexGuard<'_, T> {
+    cache.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Excludes loaders that load feature bits of QEMU from the input, unless the loader is known.
+///
+/// QEMU up to 5.2 does. Such a QEMU also saves the bits, but a VM that is known only by its host
+/// has none.
+fn exclude_feature_bits(destination: &mut Destination) {
+    const MACHINE_WITHOUT_BITS: &str = "virt-6.0";
+    if destination.loader.is_none() && destination.shape.is_none() {
+        destination.shape = Some(MachineShape {
+            machine: Some(MACHINE_WITHOUT_BITS.to_owned()),
+            ..MachineShape::default()
+        });
+    }
+}
+
+/// Returns a VM with up to `count` vCPUs and the values in a profile.
+pub(crate) fn vm_of_profile(host: &Destination, count: usize) -> Vm {
+    let vcpus = host.vcpus.iter().take(count).map(|vcpu| {
         let pairs = vcpu.registers().iter().map(|register| {
             let value = register.value.clone();
             (register.id, value.unwrap_or_else(Value::unknown))
@@ -178,6 +376,13 @@ fn vm_of_profile(host: &Destination) -> Vm {
             ..host.hardware
         },
     }
+}
+
+/// Returns the features of the guest with which a profile was recorded.
+pub(crate) fn features_of_profile(host: &Destination) -> GuestFeatures {
+    let vm = vm_of_profile(host, 1);
+    let registers = vm.vcpus.first().map(|vcpu| vcpu.registers.clone());
+    GuestFeatures::from_registers(&registers.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -3,14 +3,20 @@
 //! | module | content |
 //! |---|---|
 //! | [`host`] | a host of the fleet, as a destination for a guest and as the host of a new VM |
+//! | [`subject`] | a VM to plan, from a file or as a new VM of a host |
+//! | [`cell`] | the result of planning one VM at one host, with its symbol in tables |
 //! | [`pairs`] | plans of all pairs of a VM and a destination, on all cores |
 //!
 //! The crate reads no files: its caller opens sources and destinations. `cpreg` makes the
 //! decisions, and `cpreg-hosts` has the recorded hosts.
 #![forbid(unsafe_code)]
 
+pub mod cell;
 pub mod host;
 pub mod pairs;
+pub mod subject;
 
+pub use cell::{Cell, plan_cell};
 pub use host::Host;
-pub use pairs::{PlanInputs, plan_pairs};
+pub use pairs::{PlanInputs, Row, plan_pairs, plan_rows};
+pub use subject::Subject;

@@ -1,10 +1,14 @@
-//! [`plan_pairs`]: plans of all pairs of a VM and a destination, on all cores.
+//! [`plan_pairs`], [`plan_rows`]: plans of many pairs of a VM and a destination, on all cores.
 
 use cpreg::destination::Destination;
 use cpreg::plan::{Check, Consents};
 use cpreg::tolerance::Tolerances;
 use cpreg::vm::Vm;
 use rayon::prelude::*;
+
+use crate::cell::{Cell, plan_cell};
+use crate::host::Host;
+use crate::subject::Subject;
 
 /// Inputs that all plans of a fleet share.
 #[derive(Clone, Copy, Debug)]
@@ -58,6 +62,41 @@ pub fn plan_pairs<T: Send>(
             inspect(vm_index, index, check)
         });
         cells.collect()
+    });
+    rows.collect()
+}
+
+/// Row of a matrix: one VM at all hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// Name of the VM.
+    pub name: String,
+    /// Number of vCPUs.
+    pub vcpus: usize,
+    /// Cells in the order of the hosts.
+    pub cells: Vec<Cell>,
+}
+
+/// Plans the VM that `open` returns for each item at every host, on all cores.
+///
+/// The rows are in the order of the items. Only as many VMs as there are cores are in memory at a
+/// time.
+pub fn plan_rows<I: Sync, E: Send>(
+    items: &[I],
+    hosts: &[Host],
+    inputs: PlanInputs<'_>,
+    open: impl Fn(&I) -> Result<Subject, E> + Sync,
+) -> Vec<Result<Row, E>> {
+    let rows = items.par_iter().map(|item| {
+        let subject = open(item)?;
+        let cells = hosts.par_iter();
+        Ok(Row {
+            cells: cells
+                .map(|host| plan_cell(&subject, host, inputs))
+                .collect(),
+            vcpus: subject.vm.vcpus.len(),
+            name: subject.name,
+        })
     });
     rows.collect()
 }

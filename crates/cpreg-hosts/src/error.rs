@@ -52,6 +52,12 @@ pub enum ErrorKind {
 }
 
 impl Error {
+    /// Returns the error for a host whose registers were not recorded.
+    pub fn not_recorded(name: &str) -> Self {
+        let message = format!("{name} was not recorded, so its registers are not known");
+        Self::new(ErrorKind::NotRecorded, message)
+    }
+
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
             kind,

@@ -28,6 +28,7 @@
 //! | [`host`] | report of `show` for a recorded host, schema `cpreg.show-host/2` |
 //! | [`host_diff`] | report of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2` |
 //! | [`kernel_diff`] | report of `diff` for two kernels, schema `cpreg.kernel-diff/2` |
+//! | [`matrix`] | report of `matrix`, lines of schema `cpreg.matrix/1` |
 //! | [`hosts`] | report of `hosts`, schema `cpreg.hosts/2` |
 //! | [`unrecorded`] | the kernel of a named host, if it was not recorded |
 //! | [`explain`] | reports of `explain` |
@@ -64,6 +65,7 @@ pub mod hosts;
 pub mod json;
 pub mod kernel_diff;
 pub mod markdown;
+pub mod matrix;
 mod name_macro;
 pub mod names;
 pub mod printer;

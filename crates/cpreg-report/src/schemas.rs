@@ -8,8 +8,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    check, diff, explain, failure, host, host_diff, hosts, kernel_diff, rehearse, relay, show,
-    tolerance, vm_report,
+    check, diff, explain, failure, host, host_diff, hosts, kernel_diff, matrix, rehearse, relay,
+    show, tolerance, vm_report,
 };
 
 /// A kind of document.
@@ -57,6 +57,7 @@ pub fn all() -> Vec<Document> {
         Document::for_type::<explain::lines::model::ExplainLinesReport>(
             explain::lines::model::SCHEMA,
         ),
+        Document::for_type::<matrix::model::MatrixLine>(matrix::model::SCHEMA),
         Document::for_type::<hosts::model::HostsReport>(hosts::model::SCHEMA),
         Document::for_type::<tolerance::model::TolerancesReport>(tolerance::model::SCHEMA),
         Document::for_type::<explain::register::model::ExplainRegisterReport>(

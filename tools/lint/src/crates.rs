@@ -71,7 +71,7 @@ const TABLE: &[CrateRule] = &[
     },
     CrateRule {
         name: "cpreg-report",
-        dependencies: &["cpreg", "cpreg-hosts", "cpreg-explain"],
+        dependencies: &["cpreg", "cpreg-hosts", "cpreg-explain", "cpreg-fleet"],
         dev_dependencies: &["cpreg-vcpu-filter"],
     },
     CrateRule {
@@ -79,6 +79,7 @@ const TABLE: &[CrateRule] = &[
         dependencies: &[
             "cpreg",
             "cpreg-explain",
+            "cpreg-fleet",
             "cpreg-hosts",
             "cpreg-kvm",
             "cpreg-qemu",

@@ -99,7 +99,7 @@ fn diff_kernels(
     let a = a.map_err(|error| hosts::host_name_failure(&error))?;
     let b = b.map_err(|error| hosts::host_name_failure(&error))?;
     let value_format = ValueFormat::new(Some(Accelerator::Kvm), arguments.inspect.show_secrets);
-    let report = KernelDiffReport::new(&a, &b, &index, &Tolerances::default(), value_format)?;
+    let report = KernelDiffReport::new(&a, &b, index, &Tolerances::default(), value_format)?;
     match arguments.inspect.format {
         Format::Text => report::kernel_diff::text::print(printer, &report),
         Format::Json => print_json(printer, &report)?,

@@ -8,6 +8,7 @@ pub(crate) mod explain;
 pub(crate) mod filter;
 pub(crate) mod hosts;
 pub(crate) mod man_pages;
+pub(crate) mod matrix;
 pub(crate) mod probe;
 pub(crate) mod rehearse;
 #[cfg(target_os = "linux")]

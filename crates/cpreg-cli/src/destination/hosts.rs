@@ -8,6 +8,7 @@
 //! | either, followed by `/FEATURES` | the host, for a guest with exactly these features |
 
 use std::path::Path;
+use std::sync::OnceLock;
 
 use cpreg::destination::Features;
 use cpreg_hosts::host::{self, HOST_NAME_PREFIX};
@@ -30,9 +31,15 @@ pub(crate) enum HostOrFile {
 }
 
 /// Returns the index of the recorded hosts that are built into cpreg.
-pub(crate) fn history() -> Result<HostIndex, Failure> {
-    HostIndex::built_in()
-        .map_err(|error| Failure::new("cannot read the recorded kernels").with_cause(error))
+pub(crate) fn history() -> Result<&'static HostIndex, Failure> {
+    // A command with many names must not parse the index for each of them.
+    static INDEX: OnceLock<HostIndex> = OnceLock::new();
+    if let Some(index) = INDEX.get() {
+        return Ok(index);
+    }
+    let index = HostIndex::built_in()
+        .map_err(|error| Failure::new("cannot read the recorded kernels").with_cause(error))?;
+    Ok(INDEX.get_or_init(|| index))
 }
 
 /// Returns the path as the name of a recorded host; `None` if a file has that path.
@@ -89,7 +96,7 @@ pub(crate) fn open_vm(path: &Path, verify: bool, printer: &Printer) -> Result<In
 pub(crate) fn open(path: &Path, verify: bool, printer: &Printer) -> Result<HostOrFile, Failure> {
     if let Some(name) = recorded_host_name(path) {
         let index = history()?;
-        return find(&index, name);
+        return find(index, name);
     }
     let with_features = split_features(path);
     let file = with_features.map_or(path, |(file, _)| file);

@@ -1,11 +1,11 @@
 //! [`CheckFindings::from_possible`]: one report of the checks at all possible destinations.
 
 use cpreg::destination::Confidence;
-use cpreg::plan::{LoaderPrediction, PossibleCheck};
+use cpreg::plan::{Dependence, LoaderPrediction, PossibleCheck, Premise};
 
 use super::CheckFindings;
 use super::alternatives::{Alternative, Alternatives, OpenFacts, PossibleDestination};
-use crate::unrecorded::KernelRelation;
+use crate::unrecorded::{KernelRelation, UnrecordedKernel};
 
 impl CheckFindings<'_> {
     /// Returns the strictest of the checks of one VM at its possible destinations.
@@ -24,21 +24,19 @@ impl CheckFindings<'_> {
         });
         let checks: Vec<_> = checks.collect();
         let kernel = open.kernel.as_ref().map(|open| &open.kernel);
-        let depends_on_feature = has_unequal_pair(
-            &destinations,
-            |one, other| one.recorded_host == other.recorded_host,
-            |one, other| checks[one].has_same_result(checks[other], &first.vm),
-        );
-        let depends_on_kernel = kernel.is_some_and(|kernel| {
-            let has_unequal_pair = || {
-                has_unequal_pair(
-                    &destinations,
-                    |one, other| one.has_feature == other.has_feature,
-                    |one, other| checks[one].encloses_result(checks[other], &first.vm),
-                )
-            };
-            !kernel.is_enclosed() || has_unequal_pair()
+        let premises = destinations.iter().map(|destination| Premise {
+            has_feature: destination.has_feature,
+            recorded_host: destination.recorded_host.as_deref(),
         });
+        let with_premises: Vec<_> = premises.zip(checks.iter().copied()).collect();
+        let Dependence {
+            on_feature: depends_on_feature,
+            on_kernel: depends_on_kernel,
+        } = PossibleCheck::dependence(
+            &with_premises,
+            &first.vm,
+            kernel.map(UnrecordedKernel::is_enclosed),
+        );
         let differences = if depends_on_kernel {
             PossibleCheck::differences(&checks, |one, other| {
                 destinations[one].has_feature == destinations[other].has_feature
@@ -86,19 +84,6 @@ impl CheckFindings<'_> {
             unite_predictions(prediction, other);
         }
     }
-}
-
-/// Returns `true` if two destinations form a pair, and their checks, by index, are not equal.
-fn has_unequal_pair(
-    destinations: &[PossibleDestination],
-    is_pair: impl Fn(&PossibleDestination, &PossibleDestination) -> bool,
-    is_equal: impl Fn(usize, usize) -> bool,
-) -> bool {
-    destinations.iter().enumerate().any(|(one_index, one)| {
-        let others = destinations.iter().enumerate().skip(one_index + 1);
-        let mut pairs = others.filter(|(_, other)| is_pair(one, other));
-        pairs.any(|(other_index, _)| !is_equal(one_index, other_index))
-    })
 }
 
 /// Keeps of a prediction what another prediction for the same loader also says.

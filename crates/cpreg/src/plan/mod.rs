@@ -52,7 +52,7 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-pub use alternatives::{DecidedPart, PlanDifference, PossibleCheck};
+pub use alternatives::{DecidedPart, Dependence, PlanDifference, PossibleCheck, Premise};
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use fatal_change::FatalChange;

@@ -21,7 +21,7 @@ pub(crate) fn run(
     let value = value.map(|text| parse_value(selection, text)).transpose()?;
     let history = hosts::history()?;
     let tolerances = Tolerances::default();
-    let explanation = RegisterExplanation::new(selection, value, &history, &tolerances);
+    let explanation = RegisterExplanation::new(selection, value, history, &tolerances);
     match arguments.format {
         Format::Text => {
             register::text::print(printer, &explanation);

@@ -1,0 +1,207 @@
+//! `cpreg matrix SOURCES --to DESTINATIONS`: the verdicts of `cpreg check` on many VMs at many
+//! destinations.
+//!
+//! | file | content |
+//! |---|---|
+//! | [`items`] | the sources of the arguments, without duplicates |
+//! | [`source`] | a source as a VM to plan |
+//! | [`output`] | the rows in the chosen format |
+
+mod items;
+mod output;
+mod source;
+
+use std::collections::HashSet;
+
+use cpreg::plan::Verdict;
+use cpreg::register::Naming;
+use cpreg::severity::Severity;
+use cpreg_fleet::{Cell, Host, PlanInputs, Row};
+use cpreg_report::matrix::model::{LeftOutSource, MatrixHeader, MatrixRow, MatrixSummary};
+
+use crate::arguments::{self, FailOn};
+use crate::commands::matrix::items::Item;
+use crate::consents;
+use crate::destination;
+use crate::failure::{Failure, Status};
+use crate::fleet_hosts;
+use crate::printer::{self, Printer};
+use crate::source_host::SourceHost;
+use crate::tolerances;
+
+/// Sources that are planned before their rows are written. It bounds the memory.
+const BATCH: usize = 64;
+
+pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Result<Status, Failure> {
+    let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
+    let consents = consents::read(&arguments.consents, Naming::Kvm)?;
+    consents::reject_high(&consents)?;
+    let from = SourceHost::open(&arguments.from, printer)?;
+    let (hosts, unusable) = open_destinations(arguments, printer)?;
+    unusable.iter().for_each(printer::print_left_out);
+    let items = items::expand(arguments, printer)?;
+    let names: Vec<_> = hosts.iter().map(|host| host.name().to_owned()).collect();
+    let header = MatrixHeader {
+        cpreg_version: env!("CARGO_PKG_VERSION").to_owned(),
+        loader: arguments.loader.loader.clone(),
+        destinations: names.clone(),
+        left_out: unusable,
+    };
+    let mut progress = Progress::new(arguments, &header);
+    let mut output = output::Output::new(arguments, printer, header)?;
+    output.flush(printer)?;
+    let inputs = PlanInputs {
+        tolerances: &tolerances,
+        consents: &consents,
+    };
+    for batch in items.chunks(BATCH) {
+        let rows = cpreg_fleet::plan_rows(batch, &hosts, inputs, |item| {
+            let subject = match item {
+                Item::NewVm(host) => source::new_vm(host),
+                Item::File(path) => source::open_file(path, from.as_ref(), printer),
+                Item::Unusable(_, failure) => return Err(Box::new(left_out(item.name(), failure))),
+            };
+            subject.map_err(|failure| Box::new(left_out(item.name(), &failure)))
+        });
+        for row in rows {
+            match row {
+                Ok(Row { name, vcpus, cells }) => {
+                    progress.add(&cells);
+                    let row = MatrixRow::new(name, vcpus, &names, &cells);
+                    progress.summary.add(&row);
+                    output.add_row(printer, row)?;
+                }
+                Err(source) => {
+                    printer::print_left_out(&source);
+                    progress.add_left_out();
+                    output.add_left_out(printer, *source)?;
+                }
+            }
+        }
+        output.flush(printer)?;
+    }
+    let status = progress.status();
+    progress.summary.exit_status = status.code();
+    output.finish(printer, &progress.summary)?;
+    Ok(status)
+}
+
+/// Opens the destinations, without duplicates, and returns those that cannot be used.
+fn open_destinations(
+    arguments: &arguments::Matrix,
+    printer: &Printer,
+) -> Result<(Vec<Host>, Vec<LeftOutSource>), Failure> {
+    let loader = destination::parse_loader(&arguments.loader)?;
+    let mut hosts: Vec<Host> = Vec::new();
+    let mut left_out_hosts = Vec::new();
+    let mut last = None;
+    for path in &arguments.to {
+        let opened = match fleet_hosts::find_by_name(path) {
+            Ok(Some(named)) => Ok(named),
+            Ok(None) => items::files(path).map(|files| {
+                let mut opened = Vec::new();
+                for file in files {
+                    match fleet_hosts::open_file(&file, &arguments.loader, printer) {
+                        Ok(host) => opened.push(host),
+                        Err(failure) => {
+                            left_out_hosts.push(left_out(file.display().to_string(), &failure));
+                            last = Some(failure);
+                        }
+                    }
+                }
+                opened
+            }),
+            Err(failure) => Err(failure),
+        };
+        match opened {
+            Ok(opened) => hosts.extend(opened),
+            Err(failure) => {
+                left_out_hosts.push(left_out(path.display().to_string(), &failure));
+                last = Some(failure);
+            }
+        }
+    }
+    let mut names = HashSet::new();
+    hosts.retain(|host| {
+        let is_new = names.insert(host.name().to_owned());
+        if !is_new {
+            printer.note(format_args!("destination {} is used once", host.name()));
+        }
+        is_new
+    });
+    if hosts.is_empty() {
+        let failure = last.unwrap_or_else(|| Failure::new("--to names no destination"));
+        return Err(failure);
+    }
+    let hosts = hosts.into_iter().map(|host| host.with_loader(loader));
+    Ok((hosts.collect(), left_out_hosts))
+}
+
+/// Returns an input that was left out.
+fn left_out(name: String, failure: &Failure) -> LeftOutSource {
+    LeftOutSource {
+        name,
+        error: failure.into(),
+    }
+}
+
+/// Counts of the rows so far, and the conditions of the exit status.
+struct Progress<'a> {
+    fail_on: &'a [FailOn],
+    summary: MatrixSummary,
+    has_failed: bool,
+    is_incomplete: bool,
+}
+
+impl<'a> Progress<'a> {
+    fn new(arguments: &'a arguments::Matrix, header: &MatrixHeader) -> Self {
+        let mut progress = Self {
+            fail_on: &arguments.fail_on,
+            summary: MatrixSummary::default(),
+            has_failed: false,
+            is_incomplete: false,
+        };
+        for _ in &header.left_out {
+            progress.add_left_out();
+        }
+        progress
+    }
+
+    fn add_left_out(&mut self) {
+        self.summary.left_out += 1;
+        self.is_incomplete = true;
+        self.has_failed |= self.fail_on.contains(&FailOn::Unknown);
+    }
+
+    fn add(&mut self, cells: &[Cell]) {
+        for cell in cells {
+            self.is_incomplete |= cell.verdict == Verdict::Unknown;
+            self.has_failed |= self.fail_on.iter().any(|condition| condition.holds(cell));
+        }
+    }
+
+    /// Returns the exit status: a condition of `--fail-on` precedes what is not known.
+    const fn status(&self) -> Status {
+        if self.has_failed {
+            Status::Refused
+        } else if self.is_incomplete {
+            Status::Unknown
+        } else {
+            Status::Success
+        }
+    }
+}
+
+impl FailOn {
+    /// Returns `true` if a cell meets the condition.
+    fn holds(self, cell: &Cell) -> bool {
+        let is_bad = |severity| cell.verdict == Verdict::Refused || cell.severity >= Some(severity);
+        match self {
+            Self::Low => is_bad(Severity::Low),
+            Self::Medium => is_bad(Severity::Medium),
+            Self::High => is_bad(Severity::High),
+            Self::Fatal => is_bad(Severity::Fatal),
+            Self::Unknown => cell.verdict == Verdict::Unknown,
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! [`Cell`]: the result of planning one VM at one host.
+
+use std::sync::Arc;
+
+use cpreg::destination::loader::Program;
+use cpreg::plan::{
+    Action, Check, DecidedPart, Dependence, ExtensionAction, HardwareAction, Plan, PlanOutcome,
+    PossibleCheck, Premise, Verdict,
+};
+use cpreg::register::RegisterId;
+use cpreg::severity::Severity;
+use cpreg::shape::ShapeDifference;
+use cpreg::tolerance::Tolerances;
+
+use crate::host::{Host, PossibleDestination};
+use crate::pairs::PlanInputs;
+use crate::subject::Subject;
+
+/// Result of planning one VM at one host: the verdict of `cpreg check`, and its reason.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cell {
+    /// Verdict on the load.
+    pub verdict: Verdict,
+    /// Highest severity of the changes that the guest could notice although it loads.
+    pub severity: Option<Severity>,
+    /// Highest severity of the proposed changes, if consent to all of them resolves all blockers.
+    pub resolving_consent: Option<Severity>,
+    /// Parts that block the load, or lack a decision. Each occurs once.
+    pub blockers: Vec<Blocker>,
+    /// Reason of a verdict that is refused or unknown: that of the first blocker, or the fact that
+    /// is not known.
+    pub reason: Option<String>,
+}
+
+/// Part that blocks a load, or lacks a decision.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blocker {
+    /// Part of the machine, in words.
+    Machine(String),
+    /// Register, extension or property of the hosts.
+    Part(DecidedPart),
+}
+
+/// One character for a cell, in tables.
+///
+/// The symbols are those of docs/kvm-matrix.md, where they have the same meaning.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Symbol {
+    /// The VM loads unchanged.
+    Loads,
+    /// The VM loads after a conversion.
+    Converts,
+    /// The VM loads or converts, and its guest could notice a change of severity medium or more.
+    Noticeable,
+    /// `--accept low` resolves all blockers.
+    AcceptLow,
+    /// The proposed consents resolve all blockers.
+    AcceptAll,
+    /// The VM is refused.
+    Refused,
+    /// Not enough information to decide.
+    Unknown,
+}
+
+impl Symbol {
+    /// All symbols, best first.
+    pub const ALL: [Self; 7] = [
+        Self::Loads,
+        Self::Converts,
+        Self::Noticeable,
+        Self::AcceptLow,
+        Self::AcceptAll,
+        Self::Refused,
+        Self::Unknown,
+    ];
+
+    /// Returns the character.
+    pub const fn character(self) -> char {
+        match self {
+            Self::Loads => '+',
+            Self::Converts => 'c',
+            Self::Noticeable => 'n',
+            Self::AcceptLow => 'l',
+            Self::AcceptAll => 'a',
+            Self::Refused => '-',
+            Self::Unknown => '?',
+        }
+    }
+
+    /// Returns the meaning, in words.
+    pub const fn meaning(self) -> &'static str {
+        match self {
+            Self::Loads => "loads unchanged",
+            Self::Converts => "converts: loads after `cpreg convert`, or through the relay",
+            Self::Noticeable => {
+                "loads or converts; the guest could notice a change of severity medium or high"
+            }
+            Self::AcceptLow => "refused; `--accept low` resolves all blockers",
+            Self::AcceptAll => "refused; the consents that `cpreg check` proposes resolve all",
+            Self::Refused => "refused",
+            Self::Unknown => "unknown: not enough information to decide",
+        }
+    }
+}
+
+impl Cell {
+    /// Returns a cell that cannot be decided, with the reason.
+    pub fn undecidable(reason: String) -> Self {
+        Self {
+            verdict: Verdict::Unknown,
+            severity: None,
+            resolving_consent: None,
+            blockers: Vec::new(),
+            reason: Some(reason),
+        }
+    }
+
+    /// Returns the symbol of the cell.
+    pub fn symbol(&self) -> Symbol {
+        match (self.verdict, self.resolving_consent) {
+            (Verdict::Loads | Verdict::Converts, _) if self.severity >= Some(Severity::Medium) => {
+                Symbol::Noticeable
+            }
+            (Verdict::Loads, _) => Symbol::Loads,
+            (Verdict::Converts, _) => Symbol::Converts,
+            (Verdict::Unknown, _) => Symbol::Unknown,
+            (Verdict::Refused, Some(Severity::Low)) => Symbol::AcceptLow,
+            (Verdict::Refused, Some(_)) => Symbol::AcceptAll,
+            (Verdict::Refused, None) => Symbol::Refused,
+        }
+    }
+}
+
+/// Plans a VM at a host. The verdict is that of `cpreg check`.
+pub fn plan_cell(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> Cell {
+    let possible = match host.possible(&subject.guest()) {
+        Ok(possible) => possible,
+        Err(error) => return Cell::undecidable(error.to_string()),
+    };
+    if possible.is_empty() {
+        return Cell::undecidable(format!("the registers of {} are not known", host.name()));
+    }
+    if subject.program != Program::QEMU && lacks_core_registers(host, &possible) {
+        return Cell::undecidable(format!(
+            "{} lists the registers of a QEMU, without those that {} holds too",
+            host.name(),
+            subject.name
+        ));
+    }
+    let checks: Vec<_> = possible
+        .iter()
+        .map(|possible| OneCheck::new(subject, possible, host.is_profile(), inputs))
+        .collect();
+    let with_premises: Vec<_> = possible
+        .iter()
+        .zip(&checks)
+        .map(|(possible, check)| {
+            let premise = Premise {
+                has_feature: possible.has_feature,
+                recorded_host: possible.recorded_host.as_deref(),
+            };
+            (premise, check.as_possible())
+        })
+        .collect();
+    let is_single = possible.len() == 1 && host.is_kernel_enclosed().is_none();
+    let dependence = if is_single {
+        Dependence::default()
+    } else {
+        PossibleCheck::dependence(&with_premises, &subject.vm, host.is_kernel_enclosed())
+    };
+    let all: Vec<_> = with_premises.iter().map(|(_, check)| *check).collect();
+    let Some(strictest) = checks.get(PossibleCheck::strictest(&all)) else {
+        return Cell::undecidable("the VM was planned nowhere".to_owned());
+    };
+    let is_decisive = dependence.on_feature || dependence.on_kernel;
+    if is_decisive && !strictest.is_blocked_by_machine() {
+        return Cell::undecidable(open_fact(subject, host, dependence));
+    }
+    let changes = checks
+        .iter()
+        .flat_map(|check| &check.check.plan.visible_changes);
+    Cell {
+        severity: match strictest.verdict() {
+            Verdict::Loads | Verdict::Converts => changes.map(|change| change.severity).max(),
+            Verdict::Refused | Verdict::Unknown => None,
+        },
+        ..strictest.cell(subject, inputs.tolerances)
+    }
+}
+
+/// Returns the fact on which the verdict depends and that is not known.
+fn open_fact(subject: &Subject, host: &Host, dependence: Dependence) -> String {
+    if dependence.on_kernel {
+        return format!("the kernel of {} was not recorded", host.name());
+    }
+    let feature = subject.features.undetermined;
+    format!("the registers of the VM do not show whether its guest has {feature}")
+}
+
+/// Returns `true` if a profile lists no core registers, which only QEMU keeps elsewhere.
+fn lacks_core_registers(host: &Host, possible: &Arc<Vec<PossibleDestination>>) -> bool {
+    let vcpu = possible.first().and_then(|it| it.destination.vcpu(0));
+    host.is_profile() && vcpu.is_some_and(|vcpu| vcpu.get(RegisterId::CORE_PSTATE).is_none())
+}
+
+/// Check of a VM at one possible destination.
+struct OneCheck {
+    check: Check,
+    /// Differences of the machines that block the load.
+    machine: Vec<ShapeDifference>,
+}
+
+impl OneCheck {
+    /// Checks a VM. Only a profile `has_machine` of its own; at any other host the VM is assumed to
+    /// be started as at the source.
+    fn new(
+        subject: &Subject,
+        possible: &PossibleDestination,
+        has_machine: bool,
+        inputs: PlanInputs<'_>,
+    ) -> Self {
+        let destination = &possible.destination;
+        let accelerator = subject.accelerator;
+        let shape = subject.shape.as_ref();
+        let mut machine = destination.shape_differences(accelerator, shape.filter(|_| has_machine));
+        if !has_machine {
+            let machine_type = shape.and_then(|shape| shape.machine.as_deref());
+            machine.extend(destination.missing_machine_type(machine_type));
+        }
+        machine.retain(|difference| difference.blocks);
+        let check = if destination.accelerator_difference(accelerator).is_some() {
+            Check::incomparable()
+        } else {
+            Check::new(&subject.vm, destination, inputs.tolerances, inputs.consents)
+        };
+        Self { check, machine }
+    }
+
+    const fn is_blocked_by_machine(&self) -> bool {
+        !self.machine.is_empty()
+    }
+
+    const fn verdict(&self) -> Verdict {
+        if self.is_blocked_by_machine() {
+            Verdict::Refused
+        } else {
+            self.check.verdict
+        }
+    }
+
+    const fn as_possible(&self) -> PossibleCheck<'_> {
+        PossibleCheck {
+            verdict: self.verdict(),
+            plan: &self.check.plan,
+        }
+    }
+
+    fn cell(&self, subject: &Subject, tolerances: &Tolerances) -> Cell {
+        let verdict = self.verdict();
+        let plan = &self.check.plan;
+        let (blockers, reason) = match verdict {
+            Verdict::Loads | Verdict::Converts => (Vec::new(), None),
+            Verdict::Refused | Verdict::Unknown => self.blockers(subject, tolerances),
+        };
+        let proposed = plan.proposed_adjustments.iter();
+        let is_resolved = verdict == Verdict::Refused
+            && !self.is_blocked_by_machine()
+            && plan.outcome_with_proposed == PlanOutcome::Ready;
+        Cell {
+            verdict,
+            severity: None,
+            resolving_consent: proposed
+                .map(|adjustment| adjustment.severity)
+                .max()
+                .filter(|_| is_resolved),
+            blockers,
+            reason,
+        }
+    }
+
+    /// Returns the blockers of a VM that is refused or undecided, and the reason of the first.
+    fn blockers(
+        &self,
+        subject: &Subject,
+        tolerances: &Tolerances,
+    ) -> (Vec<Blocker>, Option<String>) {
+        if let Some(first) = self.machine.first() {
+            let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+            let reason = first.reason.as_ref().map_or_else(
+                || {
+                    let (source, destination) = (value(&first.source), value(&first.destination));
+                    format!("{source} at the source, {destination} at the destination")
+                },
+                ToString::to_string,
+            );
+            let parts = self.machine.iter();
+            let parts = parts.map(|difference| Blocker::Machine(difference.part.to_string()));
+            return (parts.collect(), Some(reason));
+        }
+        let plan = &self.check.plan;
+        let is_refused = self.check.verdict == Verdict::Refused;
+        let (blockers, reason) = plan_blockers(plan, is_refused, tolerances);
+        if blockers.is_empty() && !subject.vm.vcpus.is_empty() {
+            let reason =
+                "the loader at the destination is not known, and loaders differ (--loader)";
+            return (blockers, Some(reason.to_owned()));
+        }
+        (blockers, reason)
+    }
+}
+
+/// Returns the parts that a plan refuses or cannot decide, and the reason of the first.
+fn plan_blockers(
+    plan: &Plan,
+    is_refused: bool,
+    tolerances: &Tolerances,
+) -> (Vec<Blocker>, Option<String>) {
+    let (hardware, register, extension) = if is_refused {
+        (
+            HardwareAction::Refuse,
+            Action::Refuse,
+            ExtensionAction::Refuse,
+        )
+    } else {
+        (
+            HardwareAction::Undecided,
+            Action::Undecided,
+            ExtensionAction::Undecided,
+        )
+    };
+    let mut blockers: Vec<Blocker> = Vec::new();
+    let mut reason = None;
+    let mut add = |part: DecidedPart, text: &dyn Fn() -> String| {
+        let blocker = Blocker::Part(part);
+        if !blockers.contains(&blocker) {
+            blockers.push(blocker);
+            reason.get_or_insert_with(text);
+        }
+    };
+    for decision in plan.hardware.iter().filter(|it| it.action == hardware) {
+        add(DecidedPart::Hardware(decision.fact), &|| {
+            decision.to_string()
+        });
+    }
+    for vcpu in &plan.vcpus {
+        for decision in vcpu.decisions.iter().filter(|it| it.action == register) {
+            add(DecidedPart::Register(decision.register), &|| {
+                decision.reason.display(tolerances).to_string()
+            });
+        }
+        for decision in vcpu.extensions.iter().filter(|it| it.action == extension) {
+            add(DecidedPart::Extension(decision.name.clone()), &|| {
+                decision.reason.display(tolerances).to_string()
+            });
+        }
+    }
+    (blockers, reason)
+}

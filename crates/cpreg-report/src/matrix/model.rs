@@ -1,0 +1,140 @@
+//! Model of a line of `matrix --format json`, schema `cpreg.matrix/1`.
+
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::failure::ErrorReport;
+use crate::names::{Severity, Verdict};
+
+/// The schema's name and version.
+pub const SCHEMA: &str = "cpreg.matrix/1";
+
+/// Line of `cpreg matrix --format json`.
+///
+/// The first line is `destinations` and the last one `summary`, with a line for each source
+/// between them.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct MatrixLine {
+    /// `"cpreg.matrix/1"`.
+    #[schemars(extend("const" = SCHEMA))]
+    pub schema: String,
+    /// The line.
+    #[serde(flatten)]
+    pub line: LineDetails,
+}
+
+impl From<LineDetails> for MatrixLine {
+    fn from(line: LineDetails) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            line,
+        }
+    }
+}
+
+/// A line with its members.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(tag = "line", rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum LineDetails {
+    /// The destinations of all rows.
+    Destinations(MatrixHeader),
+    /// One VM.
+    Row(MatrixRow),
+    /// Source that cannot be read. The other sources are planned.
+    LeftOut(LeftOutSource),
+    /// The counts.
+    Summary(MatrixSummary),
+}
+
+/// Destinations of a matrix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::exhaustive_structs, reason = "`matrix` fills it")]
+pub struct MatrixHeader {
+    /// Version of cpreg.
+    pub cpreg_version: String,
+    /// Loader named with `--loader`, or null.
+    pub loader: Option<String>,
+    /// Names of the destinations.
+    pub destinations: Vec<String>,
+    /// Destinations that cannot be read.
+    pub left_out: Vec<LeftOutSource>,
+}
+
+/// One VM at all destinations.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct MatrixRow {
+    /// Name of the VM, or of the host of a new VM with the features of its guest.
+    pub source: String,
+    /// Number of vCPUs.
+    pub vcpus: usize,
+    /// One cell for each destination, in their order.
+    pub cells: Vec<CellReport>,
+}
+
+/// One VM at one destination.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct CellReport {
+    /// Name of the destination.
+    pub destination: String,
+    /// Verdict of `cpreg check`.
+    pub verdict: Verdict,
+    /// Symbol in tables: `"+"` loads, `"c"` converts, `"n"` loads or converts with a change of
+    /// severity medium or high that the guest could notice, `"l"` refused unless `--accept low`,
+    /// `"a"` refused unless the proposed consents are given, `"-"` refused, `"?"` unknown.
+    pub symbol: String,
+    /// Highest severity of what the guest could notice although it loads; absent if that is
+    /// nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub severity: Option<Severity>,
+    /// Highest severity of the proposed changes, if consent to all of them resolves all blockers;
+    /// else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolving_consent: Option<Severity>,
+    /// Registers, extensions, properties of the hosts or parts of the machine that block the load
+    /// or lack a decision; absent if there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blockers: Vec<String>,
+    /// Reason of the first blocker, or the fact that is not known; absent for a VM that loads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Source or destination that was left out.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::exhaustive_structs, reason = "`matrix` fills it")]
+pub struct LeftOutSource {
+    /// Name of the input, as given.
+    pub name: String,
+    /// The error, [`cpreg.error/2`](#cpregerror2).
+    pub error: ErrorReport,
+}
+
+/// Counts of a matrix.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[expect(clippy::exhaustive_structs, reason = "`matrix` fills it")]
+pub struct MatrixSummary {
+    /// Number of rows.
+    pub rows: usize,
+    /// Number of sources and destinations that were left out.
+    pub left_out: usize,
+    /// Number of cells by symbol.
+    pub cells: BTreeMap<String, usize>,
+    /// Exit status of the command.
+    pub exit_status: u8,
+}
+
+impl MatrixSummary {
+    /// Counts a row.
+    pub fn add(&mut self, row: &MatrixRow) {
+        self.rows += 1;
+        for cell in &row.cells {
+            *self.cells.entry(cell.symbol.clone()).or_default() += 1;
+        }
+    }
+}

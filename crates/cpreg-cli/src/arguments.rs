@@ -12,7 +12,7 @@ use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use cpreg_relay::Address;
 use cpreg_report::printer::Verbosity;
 
-pub(crate) use fleet::{FailOn, Matrix, MatrixFormat};
+pub(crate) use fleet::{Classes, FailOn, Key, Matrix, MatrixFormat};
 #[cfg(target_os = "linux")]
 use run::{RunPolicyArgs, RunStartArgs};
 
@@ -44,6 +44,13 @@ pub(crate) enum Command {
     Check(Check),
     /// Check many VMs against many destinations: a table with one symbol for each pair.
     Matrix(Matrix),
+    /// Group hosts that are the same for every VM, and show which class takes the VMs of which.
+    Classes(Classes),
+    /// Print a short key of everything about a host that decides if a VM loads there.
+    ///
+    /// Hosts with equal keys load the same VMs. The key does not contain the kernel's version, so
+    /// it fits names of snapshots that depend on the kernel today.
+    Key(Key),
     /// Load the VM, without its RAM, into a paused copy of the destination's QEMU, and report the
     /// result.
     Rehearse(Rehearse),

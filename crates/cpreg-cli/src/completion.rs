@@ -82,7 +82,7 @@ fn completer(command: &str, argument: &Arg) -> Option<ArgValueCompleter> {
     let function: fn(&OsStr) -> Vec<CompletionCandidate> = match argument.get_id().as_str() {
         // A VM with RAM: no host has one.
         "source" if matches!(command, "convert" | "rehearse" | "report") => return None,
-        "sources" | "source" | "from" => complete_host_or_file,
+        "sources" | "hosts" | "source" | "from" => complete_host_or_file,
         "destination" | "to" => complete_destination,
         "a" | "b" => complete_host_or_file,
         "file" if command == "show" => complete_host_or_file,
@@ -225,7 +225,8 @@ mod tests {
     use super::*;
 
     /// Arguments that only the user knows.
-    const FREE_TEXT: [&str; 9] = [
+    const FREE_TEXT: [&str; 10] = [
+        "features",
         "timeout",
         "status",
         "vcpu",

@@ -9,21 +9,130 @@
 //! | a file | the recorded host in it, also with `/FEATURES`; a profile; the host of a stream |
 //! | a directory | the hosts in its files |
 
-use std::path::Path;
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::{fs, io};
 
 use cpreg::destination::Features;
 use cpreg_fleet::Host;
 use cpreg_hosts::host;
 use cpreg_hosts::{ErrorKind, HostIndex, IndexedHost};
+use cpreg_report::matrix::model::LeftOutSource;
+use cpreg_snapshot::Folder;
 
 use crate::arguments::LoaderArgs;
 use crate::destination::hosts::{self, HostOrFile};
-use crate::destination::{ResolvedDestination, kvm};
+use crate::destination::{self, ResolvedDestination, kvm};
 use crate::failure::Failure;
-use crate::printer::Printer;
+use crate::input::VmPath;
+use crate::printer::{self, Printer};
 
 /// Argument for all recorded hosts.
 const ALL: &str = "all";
+
+/// Hosts of the arguments, and the arguments that cannot be used.
+pub(crate) struct FleetHosts {
+    /// Hosts in the order of the arguments, each once.
+    pub(crate) hosts: Vec<Host>,
+    /// Inputs that were left out.
+    pub(crate) unusable: Vec<LeftOutSource>,
+}
+
+/// Opens the hosts of all arguments. Prints an error for each input that cannot be used.
+///
+/// # Errors
+/// Returns an error if no host can be used.
+pub(crate) fn open_all(
+    paths: &[PathBuf],
+    loader: &LoaderArgs,
+    printer: &Printer,
+) -> Result<FleetHosts, Failure> {
+    let mut hosts: Vec<Host> = Vec::new();
+    let mut failures = Vec::new();
+    for path in paths {
+        match find_by_name(path) {
+            Ok(Some(named)) => hosts.extend(named),
+            Ok(None) => match files(path) {
+                Ok(files) => {
+                    for file in files {
+                        match open_file(&file, loader, printer) {
+                            Ok(host) => hosts.push(host),
+                            Err(failure) => failures.push((file, failure)),
+                        }
+                    }
+                }
+                Err(failure) => failures.push((path.clone(), failure)),
+            },
+            Err(failure) => failures.push((path.clone(), failure)),
+        }
+    }
+    let mut names = HashSet::new();
+    hosts.retain(|host| {
+        let is_new = names.insert(host.name().to_owned());
+        if !is_new {
+            printer.note(format_args!("host {} is used once", host.name()));
+        }
+        is_new
+    });
+    let unusable = failures
+        .iter()
+        .map(|(path, failure)| left_out(path.display().to_string(), failure));
+    let unusable: Vec<_> = unusable.collect();
+    if hosts.is_empty() {
+        let last = failures.pop().map(|(_, failure)| failure);
+        // Only an empty folder gives neither a host nor an error.
+        return Err(last.unwrap_or_else(|| Failure::new("the arguments name no host")));
+    }
+    unusable.iter().for_each(printer::print_left_out);
+    let loader = destination::parse_loader(loader)?;
+    let hosts = hosts.into_iter().map(|host| host.with_loader(loader));
+    Ok(FleetHosts {
+        hosts: hosts.collect(),
+        unusable,
+    })
+}
+
+/// Returns an input that is left out because of an error.
+pub(crate) fn left_out(name: String, failure: &Failure) -> LeftOutSource {
+    LeftOutSource {
+        name,
+        error: failure.into(),
+    }
+}
+
+/// Returns the files of a path: itself, or those of a directory in the order of their names.
+///
+/// A directory inside the directory stands for the saved VMs in it.
+pub(crate) fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
+    if !path.is_dir() || VmPath::new(path).vm.is_some() {
+        return Ok(vec![path.to_owned()]);
+    }
+    if let Ok(folder) = Folder::open(path)
+        && folder.kind.is_some()
+        && !folder.is_cut
+    {
+        return Ok(folder.files.into_iter().map(|file| file.path).collect());
+    }
+    let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    let entries = entries.map_err(|error| Failure::io("read", path, error))?;
+    let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
+    entries.sort();
+    let mut files = Vec::new();
+    for entry in entries {
+        if !entry.is_dir() {
+            files.push(entry);
+        } else if let Ok(folder) = Folder::open(&entry) {
+            files.extend(folder.files.into_iter().map(|file| file.path));
+        }
+    }
+    if files.is_empty() {
+        return Err(
+            Failure::new(format!("{} is a directory without files", path.display()))
+                .with_path(path),
+        );
+    }
+    Ok(files)
+}
 
 /// Returns the hosts that a name names; `None` if the argument is no name of a recorded host.
 pub(crate) fn find_by_name(path: &Path) -> Result<Option<Vec<Host>>, Failure> {

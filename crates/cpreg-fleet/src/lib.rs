@@ -6,17 +6,23 @@
 //! | [`subject`] | a VM to plan, from a file or as a new VM of a host |
 //! | [`cell`] | the result of planning one VM at one host, with its symbol in tables |
 //! | [`pairs`] | plans of all pairs of a VM and a destination, on all cores |
+//! | [`key`] | a short name for everything about a host that decides |
+//! | [`classes`] | hosts with equal keys, and the classes that take their VMs |
 //!
 //! The crate reads no files: its caller opens sources and destinations. `cpreg` makes the
 //! decisions, and `cpreg-hosts` has the recorded hosts.
 #![forbid(unsafe_code)]
 
 pub mod cell;
+pub mod classes;
 pub mod host;
+pub mod key;
 pub mod pairs;
 pub mod subject;
 
 pub use cell::{Cell, plan_cell};
+pub use classes::HostClasses;
 pub use host::Host;
+pub use key::{HostKey, KeyContent};
 pub use pairs::{PlanInputs, Row, plan_pairs, plan_rows};
 pub use subject::Subject;

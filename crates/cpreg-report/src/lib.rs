@@ -29,6 +29,7 @@
 //! | [`host_diff`] | report of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2` |
 //! | [`kernel_diff`] | report of `diff` for two kernels, schema `cpreg.kernel-diff/2` |
 //! | [`matrix`] | report of `matrix`, lines of schema `cpreg.matrix/1` |
+//! | [`classes`], [`host_key`] | reports of `classes` and `key`, schemas `cpreg.classes/1`, `cpreg.key/1` |
 //! | [`hosts`] | report of `hosts`, schema `cpreg.hosts/2` |
 //! | [`unrecorded`] | the kernel of a named host, if it was not recorded |
 //! | [`explain`] | reports of `explain` |
@@ -49,6 +50,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod classes;
 pub mod command;
 pub mod contents;
 pub mod diff;
@@ -61,6 +63,7 @@ pub mod field;
 mod group;
 pub mod host;
 pub mod host_diff;
+pub mod host_key;
 pub mod hosts;
 pub mod json;
 pub mod kernel_diff;

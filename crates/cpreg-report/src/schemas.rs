@@ -8,8 +8,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    check, diff, explain, failure, host, host_diff, hosts, kernel_diff, matrix, rehearse, relay,
-    show, tolerance, vm_report,
+    check, classes, diff, explain, failure, host, host_diff, host_key, hosts, kernel_diff, matrix,
+    rehearse, relay, show, tolerance, vm_report,
 };
 
 /// A kind of document.
@@ -58,6 +58,8 @@ pub fn all() -> Vec<Document> {
             explain::lines::model::SCHEMA,
         ),
         Document::for_type::<matrix::model::MatrixLine>(matrix::model::SCHEMA),
+        Document::for_type::<classes::model::ClassesReport>(classes::model::SCHEMA),
+        Document::for_type::<host_key::KeyReport>(host_key::SCHEMA),
         Document::for_type::<hosts::model::HostsReport>(hosts::model::SCHEMA),
         Document::for_type::<tolerance::model::TolerancesReport>(tolerance::model::SCHEMA),
         Document::for_type::<explain::register::model::ExplainRegisterReport>(

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ConsentArgs, FromArgs, LoaderArgs, VerbosityArgs};
+use super::{ConsentArgs, Format, FromArgs, LoaderArgs, ToleranceArgs, VerbosityArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct Matrix {
@@ -62,4 +62,40 @@ pub(crate) enum FailOn {
     Fatal,
     /// An unknown cell, or an input that was left out.
     Unknown,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Classes {
+    /// Hosts to group: recorded hosts by name or file, profiles, directories of such files, `all`,
+    /// or a name that several recorded hosts match (linux-6.12, n1).
+    #[arg(value_name = "HOST", required = true)]
+    pub(crate) hosts: Vec<PathBuf>,
+    /// Features of the guests (pmu,sve; none); repeatable. Default: those that QEMU gives a guest
+    /// of each host.
+    #[arg(long, value_name = "FEATURES")]
+    pub(crate) features: Vec<String>,
+    /// List all registers that separate two classes.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    #[command(flatten)]
+    pub(crate) loader: LoaderArgs,
+    #[command(flatten)]
+    pub(crate) tolerances: ToleranceArgs,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Key {
+    /// Hosts: recorded hosts by name or file, profiles. Append /FEATURES (…/pmu) for guests with
+    /// these features; default: those that QEMU gives a guest of the host.
+    #[arg(value_name = "HOST", required = true)]
+    pub(crate) hosts: Vec<PathBuf>,
+    /// Also print the lines whose digest is the key.
+    #[arg(long, short)]
+    pub(crate) verbose: bool,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
 }

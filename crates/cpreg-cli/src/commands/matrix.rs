@@ -11,20 +11,17 @@ mod items;
 mod output;
 mod source;
 
-use std::collections::HashSet;
-
 use cpreg::plan::Verdict;
 use cpreg::register::Naming;
 use cpreg::severity::Severity;
-use cpreg_fleet::{Cell, Host, PlanInputs, Row};
-use cpreg_report::matrix::model::{LeftOutSource, MatrixHeader, MatrixRow, MatrixSummary};
+use cpreg_fleet::{Cell, PlanInputs, Row};
+use cpreg_report::matrix::model::{MatrixHeader, MatrixRow, MatrixSummary};
 
 use crate::arguments::{self, FailOn};
 use crate::commands::matrix::items::Item;
 use crate::consents;
-use crate::destination;
 use crate::failure::{Failure, Status};
-use crate::fleet_hosts;
+use crate::fleet_hosts::{self, FleetHosts, left_out};
 use crate::printer::{self, Printer};
 use crate::source_host::SourceHost;
 use crate::tolerances;
@@ -37,8 +34,8 @@ pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Resul
     let consents = consents::read(&arguments.consents, Naming::Kvm)?;
     consents::reject_high(&consents)?;
     let from = SourceHost::open(&arguments.from, printer)?;
-    let (hosts, unusable) = open_destinations(arguments, printer)?;
-    unusable.iter().for_each(printer::print_left_out);
+    let FleetHosts { hosts, unusable } =
+        fleet_hosts::open_all(&arguments.to, &arguments.loader, printer)?;
     let items = items::expand(arguments, printer)?;
     let names: Vec<_> = hosts.iter().map(|host| host.name().to_owned()).collect();
     let header = MatrixHeader {
@@ -84,65 +81,6 @@ pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Resul
     progress.summary.exit_status = status.code();
     output.finish(printer, &progress.summary)?;
     Ok(status)
-}
-
-/// Opens the destinations, without duplicates, and returns those that cannot be used.
-fn open_destinations(
-    arguments: &arguments::Matrix,
-    printer: &Printer,
-) -> Result<(Vec<Host>, Vec<LeftOutSource>), Failure> {
-    let loader = destination::parse_loader(&arguments.loader)?;
-    let mut hosts: Vec<Host> = Vec::new();
-    let mut left_out_hosts = Vec::new();
-    let mut last = None;
-    for path in &arguments.to {
-        let opened = match fleet_hosts::find_by_name(path) {
-            Ok(Some(named)) => Ok(named),
-            Ok(None) => items::files(path).map(|files| {
-                let mut opened = Vec::new();
-                for file in files {
-                    match fleet_hosts::open_file(&file, &arguments.loader, printer) {
-                        Ok(host) => opened.push(host),
-                        Err(failure) => {
-                            left_out_hosts.push(left_out(file.display().to_string(), &failure));
-                            last = Some(failure);
-                        }
-                    }
-                }
-                opened
-            }),
-            Err(failure) => Err(failure),
-        };
-        match opened {
-            Ok(opened) => hosts.extend(opened),
-            Err(failure) => {
-                left_out_hosts.push(left_out(path.display().to_string(), &failure));
-                last = Some(failure);
-            }
-        }
-    }
-    let mut names = HashSet::new();
-    hosts.retain(|host| {
-        let is_new = names.insert(host.name().to_owned());
-        if !is_new {
-            printer.note(format_args!("destination {} is used once", host.name()));
-        }
-        is_new
-    });
-    if hosts.is_empty() {
-        let failure = last.unwrap_or_else(|| Failure::new("--to names no destination"));
-        return Err(failure);
-    }
-    let hosts = hosts.into_iter().map(|host| host.with_loader(loader));
-    Ok((hosts.collect(), left_out_hosts))
-}
-
-/// Returns an input that was left out.
-fn left_out(name: String, failure: &Failure) -> LeftOutSource {
-    LeftOutSource {
-        name,
-        error: failure.into(),
-    }
 }
 
 /// Counts of the rows so far, and the conditions of the exit status.

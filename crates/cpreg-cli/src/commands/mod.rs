@@ -1,12 +1,14 @@
 //! Commands, one module each.
 
 pub(crate) mod check;
+pub(crate) mod classes;
 pub(crate) mod completions;
 pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod filter;
 pub(crate) mod hosts;
+pub(crate) mod key;
 pub(crate) mod man_pages;
 pub(crate) mod matrix;
 pub(crate) mod probe;

@@ -201,7 +201,7 @@ impl TableText {
 }
 
 /// Splits characters into groups of ten.
-fn in_groups(characters: impl Iterator<Item = char>) -> Vec<String> {
+pub(crate) fn in_groups(characters: impl Iterator<Item = char>) -> Vec<String> {
     let characters: Vec<char> = characters.collect();
     let groups = characters.chunks(GROUP);
     groups.map(|group| group.iter().collect()).collect()

@@ -6,12 +6,10 @@ use std::io::{self, BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 
 use cpreg_fleet::Host;
-use cpreg_snapshot::Folder;
 
 use crate::arguments;
 use crate::failure::Failure;
 use crate::fleet_hosts;
-use crate::input::VmPath;
 use crate::printer::Printer;
 
 /// Argument for standard input.
@@ -56,9 +54,8 @@ pub(super) fn expand(
                 .into_iter()
                 .map(|host| Item::NewVm(Box::new(host)))
                 .collect()),
-            Ok(None) => {
-                files(&path).map(|files| files.into_iter().map(Item::File).collect::<Vec<_>>())
-            }
+            Ok(None) => fleet_hosts::files(&path)
+                .map(|files| files.into_iter().map(Item::File).collect::<Vec<_>>()),
             Err(failure) => Err(failure),
         };
         let expanded =
@@ -81,40 +78,6 @@ fn identity(item: &Item) -> PathBuf {
         Item::Unusable(path, _) => path.clone(),
         Item::File(path) => path.canonicalize().unwrap_or_else(|_| path.clone()),
     }
-}
-
-/// Returns the files of a path: itself, or those of a directory in the order of their names.
-///
-/// A directory inside the directory stands for the saved VMs in it.
-pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, Failure> {
-    if !path.is_dir() || VmPath::new(path).vm.is_some() {
-        return Ok(vec![path.to_owned()]);
-    }
-    if let Ok(folder) = Folder::open(path)
-        && folder.kind.is_some()
-        && !folder.is_cut
-    {
-        return Ok(folder.files.into_iter().map(|file| file.path).collect());
-    }
-    let entries = fs::read_dir(path).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    let entries = entries.map_err(|error| Failure::io("read", path, error))?;
-    let mut entries: Vec<_> = entries.into_iter().map(|entry| entry.path()).collect();
-    entries.sort();
-    let mut files = Vec::new();
-    for entry in entries {
-        if !entry.is_dir() {
-            files.push(entry);
-        } else if let Ok(folder) = Folder::open(&entry) {
-            files.extend(folder.files.into_iter().map(|file| file.path));
-        }
-    }
-    if files.is_empty() {
-        return Err(
-            Failure::new(format!("{} is a directory without files", path.display()))
-                .with_path(path),
-        );
-    }
-    Ok(files)
 }
 
 /// Reads a list of sources, one a line. Empty lines name nothing.

@@ -15,6 +15,12 @@
 //! If the release was not examined, its neighbours must agree; if it is not known, all examined
 //! releases must.
 
+use alloc::collections::BTreeSet;
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::ops::RangeInclusive;
+
 use super::acceptance::{Acceptance, Acceptor};
 use super::id_fields::{FIELDS, RELEASES, SPECIAL_RULES};
 use super::id_rule::{FieldRule, ReleaseRule, SpecialRule};
@@ -74,6 +80,37 @@ pub(super) fn replaced_value(
     });
     let first = values.next()?;
     (first != value && values.all(|value| value == first)).then_some(first)
+}
+
+/// Returns the names of KVM's special rules for ID registers on a kernel, one text for each release
+/// that the kernel may be like. `None` is a kernel of any release.
+///
+/// Kernels with equal texts replace the same parts of a value that user space writes.
+pub fn special_rule_names(kernel_version: Option<Version>) -> BTreeSet<String> {
+    releases_like(kernel_version)
+        .map(|release| {
+            let rules = SPECIAL_RULES.iter().filter(|(_, first, last)| {
+                (usize::from(*first)..=usize::from(*last)).contains(&release)
+            });
+            let observed = OBSERVED_RULES
+                .iter()
+                .filter(|(_, first)| kernel_version.is_some_and(|version| version >= *first));
+            let names = rules.map(|(rule, ..)| format!("{rule:?}"));
+            let names = names.chain(observed.map(|(rule, _)| format!("{rule:?}")));
+            let names: BTreeSet<_> = names.collect();
+            names.into_iter().collect::<Vec<_>>().join("+")
+        })
+        .collect()
+}
+
+/// Returns the indexes of the examined releases that a kernel may be like: its own release, its
+/// examined neighbours, or all of them.
+fn releases_like(kernel_version: Option<Version>) -> RangeInclusive<usize> {
+    kernel_version.map_or(0..=RELEASES.len() - 1, |version| {
+        let later = RELEASES.partition_point(|(release, _)| *release < version);
+        let earlier = RELEASES.partition_point(|(release, _)| *release <= version);
+        earlier.saturating_sub(1)..=later.min(RELEASES.len() - 1)
+    })
 }
 
 /// Returns `true` if an AArch32 ID register reads as zero and may ignore writes, because the host
@@ -153,17 +190,11 @@ impl<'a> IdRegister<'a> {
                     .get(*index)
                     .is_some_and(|(_, rule)| *rule == ReleaseRule::Types)
         };
-        let [first, last] = self
-            .kernel_version
-            .map_or([0, RELEASES.len() - 1], |version| {
-                let later = RELEASES.partition_point(|(release, _)| *release < version);
-                let earlier = RELEASES.partition_point(|(release, _)| *release <= version);
-                [earlier.saturating_sub(1), later.min(RELEASES.len() - 1)]
-            });
-        let has_possible = (first..=last).any(|index| is_possible(&index));
+        let like = releases_like(self.kernel_version);
+        let has_possible = like.clone().any(|index| is_possible(&index));
         // A kernel older than v6.7 reports no masks. If one seems to, its version is wrong.
         let range = if has_possible {
-            first..=last
+            like
         } else {
             0..=RELEASES.len() - 1
         };

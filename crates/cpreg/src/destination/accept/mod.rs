@@ -32,6 +32,7 @@ pub mod tcg;
 
 pub use acceptance::{Acceptance, Acceptor};
 pub(crate) use id_register::may_ignore_writes;
+pub use id_register::special_rule_names;
 pub(crate) use nearest::nearest_value;
 
 use super::kernel::RegisterKind;

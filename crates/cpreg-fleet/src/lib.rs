@@ -2,6 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | [`baseline`] | the settings with which a new VM moves among hosts |
 //! | [`host`] | a host of the fleet, as a destination for a guest and as the host of a new VM |
 //! | [`subject`] | a VM to plan, from a file or as a new VM of a host |
 //! | [`cell`] | the result of planning one VM at one host, with its symbol in tables |
@@ -13,6 +14,7 @@
 //! decisions, and `cpreg-hosts` has the recorded hosts.
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 pub mod cell;
 pub mod classes;
 pub mod host;

@@ -74,7 +74,7 @@ impl Acceptor {
 
     /// Returns the value that a register reads after an accepted write of `value`, if KVM replaces
     /// a part of `value`.
-    pub(crate) fn replaced_value(
+    pub fn replaced_value(
         self,
         destination_vcpu: &DestinationVcpu,
         id: RegisterId,

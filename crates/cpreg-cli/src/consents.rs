@@ -29,7 +29,7 @@ pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, 
         }
     }
     for text in &arguments.set {
-        consents.set.push(parse_set(text, naming)?);
+        consents.set.push(parse_set("--set", text, naming)?);
     }
     for text in &arguments.accept {
         match Severity::from_name(text) {
@@ -212,11 +212,12 @@ fn parse_ignore(text: &str, naming: Naming) -> Result<IgnoreConsent, Failure> {
     })
 }
 
-pub(crate) fn parse_set(text: &str, naming: Naming) -> Result<SetConsent, Failure> {
+/// Parses the value of an option such as `--set`: `REG[.FIELD]=VALUE`.
+pub(crate) fn parse_set(option: &str, text: &str, naming: Naming) -> Result<SetConsent, Failure> {
     let (name, value) = text
         .rsplit_once('=')
-        .ok_or_else(|| missing_value(text, naming))?;
-    let with_option = |failure: Failure| failure.with_context(format!("--set {text}"));
+        .ok_or_else(|| missing_value(option, text, naming))?;
+    let with_option = |failure: Failure| failure.with_context(format!("{option} {text}"));
     if !name.contains('.') {
         let register = parse_register(name, naming)?;
         let BitsValue { mask, value } =
@@ -236,9 +237,10 @@ pub(crate) fn parse_set(text: &str, naming: Naming) -> Result<SetConsent, Failur
     })
 }
 
-/// Returns the error for `--set REG` without a value, with the names of the register's values.
-fn missing_value(text: &str, naming: Naming) -> Failure {
-    let failure = Failure::new(format!("--set {text}: a value is missing"));
+/// Returns the error for an option such as `--set REG` without a value, with the names of the
+/// register's values.
+fn missing_value(option: &str, text: &str, naming: Naming) -> Failure {
+    let failure = Failure::new(format!("{option} {text}: a value is missing"));
     let names: Vec<_> = match parse_field(text, naming) {
         Ok(field) => field.named_values().collect(),
         Err(_) => parse_register(text, naming).map_or_else(|_| Vec::new(), value_names),

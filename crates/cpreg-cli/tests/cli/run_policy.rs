@@ -76,6 +76,16 @@ fn a_broken_file_starts_nothing() {
 }
 
 #[test]
+fn an_error_in_a_setting_names_the_option() {
+    for setting in ["PSCI_VERSION=1.9", "PSCI_VERSION"] {
+        let run = cpreg(&["run", "--born-with", setting, "--", "/bin/echo", "started"]);
+        assert_eq!(run.status, Some(2), "{run}");
+        let option = format!("--born-with {setting}:");
+        assert!(run.stderr.contains(&option), "{run}");
+    }
+}
+
+#[test]
 fn a_policy_file_stands_for_its_options() {
     let options = [
         "--from",

@@ -6,7 +6,7 @@
 //! The latter has the loads without cpreg (`plain`), and through `cpreg run`: without consent
 //! (`none`), with the baseline (`baseline`), and with the consent (`accept`).
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ The same QEMU loads the unconverted stream on each kernel. Hosts and guest are t
 | `r` | the guest runs, with `cpreg run` at the destination, without consent |
 | `b` | the guest runs, with `cpreg run --baseline` at the destination, without consent |
 | `c` | the guest runs, with `cpreg run` at the destination and the consent of the section |
-| `~` | the guest runs, and registers changed |
+| `r~`, … | as without `~`, and registers changed (listed below the table) |
 | `.` | the guest does not run |
 
 Registers that change on some kernel even between two hosts with that kernel do not count as
@@ -107,6 +107,7 @@ fn write_section(text: &mut String, lines: &[Value], wrong: &mut Vec<String>) ->
             .map(|line| member(line, "source"))
             .collect();
         kernels.dedup();
+        let mut changes: BTreeMap<String, Vec<String>> = BTreeMap::new();
         writeln!(text, "\nQEMU {series}:\n")?;
         writeln!(text, "| from \\ to | {} |", kernels.join(" | "))?;
         writeln!(text, "|---|{}", "---|".repeat(kernels.len()))?;
@@ -116,16 +117,28 @@ fn write_section(text: &mut String, lines: &[Value], wrong: &mut Vec<String>) ->
                 let line = of_series.iter().find(|line| {
                     member(line, "source") == *source && member(line, "destination") == *destination
                 });
-                let symbol = line.map_or(' ', |line| symbol(line, &unkept));
-                if matches!(symbol, '.' | '~') {
+                let outcome =
+                    line.map_or_else(Outcome::default, |line| Outcome::from_line(line, &unkept));
+                if outcome.symbol == "." || !outcome.changes.is_empty() {
                     wrong.push(format!(
-                        "{}: {source} -> {destination}, QEMU {series}: `{symbol}`",
-                        member(first, "cpu")
+                        "{}: {source} -> {destination}, QEMU {series}: `{}`",
+                        member(first, "cpu"),
+                        outcome.symbol
                     ));
                 }
-                write!(text, " {symbol} |")?;
+                write!(text, " {} |", outcome.symbol)?;
+                if !outcome.changes.is_empty() {
+                    let pairs = changes.entry(outcome.changes.join(", ")).or_default();
+                    pairs.push(format!("{source} -> {destination}"));
+                }
             }
             writeln!(text)?;
+        }
+        if !changes.is_empty() {
+            writeln!(text, "\nChanged registers:\n")?;
+        }
+        for (registers, pairs) in changes {
+            writeln!(text, "* {registers}: {}", pairs.join("; "))?;
         }
     }
     Ok(())
@@ -135,20 +148,38 @@ fn member<'a>(line: &'a Value, name: &str) -> &'a str {
     line[name].as_str().unwrap_or_default()
 }
 
-/// Returns the symbol of the load with the least help that runs.
-fn symbol(line: &Value, unkept: &BTreeSet<&str>) -> char {
-    let found = WAYS
-        .into_iter()
-        .find(|(name, _)| line["loads"][name]["runs"] == true);
-    let Some((name, symbol)) = found else {
-        return '.';
-    };
-    let mut changes = changed_registers(&line["loads"][name]);
-    if changes.all(|register| unkept.contains(register)) {
-        symbol
-    } else {
-        '~'
+/// Outcome of a pair: the load with the least help that runs.
+#[derive(Default)]
+struct Outcome<'a> {
+    symbol: String,
+    /// Changed registers that other loads keep.
+    changes: Vec<&'a str>,
+}
+
+impl<'a> Outcome<'a> {
+    fn from_line(line: &'a Value, unkept: &BTreeSet<&str>) -> Self {
+        let Some((load, symbol)) = least_help(line) else {
+            return Self {
+                symbol: ".".to_owned(),
+                changes: Vec::new(),
+            };
+        };
+        let changes = changed_registers(load).filter(|register| !unkept.contains(register));
+        let changes: Vec<_> = changes.collect();
+        let mark = if changes.is_empty() { "" } else { "~" };
+        Self {
+            symbol: format!("{symbol}{mark}"),
+            changes,
+        }
     }
+}
+
+/// Returns the load with the least help that runs, with its symbol.
+fn least_help(line: &Value) -> Option<(&Value, char)> {
+    let mut loads = WAYS
+        .into_iter()
+        .map(|(name, symbol)| (&line["loads"][name], symbol));
+    loads.find(|(load, _)| load["runs"] == true)
 }
 
 /// Returns the registers that change on some kernel even between two hosts with that kernel. The
@@ -157,7 +188,9 @@ fn unkept_registers<'a>(lines: &[&'a Value]) -> BTreeSet<&'a str> {
     let same = lines
         .iter()
         .filter(|line| line["source"] == line["destination"]);
-    same.flat_map(|line| changed_registers(&line["loads"]["plain"]))
+    let loads = same.filter_map(|line| least_help(line));
+    loads
+        .flat_map(|(load, _)| changed_registers(load))
         .collect()
 }
 
@@ -194,7 +227,8 @@ mod tests {
         let (text, wrong) = render(&line("6.16", &fails, &runs("X7 3 4")));
         assert!(text.contains("| 6.16 | r |") && wrong == 0, "{text}");
         let (text, wrong) = render(&line("6.16", &fails, &runs("X8 3 4")));
-        assert!(text.contains("| 6.16 | ~ |") && wrong == 1, "{text}");
+        assert!(text.contains("| 6.16 | r~ |") && wrong == 1, "{text}");
+        assert!(text.contains("* X8: 6.16 -> 6.12"), "{text}");
         let (text, wrong) = render(&line("6.16", &fails, &fails));
         assert!(text.contains("| 6.16 | . |") && wrong == 1, "{text}");
     }

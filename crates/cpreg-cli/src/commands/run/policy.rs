@@ -118,7 +118,7 @@ fn settings(arguments: &Run) -> Result<Vec<cpreg::plan::SetConsent>, Failure> {
         })?);
     }
     for text in &arguments.policy.born_with {
-        born_with.push(consents::parse_set(text, Naming::Kvm)?);
+        born_with.push(consents::parse_set("--born-with", text, Naming::Kvm)?);
     }
     Ok(born_with)
 }

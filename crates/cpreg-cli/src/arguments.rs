@@ -1,5 +1,6 @@
 //! Command line as clap types, without any behaviour.
 
+pub(crate) mod baseline;
 mod fleet;
 #[cfg(target_os = "linux")]
 mod run;
@@ -82,6 +83,12 @@ pub(crate) enum Command {
     /// the VM is refused, the load fails before the guest runs. The command becomes the VMM.
     #[cfg(target_os = "linux")]
     Run(Run),
+    /// Find the settings with which new VMs move among hosts, in both directions.
+    ///
+    /// A value counts if every host accepts and keeps it. Before the command prints the settings,
+    /// it plans each ordered pair of hosts with the new VM, as `check` does. Exit status 1: a pair
+    /// is not ready.
+    Baseline(baseline::Baseline),
     /// Compare two streams, profiles or recorded hosts by register and field.
     Diff(Diff),
     /// Explain an error line of a VMM, or a register.

@@ -84,7 +84,8 @@ fn completer(command: &str, argument: &Arg) -> Option<ArgValueCompleter> {
         "source" if matches!(command, "convert" | "rehearse" | "report") => return None,
         "sources" | "hosts" | "source" | "from" => complete_host_or_file,
         "destination" | "to" => complete_destination,
-        "a" | "b" => complete_host_or_file,
+        "a" | "b" | "hosts" => complete_host_or_file,
+        "keep" => complete_kept,
         "file" if command == "show" => complete_host_or_file,
         "name" if command == "hosts" => complete_host,
         "cpu" => complete_cpu,
@@ -196,6 +197,16 @@ fn complete_consent(current: &OsStr) -> Vec<CompletionCandidate> {
     let severities = [Severity::Low, Severity::Medium].map(Severity::name);
     let severities = severities.into_iter().filter(|name| name.starts_with(text));
     let mut candidates = candidates(severities.map(str::to_owned));
+    candidates.extend(complete_register(current));
+    candidates
+}
+
+/// Completes a feature of the guest, or a field.
+fn complete_kept(current: &OsStr) -> Vec<CompletionCandidate> {
+    let text = current.to_str().unwrap_or_default();
+    let features = ["pmu", "sve", "ptrauth", "mte", "el2"].into_iter();
+    let features = features.filter(|name| name.starts_with(text));
+    let mut candidates = candidates(features.map(str::to_owned));
     candidates.extend(complete_register(current));
     candidates
 }

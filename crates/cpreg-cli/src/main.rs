@@ -130,6 +130,7 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Relay(arguments) => commands::relay::run(arguments, printer),
         #[cfg(target_os = "linux")]
         Command::Run(arguments) => commands::run::run(arguments, printer),
+        Command::Baseline(arguments) => commands::baseline::run(arguments, printer),
         Command::Diff(arguments) => commands::diff::run(arguments, printer),
         Command::Explain(arguments) => commands::explain::run(arguments, printer),
         Command::Tolerances(arguments) => commands::tolerances::run(arguments, printer),

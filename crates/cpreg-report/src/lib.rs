@@ -30,6 +30,7 @@
 //! | [`kernel_diff`] | report of `diff` for two kernels, schema `cpreg.kernel-diff/2` |
 //! | [`matrix`] | report of `matrix`, lines of schema `cpreg.matrix/1` |
 //! | [`classes`], [`host_key`] | reports of `classes` and `key`, schemas `cpreg.classes/1`, `cpreg.key/1` |
+//! | [`baseline`] | report of `baseline`, schema `cpreg.baseline-report/1` |
 //! | [`hosts`] | report of `hosts`, schema `cpreg.hosts/2` |
 //! | [`unrecorded`] | the kernel of a named host, if it was not recorded |
 //! | [`explain`] | reports of `explain` |
@@ -49,6 +50,7 @@
 //! | [`error`] | errors of making or reading a report |
 #![forbid(unsafe_code)]
 
+pub mod baseline;
 pub mod check;
 pub mod classes;
 pub mod command;

@@ -8,8 +8,8 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    check, classes, diff, explain, failure, host, host_diff, host_key, hosts, kernel_diff, matrix,
-    rehearse, relay, show, tolerance, vm_report,
+    baseline, check, classes, diff, explain, failure, host, host_diff, host_key, hosts,
+    kernel_diff, matrix, rehearse, relay, show, tolerance, vm_report,
 };
 
 /// A kind of document.
@@ -61,6 +61,7 @@ pub fn all() -> Vec<Document> {
         Document::for_type::<classes::model::ClassesReport>(classes::model::SCHEMA),
         Document::for_type::<host_key::KeyReport>(host_key::SCHEMA),
         Document::for_type::<hosts::model::HostsReport>(hosts::model::SCHEMA),
+        Document::for_type::<baseline::model::BaselineReport>(baseline::model::SCHEMA),
         Document::for_type::<tolerance::model::TolerancesReport>(tolerance::model::SCHEMA),
         Document::for_type::<explain::register::model::ExplainRegisterReport>(
             explain::register::model::SCHEMA,

@@ -1,5 +1,6 @@
 //! Commands, one module each.
 
+pub(crate) mod baseline;
 pub(crate) mod check;
 pub(crate) mod classes;
 pub(crate) mod completions;

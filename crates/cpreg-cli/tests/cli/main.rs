@@ -6,6 +6,7 @@
 //!
 //! | module | subject |
 //! |---|---|
+//! | [`baseline`] | settings of new VMs |
 //! | [`check`], [`consents`], [`convert`], [`diff`], [`show`] | text and exit status |
 //! | [`incompatible`] | other accelerators, and machine types that a QEMU lacks |
 //! | [`source_host`] | hosts of VMs: `--from`, and hosts as SOURCE |
@@ -39,6 +40,7 @@
 //!
 //! The text of a run is in `snapshots/`; `cargo xtask bless` writes it.
 
+mod baseline;
 mod bounded;
 mod check;
 mod consents;

@@ -2,8 +2,8 @@
 //! parsed into its model, and the model must give the same document.
 
 use cpreg_report::{
-    check, diff, explain, failure, host, host_diff, hosts, json, kernel_diff, rehearse, relay,
-    show, tolerance, vm_report,
+    baseline, check, diff, explain, failure, host, host_diff, hosts, json, kernel_diff, rehearse,
+    relay, show, tolerance, vm_report,
 };
 use cpreg_vcpu_filter::run_status::{RunStatus, STATUS_SCHEMA};
 use serde::Serialize;
@@ -22,6 +22,9 @@ pub(crate) fn round_trip(text: &str) {
     assert_eq!(schema::validate(&document), Ok(()), "{text}");
     let name = document["schema"].as_str().expect("the name of a schema");
     match name {
+        baseline::model::SCHEMA => {
+            assert_model_round_trip::<baseline::model::BaselineReport>(text);
+        }
         check::model::SCHEMA => assert_model_round_trip::<check::model::CheckReport>(text),
         diff::model::SCHEMA => assert_model_round_trip::<diff::model::DiffReport>(text),
         explain::lines::model::SCHEMA => {

@@ -41,7 +41,7 @@ use setting::{FixedValue, Setting, Settings};
 
 /// Settings with which a VM is born, and the moves of such VMs.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
+#[expect(clippy::exhaustive_structs, reason = "the command changes a member")]
 pub struct Baseline {
     /// Features of the guest.
     pub features: Features,
@@ -100,8 +100,12 @@ impl Baseline {
     ///     tolerances: &Tolerances::default(),
     ///     consents: &Consents::default(),
     /// };
-    /// let baseline = Baseline::find(&hosts.iter().collect::<Vec<_>>(), &Wishes::default(),
-    /// inputs)?; assert_eq!(baseline.settings[0].name(), "PSCI_VERSION"); # Ok(()) # } ```
+    /// let hosts: Vec<_> = hosts.iter().collect();
+    /// let baseline = Baseline::find(&hosts, &Wishes::default(), inputs)?;
+    /// assert_eq!(baseline.settings[0].name(), "PSCI_VERSION");
+    /// # Ok(())
+    /// # }
+    /// ```
     ///
     /// # Errors
     /// Returns an error if the recordings of a host do not cover the features of the guest.
@@ -222,13 +226,18 @@ impl Baseline {
             .count()
     }
 
+    /// Returns the features that the user keeps and that a host lacks.
+    pub fn unmet_wishes(&self) -> impl Iterator<Item = &LostFeature> {
+        self.lost_features.iter().filter(|lost| lost.is_wanted)
+    }
+
     /// Returns the worst verdict of all moves and births.
     ///
     /// A feature that the user keeps and a host lacks is a refusal.
     pub fn verdict(&self) -> Verdict {
         let verdicts = || self.moves.iter().flatten().map(|one| one.verdict);
         let has = |verdict| verdicts().any(|other| other == verdict);
-        if has(Verdict::Refused) || self.lost_features.iter().any(|lost| lost.is_wanted) {
+        if has(Verdict::Refused) || self.unmet_wishes().next().is_some() {
             Verdict::Refused
         } else if has(Verdict::Unknown) {
             Verdict::Unknown

@@ -84,7 +84,7 @@ fn completer(command: &str, argument: &Arg) -> Option<ArgValueCompleter> {
         "source" if matches!(command, "convert" | "rehearse" | "report") => return None,
         "sources" | "hosts" | "source" | "from" => complete_host_or_file,
         "destination" | "to" => complete_destination,
-        "a" | "b" | "hosts" => complete_host_or_file,
+        "a" | "b" => complete_host_or_file,
         "keep" => complete_kept,
         "file" if command == "show" => complete_host_or_file,
         "name" if command == "hosts" => complete_host,

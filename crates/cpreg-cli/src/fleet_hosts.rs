@@ -52,6 +52,8 @@ pub(crate) fn open_all(
     for path in paths {
         match find_by_name(path) {
             Ok(Some(named)) => hosts.extend(named),
+            // A folder `kvm` is named `./kvm`, as for the other commands.
+            Ok(None) if kvm::is_kvm_path(path) => failures.push((path.clone(), kvm_failure())),
             Ok(None) => match files(path) {
                 Ok(files) => {
                     for file in files {
@@ -207,18 +209,17 @@ fn find_unrecorded(index: &HostIndex, name: &str) -> Option<Host> {
     ))
 }
 
+fn kvm_failure() -> Failure {
+    Failure::new("this machine's KVM is no host of this command")
+        .with_hint("record it first: `cpreg probe kvm -o host.json`, and name the file")
+}
+
 /// Opens the host in a file.
 pub(crate) fn open_file(
     path: &Path,
     loader: &LoaderArgs,
     printer: &Printer,
 ) -> Result<Host, Failure> {
-    if kvm::is_kvm_path(path) {
-        return Err(
-            Failure::new("this machine's KVM is no destination of a matrix")
-                .with_hint("record it first: `cpreg probe kvm -o host.json`, and name the file"),
-        );
-    }
     let name = path.display().to_string();
     match hosts::open(path, false, printer)? {
         HostOrFile::Host(host) => Ok(match host.features {

@@ -9,7 +9,7 @@ use cpreg::plan::{
 };
 use cpreg::register::RegisterId;
 use cpreg::severity::Severity;
-use cpreg::shape::ShapeDifference;
+use cpreg::shape::{ShapeDifference, ShapePart};
 use cpreg::tolerance::Tolerances;
 
 use crate::host::{Host, PossibleDestination};
@@ -138,7 +138,7 @@ pub fn plan_cell(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> Cell
         Err(error) => return Cell::undecidable(error.to_string()),
     };
     if possible.is_empty() {
-        return Cell::undecidable(format!("the registers of {} are not known", host.name()));
+        return cell_without_registers(subject, host);
     }
     if subject.program != Program::QEMU && lacks_core_registers(host, &possible) {
         return Cell::undecidable(format!(
@@ -186,6 +186,24 @@ pub fn plan_cell(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> Cell
         },
         ..strictest.cell(subject, inputs.tolerances)
     }
+}
+
+/// Returns the cell of a host of which only the accelerator is known.
+fn cell_without_registers(subject: &Subject, host: &Host) -> Cell {
+    let of_vm = subject.accelerator;
+    if let (Some(of_vm), Some(of_host)) = (of_vm, host.accelerator())
+        && of_vm != of_host
+    {
+        return Cell {
+            verdict: Verdict::Refused,
+            blockers: vec![Blocker::Machine(ShapePart::Accelerator.to_string())],
+            reason: Some(format!(
+                "the VM ran under {of_vm}, and the host has {of_host}"
+            )),
+            ..Cell::undecidable(String::new())
+        };
+    }
+    Cell::undecidable(format!("the registers of {} are not known", host.name()))
 }
 
 /// Returns the fact on which the verdict depends and that is not known.

@@ -404,6 +404,31 @@ mod tests {
             format!("{}..{}: {text}", versions[0], versions[1])
         });
         let boundaries: Vec<_> = boundaries.collect();
-        assert_eq!(boundaries.join("\n"), "PIN");
+        let expected = [
+            "5.10.223..6.1.176: rules +OSLSR_EL1 +KVM_REG_ARM_STD_BMAP \
+             +KVM_REG_ARM_STD_HYP_BMAP +KVM_REG_ARM_VENDOR_HYP_BMAP \
+             =ID_AA64DFR0_EL1 =PMINTENSET_EL1 =PMINTENCLR_EL1 =PMCNTENSET_EL0 \
+             =PMCNTENCLR_EL0 =PMOVSCLR_EL0 =PMSWINC_EL0 =PMSELR_EL0 =PMOVSSET_EL0 \
+             =PSCI_VERSION ~ID_AA64PFR0_EL1 ~PSCI_VERSION",
+            "6.1.176..6.12.43: rules +CCSIDR_EL1[3] +CCSIDR_EL1[4] +CCSIDR_EL1[5] \
+             +CCSIDR_EL1[6] +CCSIDR_EL1[7] +CCSIDR_EL1[8] +CCSIDR_EL1[9] \
+             +CCSIDR_EL1[10] +CCSIDR_EL1[11] +CCSIDR_EL1[12] +CCSIDR_EL1[13] \
+             +TCR2_EL1 +PIRE0_EL1 +PIR_EL1 +CNTPCT_EL0 +CNTP_CTL_EL0 +CNTP_CVAL_EL0 \
+             =CCSIDR_EL1[0] =CCSIDR_EL1[1] =CCSIDR_EL1[2] =ID_AA64DFR0_EL1 \
+             =CLIDR_EL1 =PMCR_EL0 ~58 registers",
+            "6.12.43..6.12.95: ~21 registers",
+            "6.12.95..6.12.107: ",
+            "6.12.107..6.16.3: rules -TCR2_EL1 -PIRE0_EL1 -PIR_EL1 \
+             +KVM_REG_ARM_VENDOR_HYP_BMAP_2 =PSCI_VERSION ~33 registers",
+            "6.16.3..6.16.12: ",
+            "6.16.12..6.17.13: ~24 registers",
+            "6.17.13..6.18.15: ~ID_AA64ISAR3_EL1 ~ID_AA64MMFR1_EL1",
+            "6.18.15..6.19.14: ",
+            "6.19.14..7.0.13: ~ID_DFR0_EL1 ~ID_AA64DFR0_EL1 ~ID_AA64ISAR0_EL1",
+            "7.0.13..7.1.13: ~ID_AA64PFR2_EL1 ~ID_AA64FPFR0_EL1 ~ID_AA64ISAR3_EL1",
+            "7.1.13..7.2.12: rules",
+            "7.2.12..7.3.4: +PMMIR_EL1",
+        ];
+        assert_eq!(boundaries, expected);
     }
 }

@@ -65,6 +65,7 @@ mod host_records;
 mod hosts;
 mod incompatible;
 mod json;
+mod matrix;
 mod missing_facts;
 mod models;
 mod output;

@@ -2,8 +2,8 @@
 //! parsed into its model, and the model must give the same document.
 
 use cpreg_report::{
-    baseline, check, diff, explain, failure, host, host_diff, hosts, json, kernel_diff, rehearse,
-    relay, show, tolerance, vm_report,
+    baseline, check, classes, diff, explain, failure, host, host_diff, host_key, hosts, json,
+    kernel_diff, rehearse, relay, show, tolerance, vm_report,
 };
 use cpreg_vcpu_filter::run_status::{RunStatus, STATUS_SCHEMA};
 use serde::Serialize;
@@ -40,6 +40,8 @@ pub(crate) fn round_trip(text: &str) {
         kernel_diff::model::SCHEMA => {
             assert_model_round_trip::<kernel_diff::model::KernelDiffReport>(text);
         }
+        classes::model::SCHEMA => assert_model_round_trip::<classes::model::ClassesReport>(text),
+        host_key::SCHEMA => assert_model_round_trip::<host_key::KeyReport>(text),
         hosts::model::SCHEMA => assert_model_round_trip::<hosts::model::HostsReport>(text),
         rehearse::model::SCHEMA => {
             assert_model_round_trip::<rehearse::model::RehearsalReport>(text);

@@ -41,17 +41,88 @@ impl From<LineDetails> for MatrixLine {
 #[non_exhaustive]
 pub enum LineDetails {
     /// The destinations of all rows.
-    Destinations(MatrixHeader),
+    Destinations {
+        /// Version of cpreg.
+        cpreg_version: String,
+        /// Loader named with `--loader`, or null.
+        loader: Option<String>,
+        /// Names of the destinations.
+        destinations: Vec<String>,
+        /// Destinations that cannot be used.
+        left_out_destinations: Vec<LeftOutSource>,
+    },
     /// One VM.
-    Row(MatrixRow),
-    /// Source that cannot be read. The other sources are planned.
-    LeftOut(LeftOutSource),
+    Row {
+        /// Name of the VM, or of the host of a new VM with the features of its guest.
+        source: String,
+        /// Number of vCPUs.
+        vcpus: usize,
+        /// One cell for each destination, in their order.
+        cells: Vec<CellReport>,
+    },
+    /// Source that cannot be used. The other sources are planned.
+    LeftOut {
+        /// Name of the source, as given.
+        name: String,
+        /// The error, [`cpreg.error/2`](#cpregerror2).
+        error: ErrorReport,
+    },
     /// The counts.
-    Summary(MatrixSummary),
+    Summary {
+        /// Number of rows.
+        rows: usize,
+        /// Number of sources and destinations that were left out.
+        left_out: usize,
+        /// Number of cells by symbol.
+        symbols: BTreeMap<String, usize>,
+        /// Exit status of the command.
+        exit_status: u8,
+    },
+}
+
+impl From<MatrixHeader> for LineDetails {
+    fn from(header: MatrixHeader) -> Self {
+        Self::Destinations {
+            cpreg_version: header.cpreg_version,
+            loader: header.loader,
+            destinations: header.destinations,
+            left_out_destinations: header.left_out,
+        }
+    }
+}
+
+impl From<MatrixRow> for LineDetails {
+    fn from(row: MatrixRow) -> Self {
+        Self::Row {
+            source: row.source,
+            vcpus: row.vcpus,
+            cells: row.cells,
+        }
+    }
+}
+
+impl From<LeftOutSource> for LineDetails {
+    fn from(source: LeftOutSource) -> Self {
+        Self::LeftOut {
+            name: source.name,
+            error: source.error,
+        }
+    }
+}
+
+impl From<&MatrixSummary> for LineDetails {
+    fn from(summary: &MatrixSummary) -> Self {
+        Self::Summary {
+            rows: summary.rows,
+            left_out: summary.left_out,
+            symbols: summary.symbols.clone(),
+            exit_status: summary.exit_status,
+        }
+    }
 }
 
 /// Destinations of a matrix.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "`matrix` fills it")]
 pub struct MatrixHeader {
     /// Version of cpreg.
@@ -65,7 +136,7 @@ pub struct MatrixHeader {
 }
 
 /// One VM at all destinations.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct MatrixRow {
     /// Name of the VM, or of the host of a new VM with the features of its guest.
@@ -116,7 +187,7 @@ pub struct LeftOutSource {
 }
 
 /// Counts of a matrix.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[expect(clippy::exhaustive_structs, reason = "`matrix` fills it")]
 pub struct MatrixSummary {
     /// Number of rows.
@@ -124,7 +195,7 @@ pub struct MatrixSummary {
     /// Number of sources and destinations that were left out.
     pub left_out: usize,
     /// Number of cells by symbol.
-    pub cells: BTreeMap<String, usize>,
+    pub symbols: BTreeMap<String, usize>,
     /// Exit status of the command.
     pub exit_status: u8,
 }
@@ -134,7 +205,7 @@ impl MatrixSummary {
     pub fn add(&mut self, row: &MatrixRow) {
         self.rows += 1;
         for cell in &row.cells {
-            *self.cells.entry(cell.symbol.clone()).or_default() += 1;
+            *self.symbols.entry(cell.symbol.clone()).or_default() += 1;
         }
     }
 }

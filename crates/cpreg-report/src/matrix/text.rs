@@ -135,7 +135,7 @@ impl TableText {
         if self.verbosity != Verbosity::Quiet {
             printer.line("");
         }
-        let cells: usize = summary.cells.values().sum();
+        let cells: usize = summary.symbols.values().sum();
         printer.line(format_args!(
             "{}: {} at {}",
             pluralize(cells, "cell"),
@@ -144,7 +144,7 @@ impl TableText {
         ));
         for symbol in Symbol::ALL {
             let name = symbol.character().to_string();
-            if let Some(count) = summary.cells.get(&name) {
+            if let Some(count) = summary.symbols.get(&name) {
                 printer.paragraph(&format!("  {name}  {count:>7}  "), symbol.meaning());
             }
         }

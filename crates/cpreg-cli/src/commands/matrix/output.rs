@@ -40,7 +40,7 @@ impl Output {
                 Form::Csv
             }
             MatrixFormat::Json => {
-                print_line(printer, LineDetails::Destinations(header))?;
+                print_line(printer, header)?;
                 Form::Json
             }
         };
@@ -55,7 +55,7 @@ impl Output {
         match &mut self.form {
             Form::Text(table) => table.print_row(printer, &row),
             Form::Csv => csv::print_row(printer, &row),
-            Form::Json => print_line(printer, LineDetails::Row(row))?,
+            Form::Json => print_line(printer, row)?,
         }
         Ok(())
     }
@@ -68,7 +68,7 @@ impl Output {
     ) -> Result<(), Failure> {
         match &self.form {
             Form::Text(_) | Form::Csv => Ok(()),
-            Form::Json => print_line(printer, LineDetails::LeftOut(source)),
+            Form::Json => print_line(printer, source),
         }
     }
 
@@ -81,7 +81,7 @@ impl Output {
         match &self.form {
             Form::Text(table) => table.print_summary(printer, summary),
             Form::Csv => {}
-            Form::Json => print_line(printer, LineDetails::Summary(summary.clone()))?,
+            Form::Json => print_line(printer, summary)?,
         }
         self.flush(printer)
     }
@@ -105,8 +105,8 @@ impl Output {
     }
 }
 
-fn print_line(printer: &mut Printer, line: LineDetails) -> Result<(), Failure> {
-    let text = serde_json::to_string(&MatrixLine::from(line));
+fn print_line(printer: &mut Printer, line: impl Into<LineDetails>) -> Result<(), Failure> {
+    let text = serde_json::to_string(&MatrixLine::from(line.into()));
     let mut text =
         text.map_err(|error| Failure::new("cannot print the report").with_cause(error))?;
     text.push('\n');

@@ -13,7 +13,9 @@ use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 use cpreg_relay::Address;
 use cpreg_report::printer::Verbosity;
 
+use baseline::BaselineArgs;
 pub(crate) use fleet::{Classes, FailOn, Key, Matrix, MatrixFormat};
+
 #[cfg(target_os = "linux")]
 use run::{RunPolicyArgs, RunStartArgs};
 
@@ -88,7 +90,7 @@ pub(crate) enum Command {
     /// A value counts if every host accepts and keeps it. Before the command prints the settings,
     /// it plans each ordered pair of hosts with the new VM, as `check` does. Exit status 1: a pair
     /// is not ready.
-    Baseline(baseline::Baseline),
+    Baseline(Baseline),
     /// Compare two streams, profiles or recorded hosts by register and field.
     Diff(Diff),
     /// Explain an error line of a VMM, or a register.
@@ -417,6 +419,17 @@ pub(crate) struct Run {
     #[arg(long, value_enum, value_name = "FORMAT", default_value_t)]
     pub(crate) log_format: Format,
     /// Format of the report of --status.
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Baseline {
+    #[command(flatten)]
+    pub(crate) search: BaselineArgs,
+    #[command(flatten)]
+    pub(crate) tolerances: ToleranceArgs,
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,
 }

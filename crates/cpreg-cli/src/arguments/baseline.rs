@@ -1,13 +1,12 @@
-//! Arguments of `cpreg baseline`.
+//! Arguments of `cpreg baseline` that no other command has.
 
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{Format, ToleranceArgs};
-
+/// Hosts, and wishes of the user.
 #[derive(Debug, Args)]
-pub(crate) struct Baseline {
+pub(crate) struct BaselineArgs {
     /// Hosts among which VMs will move: recorded hosts (linux-6.12.107/neoverse-n1), their files,
     /// or profiles. At least two.
     #[arg(value_name = "HOST", required = true, num_args = 1..)]
@@ -30,11 +29,6 @@ pub(crate) struct Baseline {
     /// Accept changes of value at each move, as `check` does; repeatable.
     #[arg(long, value_name = "REG|SEVERITY")]
     pub(crate) accept: Vec<String>,
-    #[command(flatten)]
-    pub(crate) tolerances: ToleranceArgs,
-    /// Output format.
-    #[arg(long, value_enum, default_value_t)]
-    pub(crate) format: Format,
 }
 
 /// Program whose form the settings have.

@@ -12,8 +12,8 @@ use cpreg_report::baseline::model::{BaselineReport, QemuOptions};
 use cpreg_report::baseline::{BaselineFindings, text};
 use cpreg_report::names::Verdict;
 
-use crate::arguments::baseline::{self as arguments, BaselineTarget};
-use crate::arguments::{ConsentArgs, Format, LoaderArgs};
+use crate::arguments::baseline::{BaselineArgs, BaselineTarget};
+use crate::arguments::{self, ConsentArgs, Format, LoaderArgs};
 use crate::consents;
 use crate::destination::hosts::{self, HostOrFile};
 use crate::destination::parse_loader;
@@ -27,11 +27,11 @@ pub(crate) fn run(
     arguments: &arguments::Baseline,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    let qemu = qemu_version(arguments)?;
-    let wishes = wishes(arguments)?;
+    let qemu = qemu_version(&arguments.search)?;
+    let wishes = wishes(&arguments.search)?;
     let tolerances = tolerances::read(&arguments.tolerances, printer)?;
     let consents = ConsentArgs {
-        accept: arguments.accept.clone(),
+        accept: arguments.search.accept.clone(),
         ..ConsentArgs::default()
     };
     let consents = consents::read(&consents, Naming::Kvm)?;
@@ -40,7 +40,7 @@ pub(crate) fn run(
         tolerances: &tolerances,
         consents: &consents,
     };
-    let hosts = open_hosts(&arguments.hosts, printer)?;
+    let hosts = open_hosts(&arguments.search.hosts, printer)?;
     let hosts: Vec<_> = hosts.iter().collect();
     let not_recorded = |error| not_recorded(&error);
     let find = |wishes: &Wishes| Baseline::find(&hosts, wishes, inputs).map_err(not_recorded);
@@ -50,7 +50,7 @@ pub(crate) fn run(
         lost_features: baseline.unmet_wishes().cloned().collect(),
         ..firecracker
     };
-    let advice = match arguments.target {
+    let advice = match arguments.search.target {
         None => advise(&baseline, &hosts, &wishes, inputs).map_err(not_recorded)?,
         Some(_) => Vec::new(),
     };
@@ -65,7 +65,7 @@ pub(crate) fn run(
         firecracker: &firecracker,
         advice: &advice,
     });
-    match (arguments.target, arguments.format) {
+    match (arguments.search.target, arguments.format) {
         (Some(target), _) => print_for(target, qemu, &report, printer),
         (None, Format::Text) => {
             text::print(printer, &report);
@@ -161,7 +161,7 @@ fn qemu_options(options: &[QemuOptions], version: Option<Version>) -> &QemuOptio
 }
 
 /// Returns the version of QEMU in the arguments.
-fn qemu_version(arguments: &arguments::Baseline) -> Result<Option<Version>, Failure> {
+fn qemu_version(arguments: &BaselineArgs) -> Result<Option<Version>, Failure> {
     let loader = parse_loader(&LoaderArgs {
         loader: arguments.loader.clone(),
     })?;
@@ -178,7 +178,7 @@ fn qemu_version(arguments: &arguments::Baseline) -> Result<Option<Version>, Fail
 }
 
 /// Returns what the user keeps.
-fn wishes(arguments: &arguments::Baseline) -> Result<Wishes, Failure> {
+fn wishes(arguments: &BaselineArgs) -> Result<Wishes, Failure> {
     const FEATURES: [Features; 5] = [
         Features::PMU,
         Features::SVE,

@@ -94,7 +94,10 @@ impl From<&BaselineFindings<'_>> for BaselineReport {
             dialects: model::Dialects {
                 qemu: qemu::options(baseline),
                 libvirt: qemu::libvirt(baseline),
-                firecracker: firecracker::template(findings.firecracker),
+                firecracker: firecracker::template(
+                    findings.firecracker,
+                    summary(findings.firecracker),
+                ),
                 run: run_settings(baseline, findings.hosts),
                 host_items: host_items::host_items(baseline, findings.hosts),
             },

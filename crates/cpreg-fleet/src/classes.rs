@@ -16,7 +16,7 @@ use crate::subject::Subject;
 pub struct HostClass {
     /// Key of the hosts.
     pub key: HostKey,
-    /// What decides on these hosts.
+    /// Everything about these hosts that decides.
     pub content: KeyContent,
     /// Indexes of the hosts, ascending.
     pub hosts: Vec<usize>,

@@ -4,14 +4,14 @@
 //! nothing about the kernel's version as such: two releases that list, hold and accept the same
 //! have one key.
 //!
-//! | part | lines |
+//! | line | content |
 //! |---|---|
-//! | the guest's features, the accelerator, the origin of the values | `features`, `accelerator`, `values` |
-//! | each listed register: initial value, accepted values | `register` |
-//! | each ID field that hides listed registers, and if this kernel honours it | `gate` |
-//! | the rules by which this kernel replaces parts of a value that it takes | `rules` |
-//! | the kernel's series, if the accepted values of an ID register were not all tried: then the rules of that series decide | `series` |
-//! | facts that no list holds: counter frequency, SVE vector lengths, DCZID_EL0, GIC | `fact` |
+//! | `features`, `accelerator`, `values` | features of the guest, accelerator, origin of values |
+//! | `register` | each listed register: initial value, accepted values |
+//! | `gate` | each ID field that hides listed registers, and if this kernel honours it |
+//! | `rules` | the rules by which this kernel replaces parts of a value that it takes |
+//! | `series` | the kernel's series; only if not all fields of an ID register were tried |
+//! | `fact` | counter frequency, SVE vector lengths, DCZID_EL0, GIC |
 //!
 //! Counters and the timers' read-only status bit are left out, because time changes them. The key
 //! is the beginning of the SHA-256 of the sorted lines, after the version of this scheme.

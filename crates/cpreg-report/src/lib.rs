@@ -29,7 +29,8 @@
 //! | [`host_diff`] | report of `diff` for two recorded hosts, schema `cpreg.diff-hosts/2` |
 //! | [`kernel_diff`] | report of `diff` for two kernels, schema `cpreg.kernel-diff/2` |
 //! | [`matrix`] | report of `matrix`, lines of schema `cpreg.matrix/1` |
-//! | [`classes`], [`host_key`] | reports of `classes` and `key`, schemas `cpreg.classes/1`, `cpreg.key/1` |
+//! | [`classes`] | report of `classes`, schema `cpreg.classes/1` |
+//! | [`host_key`] | report of `key`, schema `cpreg.key/1` |
 //! | [`baseline`] | report of `baseline`, schema `cpreg.baseline-report/1` |
 //! | [`hosts`] | report of `hosts`, schema `cpreg.hosts/2` |
 //! | [`unrecorded`] | the kernel of a named host, if it was not recorded |

@@ -20,6 +20,7 @@
 //! | `consent.rs` | the user's consents |
 //! | `advice.rs` | reasons as text, and remedies |
 //! | `alternatives.rs` | checks at several possible destinations, compared with each other |
+//! | `dependence.rs` | the open facts on which the result of these checks depends |
 //! | `check.rs` | the plan together with each loader's predicted behaviour: the verdict |
 //! | `operator_entries.rs` | the use that a plan made of each operator's entry |
 //! | `incremental.rs` | a check of a VM whose vCPUs arrive one after the other |
@@ -33,6 +34,7 @@ mod advice;
 mod alternatives;
 mod check;
 mod consent;
+mod dependence;
 mod extensions;
 mod fatal;
 mod fatal_change;
@@ -52,9 +54,10 @@ use alloc::borrow::Cow;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-pub use alternatives::{DecidedPart, Dependence, PlanDifference, PossibleCheck, Premise};
+pub use alternatives::{DecidedPart, PlanDifference, PossibleCheck};
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
+pub use dependence::{Dependence, Premise};
 pub use fatal_change::FatalChange;
 pub use hardware::{HardwareAction, HardwareDecision, HardwareFact, HardwareReason, ZeroingBlock};
 pub use incremental::IncrementalPlan;

@@ -175,6 +175,7 @@ const TABLE: &[CrateRule] = &[
             "cpreg",
             "cpreg-stream",
             "cpreg-qemu",
+            "cpreg-snapshot",
             "cpreg-testdata",
             "e2e-framework",
         ],

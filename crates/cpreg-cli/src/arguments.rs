@@ -492,6 +492,15 @@ pub(crate) struct Tolerances {
     /// Export the table for another program.
     #[arg(long, value_enum, value_name = "TARGET", conflicts_with = "format")]
     pub(crate) export: Option<Export>,
+    /// Export only what this saved VM needs at this destination (for `--export firecracker`).
+    #[arg(
+        long = "for",
+        num_args = 2,
+        value_names = ["SOURCE", "DESTINATION"],
+        requires = "export",
+        conflicts_with = "registers"
+    )]
+    pub(crate) pair: Option<Vec<PathBuf>>,
     /// Output format.
     #[arg(long, value_enum, default_value_t)]
     pub(crate) format: Format,

@@ -5,8 +5,9 @@
 //! ```toml
 //! [[tolerance]]
 //! registers = ["TCR2_EL1"]
-//! difference = "source-only"       # destination-only, value-not-accepted
-//! handling = "ignore"                # keep-at-reset, set VALUE, set-to-nearest, refuse
+//! difference = "source-only"       # destination-only, value-not-accepted, other-id
+//! handling = "ignore"                # keep-at-reset, set VALUE, set-to-nearest, refuse; for
+//!                                    # other-id: rename REGISTER
 //! when = { register = "ID_AA64MMFR3_EL1", field = "TCRX", equals = 0 }
 //! # or: when = { equals = 0 }
 //! # or: when = { value = "0x0", mask = "0xffff" }
@@ -102,6 +103,9 @@ pub(crate) fn parse(text: &str, path: &Path) -> Result<Vec<Tolerance>, Failure> 
         .collect()
 }
 
+/// Handling in front of the name of a register.
+const RENAME: &str = "rename ";
+
 impl ToleranceEntry {
     fn into_tolerance(self, origin: EntryOrigin) -> Result<Tolerance, Failure> {
         let registers: Vec<RegisterId> = self
@@ -121,17 +125,29 @@ impl ToleranceEntry {
         let difference = self.difference.to_ascii_lowercase();
         let difference = RegisterDifference::from_name(&difference).ok_or_else(|| {
             Failure::new(format!(
-                "difference `{}` is not one of source-only, destination-only, value-not-accepted",
+                "difference `{}` is not one of source-only, destination-only, value-not-accepted, \
+                 other-id",
                 self.difference
             ))
         })?;
-        let handling = parse_handling(&self.handling.to_ascii_lowercase())?;
+        let handling = parse_handling(&self.handling)?;
         let accelerator = match &self.accelerator {
             None => None,
             Some(name) => Some(cpreg::destination::Accelerator::from_name(name).ok_or_else(
                 || Failure::new(format!("accelerator `{name}` is not one of kvm, tcg, hvf")),
             )?),
         };
+        let is_rename = matches!(handling, Handling::Rename(_));
+        if is_rename != (difference == RegisterDifference::OtherId) {
+            return Err(Failure::new(
+                "the difference other-id and the handling `rename REGISTER` need each other",
+            ));
+        }
+        if is_rename && (registers.len() != 1 || accelerator.is_none() || self.when.is_some()) {
+            return Err(Failure::new(
+                "an entry for other-id has one register, an accelerator, and no `when`",
+            ));
+        }
         let condition = match &self.when {
             None => Condition::Always,
             Some(when) => when.to_condition(&registers)?,
@@ -153,7 +169,11 @@ impl ToleranceEntry {
     }
 }
 
-fn parse_handling(name: &str) -> Result<Handling, Failure> {
+fn parse_handling(text: &str) -> Result<Handling, Failure> {
+    let name = text.to_ascii_lowercase();
+    if name.starts_with(RENAME) {
+        return parse_register(&text[RENAME.len()..], Naming::Kvm).map(Handling::Rename);
+    }
     if let Some(value) = name.strip_prefix("set ") {
         return parse_number(value).map(Handling::Set);
     }
@@ -168,7 +188,7 @@ fn parse_handling(name: &str) -> Result<Handling, Failure> {
     .ok_or_else(|| {
         Failure::new(format!(
             "handling `{name}` is not one of ignore, keep-at-reset, set-to-nearest, set VALUE, \
-             refuse"
+             rename REGISTER, refuse"
         ))
     })
 }

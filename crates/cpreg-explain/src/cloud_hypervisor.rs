@@ -15,6 +15,7 @@
 //! | `VcpuInit(…)`, `VcpuFinalize(…)` | the vCPU's features |
 //! | `Failed setting device attributes for the GIC` | the interrupt controller |
 //! | `SetDeviceAttribute(…)` | the interrupt controller |
+//! | `Saved counter frequency (N Hz) != host (M Hz); …` | the clock (v53 on) |
 //!
 //! Versions earlier than v53 cannot save a VM on a CPU with SVE.
 //!
@@ -23,6 +24,7 @@
 
 use alloc::vec::Vec;
 
+use cpreg::destination::VersionRange;
 use cpreg::errno::Errno;
 
 use crate::message::{Access, Emitter, Statement, Symptom};
@@ -83,12 +85,25 @@ const PATTERNS: &[Pattern] = &[
             error: find_errno(rest),
         })
     }),
+    Pattern {
+        prefix: "Saved counter frequency (",
+        versions: VersionRange::with_first(53, 0),
+        parse: counter_frequency,
+    },
     Pattern::for_any_version("SetDeviceAttribute(", |rest| {
         Some(Symptom::GicNotRestored {
             error: find_errno(rest),
         })
     }),
 ];
+
+/// Parses `62500000 Hz) != host (1000000000 Hz)`.
+fn counter_frequency(rest: &mut Cursor<'_>) -> Option<Symptom> {
+    let saved = rest.parse_u64()?;
+    rest.expect(" Hz) != host (")?;
+    let host = rest.parse_u64()?;
+    Some(Symptom::CounterFrequency { saved, host })
+}
 
 fn parse_unnamed_register(rest: &mut Cursor<'_>, access: Access) -> Option<Symptom> {
     // `Failed to set system registers` is another message, without a register.

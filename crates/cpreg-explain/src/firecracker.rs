@@ -14,6 +14,9 @@
 //! | `Error initializing the vcpu: …` | any |
 //! | `Found unsupported KVM_ARM_VCPU_PMU_V3 bit set in vcpu features` | any |
 //! | `Invalid data version: V`, `Magic value does not match arch: …` | 1.7 and later |
+//! | `An error occured with serialization/deserialization: …` | to 1.11 |
+//! | `An error occured during bincode decoding: …` | 1.12 to 1.14 |
+//! | `An error occurred during bitcode serialization: …` | 1.15 and later |
 //!
 //! Commit e34ba7a5d introduced the form with a value.
 //!
@@ -76,12 +79,31 @@ const PATTERNS: &[Pattern] = &[
             version: to_name(rest.parse_name()?),
         })
     }),
-    Pattern::for_any_version("Magic value does not match arch: ", |_| {
-        Some(Symptom::SnapshotVersion {
-            version: String::new(),
-        })
-    }),
+    Pattern::for_any_version("Magic value does not match arch: ", |_| undecodable()),
+    Pattern {
+        prefix: "An error occured with serialization/deserialization: ",
+        versions: VersionRange::with_last(1, 11),
+        parse: |_| undecodable(),
+    },
+    Pattern {
+        prefix: "An error occured during bincode decoding: ",
+        versions: VersionRange::with_last(1, 14),
+        parse: |_| undecodable(),
+    },
+    Pattern {
+        prefix: "An error occurred during bitcode serialization: ",
+        versions: VersionRange::with_first(1, 15),
+        parse: |_| undecodable(),
+    },
 ];
+
+/// Returns the symptom of a snapshot whose version Firecracker does not name. A release decodes the
+/// file of another one before it compares versions.
+const fn undecodable() -> Option<Symptom> {
+    Some(Symptom::SnapshotVersion {
+        version: String::new(),
+    })
+}
 
 /// Parses `603000000013c510 to value 0x1: Invalid argument (os error 22)`.
 fn hex_register(rest: &mut Cursor<'_>) -> Option<Symptom> {

@@ -324,6 +324,13 @@ pub enum Symptom {
         /// Version of the snapshot.
         version: String,
     },
+    /// The host's counter frequency differs from the snapshot's.
+    CounterFrequency {
+        /// Frequency in the snapshot, in Hz.
+        saved: u64,
+        /// Frequency of the host, in Hz.
+        host: u64,
+    },
     /// libvirt: QEMU exited.
     MonitorClosed {
         /// Name of the VM, if the line has it.
@@ -475,6 +482,7 @@ impl Symptom {
                 | Self::VcpuInit { .. }
                 | Self::GicNotRestored { .. }
                 | Self::SnapshotVersion { .. }
+                | Self::CounterFrequency { .. }
                 | Self::GuestCpu { .. }
                 | Self::MigrationBlocked { .. }
                 | Self::PostcopyPaused

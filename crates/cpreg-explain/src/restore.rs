@@ -6,6 +6,7 @@
 //! | event | Firecracker | Cloud Hypervisor |
 //! |---|---|---|
 //! | a register is refused | the register in decimal; see below | errno |
+//! | another counter frequency | – | both frequencies, since v53 (read, not recorded) |
 //! | another snapshot version | the version, or a failure of the decoder | – |
 //!
 //! Since 1.13 Firecracker names the register in hexadecimal, with the value.
@@ -30,17 +31,27 @@ const FIRST_WITH_VALUE: Version = Version::new(1, 13);
 /// or the error is not known.
 pub fn predicted_error(loader: Loader, load: &SimulatedLoad) -> Option<String> {
     let event = load.events.last()?;
-    let LoadEvent::WriteFailed {
-        id, value, errno, ..
-    } = event
-    else {
-        return None;
+    let (id, value, errno) = match event {
+        LoadEvent::WriteFailed {
+            id, value, errno, ..
+        } => (id, value, errno),
+        LoadEvent::CounterFrequency { saved, host } => {
+            return Some(counter_frequency_error(*saved, *host));
+        }
+        _ => return None,
     };
     match loader.program {
         Program::FIRECRACKER => Some(firecracker_error(loader.version, *id, value, *errno)),
         Program::CLOUD_HYPERVISOR => Some(cloud_hypervisor_error(*id, *errno)),
         _ => None,
     }
+}
+
+/// Returns the innermost error of Cloud Hypervisor for another counter frequency.
+fn counter_frequency_error(saved: u32, host: u32) -> String {
+    format!(
+        "Saved counter frequency ({saved} Hz) != host ({host} Hz); refusing to advance guest counter"
+    )
 }
 
 fn firecracker_error(version: Version, id: RegisterId, value: &Value, errno: Errno) -> String {

@@ -131,6 +131,15 @@ names! {
         /// The register shows the same state as another register. The decision about the other one
         /// applies.
         SAME_STATE_AS = "same-state-as",
+        /// The VM lists the register under another id, and its value is loaded.
+        RECORDED_UNDER = "recorded-under",
+        /// The destination lists the register under another id. The decision about that id applies.
+        LISTED_AS = "listed-as",
+        /// The destination may list the register under another id; the lists do not prove it.
+        PERHAPS_LISTED_AS = "perhaps-listed-as",
+        /// The destination lists the register under another id, under which the VM has another
+        /// value.
+        OTHER_VALUE_UNDER = "other-value-under",
         /// The loader knows the extension.
         EXTENSION_KNOWN = "extension-known",
         /// The loader does not know the extension, and the load loses nothing without it.
@@ -267,6 +276,8 @@ names! {
         DESTINATION_ONLY = "destination-only",
         /// The destination does not accept the value.
         VALUE_NOT_ACCEPTED = "value-not-accepted",
+        /// One side lists the register under another, wrong id.
+        OTHER_ID = "other-id",
     }
 
     /// Handling of a tolerated difference.
@@ -279,6 +290,8 @@ names! {
         SET = "set",
         /// The nearest value that the destination accepts is loaded.
         SET_TO_NEAREST = "set-to-nearest",
+        /// The value is loaded under the destination's id.
+        RENAME = "rename",
         /// The VM is refused.
         REFUSE = "refuse",
     }
@@ -457,6 +470,10 @@ mod tests {
             Reason::UserCondition,
             Reason::UserAccepts,
             Reason::SameStateAs(RegisterId::MIDR_EL1),
+            Reason::RecordedUnder(0, RegisterId::MIDR_EL1),
+            Reason::ListedAs(0, RegisterId::MIDR_EL1),
+            Reason::PerhapsListedAs(0, RegisterId::MIDR_EL1),
+            Reason::OtherValueUnder(RegisterId::MIDR_EL1),
             Reason::ExtensionKnown,
             Reason::ExtensionIdle(text()),
             Reason::ExtensionReplaced(text()),
@@ -566,6 +583,7 @@ mod tests {
             tolerance::RegisterDifference::SourceOnly,
             tolerance::RegisterDifference::DestinationOnly,
             tolerance::RegisterDifference::ValueNotAccepted,
+            tolerance::RegisterDifference::OtherId,
         ];
         let differences = differences.map(Difference::from);
         assert_eq!(
@@ -578,6 +596,7 @@ mod tests {
             Handling::KeepAtReset,
             Handling::Set(0),
             Handling::SetToNearest,
+            Handling::Rename(RegisterId::MIDR_EL1),
             Handling::Refuse,
         ];
         let handlings = handlings.map(ToleranceHandling::from);

@@ -31,10 +31,10 @@ pub enum Vmm {
 impl Vmm {
     /// Returns the VMM that a loader belongs to.
     pub fn from_program(program: Program) -> Self {
-        if program == Program::QEMU {
-            Self::Qemu
-        } else {
-            Self::Other
+        match program {
+            Program::QEMU => Self::Qemu,
+            Program::FIRECRACKER => Self::Firecracker,
+            _ => Self::Other,
         }
     }
 }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 
+use cpreg::destination::hvf;
 use cpreg::register::RegisterId;
 use cpreg::vm::{Content, Extension, Vcpu, Vm};
 
@@ -30,7 +31,8 @@ const POWER_ON: u8 = 0;
 /// Requested changes of one vCPU's section.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CpuEdit {
-    /// New register list, ascending by id; `None` leaves the list unchanged.
+    /// New register list, ascending by id or in the unsorted order of HVF ([`hvf`]); `None` leaves
+    /// the list unchanged.
     pub registers: Option<Vec<(RegisterId, u64)>>,
     /// Changes of the vCPU's extensions, applied in this order.
     pub extensions: Vec<ExtensionChange>,
@@ -307,7 +309,7 @@ pub(crate) fn to_i64(length: usize) -> Result<i64, Error> {
 
 /// Returns the edit that turns one vCPU's state into another's.
 fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
-    let registers = new
+    let mut registers = new
         .registers
         .iter()
         .map(|(id, value)| match value.as_u64() {
@@ -318,8 +320,12 @@ fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
             ))),
         })
         .collect::<Result<Vec<_>, _>>()?;
+    let is_order = |extension: &&Extension| extension.name == Extension::HVF_ORDER;
+    if new.extensions.iter().any(|extension| is_order(&extension)) {
+        hvf::unsort(&mut registers);
+    }
     let mut extensions = Vec::new();
-    for extension in &old.extensions {
+    for extension in old.extensions.iter().filter(|it| !is_order(it)) {
         if !new
             .extensions
             .iter()
@@ -328,7 +334,7 @@ fn diff_cpu(cpu: &Cpu, old: &Vcpu, new: &Vcpu) -> Result<CpuEdit, Error> {
             extensions.push(ExtensionChange::Remove(extension.name.to_string()));
         }
     }
-    for extension in &new.extensions {
+    for extension in new.extensions.iter().filter(|it| !is_order(it)) {
         if !old.extensions.contains(extension) {
             extensions.push(ExtensionChange::Set(extension.clone()));
         }
@@ -454,6 +460,8 @@ fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Resu
         .ok()
         .filter(|_| registers.len() <= cpu::MAX_REGISTERS)
         .ok_or_else(|| bad_edit(format!("the list has {} registers", registers.len())))?;
+    let ids: Vec<_> = registers.iter().map(|(id, _)| *id).collect();
+    let is_ascending_required = !hvf::is_unsorted_order(&ids);
     for (index, (id, value)) in registers.iter().enumerate() {
         let raw = id.raw();
         let fault = |problem: &str| {
@@ -463,7 +471,7 @@ fn write_registers(bytes: &mut Vec<u8>, registers: &[(RegisterId, u64)]) -> Resu
         if !cpu::is_register(raw) {
             return fault("is not a register id that QEMU accepts");
         }
-        if index > 0 && registers[index - 1].0 >= *id {
+        if is_ascending_required && index > 0 && registers[index - 1].0 >= *id {
             return fault("is not greater than the id before it");
         }
         // Bits 55:52: log2 of the size in bytes.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 
+use cpreg::destination::hvf;
 use cpreg::destination::{Accelerator, Destination, DestinationVcpu, ValueOrigin};
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::{RegisterId, Value};
@@ -101,7 +102,7 @@ impl Stream {
 
     /// Returns the accelerator that ran the guest.
     ///
-    /// `None` if the registers do not identify it (HVF, or an edited list).
+    /// `None` if the registers do not identify it, as in an edited list.
     pub fn accelerator(&self) -> Option<Accelerator> {
         let registers = self.cpus().iter().flat_map(Cpu::registers);
         Accelerator::from_registers(registers.map(|(id, _)| id))
@@ -129,6 +130,13 @@ impl Cpu {
             extensions.push(Extension {
                 name: Cow::Borrowed(Extension::FEATURES),
                 content: Content::Number(features),
+            });
+        }
+        let ids: Vec<_> = self.registers().map(|(id, _)| id).collect();
+        if hvf::is_unsorted_order(&ids) {
+            extensions.push(Extension {
+                name: Cow::Borrowed(Extension::HVF_ORDER),
+                content: Content::Number(1),
             });
         }
         for subsection in self.all_subsections() {

@@ -22,11 +22,11 @@ use crate::policy_text::{PolicyError, id_text, parse_ids, parse_number};
 pub(crate) struct ToleranceJson {
     /// Ids of the registers.
     registers: Vec<String>,
-    /// `"source-only"`, `"destination-only"` or `"value-not-accepted"`.
+    /// `"source-only"`, `"destination-only"`, `"value-not-accepted"` or `"other-id"`.
     difference: String,
-    /// `"ignore"`, `"keep-at-reset"`, `"set"`, `"set-to-nearest"` or `"refuse"`.
+    /// `"ignore"`, `"keep-at-reset"`, `"set"`, `"set-to-nearest"`, `"rename"` or `"refuse"`.
     handling: String,
-    /// Value that `"set"` writes; else absent.
+    /// Value that `"set"` writes, or the correct id for `"rename"`; else absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     value: Option<String>,
     /// Condition of the entry; absent if it always holds.
@@ -104,6 +104,7 @@ impl ToleranceJson {
             handling: entry.handling.name().to_owned(),
             value: match entry.handling {
                 Handling::Set(value) => Some(format!("{value:#x}")),
+                Handling::Rename(id) => Some(id_text(id)),
                 _ => None,
             },
             condition,
@@ -130,6 +131,9 @@ impl ToleranceJson {
             .ok_or_else(|| unknown("difference", &self.difference))?;
         let handling = match (self.handling.as_str(), &self.value) {
             ("set", Some(value)) => Handling::Set(parse_number("value", value)?),
+            ("rename", Some(id)) => {
+                Handling::Rename(RegisterId::from_raw(parse_number("value", id)?))
+            }
             ("ignore", None) => Handling::Ignore,
             ("keep-at-reset", None) => Handling::KeepAtReset,
             ("set-to-nearest", None) => Handling::SetToNearest,

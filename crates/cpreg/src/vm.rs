@@ -182,6 +182,11 @@ impl Extension {
     /// Content: [`Content::Number`], the expiry in nanoseconds of QEMU's virtual clock, `u64::MAX`
     /// when idle.
     pub const WFXT_TIMER: &'static str = "cpu/wfxt-timer";
+    /// Name of the order of the register list of QEMU up to 10.1 under HVF, which is not ascending
+    /// ([`crate::destination::hvf`]). QEMU loads a list only in the order of its own list.
+    ///
+    /// Content: [`Content::Number`], always 1.
+    pub const HVF_ORDER: &'static str = "hvf-list-order";
 }
 
 /// Content of an [`Extension`].

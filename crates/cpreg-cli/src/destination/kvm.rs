@@ -14,7 +14,7 @@ use std::path::Path;
 
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
-use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Features};
+use cpreg::destination::{Accelerator, Destination, DestinationVcpu, Features, Loader};
 use cpreg::plan::{Action, Plan, PlanOutcome};
 use cpreg::register::Value;
 use cpreg::shape::MachineShape;
@@ -74,11 +74,28 @@ pub(crate) struct ProbedGuest<'a> {
     shape: Option<MachineShape>,
     /// Accelerator that the VM ran under, if known.
     accelerator: Option<Accelerator>,
+    /// Program that loads the VM, if the source tells it.
+    loader: Option<Loader>,
+    /// `true` if the source has all registers of KVM's list, not only those of QEMU's.
+    has_all_registers: bool,
 }
 
 impl<'a> ProbedGuest<'a> {
     /// Returns the guest in SOURCE.
     pub(crate) fn from_stream(path: &'a Path, source: &Input) -> Result<Self, Failure> {
+        if let Some(state) = source.registers() {
+            let features = parse_features(path).unwrap_or(state.features);
+            return Ok(Self {
+                path,
+                source_name: source.name(),
+                features: GuestFeatures::determined(features),
+                vm: Cow::Owned(state.vm.clone()),
+                shape: Some(state.shape.clone()),
+                accelerator: Some(Accelerator::Kvm),
+                loader: state.loader,
+                has_all_registers: true,
+            });
+        }
         let stream = source.stream()?;
         let vm = stream.vm().map_err(|error| {
             Failure::new(format!("cannot use {}", source.path.display())).with_cause(error)
@@ -99,6 +116,8 @@ impl<'a> ProbedGuest<'a> {
             vm: Cow::Owned(vm),
             shape: Some(stream.shape()),
             accelerator,
+            loader: None,
+            has_all_registers: false,
         })
     }
 
@@ -116,6 +135,8 @@ impl<'a> ProbedGuest<'a> {
             vm: Cow::Borrowed(vm),
             shape: None,
             accelerator: host.accelerator,
+            loader: None,
+            has_all_registers: false,
         }
     }
 }
@@ -134,6 +155,7 @@ pub(crate) fn probe_destination(
         let alternative = probe_for_features(host, features.without_undetermined(), guest)?;
         resolved.alternatives.push(alternative);
     }
+    resolved.for_each(|destination| destination.loader = guest.loader);
     resolved.with_loader(loader)
 }
 
@@ -157,7 +179,8 @@ fn probe_for_features(
     })?;
     // Keep only the registers of QEMU's list, because a stream stores core and vector registers
     // elsewhere.
-    for vcpu in &mut destination.vcpus {
+    let is_restricted = !guest.has_all_registers;
+    for vcpu in destination.vcpus.iter_mut().filter(|_| is_restricted) {
         let registers = vcpu.registers().iter().cloned();
         let registers = registers.filter(|register| Program::QEMU.has_in_list(register.id));
         *vcpu = DestinationVcpu::new(registers.collect::<Vec<_>>(), vcpu.extensions.clone());
@@ -380,6 +403,34 @@ mod tests {
                 .map(|dry_run| dry_run.written_registers),
             Ok(255)
         );
+        assert!(findings.is_confirmed(), "{:?}", findings.contradictions());
+    }
+
+    /// A snapshot of Firecracker has core registers, which QEMU's list lacks.
+    #[test]
+    fn a_snapshot_of_firecracker_is_probed_with_all_its_registers() {
+        let recorded = "../../tests/fixtures/vmm/firecracker/v1.14.4/6.12.107__neoverse-n1__v1";
+        let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{recorded}.vmstate.xz"));
+        let source = Input::open(&packed, false, &Printer::default());
+        let source = source.unwrap_or_else(|_| panic!("a recorded snapshot"));
+        let host = host("linux-6.16.12/neoverse-n1");
+        let probed = probe(&host, "kvm", &source);
+        assert!(probed.alternatives.is_empty());
+        let loader = probed.destination.loader.expect("a loader");
+        assert_eq!(loader.program, Program::FIRECRACKER);
+        let vm = source.vm().unwrap_or_else(|_| panic!("a VM"));
+        let (tolerances, consents) = (Tolerances::default(), Consents::default());
+        let check = Check::new(&vm, &probed.destination, &tolerances, &consents);
+        assert_eq!(check.plan.outcome(), PlanOutcome::Ready);
+        assert_eq!(check.loaders[0].load.loads, Some(false));
+        let vcpu = &check.plan.vcpus[0];
+        assert!(
+            vcpu.decisions
+                .iter()
+                .any(|it| it.register == RegisterId::CORE_PSTATE)
+        );
+        let features = probed.assumption.expect("features").features;
+        let findings = dry_run(&host, features, &check.plan).expect("a dry run");
         assert!(findings.is_confirmed(), "{:?}", findings.contradictions());
     }
 

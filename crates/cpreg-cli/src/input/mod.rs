@@ -38,6 +38,7 @@ use cpreg::vm::Vm;
 use cpreg_hosts::{HostRecord, Profile, record};
 use cpreg_qemu::device_state::{self, DeviceState};
 use cpreg_qemu::qmp::WaitOptions;
+use cpreg_report::command::quote;
 use cpreg_report::names::FailureKind;
 use cpreg_report::show::model;
 use cpreg_report::vm_report::{self, VmReport};
@@ -492,7 +493,12 @@ impl Input {
                 self.path.display()
             ))
             .with_path(&self.path)
-            .with_hint("`cpreg check` and `cpreg convert` take such a snapshot as SOURCE");
+            .with_hint(format!(
+                "`cpreg check {name} DESTINATION` predicts the load by the VMM, `cpreg check {name} kvm` \
+                 on the destination tries the registers at its KVM, and `cpreg show {name}` prints \
+                 them for a report",
+                name = quote(&self.path.display().to_string())
+            ));
         }
         let kind = match &self.content {
             Content::Host(_) => "recorded host",

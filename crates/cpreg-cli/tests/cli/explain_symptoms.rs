@@ -183,6 +183,38 @@ const ANSWERS: &[Answer] = &[
         ],
         absent: &[],
     },
+    Answer {
+        file: "H2-fc-bitcode",
+        kind: "snapshot",
+        situation: "restore",
+        words: &["cannot decode the file", "another release wrote it"],
+        steps: &["firecracker --describe-snapshot"],
+        absent: &["QEMU"],
+    },
+    Answer {
+        file: "H3-fc-bincode",
+        kind: "snapshot",
+        situation: "restore",
+        words: &["cannot decode the file", "another release wrote it"],
+        steps: &["firecracker --describe-snapshot"],
+        absent: &["QEMU"],
+    },
+    Answer {
+        file: "H4-fc-old",
+        kind: "snapshot",
+        situation: "restore",
+        words: &["cannot decode the file", "another release wrote it"],
+        steps: &["firecracker --describe-snapshot"],
+        absent: &["QEMU"],
+    },
+    Answer {
+        file: "I1-ch-frequency",
+        kind: "snapshot",
+        situation: "restore",
+        words: &["62500000 Hz", "1000000000 Hz", "Cloud Hypervisor refuses"],
+        steps: &["cpreg probe kvm"],
+        absent: &["QEMU"],
+    },
 ];
 
 fn fixtures(folder: &str) -> PathBuf {

@@ -371,6 +371,7 @@ fn entry(of: &Value) -> Tolerance {
             "keep-at-reset" => Handling::KeepAtReset,
             "set" => Handling::Set(number(text(of, "value"))),
             "set-to-nearest" => Handling::SetToNearest,
+            "rename" => Handling::Rename(RegisterId::from_raw(number(text(of, "correct_id")))),
             "refuse" => Handling::Refuse,
             handling => panic!("{handling}"),
         },
@@ -384,6 +385,7 @@ fn entry(of: &Value) -> Tolerance {
             Category::MissingByMistake,
             Category::New,
             Category::Identification,
+            Category::OtherId,
             Category::Operator,
         ]
         .into_iter()

@@ -63,6 +63,7 @@ mod gic;
 mod host_names;
 mod host_records;
 mod hosts;
+mod hvf;
 mod incompatible;
 mod json;
 mod matrix;

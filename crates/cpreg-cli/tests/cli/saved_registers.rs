@@ -98,3 +98,69 @@ fn damaged_snapshots_are_errors() {
         assert!(run.stderr.contains("the checksum is wrong"), "{run}");
     }
 }
+
+/// The script has the registers of `edited.jsonl`, and no others.
+#[test]
+fn a_script_for_one_pair_removes_exactly_its_registers() {
+    let folder = folder_with_vmstate();
+    let pair = |destination| {
+        let arguments = [
+            "tolerances",
+            "--export",
+            "firecracker",
+            "--for",
+            "vmstate",
+            destination,
+        ];
+        cpreg_in(folder.path(), &arguments)
+    };
+    let run = pair(HOST);
+    assert_snapshot!("firecracker_pair", run);
+    let removed = run
+        .stdout
+        .lines()
+        .filter(|line| line.starts_with("set -- \"$@\""));
+    assert_eq!(removed.count(), 3);
+    let same = pair("linux-6.12.107/neoverse-n1");
+    assert_eq!(same.status, Some(2), "{same}");
+    assert!(same.stderr.contains("loads unchanged"), "{same}");
+    let other = pair("linux-5.10.223/neoverse-n1");
+    assert_eq!(other.status, Some(2), "{other}");
+    assert!(other.stderr.contains("cpreg check vmstate"), "{other}");
+}
+
+/// PSCI 1.3 of Linux 6.16 is no version of Linux 6.12.
+#[test]
+fn a_template_for_the_next_vm_is_printed() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let recorded = "firecracker/v1.14.4/6.16.12__neoverse-n1__v1.vmstate";
+    unpack(recorded, folder.path(), "vmstate");
+    let host = "linux-6.12.107/neoverse-n1";
+    let check = cpreg_in(folder.path(), &["check", "vmstate", host]);
+    assert_snapshot!("firecracker_template", check);
+    let modifier = format!(
+        "{{\"addr\":\"0x6030000000140000\",\"bitmap\":\"0b{}1{}1\"}}",
+        "0".repeat(15),
+        "0".repeat(15)
+    );
+    assert!(check.stdout.contains(&modifier), "{check}");
+}
+
+#[test]
+fn commands_for_streams_say_what_to_do_with_a_snapshot() {
+    let folder = folder_with_vmstate();
+    for arguments in [
+        &["report", "vmstate"][..],
+        &["rehearse", "vmstate", "--", "qemu-system-aarch64"],
+    ] {
+        let run = cpreg_in(folder.path(), arguments);
+        assert_eq!(run.status, Some(2), "{run}");
+        assert!(
+            run.stderr.contains("a migration stream of QEMU is needed"),
+            "{run}"
+        );
+        for command in ["cpreg check vmstate DESTINATION", "cpreg show vmstate"] {
+            assert!(run.stderr.contains(command), "{run}");
+        }
+    }
+}

@@ -100,6 +100,7 @@ fn is_restore(symptom: &Symptom) -> bool {
     matches!(
         symptom,
         Symptom::SnapshotVersion { .. }
+            | Symptom::CounterFrequency { .. }
             | Symptom::SnapshotMissing { .. }
             | Symptom::VirtualizationRestore
             | Symptom::LoadFailed {

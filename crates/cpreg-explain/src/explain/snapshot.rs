@@ -13,9 +13,26 @@ pub(super) fn explain(symptom: &Symptom) -> Option<Explanation> {
     Some(match symptom {
         Symptom::SnapshotVersion { version } => explain_version(version),
         Symptom::SnapshotMissing { name } => explain_missing(name),
+        Symptom::CounterFrequency { saved, host } => explain_counter_frequency(*saved, *host),
         Symptom::VirtualizationRestore => explain_virtualization(),
         _ => return None,
     })
+}
+
+fn explain_counter_frequency(saved: u64, host: u64) -> Explanation {
+    let meaning = format!(
+        "the guest measures time with a counter of {saved} Hz, and the counter of this host has \
+         {host} Hz. KVM does not convert, so the guest's clocks would run at another speed. Cloud \
+         Hypervisor refuses the VM"
+    );
+    let causes = vec![cause(
+        "the host has another CPU or firmware than the one that saved the VM",
+        "`restore_clock` in Cloud Hypervisor's hypervisor/src/kvm/mod.rs, v53.0",
+    )];
+    Explanation::new(FailureKind::SNAPSHOT, meaning, causes, Vec::new()).with_command(
+        "cpreg probe kvm",
+        "shows the counter frequency of a host; restore the VM on one with the same frequency",
+    )
 }
 
 fn explain_missing(name: &str) -> Explanation {
@@ -76,9 +93,11 @@ fn explain_version(version: &str) -> Explanation {
         .iter()
         .find(|(number, _)| Some(*number) == major);
     let meaning = match (version, known) {
-        ("", _) => "the file is no snapshot of this version of Firecracker, or of another \
-                    architecture"
-            .to_string(),
+        ("", _) => {
+            "this Firecracker cannot decode the file: another release wrote it, it is damaged, or \
+                    it is of another architecture"
+                .to_string()
+        }
         (version, Some((_, release))) => format!(
             "the snapshot has version {version}, which Firecracker {release} writes. This \
              Firecracker reads another version: the first number must be equal, and the second not \

@@ -7,6 +7,7 @@
 //! | `possible` | one report of these checks |
 //! | `blockers` | everything that blocks the load, or lacks a decision, for JSON |
 //! | `counts` | numbers of blockers |
+//! | `cpu_template` | values for the next VM in the language of Firecracker |
 //! | `snapshot_editor` | a plan in the language of Firecracker's own program |
 //! | `steps` | next steps, with commands |
 //! | `hardware` | words about properties of the hosts that no register list holds |
@@ -18,12 +19,13 @@
 mod alternatives;
 pub mod blockers;
 mod counts;
+mod cpu_template;
 mod hardware;
 mod json;
 pub mod model;
 mod operator_entries;
 mod possible;
-mod snapshot_editor;
+pub(crate) mod snapshot_editor;
 mod steps;
 pub mod text;
 

@@ -75,7 +75,9 @@ impl CheckFindings<'_> {
             EntryUse::OtherDifference(difference) => match difference {
                 RegisterDifference::SourceOnly => "only the VM has the register",
                 RegisterDifference::DestinationOnly => "only the destination has the register",
-                RegisterDifference::ValueNotAccepted => "both sides have the register",
+                RegisterDifference::ValueNotAccepted | RegisterDifference::OtherId => {
+                    "both sides have the register"
+                }
             }
             .to_owned(),
             EntryUse::EarlierEntry(index) => {

@@ -17,7 +17,7 @@ use crate::value::id_digits;
 ///
 /// Returns `None` if the plan needs more than a removal: another value than the reset value, or
 /// different changes of the vCPUs.
-pub(super) fn removed_registers(findings: &CheckFindings<'_>) -> Option<Vec<RegisterId>> {
+pub(crate) fn removed_registers(findings: &CheckFindings<'_>) -> Option<Vec<RegisterId>> {
     let has_reset_values = findings.destination.value_origin != ValueOrigin::Guest;
     let plan = &findings.check.plan;
     let vcpus = plan.vcpus.iter().map(|vcpu| {

@@ -5,7 +5,7 @@ use cpreg::destination::loader::Program;
 use cpreg::plan::{Action, HardwareAction, Verdict};
 
 use super::hardware::{self, RECORD};
-use super::{CheckFindings, SourceKind, WrittenFile, snapshot_editor};
+use super::{CheckFindings, SourceKind, WrittenFile, cpu_template, snapshot_editor};
 use crate::command::{CommandKind, STANDARD_STREAM, Step, quote};
 use crate::remedy::Vmm;
 
@@ -101,7 +101,9 @@ impl CheckFindings<'_> {
             } else {
                 format!("put {file} into the snapshot's folder as `state.json`, and restore the VM")
             };
-            return vec![Step::new(purpose, [])];
+            let mut steps = vec![Step::new(purpose, [])];
+            steps.extend(self.template_step());
+            return steps;
         }
         if verdict == Verdict::Loads {
             return Vec::new();
@@ -117,7 +119,25 @@ impl CheckFindings<'_> {
                 [command],
             ));
         }
+        steps.extend(self.template_step());
         steps
+    }
+
+    /// Returns the step that starts the next VM of Firecracker without a difference that a setting
+    /// avoids.
+    fn template_step(&self) -> Option<Step> {
+        if self.vmm() != Vmm::Firecracker {
+            return None;
+        }
+        let plan = &self.check.plan;
+        let values = plan.birth_values(self.destination, self.tolerances);
+        (!values.is_empty()).then(|| {
+            Step::new(
+                "for the next VM: give both hosts' VMs the same registers with a CPU template, before \
+                 the VM first boots",
+                [cpu_template::command(&values)],
+            )
+        })
     }
 
     /// Returns the user's options that `relay` also has, each after a space.
@@ -157,6 +177,7 @@ impl CheckFindings<'_> {
                 [],
             ));
         }
+        steps.extend(self.template_step());
         steps
     }
 

@@ -18,14 +18,23 @@ use cpreg::tolerance::{Condition, Handling, RegisterDifference, Tolerance, Toler
 
 use super::Exporter;
 use super::table::{EffectiveEntry, effective_entries, grounds, rule};
+use crate::check::{CheckFindings, snapshot_editor};
+use crate::command::quote;
 use crate::printer::Printer;
-use crate::remedy::Vmm;
+use crate::remedy::{Vmm, describe_change};
 use crate::text::wrap::prose;
 use crate::tolerance::text::register_names;
 use crate::value::id_digits;
 
 /// Maximum width of a comment line, in characters.
 const LINE_WIDTH: usize = 80;
+
+/// Part of a script that reads the arguments.
+const ARGUMENTS: &str =
+    "\nset -eu\nvmstate=${1:?the VMSTATE to read}\noutput=${2:?the OUTPUT to write}\nset --\n";
+/// Part of a script that removes the registers.
+const EDITOR_CALL: &str = "\nsnapshot-editor edit-vmstate remove-regs \"$@\" \\\n    \
+                           --vmstate-path \"$vmstate\" --output-path \"$output\"\n";
 
 /// Paragraphs of the comment at the head of the script.
 const HEADER: &[&str] = &[
@@ -76,9 +85,7 @@ fn script(tolerances: &Tolerances, selection: &[RegisterId]) -> String {
         text.push_str("#\n");
         write_comment(&mut text, paragraph);
     }
-    text.push_str(
-        "\nset -eu\nvmstate=${1:?the VMSTATE to read}\noutput=${2:?the OUTPUT to write}\nset --\n",
-    );
+    text.push_str(ARGUMENTS);
     let rows = effective_entries(tolerances, selection, Accelerator::Kvm);
     for kind in [LineKind::Active, LineKind::Conditional, LineKind::Omitted] {
         let rows: Vec<&EffectiveEntry<'_>> =
@@ -99,11 +106,63 @@ fn script(tolerances: &Tolerances, selection: &[RegisterId]) -> String {
         }
     }
     text.push_str(
-        "\nif [ $# -eq 0 ]; then\n    echo \"no register to remove\" >&2\n    exit 1\nfi\n\
-         snapshot-editor edit-vmstate remove-regs \"$@\" \\\n    --vmstate-path \"$vmstate\" \
-         --output-path \"$output\"\n",
+        "\nif [ $# -eq 0 ]; then\n    echo \"no register to remove\" >&2\n    exit 1\nfi",
     );
+    text.push_str(EDITOR_CALL);
     text
+}
+
+/// Returns a script that makes the changes of one VM for one destination; `None` if a removal of
+/// registers does not make them.
+pub fn pair_script(findings: &CheckFindings<'_>) -> Option<String> {
+    let removed = snapshot_editor::removed_registers(findings)?;
+    let command = &findings.command;
+    let mut text = String::from("#!/bin/sh\n#\n");
+    write_comment(
+        &mut text,
+        &format!(
+            "Removes the registers from {} that {} refuses, and no others. Written by `cpreg \
+             tolerances --export firecracker --for {} {}`.",
+            command.source,
+            findings.destination.name,
+            quote(&command.source),
+            quote(&command.destination)
+        ),
+    );
+    text.push_str("#\n# Usage: sh SCRIPT VMSTATE OUTPUT\n");
+    text.push_str(ARGUMENTS);
+    let decisions = findings.check.plan.decisions();
+    for id in removed {
+        text.push('\n');
+        write_comment(&mut text, &id.to_string());
+        let decision = decisions
+            .iter()
+            .find(|(_, decision)| decision.register == id);
+        if let Some((_, decision)) = decision {
+            let reason = decision.reason.display(findings.tolerances);
+            write_comment(&mut text, &format!("Why: {reason}."));
+        }
+        let changes = findings.check.plan.visible_changes.iter();
+        for change in changes.filter(|change| change.register == Some(id)) {
+            let description = describe_change(change, Vmm::Firecracker);
+            if !description.is_empty() {
+                let severity = change.severity;
+                write_comment(
+                    &mut text,
+                    &format!("The guest could notice ({severity}): {description}."),
+                );
+            }
+            if change.severity >= Severity::High {
+                let _ = writeln!(
+                    text,
+                    "echo 'removed, which the guest could notice: {id}' >&2"
+                );
+            }
+        }
+        let _ = writeln!(text, "set -- \"$@\" {}", id_digits(id));
+    }
+    text.push_str(EDITOR_CALL);
+    Some(text)
 }
 
 fn line_kind(row: &EffectiveEntry<'_>) -> LineKind {

@@ -18,7 +18,7 @@ mod table;
 use cpreg::register::RegisterId;
 use cpreg::tolerance::Tolerances;
 
-pub use firecracker::Firecracker;
+pub use firecracker::{Firecracker, pair_script};
 pub use json::Json;
 pub use qemu::Qemu;
 

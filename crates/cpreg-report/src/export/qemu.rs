@@ -186,6 +186,7 @@ fn value_test(entry: &Tolerance) -> Result<(u64, u64), &'static str> {
         (RegisterDifference::ValueNotAccepted, _) => {
             Err("QEMU's tolerances cover only registers that one side lacks")
         }
+        (RegisterDifference::OtherId, _) => Err("QEMU's tolerances cannot rename a register"),
     }
 }
 

@@ -57,6 +57,10 @@ pub(crate) fn entry(number: usize, entry: &Tolerance) -> ToleranceEntry {
             Handling::Set(value) => Some(value.into()),
             _ => None,
         },
+        correct_id: match entry.handling {
+            Handling::Rename(id) => Some(id.into()),
+            _ => None,
+        },
         condition: condition.trim_start_matches(", if ").to_owned(),
         when: typed_condition(&entry.condition, naming(entry)),
         reason: entry.reason.clone().into_owned(),

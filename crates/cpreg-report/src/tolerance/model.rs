@@ -43,13 +43,17 @@ pub struct ToleranceEntry {
     pub accelerator: Option<Accelerator>,
     /// Category of the entry.
     pub category: String,
-    /// `"source-only"`, `"destination-only"` or `"value-not-accepted"`.
+    /// `"source-only"`, `"destination-only"`, `"value-not-accepted"` or `"other-id"` (one side
+    /// lists the register under this id, which is wrong).
     pub difference: Difference,
     /// `"ignore"`, `"keep-at-reset"`, `"set"`, `"set-to-nearest"` (the nearest value that the
-    /// destination accepts) or `"refuse"`.
+    /// destination accepts), `"rename"` (the destination's id is used) or `"refuse"`.
     pub handling: ToleranceHandling,
     /// Value that is written for `"set"`, else null.
     pub value: Option<Hex>,
+    /// Correct id of the register for `"rename"`; else absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub correct_id: Option<Id>,
     /// Condition, in words; empty for always. If the condition is false, the VM is refused.
     pub condition: String,
     /// Condition for programs: an object whose other members depend on its kind.

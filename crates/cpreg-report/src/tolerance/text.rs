@@ -72,6 +72,7 @@ pub const fn difference(difference: RegisterDifference) -> &'static str {
         RegisterDifference::SourceOnly => "source only",
         RegisterDifference::DestinationOnly => "destination only",
         RegisterDifference::ValueNotAccepted => "value not accepted",
+        RegisterDifference::OtherId => "listed under another id",
     }
 }
 
@@ -82,6 +83,7 @@ pub fn handling(handling: Handling) -> String {
         Handling::KeepAtReset => "keep at reset".to_owned(),
         Handling::Set(value) => format!("set to {value:#x}"),
         Handling::SetToNearest => "set to the nearest accepted value".to_owned(),
+        Handling::Rename(id) => format!("it is {id}; load it under the destination's id"),
         Handling::Refuse => "refuse".to_owned(),
     }
 }

@@ -1,5 +1,8 @@
 //! Parses a [`Cpu`], with subsection lengths from the description, a table, or a search.
 
+use cpreg::destination::hvf;
+use cpreg::register::RegisterId;
+
 use super::state::{
     COUNT_OFFSET, Cpu, LIST_OFFSET, MAX_REGISTERS, MAX_SECTION_LEN, Subsection,
     TRAILING_FIELDS_LEN, VERSION, be32, be64,
@@ -252,6 +255,7 @@ impl Parser<'_> {
         self.require_len(LIST_OFFSET, 16 * count)
             .prepend_path(|| "cpreg_vmstate_indexes".into())?;
         let mut previous = None;
+        let mut is_of_hvf = false;
         for index in 0..count {
             let at = LIST_OFFSET + 8 * index;
             let id = be64(self.bytes, at);
@@ -262,12 +266,22 @@ impl Parser<'_> {
             if !is_register(id) {
                 return fault(format!("{id:#018x} is not a register of an Arm CPU"));
             }
-            if previous.is_some_and(|previous| previous >= id) {
+            if !is_of_hvf && previous.is_some_and(|previous| previous >= id) {
+                is_of_hvf = self.has_order_of_hvf(count);
+            }
+            if !is_of_hvf && previous.is_some_and(|previous| previous >= id) {
                 return fault(format!("{id:#018x} is not greater than the id before it"));
             }
             previous = Some(id);
         }
         Ok(())
+    }
+
+    /// Returns `true` if the list is not sorted, as QEMU up to 10.1 has it under HVF.
+    fn has_order_of_hvf(&self, count: usize) -> bool {
+        let ids = (0..count).map(|index| be64(self.bytes, LIST_OFFSET + 8 * index));
+        let ids: Vec<_> = ids.map(RegisterId::from_raw).collect();
+        hvf::is_unsorted_order(&ids)
     }
 
     /// Parses the subsections that belong to `parent`; returns them and the offset after them.

@@ -123,7 +123,8 @@ impl Cpu {
         self.count
     }
 
-    /// Returns the registers and their values in the order of the file, ascending by id.
+    /// Returns the registers and their values in the order of the file: ascending by id, or the
+    /// [order](cpreg::destination::hvf) of HVF.
     pub fn registers(&self) -> impl ExactSizeIterator<Item = (RegisterId, u64)> + '_ {
         let values = LIST_OFFSET + 8 * self.count;
         (0..self.count).map(move |index| {

@@ -7,6 +7,7 @@ mod common;
 mod edit;
 mod gic;
 mod golden;
+mod hvf;
 mod incremental;
 mod open;
 mod redact;

@@ -12,6 +12,7 @@
 //! | `cpu/zt0`, `cpu/event` | 11.0 | when the vCPU has SME2; while the event register is set |
 //! | `cpu/fpmr` | 11.1 | when the vCPU has FEAT_FPMR |
 //! | `env.features` | up to 5.2 | always |
+//! | `hvf-list-order` (cpreg's name) | up to 10.1 | under HVF |
 //!
 //! Sources: QEMU `target/arm/machine.c` of v5.2.0 to v11.0.3 (read); loads of edited streams by
 //! 5.2.0, 7.2.22, 10.0.13 and 11.1.3. [`crate::plan`] decides about extensions.
@@ -96,6 +97,9 @@ pub fn predict_outcome(
     if own_extension.is_some() {
         return ExtensionOutcome::Loads;
     }
+    if extension.name == Extension::HVF_ORDER {
+        return ExtensionOutcome::Refused;
+    }
     if loader.can_execute_plans() {
         // cpreg loads registers. The VMM itself transfers all other state.
         return ExtensionOutcome::Loads;
@@ -169,6 +173,12 @@ pub fn clears_features(
         && !incoming
             .iter()
             .any(|extension| extension.name == Extension::FEATURES)
+}
+
+/// Returns `true` if the loader needs its list in an order that the input lacks.
+pub fn has_other_order(destination_vcpu: &DestinationVcpu, incoming: &[Extension]) -> bool {
+    let is_order = |extension: &Extension| extension.name == Extension::HVF_ORDER;
+    destination_vcpu.extensions.iter().any(is_order) && !incoming.iter().any(is_order)
 }
 
 /// Returns `true` if the loader replaces the vCPU's feature bits with those in the input.

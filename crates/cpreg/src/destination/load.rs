@@ -93,7 +93,8 @@ pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> Simulated
         })
         .collect();
     if is_simulated && !loader.is_qemu() {
-        return sequential::simulate(loader, &vcpus, destination, InputOrder::Unknown);
+        let load = sequential::simulate(loader, &vcpus, destination, InputOrder::Unknown);
+        return sequential::with_clock(load, loader, vm.source_hardware, destination);
     }
     simulate_lists(loader, &vcpus, destination)
 }
@@ -128,12 +129,14 @@ pub fn simulate_lists(
         },
         load: SimulatedLoad {
             loads: Some(true),
-            confidence: if loader.is_observed() {
-                Confidence::Proven
-            } else {
-                Confidence::Inferred
-            }
-            .min(destination.value_origin.max_confidence()),
+            // Loads under HVF were never observed.
+            confidence:
+                if loader.is_observed() && destination.accelerator != Some(Accelerator::Hvf) {
+                    Confidence::Proven
+                } else {
+                    Confidence::Inferred
+                }
+                .min(destination.value_origin.max_confidence()),
             events: Vec::new(),
             is_complete: true,
             lost_registers: Vec::new(),
@@ -246,7 +249,9 @@ impl Simulation {
                 }
             }
         }
-        if extension::clears_features(self.loader, destination_vcpu, vcpu.extensions) {
+        if extension::clears_features(self.loader, destination_vcpu, vcpu.extensions)
+            || extension::has_other_order(destination_vcpu, vcpu.extensions)
+        {
             return SectionOutcome::Failed(LoadStep::Registers, None);
         }
         let lacks_features = |extensions: &[Extension]| {

@@ -61,6 +61,14 @@ pub enum LoadEvent {
         /// Error of KVM.
         errno: Errno,
     },
+    /// The counter frequency of the host differs from that in the input, which ends the load of
+    /// Cloud Hypervisor.
+    CounterFrequency {
+        /// Frequency in the input, in Hz.
+        saved: u32,
+        /// Frequency of the host, in Hz.
+        host: u32,
+    },
     /// The loader aborts on a subsection.
     AbortOnSubsection {
         /// Number of the vCPU.

@@ -14,6 +14,7 @@
 //! | [`accept`] | the values that a register accepts |
 //! | [`features`] | vCPU features of KVM, and the features of a guest |
 //! | [`extension`] | handling of extensions by loaders |
+//! | [`hvf`] | register lists of QEMU under HVF |
 //! | `machine` | the VM's accelerator and machine, compared with the destination's |
 //! | [`loader`] | the programs that load the state, and their behaviour |
 //! | [`load`] | simulation of a load, register by register |
@@ -32,6 +33,7 @@ pub mod counters;
 pub mod extension;
 mod feature_gate;
 pub mod features;
+pub mod hvf;
 pub mod kernel;
 pub mod load;
 mod load_event;
@@ -122,12 +124,17 @@ impl Accelerator {
     /// identify one.
     ///
     /// KVM lists its firmware registers for every vCPU, and only QEMU's TCG lists AArch32 views.
+    /// QEMU under HVF lists registers that KVM does not list, and lacks some that both others list.
     pub fn from_registers(ids: impl IntoIterator<Item = RegisterId>) -> Option<Self> {
-        ids.into_iter().find_map(|id| match id.raw() {
-            raw if raw & !0xffff == kernel::FIRMWARE_CLASS => Some(Self::Kvm),
-            raw if raw >> 56 == 0x40 => Some(Self::Tcg),
-            _ => None,
-        })
+        let mut evidence = hvf::ListEvidence::default();
+        for id in ids {
+            match id.raw() {
+                raw if raw & !0xffff == kernel::FIRMWARE_CLASS => return Some(Self::Kvm),
+                raw if raw >> 56 == 0x40 => return Some(Self::Tcg),
+                _ => evidence.note(id),
+            }
+        }
+        evidence.is_conclusive().then_some(Self::Hvf)
     }
 }
 

@@ -7,6 +7,7 @@
 //! |---|---|---|
 //! | first | `KVM_REG_ARM64_SVE_VLS` | `KVM_REG_ARM64_SVE_VLS` |
 //! | then | all others in the stored order | core registers, SVE, others in the stored order |
+//! | last | – | the virtual counter; since v53 fails if the counter frequency differs |
 //! | message | the register; since 1.13 also the value | the errno only |
 //!
 //! The order of a snapshot is that of KVM's list, which differs between kernels. Without the stored
@@ -19,9 +20,11 @@ use alloc::vec::Vec;
 
 use super::accept::Acceptor;
 use super::load_event::LoadEvent;
+use super::loader::Program;
 use super::simulated_load::{IncomingVcpu, SimulatedLoad};
-use super::{Confidence, Destination, DestinationVcpu, Loader, kernel};
+use super::{Confidence, Destination, DestinationVcpu, Loader, Version, kernel};
 use crate::errno::Errno;
+use crate::hardware::HardwareFacts;
 use crate::register::{RegisterId, Value};
 
 /// Knowledge about the order of the registers in the input.
@@ -109,6 +112,36 @@ pub(super) fn simulate(
             });
         }
         return load;
+    }
+    load
+}
+
+/// First version of Cloud Hypervisor that compares the counter frequency (`restore_clock` in its
+/// `hypervisor/src/kvm/mod.rs`).
+const FIRST_WITH_CLOCK: Version = Version::new(53, 0);
+
+/// Adds the comparison of counter frequencies, which follows the registers, to a load.
+pub(super) fn with_clock(
+    mut load: SimulatedLoad,
+    loader: Loader,
+    source: HardwareFacts,
+    destination: &Destination,
+) -> SimulatedLoad {
+    let compares =
+        loader.program == Program::CLOUD_HYPERVISOR && loader.version >= FIRST_WITH_CLOCK;
+    let (source, host) = destination.comparable_facts(source);
+    let frequencies = source.counter_frequency.zip(host.counter_frequency);
+    let Some((saved, host)) = frequencies.filter(|(saved, host)| saved != host) else {
+        return load;
+    };
+    if compares && load.loads != Some(false) {
+        // An unknown register may fail before.
+        if load.loads == Some(true) {
+            load.events
+                .push(LoadEvent::CounterFrequency { saved, host });
+        }
+        load.loads = Some(false);
+        load.confidence = load.confidence.min(Confidence::Inferred);
     }
     load
 }

@@ -8,6 +8,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::input::{PlanInput, Targets};
+use super::rename::Renames;
 use super::{
     Adjustment, Consents, Plan, PlanOutcome, Reason, VcpuPlan, VcpuSet, extensions, fatal,
     first_run, hardware, hardware_outcome, merge, visible, worst_outcome,
@@ -33,6 +34,8 @@ impl Plan {
         tolerances: &Tolerances,
         consents: &Consents,
     ) -> Self {
+        let renames = Renames::find(vm, destination, tolerances, consents);
+        let vm = renames.vm(vm);
         let no_targets = Targets::new();
         let guest = GuestState::from_vm(vm, |id, value| consents.apply_sets(id, value))
             .with_coherent_caches(destination.accelerator == Some(Accelerator::Tcg));
@@ -42,6 +45,7 @@ impl Plan {
             tolerances,
             consents,
             targets: &no_targets,
+            renames: &renames,
             guest: &guest,
         };
         let first = decide(input);
@@ -169,6 +173,7 @@ fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
             };
             fatal::refuse_fatal_changes(input, destination_vcpu, &planned, &mut plan);
             first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
+            input.renames.note(number, destination_vcpu, &mut plan);
             plan
         })
         .collect()

@@ -23,9 +23,9 @@ impl Decision {
     /// A decision that does not block the load has a remedy only if its tolerance has one.
     pub fn remedy(&self, tolerances: &Tolerances) -> Option<Remedy> {
         let entry = match &self.reason {
-            Reason::NotTolerated(entry) | Reason::ValueUnknown(Some(entry)) => {
-                tolerances.entries().get(*entry)
-            }
+            Reason::NotTolerated(entry)
+            | Reason::ValueUnknown(Some(entry))
+            | Reason::PerhapsListedAs(entry, _) => tolerances.entries().get(*entry),
             _ => None,
         };
         if let Some(remedy) = entry.and_then(|entry| entry.remedy.clone()) {
@@ -35,7 +35,9 @@ impl Decision {
             return None;
         }
         match &self.reason {
-            Reason::SourceOnly => Some(Remedy::DestinationWithRegister),
+            Reason::SourceOnly | Reason::OtherValueUnder(_) => {
+                Some(Remedy::DestinationWithRegister)
+            }
             Reason::ValueNotAccepted => Some(Remedy::DestinationForValue),
             Reason::CounterInUse(_) => Some(Remedy::text(
                 "choose a destination with as many event counters; or end the use of the counters \
@@ -44,7 +46,7 @@ impl Decision {
             Reason::NotTolerated(_) => match entry?.difference {
                 RegisterDifference::SourceOnly => Some(Remedy::DestinationWithRegister),
                 RegisterDifference::ValueNotAccepted => Some(Remedy::DestinationForValue),
-                RegisterDifference::DestinationOnly => None,
+                RegisterDifference::DestinationOnly | RegisterDifference::OtherId => None,
             },
             Reason::FatalChange(changes) => changes.first().map(|change| Remedy::KeepFields {
                 register: self.register,
@@ -61,6 +63,15 @@ impl Decision {
 struct ReasonDisplay<'a> {
     reason: &'a Reason,
     tolerances: &'a Tolerances,
+}
+
+impl ReasonDisplay<'_> {
+    fn write_entry_reason(&self, f: &mut fmt::Formatter<'_>, entry: usize) -> fmt::Result {
+        match self.tolerances.entries().get(entry) {
+            Some(entry) => write!(f, " ({})", entry.reason),
+            None => Ok(()),
+        }
+    }
 }
 
 impl fmt::Display for ReasonDisplay<'_> {
@@ -137,6 +148,26 @@ impl fmt::Display for ReasonDisplay<'_> {
             Reason::UserCondition => f.write_str("your request ignores it only with another value"),
             Reason::UserAccepts => f.write_str("adjusted with your consent"),
             Reason::SameStateAs(register) => write!(f, "shows the same state as {register}"),
+            Reason::RecordedUnder(entry, id) => {
+                write!(f, "the VM lists it as {id}")?;
+                self.write_entry_reason(f, *entry)
+            }
+            Reason::ListedAs(entry, id) => {
+                write!(f, "the destination lists it as {id}")?;
+                self.write_entry_reason(f, *entry)
+            }
+            Reason::PerhapsListedAs(entry, id) => {
+                write!(
+                    f,
+                    "not known which register it is: the destination may list it as {id}, and the \
+                     lists do not prove which accelerator wrote them"
+                )?;
+                self.write_entry_reason(f, *entry)
+            }
+            Reason::OtherValueUnder(id) => write!(
+                f,
+                "the destination lists it as {id}, and the VM has another value under that id"
+            ),
             Reason::ExtensionKnown => f.write_str("the loader knows it"),
             Reason::ExtensionIdle(explanation)
             | Reason::ExtensionReplaced(explanation)

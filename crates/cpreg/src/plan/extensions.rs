@@ -54,6 +54,12 @@ fn decide_incoming(
         (action, Confidence::Proven, Reason::UserIgnores)
     } else if extension.name == Extension::FEATURES {
         decide_features(extension, destination_extension)
+    } else if extension.name == Extension::HVF_ORDER && destination_extension.is_none() {
+        (
+            ExtensionAction::Ignore,
+            Confidence::Inferred,
+            Reason::ExtensionReplaced(Cow::Borrowed(HVF_ORDER_REASON)),
+        )
     } else {
         decide_subsection(input, vcpu, extension, destination_vcpu)
     };
@@ -155,8 +161,17 @@ fn decide_subsection(
     )
 }
 
+/// Reason for an order of the list that differs between the VM and the destination.
+const HVF_ORDER_REASON: &str =
+    "QEMU loads a list only in the order of its own list, which 10.2 changed under HVF";
+
 fn decide_missing(extension: &Extension) -> ExtensionDecision {
-    let (action, reason) = if extension.name == Extension::FEATURES {
+    let (action, reason) = if extension.name == Extension::HVF_ORDER {
+        (
+            ExtensionAction::Set(extension.content.clone()),
+            Reason::ExtensionFromDestination(Cow::Borrowed(HVF_ORDER_REASON)),
+        )
+    } else if extension.name == Extension::FEATURES {
         (
             ExtensionAction::Set(extension.content.clone()),
             Reason::ExtensionFromDestination(Cow::Borrowed(

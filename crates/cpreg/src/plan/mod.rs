@@ -14,10 +14,12 @@
 //! | `adjust.rs` | construction of a plan, and adjustments that would let a refused plan load |
 //! | `fatal.rs` | refusal of changes that break a running guest |
 //! | `fatal_change.rs` | such a change, with its consequence |
+//! | `rename.rs` | registers that the VM records under another id than the destination |
 //! | `visible.rs` | changes that the guest could notice |
 //! | `order.rs` | the order of writes |
 //! | `first_run.rs` | features that KVM removes when the guest first runs |
 //! | `consent.rs` | the user's consents |
+//! | `birth.rs` | values with which a VM could have started, to avoid a difference |
 //! | `advice.rs` | reasons as text, and remedies |
 //! | `alternatives.rs` | checks at several possible destinations, compared with each other |
 //! | `dependence.rs` | the open facts on which the result of these checks depends |
@@ -32,6 +34,7 @@
 mod adjust;
 mod advice;
 mod alternatives;
+mod birth;
 mod check;
 mod consent;
 mod dependence;
@@ -46,6 +49,7 @@ mod merge;
 mod operator_entries;
 mod order;
 mod reason;
+mod rename;
 mod vcpus;
 mod verification;
 mod visible;
@@ -55,6 +59,7 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 pub use alternatives::{DecidedPart, PlanDifference, PossibleCheck};
+pub use birth::BirthValue;
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use dependence::{Dependence, Premise};

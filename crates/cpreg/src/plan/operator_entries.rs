@@ -179,6 +179,13 @@ impl Observer<'_> {
         if entry.accelerator.is_some() && entry.accelerator != self.accelerator {
             return EntryUse::OtherAccelerator;
         }
+        match &decision.reason {
+            Reason::ListedAs(entry, _) if *entry == index => return EntryUse::Applied,
+            reason @ Reason::PerhapsListedAs(entry, _) if *entry == index => {
+                return EntryUse::OtherReason(reason.clone());
+            }
+            _ => {}
+        }
         let difference = match (&decision.source, decision.is_listed) {
             (Some(_), false) => RegisterDifference::SourceOnly,
             (None, _) => RegisterDifference::DestinationOnly,

@@ -59,6 +59,17 @@ pub enum Reason {
     UserAccepts,
     /// The contained register shows the same state, and its decision applies.
     SameStateAs(RegisterId),
+    /// The VM lists the register under the contained id. The tolerance with this index says why.
+    RecordedUnder(usize, RegisterId),
+    /// The destination lists the register under the contained id, and the decision about that id
+    /// applies. The tolerance with this index says why.
+    ListedAs(usize, RegisterId),
+    /// The destination may list the register under the contained id. The lists do not prove that
+    /// the tolerance with this index applies.
+    PerhapsListedAs(usize, RegisterId),
+    /// The destination lists the register under the contained id, and the VM has another value
+    /// under that id.
+    OtherValueUnder(RegisterId),
     /// The loader knows this extension.
     ExtensionKnown,
     /// The loader does not know this extension, and a load without the extension loses nothing. The
@@ -102,6 +113,10 @@ impl Reason {
             Self::UserCondition => "user-condition",
             Self::UserAccepts => "user-accepts",
             Self::SameStateAs(_) => "same-state-as",
+            Self::RecordedUnder(..) => "recorded-under",
+            Self::ListedAs(..) => "listed-as",
+            Self::PerhapsListedAs(..) => "perhaps-listed-as",
+            Self::OtherValueUnder(_) => "other-value-under",
             Self::ExtensionKnown => "extension-known",
             Self::ExtensionIdle(_) => "extension-idle",
             Self::ExtensionReplaced(_) => "extension-replaced",
@@ -114,7 +129,11 @@ impl Reason {
     /// Returns the index of the tolerance that led to the decision, if there is one.
     pub const fn tolerance(&self) -> Option<usize> {
         match self {
-            Self::Tolerated(index) | Self::NotTolerated(index) => Some(*index),
+            Self::Tolerated(index)
+            | Self::NotTolerated(index)
+            | Self::RecordedUnder(index, _)
+            | Self::ListedAs(index, _)
+            | Self::PerhapsListedAs(index, _) => Some(*index),
             _ => None,
         }
     }

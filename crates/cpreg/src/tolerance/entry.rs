@@ -100,6 +100,9 @@ pub enum RegisterDifference {
     DestinationOnly,
     /// Both have the register, and the destination does not accept the value.
     ValueNotAccepted,
+    /// Both have the register, and one of them lists the register under the entry's id, which is
+    /// wrong.
+    OtherId,
 }
 
 impl RegisterDifference {
@@ -109,6 +112,7 @@ impl RegisterDifference {
             Self::SourceOnly => "source-only",
             Self::DestinationOnly => "destination-only",
             Self::ValueNotAccepted => "value-not-accepted",
+            Self::OtherId => "other-id",
         }
     }
 
@@ -118,6 +122,7 @@ impl RegisterDifference {
             Self::SourceOnly,
             Self::DestinationOnly,
             Self::ValueNotAccepted,
+            Self::OtherId,
         ]
         .into_iter()
         .find(|difference| difference.name() == name)
@@ -135,6 +140,9 @@ pub enum Handling {
     Set(u64),
     /// Write the nearest value that the destination accepts instead.
     SetToNearest,
+    /// Load the register under the id in the destination's list. The entry's id and this one, which
+    /// is the correct one, stand for one register. Only for [`RegisterDifference::OtherId`].
+    Rename(RegisterId),
     /// Refuse the VM.
     Refuse,
 }
@@ -147,6 +155,7 @@ impl Handling {
             Self::KeepAtReset => "keep-at-reset",
             Self::Set(_) => "set",
             Self::SetToNearest => "set-to-nearest",
+            Self::Rename(_) => "rename",
             Self::Refuse => "refuse",
         }
     }
@@ -174,6 +183,8 @@ pub enum Category {
     New,
     /// Register that describes real or emulated hardware.
     Identification,
+    /// Register that a program recorded under a wrong id.
+    OtherId,
     /// Register of an operator's entry.
     Operator,
 }
@@ -187,6 +198,7 @@ impl Category {
             Self::MissingByMistake => "missing by mistake",
             Self::New => "new",
             Self::Identification => "identification",
+            Self::OtherId => "recorded under another id",
             Self::Operator => "operator",
         }
     }

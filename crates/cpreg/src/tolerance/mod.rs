@@ -7,6 +7,7 @@
 //! | [`condition`] | conditions of entries |
 //! | [`table`], `table_el2` | the built-in entries for KVM, and for EL2 under KVM |
 //! | `table_tcg` | the built-in entries for TCG |
+//! | `table_hvf` | the built-in entries for HVF |
 //!
 //! [`crate::plan`] applies the entries to a VM.
 
@@ -14,6 +15,7 @@ pub mod condition;
 mod entry;
 pub mod table;
 mod table_el2;
+mod table_hvf;
 mod table_tcg;
 
 use alloc::vec::Vec;

@@ -36,6 +36,7 @@ pub fn built_in_entries() -> Vec<Tolerance> {
     entries.extend(missing_by_mistake());
     entries.extend(cache_geometry());
     entries.extend(super::table_tcg::built_in_entries());
+    entries.extend(super::table_hvf::built_in_entries());
     entries
 }
 

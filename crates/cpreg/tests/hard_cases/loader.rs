@@ -204,3 +204,29 @@ fn values_of_an_executed_plan_are_proven() {
     plan.mark_proven();
     assert_eq!(plan.confidence(), Confidence::Proven);
 }
+
+/// Cloud Hypervisor compares the frequency since v53, after the registers.
+#[test]
+fn cloud_hypervisor_refuses_another_counter_frequency() {
+    let mut vm = vm(&[&[(RegisterId::SCTLR_EL1, 1)]]);
+    vm.source_hardware.counter_frequency = Some(62_500_000);
+    let mut destination = kvm(&vm);
+    let loads = |destination: &Destination, loader: &str| {
+        let loader: Loader = loader.parse().expect("a loader");
+        let load = load::simulate(loader, &vm, destination);
+        (load.loads, load.events)
+    };
+    destination.hardware.counter_frequency = Some(1_000_000_000);
+    let event = load::LoadEvent::CounterFrequency {
+        saved: 62_500_000,
+        host: 1_000_000_000,
+    };
+    let refused = (Some(false), vec![event]);
+    assert_eq!(loads(&destination, "cloud-hypervisor-53"), refused);
+    let loaded = (Some(true), Vec::new());
+    assert_eq!(loads(&destination, "firecracker-1.16"), loaded);
+    destination.hardware.counter_frequency = Some(62_500_000);
+    assert_eq!(loads(&destination, "cloud-hypervisor-53"), loaded);
+    destination.hardware.counter_frequency = None;
+    assert_eq!(loads(&destination, "cloud-hypervisor-53"), loaded);
+}

@@ -6,4 +6,5 @@ mod fixtures;
 mod in_use;
 mod linear;
 mod loader;
+mod other_id;
 mod visible;

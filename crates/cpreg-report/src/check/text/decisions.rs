@@ -307,7 +307,7 @@ fn print_decision(
         show(&decision.source),
         show(&decision.destination),
     ) {
-        (Action::Set(to), Some(from), _) => {
+        (Action::Set(to), Some(from), _) if decision.source.as_ref() != Some(to) => {
             format!("{from} -> {}", findings.value_format.describe(id, to))
         }
         (Action::Refuse | Action::Undecided, Some(source), destination)

@@ -124,6 +124,12 @@ impl Acceptor {
             Some(Accelerator::Kvm) => kvm::evaluate(self, destination_vcpu, register, value),
             Some(Accelerator::Hvf) | None => match RegisterKind::from_id(register.id) {
                 RegisterKind::Storage => Acceptance::INFERRED_TAKEN,
+                // QEMU compares the value with its own (`write_list_to_cpustate`).
+                RegisterKind::Identification
+                    if self.accelerator == Some(Accelerator::Hvf) && register.value.is_some() =>
+                {
+                    Acceptance::INFERRED_REFUSED
+                }
                 _ => Acceptance::Unknown,
             },
         }

@@ -79,30 +79,30 @@ const PATTERNS: &[Pattern] = &[
             version: to_name(rest.parse_name()?),
         })
     }),
-    Pattern::for_any_version("Magic value does not match arch: ", |_| undecodable()),
+    Pattern::for_any_version("Magic value does not match arch: ", |_| Some(undecodable())),
     Pattern {
         prefix: "An error occured with serialization/deserialization: ",
         versions: VersionRange::with_last(1, 11),
-        parse: |_| undecodable(),
+        parse: |_| Some(undecodable()),
     },
     Pattern {
         prefix: "An error occured during bincode decoding: ",
         versions: VersionRange::with_last(1, 14),
-        parse: |_| undecodable(),
+        parse: |_| Some(undecodable()),
     },
     Pattern {
         prefix: "An error occurred during bitcode serialization: ",
         versions: VersionRange::with_first(1, 15),
-        parse: |_| undecodable(),
+        parse: |_| Some(undecodable()),
     },
 ];
 
 /// Returns the symptom of a snapshot whose version Firecracker does not name. A release decodes the
 /// file of another one before it compares versions.
-const fn undecodable() -> Option<Symptom> {
-    Some(Symptom::SnapshotVersion {
+const fn undecodable() -> Symptom {
+    Symptom::SnapshotVersion {
         version: String::new(),
-    })
+    }
 }
 
 /// Parses `603000000013c510 to value 0x1: Invalid argument (os error 22)`.

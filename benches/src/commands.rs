@@ -13,9 +13,9 @@ use crate::inputs::{
     write_sparse,
 };
 use crate::table::{print_header, print_row};
-use crate::{filter, measure, plan, rehearsal, saved_vms};
+use crate::{filter, measure, plan, rehearsal};
 
-/// Measures everything.
+/// Measures everything but saved VMs.
 ///
 /// # Errors
 /// Returns an error if something cannot be made or run.
@@ -65,7 +65,6 @@ pub(crate) fn measure_all(benchmark: &Benchmark<'_>) -> Result<()> {
     }
     benchmark.measure_filter()?;
     benchmark.measure_mapped_ram("8 GiB of RAM, mapped-ram", 8 * GIB)?;
-    saved_vms::run(benchmark)?;
     for row in rehearsal::run(&benchmark.cpreg, benchmark.folder)? {
         print_row(
             &row.case,

@@ -108,7 +108,10 @@ fn main() -> ExitCode {
 /// Returns an error if something cannot be built, made or run; never because of a result.
 fn run(subject: Option<&Subject>) -> Result<()> {
     match subject {
-        None => with_benchmark(commands::measure_all),
+        None => with_benchmark(|benchmark| {
+            commands::measure_all(benchmark)?;
+            saved_vms::run(benchmark)
+        }),
         Some(Subject::Plans) => {
             table::print_header();
             commands::measure_plans(&unpack_stream(SOURCE)?, &unpack_stream(DESTINATION)?)

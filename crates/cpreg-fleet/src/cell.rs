@@ -13,7 +13,7 @@ use cpreg::shape::{ShapeDifference, ShapePart};
 use cpreg::tolerance::Tolerances;
 
 use crate::host::{Host, PossibleDestination};
-use crate::pairs::PlanInputs;
+use crate::inputs::PlanInputs;
 use crate::subject::Subject;
 
 /// Result of planning one VM at one host: the verdict of `cpreg check`, and its reason.

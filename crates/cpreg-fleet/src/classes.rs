@@ -7,8 +7,8 @@ use rayon::prelude::*;
 
 use crate::cell::{Cell, plan_cell};
 use crate::host::Host;
+use crate::inputs::PlanInputs;
 use crate::key::{HostKey, KeyContent};
-use crate::pairs::PlanInputs;
 use crate::subject::Subject;
 
 /// Hosts with one key.

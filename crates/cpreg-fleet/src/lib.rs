@@ -6,6 +6,7 @@
 //! | [`host`] | a host of the fleet, as a destination for a guest and as the host of a new VM |
 //! | [`subject`] | a VM to plan, from a file or as a new VM of a host |
 //! | [`cell`] | the result of planning one VM at one host, with its symbol in tables |
+//! | [`inputs`] | inputs that all plans share |
 //! | [`pairs`] | plans of all pairs of a VM and a destination, on all cores |
 //! | [`key`] | a short name for everything about a host that decides |
 //! | [`classes`] | hosts with equal keys, and the classes that take their VMs |
@@ -18,6 +19,7 @@ pub mod baseline;
 pub mod cell;
 pub mod classes;
 pub mod host;
+pub mod inputs;
 pub mod key;
 pub mod pairs;
 pub mod subject;
@@ -25,6 +27,7 @@ pub mod subject;
 pub use cell::{Cell, plan_cell};
 pub use classes::HostClasses;
 pub use host::Host;
+pub use inputs::PlanInputs;
 pub use key::{HostKey, KeyContent};
-pub use pairs::{PlanInputs, Row, plan_pairs, plan_rows};
+pub use pairs::{Row, plan_pairs, plan_rows};
 pub use subject::Subject;

@@ -1,23 +1,14 @@
 //! [`plan_pairs`], [`plan_rows`]: plans of many pairs of a VM and a destination, on all cores.
 
 use cpreg::destination::Destination;
-use cpreg::plan::{Check, Consents};
-use cpreg::tolerance::Tolerances;
+use cpreg::plan::Check;
 use cpreg::vm::Vm;
 use rayon::prelude::*;
 
 use crate::cell::{Cell, plan_cell};
 use crate::host::Host;
+use crate::inputs::PlanInputs;
 use crate::subject::Subject;
-
-/// Inputs that all plans of a fleet share.
-#[derive(Clone, Copy, Debug)]
-pub struct PlanInputs<'a> {
-    /// Tolerances: the built-in table and the operator's entries.
-    pub tolerances: &'a Tolerances,
-    /// Consents of the user.
-    pub consents: &'a Consents,
-}
 
 /// Plans every VM at every destination, and returns what `inspect` makes of each check.
 ///

@@ -64,7 +64,8 @@ pub struct ProbeResult {
 /// arrives.
 ///
 /// # Errors
-/// Returns an error if QEMU does not start or refuses a command, or its stream does not arrive. QEMU ends in any case.
+/// Returns an error if QEMU does not start or refuses a command, or its stream does not arrive.
+/// QEMU ends in any case.
 pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeResult, Error> {
     let mut qemu = QemuProcess::start(command, &[], options)?;
 

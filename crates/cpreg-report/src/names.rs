@@ -319,57 +319,33 @@ names! {
     }
 }
 
-impl From<plan::Verdict> for Verdict {
-    fn from(verdict: plan::Verdict) -> Self {
-        Self(verdict.name().into())
-    }
+/// Converts types of the core, which know their names.
+macro_rules! from_names {
+    ($($source:ty => $name:ident),* $(,)?) => {$(
+        impl From<$source> for $name {
+            fn from(source: $source) -> Self {
+                Self(source.name().into())
+            }
+        }
+    )*};
 }
 
-impl From<&Action> for Decision {
-    fn from(action: &Action) -> Self {
-        Self(action.name().into())
-    }
-}
-
-impl From<&ExtensionAction> for Decision {
-    fn from(action: &ExtensionAction) -> Self {
-        Self(action.name().into())
-    }
-}
-
-impl From<&plan::Reason> for ReasonCode {
-    fn from(reason: &plan::Reason) -> Self {
-        Self(reason.name().into())
-    }
+from_names! {
+    plan::Verdict => Verdict,
+    &Action => Decision,
+    &ExtensionAction => Decision,
+    &plan::Reason => ReasonCode,
+    destination::Confidence => Confidence,
+    cpreg::severity::Severity => Severity,
+    destination::Accelerator => Accelerator,
+    HardwareAction => HardwareDecision,
+    tolerance::RegisterDifference => Difference,
+    Handling => ToleranceHandling,
 }
 
 impl From<&ShapePart> for ShapePartKind {
     fn from(part: &ShapePart) -> Self {
         Self(part.kind().into())
-    }
-}
-
-impl From<destination::Confidence> for Confidence {
-    fn from(confidence: destination::Confidence) -> Self {
-        Self(confidence.name().into())
-    }
-}
-
-impl From<cpreg::severity::Severity> for Severity {
-    fn from(severity: cpreg::severity::Severity) -> Self {
-        Self(severity.name().into())
-    }
-}
-
-impl From<destination::Accelerator> for Accelerator {
-    fn from(accelerator: destination::Accelerator) -> Self {
-        Self(accelerator.name().into())
-    }
-}
-
-impl From<HardwareAction> for HardwareDecision {
-    fn from(action: HardwareAction) -> Self {
-        Self(action.name().into())
     }
 }
 
@@ -391,18 +367,6 @@ impl From<&AtReset> for ResetContent {
             AtReset::Counter => Self::COUNTER,
             AtReset::Unreadable(_) => Self::UNREADABLE,
         }
-    }
-}
-
-impl From<tolerance::RegisterDifference> for Difference {
-    fn from(difference: tolerance::RegisterDifference) -> Self {
-        Self(difference.name().into())
-    }
-}
-
-impl From<Handling> for ToleranceHandling {
-    fn from(handling: Handling) -> Self {
-        Self(handling.name().into())
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{ConsentArgs, Format, FromArgs, LoaderArgs, ToleranceArgs, VerbosityArgs};
+use super::shared::{ConsentArgs, Format, FromArgs, LoaderArgs, ToleranceArgs, VerbosityArgs};
 
 #[derive(Debug, Args)]
 pub(crate) struct Matrix {

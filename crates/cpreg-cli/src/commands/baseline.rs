@@ -133,8 +133,8 @@ fn print_for(
             print_json(printer, &dialects.run.baseline)?;
             if !dialects.run.options.is_empty() {
                 printer.note(format_args!(
-                    "only some hosts list these registers; a VM without them loads in more programs \
-                     without cpreg: cpreg run --baseline FILE {}",
+                    "only some hosts list these registers; a VM without them loads in more \
+                     programs without cpreg: cpreg run --baseline FILE {}",
                     dialects.run.options.join(" ")
                 ));
             }

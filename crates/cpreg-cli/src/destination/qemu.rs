@@ -1,4 +1,5 @@
-//! An installed QEMU as a destination: the command line of a user or of libvirt, isolated and asked.
+//! An installed QEMU as a destination: the command line of a user or of libvirt, isolated and
+//! probed.
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use cpreg_qemu::device_state;
+use cpreg_qemu::device_state::{self, DeviceState};
 use cpreg_qemu::libvirt::{DomainAddress, DomainMonitor, Virsh};
+use cpreg_qemu::qmp::WaitOptions;
+use cpreg_snapshot::Description;
 use cpreg_snapshot::libvirt::Domain;
 
-use super::{Input, QMP_TIMEOUT};
 use crate::failure::Failure;
 use crate::printer::Printer;
 
@@ -16,44 +17,43 @@ pub(crate) fn domain_address(path: &Path) -> Option<DomainAddress> {
     path.symlink_metadata().is_err().then_some(address)
 }
 
-impl Input {
-    /// Saves the device state of a running domain, without its RAM, and opens it as an input.
-    pub(super) fn from_domain(
-        path: &Path,
-        address: &DomainAddress,
-        verify: bool,
-        printer: &Printer,
-    ) -> Result<Self, Failure> {
-        let failure = |error| {
-            Failure::new(format!("cannot query the domain {}", address.domain))
-                .with_path(path)
-                .with_hinted_cause(error)
-        };
-        if let Some(host) = address.remote_host() {
-            return Err(Failure::new(format!(
-                "cannot query the domain {}: libvirt at {host} cannot receive a file descriptor",
-                address.domain
-            ))
+/// Saves the device state of a running domain, without its RAM. Returns it with the description of
+/// the domain.
+pub(super) fn query(
+    path: &Path,
+    address: &DomainAddress,
+    options: &WaitOptions<'_>,
+    printer: &Printer,
+) -> Result<(DeviceState, Option<Box<Description>>), Failure> {
+    let failure = |error| {
+        Failure::new(format!("cannot query the domain {}", address.domain))
             .with_path(path)
-            .with_hint(format!(
-                "run cpreg on that host, with libvirt:{}",
-                address.domain
-            )));
-        }
-        let virsh = Virsh::new(address.uri.clone());
-        let xml = virsh
-            .domain_xml(&address.domain, &QMP_TIMEOUT)
-            .map_err(failure)?;
-        let mut monitor = DomainMonitor::open(address, &QMP_TIMEOUT).map_err(failure)?;
-        let state = device_state::query(&mut monitor, &QMP_TIMEOUT).map_err(failure)?;
-        printer.note(format_args!(
-            "libvirt marks the domain {} as tainted (custom-monitor), because cpreg queried its \
-             QEMU",
+            .with_hinted_cause(error)
+    };
+    if let Some(host) = address.remote_host() {
+        return Err(Failure::new(format!(
+            "cannot query the domain {}: libvirt at {host} cannot receive a file descriptor",
             address.domain
-        ));
-        // The description is for people only; the stream decides.
-        let domain = Domain::parse(&xml).ok();
-        let domain = domain.map(|domain| domain.description("libvirt".to_owned()));
-        Self::from_device_state(path, state, domain.map(Box::new), verify, printer)
+        ))
+        .with_path(path)
+        .with_hint(format!(
+            "run cpreg on that host, with libvirt:{}",
+            address.domain
+        )));
     }
+    let virsh = Virsh::new(address.uri.clone());
+    let xml = virsh
+        .domain_xml(&address.domain, options)
+        .map_err(failure)?;
+    let mut monitor = DomainMonitor::open(address, options).map_err(failure)?;
+    let state = device_state::query(&mut monitor, options).map_err(failure)?;
+    printer.note(format_args!(
+        "libvirt marks the domain {} as tainted (custom-monitor), because cpreg queried its \
+             QEMU",
+        address.domain
+    ));
+    // The description is for people only; the stream decides.
+    let domain = Domain::parse(&xml).ok();
+    let domain = domain.map(|domain| domain.description("libvirt".to_owned()));
+    Ok((state, domain.map(Box::new)))
 }

@@ -137,7 +137,8 @@ impl Input {
             return Self::from_running_qemu(path, verify, printer);
         }
         if let Some(address) = domain_address(path) {
-            return Self::from_domain(path, &address, verify, printer);
+            let (state, domain) = domain::query(path, &address, &QMP_TIMEOUT, printer)?;
+            return Self::from_device_state(path, state, domain, verify, printer);
         }
         let vm_path = resolve_vm_path(path, printer)?;
         let (file, compression) = open_decompressed(&vm_path.file)?;
@@ -494,9 +495,9 @@ impl Input {
             ))
             .with_path(&self.path)
             .with_hint(format!(
-                "`cpreg check {name} DESTINATION` predicts the load by the VMM, `cpreg check {name} kvm` \
-                 on the destination tries the registers at its KVM, and `cpreg show {name}` prints \
-                 them for a report",
+                "`cpreg check {name} DESTINATION` predicts the load by the VMM, \
+                 `cpreg check {name} kvm` on the destination tries the registers at its KVM, and \
+                 `cpreg show {name}` prints them for a report",
                 name = quote(&self.path.display().to_string())
             ));
         }

@@ -9,7 +9,7 @@ use super::features::LossReason;
 use super::moves::MoveOutcome;
 use super::{Baseline, Wishes};
 use crate::host::Host;
-use crate::pairs::PlanInputs;
+use crate::inputs::PlanInputs;
 
 /// Effect of leaving out some hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,7 +32,7 @@ use cpreg::register::{Field, RegisterField, RegisterId};
 use cpreg_hosts::Error;
 
 use crate::host::Host;
-use crate::pairs::PlanInputs;
+use crate::inputs::PlanInputs;
 use birth::Birth;
 use features::{LostFeature, Offer, has_recording};
 use lengths::VectorLimit;

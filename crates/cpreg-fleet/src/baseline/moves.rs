@@ -14,7 +14,8 @@ use cpreg::vm::Vm;
 
 use super::birth::Birth;
 use super::setting::has_setting;
-use crate::pairs::{PlanInputs, plan_pairs};
+use crate::inputs::PlanInputs;
+use crate::pairs::plan_pairs;
 
 /// Result of planning a VM of one host at another host.
 #[derive(Clone, Debug)]

@@ -274,7 +274,8 @@ fn print_loaders(printer: &mut Printer, report: &BaselineReport) {
     }
     printer.paragraph(
         "  ",
-        "the other pairs: `cpreg run` at the destination, `cpreg relay` or `cpreg convert` loads them",
+        "the other pairs: `cpreg run` at the destination, `cpreg relay` or `cpreg convert` loads \
+         them",
     );
 }
 

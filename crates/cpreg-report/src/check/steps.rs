@@ -133,8 +133,8 @@ impl CheckFindings<'_> {
         let values = plan.birth_values(self.destination, self.tolerances);
         (!values.is_empty()).then(|| {
             Step::new(
-                "for the next VM: give both hosts' VMs the same registers with a CPU template, before \
-                 the VM first boots",
+                "for the next VM: give both hosts' VMs the same registers with a CPU template, \
+                 before the VM first boots",
                 [cpu_template::command(&values)],
             )
         })

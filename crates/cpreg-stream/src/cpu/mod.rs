@@ -18,7 +18,7 @@
 //! | 504 | `elr_el` 4 × u64 |
 //! | 536 | `sp_el` 4 × u64 |
 //! | 568 | `cpreg_vmstate_array_len` i32 = n |
-//! | 572 | `cpreg_vmstate_indexes` n × u64, ascending (not quite under [HVF](cpreg::destination::hvf)) |
+//! | 572 | `cpreg_vmstate_indexes` n × u64, ascending (but see [HVF](cpreg::destination::hvf)) |
 //! | 572 + 8n | `cpreg_vmstate_values` n × u64; registers of 32 bits are zero extended |
 //! | 572 + 16n = t | `exclusive_addr`, `exclusive_val`, `exclusive_high` u64 |
 //! | t + 24 | 5.2: `features` u64; later: zeros, ignored |

@@ -9,7 +9,8 @@
 //! - Up to 10.1 the list is not sorted: MDSCR_EL1 follows the ID registers (commit bffe756ea10d).
 //!   QEMU loads a list only in the order of its own list ([`Extension::HVF_ORDER`]).
 //!
-//! Source: `target/arm/hvf/hvf.c` and `sysreg.c.inc` of QEMU (read). No list of a real Mac was seen.
+//! Source: `target/arm/hvf/hvf.c` and `sysreg.c.inc` of QEMU (read). No list of a real Mac was
+//! seen.
 
 use crate::register::RegisterId;
 

@@ -45,19 +45,19 @@ impl Plan {
             tolerances,
             consents,
             targets: &no_targets,
-            renames: &renames,
             guest: &guest,
         };
-        let first = decide(input);
-        let accepted = adjust_until_stable(input, &first, |register, severity| {
+        let first = decide(&renames, input);
+        let accepted = adjust_until_stable(&renames, input, &first, |register, severity| {
             consents.accepts(register, severity)
         });
         let outcome = worst_outcome(accepted.vcpus.as_ref().unwrap_or(&first));
         let (proposed, with_proposed) = if outcome == PlanOutcome::Ready {
             (Vec::new(), PlanOutcome::Ready)
         } else {
-            let adjusted_by_all =
-                adjust_until_stable(input, &first, |_, severity| severity < Severity::Fatal);
+            let adjusted_by_all = adjust_until_stable(&renames, input, &first, |_, severity| {
+                severity < Severity::Fatal
+            });
             let outcome_with_all = worst_outcome(adjusted_by_all.vcpus.as_ref().unwrap_or(&first));
             let mut remaining = adjusted_by_all.targets;
             remaining.retain(|place, to| accepted.targets.get(place) != Some(to));
@@ -109,6 +109,7 @@ fn adjustments(input: PlanInput<'_>, targets: &Targets) -> Vec<Adjustment> {
 /// Adjusts and decides again until nothing changes. `first` holds the decisions without
 /// adjustments.
 fn adjust_until_stable(
+    renames: &Renames,
     input: PlanInput<'_>,
     first: &[VcpuPlan],
     accepts: impl Fn(RegisterId, Severity) -> bool,
@@ -134,10 +135,13 @@ fn adjust_until_stable(
             break;
         }
         adjusted = next;
-        vcpus = Some(decide(PlanInput {
-            targets: &adjusted,
-            ..input
-        }));
+        vcpus = Some(decide(
+            renames,
+            PlanInput {
+                targets: &adjusted,
+                ..input
+            },
+        ));
     }
     AdjustedPlans {
         vcpus,
@@ -151,7 +155,7 @@ fn rate_adjustment(input: PlanInput<'_>, register: RegisterId, from: u64, to: u6
     severity::rate_change(register, from, to, input.guest)
 }
 
-fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
+fn decide(renames: &Renames, input: PlanInput<'_>) -> Vec<VcpuPlan> {
     let disagreements = merge::disagreements(input);
     let empty = DestinationVcpu::default();
     let vcpus = input.vm.vcpus.iter().enumerate();
@@ -173,7 +177,7 @@ fn decide(input: PlanInput<'_>) -> Vec<VcpuPlan> {
             };
             fatal::refuse_fatal_changes(input, destination_vcpu, &planned, &mut plan);
             first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
-            input.renames.note(number, destination_vcpu, &mut plan);
+            renames.note(number, destination_vcpu, &mut plan);
             plan
         })
         .collect()

@@ -3,7 +3,6 @@
 use alloc::collections::BTreeMap;
 
 use super::Consents;
-use super::rename::Renames;
 use crate::destination::Destination;
 use crate::register::RegisterId;
 use crate::severity::GuestState;
@@ -16,13 +15,12 @@ pub(super) type Targets = BTreeMap<(usize, RegisterId), u64>;
 /// Inputs that all decisions share.
 #[derive(Clone, Copy)]
 pub(super) struct PlanInput<'a> {
-    /// The VM, with the destination's ids ([`Self::renames`]).
+    /// The VM, with the destination's ids of registers.
     pub(super) vm: &'a Vm,
     pub(super) destination: &'a Destination,
     pub(super) tolerances: &'a Tolerances,
     pub(super) consents: &'a Consents,
     pub(super) targets: &'a Targets,
-    pub(super) renames: &'a Renames,
     /// Evidence of the features that the guest uses.
     pub(super) guest: &'a GuestState,
 }

@@ -35,7 +35,7 @@ pub(crate) enum MigrationKind {
     RunSnapshot,
     /// With `cpreg run` at the destination, between QEMUs with `-sandbox on`.
     RunSandbox,
-    /// As [`Self::RunSandbox`], without consent. cpreg refuses the guest.
+    /// Move like [`Self::RunSandbox`] without consent, which cpreg refuses.
     RunSandboxRefused,
 }
 

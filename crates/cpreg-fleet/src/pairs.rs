@@ -95,7 +95,8 @@ pub fn plan_rows<I: Sync, E: Send>(
 #[cfg(test)]
 mod tests {
     use cpreg::destination::Features;
-    use cpreg::plan::Verdict;
+    use cpreg::plan::{Consents, Verdict};
+    use cpreg::tolerance::Tolerances;
 
     use super::*;
     use crate::host::testing::recorded_hosts;

@@ -90,7 +90,14 @@ fn describe_boundary(boundary: &Boundary, in_full: bool) -> String {
         ("other initial values: ", &boundary.values),
         ("accepts other values: ", &boundary.accepted),
         ("ID fields hide otherwise: ", &boundary.gates),
-        ("also: ", &boundary.facts),
+        (
+            "other properties: ",
+            &boundary
+                .facts
+                .iter()
+                .map(|fact| describe_fact(fact))
+                .collect(),
+        ),
     ];
     let parts = parts.iter().filter(|(_, names)| !names.is_empty());
     let parts = parts.map(|(words, names)| {
@@ -103,4 +110,15 @@ fn describe_boundary(boundary: &Boundary, in_full: bool) -> String {
         format!("{words}{}{rest}", listed.join(", "))
     });
     parts.collect::<Vec<_>>().join("; ")
+}
+
+/// Returns the name of another part of the key in words.
+fn describe_fact(name: &str) -> String {
+    match name {
+        "rules" => "the parts of a value that the kernel replaces after it has accepted the value",
+        "series" => "the kernel's series",
+        "values" => "the origin of the values",
+        name => name,
+    }
+    .to_owned()
 }

@@ -7,7 +7,7 @@
 //!   under the encoding of ID_AA64PFR2_EL1 (commit 19ed42e8adc8). [`crate::tolerance`] has the
 //!   entry.
 //! - Up to 10.1 the list is not sorted: MDSCR_EL1 follows the ID registers (commit bffe756ea10d).
-//!   QEMU loads a list only in the order of its own list ([`Extension::HVF_ORDER`]).
+//!   QEMU loads a list only in the order of its own list.
 //!
 //! Source: `target/arm/hvf/hvf.c` and `sysreg.c.inc` of QEMU (read). No list of a real Mac was
 //! seen.

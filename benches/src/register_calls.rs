@@ -16,16 +16,19 @@ use crate::inputs::{RUNS, SOURCE};
 const HOST: &str = "linux-6.16.12/neoverse-n1/pmu";
 /// Number of calls of each kind in one process.
 const CALLS: &str = "200000";
+/// Number of vCPUs of the VM.
+const VCPUS: &str = "16";
 
 /// Kinds of calls: member of `fake-vmm`'s output, and case of the table.
-const KINDS: [(&str, &str); 5] = [
+const KINDS: [(&str, &str); 6] = [
     ("other", "a call that is not KVM's"),
     ("own_write", "a register write before the incoming state"),
     ("load", "a register write of the incoming state"),
     (
-        "post_init",
-        "a register write after the load, with the plan",
+        "plan",
+        "the first write after the load: the plan for the VM",
     ),
+    ("post_init", "a register write after the load"),
     ("run", "KVM_RUN after the first"),
 ];
 
@@ -52,7 +55,7 @@ pub(crate) fn run() -> Result<()> {
         Ok(String::from_utf8(output.stdout)?)
     };
     let path = stream.to_str().ok_or("the path is not UTF-8")?;
-    std::fs::write(&values, prepare(&["values", path, "1"])?)?;
+    std::fs::write(&values, prepare(&["values", path, VCPUS])?)?;
     let policy = prepare(&["policy", HOST])?;
 
     let fake = folder.join("libe2e_fake_kvm.so").display().to_string();
@@ -90,7 +93,8 @@ fn measure(vmm: &Path, values: &Path, preload: &str, policy: &str) -> Result<ser
         .env("LD_PRELOAD", preload)
         .env("CPREG_INTERPOSE", policy)
         .env("CPREG_INTERPOSE_FAKE_KVM", "1")
-        .env("FAKE_KVM_HOST", HOST);
+        .env("FAKE_KVM_HOST", HOST)
+        .env("FAKE_KVM_VCPUS", VCPUS);
     let output = command.output()?;
     if !output.status.success() {
         let text = String::from_utf8_lossy(&output.stderr);

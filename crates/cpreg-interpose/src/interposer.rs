@@ -309,7 +309,10 @@ impl<C: Calls> VcpuCall<'_, C> {
         match list {
             // SAFETY: The caller passes a valid argument.
             Ok(list) if unsafe { store_list(argument, &list) } => Answer::Success(0),
-            Ok(_) => Answer::Failure(c_int::from(Errno::E2BIG.0)),
+            Ok(_) => {
+                vm.keep_list(self.number);
+                Answer::Failure(c_int::from(Errno::E2BIG.0))
+            }
             Err(errno) => Answer::Failure(c_int::from(errno.0)),
         }
     }

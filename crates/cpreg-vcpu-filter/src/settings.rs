@@ -6,6 +6,7 @@ use cpreg::register::{RegisterId, Value};
 use cpreg_kvm::{Vcpu, value};
 
 use crate::event::Event;
+use crate::phase::Phase;
 use crate::vcpu::FailedSetting;
 use crate::vm::VmFilter;
 
@@ -51,8 +52,14 @@ impl VmFilter {
         vcpu_use: VcpuUse,
         kernel: &impl Vcpu,
     ) -> Result<(), Errno> {
-        self.vcpus.entry(number).or_default().reset();
+        self.last_list = None;
         self.judgement = None;
+        // Only incoming ID registers change the kernel's list.
+        let has_list = self.vcpus.values().all(|vcpu| vcpu.phase() == Phase::Own);
+        let vcpu = self.vcpus.entry(number).or_default();
+        let listed = vcpu.listed.take().filter(|_| has_list);
+        vcpu.reset();
+        vcpu.listed = listed;
         let settings = self.policy.born_with.iter();
         let failed: Vec<_> = settings
             .filter_map(|setting| {

@@ -1,5 +1,7 @@
 //! Settling of a load: the plan for all incoming values, and the values that it changes.
 
+use std::collections::BTreeMap;
+
 use cpreg::destination::AcceptedValues;
 use cpreg::destination::kernel::{RegisterKind, Scope};
 use cpreg::errno::Errno;
@@ -197,7 +199,7 @@ impl VmFilter {
             return Ok(());
         };
         let (mut ignored, mut changed) = (Vec::new(), Vec::new());
-        let mut substitutions = std::collections::BTreeMap::new();
+        let (mut substitutions, mut kernel_values) = (BTreeMap::new(), BTreeMap::new());
         vcpu.unhide_listed();
         for decision in &plan.decisions {
             let id = decision.register;
@@ -214,13 +216,21 @@ impl VmFilter {
                 Action::Ignore if vcpu.incoming.get(id).is_none() => continue,
                 Action::Ignore => None,
                 _ => {
+                    let is_incoming = vcpu.incoming.get(id).is_some();
                     // The plan's ID registers, written before, may show the register again. A
                     // write to another vCPU may have changed a VM-wide register.
                     let is_shared = RegisterKind::from_id(id).scope() == Scope::Vm;
-                    let is_incoming = vcpu.incoming.get(id).is_some();
                     if vcpu.refused_writes.contains_key(&id) || is_shared && is_incoming {
                         write(number, kernel, decision, source)?;
                         vcpu.refused_writes.remove(&id);
+                    }
+                    if let Some(held) = decision.replaced_value.clone().filter(|_| is_incoming) {
+                        kernel_values.insert(id, held.clone());
+                        changed.push(ChangedRegister {
+                            register: id,
+                            from: source.clone(),
+                            to: held,
+                        });
                     }
                     continue;
                 }
@@ -240,8 +250,10 @@ impl VmFilter {
             }
             substitutions.insert(id, Substitution::Value(value));
         }
-        let has_changed = vcpu.substitutions != substitutions;
+        let has_changed =
+            vcpu.substitutions != substitutions || vcpu.kernel_values != kernel_values;
         vcpu.substitutions = substitutions;
+        vcpu.kernel_values = kernel_values;
         vcpu.step(Step::PlanReady);
         if !vcpu.hidden.is_empty() {
             let lacking = vcpu.remembered.keys().chain(vcpu.hidden.keys());

@@ -34,6 +34,8 @@ pub struct VcpuFilter {
     pub(crate) pass_start: Option<RegisterId>,
     /// Registers to which the plan gives other values than the incoming ones.
     pub(crate) substitutions: BTreeMap<RegisterId, Substitution>,
+    /// Values that the kernel shows in place of accepted incoming ones.
+    pub(crate) kernel_values: BTreeMap<RegisterId, Value>,
     /// Settings of the policy that the kernel did not accept after the last initialisation.
     pub(crate) failed_settings: Vec<FailedSetting>,
 }

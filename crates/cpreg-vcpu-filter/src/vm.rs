@@ -36,7 +36,18 @@ pub struct VmFilter {
     pub(crate) has_reported_settings: bool,
     /// Remembered and dropped registers of the last reported list.
     reported_list: [Vec<RegisterId>; 2],
+    /// Kernel's list of the call before this one.
+    pub(crate) last_list: Option<LastList>,
     pub(crate) events: Vec<Event>,
+}
+
+/// Kernel's list for a vCPU without incoming values.
+#[derive(Clone, Debug)]
+pub(crate) struct LastList {
+    vcpu: usize,
+    ids: Vec<RegisterId>,
+    /// `true` if the VMM had too little memory for it.
+    is_kept: bool,
 }
 
 impl VmFilter {
@@ -51,6 +62,7 @@ impl VmFilter {
             replaced_settings: BTreeSet::new(),
             has_reported_settings: false,
             reported_list: [const { Vec::new() }; 2],
+            last_list: None,
             events: Vec::new(),
         }
     }
@@ -101,7 +113,10 @@ impl VmFilter {
     /// # Errors
     /// Returns the kernel's errno.
     pub fn list(&mut self, number: usize, kernel: &impl Vcpu) -> Result<Vec<RegisterId>, Errno> {
-        let list = kernel.list()?;
+        let list = match self.last_list.take() {
+            Some(last) if last.is_kept && last.vcpu == number => last.ids,
+            _ => kernel.list()?,
+        };
         let vcpu = self.vcpus.entry(number).or_default();
         // A VMM that lists the registers of a loaded vCPU saves the VM. QEMU does not: its list is
         // that of the vCPU's creation.
@@ -118,6 +133,11 @@ impl VmFilter {
             let mut listed = list.clone();
             listed.sort_unstable();
             vcpu.listed = Some(listed);
+            self.last_list = Some(LastList {
+                vcpu: number,
+                ids: list.clone(),
+                is_kept: false,
+            });
         }
         let list = list::with_candidates(&self.policy, &self.tolerances, vcpu, list);
         let remembered = vcpu.remembered.keys().copied().collect();
@@ -125,6 +145,14 @@ impl VmFilter {
         self.judgement = None;
         self.report_list(remembered, Vec::new());
         Ok(list)
+    }
+
+    /// Records that the VMM had too little memory for the list. Its next call gets the same list
+    /// without a call to the kernel, if no other call precedes it.
+    pub fn keep_list(&mut self, number: usize) {
+        if let Some(last) = &mut self.last_list {
+            last.is_kept = last.vcpu == number;
+        }
     }
 
     /// Reports the difference of the list to the kernel's, once.
@@ -151,6 +179,7 @@ impl VmFilter {
         id: RegisterId,
         bytes: &mut [u8],
     ) -> Result<(), Errno> {
+        self.last_list = None;
         let is_filtered = self.is_filtered(id);
         let vcpu = self.vcpus.entry(number).or_default();
         if let Some(remembered) = vcpu.remembered.get(&id) {
@@ -180,6 +209,7 @@ impl VmFilter {
         id: RegisterId,
         bytes: &[u8],
     ) -> Result<(), Errno> {
+        self.last_list = None;
         self.report_replaced_setting(number, id, bytes);
         if !self.is_filtered(id) {
             return kernel.set(id, bytes);
@@ -336,6 +366,7 @@ impl VmFilter {
     /// # Errors
     /// Returns [`Errno::EINVAL`] if the incoming VM is refused.
     pub fn check_state(&mut self, number: usize, kernel: &impl Vcpu) -> Result<(), Errno> {
+        self.last_list = None;
         match self.vcpus.entry(number).or_default().phase {
             Phase::Incoming => self.settle(number, kernel),
             Phase::Refused => Err(Errno::EINVAL),
@@ -348,6 +379,7 @@ impl VmFilter {
     /// # Errors
     /// Returns [`Errno::EINVAL`] if the vCPU must not run. The caller ends the VMM.
     pub fn check_run(&mut self, number: usize, kernel: &impl Vcpu) -> Result<(), Errno> {
+        self.last_list = None;
         let vcpu = self.vcpus.entry(number).or_default();
         if vcpu.phase == Phase::Running {
             return Ok(());

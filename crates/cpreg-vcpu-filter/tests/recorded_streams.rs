@@ -19,7 +19,7 @@ use cpreg_kvm::recorded::RecordedHost;
 use cpreg_kvm::{Vm as _, probe, value};
 
 use common::{Outcome, Qemu, Step};
-use cpreg_vcpu_filter::Policy;
+use cpreg_vcpu_filter::{Event, Policy};
 
 /// Returns the destination with which `cpreg convert` decides.
 fn conversion_destination(vm: &Vm, host: &RecordedHost, features: Features) -> Destination {
@@ -68,6 +68,7 @@ fn compare(
         Outcome::Runs => {
             assert_eq!(plan.outcome(), PlanOutcome::Ready, "{case}: {expected:?}");
             compare_state(case, &plan, &qemu, host, features);
+            check_reported_changes(case, vm, &mut qemu);
         }
         Outcome::QemuRefuses(registers) => {
             for register in registers {
@@ -107,6 +108,28 @@ fn compare_state(case: &str, plan: &Plan, qemu: &Qemu, host: &RecordedHost, feat
             }
             let values = [value::read(vcpu, id), value::read(other, id)];
             assert_eq!(values[0], values[1], "{case}: vCPU {number}, {id}");
+        }
+    }
+}
+
+/// Checks that the events name each ID register and control register that holds another value than
+/// the incoming one.
+fn check_reported_changes(case: &str, vm: &Vm, qemu: &mut Qemu) {
+    let mut reported = BTreeSet::new();
+    for event in qemu.filter.take_events() {
+        if let Event::Loaded { changed, .. } = event {
+            reported.extend(changed.into_iter().map(|change| change.register));
+        }
+    }
+    for (number, vcpu) in vm.vcpus.iter().enumerate() {
+        let kernel = &qemu.vm.vcpus()[number];
+        for (id, incoming) in vcpu
+            .registers
+            .iter()
+            .filter(|(id, _)| probe::can_probe(*id))
+        {
+            let is_other = value::read(kernel, id).is_ok_and(|held| held != *incoming);
+            assert!(!is_other || reported.contains(&id), "{case}: {id}");
         }
     }
 }

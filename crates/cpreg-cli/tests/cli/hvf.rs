@@ -104,6 +104,26 @@ fn another_value_needs_a_consent() {
     assert!(read("new") == read("10.0.stream"));
 }
 
+/// A list without a register that HVF always lists may be that of another program.
+#[test]
+fn a_list_that_does_not_prove_hvf_is_unknown() {
+    let folder = folder();
+    let mut edited = list(RegisterId::ID_AA64PFR2_EL1, 0x21);
+    edited.retain(|(id, _)| *id != RegisterId::sysreg(3, 4, 4, 1, 0));
+    write_stream(&folder.path().join("edited.stream"), edited);
+    let arguments = ["edited.stream", "10.0.stream", "--loader", "qemu-10.0"];
+    let run = |command: &str, options: &[&str]| {
+        let words = [&[command], &arguments[..], options].concat();
+        cpreg_in(folder.path(), &words)
+    };
+    let check = run("check", &[]);
+    assert_eq!(check.status, Some(3), "{check}");
+    assert_snapshot!("hvf_check_unknown", check);
+    let converted = run("convert", &["-o", "new"]);
+    assert_eq!(converted.status, Some(3), "{converted}");
+    assert!(!folder.path().join("new").exists());
+}
+
 /// Under KVM the id belongs to ID_AA64PFR2_EL1, so an entry of KVM is impossible by mistake.
 #[test]
 fn an_entry_of_an_operator_has_an_accelerator() {

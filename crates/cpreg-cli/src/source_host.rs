@@ -72,7 +72,7 @@ impl SourceHost {
             name: host.name.clone(),
             midr: vcpu.and_then(|vcpu| vcpu.value(RegisterId::MIDR_EL1)),
             accelerator: host.accelerator,
-            hardware: source_facts(host),
+            hardware: host.source_hardware(),
         }
     }
 
@@ -159,14 +159,6 @@ impl SourceHost {
         }
         // The GIC of a VM that came from another host can have fewer bits than that of this host.
         Ok(of_vm.or(self.hardware))
-    }
-}
-
-/// Returns the facts of a host on which a VM ran.
-pub(crate) fn source_facts(host: &Destination) -> HardwareFacts {
-    HardwareFacts {
-        is_emulated: host.is_emulated(),
-        ..host.hardware
     }
 }
 

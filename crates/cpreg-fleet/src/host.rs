@@ -7,13 +7,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features, Loader};
-use cpreg::hardware::HardwareFacts;
-use cpreg::register::Value;
 use cpreg::shape::MachineShape;
-use cpreg::vm::{Registers, Vcpu, Vm};
+use cpreg::vm::Vm;
 use cpreg_hosts::{Error, HostRecord};
 
 /// Host of a fleet.
@@ -289,7 +286,7 @@ impl Host {
         destination.loader = destination.loader.or(guest.loader);
         if let Some(count) = guest.new_vcpus {
             destination.vcpus.truncate(count);
-            exclude_feature_bits(&mut destination);
+            destination.exclude_feature_bits();
         } else if !self.is_profile() {
             // The VM is assumed to be started as at the source. Plans use no more of its shape.
             destination.shape = Some(MachineShape {
@@ -308,7 +305,7 @@ impl Host {
     pub fn destination_for_new_vm(&self, features: Features) -> Result<Destination, Error> {
         let mut destination = self.destination(features, Program::QEMU)?.as_ref().clone();
         destination.vcpus.truncate(1);
-        exclude_feature_bits(&mut destination);
+        destination.exclude_feature_bits();
         Ok(destination)
     }
 
@@ -322,7 +319,7 @@ impl Host {
         match &self.data {
             HostData::Recorded(record) => record.new_vm(features, Program::QEMU),
             HostData::WithFeatures(record, own) => record.new_vm(*own, Program::QEMU),
-            HostData::Profile(destination) => Ok(vm_of_profile(destination, 1)),
+            HostData::Profile(destination) => Ok(destination.new_vm(1)),
             HostData::Unrecorded { .. } => Err(Error::not_recorded(&self.name)),
         }
     }
@@ -339,50 +336,6 @@ impl Host {
 /// Locks a cache. A panic of another thread leaves complete entries.
 fn lock<T>(cache: &Mutex<T>) -> MutexGuard<'_, T> {
     cache.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Excludes loaders that load feature bits of QEMU from the input, unless the loader is known.
-///
-/// QEMU up to 5.2 does. Such a QEMU also saves the bits, but a VM that is known only by its host
-/// has none.
-fn exclude_feature_bits(destination: &mut Destination) {
-    const MACHINE_WITHOUT_BITS: &str = "virt-6.0";
-    if destination.loader.is_none() && destination.shape.is_none() {
-        destination.shape = Some(MachineShape {
-            machine: Some(MACHINE_WITHOUT_BITS.to_owned()),
-            ..MachineShape::default()
-        });
-    }
-}
-
-/// Returns a VM with up to `count` vCPUs and the values in a profile.
-pub(crate) fn vm_of_profile(host: &Destination, count: usize) -> Vm {
-    let vcpus = host.vcpus.iter().take(count).map(|vcpu| {
-        let pairs = vcpu.registers().iter().map(|register| {
-            let value = register.value.clone();
-            (register.id, value.unwrap_or_else(Value::unknown))
-        });
-        Vcpu {
-            // A destination lists no register twice, so `from_pairs` does not fail.
-            registers: Registers::from_pairs(pairs).unwrap_or_default(),
-            extensions: vcpu.extensions.clone(),
-            ..Vcpu::default()
-        }
-    });
-    Vm {
-        vcpus: vcpus.collect(),
-        source_hardware: HardwareFacts {
-            is_emulated: host.is_emulated(),
-            ..host.hardware
-        },
-    }
-}
-
-/// Returns the features of the guest with which a profile was recorded.
-pub(crate) fn features_of_profile(host: &Destination) -> GuestFeatures {
-    let vm = vm_of_profile(host, 1);
-    let registers = vm.vcpus.first().map(|vcpu| vcpu.registers.clone());
-    GuestFeatures::from_registers(&registers.unwrap_or_default())
 }
 
 #[cfg(test)]

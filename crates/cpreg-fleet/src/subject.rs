@@ -7,7 +7,7 @@ use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
 use cpreg_hosts::Error;
 
-use crate::host::{GuestKey, Host, features_of_profile, vm_of_profile};
+use crate::host::{GuestKey, Host};
 
 /// VM to plan, with what decides the registers of its destinations.
 #[derive(Clone, Debug)]
@@ -58,8 +58,8 @@ impl Subject {
         let (name, vm, features) = match host.as_profile() {
             Some(profile) => (
                 host.name().to_owned(),
-                vm_of_profile(profile, usize::MAX),
-                features_of_profile(profile),
+                profile.new_vm(usize::MAX),
+                profile.guest_features(),
             ),
             None => (
                 match host.features() {

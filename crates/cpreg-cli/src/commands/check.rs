@@ -7,10 +7,9 @@ use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Accelerator, Destination, Features};
 use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Check, Consents, Verdict};
-use cpreg::register::Value;
 use cpreg::shape::MachineShape;
 use cpreg::tolerance::Tolerances;
-use cpreg::vm::{Registers, Vcpu, Vm};
+use cpreg::vm::Vm;
 use cpreg_report as report;
 use cpreg_report::check::{
     CheckFindings, Loading, OpenFacts, OpenFeature, OpenKernel, PossibleDestination, SourceKind,
@@ -31,7 +30,7 @@ use crate::destination::{self, DestinationSpec, ResolvedDestination, kvm};
 use crate::failure::{Failure, Status};
 use crate::input::{Content, Input, Origin};
 use crate::printer::{Printer, print_json};
-use crate::source_host::{self, SourceHost};
+use crate::source_host::SourceHost;
 use crate::tolerances;
 
 pub(crate) fn run(arguments: &arguments::Check, printer: &mut Printer) -> Result<Status, Failure> {
@@ -129,7 +128,7 @@ impl Source {
                 let (host, vm) = host.new_vm(Guest::Unspecified)?;
                 let features = features.map(GuestFeatures::determined);
                 return Ok(Self::NewVm(Box::new(NewVm {
-                    features: features.unwrap_or_else(|| hosts::recognise_host_features(&host)),
+                    features: features.unwrap_or_else(|| host.guest_features()),
                     host,
                     vm,
                 })));
@@ -200,24 +199,9 @@ impl Source {
 impl NewVm {
     /// Returns a VM with the values in a profile.
     fn from_host(host: &Destination) -> Self {
-        let vcpus = host.vcpus.iter().map(|vcpu| {
-            let pairs = vcpu.registers().iter().map(|register| {
-                let value = register.value.clone();
-                (register.id, value.unwrap_or_else(Value::unknown))
-            });
-            Vcpu {
-                // A host lists no register twice, so `from_pairs` does not fail.
-                registers: Registers::from_pairs(pairs).unwrap_or_default(),
-                extensions: vcpu.extensions.clone(),
-                ..Vcpu::default()
-            }
-        });
         Self {
-            vm: Vm {
-                vcpus: vcpus.collect(),
-                source_hardware: source_host::source_facts(host),
-            },
-            features: hosts::recognise_host_features(host),
+            vm: host.new_vm(usize::MAX),
+            features: host.guest_features(),
             host: host.clone(),
         }
     }

@@ -14,7 +14,7 @@ use cpreg::destination::Features;
 use cpreg_hosts::host::{self, HOST_NAME_PREFIX};
 use cpreg_hosts::{Error, ErrorKind, HostIndex};
 
-pub(crate) use super::named_host::{Guest, NamedHost, recognise_host_features};
+pub(crate) use super::named_host::{Guest, NamedHost};
 use super::unrecorded_host::UnrecordedNamedHost;
 use crate::failure::Failure;
 use crate::input::{Content, Input, VmPath, domain_address};

@@ -29,7 +29,6 @@ use std::path::Path;
 
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::{Accelerator, Destination};
-use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
 use cpreg_hosts::host;
 
@@ -152,9 +151,7 @@ impl DestinationSpec<'_> {
         state: &RegisterState,
         resolved: &mut ResolvedDestination,
     ) -> Result<(), Failure> {
-        let vcpu = resolved.destination.vcpu(0);
-        let has_core = vcpu.is_none_or(|vcpu| vcpu.get(RegisterId::CORE_PSTATE).is_some());
-        if !has_core && matches!(self, Self::File(_)) {
+        if resolved.destination.lacks_core_registers() && matches!(self, Self::File(_)) {
             return Err(Failure::new(format!(
                 "{} lists the registers of a QEMU, without those that {} holds too",
                 resolved.destination.name,

@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features};
-use cpreg::register::Value;
-use cpreg::vm::{Registers, Vm};
+use cpreg::vm::Vm;
 use cpreg_hosts::{Error, HostRecord, IndexedHost, Profile};
 
 use super::resolved_destination::{Assumption, ResolvedDestination};
@@ -272,20 +271,6 @@ impl NamedHost {
             recorded.join("; ")
         ))
     }
-}
-
-/// Recognises the vCPU features of the guest with which a host was recorded.
-pub(crate) fn recognise_host_features(host: &Destination) -> GuestFeatures {
-    let registers = host.vcpus.first().map(|vcpu| {
-        let values = vcpu.registers().iter();
-        let values = values.map(|register| {
-            let value = register.value.clone();
-            (register.id, value.unwrap_or_else(Value::unknown))
-        });
-        Registers::from_pairs(values)
-    });
-    let registers = registers.and_then(Result::ok).unwrap_or_default();
-    GuestFeatures::from_registers(&registers)
 }
 
 /// Returns the error for a guest whose registers do not determine its features.

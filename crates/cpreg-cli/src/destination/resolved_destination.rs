@@ -174,19 +174,8 @@ impl ResolvedDestination {
     }
 
     /// Excludes loaders that load feature bits of QEMU from the input, unless the loader is known.
-    ///
-    /// QEMU up to 5.2 does. Such a QEMU also saves the bits, but a VM that is known only by its
-    /// host has none.
     pub(crate) fn exclude_feature_bits(&mut self) {
-        const MACHINE_WITHOUT_BITS: &str = "virt-6.0";
-        self.for_each(|destination| {
-            if destination.loader.is_none() && destination.shape.is_none() {
-                destination.shape = Some(MachineShape {
-                    machine: Some(MACHINE_WITHOUT_BITS.to_owned()),
-                    ..MachineShape::default()
-                });
-            }
-        });
+        self.for_each(Destination::exclude_feature_bits);
     }
 
     /// Sets the shape of the destination's VM to `shape`, for a VM that is started as at the

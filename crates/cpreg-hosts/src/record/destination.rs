@@ -21,7 +21,7 @@ use cpreg::destination::{
 use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{DecodedId, RegisterId, Value};
 use cpreg::tolerance::condition::RESET_POISON;
-use cpreg::vm::{Registers, Vcpu, Vm};
+use cpreg::vm::Vm;
 
 use super::register::reset_value;
 use super::{AtReset, GuestRecord, HostRecord, RegisterRecord, WriteTrial};
@@ -84,26 +84,21 @@ impl HostRecord {
     /// # Errors
     /// Returns an error if the recordings do not cover these features.
     pub fn new_vm(&self, features: Features, program: Program) -> Result<Vm, Error> {
-        let destination = self.destination(features, program)?;
-        let vcpus = destination.vcpus.iter().map(|vcpu| {
-            let registers = vcpu.registers().iter().map(|register| {
-                let value = register.value.clone();
-                let value = value.or_else(|| self.reset_poison(register.id));
-                (register.id, value.unwrap_or_else(Value::unknown))
-            });
-            Vcpu {
-                // A destination lists no register twice, so `from_pairs` does not fail.
-                registers: Registers::from_pairs(registers).unwrap_or_default(),
-                ..Vcpu::default()
+        let mut vm = self.destination(features, program)?.new_vm(usize::MAX);
+        for vcpu in &mut vm.vcpus {
+            let unknown: Vec<_> = vcpu
+                .registers
+                .iter()
+                .filter(|(_, value)| value.is_unknown())
+                .map(|(id, _)| id)
+                .collect();
+            for id in unknown {
+                if let Some(poison) = self.reset_poison(id) {
+                    vcpu.registers.insert(id, poison);
+                }
             }
-        });
-        Ok(Vm {
-            vcpus: vcpus.collect(),
-            source_hardware: HardwareFacts {
-                is_emulated: self.identity.emulated,
-                ..destination.hardware
-            },
-        })
+        }
+        Ok(vm)
     }
 
     /// Returns KVM's reset poison, if all recordings of the register hold it.

@@ -19,6 +19,7 @@
 //! | [`loader`] | the programs that load the state, and their behaviour |
 //! | [`load`] | simulation of a load, register by register |
 //! | `load_event` | messages and actions of a loader during a load |
+//! | `new_vm` | VMs of which only the host is known |
 //! | [`saved_state`] | versions of Firecracker's snapshots, and the releases that load each |
 //! | `sequential` | simulation of a load by Firecracker and Cloud Hypervisor |
 //! | `simulated_load` | result and input of a simulated load |
@@ -39,6 +40,7 @@ pub mod load;
 mod load_event;
 pub mod loader;
 mod machine;
+mod new_vm;
 pub mod saved_state;
 mod sequential;
 mod simulated_load;

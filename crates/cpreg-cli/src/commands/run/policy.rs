@@ -16,7 +16,6 @@ use crate::failure::Failure;
 use crate::input::Content;
 use crate::platform::kernel_release;
 use crate::printer::Printer;
-use crate::source_host::source_facts;
 use crate::{consents, tolerances};
 
 /// Returns the JSON document of the policy.
@@ -148,7 +147,7 @@ impl Source {
                         .iter()
                         .map(GuestList::from_vcpu)
                         .collect(),
-                    hardware: source_facts(&profile.destination),
+                    hardware: profile.destination.source_hardware(),
                 }),
                 _ => Err(Failure::new(format!(
                     "--from {}: neither a recorded host nor a profile",

@@ -9,8 +9,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
+use super::message::{self, abbreviate, protocol_error};
 use super::version::Version;
 use super::wait_options::WaitOptions;
 use crate::error::{Error, ErrorKind};
@@ -157,16 +158,7 @@ impl Qmp {
     ) -> Result<Value, Error> {
         self.last_id += 1;
         let id = self.last_id;
-        let mut request = Map::new();
-        request.insert("execute".to_owned(), command.into());
-        if arguments
-            .as_object()
-            .is_some_and(|object| !object.is_empty())
-        {
-            request.insert("arguments".to_owned(), arguments);
-        }
-        request.insert("id".to_owned(), id.into());
-        let mut line = Value::Object(request).to_string();
+        let mut line = message::encode_command(command, arguments, Some(id));
         line.push('\n');
         self.send(line.as_bytes(), descriptor)
             .map_err(|error| match error.kind() {
@@ -175,7 +167,7 @@ impl Qmp {
             })?;
         let deadline = Instant::now() + options.timeout;
         loop {
-            let mut message = self.next_message(deadline, options)?;
+            let message = self.next_message(deadline, options)?;
             if self.buffer_event(&message) {
                 continue;
             }
@@ -190,23 +182,7 @@ impl Qmp {
                     abbreviate(&message)
                 )));
             }
-            if let Some(error) = message.get("error") {
-                let text = |name| {
-                    let text = error.get(name).and_then(Value::as_str);
-                    text.unwrap_or_default().to_owned()
-                };
-                return Err(Error::for_qmp(ErrorKind::Refused {
-                    class: text("class"),
-                    description: text("desc"),
-                }));
-            }
-            if let Some(value) = message.get_mut("return") {
-                return Ok(value.take());
-            }
-            return Err(protocol_error(format!(
-                "neither reply nor event: {}",
-                abbreviate(&message)
-            )));
+            return message::parse_reply(message);
         }
     }
 
@@ -343,19 +319,9 @@ fn closed_error() -> Error {
     Error::for_qmp(ErrorKind::Closed)
 }
 
-/// Returns the error for data that is not QMP.
-fn protocol_error(description: String) -> Error {
-    Error::for_qmp(ErrorKind::Protocol(description))
-}
-
 /// Returns the error of a failed socket. The operation is empty, because the message is `error`'s.
 fn io_error(error: io::Error) -> Error {
     Error::for_qmp(ErrorKind::Io("")).with_source(error)
-}
-
-/// Returns the beginning of a message, for the text of an error.
-fn abbreviate(message: &Value) -> String {
-    message.to_string().chars().take(120).collect()
 }
 
 #[cfg(test)]

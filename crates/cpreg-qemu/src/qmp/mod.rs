@@ -18,11 +18,13 @@
 //! | file | content |
 //! |---|---|
 //! | `client` | [`Qmp`]: a connection |
+//! | `message` | commands and replies, as lines of JSON |
 //! | `monitor` | [`Monitor`]: a way to a monitor, of which a connection is one |
 //! | `version` | [`Version`]: the version of a QEMU |
 //! | `wait_options` | [`WaitOptions`]: timeout and interrupt flag |
 
 mod client;
+pub(crate) mod message;
 mod monitor;
 mod version;
 mod wait_options;

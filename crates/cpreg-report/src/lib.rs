@@ -40,6 +40,7 @@
 //! | [`vm_report`] | a VM without RAM and secrets, to be sent, schema `cpreg.report/2` |
 //! | [`markdown`] | a VM report as Markdown for an issue tracker |
 //! | [`contents`] | contents of a file, for `show` and `diff` |
+//! | [`firecracker_template`] | custom CPU templates of Firecracker |
 //! | [`mod@field`], `group` | fields of registers, groups of registers |
 //! | `name_macro` | declaration of the names in [`names`] |
 //! | [`rows`], [`value`] | values per vCPU, values as text with secrets hidden |
@@ -63,6 +64,7 @@ pub mod explain;
 pub mod export;
 pub mod failure;
 pub mod field;
+pub mod firecracker_template;
 mod group;
 pub mod host;
 pub mod host_diff;

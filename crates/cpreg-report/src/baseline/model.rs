@@ -3,6 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::firecracker_template::Template;
 use crate::names::{Severity, Verdict};
 use crate::scalar::{Hex, Id};
 
@@ -274,37 +275,6 @@ pub struct FirecrackerTemplate {
     pub verdict: Verdict,
     /// The verdict, in words.
     pub summary: String,
-}
-
-/// The document of a custom CPU template.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub struct Template {
-    /// Bits of `kvm_vcpu_init.features`.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub vcpu_features: Vec<FeatureModifier>,
-    /// Bits of registers.
-    pub reg_modifiers: Vec<RegisterModifier>,
-}
-
-/// Bits of `kvm_vcpu_init.features`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub struct FeatureModifier {
-    /// Index of the word.
-    pub index: u32,
-    /// Bits: `0b`, then `0`, `1` or `x` (unchanged), from the most significant.
-    pub bitmap: String,
-}
-
-/// Bits of a register.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[non_exhaustive]
-pub struct RegisterModifier {
-    /// The register's id, without leading zeros.
-    pub addr: String,
-    /// Bits: `0b`, then `0`, `1` or `x` (unchanged), from the most significant.
-    pub bitmap: String,
 }
 
 /// Settings for `cpreg run`.

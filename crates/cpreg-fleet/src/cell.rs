@@ -1,13 +1,7 @@
 //! [`Cell`]: the result of planning one VM at one host.
 
-use std::sync::Arc;
-
 use cpreg::destination::loader::Program;
-use cpreg::plan::{
-    Action, Check, DecidedPart, Dependence, ExtensionAction, HardwareAction, Plan, PlanOutcome,
-    PossibleCheck, Premise, Verdict,
-};
-use cpreg::register::RegisterId;
+use cpreg::plan::{Check, DecidedPart, Dependence, PlanOutcome, PossibleCheck, Premise, Verdict};
 use cpreg::severity::Severity;
 use cpreg::shape::{ShapeDifference, ShapePart};
 use cpreg::tolerance::Tolerances;
@@ -140,7 +134,10 @@ pub fn plan_cell(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> Cell
     if possible.is_empty() {
         return cell_without_registers(subject, host);
     }
-    if subject.program != Program::QEMU && lacks_core_registers(host, &possible) {
+    let lacks_core_registers = possible
+        .iter()
+        .any(|it| it.destination.lacks_core_registers());
+    if subject.program != Program::QEMU && host.is_profile() && lacks_core_registers {
         return Cell::undecidable(format!(
             "{} lists the registers of a QEMU, without those that {} holds too",
             host.name(),
@@ -213,12 +210,6 @@ fn open_fact(subject: &Subject, host: &Host, dependence: Dependence) -> String {
     }
     let feature = subject.features.undetermined;
     format!("the registers of the VM do not show whether its guest has {feature}")
-}
-
-/// Returns `true` if a profile lists no core registers, which only QEMU keeps elsewhere.
-fn lacks_core_registers(host: &Host, possible: &Arc<Vec<PossibleDestination>>) -> bool {
-    let vcpu = possible.first().and_then(|it| it.destination.vcpu(0));
-    host.is_profile() && vcpu.is_some_and(|vcpu| vcpu.get(RegisterId::CORE_PSTATE).is_none())
 }
 
 /// Check of a VM at one possible destination.
@@ -303,21 +294,16 @@ impl OneCheck {
         tolerances: &Tolerances,
     ) -> (Vec<Blocker>, Option<String>) {
         if let Some(first) = self.machine.first() {
-            let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-            let reason = first.reason.as_ref().map_or_else(
-                || {
-                    let (source, destination) = (value(&first.source), value(&first.destination));
-                    format!("{source} at the source, {destination} at the destination")
-                },
-                ToString::to_string,
-            );
             let parts = self.machine.iter();
             let parts = parts.map(|difference| Blocker::Machine(difference.part.to_string()));
-            return (parts.collect(), Some(reason));
+            return (parts.collect(), Some(first.describe()));
         }
-        let plan = &self.check.plan;
-        let is_refused = self.check.verdict == Verdict::Refused;
-        let (blockers, reason) = plan_blockers(plan, is_refused, tolerances);
+        let is_unknown = self.check.verdict == Verdict::Unknown;
+        let mut blockers = self.check.plan.blockers(tolerances);
+        blockers.retain(|blocker| blocker.is_unknown == is_unknown);
+        let reason = blockers.first().map(|blocker| blocker.reason.clone());
+        let blockers = blockers.into_iter().map(|it| Blocker::Part(it.part));
+        let blockers: Vec<_> = blockers.collect();
         if blockers.is_empty() && !subject.vm.vcpus.is_empty() {
             let reason =
                 "the loader at the destination is not known, and loaders differ (--loader)";
@@ -325,52 +311,4 @@ impl OneCheck {
         }
         (blockers, reason)
     }
-}
-
-/// Returns the parts that a plan refuses or cannot decide, and the reason of the first.
-fn plan_blockers(
-    plan: &Plan,
-    is_refused: bool,
-    tolerances: &Tolerances,
-) -> (Vec<Blocker>, Option<String>) {
-    let (hardware, register, extension) = if is_refused {
-        (
-            HardwareAction::Refuse,
-            Action::Refuse,
-            ExtensionAction::Refuse,
-        )
-    } else {
-        (
-            HardwareAction::Undecided,
-            Action::Undecided,
-            ExtensionAction::Undecided,
-        )
-    };
-    let mut blockers: Vec<Blocker> = Vec::new();
-    let mut reason = None;
-    let mut add = |part: DecidedPart, text: &dyn Fn() -> String| {
-        let blocker = Blocker::Part(part);
-        if !blockers.contains(&blocker) {
-            blockers.push(blocker);
-            reason.get_or_insert_with(text);
-        }
-    };
-    for decision in plan.hardware.iter().filter(|it| it.action == hardware) {
-        add(DecidedPart::Hardware(decision.fact), &|| {
-            decision.to_string()
-        });
-    }
-    for vcpu in &plan.vcpus {
-        for decision in vcpu.decisions.iter().filter(|it| it.action == register) {
-            add(DecidedPart::Register(decision.register), &|| {
-                decision.reason.display(tolerances).to_string()
-            });
-        }
-        for decision in vcpu.extensions.iter().filter(|it| it.action == extension) {
-            add(DecidedPart::Extension(decision.name.clone()), &|| {
-                decision.reason.display(tolerances).to_string()
-            });
-        }
-    }
-    (blockers, reason)
 }

@@ -1,10 +1,10 @@
 //! [`MachineShape`]: the machine type, vCPUs, RAM and devices of a VM, which must match those of
 //! the destination.
 
-use alloc::borrow::Cow;
+use alloc::borrow::{Cow, ToOwned as _};
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::format;
-use alloc::string::{String, ToString as _};
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 use core::fmt;
 
@@ -123,6 +123,20 @@ pub struct ShapeDifference {
     pub reason: Option<Cow<'static, str>>,
     /// Remedy, if another one than a destination with the source's machine.
     pub remedy: Option<Remedy>,
+}
+
+impl ShapeDifference {
+    /// Returns the reason why the loader fails; without one, the values of both sides.
+    pub fn describe(&self) -> String {
+        let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
+        let values = || {
+            let (source, destination) = (value(&self.source), value(&self.destination));
+            format!("{source} at the source, {destination} at the destination")
+        };
+        self.reason
+            .as_ref()
+            .map_or_else(values, ToString::to_string)
+    }
 }
 
 impl MachineShape {

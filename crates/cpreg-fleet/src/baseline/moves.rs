@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use cpreg::destination::kernel::RegisterKind;
 use cpreg::destination::loader::Loader;
 use cpreg::plan::{
-    Action, Adjustment, Check, Decision, ExtensionAction, HardwareAction, HardwareFact, Plan,
+    Action, Adjustment, Blocker, Check, Decision, ExtensionAction, HardwareAction, Plan,
     PlanOutcome, Verdict, VisibleChange,
 };
 use cpreg::register::{RegisterField, RegisterId};
@@ -53,29 +53,6 @@ pub enum MoveOutcome {
     CpuDiffers,
     /// A difference blocks the load.
     Refused,
-}
-
-/// Difference that blocks a load, or that lacks a decision.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Blocker {
-    /// Subject of the difference.
-    pub subject: BlockerSubject,
-    /// Reason, in words.
-    pub reason: String,
-    /// `true` if the decision lacks information.
-    pub is_unknown: bool,
-}
-
-/// Subject of a difference.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(clippy::exhaustive_enums, reason = "reports list all subjects")]
-pub enum BlockerSubject {
-    /// Register.
-    Register(RegisterId),
-    /// Extension, by name.
-    Extension(String),
-    /// Property of the hosts that no register list holds.
-    Fact(HardwareFact),
 }
 
 /// Plans every birth at every host. The result has a row for each host of birth.
@@ -149,7 +126,7 @@ impl Move {
         Self {
             outcome: outcome(plan),
             verdict: check.verdict,
-            blockers: blockers(plan, tolerances),
+            blockers: plan.blockers(tolerances),
             proposed: plan.proposed_adjustments.clone(),
             accepted: plan.accepted_adjustments.clone(),
             visible_changes: plan.visible_changes.clone(),
@@ -186,41 +163,6 @@ fn outcome(plan: &Plan) -> MoveOutcome {
 
 const fn is_blocked(decision: &Decision) -> bool {
     matches!(decision.action, Action::Refuse | Action::Undecided)
-}
-
-fn blockers(plan: &Plan, tolerances: &Tolerances) -> Vec<Blocker> {
-    let decisions = plan.decisions().into_iter().map(|(_, decision)| decision);
-    let registers = decisions
-        .filter(|decision| is_blocked(decision))
-        .map(|decision| Blocker {
-            subject: BlockerSubject::Register(decision.register),
-            reason: decision.reason.display(tolerances).to_string(),
-            is_unknown: decision.action == Action::Undecided,
-        });
-    let extensions = plan.extensions().into_iter().map(|(_, decision)| decision);
-    let extensions = extensions.filter(|decision| {
-        matches!(
-            decision.action,
-            ExtensionAction::Refuse | ExtensionAction::Undecided
-        )
-    });
-    let extensions = extensions.map(|decision| Blocker {
-        subject: BlockerSubject::Extension(decision.name.to_string()),
-        reason: decision.reason.display(tolerances).to_string(),
-        is_unknown: decision.action == ExtensionAction::Undecided,
-    });
-    let hardware = plan.hardware.iter().filter(|decision| {
-        matches!(
-            decision.action,
-            HardwareAction::Refuse | HardwareAction::Undecided
-        )
-    });
-    let hardware = hardware.map(|decision| Blocker {
-        subject: BlockerSubject::Fact(decision.fact),
-        reason: decision.to_string(),
-        is_unknown: decision.action == HardwareAction::Undecided,
-    });
-    registers.chain(extensions).chain(hardware).collect()
 }
 
 /// Returns the predictions of `check` for the unchanged VM.

@@ -1,11 +1,10 @@
-use cpreg::plan::Consents;
+use cpreg::plan::{Consents, DecidedPart};
 use cpreg::register::Naming;
 use cpreg::severity::Severity;
 use cpreg::tolerance::Tolerances;
 
 use super::advice::{Advice, advise};
 use super::features::LossReason;
-use super::moves::BlockerSubject;
 use super::*;
 use crate::host::testing::recorded_hosts;
 
@@ -205,12 +204,8 @@ fn n1_and_v1_have_fixed_fields() {
     assert_eq!(found.fixed()[1..], fields);
     assert_eq!(found.outcomes(), BTreeSet::from([MoveOutcome::Refused]));
     let (_, _, one) = found.baseline.pairs().next().expect("a pair");
-    let subject = BlockerSubject::Register(RegisterId::ID_AA64MMFR2_EL1);
-    assert!(
-        one.blockers
-            .iter()
-            .any(|blocker| blocker.subject == subject)
-    );
+    let part = DecidedPart::Register(RegisterId::ID_AA64MMFR2_EL1);
+    assert!(one.blockers.iter().any(|blocker| blocker.part == part));
     let lost = found.baseline.lost_features.iter();
     let lost = lost.map(|lost| (lost.feature, lost.forced_by.clone()));
     let expected = [

@@ -4,10 +4,10 @@
 //! `arch/arm64/kernel/pi/idreg-override.c`). They affect all guests of a host, and the host itself.
 
 use cpreg::destination::Features;
+use cpreg::plan::DecidedPart;
 use cpreg::register::RegisterId;
 use cpreg_fleet::baseline::Baseline;
 use cpreg_fleet::baseline::features::LossReason;
-use cpreg_fleet::baseline::moves::BlockerSubject;
 use cpreg_fleet::baseline::setting::Setting;
 
 use super::model::HostItem;
@@ -98,7 +98,7 @@ fn fact_items(baseline: &Baseline, hosts: &[String]) -> Vec<HostItem> {
     let mut items: Vec<HostItem> = Vec::new();
     for (from, to, one) in baseline.pairs() {
         for blocker in &one.blockers {
-            let BlockerSubject::Fact(fact) = blocker.subject else {
+            let DecidedPart::Hardware(fact) = blocker.part else {
                 continue;
             };
             let effect = if blocker.is_unknown {

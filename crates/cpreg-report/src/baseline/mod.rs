@@ -15,16 +15,17 @@ pub mod model;
 mod qemu;
 pub mod text;
 
-use cpreg::plan::Verdict;
+use cpreg::plan::{Blocker, Verdict};
 use cpreg::register::RegisterId;
 use cpreg_fleet::baseline::Baseline;
 use cpreg_fleet::baseline::advice::Advice;
 use cpreg_fleet::baseline::features::{LossReason, LostFeature};
-use cpreg_fleet::baseline::moves::{Blocker, BlockerSubject, Move, MoveOutcome};
+use cpreg_fleet::baseline::moves::{Move, MoveOutcome};
 use cpreg_fleet::baseline::setting::{FixedValue, Setting};
 
 use crate::scalar::{Hex, Id};
 use crate::text::pluralize;
+use crate::value::ValueFormat;
 use model::{BaselineReport, SCHEMA};
 
 /// Schema of the file that `cpreg run --baseline` takes.
@@ -272,11 +273,7 @@ const fn outcome_name(outcome: MoveOutcome) -> &'static str {
 
 fn blocker(blocker: &Blocker) -> model::Blocker {
     model::Blocker {
-        name: match &blocker.subject {
-            BlockerSubject::Register(id) => id.to_string(),
-            BlockerSubject::Extension(name) => name.clone(),
-            BlockerSubject::Fact(fact) => fact.name().to_owned(),
-        },
+        name: ValueFormat::new(None, false).part(&blocker.part),
         reason: blocker.reason.clone(),
         unknown: blocker.is_unknown,
     }

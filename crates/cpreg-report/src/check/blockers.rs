@@ -89,14 +89,6 @@ pub(super) fn blockers(findings: &CheckFindings<'_>) -> Vec<Blocker> {
 }
 
 fn shape(difference: &ShapeDifference) -> Blocker {
-    let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".to_owned());
-    let reason = difference.reason.as_ref().map_or_else(
-        || {
-            let (source, destination) = (value(&difference.source), value(&difference.destination));
-            format!("{source} at the source, {destination} at the destination")
-        },
-        ToString::to_string,
-    );
     Blocker {
         kind: BlockerKind::SHAPE,
         name: difference.part.to_string(),
@@ -106,7 +98,7 @@ fn shape(difference: &ShapeDifference) -> Blocker {
         source: difference.source.clone(),
         destination: difference.destination.clone(),
         reason_code: None,
-        reason,
+        reason: difference.describe(),
         remedies: vec![shape_remedy(difference)],
     }
 }

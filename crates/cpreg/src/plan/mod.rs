@@ -20,6 +20,7 @@
 //! | `first_run.rs` | features that KVM removes when the guest first runs |
 //! | `consent.rs` | the user's consents |
 //! | `birth.rs` | values with which a VM could have started, to avoid a difference |
+//! | `blocker.rs` | the parts that block the load or lack a decision |
 //! | `advice.rs` | reasons as text, and remedies |
 //! | `alternatives.rs` | checks at several possible destinations, compared with each other |
 //! | `dependence.rs` | the open facts on which the result of these checks depends |
@@ -35,6 +36,7 @@ mod adjust;
 mod advice;
 mod alternatives;
 mod birth;
+mod blocker;
 mod check;
 mod consent;
 mod dependence;
@@ -60,6 +62,7 @@ use alloc::vec::Vec;
 
 pub use alternatives::{DecidedPart, PlanDifference, PossibleCheck};
 pub use birth::BirthValue;
+pub use blocker::Blocker;
 pub use check::{Check, LoaderPrediction, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use dependence::{Dependence, Premise};

@@ -10,12 +10,13 @@ use e2e_framework::Result;
 use e2e_framework::cpreg::Cpreg;
 use e2e_framework::tool;
 
+use crate::hooks::{self, HookKind};
 use crate::host::{Generation, Host, NEW, OLD};
 
 /// Name of the VM.
-const VM: &str = "web";
+pub(crate) const VM: &str = "web";
 /// Folder of managed save images, inside a host.
-const MANAGED_SAVE: &str = "var/lib/libvirt/qemu/save";
+pub(crate) const MANAGED_SAVE: &str = "var/lib/libvirt/qemu/save";
 /// Timeout for the guest to write to its serial port.
 const GUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
@@ -42,6 +43,8 @@ enum Kind {
     Unfinished,
     /// A running domain as SOURCE, and a defined one as DESTINATION.
     Domain,
+    /// libvirt calls cpreg.
+    Hook(HookKind),
 }
 
 impl fmt::Display for Case {
@@ -52,6 +55,7 @@ impl fmt::Display for Case {
             Kind::Managed => "managed save",
             Kind::Unfinished => "unfinished edit",
             Kind::Domain => "running domain",
+            Kind::Hook(kind) => kind.name(),
         };
         let (from, to) = (self.from.suite, self.to.suite);
         write!(f, "{from} -> {to}, {}, {kind}", self.format)
@@ -76,12 +80,16 @@ pub(crate) fn all() -> Vec<Case> {
             case(from, to, "raw", Kind::Managed),
             case(from, from, "raw", Kind::Unfinished),
             case(from, to, "raw", Kind::Domain),
+            case(from, to, "raw", Kind::Hook(HookKind::Restore)),
+            case(from, to, "raw", Kind::Hook(HookKind::Managed)),
+            case(from, to, "gzip", Kind::Hook(HookKind::Compressed)),
         ];
         new_files.into_iter().chain(others)
     });
     let newest = ["zstd", "sparse"];
     let newest = newest.map(move |format| case(NEW, NEW, format, Kind::InPlace));
-    let mut cases: Vec<_> = cases.chain(newest).collect();
+    let refused = case(NEW, OLD, "raw", Kind::Hook(HookKind::Refused));
+    let mut cases: Vec<_> = cases.chain(newest).chain([refused]).collect();
     // libvirtd starts again for another format.
     cases.sort_by_key(|case| case.format);
     cases
@@ -141,6 +149,7 @@ impl<'c> Fixture<'c> {
             Kind::Managed => self.move_managed(from, to),
             Kind::Unfinished => check_unfinished(from),
             Kind::Domain => check_domain(from, to),
+            Kind::Hook(kind) => hooks::run(kind, from, to, self.cpreg),
         };
         for host in [from, to] {
             // The VM need not exist.
@@ -227,7 +236,7 @@ const QEMU: [&str; 12] = [
 ];
 
 /// Domain of the VM.
-const XML: &str = "<domain type='qemu'>
+pub(crate) const XML: &str = "<domain type='qemu'>
   <name>web</name>
   <uuid>6a1b6a3e-0000-4000-8000-000000000001</uuid>
   <memory unit='MiB'>128</memory>
@@ -246,7 +255,7 @@ const XML: &str = "<domain type='qemu'>
 ";
 
 /// Starts the VM and saves it; returns the path of the image outside of the host.
-fn save(host: &Host) -> Result<PathBuf> {
+pub(crate) fn save(host: &Host) -> Result<PathBuf> {
     host.virsh_output(&["create", "/vm/web.xml"])?;
     wait_for_output(host)?;
     host.virsh_output(&["save", VM, "/vm/web.save"])?;
@@ -254,7 +263,7 @@ fn save(host: &Host) -> Result<PathBuf> {
 }
 
 /// Waits until the guest has written to its serial port.
-fn wait_for_output(host: &Host) -> Result<()> {
+pub(crate) fn wait_for_output(host: &Host) -> Result<()> {
     let deadline = Instant::now() + GUEST_TIMEOUT;
     while fs::metadata(host.path("vm/serial.log")).map_or(0, |metadata| metadata.len()) == 0 {
         if Instant::now() > deadline {
@@ -265,7 +274,7 @@ fn wait_for_output(host: &Host) -> Result<()> {
     Ok(())
 }
 
-fn expect_running(host: &Host) -> Result<()> {
+pub(crate) fn expect_running(host: &Host) -> Result<()> {
     let state = host.virsh_output(&["domstate", VM])?;
     if state == "running" {
         Ok(())
@@ -274,7 +283,7 @@ fn expect_running(host: &Host) -> Result<()> {
     }
 }
 
-fn expect_failed_restore(host: &Host, image: &str) -> Result<()> {
+pub(crate) fn expect_failed_restore(host: &Host, image: &str) -> Result<()> {
     let output = host.virsh(&["restore", image])?;
     if output.status.success() {
         return Err("the unchanged image was restored: the case shows nothing".into());
@@ -321,7 +330,7 @@ fn check_domain(from: &Host, to: &Host) -> Result<()> {
 }
 
 /// Runs cpreg in a host, and returns its standard output.
-fn cpreg(host: &Host, arguments: &[&str]) -> Result<String> {
+pub(crate) fn cpreg(host: &Host, arguments: &[&str]) -> Result<String> {
     let program = ["/usr/local/bin/cpreg"];
     let output = host.command(&program).args(arguments).output()?;
     let text = |bytes| String::from_utf8_lossy(bytes).into_owned();

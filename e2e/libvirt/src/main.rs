@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`host`] | the two hosts |
 //! | [`cases`] | the cases, and what must hold |
+//! | [`hooks`] | cases in which libvirt calls cpreg |
 
 #![forbid(unsafe_code)]
 // The tests print for their user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod cases;
+mod hooks;
 mod host;
 
 use std::process::ExitCode;

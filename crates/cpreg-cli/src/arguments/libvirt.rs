@@ -81,6 +81,9 @@ pub(crate) struct InstallLibvirt {
     /// Folder with the certificates of QEMU's TLS, such as /etc/pki/qemu, for the relay.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) tls_creds: Option<PathBuf>,
+    /// File to which the hook appends its log lines, beside the system's log.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) log: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) consents: ConsentArgs,
 }

@@ -145,8 +145,10 @@ fn resolve_emulator(
             "the XML of the domain does not name its emulator, machine and CPU",
         ));
     };
-    let words = command.split(' ').skip(1).map(OsString::from);
-    let command: Vec<_> = [OsString::from(emulator)].into_iter().chain(words).collect();
+    // libvirt gives QEMU no default devices either. Their files may be missing.
+    let words = command.split(' ').skip(1).chain(["-nodefaults"]);
+    let command = [emulator].into_iter().chain(words).map(OsString::from);
+    let command: Vec<_> = command.collect();
     let options = ProbeOptions {
         name: Some(format!("libvirt:{}", domain.name)),
         allowed_options: &[],

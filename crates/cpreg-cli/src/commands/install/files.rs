@@ -31,6 +31,8 @@ pub(super) struct Options<'a> {
     pub(super) program: PathBuf,
     pub(super) to: Option<&'a Path>,
     pub(super) tls_creds: Option<&'a Path>,
+    /// Log file of the hook.
+    pub(super) log: Option<&'a Path>,
     pub(super) consents: &'a ConsentArgs,
 }
 
@@ -76,6 +78,9 @@ fn hook(options: &Options<'_>) -> Result<InstalledFile, Failure> {
     let mut words = Vec::new();
     if let Some(to) = options.to.filter(|to| *to != Path::new(DEFAULT_DESTINATION)) {
         words.extend(["--to".to_owned(), text(to)?]);
+    }
+    if let Some(log) = options.log {
+        words.extend(["--log".to_owned(), text(log)?]);
     }
     words.extend(consent_words(options.consents)?);
     let words = words.iter().map(|word| format!(" {}", quote(word)));
@@ -245,6 +250,7 @@ mod tests {
                 program: "/usr/bin/cpreg".into(),
                 to: None,
                 tls_creds,
+                log: None,
                 consents: &consents,
             };
             let files = files(&[InstallPart::Relay], &options, &tools).unwrap();

@@ -54,6 +54,7 @@ fn run_libvirt(arguments: &InstallLibvirt, printer: &mut Printer) -> Result<Stat
         program: program(arguments)?,
         to: arguments.to.as_deref(),
         tls_creds: arguments.tls_creds.as_deref(),
+        log: arguments.log.as_deref(),
         consents: &arguments.consents,
     };
     let files = files::files(&parts, &options, &tools)?;

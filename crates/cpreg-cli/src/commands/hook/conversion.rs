@@ -1,10 +1,12 @@
 //! Conversion of a save image in its file, for the QEMU that libvirt is about to start.
 
+use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use cpreg::plan::Verdict;
+use cpreg::plan::{Action, Verdict};
+use cpreg_report::check::CheckFindings;
 use cpreg_report::command::quote;
 use cpreg_snapshot::libvirt::Domain;
 
@@ -20,6 +22,8 @@ use crate::printer::Printer;
 
 /// Timeout of each step of a probed QEMU, in seconds. libvirt waits meanwhile.
 const PROBE_TIMEOUT_SECONDS: u64 = 20;
+/// Maximum number of registers in a log line.
+const MAX_LISTED: usize = 12;
 
 /// Result of a conversion, as the log has it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,8 +32,8 @@ pub(super) struct Conversion {
     verdict: Verdict,
     /// Meaning of the verdict.
     meaning: String,
-    /// `true` if the file has changed.
-    is_changed: bool,
+    /// Names of the registers that the conversion left out or set; `None` if the file is unchanged.
+    changed: Option<Vec<String>>,
     /// DESTINATION of the command that explains the verdict.
     destination: String,
 }
@@ -53,10 +57,14 @@ impl fmt::Display for Conversion {
             ..
         } = self;
         match self.verdict {
-            Verdict::Loads | Verdict::Converts if self.is_changed => {
-                write!(f, "converted: {path}: {meaning}")
-            }
-            Verdict::Loads | Verdict::Converts => write!(f, "unchanged: {path}: {meaning}"),
+            Verdict::Loads | Verdict::Converts => match &self.changed {
+                Some(names) => write!(
+                    f,
+                    "converted: {path}: {meaning}; registers left out or set: {}",
+                    list(names)
+                ),
+                None => write!(f, "unchanged: {path}: {meaning}"),
+            },
             Verdict::Refused | Verdict::Unknown => write!(
                 f,
                 "left alone: {path}: {}: {meaning}; next: `cpreg check {} {destination}`",
@@ -65,6 +73,30 @@ impl fmt::Display for Conversion {
             ),
         }
     }
+}
+
+/// Returns the first of the names, with the number of the others.
+fn list(names: &[String]) -> String {
+    let shown = names.iter().take(MAX_LISTED).cloned();
+    let shown = shown.collect::<Vec<_>>().join(", ");
+    match names.len().saturating_sub(MAX_LISTED) {
+        0 if names.is_empty() => "none".to_owned(),
+        0 => shown,
+        rest => format!("{shown} and {rest} more"),
+    }
+}
+
+/// Returns the names of the registers that a plan leaves out or sets, each once.
+fn changed_registers(findings: &CheckFindings<'_>) -> Vec<String> {
+    let decisions = findings.check.plan.vcpus.iter();
+    let changed = decisions
+        .flat_map(|vcpu| &vcpu.decisions)
+        .filter(|decision| matches!(decision.action, Action::Ignore | Action::Set(_)))
+        .map(|decision| decision.register);
+    let changed: BTreeSet<_> = changed.collect();
+    let naming = findings.value_format.naming;
+    let names = changed.iter().map(|it| it.display_in(naming).to_string());
+    names.collect()
 }
 
 /// Converts the image for the domain's QEMU on this host.
@@ -98,7 +130,10 @@ pub(super) fn convert(
             path: path.to_owned(),
             verdict: findings.verdict(),
             meaning: findings.meaning(),
-            is_changed: findings.written.is_some(),
+            changed: findings
+                .written
+                .is_some()
+                .then(|| changed_registers(findings)),
             destination: typed.clone(),
         })
     })
@@ -164,12 +199,12 @@ fn resolve_emulator(
 mod tests {
     use super::*;
 
-    fn conversion(verdict: Verdict, is_changed: bool) -> String {
+    fn conversion(verdict: Verdict, changed: Option<&[&str]>) -> String {
         let conversion = Conversion {
             path: "/save/my vm.save".into(),
             verdict,
             meaning: "2 registers block the load".to_owned(),
-            is_changed,
+            changed: changed.map(|it| it.iter().map(|name| (*name).to_owned()).collect()),
             destination: "kvm".to_owned(),
         };
         conversion.to_string()
@@ -178,12 +213,15 @@ mod tests {
     #[test]
     fn each_verdict_has_its_line() {
         let path = "/save/my vm.save: ";
-        let line = conversion(Verdict::Converts, true);
+        let line = conversion(Verdict::Converts, Some(&["TCR2_EL1", "PIR_EL1"]));
         assert!(line.starts_with(&format!("converted: {path}")), "{line}");
-        let line = conversion(Verdict::Loads, false);
+        assert!(line.ends_with("registers left out or set: TCR2_EL1, PIR_EL1"), "{line}");
+        let line = conversion(Verdict::Converts, Some(&["A"; MAX_LISTED + 2]));
+        assert!(line.ends_with("A and 2 more"), "{line}");
+        let line = conversion(Verdict::Loads, None);
         assert!(line.starts_with(&format!("unchanged: {path}")), "{line}");
         assert_eq!(
-            conversion(Verdict::Refused, false),
+            conversion(Verdict::Refused, None),
             "left alone: /save/my vm.save: refused: 2 registers block the load; next: `cpreg check \
              '/save/my vm.save' kvm`"
         );

@@ -184,8 +184,11 @@ impl<'f> Changes<'f> {
 }
 
 fn replace_entry(manifest: &mut Manifest, entry: Entry) {
-    manifest.files.retain(|other| other.path != entry.path);
-    manifest.files.push(entry);
+    let mut files = manifest.files.iter_mut();
+    match files.find(|other| other.path == entry.path) {
+        Some(other) => *other = entry,
+        None => manifest.files.push(entry),
+    }
 }
 
 /// Returns the error for files that must not be replaced.

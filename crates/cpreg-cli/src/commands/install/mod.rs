@@ -60,9 +60,9 @@ fn run_libvirt(arguments: &InstallLibvirt, printer: &mut Printer) -> Result<Stat
     let files = files::files(&parts, &options, &tools)?;
     let changes = Changes::new(&tree, &manifest, &files)?;
     changes.print(printer);
-    let services = Services::for_changes(&changes, &tools);
+    let services = Services::for_changes(&changes, &tools, tree.is_live());
     if arguments.mode.print {
-        services.print(&tree, printer);
+        services.print_after(&tree, printer);
         print_files(&files, printer);
         return Ok(Status::Success);
     }
@@ -70,7 +70,7 @@ fn run_libvirt(arguments: &InstallLibvirt, printer: &mut Printer) -> Result<Stat
         printer.line("nothing to do: everything is installed, and current");
         return Ok(Status::Success);
     }
-    services.print(&tree, printer);
+    services.print_after(&tree, printer);
     // The user reads what happens before it does.
     printer::finish(printer)?;
     changes.apply(&tree, manifest)?;
@@ -133,8 +133,9 @@ fn remove(
         return Ok(Status::Success);
     }
     let services = Services::for_removal(&removal);
-    services.print(tree, printer);
+    services.print_before(tree, printer);
     removal.print(printer);
+    services.print_after(tree, printer);
     printer::finish(printer)?;
     services.stop(tree, printer);
     removal.apply(tree, manifest)?;

@@ -30,7 +30,7 @@ const RESTART_LIBVIRT: &str =
 
 impl Services {
     /// Returns the commands that start what the files describe.
-    pub(super) fn for_changes(changes: &Changes<'_>, tools: &HostTools) -> Self {
+    pub(super) fn for_changes(changes: &Changes<'_>, tools: &HostTools, is_live: bool) -> Self {
         let mut services = Self::default();
         if changes.concern(InstallPart::Relay) {
             services.after = vec![
@@ -40,12 +40,13 @@ impl Services {
         }
         // libvirt looks for hooks only when it starts. Its VMs continue meanwhile.
         if changes.creates(HOOK) {
-            for unit in &tools.libvirt_units {
-                services.after.push(vec!["systemctl", "try-restart", unit]);
-            }
-            if tools.libvirt_units.is_empty() || !tools.is_systemd_running {
-                services.after.retain(|command| command[1] != "try-restart");
+            let has_systemd = tools.is_systemd_running || !is_live;
+            if tools.libvirt_units.is_empty() || !has_systemd {
                 services.advice = Some(RESTART_LIBVIRT);
+            } else {
+                let units = tools.libvirt_units.iter();
+                let restart = units.map(|unit| vec!["systemctl", "try-restart", unit]);
+                services.after.extend(restart);
             }
         }
         services
@@ -63,11 +64,14 @@ impl Services {
         }
     }
 
-    pub(super) fn print(&self, tree: &Tree, printer: &mut Printer) {
-        let verb = if tree.is_live() { "run" } else { "run on the host" };
-        for command in self.before.iter().chain(&self.after) {
-            printer.line(format_args!("{verb}: {}", command.join(" ")));
-        }
+    /// Prints the commands before a removal.
+    pub(super) fn print_before(&self, tree: &Tree, printer: &mut Printer) {
+        print_all(&self.before, tree, printer);
+    }
+
+    /// Prints the commands after a change of files, and the advice.
+    pub(super) fn print_after(&self, tree: &Tree, printer: &mut Printer) {
+        print_all(&self.after, tree, printer);
         if let Some(advice) = self.advice {
             printer.line(format_args!("to do: {advice}"));
         }
@@ -84,6 +88,17 @@ impl Services {
     /// Runs the commands after a change of files.
     pub(super) fn run(&self, tree: &Tree) -> Result<(), Failure> {
         run_all(&self.after, tree)
+    }
+}
+
+fn print_all(commands: &[Vec<&'static str>], tree: &Tree, printer: &mut Printer) {
+    let verb = if tree.is_live() {
+        "run"
+    } else {
+        "run on the host"
+    };
+    for command in commands {
+        printer.line(format_args!("{verb}: {}", command.join(" ")));
     }
 }
 

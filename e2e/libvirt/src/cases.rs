@@ -12,6 +12,7 @@ use e2e_framework::tool;
 
 use crate::hooks::{self, HookKind};
 use crate::host::{Generation, Host, NEW, OLD};
+use crate::proxmox;
 
 /// Name of the VM.
 pub(crate) const VM: &str = "web";
@@ -45,6 +46,8 @@ enum Kind {
     Domain,
     /// libvirt calls cpreg.
     Hook(HookKind),
+    /// A hookscript of Proxmox VE puts a relay between two QEMUs.
+    Proxmox,
 }
 
 impl fmt::Display for Case {
@@ -56,6 +59,7 @@ impl fmt::Display for Case {
             Kind::Unfinished => "unfinished edit",
             Kind::Domain => "running domain",
             Kind::Hook(kind) => kind.name(),
+            Kind::Proxmox => "hookscript of Proxmox VE",
         };
         let (from, to) = (self.from.suite, self.to.suite);
         write!(f, "{from} -> {to}, {}, {kind}", self.format)
@@ -83,6 +87,7 @@ pub(crate) fn all() -> Vec<Case> {
             case(from, to, "raw", Kind::Hook(HookKind::Restore)),
             case(from, to, "raw", Kind::Hook(HookKind::Managed)),
             case(from, to, "gzip", Kind::Hook(HookKind::Compressed)),
+            case(from, to, "raw", Kind::Proxmox),
         ];
         new_files.into_iter().chain(others)
     });
@@ -150,6 +155,7 @@ impl<'c> Fixture<'c> {
             Kind::Unfinished => check_unfinished(from),
             Kind::Domain => check_domain(from, to),
             Kind::Hook(kind) => hooks::run(kind, from, to, self.cpreg),
+            Kind::Proxmox => proxmox::run(from, to),
         };
         for host in [from, to] {
             // The VM need not exist.
@@ -217,10 +223,10 @@ impl<'c> Fixture<'c> {
 }
 
 /// Consents of a move from one generation of QEMU to the other.
-const ACCEPT: [&str; 2] = ["--accept", "low"];
+pub(crate) const ACCEPT: [&str; 2] = ["--accept", "low"];
 
 /// QEMU with the machine of the VM.
-const QEMU: [&str; 12] = [
+pub(crate) const QEMU: [&str; 12] = [
     "/usr/bin/qemu-system-aarch64",
     "-machine",
     "virt-7.2,accel=tcg,gic-version=3",

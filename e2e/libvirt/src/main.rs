@@ -5,6 +5,7 @@
 //! | [`host`] | the two hosts |
 //! | [`cases`] | the cases, and what must hold |
 //! | [`hooks`] | cases in which libvirt calls cpreg |
+//! | [`proxmox`] | a hookscript of Proxmox VE, called as Proxmox VE does |
 
 #![forbid(unsafe_code)]
 // The tests print for their user.
@@ -13,6 +14,7 @@
 mod cases;
 mod hooks;
 mod host;
+mod proxmox;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -76,7 +76,10 @@ pub(crate) fn reject_high(consents: &Consents) -> Result<(), Failure> {
 /// user has not reviewed. `command` is the service.
 pub(crate) fn reject_unreviewed(arguments: &ConsentArgs, command: &str) -> Result<(), Failure> {
     let severities = arguments.accept.iter();
-    let Some(severity) = severities.clone().find(|it| Severity::from_name(it).is_some()) else {
+    let Some(severity) = severities
+        .clone()
+        .find(|it| Severity::from_name(it).is_some())
+    else {
         return read(arguments, Naming::Kvm).map(drop);
     };
     Err(Failure::new(format!(

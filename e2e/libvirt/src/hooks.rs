@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use e2e_framework::Result;
 use e2e_framework::cpreg::Cpreg;
 
-use crate::cases::{
+use crate::host::Host;
+use crate::steps::{
     MANAGED_SAVE, VM, XML, cpreg, expect_failed_restore, expect_running, save, wait_for_output,
 };
-use crate::host::Host;
 
 /// Log of the hook, in the host.
 const LOG: &str = "/vm/hook.log";
@@ -136,7 +136,10 @@ fn refuse(from: &Host, to: &Host) -> Result<()> {
     if output.status.success() || !message.contains(&expected) {
         return Err(format!("virsh does not print the reason: {message}").into());
     }
-    expect_log(to, "web: migrate begin: refused: /usr/bin/qemu-system-aarch64")?;
+    expect_log(
+        to,
+        "web: migrate begin: refused: /usr/bin/qemu-system-aarch64",
+    )?;
     expect_running(from)?;
     installation.remove()
 }
@@ -184,7 +187,9 @@ impl<'h> Installation<'h> {
             before: read_tree(&host.path("etc"))?,
             is_removed: false,
         };
-        let apply = ["install", "libvirt", "--part", "hook", "--apply", "--log", LOG];
+        let apply = [
+            "install", "libvirt", "--part", "hook", "--apply", "--log", LOG,
+        ];
         let consents = consents.iter().map(String::as_str);
         let apply: Vec<_> = apply.into_iter().chain(consents).collect();
         let first = cpreg(host, &apply)?;

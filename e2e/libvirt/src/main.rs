@@ -5,6 +5,7 @@
 //! | [`host`] | the two hosts |
 //! | [`cases`] | the cases, and what must hold |
 //! | [`hooks`] | cases in which libvirt calls cpreg |
+//! | [`steps`] | the VM of all cases, and steps that several cases share |
 //! | [`proxmox`] | a hookscript of Proxmox VE, called as Proxmox VE does |
 
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ mod cases;
 mod hooks;
 mod host;
 mod proxmox;
+mod steps;
 
 use std::process::ExitCode;
 use std::time::Instant;

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use e2e_framework::paths::repository;
 use e2e_framework::{Result, tool};
 
-use crate::cases::{ACCEPT, QEMU, wait_for_output};
 use crate::host::Host;
+use crate::steps::{ACCEPT, QEMU, wait_for_output};
 
 /// Number of the VM.
 const VM: &str = "102";
@@ -50,7 +50,13 @@ fn migrate(from: &Host, to: &Host) -> Result<()> {
     let call = |phase: &str, variables: &[&str]| -> Result<()> {
         let program = ["env", "PATH=/usr/local/bin:/usr/bin:/bin"];
         let variables = [&program[..], variables].concat();
-        let words = ["CPREG_PROXMOX_CONF=/vm/proxmox.conf", "sh", "/vm/hookscript", VM, phase];
+        let words = [
+            "CPREG_PROXMOX_CONF=/vm/proxmox.conf",
+            "sh",
+            "/vm/hookscript",
+            VM,
+            phase,
+        ];
         tool::run(to.command(&variables).args(words))?;
         Ok(())
     };
@@ -73,7 +79,10 @@ fn migrate(from: &Host, to: &Host) -> Result<()> {
     }
     fs::hard_link(&socket, &forwarded)?;
     let mut source = Monitor::open(from)?;
-    source.send("\"migrate\"", r#", "arguments": {"uri": "unix:/vm/forwarded"}"#)?;
+    source.send(
+        "\"migrate\"",
+        r#", "arguments": {"uri": "unix:/vm/forwarded"}"#,
+    )?;
     source.wait_for("\"query-migrate\"", r#""status": "completed""#)?;
     let mut destination = Monitor::open(to)?;
     destination.wait_for("\"query-status\"", r#""status": "paused""#)?;

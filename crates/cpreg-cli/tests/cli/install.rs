@@ -123,10 +123,19 @@ fn other_options_replace_files() {
     let host = Host::new();
     let before = host.tree();
     host.install_ok(&["--apply"]);
-    let run = host.install_ok(&["--apply", "--accept", "PSCI_VERSION", "--log", "/var/log/a b"]);
+    let run = host.install_ok(&[
+        "--apply",
+        "--accept",
+        "PSCI_VERSION",
+        "--log",
+        "/var/log/a b",
+    ]);
     assert_snapshot!("install_other_options", run);
     let hook = host.read(HOOK);
-    assert!(hook.contains("--log '/var/log/a b' --accept PSCI_VERSION -- "), "{hook}");
+    assert!(
+        hook.contains("--log '/var/log/a b' --accept PSCI_VERSION -- "),
+        "{hook}"
+    );
     host.install_ok(&["--remove"]);
     assert_same(&host.tree(), &before);
 }
@@ -190,7 +199,7 @@ fn an_interrupted_installation_is_continued_or_removed() {
 }
 
 #[test]
-fn a_host_that_lacks_programs_is_told_so() {
+fn missing_programs_are_named() {
     let host = Host::new();
     fs::remove_file(host.path("usr/sbin/nft")).expect("nft");
     fs::remove_file(host.path("usr/lib/systemd/systemd")).expect("systemd");
@@ -208,7 +217,11 @@ fn unreviewed_consents_and_unclear_actions_are_refused() {
     let before = host.tree();
     let severity = host.install(&["--apply", "--accept", "low"]);
     assert_snapshot!("install_severity", severity.stderr);
-    for options in [&[][..], &["--apply", "--remove"], &["--apply", "--program", "cpreg"]] {
+    for options in [
+        &[][..],
+        &["--apply", "--remove"],
+        &["--apply", "--program", "cpreg"],
+    ] {
         let run = host.install(options);
         assert_eq!(run.status, Some(2), "{run}");
     }
@@ -236,10 +249,18 @@ fn the_hook_script_passes_only_refusals_on() {
         assert_eq!(call(["web", "migrate", "begin", "-"]), Some(expected));
         assert_eq!(call(["web", "start", "begin", "-"]), Some(0));
     }
-    let run = host.install(&["--apply", "--part", "hook", "--program", "/nonexistent/cpreg"]);
+    let run = host.install(&[
+        "--apply",
+        "--part",
+        "hook",
+        "--program",
+        "/nonexistent/cpreg",
+    ]);
     assert_eq!(run.status, Some(0), "{run}");
     let mut command = Command::new("sh");
-    command.arg(host.path(HOOK)).args(["web", "restore", "begin"]);
+    command
+        .arg(host.path(HOOK))
+        .args(["web", "restore", "begin"]);
     let output = command.output().expect("a shell");
     assert_eq!(output.status.code(), Some(0));
 }

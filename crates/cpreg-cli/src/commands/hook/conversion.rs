@@ -215,7 +215,10 @@ mod tests {
         let path = "/save/my vm.save: ";
         let line = conversion(Verdict::Converts, Some(&["TCR2_EL1", "PIR_EL1"]));
         assert!(line.starts_with(&format!("converted: {path}")), "{line}");
-        assert!(line.ends_with("registers left out or set: TCR2_EL1, PIR_EL1"), "{line}");
+        assert!(
+            line.ends_with("registers left out or set: TCR2_EL1, PIR_EL1"),
+            "{line}"
+        );
         let line = conversion(Verdict::Converts, Some(&["A"; MAX_LISTED + 2]));
         assert!(line.ends_with("A and 2 more"), "{line}");
         let line = conversion(Verdict::Loads, None);

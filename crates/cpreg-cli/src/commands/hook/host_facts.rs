@@ -150,14 +150,23 @@ mod tests {
 
     #[test]
     fn another_list_proves_nothing() {
-        for list in ["", "Supported machines are:\n", "usage: tool\nvirtual text\n"] {
+        for list in [
+            "",
+            "Supported machines are:\n",
+            "usage: tool\nvirtual text\n",
+        ] {
             assert_eq!(parse_machines("/usr/bin/qemu", list), None, "{list}");
         }
     }
 
     #[test]
     fn an_emulator_that_fails_proves_nothing() {
-        for path in ["/bin/false", "/nonexistent", "qemu-system-aarch64", "/bin/true"] {
+        for path in [
+            "/bin/false",
+            "/nonexistent",
+            "qemu-system-aarch64",
+            "/bin/true",
+        ] {
             assert_eq!(query_emulator(path), None, "{path}");
         }
     }

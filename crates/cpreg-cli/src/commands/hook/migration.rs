@@ -13,16 +13,16 @@ use super::host_facts::HostFacts;
 /// Proven reason for which the VM cannot run on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Refusal {
-    /// The domain's emulator lacks the machine type.
+    /// Machine type that the domain's emulator lacks.
     Machine {
         machine: String,
         emulator: String,
         /// Newest machine type of the emulator, if known.
         newest: Option<String>,
     },
-    /// This host's KVM lacks vCPU features that the XML requires.
+    /// vCPU features that the XML requires and this host's KVM lacks.
     Features(Features),
-    /// This host's KVM cannot make an interrupt controller of this version.
+    /// Version of an interrupt controller that this host's KVM cannot make.
     Gic(u8),
 }
 

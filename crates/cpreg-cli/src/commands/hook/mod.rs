@@ -145,7 +145,9 @@ fn read_domain() -> Result<Domain, Failure> {
 /// Returns an error in one line, with its causes and hints.
 fn failure_line(failure: &Failure) -> String {
     let causes = failure.causes().into_iter();
-    let text = causes.fold(failure.to_string(), |text, cause| format!("{text}: {cause}"));
+    let text = causes.fold(failure.to_string(), |text, cause| {
+        format!("{text}: {cause}")
+    });
     let hints = failure.hints().iter();
     hints.fold(text, |text, hint| format!("{text}; {hint}"))
 }

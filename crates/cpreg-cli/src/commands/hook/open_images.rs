@@ -110,7 +110,7 @@ mod tests {
             (File::open(&path).unwrap(), path)
         };
         let (_whole, path) = write("web.save", &image(b"LibvirtQemudSave"));
-        let (_again, _) = (File::open(&path).unwrap(), ());
+        let _again = File::open(&path).unwrap();
         let (_partial, _) = write("db.save", &image(b"LibvirtQemudPart"));
         let (_other, _) = write("text", b"LibvirtQemud");
         let (_removed, removed) = write("old.save", &image(b"LibvirtQemudSave"));
@@ -123,7 +123,10 @@ mod tests {
         assert!(in_folder[1].is_reachable);
         assert_eq!(in_folder[1].path, path);
         let content = in_folder[1].content.as_ref().unwrap();
-        assert_eq!((&*content.name, content.uuid.as_deref()), ("web", Some("1")));
+        assert_eq!(
+            (&*content.name, content.uuid.as_deref()),
+            ("web", Some("1"))
+        );
     }
 
     #[test]

@@ -153,7 +153,12 @@ mod tests {
     #[test]
     fn an_image_is_converted_only_without_doubt() {
         let web = image("/web", "web", Some(UUID), SaveFormat::Raw);
-        let upper = image("/web", "web", Some(&UUID.to_uppercase()), SaveFormat::Sparse);
+        let upper = image(
+            "/web",
+            "web",
+            Some(&UUID.to_uppercase()),
+            SaveFormat::Sparse,
+        );
         let unnamed = image("/web", "web", None, SaveFormat::Raw);
         let other = image("/db", "db", Some("2"), SaveFormat::Raw);
         let other_uuid = image("/old", "web", Some("2"), SaveFormat::Raw);
@@ -191,7 +196,10 @@ mod tests {
             ),
             (
                 vec![web, second],
-                leave(LeaveReason::SeveralImages(vec![path("/web"), path("/web2")])),
+                leave(LeaveReason::SeveralImages(vec![
+                    path("/web"),
+                    path("/web2"),
+                ])),
             ),
         ] {
             let vm = RestoredVm {

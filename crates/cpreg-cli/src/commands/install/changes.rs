@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::files::{Content, InstalledFile};
 use super::manifest::{Entry, MANIFEST, Manifest, digest};
-use super::tree::{Found, Tree};
+use super::tree::{PathContent, Tree};
 use crate::arguments::InstallPart;
 use crate::failure::Failure;
 use crate::printer::Printer;
@@ -26,11 +26,11 @@ enum FileState {
 }
 
 /// Returns the content that is compared; `None` for what cpreg never writes.
-fn content_of(found: &Found) -> Option<&[u8]> {
+fn content_of(found: &PathContent) -> Option<&[u8]> {
     match found {
-        Found::File { content, .. } => Some(content),
-        Found::Link(target) => Some(target.as_os_str().as_bytes()),
-        Found::Nothing | Found::Other => None,
+        PathContent::File { content, .. } => Some(content),
+        PathContent::Link(target) => Some(target.as_os_str().as_bytes()),
+        PathContent::Nothing | PathContent::Other => None,
     }
 }
 
@@ -44,27 +44,31 @@ impl Content {
     }
 
     /// Returns `true` if this content is at the path.
-    fn is_at(&self, found: &Found) -> bool {
+    fn is_at(&self, found: &PathContent) -> bool {
         match (self, found) {
-            (Self::Text { text, mode }, Found::File { content, mode: other }) => {
-                text.as_bytes() == content && mode == other
-            }
-            (Self::Link(target), Found::Link(other)) => Path::new(target) == other,
+            (
+                Self::Text { text, mode },
+                PathContent::File {
+                    content,
+                    mode: other,
+                },
+            ) => text.as_bytes() == content && mode == other,
+            (Self::Link(target), PathContent::Link(other)) => Path::new(target) == other,
             _ => false,
         }
     }
 }
 
 /// Decides about a path from what is there and what the record says.
-fn state_of(found: &Found, entry: Option<&Entry>, wanted: &Content) -> FileState {
+fn state_of(found: &PathContent, entry: Option<&Entry>, wanted: &Content) -> FileState {
     let Some(entry) = entry else {
         return match found {
-            Found::Nothing => FileState::Missing,
+            PathContent::Nothing => FileState::Missing,
             _ => FileState::Foreign,
         };
     };
     match content_of(found) {
-        None if *found == Found::Nothing => FileState::Missing,
+        None if *found == PathContent::Nothing => FileState::Missing,
         Some(_) if wanted.is_at(found) => FileState::Current,
         Some(content) if entry.sha256.contains(&digest(content)) => FileState::Outdated,
         _ => FileState::Changed,
@@ -114,7 +118,10 @@ impl<'f> Changes<'f> {
         }
         if !changes.files.is_empty() {
             let paths = changes.files.iter().map(|(file, _)| file.path);
-            for folder in paths.chain([MANIFEST]).flat_map(|it| tree.missing_folders(it)) {
+            for folder in paths
+                .chain([MANIFEST])
+                .flat_map(|it| tree.missing_folders(it))
+            {
                 if !changes.folders.contains(&folder) {
                     changes.folders.push(folder);
                 }
@@ -240,7 +247,7 @@ impl Removal {
             let found = tree.find(&entry.path)?;
             let content = content_of(&found);
             let is_own = content.is_some_and(|content| entry.sha256.contains(&digest(content)));
-            if found == Found::Nothing {
+            if found == PathContent::Nothing {
                 removal.absent += 1;
             } else if is_own {
                 removal.removed.push(entry.path.clone());
@@ -300,23 +307,23 @@ mod tests {
             text: "new".to_owned(),
             mode: 0o644,
         };
-        let file = |content: &str, mode| Found::File {
+        let file = |content: &str, mode| PathContent::File {
             content: content.into(),
             mode,
         };
         let entry = Entry::new(InstallPart::Hook, "a", vec![digest(b"old"), digest(b"new")]);
         let (known, unknown) = (Some(&entry), None);
         for (found, entry, expected) in [
-            (Found::Nothing, unknown, FileState::Missing),
-            (Found::Nothing, known, FileState::Missing),
+            (PathContent::Nothing, unknown, FileState::Missing),
+            (PathContent::Nothing, known, FileState::Missing),
             (file("new", 0o644), known, FileState::Current),
             (file("new", 0o600), known, FileState::Outdated),
             (file("old", 0o644), known, FileState::Outdated),
             (file("mine", 0o644), known, FileState::Changed),
-            (Found::Other, known, FileState::Changed),
-            (Found::Link("/x".into()), known, FileState::Changed),
+            (PathContent::Other, known, FileState::Changed),
+            (PathContent::Link("/x".into()), known, FileState::Changed),
             (file("new", 0o644), unknown, FileState::Foreign),
-            (Found::Other, unknown, FileState::Foreign),
+            (PathContent::Other, unknown, FileState::Foreign),
         ] {
             assert_eq!(state_of(&found, entry, &wanted), expected, "{found:?}");
         }

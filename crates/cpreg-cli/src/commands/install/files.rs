@@ -76,7 +76,10 @@ pub(super) fn files(
 
 fn hook(options: &Options<'_>) -> Result<InstalledFile, Failure> {
     let mut words = Vec::new();
-    if let Some(to) = options.to.filter(|to| *to != Path::new(DEFAULT_DESTINATION)) {
+    if let Some(to) = options
+        .to
+        .filter(|to| *to != Path::new(DEFAULT_DESTINATION))
+    {
         words.extend(["--to".to_owned(), text(to)?]);
     }
     if let Some(log) = options.log {
@@ -98,12 +101,18 @@ fn hook(options: &Options<'_>) -> Result<InstalledFile, Failure> {
 
 fn relay(options: &Options<'_>, tools: &HostTools) -> Result<[InstalledFile; 4], Failure> {
     let mut words = vec!["--to".to_owned()];
-    words.push(options.to.map_or(Ok(DEFAULT_DESTINATION.to_owned()), text)?);
+    words.push(
+        options
+            .to
+            .map_or(Ok(DEFAULT_DESTINATION.to_owned()), text)?,
+    );
     if let Some(folder) = options.tls_creds {
         words.extend(["--tls-creds".to_owned(), text(folder)?]);
     }
     words.extend(consent_words(options.consents)?);
-    let words = words.iter().map(|word| format!(" {}", quote_for_unit(word)));
+    let words = words
+        .iter()
+        .map(|word| format!(" {}", quote_for_unit(word)));
     let needs_files = options.tls_creds.is_some() || options.to.is_some();
     let capabilities = if needs_files {
         format!("{CAPABILITIES}{READ_CAPABILITY}")
@@ -178,7 +187,9 @@ fn consent_words(consents: &ConsentArgs) -> Result<Vec<String>, Failure> {
 
 /// Returns a path as text for a script or unit.
 fn text(path: &Path) -> Result<String, Failure> {
-    let text = path.to_str().filter(|text| !text.contains(char::is_control));
+    let text = path
+        .to_str()
+        .filter(|text| !text.contains(char::is_control));
     let text = text.map(str::to_owned);
     text.ok_or_else(|| {
         Failure::new(format!(
@@ -195,7 +206,8 @@ fn quote_for_unit(word: &str) -> String {
         .replace('%', "%%")
         .replace('$', "$$")
         .replace('"', "\\\"");
-    let is_plain = |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,@%+[]$".contains(letter);
+    let is_plain =
+        |letter: char| letter.is_ascii_alphanumeric() || "-_./:=,@%+[]$".contains(letter);
     if !escaped.is_empty() && escaped.chars().all(is_plain) {
         return escaped;
     }
@@ -261,9 +273,15 @@ mod tests {
             }
         };
         let plain = service(None);
-        assert!(plain.contains("relay --serve --to kvm --metrics"), "{plain}");
+        assert!(
+            plain.contains("relay --serve --to kvm --metrics"),
+            "{plain}"
+        );
         assert!(!plain.contains("CAP_DAC_READ_SEARCH"), "{plain}");
-        assert!(!plain.contains('@') || !plain.contains("@PROGRAM"), "{plain}");
+        assert!(
+            !plain.contains('@') || !plain.contains("@PROGRAM"),
+            "{plain}"
+        );
         let tls = service(Some(Path::new("/etc/pki/qemu")));
         assert!(tls.contains("--tls-creds /etc/pki/qemu"), "{tls}");
         assert!(tls.contains("CAP_DAC_READ_SEARCH"), "{tls}");

@@ -29,6 +29,15 @@ const LIBVIRT_UNITS: [&str; 2] = ["libvirtd.service", "virtqemud.service"];
 /// Folder that exists while systemd runs.
 const SYSTEMD_RUNS: &str = "run/systemd/system";
 
+/// State of systemd on a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Systemd {
+    #[default]
+    Missing,
+    Installed,
+    Running,
+}
+
 /// Tools of a host.
 #[derive(Clone, Debug, Default)]
 pub(super) struct HostTools {
@@ -38,9 +47,7 @@ pub(super) struct HostTools {
     pub(super) libvirt_units: Vec<&'static str>,
     /// `true` if the host has the group `kvm`, which may open `/dev/kvm`.
     pub(super) has_kvm_group: bool,
-    /// `true` if systemd runs.
-    pub(super) is_systemd_running: bool,
-    has_systemd: bool,
+    pub(super) systemd: Systemd,
     has_libvirt: bool,
 }
 
@@ -59,8 +66,11 @@ impl HostTools {
             has_kvm_group: groups
                 .is_ok_and(|groups| groups.lines().any(|line| line.starts_with("kvm:"))),
             has_libvirt: LIBVIRT.into_iter().any(exists),
-            has_systemd: SYSTEMD.into_iter().any(exists),
-            is_systemd_running: exists(SYSTEMD_RUNS),
+            systemd: match SYSTEMD.into_iter().any(exists) {
+                true if exists(SYSTEMD_RUNS) => Systemd::Running,
+                true => Systemd::Installed,
+                false => Systemd::Missing,
+            },
         }
     }
 
@@ -77,10 +87,10 @@ impl HostTools {
             );
         }
         if parts.contains(&InstallPart::Relay) {
-            if !self.has_systemd {
-                missing.push("systemd: it is not installed");
-            } else if is_live && !self.is_systemd_running {
-                missing.push("systemd: it does not run");
+            match self.systemd {
+                Systemd::Missing => missing.push("systemd: it is not installed"),
+                Systemd::Installed if is_live => missing.push("systemd: it does not run"),
+                Systemd::Installed | Systemd::Running => {}
             }
             if self.nft.is_none() {
                 missing.push("nft: it is not installed (package nftables)");
@@ -113,8 +123,7 @@ mod tests {
         let complete = HostTools {
             nft: Some("/usr/sbin/nft".into()),
             has_libvirt: true,
-            has_systemd: true,
-            is_systemd_running: true,
+            systemd: Systemd::Running,
             ..HostTools::default()
         };
         let message = |tools: &HostTools, parts: &[InstallPart], is_live| {
@@ -123,7 +132,7 @@ mod tests {
         };
         assert_eq!(message(&complete, &all, true), None);
         let stopped = HostTools {
-            is_systemd_running: false,
+            systemd: Systemd::Installed,
             ..complete.clone()
         };
         assert_eq!(message(&stopped, &all, false), None);

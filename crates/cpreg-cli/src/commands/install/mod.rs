@@ -112,7 +112,10 @@ fn print_files(files: &[InstalledFile], printer: &mut Printer) {
     for file in files {
         if let Content::Text { text, .. } = &file.content {
             printer.line("");
-            printer.line(format_args!("# {}", Path::new("/").join(file.path).display()));
+            printer.line(format_args!(
+                "# {}",
+                Path::new("/").join(file.path).display()
+            ));
             for line in text.lines() {
                 // A tab is a control character to the printer.
                 printer.line(line.replace('\t', "    "));

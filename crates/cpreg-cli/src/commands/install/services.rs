@@ -4,7 +4,7 @@ use std::process::Command;
 
 use super::changes::{Changes, Removal};
 use super::files::HOOK;
-use super::host_tools::HostTools;
+use super::host_tools::{HostTools, Systemd};
 use super::tree::Tree;
 use crate::arguments::InstallPart;
 use crate::failure::Failure;
@@ -40,7 +40,7 @@ impl Services {
         }
         // libvirt looks for hooks only when it starts. Its VMs continue meanwhile.
         if changes.creates(HOOK) {
-            let has_systemd = tools.is_systemd_running || !is_live;
+            let has_systemd = tools.systemd == Systemd::Running || !is_live;
             if tools.libvirt_units.is_empty() || !has_systemd {
                 services.advice = Some(RESTART_LIBVIRT);
             } else {
@@ -117,7 +117,9 @@ fn run_all(commands: &[Vec<&'static str>], tree: &Tree) -> Result<(), Failure> {
             let message = String::from_utf8_lossy(&output.stderr).trim().to_owned();
             return Err(failure()
                 .with_cause(std::io::Error::other(message))
-                .with_hint("the files are written; `cpreg install libvirt --remove` removes them"));
+                .with_hint(
+                    "the files are written; `cpreg install libvirt --remove` removes them",
+                ));
         }
     }
     Ok(())

@@ -13,9 +13,9 @@ pub(super) struct Tree {
     root: PathBuf,
 }
 
-/// What is at a path.
+/// Kind and content of what a path names.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(super) enum PathContent {
     Nothing,
     File {
         content: Vec<u8>,
@@ -50,21 +50,25 @@ impl Tree {
     }
 
     /// Returns what is at a path.
-    pub(super) fn find(&self, relative: &str) -> Result<Found, Failure> {
+    pub(super) fn find(&self, relative: &str) -> Result<PathContent, Failure> {
         let path = self.path(Path::new(relative));
         let unreadable = |error| Failure::io("read", &path, error);
         let metadata = match path.symlink_metadata() {
             Ok(metadata) => metadata,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                return Ok(PathContent::Nothing);
+            }
             Err(error) => return Err(unreadable(error)),
         };
         if metadata.is_symlink() {
-            return fs::read_link(&path).map(Found::Link).map_err(unreadable);
+            return fs::read_link(&path)
+                .map(PathContent::Link)
+                .map_err(unreadable);
         }
         if !metadata.is_file() {
-            return Ok(Found::Other);
+            return Ok(PathContent::Other);
         }
-        Ok(Found::File {
+        Ok(PathContent::File {
             content: fs::read(&path).map_err(unreadable)?,
             mode: metadata.permissions().mode() & 0o7777,
         })
@@ -101,7 +105,9 @@ impl Tree {
         let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failure)?;
         file.write_all(content).map_err(failure)?;
         let permissions = Permissions::from_mode(mode);
-        file.as_file().set_permissions(permissions).map_err(failure)?;
+        file.as_file()
+            .set_permissions(permissions)
+            .map_err(failure)?;
         file.as_file().sync_all().map_err(failure)?;
         file.persist(&path).map_err(|error| failure(error.error))?;
         Ok(())
@@ -159,16 +165,19 @@ mod tests {
         tree.link("link", "/target").unwrap();
         tree.link("link", "/other").unwrap();
         let content = b"text".to_vec();
-        let file = Found::File {
+        let file = PathContent::File {
             content,
             mode: 0o755,
         };
         assert_eq!(tree.find("file").unwrap(), file);
-        assert_eq!(tree.find("link").unwrap(), Found::Link("/other".into()));
-        assert_eq!(tree.find("none").unwrap(), Found::Nothing);
-        assert_eq!(tree.find(".").unwrap(), Found::Other);
+        assert_eq!(
+            tree.find("link").unwrap(),
+            PathContent::Link("/other".into())
+        );
+        assert_eq!(tree.find("none").unwrap(), PathContent::Nothing);
+        assert_eq!(tree.find(".").unwrap(), PathContent::Other);
         tree.remove("link").unwrap();
         tree.remove("link").unwrap();
-        assert_eq!(tree.find("link").unwrap(), Found::Nothing);
+        assert_eq!(tree.find("link").unwrap(), PathContent::Nothing);
     }
 }

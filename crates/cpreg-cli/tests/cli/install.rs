@@ -221,6 +221,8 @@ fn unreviewed_consents_and_unclear_actions_are_refused() {
         &[][..],
         &["--apply", "--remove"],
         &["--apply", "--program", "cpreg"],
+        &["--apply", "--log", "hook.log"],
+        &["--apply", "--to", "host/etc/group"],
     ] {
         let run = host.install(options);
         assert_eq!(run.status, Some(2), "{run}");

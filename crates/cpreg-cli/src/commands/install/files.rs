@@ -19,10 +19,6 @@ const SOCKET: &str = "etc/systemd/system/cpreg-relay.socket";
 const SOCKET_LINK: &str = "etc/systemd/system/sockets.target.wants/cpreg-relay.socket";
 /// Destination of the relay without `--to`.
 const DEFAULT_DESTINATION: &str = "kvm";
-/// Capabilities of the relay: reading `/proc/PID/fd` of QEMUs, marking connections.
-const CAPABILITIES: &str = "CAP_SYS_PTRACE CAP_NET_ADMIN";
-/// Capability to read the private key of QEMU's TLS, and files of other destinations.
-const READ_CAPABILITY: &str = " CAP_DAC_READ_SEARCH";
 
 /// Choices of the user.
 #[derive(Clone, Debug)]
@@ -64,6 +60,17 @@ pub(super) fn files(
     options: &Options<'_>,
     tools: &HostTools,
 ) -> Result<Vec<InstalledFile>, Failure> {
+    for (option, path) in [
+        ("--to", options.to),
+        ("--tls-creds", options.tls_creds),
+        ("--log", options.log),
+    ] {
+        // The name of a recorded host is a relative path at which nothing exists.
+        let is_host = option == "--to" && path.is_some_and(|path| !path.exists());
+        if let Some(path) = path.filter(|path| !path.is_absolute() && !is_host) {
+            return Err(relative_path(option, path));
+        }
+    }
     let mut files = Vec::new();
     for part in parts {
         match part {
@@ -113,12 +120,6 @@ fn relay(options: &Options<'_>, tools: &HostTools) -> Result<[InstalledFile; 4],
     let words = words
         .iter()
         .map(|word| format!(" {}", quote_for_unit(word)));
-    let needs_files = options.tls_creds.is_some() || options.to.is_some();
-    let capabilities = if needs_files {
-        format!("{CAPABILITIES}{READ_CAPABILITY}")
-    } else {
-        CAPABILITIES.to_owned()
-    };
     let groups = if tools.has_kvm_group {
         "SupplementaryGroups=kvm\n"
     } else {
@@ -137,8 +138,7 @@ fn relay(options: &Options<'_>, tools: &HostTools) -> Result<[InstalledFile; 4],
             include_str!("files/cpreg-relay.service")
                 .replace("@PROGRAM@", &quote_for_unit(&text(&options.program)?))
                 .replace("@OPTIONS@", &words.collect::<String>())
-                .replace("@GROUPS@", groups)
-                .replace("@CAPABILITIES@", &capabilities),
+                .replace("@GROUPS@", groups),
         ),
         file(
             SOCKET,
@@ -167,10 +167,7 @@ fn consent_words(consents: &ConsentArgs) -> Result<Vec<String>, Failure> {
     }
     for file in &consents.tolerances.files {
         if !file.is_absolute() {
-            return Err(Failure::new(format!(
-                "--tolerances {}: the path is not absolute, which a service needs",
-                file.display()
-            )));
+            return Err(relative_path("--tolerances", file));
         }
         words.extend(["--tolerances".to_owned(), text(file)?]);
     }
@@ -183,6 +180,15 @@ fn consent_words(consents: &ConsentArgs) -> Result<Vec<String>, Failure> {
         )));
     }
     Ok(words)
+}
+
+/// Returns the error for a path that depends on the current folder.
+fn relative_path(option: &str, path: &Path) -> Failure {
+    Failure::new(format!(
+        "{option} {}: the path is not absolute, which a service needs",
+        path.display()
+    ))
+    .with_path(path)
 }
 
 /// Returns a path as text for a script or unit.
@@ -253,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn capabilities_follow_the_options() {
+    fn the_service_has_the_options() {
         let consents = ConsentArgs::default();
         let mut tools = HostTools::default();
         tools.nft = Some("/usr/sbin/nft".into());
@@ -277,13 +283,10 @@ mod tests {
             plain.contains("relay --serve --to kvm --metrics"),
             "{plain}"
         );
-        assert!(!plain.contains("CAP_DAC_READ_SEARCH"), "{plain}");
-        assert!(
-            !plain.contains('@') || !plain.contains("@PROGRAM"),
-            "{plain}"
-        );
+        assert!(!plain.contains("tls-creds"), "{plain}");
+        let placeholders = ["@PROGRAM", "@OPTIONS", "@GROUPS"].map(|it| plain.contains(it));
+        assert_eq!(placeholders, [false; 3], "{plain}");
         let tls = service(Some(Path::new("/etc/pki/qemu")));
         assert!(tls.contains("--tls-creds /etc/pki/qemu"), "{tls}");
-        assert!(tls.contains("CAP_DAC_READ_SEARCH"), "{tls}");
     }
 }

@@ -3,6 +3,8 @@
 pub(crate) mod baseline;
 mod fleet;
 #[cfg(target_os = "linux")]
+mod libvirt;
+#[cfg(target_os = "linux")]
 mod run;
 mod shared;
 
@@ -21,6 +23,10 @@ pub(crate) use shared::{
     VerbosityArgs,
 };
 
+#[cfg(target_os = "linux")]
+pub(crate) use libvirt::{
+    Hook, HookLibvirt, HookProgram, Install, InstallLibvirt, InstallPart, InstallProgram,
+};
 #[cfg(target_os = "linux")]
 use run::{RunPolicyArgs, RunStartArgs};
 
@@ -85,6 +91,12 @@ pub(crate) enum Command {
     /// the VM is refused, the load fails before the guest runs. The command becomes the VMM.
     #[cfg(target_os = "linux")]
     Run(Run),
+    /// Install cpreg for a program that runs VMs, or remove it.
+    #[cfg(target_os = "linux")]
+    Install(Install),
+    /// Act on an event of a program that runs VMs, which calls this command.
+    #[cfg(target_os = "linux")]
+    Hook(Hook),
     /// Find the settings with which new VMs move among hosts, in both directions.
     ///
     /// A value counts if every host accepts and keeps it. Before the command prints the settings,

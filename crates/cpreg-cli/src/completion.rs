@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     /// Arguments that only the user knows.
-    const FREE_TEXT: [&str; 10] = [
+    const FREE_TEXT: [&str; 14] = [
         "features",
         "timeout",
         "status",
@@ -247,6 +247,10 @@ mod tests {
         "command",
         "allow_option",
         "subcommand",
+        "domain",
+        "operation",
+        "suboperation",
+        "extra",
     ];
 
     #[test]

@@ -72,6 +72,22 @@ pub(crate) fn reject_high(consents: &Consents) -> Result<(), Failure> {
     }
 }
 
+/// Returns an error for consents of a whole severity in a service, which decides about VMs that the
+/// user has not reviewed. `command` is the service.
+pub(crate) fn reject_unreviewed(arguments: &ConsentArgs, command: &str) -> Result<(), Failure> {
+    let severities = arguments.accept.iter();
+    let Some(severity) = severities
+        .clone()
+        .find(|it| Severity::from_name(it).is_some())
+    else {
+        return read(arguments, Naming::Kvm).map(drop);
+    };
+    Err(Failure::new(format!(
+        "{command} with --accept {severity} would accept adjustments that were not reviewed"
+    ))
+    .with_hint("name the registers (--accept REG) that `cpreg check` proposes"))
+}
+
 /// Returns an error for `--accept high` that lists the registers to name instead.
 pub(crate) fn reject_high_for_plan(
     consents: &Consents,

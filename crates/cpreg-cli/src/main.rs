@@ -130,6 +130,10 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Relay(arguments) => commands::relay::run(arguments, printer),
         #[cfg(target_os = "linux")]
         Command::Run(arguments) => commands::run::run(arguments, printer),
+        #[cfg(target_os = "linux")]
+        Command::Install(arguments) => commands::install::run(arguments, printer),
+        #[cfg(target_os = "linux")]
+        Command::Hook(arguments) => commands::hook::run(arguments, printer),
         Command::Baseline(arguments) => commands::baseline::run(arguments, printer),
         Command::Diff(arguments) => commands::diff::run(arguments, printer),
         Command::Explain(arguments) => commands::explain::run(arguments, printer),

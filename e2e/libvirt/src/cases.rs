@@ -2,22 +2,19 @@
 
 use std::fmt;
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::path::Path;
 
 use e2e_framework::Result;
 use e2e_framework::cpreg::Cpreg;
 use e2e_framework::tool;
 
+use crate::hooks::{self, HookKind};
 use crate::host::{Generation, Host, NEW, OLD};
-
-/// Name of the VM.
-const VM: &str = "web";
-/// Folder of managed save images, inside a host.
-const MANAGED_SAVE: &str = "var/lib/libvirt/qemu/save";
-/// Timeout for the guest to write to its serial port.
-const GUEST_TIMEOUT: Duration = Duration::from_secs(60);
+use crate::proxmox;
+use crate::steps::{
+    ACCEPT, MANAGED_SAVE, QEMU, VM, XML, cpreg, expect_failed_restore, expect_running, save,
+    wait_for_output,
+};
 
 /// One move of a VM.
 #[derive(Clone, Copy, Debug)]
@@ -42,6 +39,10 @@ enum Kind {
     Unfinished,
     /// A running domain as SOURCE, and a defined one as DESTINATION.
     Domain,
+    /// libvirt calls cpreg.
+    Hook(HookKind),
+    /// A hookscript of Proxmox VE puts a relay between two QEMUs.
+    Proxmox,
 }
 
 impl fmt::Display for Case {
@@ -52,6 +53,8 @@ impl fmt::Display for Case {
             Kind::Managed => "managed save",
             Kind::Unfinished => "unfinished edit",
             Kind::Domain => "running domain",
+            Kind::Hook(kind) => kind.name(),
+            Kind::Proxmox => "hookscript of Proxmox VE",
         };
         let (from, to) = (self.from.suite, self.to.suite);
         write!(f, "{from} -> {to}, {}, {kind}", self.format)
@@ -76,12 +79,17 @@ pub(crate) fn all() -> Vec<Case> {
             case(from, to, "raw", Kind::Managed),
             case(from, from, "raw", Kind::Unfinished),
             case(from, to, "raw", Kind::Domain),
+            case(from, to, "raw", Kind::Hook(HookKind::Restore)),
+            case(from, to, "raw", Kind::Hook(HookKind::Managed)),
+            case(from, to, "gzip", Kind::Hook(HookKind::Compressed)),
+            case(from, to, "raw", Kind::Proxmox),
         ];
         new_files.into_iter().chain(others)
     });
     let newest = ["zstd", "sparse"];
     let newest = newest.map(move |format| case(NEW, NEW, format, Kind::InPlace));
-    let mut cases: Vec<_> = cases.chain(newest).collect();
+    let refused = case(NEW, OLD, "raw", Kind::Hook(HookKind::Refused));
+    let mut cases: Vec<_> = cases.chain(newest).chain([refused]).collect();
     // libvirtd starts again for another format.
     cases.sort_by_key(|case| case.format);
     cases
@@ -141,6 +149,8 @@ impl<'c> Fixture<'c> {
             Kind::Managed => self.move_managed(from, to),
             Kind::Unfinished => check_unfinished(from),
             Kind::Domain => check_domain(from, to),
+            Kind::Hook(kind) => hooks::run(kind, from, to, self.cpreg),
+            Kind::Proxmox => proxmox::run(from, to),
         };
         for host in [from, to] {
             // The VM need not exist.
@@ -207,81 +217,6 @@ impl<'c> Fixture<'c> {
     }
 }
 
-/// Consents of a move from one generation of QEMU to the other.
-const ACCEPT: [&str; 2] = ["--accept", "low"];
-
-/// QEMU with the machine of the VM.
-const QEMU: [&str; 12] = [
-    "/usr/bin/qemu-system-aarch64",
-    "-machine",
-    "virt-7.2,accel=tcg,gic-version=3",
-    "-cpu",
-    "cortex-a57",
-    "-smp",
-    "2",
-    "-m",
-    "128M",
-    "-nodefaults",
-    "-serial",
-    "null",
-];
-
-/// Domain of the VM.
-const XML: &str = "<domain type='qemu'>
-  <name>web</name>
-  <uuid>6a1b6a3e-0000-4000-8000-000000000001</uuid>
-  <memory unit='MiB'>128</memory>
-  <vcpu>2</vcpu>
-  <os><type arch='aarch64' machine='virt-7.2'>hvm</type><kernel>/vm/guest.bin</kernel></os>
-  <features><gic version='3'/></features>
-  <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>cortex-a57</model></cpu>
-  <devices>
-    <emulator>/usr/bin/qemu-system-aarch64</emulator>
-    <controller type='usb' model='none'/>
-    <controller type='pci' model='pcie-root'/>
-    <serial type='file'><source path='/vm/serial.log'/></serial>
-    <memballoon model='none'/>
-  </devices>
-</domain>
-";
-
-/// Starts the VM and saves it; returns the path of the image outside of the host.
-fn save(host: &Host) -> Result<PathBuf> {
-    host.virsh_output(&["create", "/vm/web.xml"])?;
-    wait_for_output(host)?;
-    host.virsh_output(&["save", VM, "/vm/web.save"])?;
-    Ok(host.path("vm/web.save"))
-}
-
-/// Waits until the guest has written to its serial port.
-fn wait_for_output(host: &Host) -> Result<()> {
-    let deadline = Instant::now() + GUEST_TIMEOUT;
-    while fs::metadata(host.path("vm/serial.log")).map_or(0, |metadata| metadata.len()) == 0 {
-        if Instant::now() > deadline {
-            return Err("the guest writes nothing".into());
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
-}
-
-fn expect_running(host: &Host) -> Result<()> {
-    let state = host.virsh_output(&["domstate", VM])?;
-    if state == "running" {
-        Ok(())
-    } else {
-        Err(format!("the VM is {state}, not running").into())
-    }
-}
-
-fn expect_failed_restore(host: &Host, image: &str) -> Result<()> {
-    let output = host.virsh(&["restore", image])?;
-    if output.status.success() {
-        return Err("the unchanged image was restored: the case shows nothing".into());
-    }
-    Ok(())
-}
-
 /// Checks a running domain against the QEMU of the other host, which libvirt describes.
 fn check_domain(from: &Host, to: &Host) -> Result<()> {
     from.virsh_output(&["create", "/vm/web.xml"])?;
@@ -318,19 +253,6 @@ fn check_domain(from: &Host, to: &Host) -> Result<()> {
     let rehearse = [&converted[..], &ACCEPT, &["--"], &QEMU].concat();
     cpreg(to, &rehearse)?;
     expect_running(from)
-}
-
-/// Runs cpreg in a host, and returns its standard output.
-fn cpreg(host: &Host, arguments: &[&str]) -> Result<String> {
-    let program = ["/usr/local/bin/cpreg"];
-    let output = host.command(&program).args(arguments).output()?;
-    let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
-    let (stdout, stderr) = (text(&output.stdout), text(&output.stderr));
-    if output.status.success() {
-        return Ok(stdout);
-    }
-    let words = arguments.join(" ");
-    Err(format!("cpreg {words}: {}\n{stdout}{stderr}", output.status).into())
 }
 
 /// Checks that libvirt neither restores nor removes a managed save image with an unfinished edit.

@@ -51,17 +51,21 @@ pub(crate) struct Generation {
     pub(crate) suite: &'static str,
     /// Packages that only this generation has.
     packages: &'static [&'static str],
+    /// UUID of the host. libvirt migrates no VM to a host of the same UUID.
+    uuid: &'static str,
 }
 
 /// Debian 12, with libvirt 9.0 and QEMU 7.2.
 pub(crate) const OLD: Generation = Generation {
     suite: "bookworm",
     packages: &[],
+    uuid: "5a3e9c0d-1b2f-4e6f-8a7b-6c5d4e3f2a1b",
 };
 /// Debian 13, with libvirt 11.3 and QEMU 10.0.
 pub(crate) const NEW: Generation = Generation {
     suite: "trixie",
     packages: &["libvirt-daemon-driver-qemu"],
+    uuid: "5a3e9c0d-1b2f-4e6f-8a7b-6c5d4e3f2a1c",
 };
 
 /// Fetches the hosts that are missing.
@@ -129,12 +133,6 @@ fn configure(root: &Path) -> Result<()> {
         "etc/libvirt/qemu.conf",
         &format!("{QEMU_CONF}{REMEMBER_OWNER}"),
     )?;
-    write(
-        "etc/libvirt/libvirtd.conf",
-        "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nunix_sock_group = \"root\"\n\
-         host_uuid = \"5a3e9c0d-1b2f-4e6f-8a7b-6c5d4e3f2a1b\"\n\
-         log_outputs = \"2:file:/var/log/libvirt/libvirtd.log\"\n",
-    )?;
     // As the first process of its namespace, it waits for all processes that end. Otherwise
     // libvirtd waits 40 seconds for each QEMU that has ended.
     write(
@@ -184,6 +182,19 @@ impl Host {
         }
         debian::remove(&root.join("var/lib/libvirt/qemu"))?;
         fs::create_dir_all(root.join("run/libvirt"))?;
+        let configuration = format!(
+            "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nunix_sock_group = \"root\"\n\
+             host_uuid = \"{}\"\nlog_outputs = \"2:file:/var/log/libvirt/libvirtd.log\"\n",
+            generation.uuid
+        );
+        fs::write(root.join("etc/libvirt/libvirtd.conf"), configuration)?;
+        // Hooks are scripts for `sh`.
+        if !root.join("bin/sh").exists() {
+            symlink("bash", root.join("bin/sh"))?;
+        }
+        // An earlier run may have left them.
+        debian::remove(&root.join("etc/libvirt/hooks"))?;
+        debian::remove(&root.join("etc/cpreg"))?;
         let script = "set -e; mount --make-rprivate /; mount -t proc proc \"$0/proc\"; \
                       mount -t sysfs sysfs \"$0/sys\"; mount --rbind /dev \"$0/dev\"; \
                       exec chroot \"$0\" /init";
@@ -279,6 +290,14 @@ impl Host {
             return Ok(());
         }
         fs::write(&path, setting)?;
+        self.restart_libvirtd()
+    }
+
+    /// Makes libvirtd start again.
+    ///
+    /// # Errors
+    /// Returns an error if libvirtd does not start again.
+    pub(crate) fn restart_libvirtd(&self) -> Result<()> {
         // The host's first process starts libvirtd again.
         tool::run(&mut self.command(&["/bin/bash", "-c", "kill $(cat /run/libvirtd.pid)"]))?;
         fs::remove_file(self.root.join("run/libvirtd.pid")).ok();

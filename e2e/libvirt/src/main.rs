@@ -4,13 +4,19 @@
 //! |---|---|
 //! | [`host`] | the two hosts |
 //! | [`cases`] | the cases, and what must hold |
+//! | [`hooks`] | cases in which libvirt calls cpreg |
+//! | [`steps`] | the VM of all cases, and steps that several cases share |
+//! | [`proxmox`] | a hookscript of Proxmox VE, called as Proxmox VE does |
 
 #![forbid(unsafe_code)]
 // The tests print for their user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod cases;
+mod hooks;
 mod host;
+mod proxmox;
+mod steps;
 
 use std::process::ExitCode;
 use std::time::Instant;

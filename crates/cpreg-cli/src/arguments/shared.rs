@@ -42,7 +42,7 @@ impl VerbosityArgs {
 }
 
 /// Options for reading inputs and printing reports.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub(crate) struct InspectArgs {
     /// Output format.
     #[arg(long, value_enum, default_value_t)]

@@ -19,9 +19,10 @@ use cpreg_stream::{
 use super::check;
 use crate::arguments;
 use crate::command_line;
-use crate::destination::{self, hosts};
+use crate::destination::{self, ResolvedDestination, hosts};
 use crate::failure::{Failure, Status};
 use crate::input::{Input, Origin, VmPath, saved_failure};
+use crate::interrupt;
 use crate::printer::Printer;
 use crate::progress::FileProgress;
 use crate::source_host::SourceHost;
@@ -75,34 +76,88 @@ pub(crate) fn run(
         inspect.verify,
         printer,
     )?;
-    let value_format = ValueFormat::new(resolved.destination.accelerator, inspect.show_secrets);
-    let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
-    let from = SourceHost::open(&arguments.from, printer)?;
-    let command = command_line::typed(
-        CommandKind::Convert,
-        [Some(&arguments.source), Some(&arguments.destination)],
-        arguments.from.from.as_ref(),
-        arguments.loader.loader.as_ref(),
-        &arguments.consents,
-    );
-    let mut findings = check::build_findings(
-        &check::Subject::from_stream(&source, from.as_ref())?,
-        &resolved,
-        check::CheckInputs {
-            tolerances: &tolerances,
-            consents: &arguments.consents,
-            value_format,
-            command: &command,
-        },
-        printer,
-    )?;
-    let verdict = findings.verdict();
-    if matches!(verdict, Verdict::Loads | Verdict::Converts) {
-        findings.written = write(arguments, target, &source, &findings)?;
+    let decided = Decided {
+        source: &source,
+        resolved: &resolved,
+        target,
+    };
+    decided.write(arguments, printer, |findings, printer| {
+        let verbosity = arguments.verbosity.verbosity();
+        check::print_report(printer, findings, inspect.format, verbosity)?;
+        Ok(check::status(findings.verdict()))
+    })
+}
+
+/// Converts a saved VM in its file for a destination, and passes the findings to `report`.
+///
+/// The file changes completely or not at all. An earlier change that was interrupted is completed
+/// or undone first.
+pub(super) fn convert_in_place<T>(
+    arguments: &arguments::Convert,
+    resolve: impl FnOnce(&Input, &Printer) -> Result<ResolvedDestination, Failure>,
+    printer: &mut Printer,
+    report: impl FnOnce(&CheckFindings<'_>, &mut Printer) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    recover_interrupted_edit(&arguments.source, printer)?;
+    // Hold the lock until the file is written.
+    let (source, _lock) = Input::open_to_change(&arguments.source, false, printer)?;
+    let resolved = resolve(&source, printer)?;
+    let decided = Decided {
+        source: &source,
+        resolved: &resolved,
+        target: Target::InPlace,
+    };
+    decided.write(arguments, printer, report)
+}
+
+/// VM, its destination, and the place to write to.
+#[derive(Clone, Copy)]
+struct Decided<'a> {
+    source: &'a Input,
+    resolved: &'a ResolvedDestination,
+    target: Target<'a>,
+}
+
+impl Decided<'_> {
+    /// Plans the load, writes the VM if the plan allows it, and passes the findings to `report`.
+    fn write<T>(
+        self,
+        arguments: &arguments::Convert,
+        printer: &mut Printer,
+        report: impl FnOnce(&CheckFindings<'_>, &mut Printer) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        let Self {
+            source,
+            resolved,
+            target,
+        } = self;
+        let show_secrets = arguments.inspect.show_secrets;
+        let value_format = ValueFormat::new(resolved.destination.accelerator, show_secrets);
+        let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
+        let from = SourceHost::open(&arguments.from, printer)?;
+        let command = command_line::typed(
+            CommandKind::Convert,
+            [Some(&arguments.source), Some(&arguments.destination)],
+            arguments.from.from.as_ref(),
+            arguments.loader.loader.as_ref(),
+            &arguments.consents,
+        );
+        let mut findings = check::build_findings(
+            &check::Subject::from_stream(source, from.as_ref())?,
+            resolved,
+            check::CheckInputs {
+                tolerances: &tolerances,
+                consents: &arguments.consents,
+                value_format,
+                command: &command,
+            },
+            printer,
+        )?;
+        if matches!(findings.verdict(), Verdict::Loads | Verdict::Converts) {
+            findings.written = write(arguments, target, source, &findings)?;
+        }
+        report(&findings, printer)
     }
-    let verbosity = arguments.verbosity.verbosity();
-    check::print_report(printer, &findings, inspect.format, verbosity)?;
-    Ok(check::status(verdict))
 }
 
 /// Place to which the converted VM is written.
@@ -363,8 +418,7 @@ fn reject_compressed(source: &Input) -> Result<(), Failure> {
 /// Ctrl-C may end the writing of a new file, because an incomplete file has no name. A change in
 /// place takes milliseconds.
 fn ignore_interrupt() -> Result<(), Failure> {
-    ctrlc::set_handler(|| {})
-        .map_err(|error| Failure::new("cannot install a handler for Ctrl-C").with_cause(error))
+    interrupt::on_interrupt(|| {})
 }
 
 fn write_in_place(source: &Input, edit: &Edit) -> Result<(), Failure> {

@@ -8,7 +8,11 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod filter;
+#[cfg(target_os = "linux")]
+pub(crate) mod hook;
 pub(crate) mod hosts;
+#[cfg(target_os = "linux")]
+pub(crate) mod install;
 pub(crate) mod key;
 pub(crate) mod man_pages;
 pub(crate) mod matrix;

@@ -30,6 +30,8 @@
 //! | [`rehearse_faults`] | QEMUs that fail, and inputs other than VMs |
 //! | [`saved_vms`] | save images of libvirt, folders, files of other programs |
 //! | [`domains`] | domains of libvirt |
+//! | `hook` | events of libvirt, on which the hook acts |
+//! | `install` | installations into folders |
 //! | [`running`] | running VMs, queried through their monitors |
 //! | [`missing_facts`] | unknown verdicts: what is missing, and how to find it |
 //! | [`tolerance_files`] | tolerances of an operator: default files, and reasons of their entries |
@@ -60,11 +62,15 @@ mod faults;
 mod filter;
 mod fixtures;
 mod gic;
+#[cfg(target_os = "linux")]
+mod hook;
 mod host_names;
 mod host_records;
 mod hosts;
 mod hvf;
 mod incompatible;
+#[cfg(target_os = "linux")]
+mod install;
 mod json;
 mod matrix;
 mod missing_facts;

@@ -31,6 +31,8 @@ use crate::host::{Host, Vcpu};
 use crate::value;
 use trials::TrialScope;
 
+pub use sets::available_features;
+
 /// Event of a probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

@@ -15,6 +15,12 @@ pub(super) fn all_features(capabilities: &Capabilities) -> Features {
     single_features(capabilities).fold(Features::NONE, |all, feature| all | feature)
 }
 
+/// Returns every feature that the host can give to a guest.
+pub fn available_features(capabilities: &Capabilities) -> Features {
+    let sets = feature_sets(capabilities).into_iter();
+    sets.fold(Features::NONE, |all, set| all | set)
+}
+
 /// Returns the features of [`all_features`], one by one.
 fn single_features(capabilities: &Capabilities) -> impl Iterator<Item = Features> {
     let requirements: [(Features, &[&str]); 3] = [

@@ -13,7 +13,8 @@ use kvm_bindings::{
     KVM_CAP_ARM_SUPPORTED_REG_MASK_RANGES, KVM_DEV_ARM_VGIC_CTRL_INIT, KVM_DEV_ARM_VGIC_GRP_ADDR,
     KVM_DEV_ARM_VGIC_GRP_CPU_SYSREGS, KVM_DEV_ARM_VGIC_GRP_CTRL, KVM_DEV_ARM_VGIC_GRP_NR_IRQS,
     KVM_VGIC_V3_ADDR_TYPE_DIST, KVM_VGIC_V3_ADDR_TYPE_REDIST, kvm_create_device, kvm_device_attr,
-    kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3, kvm_enable_cap, kvm_vcpu_init,
+    kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V2, kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
+    kvm_enable_cap, kvm_vcpu_init,
 };
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
 
@@ -81,6 +82,28 @@ impl Kvm {
             size @ 32..40 => u64::from(size.unsigned_abs()),
             _ => 0,
         }
+    }
+
+    /// Returns `true` if KVM refuses to make an interrupt controller of this version.
+    ///
+    /// Returns `false` for other versions than 2 and 3, and if no VM can be created.
+    pub fn refuses_gic(&self, version: u8) -> bool {
+        /// `ENODEV`: the kernel lacks this type of device on this host.
+        const NO_SUCH_DEVICE: i32 = 19;
+        let type_ = match version {
+            2 => kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V2,
+            3 => kvm_device_type_KVM_DEV_TYPE_ARM_VGIC_V3,
+            _ => return false,
+        };
+        let Ok(vm) = self.kvm.create_vm_with_type(self.vm_type()) else {
+            return false;
+        };
+        let mut device = kvm_create_device {
+            type_,
+            ..Default::default()
+        };
+        let created = vm.create_device(&mut device);
+        created.is_err_and(|error| error.errno() == NO_SUCH_DEVICE)
     }
 
     /// Returns the GICv3 that a new VM of this host has.

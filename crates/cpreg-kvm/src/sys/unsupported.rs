@@ -35,6 +35,11 @@ impl Kvm {
         }
         .into())
     }
+
+    /// Returns `true` if KVM refuses to make an interrupt controller of this version.
+    pub fn refuses_gic(&self, _: u8) -> bool {
+        match self.0 {}
+    }
 }
 
 impl Host for Kvm {

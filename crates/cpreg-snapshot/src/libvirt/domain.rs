@@ -22,6 +22,8 @@ pub struct Domain {
     pub kind: String,
     /// Name of the domain.
     pub name: String,
+    /// UUID of the domain, in the spelling of the XML.
+    pub uuid: Option<String>,
     /// Architecture (`aarch64`).
     pub architecture: Option<String>,
     /// Machine type (`virt-7.2`).
@@ -38,8 +40,12 @@ pub struct Domain {
     pub memory: Option<u64>,
     /// Version of the interrupt controller (`3`).
     pub gic: Option<String>,
+    /// `true` if the guest must have a PMU, `false` if it must not have one.
+    pub pmu: Option<bool>,
     /// Path of the emulator.
     pub emulator: Option<String>,
+    /// Words that the user adds to QEMU's command line (`qemu:arg`).
+    pub arguments: Vec<String>,
 }
 
 impl Domain {
@@ -123,6 +129,13 @@ impl Domain {
                 self.machine = attribute("machine");
             }
             ["domain", "features", "gic"] => self.gic = attribute("version"),
+            ["domain", "features", "pmu"] => {
+                // Without a state the feature is on.
+                self.pmu = Some(attribute("state").as_deref() != Some("off"));
+            }
+            ["domain", "qemu:commandline", "qemu:arg"] => {
+                self.arguments.extend(attribute("value"));
+            }
             ["domain", "cpu"] => self.cpu_mode = attribute("mode"),
             ["domain", "cpu", "feature"] => {
                 if let (Some(name), Some(policy)) = (attribute("name"), attribute("policy")) {
@@ -139,6 +152,7 @@ impl Domain {
     fn read_text(&mut self, path: &[String], text: &str, memory_unit: &str) {
         match names(path)[..] {
             ["domain", "name"] => text.clone_into(&mut self.name),
+            ["domain", "uuid"] => self.uuid = Some(text.to_owned()),
             ["domain", "memory"] => {
                 let scale = bytes_per_unit(memory_unit);
                 let count = text.parse::<u64>().ok();
@@ -263,6 +277,21 @@ mod tests {
                  -smp 2 -m 128M"
             )
         );
+    }
+
+    #[test]
+    fn features_and_arguments_are_read() {
+        let domain = Domain::parse(XML).unwrap();
+        assert_eq!((domain.uuid, domain.pmu), (None, None));
+        assert!(domain.arguments.is_empty());
+        let more = "<uuid>6a1b6a3e-0000-4000-8000-000000000001</uuid>\
+            <features><pmu state='off'/></features><qemu:commandline>\
+            <qemu:arg value='-machine'/><qemu:arg value='mte=on'/></qemu:commandline></domain>";
+        let domain = Domain::parse(&XML.replace("</domain>", more)).unwrap();
+        let uuid = "6a1b6a3e-0000-4000-8000-000000000001";
+        assert_eq!(domain.uuid.as_deref(), Some(uuid));
+        assert_eq!(domain.pmu, Some(false));
+        assert_eq!(domain.arguments, ["-machine", "mte=on"]);
     }
 
     #[test]

@@ -74,7 +74,7 @@ impl Image {
     pub fn open(file: File, path: &Path) -> Result<Self, Error> {
         let unreadable = |error| Error::io("cannot read the file", error);
         let length = ReadAt::length(&file).map_err(unreadable)?;
-        let (header, domain) = read_metadata(&file, length)?;
+        let (header, domain) = read_metadata(&file)?;
         let start = header.stream_offset();
         let stream = if header.format.is_compressed() {
             StreamBytes::Unpacked(decompress(header.format, &file, start)?)
@@ -216,8 +216,14 @@ impl Image {
     }
 }
 
-/// Reads header and XML of a save image.
-fn read_metadata(file: &dyn ReadAt, length: u64) -> Result<(Header, Domain), Error> {
+/// Reads header and XML of a save image, and nothing of the stream.
+///
+/// # Errors
+/// - [`ErrorKind::Unfinished`] if libvirt has not finished the image.
+/// - If the file cannot be read, or has content that libvirt never writes.
+pub fn read_metadata(file: &dyn ReadAt) -> Result<(Header, Domain), Error> {
+    let length = file.length();
+    let length = length.map_err(|error| Error::io("cannot read the file", error))?;
     let header = read(file, 0, length.min(HEADER_LEN as u64))?;
     let header = Header::parse(&header, length)?;
     let xml = read(file, HEADER_LEN as u64, u64::from(header.xml_length()))?;

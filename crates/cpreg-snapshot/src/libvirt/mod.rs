@@ -21,4 +21,4 @@ mod image;
 
 pub use domain::Domain;
 pub use header::{HEADER_LEN, Header, SaveFormat};
-pub use image::Image;
+pub use image::{Image, read_metadata};

@@ -53,8 +53,9 @@ const GCC: Tool = Tool {
     package: "gcc",
 };
 
-/// Shells for which `cpreg completions` has scripts, and the formatter of man pages.
-const SHELLS: [Tool; 4] = [
+/// Shells for which `cpreg completions` has scripts, the formatter of man pages, and the program
+/// that checks systemd's units.
+const SHELLS: [Tool; 5] = [
     Tool {
         program: "bash",
         package: "bash",
@@ -70,6 +71,10 @@ const SHELLS: [Tool; 4] = [
     Tool {
         program: "mandoc",
         package: "mandoc",
+    },
+    Tool {
+        program: "systemd-analyze",
+        package: "systemd",
     },
 ];
 

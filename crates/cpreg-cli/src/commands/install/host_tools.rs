@@ -1,0 +1,153 @@
+//! [`HostTools`]: programs that the host must have, and properties that shape the files.
+
+use std::path::{Path, PathBuf};
+
+use super::tree::Tree;
+use crate::arguments::InstallPart;
+use crate::failure::Failure;
+
+/// Places of nft, best first.
+const NFT: [&str; 3] = ["usr/sbin/nft", "sbin/nft", "usr/bin/nft"];
+/// Places of systemd.
+const SYSTEMD: [&str; 2] = ["usr/lib/systemd/systemd", "lib/systemd/systemd"];
+/// Files and folders of which a host with libvirt's QEMU driver has one.
+const LIBVIRT: [&str; 5] = [
+    "usr/sbin/libvirtd",
+    "usr/sbin/virtqemud",
+    "usr/bin/libvirtd",
+    "usr/bin/virtqemud",
+    "etc/libvirt/qemu.conf",
+];
+/// Folders of unit files.
+const UNIT_FOLDERS: [&str; 3] = [
+    "usr/lib/systemd/system",
+    "lib/systemd/system",
+    "etc/systemd/system",
+];
+/// Daemons that run hooks of the QEMU driver.
+const LIBVIRT_UNITS: [&str; 2] = ["libvirtd.service", "virtqemud.service"];
+/// Folder that exists while systemd runs.
+const SYSTEMD_RUNS: &str = "run/systemd/system";
+
+/// State of systemd on a host.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Systemd {
+    #[default]
+    Missing,
+    Installed,
+    Running,
+}
+
+/// Tools of a host.
+#[derive(Clone, Debug, Default)]
+pub(super) struct HostTools {
+    /// Path of nft on the host, with the leading slash.
+    pub(super) nft: Option<PathBuf>,
+    /// Services of libvirt's daemons.
+    pub(super) libvirt_units: Vec<&'static str>,
+    /// `true` if the host has the group `kvm`, which may open `/dev/kvm`.
+    pub(super) has_kvm_group: bool,
+    pub(super) systemd: Systemd,
+    has_libvirt: bool,
+}
+
+impl HostTools {
+    pub(super) fn find(tree: &Tree) -> Self {
+        let exists = |path: &str| tree.path(Path::new(path)).exists();
+        let nft = NFT.into_iter().find(|path| exists(path));
+        let has_unit = |unit: &&str| {
+            let mut folders = UNIT_FOLDERS.into_iter();
+            folders.any(|folder| exists(&format!("{folder}/{unit}")))
+        };
+        let groups = std::fs::read_to_string(tree.path(Path::new("etc/group")));
+        Self {
+            nft: nft.map(|path| Path::new("/").join(path)),
+            libvirt_units: LIBVIRT_UNITS.into_iter().filter(has_unit).collect(),
+            has_kvm_group: groups
+                .is_ok_and(|groups| groups.lines().any(|line| line.starts_with("kvm:"))),
+            has_libvirt: LIBVIRT.into_iter().any(exists),
+            systemd: match SYSTEMD.into_iter().any(exists) {
+                true if exists(SYSTEMD_RUNS) => Systemd::Running,
+                true => Systemd::Installed,
+                false => Systemd::Missing,
+            },
+        }
+    }
+
+    /// Checks that the host has what these parts need. The error names everything that is missing.
+    ///
+    /// # Errors
+    /// If something is missing.
+    pub(super) fn require(&self, parts: &[InstallPart], is_live: bool) -> Result<(), Failure> {
+        let mut missing = Vec::new();
+        if !self.has_libvirt {
+            missing.push(
+                "libvirt: neither libvirtd nor virtqemud is installed (Debian: \
+                 libvirt-daemon-system; Fedora: libvirt-daemon-driver-qemu)",
+            );
+        }
+        if parts.contains(&InstallPart::Relay) {
+            match self.systemd {
+                Systemd::Missing => missing.push("systemd: it is not installed"),
+                Systemd::Installed if is_live => missing.push("systemd: it does not run"),
+                Systemd::Installed | Systemd::Running => {}
+            }
+            if self.nft.is_none() {
+                missing.push("nft: it is not installed (package nftables)");
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        let failure = Failure::new(format!(
+            "this host lacks what the installation needs; nothing was changed: {}",
+            missing.join("; ")
+        ));
+        if self.has_libvirt {
+            return Err(failure.with_hint(
+                "--part hook installs only the hook for saved VMs, which needs neither systemd \
+                 nor nft; without them run `cpreg relay` by hand",
+            ));
+        }
+        Err(failure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn everything_that_is_missing_is_named() {
+        let all = [InstallPart::Hook, InstallPart::Relay];
+        let complete = HostTools {
+            nft: Some("/usr/sbin/nft".into()),
+            has_libvirt: true,
+            systemd: Systemd::Running,
+            ..HostTools::default()
+        };
+        let message = |tools: &HostTools, parts: &[InstallPart], is_live| {
+            let result = tools.require(parts, is_live);
+            result.err().map(|failure| failure.to_string())
+        };
+        assert_eq!(message(&complete, &all, true), None);
+        let stopped = HostTools {
+            systemd: Systemd::Installed,
+            ..complete.clone()
+        };
+        assert_eq!(message(&stopped, &all, false), None);
+        let text = message(&stopped, &all, true).unwrap();
+        assert!(text.contains("systemd: it does not run"), "{text}");
+        let nothing = HostTools::default();
+        let text = message(&nothing, &all, true).unwrap();
+        for tool in ["libvirt: ", "systemd: it is not installed", "nft: "] {
+            assert!(text.contains(tool), "{text}");
+        }
+        let only_libvirt = HostTools {
+            has_libvirt: true,
+            ..HostTools::default()
+        };
+        assert_eq!(message(&only_libvirt, &[InstallPart::Hook], true), None);
+        assert!(message(&only_libvirt, &all, true).is_some());
+    }
+}

@@ -260,15 +260,27 @@ pub(crate) struct Filter {
 pub(crate) struct Relay {
     /// Address on which the relay accepts the source's QEMU: tcp:HOST:PORT, unix:PATH,
     /// vsock:CID:PORT, fd:N, stdio:. Without HOST only this machine can connect (tcp::4444).
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
-    pub(crate) listen: Address,
+    /// Default with --serve: the socket of the service manager, or tcp:[::]:49151.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, required_unless_present = "serve")]
+    pub(crate) listen: Option<Address>,
     /// Address on which the destination's QEMU listens (its -incoming).
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
-    pub(crate) connect: Address,
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, required_unless_present = "serve")]
+    pub(crate) connect: Option<Address>,
     /// Destination: a profile, a stream written by the destination host, a recorded host
-    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM.
-    #[arg(long, value_name = "DESTINATION")]
-    pub(crate) to: PathBuf,
+    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM. Default with
+    /// --serve: the QEMU that listens at the address of the migration.
+    #[arg(long, value_name = "DESTINATION", required_unless_present = "serve")]
+    pub(crate) to: Option<PathBuf>,
+    /// Relay all migrations to this host that a firewall rule redirects to --listen, many at once,
+    /// until Ctrl-C.
+    #[arg(long, conflicts_with_all = ["connect", "from", "source_qmp", "destination_qmp", "repeat", "format"])]
+    pub(crate) serve: bool,
+    /// End and begin the TLS of QEMU with the certificates in this folder, such as /etc/pki/qemu.
+    #[arg(long, value_name = "DIR", requires = "serve")]
+    pub(crate) tls_creds: Option<PathBuf>,
+    /// Write metrics of --serve to this file, in the text format of Prometheus.
+    #[arg(long, value_name = "FILE", requires = "serve")]
+    pub(crate) metrics: Option<PathBuf>,
     /// Source to check before a connection is accepted: a stream of the VM or of a similar VM; the
     /// monitor socket of the QEMU that runs the VM; or the VM's host: a recorded host with the VM's
     /// features (linux-6.1.176/neoverse-n1/pmu), its file, or a profile.

@@ -119,6 +119,11 @@ impl<'c> Fixture<'c> {
         Ok(Self { old, new, cpreg })
     }
 
+    /// Returns both hosts.
+    pub(crate) fn hosts(&self) -> [&Host; 2] {
+        [&self.old, &self.new]
+    }
+
     fn host(&self, generation: Generation) -> &Host {
         if generation.suite == OLD.suite {
             &self.old
@@ -265,7 +270,7 @@ fn wait_for_output(host: &Host) -> Result<()> {
     Ok(())
 }
 
-fn expect_running(host: &Host) -> Result<()> {
+pub(crate) fn expect_running(host: &Host) -> Result<()> {
     let state = host.virsh_output(&["domstate", VM])?;
     if state == "running" {
         Ok(())

@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e_framework::{Result, tool};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use crate::host::Host;
@@ -124,7 +125,14 @@ impl<'h> RelayService<'h> {
     /// # Errors
     /// Returns an error if the process cannot be killed.
     pub(crate) fn kill(&mut self) -> Result<()> {
-        self.process.kill()?;
+        let id = self.process.id();
+        // `nsenter` starts the relay as its child, in the host's process namespace.
+        let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
+        for child in children.split_whitespace() {
+            if let Some(child) = Pid::from_raw(child.parse()?) {
+                kill_process(child, Signal::KILL)?;
+            }
+        }
         self.process.wait()?;
         Ok(())
     }
@@ -132,13 +140,8 @@ impl<'h> RelayService<'h> {
 
 impl Drop for RelayService<'_> {
     fn drop(&mut self) {
-        // `nsenter --pid` forks; its child ends with the standard error closed, so end both.
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        let script = "for p in /proc/[0-9]*; do \
-             if [ \"$(tr '\\0' ' ' < $p/cmdline | cut -c -32)\" = \
-             '/usr/local/bin/cpreg relay --ser' ]; then kill -9 ${p#/proc/}; fi; done";
-        let _ = self.host.command(&["/bin/bash", "-c", script]).status();
+        // The process may have exited already.
+        let _ = self.kill();
         let mut flush = self.host.command(&["/usr/sbin/nft", "delete", "table"]);
         let _ = tool::output_of(flush.args(["inet", "cpreg"]));
     }

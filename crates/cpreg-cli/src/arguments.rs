@@ -4,6 +4,8 @@ pub(crate) mod baseline;
 mod fleet;
 #[cfg(target_os = "linux")]
 mod run;
+#[cfg(target_os = "linux")]
+mod serve;
 mod shared;
 
 use std::ffi::OsString;
@@ -23,6 +25,8 @@ pub(crate) use shared::{
 
 #[cfg(target_os = "linux")]
 use run::{RunPolicyArgs, RunStartArgs};
+#[cfg(target_os = "linux")]
+use serve::ServeArgs;
 
 /// Moves arm64 virtual machines between hosts that do not expose the same registers.
 ///
@@ -257,6 +261,10 @@ pub(crate) struct Filter {
 
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "cpreg relay [OPTIONS] --listen <ADDRESS> --connect <ADDRESS> --to <DESTINATION>\n       \
+     cpreg relay [OPTIONS] --serve"
+)]
 pub(crate) struct Relay {
     /// Address on which the relay accepts the source's QEMU: tcp:HOST:PORT, unix:PATH,
     /// vsock:CID:PORT, fd:N, stdio:. Without HOST only this machine can connect (tcp::4444).
@@ -271,16 +279,8 @@ pub(crate) struct Relay {
     /// --serve: the QEMU that listens at the address of the migration.
     #[arg(long, value_name = "DESTINATION", required_unless_present = "serve")]
     pub(crate) to: Option<PathBuf>,
-    /// Relay all migrations to this host that a firewall rule redirects to --listen, many at once,
-    /// until Ctrl-C.
-    #[arg(long, conflicts_with_all = ["connect", "from", "source_qmp", "destination_qmp", "repeat", "format"])]
-    pub(crate) serve: bool,
-    /// End and begin the TLS of QEMU with the certificates in this folder, such as /etc/pki/qemu.
-    #[arg(long, value_name = "DIR", requires = "serve")]
-    pub(crate) tls_creds: Option<PathBuf>,
-    /// Write metrics of --serve to this file, in the text format of Prometheus.
-    #[arg(long, value_name = "FILE", requires = "serve")]
-    pub(crate) metrics: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) service: ServeArgs,
     /// Source to check before a connection is accepted: a stream of the VM or of a similar VM; the
     /// monitor socket of the QEMU that runs the VM; or the VM's host: a recorded host with the VM's
     /// features (linux-6.1.176/neoverse-n1/pmu), its file, or a profile.

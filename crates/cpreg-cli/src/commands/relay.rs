@@ -52,7 +52,7 @@ use cpreg_report::value::ValueFormat;
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result<Status, Failure> {
-    if arguments.serve {
+    if arguments.service.serve {
         return serve::run(arguments, printer);
     }
     match (&arguments.listen, &arguments.connect) {

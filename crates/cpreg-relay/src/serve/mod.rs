@@ -253,7 +253,7 @@ impl Server {
         let rejected = match identified.route {
             Route::Forward => {
                 let pair = (identified.connection, identified.destination);
-                self.forward(destination, pair, &connector, handler, user);
+                forward_unseen(destination, pair, &connector, handler, user);
                 return;
             }
             Route::Join => {
@@ -302,36 +302,35 @@ impl Server {
         };
         self.redirection.original_destination(socket)
     }
+}
 
-    /// Forwards a connection unseen.
-    fn forward(
-        &self,
-        destination: SocketAddr,
-        (client, server): (Connection, Option<Connection>),
-        connector: &Connector,
-        handler: &dyn MigrationHandler,
-        user: &CancelToken,
-    ) {
-        let server = server.map_or_else(|| connector.connect(user), Ok);
-        let server = match server {
-            Ok(server) => server,
-            Err(error) => {
-                return handler.on_event(&ServerEvent::Rejected {
-                    destination: Some(destination),
-                    channel: Channel::Other,
-                    reason: &error.to_string_with_hint(),
-                });
-            }
-        };
-        handler.on_event(&ServerEvent::Forwarding { destination });
-        let bytes = AtomicU64::new(0);
-        // Both ends notice the end of the connection.
-        let _ = forward_both_ways(client, server, user, &bytes);
-        handler.on_event(&ServerEvent::Forwarded {
-            destination,
-            bytes: bytes.load(Ordering::Relaxed),
-        });
-    }
+/// Forwards a connection unseen.
+fn forward_unseen(
+    destination: SocketAddr,
+    (client, server): (Connection, Option<Connection>),
+    connector: &Connector,
+    handler: &dyn MigrationHandler,
+    user: &CancelToken,
+) {
+    let server = server.map_or_else(|| connector.connect(user), Ok);
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            return handler.on_event(&ServerEvent::Rejected {
+                destination: Some(destination),
+                channel: Channel::Other,
+                reason: &error.to_string_with_hint(),
+            });
+        }
+    };
+    handler.on_event(&ServerEvent::Forwarding { destination });
+    let bytes = AtomicU64::new(0);
+    // Both ends notice the end of the connection.
+    let _ = forward_both_ways(client, server, user, &bytes);
+    handler.on_event(&ServerEvent::Forwarded {
+        destination,
+        bytes: bytes.load(Ordering::Relaxed),
+    });
 }
 
 impl fmt::Debug for Server {

@@ -136,48 +136,32 @@ mod tests {
         ..PLAIN
     };
 
+    const fn sent(channel: Channel) -> Event {
+        Event::ClientSent(channel)
+    }
+
+    const fn close(reason: &'static str) -> State {
+        Decided(Route::Close(reason))
+    }
+
+    fn assert_transitions(table: &[(State, Event, Context, State)]) {
+        for &(state, event, context, expected) in table {
+            let next = state.transition(event, context);
+            assert_eq!(next, expected, "{state:?} {event:?} {context:?}");
+        }
+    }
+
     #[test]
-    fn transitions() {
-        let sent = Event::ClientSent;
-        let close = |reason| Decided(Route::Close(reason));
-        for (state, event, context, expected) in [
-            // QEMU's channels, from either waiting state.
-            (
-                AwaitClient,
-                sent(Channel::Main),
-                PLAIN,
-                Decided(Route::Migrate),
-            ),
-            (
-                AwaitEither,
-                sent(Channel::Main),
-                PLAIN,
-                Decided(Route::Migrate),
-            ),
-            (
-                AwaitPlain,
-                sent(Channel::Main),
-                WITH_TLS,
-                Decided(Route::Migrate),
-            ),
-            (
-                AwaitClient,
-                sent(Channel::PostcopyRecovery),
-                PLAIN,
-                Decided(Route::Migrate),
-            ),
-            (
-                AwaitClient,
-                sent(Channel::Multifd),
-                PLAIN,
-                Decided(Route::Join),
-            ),
-            (
-                AwaitPlain,
-                sent(Channel::Multifd),
-                WITH_TLS,
-                Decided(Route::Join),
-            ),
+    fn channels_have_routes() {
+        let (migrate, join) = (Decided(Route::Migrate), Decided(Route::Join));
+        let main = sent(Channel::Main);
+        assert_transitions(&[
+            (AwaitClient, main, PLAIN, migrate),
+            (AwaitEither, main, PLAIN, migrate),
+            (AwaitPlain, main, WITH_TLS, migrate),
+            (AwaitClient, sent(Channel::PostcopyRecovery), PLAIN, migrate),
+            (AwaitClient, sent(Channel::Multifd), PLAIN, join),
+            (AwaitPlain, sent(Channel::Multifd), WITH_TLS, join),
             (
                 AwaitClient,
                 sent(Channel::Cpr),
@@ -185,12 +169,7 @@ mod tests {
                 close(CPR_UNSUPPORTED),
             ),
             // A second main channel waits for the end of the first migration.
-            (
-                AwaitClient,
-                sent(Channel::Main),
-                IN_SESSION,
-                Decided(Route::Migrate),
-            ),
+            (AwaitClient, main, IN_SESSION, migrate),
             // Unknown protocols.
             (
                 AwaitClient,
@@ -198,54 +177,25 @@ mod tests {
                 PLAIN,
                 Decided(Route::Forward),
             ),
-            (
-                AwaitClient,
-                sent(Channel::Other),
-                IN_SESSION,
-                Decided(Route::Join),
-            ),
+            (AwaitClient, sent(Channel::Other), IN_SESSION, join),
+        ]);
+    }
+
+    #[test]
+    fn silence_and_ends() {
+        let (silence, join) = (Event::TimedOut, Decided(Route::Join));
+        assert_transitions(&[
+            (AwaitClient, silence, PLAIN, AwaitEither),
+            (AwaitClient, silence, IN_SESSION, join),
+            (AwaitPlain, silence, IN_SESSION, join),
+            (AwaitPlain, silence, WITH_TLS, close(SILENT)),
+            (AwaitEither, silence, PLAIN, close(SILENT)),
             (
                 AwaitEither,
                 Event::ServerSent,
                 PLAIN,
                 Decided(Route::Forward),
             ),
-            // Silence.
-            (AwaitClient, Event::TimedOut, PLAIN, AwaitEither),
-            (
-                AwaitClient,
-                Event::TimedOut,
-                IN_SESSION,
-                Decided(Route::Join),
-            ),
-            (
-                AwaitPlain,
-                Event::TimedOut,
-                IN_SESSION,
-                Decided(Route::Join),
-            ),
-            (AwaitPlain, Event::TimedOut, WITH_TLS, close(SILENT)),
-            (AwaitEither, Event::TimedOut, PLAIN, close(SILENT)),
-            // TLS.
-            (
-                AwaitClient,
-                sent(Channel::Tls),
-                PLAIN,
-                close(NO_CREDENTIALS),
-            ),
-            (AwaitClient, sent(Channel::Tls), WITH_TLS, AwaitHandshake),
-            (AwaitEither, sent(Channel::Tls), WITH_TLS, AwaitHandshake),
-            (AwaitHandshake, Event::TlsEstablished, WITH_TLS, AwaitPlain),
-            (AwaitHandshake, Event::Failed, WITH_TLS, close(TLS_FAILED)),
-            (AwaitHandshake, Event::TimedOut, WITH_TLS, close(TLS_FAILED)),
-            // TLS inside TLS is not QEMU's.
-            (
-                AwaitPlain,
-                sent(Channel::Tls),
-                WITH_TLS,
-                close(NO_CREDENTIALS),
-            ),
-            // Ends.
             (
                 AwaitClient,
                 Event::ClientClosed,
@@ -259,13 +209,22 @@ mod tests {
                 close(CLIENT_CLOSED),
             ),
             (AwaitEither, Event::Failed, PLAIN, close(SERVER_FAILED)),
-        ] {
-            assert_eq!(
-                state.transition(event, context),
-                expected,
-                "{state:?} {event:?}"
-            );
-        }
+        ]);
+    }
+
+    #[test]
+    fn tls_needs_credentials() {
+        let hello = sent(Channel::Tls);
+        assert_transitions(&[
+            (AwaitClient, hello, PLAIN, close(NO_CREDENTIALS)),
+            (AwaitClient, hello, WITH_TLS, AwaitHandshake),
+            (AwaitEither, hello, WITH_TLS, AwaitHandshake),
+            (AwaitHandshake, Event::TlsEstablished, WITH_TLS, AwaitPlain),
+            (AwaitHandshake, Event::Failed, WITH_TLS, close(TLS_FAILED)),
+            (AwaitHandshake, Event::TimedOut, WITH_TLS, close(TLS_FAILED)),
+            // TLS inside TLS is not QEMU's.
+            (AwaitPlain, hello, WITH_TLS, close(NO_CREDENTIALS)),
+        ]);
     }
 
     /// Every waiting state ends with its timeout, after one more state at most.

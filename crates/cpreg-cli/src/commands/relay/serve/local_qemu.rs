@@ -2,7 +2,7 @@
 //! QEMUs.
 
 use std::collections::HashMap;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStringExt as _;
@@ -47,7 +47,21 @@ impl LocalQemu {
                      the network and process namespaces of QEMU",
                 )
             })?;
-        Self::open(process).map_err(|error| failure().with_cause(error))
+        let qemu = Self::open(process).map_err(|error| failure().with_cause(error))?;
+        if !qemu.is_qemu() {
+            return Err(failure().with_hint(format!(
+                "{} listens there, which is not a QEMU",
+                qemu.program.display()
+            )));
+        }
+        Ok(qemu)
+    }
+
+    /// Returns `true` if the program has a name of QEMU, such as `qemu-system-aarch64` or
+    /// `qemu-kvm`. The relay starts no other program.
+    fn is_qemu(&self) -> bool {
+        let name = self.program.file_name().and_then(OsStr::to_str);
+        name.is_some_and(|name| name.starts_with("qemu-system-") || name.starts_with("qemu-kvm"))
     }
 
     fn open(process: u32) -> std::io::Result<Self> {
@@ -190,10 +204,23 @@ mod tests {
     }
 
     #[test]
-    fn this_process_listens_and_has_no_kvm() {
+    fn another_program_is_not_started() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let qemu = LocalQemu::find(listener.local_addr().unwrap()).unwrap();
+        let failure = LocalQemu::find(listener.local_addr().unwrap()).unwrap_err();
+        assert!(failure.hints()[0].contains("not a QEMU"), "{failure}");
+
+        let qemu = LocalQemu::open(std::process::id()).unwrap();
         assert_eq!(qemu.command[0], std::env::current_exe().unwrap());
         assert!(!qemu.uses_kvm);
+        for (program, is_qemu) in [
+            ("/usr/bin/qemu-system-aarch64", true),
+            ("/usr/libexec/qemu-kvm", true),
+            ("/usr/bin/qemu-nbd", false),
+            ("/usr/sbin/sshd", false),
+        ] {
+            let mut other = super::tests::qemu("qemu");
+            other.program = PathBuf::from(program);
+            assert_eq!(other.is_qemu(), is_qemu, "{program}");
+        }
     }
 }

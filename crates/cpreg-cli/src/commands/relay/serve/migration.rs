@@ -5,6 +5,7 @@
 //! has the same result as without a relay, and the log names the reason.
 
 use std::cell::OnceCell;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -89,17 +90,16 @@ impl<'a> ServeHandler<'a> {
         qemu: Result<&LocalQemu, Failure>,
     ) -> Result<RelayDestination<'a>, Failure> {
         let loader = &self.arguments.loader;
-        let spec = match &self.arguments.to {
-            Some(to) => destination::find(to, false, &Printer::default())?,
-            None => {
-                let qemu = qemu?;
-                if qemu.uses_kvm {
-                    destination::find(Path::new("kvm"), false, &Printer::default())?
-                } else {
-                    let profile = self.profiles.profile(qemu)?;
-                    let name = Path::new("the QEMU at the address");
-                    DestinationSpec::File(Box::new(Input::from_probe(name, profile)))
-                }
+        let spec = if let Some(to) = &self.arguments.to {
+            destination::find(to, false, &Printer::default())?
+        } else {
+            let qemu = qemu?;
+            if qemu.uses_kvm {
+                destination::find(Path::new("kvm"), false, &Printer::default())?
+            } else {
+                let profile = self.profiles.profile(qemu)?;
+                let name = Path::new("the QEMU at the address");
+                DestinationSpec::File(Box::new(Input::from_probe(name, profile)))
             }
         };
         Ok(match spec.resolve_fixed(loader)? {
@@ -174,7 +174,10 @@ impl MigrationHandler for ServeHandler<'_> {
         };
         let start = Instant::now();
         let address = migration.original_destination();
-        let source = migration.peer().map(|peer| peer.to_string());
+        let source = migration.peer().map(|peer| {
+            // A listener for both versions of IP has IPv4 clients too.
+            SocketAddr::new(peer.ip().to_canonical(), peer.port()).to_string()
+        });
         let is_recovery = migration.channel() == Channel::PostcopyRecovery;
         let qemu = LocalQemu::find(address);
         let vm = qemu.as_ref().ok().and_then(LocalQemu::vm_name);

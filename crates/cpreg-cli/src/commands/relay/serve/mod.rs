@@ -45,7 +45,11 @@ pub(super) fn run(arguments: &arguments::Relay, printer: &Printer) -> Result<Sta
         move || user_cancel.cancel()
     })?;
     let handler = prepare(arguments, &user_cancel, printer)?;
-    let credentials = arguments.tls_creds.as_deref().map(TlsCredentials::open);
+    let credentials = arguments
+        .service
+        .tls_creds
+        .as_deref()
+        .map(TlsCredentials::open);
     let credentials = credentials
         .transpose()
         .map_err(|error| Failure::new("cannot use --tls-creds").with_hinted_cause(error))?;
@@ -69,7 +73,7 @@ pub(super) fn run(arguments: &arguments::Relay, printer: &Printer) -> Result<Sta
         let end = CancelToken::new()?;
         // The thread ends on every path, also on a panic.
         let _end = CancelOnDrop(&end);
-        if let Some(path) = &arguments.metrics {
+        if let Some(path) = &arguments.service.metrics {
             let (handler, end) = (&handler, end.clone());
             scope.spawn(move || handler.metrics.write_changes(path, METRICS_INTERVAL, &end));
         }

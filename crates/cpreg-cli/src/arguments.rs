@@ -6,6 +6,8 @@ mod fleet;
 mod libvirt;
 #[cfg(target_os = "linux")]
 mod run;
+#[cfg(target_os = "linux")]
+mod serve;
 mod shared;
 
 use std::ffi::OsString;
@@ -29,6 +31,8 @@ pub(crate) use libvirt::{
 };
 #[cfg(target_os = "linux")]
 use run::{RunPolicyArgs, RunStartArgs};
+#[cfg(target_os = "linux")]
+use serve::ServeArgs;
 
 /// Moves arm64 virtual machines between hosts that do not expose the same registers.
 ///
@@ -269,18 +273,26 @@ pub(crate) struct Filter {
 
 #[cfg(target_os = "linux")]
 #[derive(Debug, Args)]
+#[command(
+    override_usage = "cpreg relay [OPTIONS] --listen <ADDRESS> --connect <ADDRESS> --to <DESTINATION>\n       \
+     cpreg relay [OPTIONS] --serve"
+)]
 pub(crate) struct Relay {
     /// Address on which the relay accepts the source's QEMU: tcp:HOST:PORT, unix:PATH,
     /// vsock:CID:PORT, fd:N, stdio:. Without HOST only this machine can connect (tcp::4444).
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
-    pub(crate) listen: Address,
+    /// Default with --serve: the socket of the service manager, or tcp:[::]:49151.
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, required_unless_present = "serve")]
+    pub(crate) listen: Option<Address>,
     /// Address on which the destination's QEMU listens (its -incoming).
-    #[arg(long, value_name = "ADDRESS", value_parser = parse_address)]
-    pub(crate) connect: Address,
+    #[arg(long, value_name = "ADDRESS", value_parser = parse_address, required_unless_present = "serve")]
+    pub(crate) connect: Option<Address>,
     /// Destination: a profile, a stream written by the destination host, a recorded host
-    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM.
-    #[arg(long, value_name = "DESTINATION")]
-    pub(crate) to: PathBuf,
+    /// (linux-6.12.107/neoverse-n1, or its file), or kvm for this machine's KVM. Default with
+    /// --serve: the QEMU that listens at the address of the migration.
+    #[arg(long, value_name = "DESTINATION", required_unless_present = "serve")]
+    pub(crate) to: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) service: ServeArgs,
     /// Source to check before a connection is accepted: a stream of the VM or of a similar VM; the
     /// monitor socket of the QEMU that runs the VM; or the VM's host: a recorded host with the VM's
     /// features (linux-6.1.176/neoverse-n1/pmu), its file, or a profile.

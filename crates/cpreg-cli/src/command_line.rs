@@ -66,7 +66,7 @@ pub(crate) fn typed(
 pub(crate) fn typed_relay(arguments: &Relay) -> TypedCommand {
     typed(
         CommandKind::Relay,
-        [arguments.from.as_deref(), Some(&arguments.to)],
+        [arguments.from.as_deref(), arguments.to.as_deref()],
         None,
         arguments.loader.loader.as_ref(),
         &arguments.consents,

@@ -11,6 +11,7 @@
 //! interface and cpreg on loopback only, because a migration stream holds the guest's memory.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
 
@@ -49,6 +50,15 @@ impl Address {
     /// Returns `true` if this process inherited the connection, which can then be used only once.
     pub fn is_inherited(&self) -> bool {
         matches!(self, Self::Fd(_) | Self::Stdio)
+    }
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        Self::Tcp {
+            host: address.ip().to_string(),
+            port: address.port(),
+        }
     }
 }
 

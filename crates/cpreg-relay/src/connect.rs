@@ -6,9 +6,11 @@
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs as _};
 use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use nix::sys::socket::VsockAddr;
+use nix::sys::socket::sockopt::Mark;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket_with, sockopt};
@@ -18,6 +20,7 @@ use crate::error::{Error, ErrorKind};
 use crate::inherited::{self, InheritedFd};
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
+use crate::tls::TlsCredentials;
 
 /// Delay before the next attempt if the listener's backlog is full. Linux has no event for a free
 /// place in the backlog.
@@ -29,16 +32,56 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(20);
 #[derive(Clone, Debug)]
 pub(super) struct Connector {
     address: Address,
+    /// Mark of the packets (`SO_MARK`); `None` for no mark.
+    mark: Option<u32>,
+    /// Credentials of a destination that expects TLS.
+    tls: Option<Arc<TlsCredentials>>,
 }
 
 impl Connector {
     pub(super) const fn new(address: Address) -> Self {
-        Self { address }
+        Self {
+            address,
+            mark: None,
+            tls: None,
+        }
+    }
+
+    /// Sets the mark of the packets that this process sends.
+    pub(super) const fn with_mark(mut self, mark: u32) -> Self {
+        self.mark = Some(mark);
+        self
+    }
+
+    /// Sets the credentials of a destination that expects TLS.
+    pub(super) fn with_tls(mut self, credentials: Option<Arc<TlsCredentials>>) -> Self {
+        self.tls = credentials;
+        self
     }
 
     pub(super) fn connect(&self, cancel: &CancelToken) -> Result<Connection, Error> {
-        connect(&self.address, CONNECT_TIMEOUT, cancel)
+        let connection = connect_with_mark(&self.address, self.mark, CONNECT_TIMEOUT, cancel)?;
+        self.secure(connection, cancel)
     }
+
+    /// Begins TLS on a connection to the destination, if the destination expects TLS.
+    pub(super) fn secure(
+        &self,
+        connection: Connection,
+        cancel: &CancelToken,
+    ) -> Result<Connection, Error> {
+        match &self.tls {
+            Some(credentials) => credentials.connect(connection, cancel),
+            None => Ok(connection),
+        }
+    }
+}
+
+/// Returns `true` if this process may set the mark of its packets.
+pub(super) fn can_set_mark(mark: u32) -> bool {
+    let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+    socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)
+        .is_ok_and(|socket| nix::sys::socket::setsockopt(&socket, Mark, &mark).is_ok())
 }
 
 /// Connects to an address within the timeout; returns an inherited connection unchanged.
@@ -48,6 +91,17 @@ impl Connector {
 /// [`ErrorKind::BadAddress`] if the address cannot be connected to.
 pub fn connect(
     address: &Address,
+    timeout: Duration,
+    cancel: &CancelToken,
+) -> Result<Connection, Error> {
+    connect_with_mark(address, None, timeout, cancel)
+}
+
+/// Connects like [`connect`], with a mark on the packets of a TCP connection. A process without the
+/// right to set the mark connects without it.
+fn connect_with_mark(
+    address: &Address,
+    mark: Option<u32>,
     timeout: Duration,
     cancel: &CancelToken,
 ) -> Result<Connection, Error> {
@@ -65,7 +119,7 @@ pub fn connect(
         }
     };
     let socket = match address {
-        Address::Tcp { host, port } => connect_tcp(host, *port, deadline, cancel),
+        Address::Tcp { host, port } => connect_tcp(host, *port, mark, deadline, cancel),
         Address::Unix(path) => SocketAddrUnix::new(path.as_path())
             .map_err(Into::into)
             .and_then(|path| {
@@ -132,6 +186,7 @@ fn hint(address: &Address, error: &io::Error) -> Option<String> {
 fn connect_tcp(
     host: &str,
     port: u16,
+    mark: Option<u32>,
     deadline: Option<Instant>,
     cancel: &CancelToken,
 ) -> io::Result<OwnedFd> {
@@ -143,6 +198,9 @@ fn connect_tcp(
             SocketAddr::V6(_) => AddressFamily::INET6,
         };
         let socket = connect_socket(family, deadline, cancel, |socket| {
+            if let Some(mark) = mark {
+                let _ = nix::sys::socket::setsockopt(socket, Mark, &mark);
+            }
             rustix::net::connect(socket, &address)
         });
         match socket {

@@ -7,6 +7,8 @@
 //! | [`mod@connect`] | [`connect()`](connect::connect): outgoing connections |
 //! | `inherited` | descriptors inherited from the parent process: `fd:N`, `stdio:` |
 //! | [`io`] | [`Connection`], [`CancelToken`], copying from one descriptor to another |
+//! | [`serve`] | [`serve::Server`]: many migrations at once, redirected by a firewall |
+//! | `tls` | [`TlsCredentials`]: TLS of QEMU's channels, ended and begun again |
 //! | `server` | [`Relay`]: waits for a migration and connects it to the destination |
 //! | `channel` | [`Channel`]: the kind of a connection, from its first bytes |
 //! | `session` | one migration: its channels and its [`MigrationResult`] |
@@ -45,6 +47,7 @@ mod byte_counts;
 mod channel;
 pub mod check_policy;
 pub mod connect;
+mod connection_source;
 mod early_vcpus;
 pub mod error;
 mod event;
@@ -59,8 +62,10 @@ mod policy;
 mod progress;
 mod return_path;
 mod return_path_parser;
+pub mod serve;
 mod server;
 mod session;
+mod tls;
 mod vm_location;
 
 pub use address::Address;
@@ -73,4 +78,5 @@ pub use listen::Listener;
 pub use policy::{Decision, MigrationPolicy};
 pub use server::Relay;
 pub use session::{MigrationOutcome, MigrationResult};
+pub use tls::TlsCredentials;
 pub use vm_location::VmLocation;

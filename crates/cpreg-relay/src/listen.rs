@@ -7,7 +7,7 @@
 
 use std::fmt;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
@@ -18,7 +18,7 @@ use rustix::event::PollFlags;
 use rustix::fs::{Mode, OFlags, fchmod, fcntl_getfl, fcntl_setfl};
 use rustix::io::Errno;
 use rustix::net::{
-    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, getpeername, socket_with,
 };
 
 use crate::address::Address;
@@ -135,13 +135,21 @@ impl Listener {
     /// Returns an error if no connection can be accepted, mostly because this process may open no
     /// more descriptors.
     pub fn accept(&self, cancel: &CancelToken) -> io::Result<Option<Connection>> {
+        let accepted = self.accept_from(cancel)?;
+        Ok(accepted.map(|(connection, _)| connection))
+    }
+
+    /// Waits for the next connection like [`Self::accept`]. Returns it with the address of its
+    /// peer, if the peer has an IP address.
+    pub(crate) fn accept_from(
+        &self,
+        cancel: &CancelToken,
+    ) -> io::Result<Option<(Connection, Option<SocketAddr>)>> {
         let socket = match &self.kind {
             ListenerKind::Socket { socket, .. } => socket,
             ListenerKind::SingleConnection(connection) => {
-                return Ok(connection
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .take());
+                let mut connection = connection.lock().unwrap_or_else(PoisonError::into_inner);
+                return Ok(connection.take().map(|connection| (connection, None)));
             }
         };
         loop {
@@ -149,7 +157,12 @@ impl Listener {
                 return Ok(None);
             }
             match accept_with(socket, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK) {
-                Ok(connection) => return Connection::from_socket(connection).map(Some),
+                Ok(connection) => {
+                    let peer = getpeername(&connection).ok();
+                    let peer = peer.and_then(|peer| SocketAddr::try_from(peer?).ok());
+                    let connection = Connection::from_socket(connection)?;
+                    return Ok(Some((connection, peer)));
+                }
                 // The peer closed the connection before the listener accepted it.
                 Err(Errno::INTR | Errno::CONNABORTED) => {}
                 Err(Errno::AGAIN) => match wait_for(socket, PollFlags::IN, None, &[cancel]) {

@@ -67,6 +67,8 @@ pub(super) struct MainChannel<'f> {
     /// Numbers of bytes of all channels.
     pub(super) byte_counts: &'f ByteCounts<'f>,
     pub(super) state: MainChannelState,
+    /// Timeout without a byte from the source before its RAM begins.
+    pub(super) setup_timeout: Duration,
 }
 
 /// Progress of the main channel.
@@ -240,11 +242,21 @@ impl MainChannel<'_> {
                 let room = &mut room[..limit];
                 let deadline = Instant::now() + IDLE_PROBE_INTERVAL;
                 self.reader.read_with_deadline(room, deadline, user)
+            } else if self.state.setup.is_none() {
+                let deadline = Instant::now() + self.setup_timeout;
+                self.reader.read_with_deadline(room, deadline, user)
             } else {
                 self.reader.read(room, user).map(Some)
             };
             let count = count.map_err(read_error)?;
             let Some(count) = count else {
+                if self.state.setup.is_none() {
+                    return Err(Error::new(
+                        ErrorKind::Connection,
+                        "the source sends nothing after the beginning of a stream",
+                    )
+                    .into());
+                }
                 if last_read_at.elapsed() >= INCOMPLETE_STATE_TIMEOUT
                     && let Some(error) = open_error
                 {

@@ -19,12 +19,13 @@ use std::time::{Duration, Instant};
 use crate::byte_counts::ByteCounts;
 use crate::channel::{CPR_UNSUPPORTED, Channel, MAGIC_LEN};
 use crate::connect::Connector;
+use crate::connection_source::ConnectionSource;
 use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
 use crate::io::cancel::{CancelOnDrop, CancelToken};
-use crate::io::connection::{Connection, Reader, ShutdownHandle, Writer};
-use crate::io::splice::{ByteCounter, CopyError, splice_all};
-use crate::listen::Listener;
+use crate::io::connection::{Connection, Reader, ShutdownHandle};
+use crate::io::duplex::{forward_both_ways, forward_one_way};
+use crate::io::splice::CopyError;
 use crate::main_channel::{MainChannel, MainChannelState, StopReason};
 use crate::policy::MigrationPolicy;
 use crate::progress::{DeviceStateEvent, MainChannelEnd, ShutdownAction, shutdown_action};
@@ -35,6 +36,8 @@ use cpreg_stream::incremental::{Phase, StreamSetup};
 /// Timeout for a further connection to send the bytes that identify its channel. Some kinds send
 /// none.
 const SECONDARY_IDENTIFY_TIMEOUT: Duration = Duration::from_millis(20);
+/// Timeout without a byte from the source before its RAM begins. QEMU sends this part at once.
+const SETUP_TIMEOUT: Duration = Duration::from_secs(60);
 /// Timeout for the other channels to close after the main channel has ended.
 const CHANNEL_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Timeout for the other channels to close after the main channel has failed.
@@ -87,41 +90,50 @@ pub struct MigrationResult {
 
 /// State shared by all channels of a migration.
 pub(super) struct Session<'s> {
-    pub(super) listener: &'s Listener,
+    pub(super) connections: &'s dyn ConnectionSource,
     pub(super) destination: &'s Connector,
     pub(super) observer: &'s dyn Observer,
     /// Token that cancels all channels.
     pub(super) cancel: CancelToken,
     /// Number of connections accepted so far.
-    pub(super) connections: AtomicUsize,
+    pub(super) connection_count: AtomicUsize,
     /// Numbers of bytes of all channels.
     pub(super) byte_counts: ByteCounts<'s>,
     /// Number of other channels that have not ended.
     open_channels: AtomicUsize,
+    /// Timeout without a byte from the source before its RAM begins.
+    setup_timeout: Duration,
 }
 
 impl<'s> Session<'s> {
     pub(super) fn new(
-        listener: &'s Listener,
+        connections: &'s dyn ConnectionSource,
         destination: &'s Connector,
         observer: &'s dyn Observer,
     ) -> Result<Self, Error> {
         Ok(Self {
-            listener,
+            connections,
             destination,
             observer,
             cancel: CancelToken::new().map_err(|error| {
                 Error::io("cannot create the cancel token of a migration", error)
             })?,
-            connections: AtomicUsize::new(0),
+            connection_count: AtomicUsize::new(0),
             byte_counts: ByteCounts::new(observer),
             open_channels: AtomicUsize::new(0),
+            setup_timeout: SETUP_TIMEOUT,
         })
+    }
+
+    /// Sets the timeout without a byte from the source before its RAM begins.
+    pub(super) const fn with_setup_timeout(mut self, timeout: Duration) -> Self {
+        self.setup_timeout = timeout;
+        self
     }
 
     /// Reports a new connection.
     pub(super) fn report_connected(&self, channel: Channel) {
-        let number = self.connections.fetch_add(1, Ordering::Relaxed) + 1;
+        let number = self.connection_count.fetch_add(1, Ordering::Relaxed) + 1;
         self.observer
             .on_event(&Event::Connected { channel, number });
     }
@@ -151,6 +163,7 @@ impl<'s> Session<'s> {
             } else {
                 self.run_main_channel(scope, source, destination, policy, user)
             };
+            self.connections.end_migration();
             // Wait until both QEMUs have closed the other channels, even after a failure. QEMU 10.0
             // and 11.1 may hang for ever if they lose these channels together with the main
             // channel.
@@ -188,6 +201,7 @@ impl<'s> Session<'s> {
             observer: self.observer,
             byte_counts: &self.byte_counts,
             state: MainChannelState::default(),
+            setup_timeout: self.setup_timeout,
         };
         let result = main_channel.run(user, &self.cancel);
         let (mut state, mut reader) = (main_channel.state, main_channel.reader);
@@ -265,7 +279,7 @@ impl<'s> Session<'s> {
         // A resumed postcopy migration carries only pages of RAM.
         self.byte_counts.set_main_channel(Phase::Ram, 0);
         let counter = self.byte_counts.main_channel_counter();
-        let result = self.forward_both_ways(source, destination, &counter);
+        let result = forward_both_ways(source, destination, &self.cancel, &counter);
         MigrationResult {
             vm_location: match result {
                 Ok(()) => VmLocation::DestinationUnconfirmed,
@@ -288,7 +302,7 @@ impl<'s> Session<'s> {
     /// Accepts further connections until the migration ends.
     fn accept<'e>(&'e self, scope: &'e Scope<'e, '_>) {
         loop {
-            let mut connection = match self.listener.accept(&self.cancel) {
+            let mut connection = match self.connections.accept(&self.cancel) {
                 Ok(Some(connection)) => connection,
                 Ok(None) => return,
                 Err(_) => {
@@ -357,9 +371,10 @@ impl<'s> Session<'s> {
                 let (reader, writer) = (destination.reader, source.writer);
                 let shutdown_handles = &shutdown_handles;
                 move || {
-                    self.forward_one_way(
+                    forward_one_way(
                         reader,
                         writer,
+                        &self.cancel,
                         &self.byte_counts.other_channel_counter(),
                         shutdown_handles,
                     )
@@ -377,55 +392,11 @@ impl<'s> Session<'s> {
                 self.observer
                     .on_event(&Event::ConnectionRejected { channel, reason });
             }
-            let result = self.forward_one_way(
+            let result = forward_one_way(
                 source.reader,
                 destination.writer,
+                &self.cancel,
                 &self.byte_counts.other_channel_counter(),
-                &shutdown_handles,
-            );
-            result.and(to_source.join().unwrap_or(Ok(())))
-        })
-    }
-
-    /// Forwards unparsed bytes in one direction until the input ends.
-    fn forward_one_way(
-        &self,
-        mut reader: Reader,
-        mut writer: Writer,
-        counter: &(dyn ByteCounter + Sync),
-        shutdown_handles: &[ShutdownHandle; 2],
-    ) -> Result<(), CopyError> {
-        let result = splice_all(&mut reader, &mut writer, &self.cancel, counter);
-        if result.is_ok() {
-            let _ = writer.finish();
-        } else {
-            // Shut both ends down, so that the sender notices that its peer no longer reads.
-            shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
-        }
-        result.map(drop)
-    }
-
-    /// Forwards unparsed bytes in both directions until both ends have closed.
-    fn forward_both_ways(
-        &self,
-        source: Connection,
-        destination: Connection,
-        counter: &(dyn ByteCounter + Sync),
-    ) -> Result<(), CopyError> {
-        let shutdown_handles = [
-            source.shutdown_handle.clone(),
-            destination.shutdown_handle.clone(),
-        ];
-        thread::scope(|scope| {
-            let to_source = scope.spawn({
-                let (reader, writer) = (destination.reader, source.writer);
-                let shutdown_handles = &shutdown_handles;
-                move || self.forward_one_way(reader, writer, counter, shutdown_handles)
-            });
-            let result = self.forward_one_way(
-                source.reader,
-                destination.writer,
-                counter,
                 &shutdown_handles,
             );
             result.and(to_source.join().unwrap_or(Ok(())))

@@ -127,6 +127,11 @@ impl<'c> Fixture<'c> {
         Ok(Self { old, new, cpreg })
     }
 
+    /// Returns both hosts.
+    pub(crate) fn hosts(&self) -> [&Host; 2] {
+        [&self.old, &self.new]
+    }
+
     fn host(&self, generation: Generation) -> &Host {
         if generation.suite == OLD.suite {
             &self.old

@@ -17,16 +17,21 @@ use std::process::{Child, Command, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use e2e_framework::Result;
 use e2e_framework::debian::{self, Archive};
 use e2e_framework::libvirt_files::{GROUP, PASSWD, QEMU_CONF};
 use e2e_framework::paths::artifacts_dir;
-use e2e_framework::{Result, tool};
+use e2e_framework::tool::{self, Tool};
 
+const IP: Tool = Tool {
+    program: "ip",
+    package: "iproute2",
+};
 const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// Timeout for libvirtd to answer, and for one command of `virsh`.
 const TIMEOUT: Duration = Duration::from_secs(60);
 /// Packages of a host. The programs that compress save images are among them.
-const PACKAGES: [&str; 10] = [
+const PACKAGES: [&str; 11] = [
     "libvirt-daemon",
     "libvirt-clients",
     "qemu-system-arm",
@@ -37,6 +42,7 @@ const PACKAGES: [&str; 10] = [
     "gzip",
     "bzip2",
     "xz-utils",
+    "nftables",
 ];
 /// Further programs that compress save images.
 const COMPRESSORS: [&str; 2] = ["lzop", "zstd"];
@@ -49,23 +55,31 @@ const REMEMBER_OWNER: &str = "remember_owner = 0\n";
 pub(crate) struct Generation {
     /// Debian suite.
     pub(crate) suite: &'static str,
+    /// Name of the host.
+    pub(crate) name: &'static str,
+    /// Address of the host.
+    pub(crate) address: &'static str,
+    /// UUID of the host. libvirt does not migrate to a host with the same.
+    uuid: &'static str,
     /// Packages that only this generation has.
     packages: &'static [&'static str],
-    /// UUID of the host. libvirt migrates no VM to a host of the same UUID.
-    uuid: &'static str,
 }
 
 /// Debian 12, with libvirt 9.0 and QEMU 7.2.
 pub(crate) const OLD: Generation = Generation {
     suite: "bookworm",
-    packages: &[],
+    name: "host-a",
+    address: "10.77.0.1",
     uuid: "5a3e9c0d-1b2f-4e6f-8a7b-6c5d4e3f2a1b",
+    packages: &[],
 };
 /// Debian 13, with libvirt 11.3 and QEMU 10.0.
 pub(crate) const NEW: Generation = Generation {
     suite: "trixie",
-    packages: &["libvirt-daemon-driver-qemu"],
+    name: "host-b",
+    address: "10.77.0.2",
     uuid: "5a3e9c0d-1b2f-4e6f-8a7b-6c5d4e3f2a1c",
+    packages: &["libvirt-daemon-driver-qemu"],
 };
 
 /// Fetches the hosts that are missing.
@@ -127,19 +141,7 @@ fn configure(root: &Path) -> Result<()> {
     };
     write("etc/passwd", PASSWD)?;
     write("etc/group", GROUP)?;
-    write("etc/hosts", "127.0.0.1 localhost\n")?;
     write("etc/machine-id", "5a3e9c0d1b2f4e6f8a7b6c5d4e3f2a1b\n")?;
-    write(
-        "etc/libvirt/qemu.conf",
-        &format!("{QEMU_CONF}{REMEMBER_OWNER}"),
-    )?;
-    // As the first process of its namespace, it waits for all processes that end. Otherwise
-    // libvirtd waits 40 seconds for each QEMU that has ended.
-    write(
-        "init",
-        "#!/bin/bash\ntrap : TERM\nwhile :; do\n  /usr/sbin/libvirtd -p /run/libvirtd.pid &\n  while kill -0 $! 2>/dev/null; do wait -n; done\ndone\n",
-    )?;
-    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
     for folder in [
         "dev",
         "proc",
@@ -154,6 +156,71 @@ fn configure(root: &Path) -> Result<()> {
     }
     debian::remove(&root.join("var/run"))?;
     symlink("/run", root.join("var/run"))?;
+    Ok(())
+}
+
+/// Writes the settings of libvirt and of the network.
+fn write_settings(root: &Path, generation: Generation) -> Result<()> {
+    let hosts = [OLD, NEW].map(|host| format!("{} {}\n", host.address, host.name));
+    let files = [
+        (
+            "etc/hosts",
+            format!("127.0.0.1 localhost\n{}", hosts.concat()),
+        ),
+        (
+            "etc/libvirt/qemu.conf",
+            format!("{QEMU_CONF}{REMEMBER_OWNER}"),
+        ),
+        (
+            "etc/libvirt/libvirtd.conf",
+            format!(
+                "listen_tls = 0\nlisten_tcp = 1\nauth_tcp = \"none\"\nauth_unix_rw = \"none\"\n\
+                 auth_unix_ro = \"none\"\nunix_sock_group = \"root\"\nhost_uuid = \"{}\"\n\
+                 log_outputs = \"2:file:/var/log/libvirt/libvirtd.log\"\n",
+                generation.uuid
+            ),
+        ),
+        // As the first process of its namespace, it waits for all processes that end. Otherwise
+        // libvirtd waits 40 seconds for each QEMU that has ended.
+        (
+            "init",
+            "#!/bin/bash\ntrap : TERM\nwhile :; do\n  /usr/sbin/libvirtd --listen -p \
+             /run/libvirtd.pid &\n  while kill -0 $! 2>/dev/null; do wait -n; done\ndone\n"
+                .to_owned(),
+        ),
+    ];
+    for (path, content) in files {
+        fs::write(root.join(path), content).map_err(|error| format!("{path}: {error}"))?;
+    }
+    fs::set_permissions(root.join("init"), fs::Permissions::from_mode(0o755))?;
+    Ok(())
+}
+
+/// Connects two hosts by a pair of network interfaces.
+///
+/// # Errors
+/// Returns an error if an interface cannot be created.
+pub(crate) fn connect(hosts: [&Host; 2]) -> Result<()> {
+    tool::ensure_installed(&[IP])?;
+    let ip = |arguments: &[&str]| tool::run(Command::new(IP.program).args(arguments));
+    let ids = hosts.map(|host| host.init.to_string());
+    ip(&[
+        "link", "add", "eth0", "netns", &ids[0], "type", "veth", "peer", "name", "eth0", "netns",
+        &ids[1],
+    ])?;
+    for (host, id) in hosts.into_iter().zip(&ids) {
+        let address = format!("{}/24", host.generation.address);
+        for arguments in [
+            &["address", "add", &address, "dev", "eth0"][..],
+            &["link", "set", "eth0", "up"],
+            &["link", "set", "lo", "up"],
+        ] {
+            // The host itself need not have the program.
+            let mut command = Command::new("nsenter");
+            command.args(["--target", id, "--net", "--", IP.program]);
+            tool::run(command.args(arguments))?;
+        }
+    }
     Ok(())
 }
 
@@ -182,12 +249,6 @@ impl Host {
         }
         debian::remove(&root.join("var/lib/libvirt/qemu"))?;
         fs::create_dir_all(root.join("run/libvirt"))?;
-        let configuration = format!(
-            "auth_unix_rw = \"none\"\nauth_unix_ro = \"none\"\nunix_sock_group = \"root\"\n\
-             host_uuid = \"{}\"\nlog_outputs = \"2:file:/var/log/libvirt/libvirtd.log\"\n",
-            generation.uuid
-        );
-        fs::write(root.join("etc/libvirt/libvirtd.conf"), configuration)?;
         // Hooks are scripts for `sh`.
         if !root.join("bin/sh").exists() {
             symlink("bash", root.join("bin/sh"))?;
@@ -195,13 +256,16 @@ impl Host {
         // An earlier run may have left them.
         debian::remove(&root.join("etc/libvirt/hooks"))?;
         debian::remove(&root.join("etc/cpreg"))?;
+        write_settings(&root, generation)?;
         let script = "set -e; mount --make-rprivate /; mount -t proc proc \"$0/proc\"; \
+                      echo \"$1\" > \"$0/proc/sys/kernel/hostname\"; \
                       mount -t sysfs sysfs \"$0/sys\"; mount --rbind /dev \"$0/dev\"; \
                       exec chroot \"$0\" /init";
         let process = Command::new("unshare")
             .args(["--mount", "--pid", "--uts", "--ipc", "--net", "--fork"])
             .args(["--kill-child", "sh", "-c", script])
             .arg(&root)
+            .arg(generation.name)
             .env_clear()
             .env("PATH", PATH)
             .env("HOME", "/root")
@@ -246,6 +310,11 @@ impl Host {
     /// Returns the path outside of a file of the host, `path` without the leading slash.
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.join(path)
+    }
+
+    /// Returns the generation of the host.
+    pub(crate) fn generation(&self) -> Generation {
+        self.generation
     }
 
     /// Returns a command that runs in the host.

@@ -1,23 +1,31 @@
-//! Save images moved between two generations of libvirt, without and with `cpreg convert`.
+//! VMs moved between two generations of libvirt, without and with cpreg: save images, and live
+//! migrations through `cpreg relay --serve`.
 //!
 //! | module | content |
 //! |---|---|
 //! | [`host`] | the two hosts |
-//! | [`cases`] | the cases, and what must hold |
+//! | [`cases`] | the cases with save images, and what must hold |
 //! | [`hooks`] | cases in which libvirt calls cpreg |
 //! | [`steps`] | the VM of all cases, and steps that several cases share |
 //! | [`proxmox`] | a hookscript of Proxmox VE, called as Proxmox VE does |
+//! | [`live`] | the live migrations, and what must hold |
+//! | [`relay`] | the service at the destination |
+//! | [`certificates`] | certificates for TLS |
 
 #![forbid(unsafe_code)]
 // The tests print for their user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod cases;
+mod certificates;
 mod hooks;
 mod host;
+mod live;
 mod proxmox;
+mod relay;
 mod steps;
 
+use std::fmt::Display;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -28,7 +36,7 @@ use e2e_framework::guest::{self, Guest, TIMER_SECONDS};
 
 use self::host::{Host, NEW, OLD};
 
-/// Save images of one libvirt, restored by another
+/// VMs of one libvirt, restored by or migrated to another
 #[derive(Debug, Parser)]
 #[command(
     name = "libvirt",
@@ -60,30 +68,44 @@ fn run(arguments: &Arguments) -> Result<bool> {
     if arguments.fetch {
         return Ok(true);
     }
-    let cases = cases::all().into_iter().filter(|case| {
-        let name = case.to_string();
-        arguments.words.iter().all(|word| name.contains(word))
-    });
-    let cases: Vec<_> = cases.collect();
-    if cases.is_empty() {
+    let matches = |name: String| arguments.words.iter().all(|word| name.contains(word));
+    let mut saved = cases::all();
+    saved.retain(|case| matches(case.to_string()));
+    let mut live = live::all();
+    live.retain(|case| matches(case.to_string()));
+    if saved.is_empty() && live.is_empty() {
         return Err("no case matches".into());
     }
     let guests = guest::assemble()?;
     let image = guests.image(Guest::Live, TIMER_SECONDS[0]);
     let cpreg = Cpreg::build()?;
     let hosts = [Host::start(OLD)?, Host::start(NEW)?];
+    host::connect([&hosts[0], &hosts[1]])?;
     let fixture = cases::Fixture::new(hosts, &cpreg, image)?;
     let mut failed = 0;
-    for case in &cases {
-        let start = Instant::now();
-        match fixture.run(case) {
-            Ok(()) => println!("ok      {case}  {:.1?}", start.elapsed()),
-            Err(error) => {
-                failed += 1;
-                println!("FAILED  {case}  {:.1?}\n{error}", start.elapsed());
-            }
+    for case in &saved {
+        failed += usize::from(!report(case, || fixture.run(case)));
+    }
+    if !live.is_empty() {
+        let live_fixture = live::Fixture::new(fixture.hosts())?;
+        for case in &live {
+            failed += usize::from(!report(case, || live_fixture.run(case)));
         }
     }
-    println!("{} passed, {failed} failed", cases.len() - failed);
+    println!(
+        "{} passed, {failed} failed",
+        saved.len() + live.len() - failed
+    );
     Ok(failed == 0)
+}
+
+/// Runs a case, and prints its result. Returns `true` if it succeeds.
+fn report(case: &impl Display, run: impl FnOnce() -> Result<()>) -> bool {
+    let start = Instant::now();
+    let result = run();
+    match &result {
+        Ok(()) => println!("ok      {case}  {:.1?}", start.elapsed()),
+        Err(error) => println!("FAILED  {case}  {:.1?}\n{error}", start.elapsed()),
+    }
+    result.is_ok()
 }

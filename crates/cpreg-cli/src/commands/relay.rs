@@ -9,6 +9,7 @@
 //! | `guard_session` | switchover guard: `--source-qmp`, `--destination-qmp` |
 //! | `outcome` | final report and exit status |
 //! | `log` | log lines and progress |
+//! | `serve` | many migrations at once: `--serve` |
 //!
 //! This file prepares the relay and runs one migration after another.
 
@@ -18,11 +19,12 @@ mod log;
 mod outcome;
 mod planner;
 mod preflight;
+mod serve;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cpreg::plan::Verdict;
+use cpreg::plan::{Consents, Verdict};
 use cpreg_relay::check_policy::CheckPolicy;
 use cpreg_relay::{Address, CancelOnDrop, CancelToken, Relay};
 
@@ -50,8 +52,26 @@ use cpreg_report::value::ValueFormat;
 const RESTART_DELAY: Duration = Duration::from_millis(500);
 
 pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result<Status, Failure> {
+    if arguments.service.serve {
+        return serve::run(arguments, printer);
+    }
+    match (&arguments.listen, &arguments.connect) {
+        (Some(listen), Some(connect)) => relay(arguments, listen, connect, printer),
+        _ => Err(Failure::new(
+            "--listen and --connect are needed without --serve",
+        )),
+    }
+}
+
+/// Relays one migration after another between two addresses.
+fn relay(
+    arguments: &arguments::Relay,
+    listen: &Address,
+    connect: &Address,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
     // Standard output may be the return path to the source, or the connection to the destination.
-    let uses_stdout = [&arguments.listen, &arguments.connect]
+    let uses_stdout = [listen, connect]
         .iter()
         .any(|address| matches!(address, Address::Stdio));
     if uses_stdout {
@@ -68,12 +88,11 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     if let Some(status) = run_preflight(&mut config, arguments, &log, printer)? {
         return Ok(status);
     }
-    let relay = Relay::bind(&arguments.listen, arguments.connect.clone())
+    let relay = Relay::bind(listen, connect.clone())
         .map_err(|error| Failure::new("cannot listen").with_hinted_cause(error))?;
     if arguments.repeat && relay.is_single() {
         return Err(Failure::new(format!(
-            "--repeat: {} accepts only one migration",
-            arguments.listen
+            "--repeat: {listen} accepts only one migration"
         )));
     }
     if user_cancel.is_cancelled() {
@@ -100,7 +119,7 @@ pub(crate) fn run(arguments: &arguments::Relay, printer: &mut Printer) -> Result
     } else {
         None
     };
-    log.listening(relay.address(), &arguments.connect);
+    log.listening(relay.address(), connect);
     if let Some(guard) = &guard {
         guard.start(relay.address())?;
     }
@@ -214,24 +233,19 @@ fn prepare<'a>(
     arguments: &'a arguments::Relay,
     printer: &mut Printer,
 ) -> Result<RelayConfig<'a>, Failure> {
-    if arguments.to == Path::new("-") {
-        return Err(
-            Failure::new("DESTINATION cannot be read from standard input")
-                .with_hint("name a file or a recorded host"),
-        );
-    }
-    let spec = destination::find(&arguments.to, false, printer)?;
+    let Some(to) = &arguments.to else {
+        return Err(Failure::new("--to is needed without --serve"));
+    };
+    reject_stdin(to)?;
+    let spec = destination::find(to, false, printer)?;
     spec.require_possible_verdict(&command_line::typed_relay(arguments))?;
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     let consents = consents::read(&arguments.consents, naming)?;
     consents::reject_high(&consents)?;
-    if let (true, Some(severity)) = (arguments.repeat, consents.accept_up_to) {
-        return Err(Failure::new(format!(
-            "--repeat with --accept {severity} would accept adjustments that were not reviewed"
-        ))
-        .with_hint("name the registers (--accept REG) that `cpreg check` proposes"));
+    if arguments.repeat {
+        reject_severity("--repeat", &consents)?;
     }
     let fixed = spec.resolve_fixed(&arguments.loader)?;
     let from = arguments.from.as_deref();
@@ -256,6 +270,28 @@ fn prepare<'a>(
         preflight,
         is_rehearsed: false,
     })
+}
+
+/// Returns an error if DESTINATION is standard input.
+fn reject_stdin(to: &Path) -> Result<(), Failure> {
+    if to != Path::new("-") {
+        return Ok(());
+    }
+    Err(
+        Failure::new("DESTINATION cannot be read from standard input")
+            .with_hint("name a file or a recorded host"),
+    )
+}
+
+/// Returns an error if the user accepts a severity for migrations of several VMs.
+fn reject_severity(option: &str, consents: &Consents) -> Result<(), Failure> {
+    let Some(severity) = consents.accept_up_to else {
+        return Ok(());
+    };
+    Err(Failure::new(format!(
+        "{option} with --accept {severity} would accept adjustments that were not reviewed"
+    ))
+    .with_hint("name the registers (--accept REG) that `cpreg check` proposes"))
 }
 
 /// Runs one migration. Returns `None` if no source connected.

@@ -7,7 +7,7 @@ use std::path::Path;
 use cpreg::destination::Accelerator;
 use cpreg_hosts::Profile;
 use cpreg_hosts::profile::ProfileOrigin;
-use cpreg_qemu::isolate::{LocalHost, isolate};
+use cpreg_qemu::isolate::{IsolatedCommand, LocalHost, isolate};
 use cpreg_qemu::libvirt::{DomainAddress, DomainXml, Virsh};
 use cpreg_qemu::probe::{ProbeResult, probe};
 use cpreg_qemu::qmp::WaitOptions;
@@ -37,23 +37,40 @@ pub(crate) fn record(
     options: &ProbeOptions<'_>,
     printer: &Printer,
 ) -> Result<Profile, Failure> {
-    let isolated = isolate(command, options.allowed_options, &LocalHost).map_err(|error| {
-        Failure::new("cannot probe with this command line").with_hinted_cause(error)
-    })?;
+    let isolated = isolate_command(command, options.allowed_options)?;
     if let Some(reason) = &isolated.namespace_error {
         printer.note(format_args!(
             "cannot create a network namespace, so the probed QEMU has no tap: {reason}"
         ));
     }
-    let result = probe(&isolated.command, &options.wait)
-        .map_err(|error| Failure::new("cannot probe this QEMU").with_hinted_cause(error))?;
-    let mut profile = to_profile(options.name.clone(), &result)?;
+    let profile = record_isolated(&isolated, options)?;
     for part in &isolated.unverified {
         printer.note(format_args!(
             "not recorded: {}: {}",
             part.description, part.reason
         ));
     }
+    Ok(profile)
+}
+
+/// Isolates a command line, so that its QEMU touches nothing outside itself.
+pub(crate) fn isolate_command(
+    command: &[OsString],
+    allowed_options: &[String],
+) -> Result<IsolatedCommand, Failure> {
+    isolate(command, allowed_options, &LocalHost).map_err(|error| {
+        Failure::new("cannot probe with this command line").with_hinted_cause(error)
+    })
+}
+
+/// Starts the QEMU of an isolated command line, and records its registers.
+pub(crate) fn record_isolated(
+    isolated: &IsolatedCommand,
+    options: &ProbeOptions<'_>,
+) -> Result<Profile, Failure> {
+    let result = probe(&isolated.command, &options.wait)
+        .map_err(|error| Failure::new("cannot probe this QEMU").with_hinted_cause(error))?;
+    let mut profile = to_profile(options.name.clone(), &result)?;
     if let Some(shape) = &mut profile.destination.shape
         && (!options.has_devices || !isolated.unverified.is_empty())
     {

@@ -11,6 +11,7 @@
 
 pub mod cancel;
 pub mod connection;
+pub(crate) mod duplex;
 mod file;
 mod forward;
 mod pipe;

@@ -8,3 +8,4 @@ mod connections;
 mod pipes;
 mod relay_early;
 mod relayed;
+mod served;

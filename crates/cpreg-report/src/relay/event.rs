@@ -139,6 +139,32 @@ pub enum EventDetails {
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         rejected_because: Vec<String>,
     },
+    /// End of one of the migrations of `--serve`.
+    Served {
+        /// Name of the VM, from the command line of the destination's QEMU; null if not known.
+        vm: Option<String>,
+        /// Address of the source; null if not known.
+        source: Option<String>,
+        /// Address that the source connected to.
+        destination: String,
+        /// Verdict of the check; null if no check was made.
+        verdict: Option<Verdict>,
+        /// `"completed"`, `"refused"`, `"recovered"`, `"failed"` or `"cancelled"`.
+        outcome: RelayOutcome,
+        /// Location of the VM.
+        vm_location: String,
+        /// Number of bytes on the main channel.
+        bytes: u64,
+        /// Number of bytes on the other channels.
+        other_channel_bytes: u64,
+        /// Reasons for a verdict or outcome other than success, in words.
+        reasons: Vec<String>,
+    },
+    /// A connection of `--serve` that is not a migration and is forwarded unseen.
+    Forwarding {
+        /// Address that the client connected to.
+        destination: String,
+    },
     /// Location of the VM that the guard found.
     VmLocation {
         /// Location of the VM, as in `guard` of [`cpreg.relay/2`](#cpregrelay2).

@@ -45,8 +45,8 @@ impl GuardSession {
             arguments.source_qmp.as_deref(),
             arguments.destination_qmp.as_deref(),
         );
-        if source.is_some() {
-            migration_uri(&arguments.listen)?;
+        if let (Some(_), Some(listen)) = (source, &arguments.listen) {
+            migration_uri(listen)?;
         }
         let mut client = GuardClient::spawn(&["__relay-guard"])
             .map_err(|error| Failure::new("cannot start the switchover guard").with_cause(error))?;

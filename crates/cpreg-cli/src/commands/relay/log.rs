@@ -4,6 +4,7 @@
 //! JSON lines need. The layout of JSON in `tracing-subscriber` is fixed. Text and JSON would each
 //! need their own `FormatEvent`, which is more code than [`Log::line`].
 
+use std::fmt::Display;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
@@ -45,7 +46,14 @@ impl Log {
         }
     }
 
-    pub(super) fn listening(&self, address: &Address, to: &Address) {
+    /// Creates the log of one of several migrations that run at the same time.
+    pub(super) fn for_migration(format: Format, number: usize) -> Self {
+        let log = Self::new(format);
+        log.migration.store(number, Ordering::Relaxed);
+        log
+    }
+
+    pub(super) fn listening(&self, address: &Address, to: &dyn Display) {
         self.line(
             format_args!("listening on {address}, relaying to {to}"),
             EventDetails::Listening {
@@ -180,7 +188,7 @@ impl Log {
     }
 
     /// Writes one line, as text or as JSON.
-    fn line(&self, text: std::fmt::Arguments<'_>, event: EventDetails) {
+    pub(super) fn line(&self, text: std::fmt::Arguments<'_>, event: EventDetails) {
         self.lock_progress().line.end();
         let migration = self.migration();
         match self.format {

@@ -316,7 +316,7 @@ pub(crate) enum PolicyAction {
     RefuseEarly,
 }
 
-struct TestPolicy(PolicyAction);
+pub(crate) struct TestPolicy(pub(crate) PolicyAction);
 
 impl MigrationPolicy for TestPolicy {
     fn on_setup(&mut self, _: &StreamSetup) -> bool {

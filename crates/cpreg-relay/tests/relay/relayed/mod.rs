@@ -13,7 +13,7 @@
 mod channels;
 mod closed;
 mod garbage;
-mod harness;
-mod identity;
+pub(crate) mod harness;
+pub(crate) mod identity;
 mod imitation;
 mod stalled;

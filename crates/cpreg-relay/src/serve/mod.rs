@@ -1,0 +1,352 @@
+//! [`Server`]: many migrations at once through one listener, which a firewall rule redirects to.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `mod.rs` | [`Server`]: accepts connections and routes each one |
+//! | `states` | states of a connection, from its first byte to its route |
+//! | `identify` | waits for the events that change the state |
+//! | `sessions` | migrations in progress, by the address that their sources connect to |
+//! | `incoming` | [`IncomingMigration`]: a migration that waits for its policy |
+//! | `original_destination` | [`OriginalDestination`]: the address before the redirection |
+//! | `listening_process` | the process that listens on an address |
+//!
+//! ```text
+//! source ──> firewall: redirect 49152-49215 ──> server ──> original address: QEMU
+//! ```
+//!
+//! All connections to one original address are one migration. The first bytes decide the route: the
+//! source's QEMU speaks first. A server that speaks first, such as that of NBD, and everything
+//! unknown is forwarded unseen.
+
+mod identify;
+mod incoming;
+mod listening_process;
+mod original_destination;
+mod sessions;
+mod states;
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+pub use incoming::IncomingMigration;
+pub use listening_process::find_listening_process;
+pub use original_destination::{NatTable, OriginalDestination, Redirection};
+
+use self::identify::Identification;
+use self::sessions::{JoinError, Sessions};
+use self::states::Route;
+use crate::address::Address;
+use crate::channel::Channel;
+use crate::connect::{Connector, can_set_mark};
+use crate::error::Error;
+use crate::io::cancel::CancelToken;
+use crate::io::connection::Connection;
+use crate::io::duplex::forward_both_ways;
+use crate::listen::Listener;
+use crate::tls::TlsCredentials;
+
+/// Mark of the packets that the relay sends, which a firewall rule exempts from the redirection.
+pub const PACKET_MARK: u32 = 0x6370;
+
+/// Maximum number of connections at the same time.
+const MAX_CONNECTIONS: usize = 2048;
+/// Delay before the next attempt to accept a connection after a failed one.
+const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
+
+/// Timeouts of a connection that has no route yet, and of a migration that has begun.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Timeouts {
+    /// Time for the client to speak first. After it, the relay also listens to the server.
+    pub client_first: Duration,
+    /// Time for either side to identify the connection.
+    pub identification: Duration,
+    /// Time for a multifd channel to wait for its main channel, and for a main channel to wait for
+    /// the end of an earlier migration to the same address.
+    pub session: Duration,
+    /// Time without a byte from the source before its RAM begins.
+    pub setup: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            client_first: Duration::from_millis(200),
+            identification: Duration::from_secs(10),
+            session: Duration::from_secs(10),
+            setup: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Event of the server, outside of a migration.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum ServerEvent<'e> {
+    /// The server forwards a connection unseen.
+    Forwarding {
+        /// Address that the client connected to.
+        destination: SocketAddr,
+    },
+    /// An unseen connection has ended.
+    Forwarded {
+        /// Address that the client connected to.
+        destination: SocketAddr,
+        /// Number of bytes in both directions.
+        bytes: u64,
+    },
+    /// The server closed a connection.
+    Rejected {
+        /// Address that the client connected to, if it is known.
+        destination: Option<SocketAddr>,
+        /// Kind of the connection.
+        channel: Channel,
+        /// Reason for the rejection.
+        reason: &'e str,
+    },
+}
+
+/// Handler of migrations and events. Several threads call it at the same time.
+pub trait MigrationHandler: Sync {
+    /// Handles a migration: chooses its policy, and runs it.
+    fn handle(&self, migration: IncomingMigration);
+
+    /// Handles an event.
+    fn on_event(&self, event: &ServerEvent<'_>);
+}
+
+/// Server of many migrations.
+pub struct Server {
+    listener: Listener,
+    redirection: Box<dyn OriginalDestination>,
+    credentials: Option<Arc<TlsCredentials>>,
+    timeouts: Timeouts,
+    sessions: Arc<Sessions>,
+    connection_count: AtomicUsize,
+}
+
+impl Server {
+    /// Listens for redirected connections.
+    ///
+    /// # Errors
+    /// Those of [`Listener::bind`].
+    pub fn bind(listen: &Address) -> Result<Self, Error> {
+        Ok(Self {
+            listener: Listener::bind(listen)?,
+            redirection: Box::new(NatTable),
+            credentials: None,
+            timeouts: Timeouts::default(),
+            sessions: Arc::default(),
+            connection_count: AtomicUsize::new(0),
+        })
+    }
+
+    /// Sets the source of original addresses, for tests without a firewall.
+    #[must_use]
+    pub fn with_redirection(mut self, redirection: Box<dyn OriginalDestination>) -> Self {
+        self.redirection = redirection;
+        self
+    }
+
+    /// Sets the certificates of this host, with which the server ends and begins QEMU's TLS.
+    #[must_use]
+    pub fn with_tls(mut self, credentials: TlsCredentials) -> Self {
+        self.credentials = Some(Arc::new(credentials));
+        self
+    }
+
+    /// Sets the timeouts.
+    #[must_use]
+    pub fn with_timeouts(mut self, timeouts: Timeouts) -> Self {
+        self.timeouts = timeouts;
+        self
+    }
+
+    /// Returns the address on which the server listens.
+    pub fn address(&self) -> &Address {
+        self.listener.address()
+    }
+
+    /// Returns `true` if this process may set [`PACKET_MARK`].
+    pub fn can_mark_packets() -> bool {
+        can_set_mark(PACKET_MARK)
+    }
+
+    /// Serves migrations until `user` is cancelled. Migrations whose device state has not arrived
+    /// are then cancelled too.
+    ///
+    /// # Errors
+    /// Returns an error if no token can be created.
+    pub fn run(&self, handler: &dyn MigrationHandler, user: &CancelToken) -> Result<(), Error> {
+        thread::scope(|scope| {
+            while !user.is_cancelled() {
+                let accepted = match self.listener.accept_from(user) {
+                    Ok(Some(accepted)) => accepted,
+                    Ok(None) => break,
+                    Err(_) => {
+                        // Usually no descriptor is free; the end of a connection will free some.
+                        let _ = user.wait(Some(Instant::now() + ACCEPT_RETRY_DELAY));
+                        continue;
+                    }
+                };
+                let count = self.connection_count.fetch_add(1, Ordering::Relaxed);
+                let guard = CountGuard(&self.connection_count);
+                if count >= MAX_CONNECTIONS {
+                    handler.on_event(&ServerEvent::Rejected {
+                        destination: None,
+                        channel: Channel::Other,
+                        reason: "too many connections",
+                    });
+                    continue;
+                }
+                let thread = thread::Builder::new().name("connection".to_owned());
+                // Without a thread the connection closes, and the client tries again.
+                let _ = thread.spawn_scoped(scope, move || {
+                    let _guard = guard;
+                    self.serve(accepted, handler, user);
+                });
+            }
+            Ok(())
+        })
+    }
+
+    /// Serves one connection.
+    fn serve(
+        &self,
+        (connection, peer): (Connection, Option<SocketAddr>),
+        handler: &dyn MigrationHandler,
+        user: &CancelToken,
+    ) {
+        let reject = |destination, channel, reason: &str| {
+            handler.on_event(&ServerEvent::Rejected {
+                destination,
+                channel,
+                reason,
+            });
+        };
+        let destination = match self.original_destination(&connection) {
+            Ok(Redirection::From(destination)) => destination,
+            Ok(Redirection::None) => {
+                let reason = "the connection was not redirected: no original address";
+                return reject(None, Channel::Other, reason);
+            }
+            Err(error) => {
+                let reason = format!("the original address is not known: {error}");
+                return reject(None, Channel::Other, &reason);
+            }
+        };
+        let connector = Connector::new(Address::from(destination)).with_mark(PACKET_MARK);
+        let identification = Identification {
+            connection,
+            connector: &connector,
+            destination,
+            credentials: self.credentials.as_ref(),
+            sessions: &self.sessions,
+            timeouts: self.timeouts,
+        };
+        let identified = identification.run(user);
+        let rejected = match identified.route {
+            Route::Forward => {
+                let pair = (identified.connection, identified.destination);
+                forward_unseen(destination, pair, &connector, handler, user);
+                return;
+            }
+            Route::Join => {
+                let deadline = Instant::now() + self.timeouts.session;
+                match self
+                    .sessions
+                    .join(destination, identified.connection, deadline, user)
+                {
+                    Ok(()) => return,
+                    Err(JoinError) => "no main channel of this migration",
+                }
+            }
+            Route::Migrate => {
+                let deadline = Instant::now() + self.timeouts.session;
+                match Sessions::begin(&self.sessions, destination, deadline, user) {
+                    Ok(queue) => {
+                        let credentials = self.credentials.clone().filter(|_| identified.is_tls);
+                        handler.handle(IncomingMigration {
+                            channel: identified.channel,
+                            peer,
+                            original_destination: destination,
+                            source: identified.connection,
+                            destination: identified.destination,
+                            connector: connector.clone().with_tls(credentials),
+                            queue,
+                            setup_timeout: self.timeouts.setup,
+                        });
+                        return;
+                    }
+                    Err(JoinError) => "another migration is in progress",
+                }
+            }
+            Route::Close(reason) => {
+                let reason = identified.error.as_deref().unwrap_or(reason);
+                return reject(Some(destination), identified.channel, reason);
+            }
+        };
+        reject(Some(destination), identified.channel, rejected);
+    }
+
+    /// Returns the address before the redirection. A connection to the relay's own address would
+    /// lead back to the relay.
+    fn original_destination(&self, connection: &Connection) -> io::Result<Redirection> {
+        let Some(socket) = connection.reader.source() else {
+            return Ok(Redirection::None);
+        };
+        self.redirection.original_destination(socket)
+    }
+}
+
+/// Forwards a connection unseen.
+fn forward_unseen(
+    destination: SocketAddr,
+    (client, server): (Connection, Option<Connection>),
+    connector: &Connector,
+    handler: &dyn MigrationHandler,
+    user: &CancelToken,
+) {
+    let server = server.map_or_else(|| connector.connect(user), Ok);
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => {
+            return handler.on_event(&ServerEvent::Rejected {
+                destination: Some(destination),
+                channel: Channel::Other,
+                reason: &error.to_string_with_hint(),
+            });
+        }
+    };
+    handler.on_event(&ServerEvent::Forwarding { destination });
+    let bytes = AtomicU64::new(0);
+    // Both ends notice the end of the connection.
+    let _ = forward_both_ways(client, server, user, &bytes);
+    handler.on_event(&ServerEvent::Forwarded {
+        destination,
+        bytes: bytes.load(Ordering::Relaxed),
+    });
+}
+
+impl fmt::Debug for Server {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Server")
+            .field("listener", &self.listener)
+            .field("credentials", &self.credentials)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Guard that decrements a number when it is dropped.
+struct CountGuard<'c>(&'c AtomicUsize);
+
+impl Drop for CountGuard<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

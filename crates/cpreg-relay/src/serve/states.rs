@@ -1,0 +1,257 @@
+//! States of a connection from its first byte to its route.
+//!
+//! ```text
+//! AwaitClient ──first bytes──────────────────────> Decided
+//!   │    └──TLS, with certificates──> AwaitHandshake ──plain──> AwaitPlain ──> Decided
+//!   └──silence──> AwaitEither ──first bytes of either──> Decided
+//! ```
+//!
+//! Every state but `Decided` has a timeout. [`State::transition`] is pure; `identify` waits for the
+//! events.
+
+use crate::channel::{CPR_UNSUPPORTED, Channel};
+
+/// State of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// The client may speak first.
+    AwaitClient,
+    /// The client has sent nothing, or too little. The relay has connected to the server, and
+    /// listens to both.
+    AwaitEither,
+    /// The client has begun TLS.
+    AwaitHandshake,
+    /// TLS is established; the client may send plain bytes.
+    AwaitPlain,
+    /// The route is known.
+    Decided(Route),
+}
+
+/// Route of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Route {
+    /// Main channel of a migration.
+    Migrate,
+    /// Further channel of a migration.
+    Join,
+    /// Forwarded unseen.
+    Forward,
+    /// Closed, for this reason.
+    Close(&'static str),
+}
+
+/// Event of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Event {
+    /// The client has sent the bytes that identify its channel.
+    ClientSent(Channel),
+    /// The client closed the connection before that.
+    ClientClosed,
+    /// The server has sent bytes, or closed.
+    ServerSent,
+    /// The timeout of the state has passed.
+    TimedOut,
+    /// TLS is established.
+    TlsEstablished,
+    /// The handshake, or the connection to the server, failed.
+    Failed,
+}
+
+/// Facts about the relay and the migration that a transition depends on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Context {
+    /// `true` if a migration to the same address is in progress.
+    pub(super) has_session: bool,
+    /// `true` if the relay has certificates.
+    pub(super) has_credentials: bool,
+}
+
+/// Reason not to forward TLS.
+pub(super) const NO_CREDENTIALS: &str = "TLS by QEMU itself (tls-creds): the relay needs the \
+     certificates of this host (--tls-creds)";
+pub(super) const SILENT: &str = "neither side sends anything";
+pub(super) const CLIENT_CLOSED: &str = "the client closed the connection";
+pub(super) const TLS_FAILED: &str = "the TLS handshake failed";
+pub(super) const SERVER_FAILED: &str = "nothing listens at the original address";
+
+impl State {
+    /// Returns the state after an event.
+    pub(super) const fn transition(self, event: Event, context: Context) -> Self {
+        let route = match (self, event) {
+            (Self::Decided(_), _) => return self,
+            (Self::AwaitClient, Event::ClientSent(Channel::Tls)) if context.has_credentials => {
+                return Self::AwaitHandshake;
+            }
+            (Self::AwaitEither, Event::ClientSent(Channel::Tls)) if context.has_credentials => {
+                return Self::AwaitHandshake;
+            }
+            (Self::AwaitHandshake, Event::TlsEstablished) => return Self::AwaitPlain,
+            (Self::AwaitHandshake, _) => Route::Close(TLS_FAILED),
+            (Self::AwaitClient, Event::TimedOut) if !context.has_session => {
+                return Self::AwaitEither;
+            }
+            // A channel that sends nothing at first, such as postcopy-preempt.
+            (Self::AwaitClient | Self::AwaitPlain, Event::TimedOut) if context.has_session => {
+                Route::Join
+            }
+            (_, Event::TimedOut) => Route::Close(SILENT),
+            (_, Event::ClientSent(channel)) => Self::route(channel, context),
+            (_, Event::ClientClosed) => Route::Close(CLIENT_CLOSED),
+            (Self::AwaitEither, Event::ServerSent) => Route::Forward,
+            (Self::AwaitEither, Event::Failed) => Route::Close(SERVER_FAILED),
+            // Only `AwaitEither` has a server, and only `AwaitHandshake` a handshake.
+            (_, Event::ServerSent | Event::TlsEstablished | Event::Failed) => return self,
+        };
+        Self::Decided(route)
+    }
+
+    /// Returns the route of an identified channel.
+    const fn route(channel: Channel, context: Context) -> Route {
+        match channel {
+            Channel::Main | Channel::PostcopyRecovery => Route::Migrate,
+            Channel::Multifd => Route::Join,
+            Channel::Tls => Route::Close(NO_CREDENTIALS),
+            Channel::Cpr => Route::Close(CPR_UNSUPPORTED),
+            Channel::Other if context.has_session => Route::Join,
+            Channel::Other => Route::Forward,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::State::{AwaitClient, AwaitEither, AwaitHandshake, AwaitPlain, Decided};
+    use super::*;
+
+    const PLAIN: Context = Context {
+        has_session: false,
+        has_credentials: false,
+    };
+    const IN_SESSION: Context = Context {
+        has_session: true,
+        ..PLAIN
+    };
+    const WITH_TLS: Context = Context {
+        has_credentials: true,
+        ..PLAIN
+    };
+
+    const fn sent(channel: Channel) -> Event {
+        Event::ClientSent(channel)
+    }
+
+    const fn close(reason: &'static str) -> State {
+        Decided(Route::Close(reason))
+    }
+
+    fn assert_transitions(table: &[(State, Event, Context, State)]) {
+        for &(state, event, context, expected) in table {
+            let next = state.transition(event, context);
+            assert_eq!(next, expected, "{state:?} {event:?} {context:?}");
+        }
+    }
+
+    #[test]
+    fn channels_have_routes() {
+        let (migrate, join) = (Decided(Route::Migrate), Decided(Route::Join));
+        let main = sent(Channel::Main);
+        assert_transitions(&[
+            (AwaitClient, main, PLAIN, migrate),
+            (AwaitEither, main, PLAIN, migrate),
+            (AwaitPlain, main, WITH_TLS, migrate),
+            (AwaitClient, sent(Channel::PostcopyRecovery), PLAIN, migrate),
+            (AwaitClient, sent(Channel::Multifd), PLAIN, join),
+            (AwaitPlain, sent(Channel::Multifd), WITH_TLS, join),
+            (
+                AwaitClient,
+                sent(Channel::Cpr),
+                PLAIN,
+                close(CPR_UNSUPPORTED),
+            ),
+            // A second main channel waits for the end of the first migration.
+            (AwaitClient, main, IN_SESSION, migrate),
+            // Unknown protocols.
+            (
+                AwaitClient,
+                sent(Channel::Other),
+                PLAIN,
+                Decided(Route::Forward),
+            ),
+            (AwaitClient, sent(Channel::Other), IN_SESSION, join),
+        ]);
+    }
+
+    #[test]
+    fn silence_and_ends() {
+        let (silence, join) = (Event::TimedOut, Decided(Route::Join));
+        assert_transitions(&[
+            (AwaitClient, silence, PLAIN, AwaitEither),
+            (AwaitClient, silence, IN_SESSION, join),
+            (AwaitPlain, silence, IN_SESSION, join),
+            (AwaitPlain, silence, WITH_TLS, close(SILENT)),
+            (AwaitEither, silence, PLAIN, close(SILENT)),
+            (
+                AwaitEither,
+                Event::ServerSent,
+                PLAIN,
+                Decided(Route::Forward),
+            ),
+            (
+                AwaitClient,
+                Event::ClientClosed,
+                PLAIN,
+                close(CLIENT_CLOSED),
+            ),
+            (
+                AwaitEither,
+                Event::ClientClosed,
+                PLAIN,
+                close(CLIENT_CLOSED),
+            ),
+            (AwaitEither, Event::Failed, PLAIN, close(SERVER_FAILED)),
+        ]);
+    }
+
+    #[test]
+    fn tls_needs_credentials() {
+        let hello = sent(Channel::Tls);
+        assert_transitions(&[
+            (AwaitClient, hello, PLAIN, close(NO_CREDENTIALS)),
+            (AwaitClient, hello, WITH_TLS, AwaitHandshake),
+            (AwaitEither, hello, WITH_TLS, AwaitHandshake),
+            (AwaitHandshake, Event::TlsEstablished, WITH_TLS, AwaitPlain),
+            (AwaitHandshake, Event::Failed, WITH_TLS, close(TLS_FAILED)),
+            (AwaitHandshake, Event::TimedOut, WITH_TLS, close(TLS_FAILED)),
+            // TLS inside TLS is not QEMU's.
+            (AwaitPlain, hello, WITH_TLS, close(NO_CREDENTIALS)),
+        ]);
+    }
+
+    /// Every waiting state ends with its timeout, after one more state at most.
+    #[test]
+    fn no_state_waits_for_ever() {
+        for has_session in [false, true] {
+            let context = Context {
+                has_session,
+                has_credentials: true,
+            };
+            for state in [AwaitClient, AwaitEither, AwaitHandshake, AwaitPlain] {
+                let once = state.transition(Event::TimedOut, context);
+                let twice = once.transition(Event::TimedOut, context);
+                assert!(matches!(twice, Decided(_)), "{state:?} {context:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_route_is_final() {
+        for event in [
+            Event::TimedOut,
+            Event::ServerSent,
+            Event::ClientSent(Channel::Main),
+        ] {
+            let decided = Decided(Route::Forward);
+            assert_eq!(decided.transition(event, PLAIN), decided);
+        }
+    }
+}

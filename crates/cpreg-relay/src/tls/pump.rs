@@ -1,0 +1,252 @@
+//! [`start`]: copies between an encrypted connection and its plain side, a socket pair.
+//!
+//! One thread serves both directions, because both change the state of TLS. It reads an input only
+//! while it holds nothing from that input, so a slow reader slows its sender down. An input that
+//! ends is half-closed at the other side after all earlier bytes.
+//!
+//! QEMU before 9.2 closes without the `close_notify` of TLS, so an end without it counts as an end.
+//! The migration stream itself shows if it is complete.
+
+use std::io::{self, Read as _, Write};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Instant;
+
+use rustix::event::{PollFd, PollFlags};
+
+use crate::error::Error;
+use crate::io::cancel::{CancelToken, wait};
+use crate::io::connection::{Connection, Reader, Writer};
+
+/// Size of the buffer of each direction.
+const BUFFER_LEN: usize = 64 << 10;
+
+/// Starts the copy after the handshake. Returns the plain side.
+///
+/// # Errors
+/// Returns an error if no socket pair or thread can be created.
+pub(super) fn start(
+    mut tls: rustls::Connection,
+    encrypted: Connection,
+) -> Result<Connection, Error> {
+    let to_error = |error| Error::io("cannot begin to copy the plain bytes of TLS", error);
+    // The buffer of plain bytes is the limit.
+    tls.set_buffer_limit(None);
+    let (near, far) = UnixStream::pair().map_err(to_error)?;
+    let plain = Connection::from_socket(near.into()).map_err(to_error)?;
+    let session_side = Connection::from_socket(far.into()).map_err(to_error)?;
+    let cancel = CancelToken::new().map_err(to_error)?;
+    let pump = Pump {
+        tls,
+        encrypted,
+        plain,
+        cancel,
+        received: Vec::with_capacity(BUFFER_LEN),
+        decrypted: Vec::with_capacity(2 * BUFFER_LEN),
+        encrypted_input_open: true,
+        plain_input_open: true,
+        is_encrypted_output_open: true,
+    };
+    thread::Builder::new()
+        .name("tls".to_owned())
+        .spawn(move || pump.run())
+        .map_err(to_error)?;
+    Ok(session_side)
+}
+
+struct Pump {
+    tls: rustls::Connection,
+    encrypted: Connection,
+    plain: Connection,
+    cancel: CancelToken,
+    /// Buffer for encrypted bytes.
+    received: Vec<u8>,
+    /// Plain bytes that the plain side has not taken.
+    decrypted: Vec<u8>,
+    encrypted_input_open: bool,
+    plain_input_open: bool,
+    is_encrypted_output_open: bool,
+}
+
+impl Pump {
+    /// Copies until both directions have ended.
+    fn run(mut self) {
+        // Bytes after the handshake may already be decrypted.
+        let result = self.decrypt(&[]).and_then(|()| self.copy());
+        if result.is_err() {
+            // Both peers notice a failure of either.
+            self.tls.send_close_notify();
+            let _ = self.send_records();
+            self.encrypted.shutdown_handle.shutdown();
+            self.plain.shutdown_handle.shutdown();
+        }
+    }
+
+    fn copy(&mut self) -> Result<(), Error> {
+        let mut plain_bytes = vec![0; BUFFER_LEN];
+        let mut encrypted_bytes = vec![0; BUFFER_LEN];
+        loop {
+            self.send_records()?;
+            self.deliver();
+            if self.decrypted.is_empty()
+                && self.encrypted_input_open
+                && let Some(count) = read_available(
+                    &mut self.encrypted.reader,
+                    &mut encrypted_bytes,
+                    &self.cancel,
+                )?
+            {
+                if count == 0 {
+                    self.encrypted_input_open = false;
+                } else {
+                    self.decrypt(&encrypted_bytes[..count])?;
+                }
+                self.deliver();
+            }
+            if !self.encrypted_input_open && self.decrypted.is_empty() {
+                // A second call changes nothing.
+                let _ = self.plain.writer.finish();
+            }
+            if self.plain_input_open
+                && !self.tls.wants_write()
+                && let Some(count) =
+                    read_available(&mut self.plain.reader, &mut plain_bytes, &self.cancel)?
+            {
+                if count == 0 {
+                    self.plain_input_open = false;
+                    self.tls.send_close_notify();
+                } else {
+                    self.encrypt(&plain_bytes[..count])?;
+                }
+            }
+            self.send_records()?;
+            if !self.plain_input_open && self.is_encrypted_output_open && !self.tls.wants_write() {
+                self.is_encrypted_output_open = false;
+                self.encrypted.writer.finish()?;
+            }
+            if !self.encrypted_input_open
+                && self.decrypted.is_empty()
+                && !self.is_encrypted_output_open
+            {
+                return Ok(());
+            }
+            self.wait()?;
+        }
+    }
+
+    /// Waits until one side can continue.
+    fn wait(&self) -> Result<(), Error> {
+        let mut files = Vec::with_capacity(4);
+        let (encrypted, plain) = (&self.encrypted, &self.plain);
+        if self.encrypted_input_open
+            && self.decrypted.is_empty()
+            && let Some(file) = encrypted.reader.source()
+        {
+            files.push(PollFd::from_borrowed_fd(file, PollFlags::IN));
+        }
+        if self.tls.wants_write() {
+            let (file, _) = encrypted.writer.sink()?;
+            files.push(PollFd::from_borrowed_fd(file, PollFlags::OUT));
+        } else if self.plain_input_open
+            && let Some(file) = plain.reader.source()
+        {
+            files.push(PollFd::from_borrowed_fd(file, PollFlags::IN));
+        }
+        if !self.decrypted.is_empty() {
+            let (file, _) = plain.writer.sink()?;
+            files.push(PollFd::from_borrowed_fd(file, PollFlags::OUT));
+        }
+        wait(&files, None, &[&self.cancel]).map(drop)
+    }
+
+    /// Sends as many encrypted records as the peer takes now.
+    fn send_records(&mut self) -> Result<(), Error> {
+        let mut sink = Available(&mut self.encrypted.writer);
+        while self.tls.wants_write() {
+            match self.tls.write_tls(&mut sink) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(Error::io("TLS failed", error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends as many plain bytes as the plain side takes now.
+    ///
+    /// A session that no longer reads has closed, perhaps after a last message to the peer, so only
+    /// the other direction continues.
+    fn deliver(&mut self) {
+        let mut written = 0;
+        while written < self.decrypted.len() {
+            match self.plain.writer.try_write(&self.decrypted[written..]) {
+                Ok(0) => break,
+                Ok(count) => written += count,
+                Err(_) => {
+                    self.encrypted_input_open = false;
+                    written = self.decrypted.len();
+                }
+            }
+        }
+        self.decrypted.drain(..written);
+    }
+
+    /// Decrypts received bytes.
+    fn decrypt(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.received.extend_from_slice(bytes);
+        let mut rest = &self.received[..];
+        loop {
+            if !rest.is_empty() {
+                self.tls
+                    .read_tls(&mut rest)
+                    .map_err(|error| Error::io("TLS failed", error))?;
+                self.tls
+                    .process_new_packets()
+                    .map_err(super::credentials::tls_error)?;
+            }
+            match self.tls.reader().read_to_end(&mut self.decrypted) {
+                // The peer has sent `close_notify`.
+                Ok(_) => self.encrypted_input_open = false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(Error::io("TLS failed", error)),
+            }
+            if rest.is_empty() || !self.encrypted_input_open {
+                self.received.clear();
+                return Ok(());
+            }
+        }
+    }
+
+    /// Encrypts plain bytes. TLS takes all of them, because it holds no others.
+    fn encrypt(&mut self, bytes: &[u8]) -> Result<(), Error> {
+        self.tls
+            .writer()
+            .write_all(bytes)
+            .map_err(|error| Error::io("TLS failed", error))
+    }
+}
+
+/// Reads bytes that have arrived; `None` if there are none.
+fn read_available(
+    reader: &mut Reader,
+    buffer: &mut [u8],
+    cancel: &CancelToken,
+) -> Result<Option<usize>, Error> {
+    reader.read_with_deadline(buffer, Instant::now(), cancel)
+}
+
+/// Writer that never waits.
+struct Available<'w>(&'w mut Writer);
+
+impl Write for Available<'_> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self.0.try_write(bytes).map_err(Error::into_io)? {
+            0 if !bytes.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
+            count => Ok(count),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

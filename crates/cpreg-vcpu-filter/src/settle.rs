@@ -150,16 +150,24 @@ impl VmFilter {
             // The registers are VM-wide, and the VMM may have written them to another vCPU only.
             let is_listed = self.vcpus.values().any(|vcpu| vcpu.is_listed(id));
             let is_known = self.accepted_values.contains_key(&id);
-            let own = self.vcpus.values().find_map(|vcpu| vcpu.own.get(id));
-            let (Some(own), true) = (own.cloned(), is_listed && !is_known && probe::can_probe(id))
-            else {
+            if is_known || !is_listed || !probe::can_probe(id) {
                 continue;
-            };
+            }
             let Ok(current) = value::read(kernel, id) else {
                 continue;
             };
-            // KVM fixes ID registers at the first run of the VM.
+            // A vCPU may have read the register after a write to another vCPU.
+            let mut owns = self.vcpus.values().filter_map(|vcpu| vcpu.own.get(id));
+            let Some(first) = owns.next() else {
+                continue;
+            };
+            let other = [first].into_iter().chain(owns).find(|own| **own != current);
+            let own = other.unwrap_or(first).clone();
+            // KVM fixes ID registers at the first run of the VM, with their values of then.
             if own != current && value::write(kernel, id, &own).is_err() {
+                let accepted = AcceptedValues::OneOf(current.as_u64().into_iter().collect());
+                self.accepted_values.insert(id, accepted);
+                has_tried = true;
                 continue;
             }
             let record = probe::probe_register(kernel, id);

@@ -67,6 +67,11 @@ impl Error {
         Self::new(ErrorKind::Io, message).with_source(source)
     }
 
+    /// Creates the error of a TLS connection.
+    pub(crate) fn tls(source: rustls::Error) -> Self {
+        Self::new(ErrorKind::Connection, "TLS failed").with_source(io::Error::other(source))
+    }
+
     pub(crate) fn guard(message: impl Into<Cow<'static, str>>) -> Self {
         Self::new(ErrorKind::Guard, message)
     }

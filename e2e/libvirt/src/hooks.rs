@@ -187,6 +187,11 @@ impl<'h> Installation<'h> {
             before: read_tree(&host.path("etc"))?,
             is_removed: false,
         };
+        // The host has neither systemd nor nft, which the relay needs.
+        match cpreg(host, &["install", "libvirt", "--apply"]) {
+            Err(error) if error.to_string().contains("nothing was changed: systemd: ") => {}
+            other => return Err(format!("the relay was not refused: {other:?}").into()),
+        }
         let apply = [
             "install", "libvirt", "--part", "hook", "--apply", "--log", LOG,
         ];

@@ -247,7 +247,9 @@ impl Host {
             debian::remove(&root.join(folder))?;
             fs::create_dir_all(root.join(folder))?;
         }
-        debian::remove(&root.join("var/lib/libvirt/qemu"))?;
+        for folder in ["var/lib/libvirt/qemu", "etc/libvirt/qemu"] {
+            debian::remove(&root.join(folder))?;
+        }
         fs::create_dir_all(root.join("run/libvirt"))?;
         // Hooks are scripts for `sh`.
         if !root.join("bin/sh").exists() {

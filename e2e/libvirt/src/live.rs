@@ -451,6 +451,8 @@ impl Pair<'_> {
         relay.wait_for_event("setup", 1)?;
         self.from.virsh_output(&["migrate-postcopy", vm.name])?;
         relay.wait_for_event("device-state-sent", 1)?;
+        // Only a VM that the destination has started can resume there.
+        expect_state(self.to, vm, Some("running"))?;
         relay.kill()?;
         if process.wait()?.success() {
             return Err("the migration succeeded without its relay".into());

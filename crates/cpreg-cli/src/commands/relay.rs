@@ -21,14 +21,13 @@ mod planner;
 mod preflight;
 mod serve;
 
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cpreg::plan::{Consents, Verdict};
+use cpreg::plan::Verdict;
 use cpreg_relay::check_policy::CheckPolicy;
 use cpreg_relay::{Address, CancelOnDrop, CancelToken, Relay};
 
-use self::config::{RelayConfig, RelayDestination};
+use self::config::{RelayConfig, RelayDestination, reject_severity, reject_stdin};
 use self::guard_session::GuardSession;
 use self::log::Log;
 use self::outcome::{
@@ -270,28 +269,6 @@ fn prepare<'a>(
         preflight,
         is_rehearsed: false,
     })
-}
-
-/// Returns an error if DESTINATION is standard input.
-fn reject_stdin(to: &Path) -> Result<(), Failure> {
-    if to != Path::new("-") {
-        return Ok(());
-    }
-    Err(
-        Failure::new("DESTINATION cannot be read from standard input")
-            .with_hint("name a file or a recorded host"),
-    )
-}
-
-/// Returns an error if the user accepts a severity for migrations of several VMs.
-fn reject_severity(option: &str, consents: &Consents) -> Result<(), Failure> {
-    let Some(severity) = consents.accept_up_to else {
-        return Ok(());
-    };
-    Err(Failure::new(format!(
-        "{option} with --accept {severity} would accept adjustments that were not reviewed"
-    ))
-    .with_hint("name the registers (--accept REG) that `cpreg check` proposes"))
 }
 
 /// Runs one migration. Returns `None` if no source connected.

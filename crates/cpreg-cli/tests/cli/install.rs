@@ -230,6 +230,17 @@ fn unreviewed_consents_and_unclear_actions_are_refused() {
     assert_same(&host.tree(), &before);
 }
 
+#[test]
+fn a_folder_that_apparmor_excludes_is_named() {
+    let host = Host::new();
+    host.write("etc/apparmor.d/usr.sbin.libvirtd", "");
+    let print = ["--print", "--part", "hook", "--program"];
+    let run = host.install(&[&print[..], &["/usr/local/bin/cpreg"]].concat());
+    assert_snapshot!("install_apparmor", run.stderr);
+    let run = host.install(&[&print[..], &["/usr/bin/cpreg"]].concat());
+    assert_eq!(run.stderr, "");
+}
+
 /// Only status 1 of cpreg stops libvirt, and only events of interest start cpreg.
 #[test]
 fn the_hook_script_passes_only_refusals_on() {

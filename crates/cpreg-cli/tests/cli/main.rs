@@ -24,6 +24,7 @@
 //! | [`filter`] | streams from pipe to pipe, and their failures |
 //! | `relay`, `relay_faults`, `relay_json` | live migrations, their failures and documents |
 //! | `relay_guard` | guard process, which outlives its relay |
+//! | `relay_serve` | service for many migrations |
 //! | [`faults`] | full disks, signals, processes killed while they write files |
 //! | [`probe_faults`] | programs other than QEMU, and Ctrl-C during a probe |
 //! | [`rehearse`] | loads in a fake QEMU, and their reports |
@@ -90,6 +91,8 @@ mod relay_guard;
 mod relay_json;
 #[cfg(target_os = "linux")]
 mod relay_process;
+#[cfg(target_os = "linux")]
+mod relay_serve;
 mod report;
 mod run;
 #[cfg(target_os = "linux")]

@@ -6,9 +6,9 @@ use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::Timeouts;
 use super::sessions::Sessions;
 use super::states::{Context, Event, Route, State};
+use super::timeouts::Timeouts;
 use crate::channel::{Channel, MAGIC_LEN};
 use crate::connect::Connector;
 use crate::error::Error;

@@ -9,6 +9,7 @@
 //! | `incoming` | [`IncomingMigration`]: a migration that waits for its policy |
 //! | `original_destination` | [`OriginalDestination`]: the address before the redirection |
 //! | `listening_process` | the process that listens on an address |
+//! | `timeouts` | [`Timeouts`]: timeouts of the states |
 //!
 //! ```text
 //! source ──> firewall: redirect 49152-49215 ──> server ──> original address: QEMU
@@ -24,6 +25,7 @@ mod listening_process;
 mod original_destination;
 mod sessions;
 mod states;
+mod timeouts;
 
 use std::fmt;
 use std::io;
@@ -36,6 +38,7 @@ use std::time::{Duration, Instant};
 pub use incoming::IncomingMigration;
 pub use listening_process::find_listening_process;
 pub use original_destination::{NatTable, OriginalDestination, Redirection};
+pub use timeouts::Timeouts;
 
 use self::identify::Identification;
 use self::sessions::{JoinError, Sessions};
@@ -57,32 +60,6 @@ pub const PACKET_MARK: u32 = 0x6370;
 const MAX_CONNECTIONS: usize = 2048;
 /// Delay before the next attempt to accept a connection after a failed one.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-
-/// Timeouts of a connection that has no route yet, and of a migration that has begun.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct Timeouts {
-    /// Time for the client to speak first. After it, the relay also listens to the server.
-    pub client_first: Duration,
-    /// Time for either side to identify the connection.
-    pub identification: Duration,
-    /// Time for a multifd channel to wait for its main channel, and for a main channel to wait for
-    /// the end of an earlier migration to the same address.
-    pub session: Duration,
-    /// Time without a byte from the source before its RAM begins.
-    pub setup: Duration,
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            client_first: Duration::from_millis(200),
-            identification: Duration::from_secs(10),
-            session: Duration::from_secs(10),
-            setup: Duration::from_secs(60),
-        }
-    }
-}
 
 /// Event of the server, outside of a migration.
 #[derive(Clone, Debug)]

@@ -60,7 +60,7 @@ impl TlsCredentials {
         mut connection: Connection,
         cancel: &CancelToken,
     ) -> Result<Connection, Error> {
-        let mut tls = ServerConnection::new(Arc::new(self.server_config()?)).map_err(tls_error)?;
+        let mut tls = ServerConnection::new(Arc::new(self.server_config()?)).map_err(Error::tls)?;
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         handshake(&mut tls, &mut connection, deadline, cancel)?;
         pump::start(tls.into(), connection)
@@ -80,7 +80,7 @@ impl TlsCredentials {
         // not sent.
         let name = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
         let config = Arc::new(self.client_config()?);
-        let mut tls = ClientConnection::new(config, name).map_err(tls_error)?;
+        let mut tls = ClientConnection::new(config, name).map_err(Error::tls)?;
         let deadline = Instant::now() + HANDSHAKE_TIMEOUT;
         handshake(&mut tls, &mut connection, deadline, cancel)?;
         pump::start(tls.into(), connection)
@@ -104,7 +104,7 @@ impl TlsCredentials {
         })?;
         let mut config = ServerConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(tls_error)?
+            .map_err(Error::tls)?
             .with_client_cert_verifier(verifier)
             .with_single_cert(self.certificates(SERVER_CERT)?, self.key(SERVER_KEY)?)
             .map_err(|error| self.unusable_pair(SERVER_CERT, error))?;
@@ -121,7 +121,7 @@ impl TlsCredentials {
         let verifier = LocalQemuVerifier::new(self.roots()?, own, &self.provider);
         let builder = ClientConfig::builder_with_provider(self.provider.clone())
             .with_safe_default_protocol_versions()
-            .map_err(tls_error)?
+            .map_err(Error::tls)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(verifier));
         let mut config = if self.folder.join(CLIENT_CERT).exists() {
@@ -192,11 +192,6 @@ impl fmt::Debug for TlsCredentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("TlsCredentials").field(&self.folder).finish()
     }
-}
-
-/// Returns the error of a TLS library call.
-pub(super) fn tls_error(error: rustls::Error) -> Error {
-    Error::new(ErrorKind::Connection, "TLS failed").with_source(io::Error::other(error))
 }
 
 fn pem_error(error: pem::Error) -> io::Error {

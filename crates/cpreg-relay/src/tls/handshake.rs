@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 
 use rustls::{ConnectionCommon, SideData};
 
-use super::credentials::tls_error;
 use crate::error::{Error, ErrorKind};
 use crate::io::cancel::CancelToken;
 use crate::io::connection::Connection;
@@ -50,7 +49,7 @@ pub(super) fn handshake<S: SideData>(
             if let Err(error) = tls.process_new_packets() {
                 // The peer learns the reason from the alert.
                 let _ = flush(tls, connection, cancel);
-                return Err(tls_error(error));
+                return Err(Error::tls(error));
             }
         }
     }

@@ -200,9 +200,7 @@ impl Pump {
                 self.tls
                     .read_tls(&mut rest)
                     .map_err(|error| Error::io("TLS failed", error))?;
-                self.tls
-                    .process_new_packets()
-                    .map_err(super::credentials::tls_error)?;
+                self.tls.process_new_packets().map_err(Error::tls)?;
             }
             match self.tls.reader().read_to_end(&mut self.decrypted) {
                 // The peer has sent `close_notify`.

@@ -26,6 +26,13 @@ const UNIT_FOLDERS: [&str; 3] = [
 ];
 /// Daemons that run hooks of the QEMU driver.
 const LIBVIRT_UNITS: [&str; 2] = ["libvirtd.service", "virtqemud.service"];
+/// Profiles in which AppArmor confines libvirt's daemons and their hooks.
+const APPARMOR_PROFILES: [&str; 2] = [
+    "etc/apparmor.d/usr.sbin.libvirtd",
+    "etc/apparmor.d/usr.sbin.virtqemud",
+];
+/// Folders whose programs these profiles let hooks start.
+const HOOK_PROGRAM_FOLDERS: [&str; 4] = ["/bin", "/sbin", "/usr/bin", "/usr/sbin"];
 /// Folder that exists while systemd runs.
 const SYSTEMD_RUNS: &str = "run/systemd/system";
 
@@ -49,6 +56,7 @@ pub(super) struct HostTools {
     pub(super) has_kvm_group: bool,
     pub(super) systemd: Systemd,
     has_libvirt: bool,
+    has_apparmor_profile: bool,
 }
 
 impl HostTools {
@@ -66,12 +74,23 @@ impl HostTools {
             has_kvm_group: groups
                 .is_ok_and(|groups| groups.lines().any(|line| line.starts_with("kvm:"))),
             has_libvirt: LIBVIRT.into_iter().any(exists),
+            has_apparmor_profile: APPARMOR_PROFILES.into_iter().any(exists),
             systemd: match SYSTEMD.into_iter().any(exists) {
                 true if exists(SYSTEMD_RUNS) => Systemd::Running,
                 true => Systemd::Installed,
                 false => Systemd::Missing,
             },
         }
+    }
+
+    /// Returns `true` if AppArmor, where it is enabled, does not let hooks start this program.
+    pub(super) fn confines_hook(&self, program: &Path) -> bool {
+        let folder = program.parent();
+        let is_permitted = folder.is_some_and(|folder| {
+            let mut folders = HOOK_PROGRAM_FOLDERS.iter();
+            folders.any(|permitted| Path::new(permitted) == folder)
+        });
+        self.has_apparmor_profile && !is_permitted
     }
 
     /// Checks that the host has what these parts need. The error names everything that is missing.
@@ -116,6 +135,16 @@ impl HostTools {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn apparmor_confines_programs_outside_of_system_folders() {
+        let mut tools = HostTools::default();
+        assert!(!tools.confines_hook(Path::new("/usr/local/bin/cpreg")));
+        tools.has_apparmor_profile = true;
+        assert!(tools.confines_hook(Path::new("/usr/local/bin/cpreg")));
+        assert!(tools.confines_hook(Path::new("/usr/bin/cpreg/cpreg")));
+        assert!(!tools.confines_hook(Path::new("/usr/bin/cpreg")));
+    }
 
     #[test]
     fn everything_that_is_missing_is_named() {

@@ -60,6 +60,13 @@ fn run_libvirt(arguments: &InstallLibvirt, printer: &mut Printer) -> Result<Stat
     let files = files::files(&parts, &options, &tools)?;
     let changes = Changes::new(&tree, &manifest, &files)?;
     changes.print(printer);
+    if parts.contains(&InstallPart::Hook) && tools.confines_hook(&options.program) {
+        printer.note(format_args!(
+            "if AppArmor is enabled, its profile of libvirt lets hooks start no program of this \
+             folder: {}; install cpreg in /usr/bin",
+            options.program.display()
+        ));
+    }
     let services = Services::for_changes(&changes, &tools, tree.is_live());
     if arguments.mode.print {
         services.print_after(&tree, printer);

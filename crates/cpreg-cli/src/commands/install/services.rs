@@ -26,7 +26,7 @@ pub(super) struct Services {
 
 /// Advice for a host without a service of libvirt.
 const RESTART_LIBVIRT: &str =
-    "restart libvirtd or virtqemud: libvirt looks for hooks when it starts";
+    "send SIGHUP to libvirtd or virtqemud, or restart it: only then libvirt looks for hooks";
 
 impl Services {
     /// Returns the commands that start what the files describe.
@@ -38,15 +38,15 @@ impl Services {
                 vec!["systemctl", "restart", SOCKET],
             ];
         }
-        // libvirt looks for hooks only when it starts. Its VMs continue meanwhile.
+        // libvirt looks for hooks only when it starts or reloads. Its VMs continue meanwhile.
         if changes.creates(HOOK) {
             let has_systemd = tools.systemd == Systemd::Running || !is_live;
             if tools.libvirt_units.is_empty() || !has_systemd {
                 services.advice = Some(RESTART_LIBVIRT);
             } else {
                 let units = tools.libvirt_units.iter();
-                let restart = units.map(|unit| vec!["systemctl", "try-restart", unit]);
-                services.after.extend(restart);
+                let reload = units.map(|unit| vec!["systemctl", "try-reload-or-restart", unit]);
+                services.after.extend(reload);
             }
         }
         services

@@ -1,5 +1,7 @@
 //! [`RelayConfig`]: inputs of the decision on every migration through a relay.
 
+use std::path::Path;
+
 use cpreg::hardware::HardwareFacts;
 use cpreg::plan::{Consents, Verdict};
 use cpreg::tolerance::Tolerances;
@@ -8,6 +10,7 @@ use cpreg_relay::check_policy::PolicyConfig;
 use super::preflight::Preflight;
 use crate::arguments;
 use crate::destination::{DestinationSpec, ResolvedDestination};
+use crate::failure::Failure;
 use crate::source_host::SourceHost;
 
 /// Name of the VM in reports. The commands that a report proposes have this name as argument.
@@ -57,4 +60,26 @@ impl RelayConfig<'_> {
             allow_no_return_path: self.arguments.allow_no_return_path,
         }
     }
+}
+
+/// Returns an error if DESTINATION is standard input.
+pub(super) fn reject_stdin(to: &Path) -> Result<(), Failure> {
+    if to != Path::new("-") {
+        return Ok(());
+    }
+    Err(
+        Failure::new("DESTINATION cannot be read from standard input")
+            .with_hint("name a file or a recorded host"),
+    )
+}
+
+/// Returns an error if the user accepts a severity for migrations of several VMs.
+pub(super) fn reject_severity(option: &str, consents: &Consents) -> Result<(), Failure> {
+    let Some(severity) = consents.accept_up_to else {
+        return Ok(());
+    };
+    Err(Failure::new(format!(
+        "{option} with --accept {severity} would accept adjustments that were not reviewed"
+    ))
+    .with_hint("name the registers (--accept REG) that `cpreg check` proposes"))
 }

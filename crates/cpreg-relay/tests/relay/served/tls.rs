@@ -122,8 +122,8 @@ fn encrypt_source(
     StreamOwned::new(tls, socket)
 }
 
-/// Ends TLS like the destination's QEMU, which verifies the relay's certificate. Handshakes at once,
-/// because the relay connects one channel after the other.
+/// Ends TLS like the destination's QEMU, which verifies the relay's certificate. The handshake is
+/// complete, because the relay connects one channel after the other.
 fn decrypt_destination(socket: TcpStream, folder: &Path) -> TlsStream<ServerConnection, TcpStream> {
     let mut roots = RootCertStore::empty();
     roots.add(certificate(folder, "ca")).unwrap();

@@ -1,5 +1,5 @@
-//! [`LocalQemu`]: the QEMU that listens at a migration's address. [`ProfileCache`]: profiles of such
-//! QEMUs.
+//! [`LocalQemu`]: the QEMU that listens at a migration's address. [`ProfileCache`]: profiles of
+//! such QEMUs.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};

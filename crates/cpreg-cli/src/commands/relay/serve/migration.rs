@@ -31,7 +31,6 @@ use super::super::log::{Log, outcome_name};
 use super::super::planner::{MigrationPlanner, describe_rejection};
 use super::local_qemu::{LocalQemu, ProfileCache};
 use super::metrics::Metrics;
-use super::next_number;
 use crate::arguments;
 use crate::destination::{self, DestinationSpec};
 use crate::failure::Failure;
@@ -165,7 +164,7 @@ impl<'a> ServeHandler<'a> {
 
 impl MigrationHandler for ServeHandler<'_> {
     fn handle(&self, migration: IncomingMigration) {
-        let number = next_number(&self.count);
+        let number = self.count.fetch_add(1, Ordering::Relaxed) + 1;
         self.metrics.update(|numbers| numbers.active += 1);
         let log = Log::for_migration(self.arguments.log_format, number);
         let observer = ServeObserver {
@@ -209,7 +208,7 @@ impl MigrationHandler for ServeHandler<'_> {
             vm,
             source,
             &address.to_string(),
-            super::elapsed_ms(start),
+            start.elapsed().as_millis(),
         );
     }
 
@@ -289,7 +288,7 @@ impl Summary {
         vm: Option<String>,
         source: Option<String>,
         destination: &str,
-        milliseconds: u64,
+        milliseconds: u128,
     ) {
         let unknown = || "unknown".to_owned();
         let verdict = self.verdict.as_ref().map(|verdict| format!(" {verdict},"));

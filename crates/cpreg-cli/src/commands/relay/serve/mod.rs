@@ -11,8 +11,7 @@ mod local_qemu;
 mod metrics;
 mod migration;
 
-use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cpreg_relay::serve::{PACKET_MARK, Server};
 use cpreg_relay::{Address, CancelOnDrop, CancelToken, TlsCredentials};
@@ -20,6 +19,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
 use self::migration::ServeHandler;
+use super::config::{reject_severity, reject_stdin};
 use super::log::Log;
 use crate::arguments;
 use crate::consents;
@@ -94,7 +94,7 @@ fn prepare<'a>(
 ) -> Result<ServeHandler<'a>, Failure> {
     let mut accelerator = None;
     if let Some(to) = &arguments.to {
-        super::reject_stdin(to)?;
+        reject_stdin(to)?;
         let spec = destination::find(to, false, printer)?;
         spec.require_possible_verdict(&crate::command_line::typed_relay(arguments))?;
         accelerator = spec.accelerator();
@@ -104,7 +104,7 @@ fn prepare<'a>(
     let naming = ValueFormat::new(accelerator, arguments.show_secrets).naming;
     let consents = consents::read(&arguments.consents, naming)?;
     consents::reject_high(&consents)?;
-    super::reject_severity("--serve", &consents)?;
+    reject_severity("--serve", &consents)?;
     Ok(ServeHandler::new(
         arguments,
         tolerances,
@@ -153,14 +153,4 @@ fn raise_descriptor_limit() {
             maximum: limit.maximum,
         },
     );
-}
-
-/// Returns the next number of a counter, from 1.
-fn next_number(counter: &std::sync::atomic::AtomicUsize) -> usize {
-    counter.fetch_add(1, Ordering::Relaxed) + 1
-}
-
-/// Returns the time since an instant in whole milliseconds.
-fn elapsed_ms(since: Instant) -> u64 {
-    since.elapsed().as_millis().try_into().unwrap_or(u64::MAX)
 }

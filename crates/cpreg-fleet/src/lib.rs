@@ -24,7 +24,7 @@ pub mod key;
 pub mod pairs;
 pub mod subject;
 
-pub use cell::{Cell, plan_cell};
+pub use cell::{Cell, PlannedCell, plan_cell};
 pub use classes::HostClasses;
 pub use host::Host;
 pub use inputs::PlanInputs;

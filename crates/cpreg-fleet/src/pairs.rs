@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::cell::{PlannedCell, plan_cell_in_detail};
 use crate::host::Host;
+use crate::host_set::HostSet;
 use crate::inputs::PlanInputs;
 use crate::subject::Subject;
 
@@ -76,20 +77,28 @@ pub struct Row<T> {
 /// `inspect` makes of each cell.
 ///
 /// The rows are in the order of the items. Only as many VMs as there are cores are in memory at a
-/// time.
-pub fn plan_rows<I: Sync, T: Send, E: Send>(
+/// time. Hosts that decide alike have one plan, and `inspect` gets the first of them.
+pub fn plan_rows<I: Sync, T: Clone + Send + Sync, E: Send>(
     items: &[I],
-    hosts: &[Host],
+    hosts: &HostSet,
     inputs: PlanInputs<'_>,
     open: impl Fn(&I) -> Result<Subject, E> + Sync,
     inspect: impl Fn(&Subject, &Host, PlannedCell) -> T + Sync,
 ) -> Vec<Result<Row<T>, E>> {
     let rows = items.par_iter().map(|item| {
         let subject = open(item)?;
-        let cells = hosts.par_iter().map(|host| {
-            let planned = plan_cell_in_detail(&subject, host, inputs);
-            inspect(&subject, host, planned)
+        let representatives = hosts.representatives(&subject.guest());
+        let numbered = hosts.hosts().par_iter().enumerate();
+        // `None` for a host that decides like an earlier one.
+        let planned = numbered.map(|(index, host)| {
+            (representatives.get(index) == Some(&index)).then(|| {
+                let planned = plan_cell_in_detail(&subject, host, inputs);
+                inspect(&subject, host, planned)
+            })
         });
+        let planned: Vec<Option<T>> = planned.collect();
+        let cells = representatives.iter();
+        let cells = cells.filter_map(|first| planned.get(*first).cloned().flatten());
         Ok(Row {
             cells: cells.collect(),
             vcpus: subject.vm.vcpus.len(),

@@ -32,6 +32,7 @@ enum Form {
 }
 
 /// Cell, with its details for a page.
+#[derive(Clone)]
 pub(super) struct PrintedCell {
     pub(super) cell: Cell,
     pub(super) details: Option<CellDetails>,

@@ -1,7 +1,7 @@
 //! [`Planes`]: the loaders of an HTML page, whose reader chooses one of them.
 
 use cpreg::destination::Loader;
-use cpreg_fleet::Host;
+use cpreg_fleet::{Host, HostSet};
 use cpreg_report::matrix::page::model::PageLoader;
 
 use crate::arguments;
@@ -11,15 +11,15 @@ const OWN_LOADERS: &str = "that of the destination, if known";
 
 /// Destinations for each loader, in one list: all for the first loader, then all for the next.
 pub(super) struct Planes {
-    pub(super) hosts: Vec<Host>,
+    pub(super) hosts: HostSet,
     pub(super) loaders: Vec<PageLoader>,
 }
 
 impl Planes {
     /// Returns the destinations with their own loaders only.
-    pub(super) const fn single(hosts: Vec<Host>) -> Self {
+    pub(super) fn single(hosts: Vec<Host>) -> Self {
         Self {
-            hosts,
+            hosts: HostSet::new(hosts),
             loaders: Vec::new(),
         }
     }
@@ -34,7 +34,7 @@ pub(super) fn planes(arguments: &arguments::Matrix, hosts: Vec<Host>) -> Planes 
     };
     if let Some(loader) = &arguments.loader.loader {
         return Planes {
-            hosts,
+            hosts: HostSet::new(hosts),
             loaders: vec![named(loader)],
         };
     }
@@ -48,7 +48,7 @@ pub(super) fn planes(arguments: &arguments::Matrix, hosts: Vec<Host>) -> Planes 
         .flat_map(|loader| hosts.iter().map(|host| host.with_loader(Some(*loader))))
         .collect();
     Planes {
-        hosts: hosts.into_iter().chain(others).collect(),
+        hosts: HostSet::new(hosts.into_iter().chain(others).collect()),
         loaders: std::iter::once(own).chain(modelled).collect(),
     }
 }

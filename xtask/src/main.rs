@@ -81,6 +81,9 @@ enum Task {
     /// Move save images between two generations of libvirt (needs root)
     #[command(disable_help_flag = true)]
     Libvirt(ForwardedArgs),
+    /// Test the HTML page of `cpreg matrix` in a headless Chromium
+    #[command(disable_help_flag = true)]
+    Page(ForwardedArgs),
     /// Check the loader models: load edited streams into each real QEMU
     #[command(disable_help_flag = true)]
     ModelCheck(ForwardedArgs),
@@ -131,6 +134,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Live(rest) => run("e2e-live", "e2e-live", Profile::Dev, &rest.arguments),
         Task::Libvirt(rest) => run("e2e-libvirt", "e2e-libvirt", Profile::Dev, &rest.arguments),
         Task::Lab(rest) => run("e2e-lab", "e2e-lab", Profile::Dev, &rest.arguments),
+        Task::Page(rest) => run("e2e-page", "e2e-page", Profile::Dev, &rest.arguments),
         Task::ModelCheck(rest) => run(
             "e2e-model-check",
             "e2e-model-check",

@@ -27,7 +27,7 @@ enum Work {
 }
 
 /// Parts of `cargo xtask test`.
-const QUICK_PARTS: [Part; 5] = [
+const QUICK_PARTS: [Part; 6] = [
     Part {
         name: "build",
         work: Work::Command(|| {
@@ -49,6 +49,10 @@ const QUICK_PARTS: [Part; 5] = [
     Part {
         name: "tests",
         work: Work::TestPrograms,
+    },
+    Part {
+        name: "page",
+        work: Work::Command(|| built_program("e2e-page")),
     },
     Part {
         name: "live sample",

@@ -1,7 +1,10 @@
 //! [`Cell`]: the result of planning one VM at one host.
 
+use cpreg::destination::Destination;
 use cpreg::destination::loader::Program;
-use cpreg::plan::{Check, DecidedPart, Dependence, PlanOutcome, PossibleCheck, Premise, Verdict};
+use cpreg::plan::{
+    Check, DecidedPart, Dependence, PlanOutcome, PossibleCheck, Premise, UnchangedLoad, Verdict,
+};
 use cpreg::severity::Severity;
 use cpreg::shape::{ShapeDifference, ShapePart};
 use cpreg::tolerance::Tolerances;
@@ -24,6 +27,31 @@ pub struct Cell {
     /// Reason of a verdict that is refused or unknown: that of the first blocker, or the fact that
     /// is not known.
     pub reason: Option<String>,
+    /// Result of loading the VM without cpreg.
+    pub without_cpreg: UnchangedLoad,
+}
+
+/// Cell with the check that it summarises.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct PlannedCell {
+    /// Summary.
+    pub cell: Cell,
+    /// Check at the destination, or the strictest one of several possible destinations. `None` if
+    /// the VM was planned nowhere, or if the verdict depends on a fact that is not known.
+    pub check: Option<Check>,
+    /// Differences of the machines that block the load.
+    pub machine: Vec<ShapeDifference>,
+}
+
+impl From<Cell> for PlannedCell {
+    fn from(cell: Cell) -> Self {
+        Self {
+            cell,
+            check: None,
+            machine: Vec::new(),
+        }
+    }
 }
 
 /// Part that blocks a load, or lacks a decision.
@@ -106,6 +134,7 @@ impl Cell {
             resolving_consent: None,
             blockers: Vec::new(),
             reason: Some(reason),
+            without_cpreg: UnchangedLoad::Unknown,
         }
     }
 
@@ -127,12 +156,17 @@ impl Cell {
 
 /// Plans a VM at a host. The verdict is that of `cpreg check`.
 pub fn plan_cell(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> Cell {
+    plan_cell_in_detail(subject, host, inputs).cell
+}
+
+/// Plans a VM at a host, and returns the cell with its check.
+pub fn plan_cell_in_detail(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> PlannedCell {
     let possible = match host.possible(&subject.guest()) {
         Ok(possible) => possible,
-        Err(error) => return Cell::undecidable(error.to_string()),
+        Err(error) => return Cell::undecidable(error.to_string()).into(),
     };
     if possible.is_empty() {
-        return cell_without_registers(subject, host);
+        return cell_without_registers(subject, host).into();
     }
     let lacks_core_registers = possible
         .iter()
@@ -142,9 +176,10 @@ pub fn plan_cell(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> Cell
             "{} lists the registers of a QEMU, without those that {} holds too",
             host.name(),
             subject.name
-        ));
+        ))
+        .into();
     }
-    let checks: Vec<_> = possible
+    let mut checks: Vec<_> = possible
         .iter()
         .map(|possible| OneCheck::new(subject, possible, host.is_profile(), inputs))
         .collect();
@@ -166,22 +201,41 @@ pub fn plan_cell(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> Cell
         PossibleCheck::dependence(&with_premises, &subject.vm, host.is_kernel_enclosed())
     };
     let all: Vec<_> = with_premises.iter().map(|(_, check)| *check).collect();
-    let Some(strictest) = checks.get(PossibleCheck::strictest(&all)) else {
-        return Cell::undecidable("the VM was planned nowhere".to_owned());
+    let index = PossibleCheck::strictest(&all);
+    let Some(strictest) = checks.get(index) else {
+        return Cell::undecidable("the VM was planned nowhere".to_owned()).into();
     };
+    let unchanged_loads = possible
+        .iter()
+        .zip(&checks)
+        .map(|(possible, check)| check.unchanged_load(&possible.destination));
+    let without_cpreg = unchanged_loads
+        .reduce(UnchangedLoad::or)
+        .unwrap_or(UnchangedLoad::Unknown);
     let is_decisive = dependence.on_feature || dependence.on_kernel;
     if is_decisive && !strictest.is_blocked_by_machine() {
-        return Cell::undecidable(open_fact(subject, host, dependence));
+        let cell = Cell {
+            without_cpreg,
+            ..Cell::undecidable(open_fact(subject, host, dependence))
+        };
+        return cell.into();
     }
     let changes = checks
         .iter()
         .flat_map(|check| &check.check.plan.visible_changes);
-    Cell {
+    let cell = Cell {
         severity: match strictest.verdict() {
             Verdict::Loads | Verdict::Converts => changes.map(|change| change.severity).max(),
             Verdict::Refused | Verdict::Unknown => None,
         },
+        without_cpreg,
         ..strictest.cell(subject, inputs.tolerances)
+    };
+    let OneCheck { check, machine } = checks.swap_remove(index);
+    PlannedCell {
+        cell,
+        check: Some(check),
+        machine,
     }
 }
 
@@ -197,6 +251,7 @@ fn cell_without_registers(subject: &Subject, host: &Host) -> Cell {
             reason: Some(format!(
                 "the VM ran under {of_vm}, and the host has {of_host}"
             )),
+            without_cpreg: UnchangedLoad::Fails,
             ..Cell::undecidable(String::new())
         };
     }
@@ -257,6 +312,14 @@ impl OneCheck {
         }
     }
 
+    fn unchanged_load(&self, destination: &Destination) -> UnchangedLoad {
+        if self.is_blocked_by_machine() {
+            UnchangedLoad::Fails
+        } else {
+            self.check.unchanged_load(destination)
+        }
+    }
+
     const fn as_possible(&self) -> PossibleCheck<'_> {
         PossibleCheck {
             verdict: self.verdict(),
@@ -284,6 +347,7 @@ impl OneCheck {
                 .filter(|_| is_resolved),
             blockers,
             reason,
+            without_cpreg: UnchangedLoad::Unknown,
         }
     }
 

@@ -40,18 +40,18 @@ pub struct Host {
 }
 
 /// Data about a host.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum HostData {
     /// Recorded host, for guests with any recorded features.
-    Recorded(Box<HostRecord>),
+    Recorded(Arc<HostRecord>),
     /// Recorded host, for guests with exactly these features.
-    WithFeatures(Box<HostRecord>, Features),
+    WithFeatures(Arc<HostRecord>, Features),
     /// Profile: a host for guests with the features of the recording.
     Profile(Arc<Destination>),
     /// Host whose kernel was not recorded.
     Unrecorded {
         /// Recorded hosts next to it; empty if none are.
-        neighbours: Vec<Host>,
+        neighbours: Vec<Arc<Host>>,
         /// `true` if the neighbours enclose the kernel.
         is_enclosed: bool,
     },
@@ -91,12 +91,12 @@ const MAX_KEPT_GUESTS: usize = 64;
 impl Host {
     /// Returns a recorded host.
     pub fn recorded(name: String, record: HostRecord) -> Self {
-        Self::new(name, HostData::Recorded(Box::new(record)))
+        Self::new(name, HostData::Recorded(Arc::new(record)))
     }
 
     /// Returns a recorded host for guests with exactly these features.
     pub fn recorded_for(name: String, record: HostRecord, features: Features) -> Self {
-        Self::new(name, HostData::WithFeatures(Box::new(record), features))
+        Self::new(name, HostData::WithFeatures(Arc::new(record), features))
     }
 
     /// Returns a host whose kernel was not recorded, with the recorded hosts next to it.
@@ -105,7 +105,7 @@ impl Host {
     /// kernel's.
     pub fn unrecorded(name: String, neighbours: Vec<Self>, is_enclosed: bool) -> Self {
         let data = HostData::Unrecorded {
-            neighbours,
+            neighbours: neighbours.into_iter().map(Arc::new).collect(),
             is_enclosed,
         };
         Self::new(name, data)
@@ -126,18 +126,26 @@ impl Host {
         }
     }
 
-    /// Sets the program that loads VMs on the host.
+    /// Returns the host with a program that loads VMs on it; `None` for the host's own, if known.
     #[must_use]
-    pub fn with_loader(mut self, loader: Option<Loader>) -> Self {
-        self.loader = loader;
-        self.destinations = Mutex::default();
-        self.possible = Mutex::default();
-        if let HostData::Unrecorded { neighbours, .. } = &mut self.data {
-            for neighbour in std::mem::take(neighbours) {
-                neighbours.push(neighbour.with_loader(loader));
-            }
+    pub fn with_loader(&self, loader: Option<Loader>) -> Self {
+        let data = match &self.data {
+            HostData::Unrecorded {
+                neighbours,
+                is_enclosed,
+            } => HostData::Unrecorded {
+                neighbours: neighbours
+                    .iter()
+                    .map(|neighbour| Arc::new(neighbour.with_loader(loader)))
+                    .collect(),
+                is_enclosed: *is_enclosed,
+            },
+            other => other.clone(),
+        };
+        Self {
+            loader,
+            ..Self::new(self.name.clone(), data)
         }
-        self
     }
 
     /// Returns the name of the host in reports.

@@ -102,7 +102,8 @@ impl KeyContent {
         Ok(content)
     }
 
-    fn of_destination(destination: &Destination) -> Self {
+    /// Returns what decides at a destination, by its first vCPU.
+    pub(crate) fn of_destination(destination: &Destination) -> Self {
         let mut parts = BTreeMap::new();
         let accelerator = destination.accelerator.map_or("unknown", |it| it.name());
         parts.insert(KeyPart::Basis("accelerator"), accelerator.to_owned());

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`baseline`] | the settings with which a new VM moves among hosts |
 //! | [`host`] | a host of the fleet, as a destination for a guest and as the host of a new VM |
+//! | [`host_set`] | the destinations of a matrix, with those that decide alike |
 //! | [`subject`] | a VM to plan, from a file or as a new VM of a host |
 //! | [`cell`] | the result of planning one VM at one host, with its symbol in tables |
 //! | [`inputs`] | inputs that all plans share |
@@ -19,14 +20,16 @@ pub mod baseline;
 pub mod cell;
 pub mod classes;
 pub mod host;
+pub mod host_set;
 pub mod inputs;
 pub mod key;
 pub mod pairs;
 pub mod subject;
 
-pub use cell::{Cell, plan_cell};
+pub use cell::{Cell, PlannedCell, plan_cell};
 pub use classes::HostClasses;
 pub use host::Host;
+pub use host_set::HostSet;
 pub use inputs::PlanInputs;
 pub use key::{HostKey, KeyContent};
 pub use pairs::{Row, plan_pairs, plan_rows};

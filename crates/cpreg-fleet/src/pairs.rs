@@ -5,8 +5,9 @@ use cpreg::plan::Check;
 use cpreg::vm::Vm;
 use rayon::prelude::*;
 
-use crate::cell::{Cell, plan_cell};
+use crate::cell::{PlannedCell, plan_cell_in_detail};
 use crate::host::Host;
+use crate::host_set::HostSet;
 use crate::inputs::PlanInputs;
 use crate::subject::Subject;
 
@@ -59,33 +60,50 @@ pub fn plan_pairs<T: Send>(
 
 /// Row of a matrix: one VM at all hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Row {
+pub struct Row<T> {
     /// Name of the VM.
     pub name: String,
     /// Number of vCPUs.
     pub vcpus: usize,
+    /// `true` for a new VM of a host, of which no file exists.
+    pub is_new: bool,
+    /// `true` if the VM's file decides which program loads it, whatever a host has.
+    pub has_own_loader: bool,
     /// Cells in the order of the hosts.
-    pub cells: Vec<Cell>,
+    pub cells: Vec<T>,
 }
 
-/// Plans the VM that `open` returns for each item at every host, on all cores.
+/// Plans the VM that `open` returns for each item at every host, on all cores, and returns what
+/// `inspect` makes of each cell.
 ///
 /// The rows are in the order of the items. Only as many VMs as there are cores are in memory at a
-/// time.
-pub fn plan_rows<I: Sync, E: Send>(
+/// time. Hosts that decide alike have one plan, and `inspect` gets the first of them.
+pub fn plan_rows<I: Sync, T: Clone + Send + Sync, E: Send>(
     items: &[I],
-    hosts: &[Host],
+    hosts: &HostSet,
     inputs: PlanInputs<'_>,
     open: impl Fn(&I) -> Result<Subject, E> + Sync,
-) -> Vec<Result<Row, E>> {
+    inspect: impl Fn(&Subject, &Host, PlannedCell) -> T + Sync,
+) -> Vec<Result<Row<T>, E>> {
     let rows = items.par_iter().map(|item| {
         let subject = open(item)?;
-        let cells = hosts.par_iter();
+        let representatives = hosts.representatives(&subject.guest());
+        let numbered = hosts.hosts().par_iter().enumerate();
+        // `None` for a host that decides like an earlier one.
+        let planned = numbered.map(|(index, host)| {
+            (representatives.get(index) == Some(&index)).then(|| {
+                let planned = plan_cell_in_detail(&subject, host, inputs);
+                inspect(&subject, host, planned)
+            })
+        });
+        let planned: Vec<Option<T>> = planned.collect();
+        let cells = representatives.iter();
+        let cells = cells.filter_map(|first| planned.get(*first).cloned().flatten());
         Ok(Row {
-            cells: cells
-                .map(|host| plan_cell(&subject, host, inputs))
-                .collect(),
+            cells: cells.collect(),
             vcpus: subject.vm.vcpus.len(),
+            is_new: subject.shape.is_none(),
+            has_own_loader: subject.loader.is_some(),
             name: subject.name,
         })
     });

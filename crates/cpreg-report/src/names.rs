@@ -28,6 +28,18 @@ names! {
         UNKNOWN = "unknown",
     }
 
+    /// Result of loading a VM without cpreg.
+    UnchangedLoad {
+        /// The loader loads everything that cpreg would load.
+        LOADS = "loads",
+        /// The loader continues, but loses registers.
+        LOSES_REGISTERS = "loses-registers",
+        /// The loader fails.
+        FAILS = "fails",
+        /// Not enough information to decide, or the possible loaders differ.
+        UNKNOWN = "unknown",
+    }
+
     /// Subject of an error.
     FailureKind {
         /// The command line is wrong: an unknown option, a missing argument.
@@ -332,6 +344,7 @@ macro_rules! from_names {
 
 from_names! {
     plan::Verdict => Verdict,
+    plan::UnchangedLoad => UnchangedLoad,
     &Action => Decision,
     &ExtensionAction => Decision,
     &plan::Reason => ReasonCode,
@@ -464,6 +477,21 @@ mod tests {
     }
 
     /// The schema lists all names of the core.
+    #[test]
+    fn loads_without_cpreg_are_listed() {
+        let loads = [
+            plan::UnchangedLoad::Loads,
+            plan::UnchangedLoad::LosesRegisters,
+            plan::UnchangedLoad::Fails,
+            plan::UnchangedLoad::Unknown,
+        ];
+        let loads = loads.map(UnchangedLoad::from);
+        assert_eq!(
+            loads.each_ref().map(UnchangedLoad::name),
+            UnchangedLoad::NAMES
+        );
+    }
+
     #[test]
     fn names_of_the_core_are_listed() {
         let verdicts = [

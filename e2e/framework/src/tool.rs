@@ -19,6 +19,18 @@ pub struct Tool {
     pub package: &'static str,
 }
 
+/// Browser that tests control, with its driver.
+pub const BROWSER: [Tool; 2] = [
+    Tool {
+        program: "chromium",
+        package: "chromium",
+    },
+    Tool {
+        program: "chromedriver",
+        package: "chromium-driver",
+    },
+];
+
 /// Installs the missing ones of `tools`.
 ///
 /// # Errors

@@ -143,6 +143,11 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
+        name: "e2e-page",
+        dependencies: &["cpreg-report", "e2e-framework"],
+        dev_dependencies: &[],
+    },
+    CrateRule {
         name: "e2e-lab",
         dependencies: &["cpreg", "cpreg-hosts", "cpreg-report", "e2e-framework"],
         dev_dependencies: &[],

@@ -7,8 +7,9 @@ use clap::{Args, ValueEnum};
 /// Hosts, and wishes of the user.
 #[derive(Debug, Args)]
 pub(crate) struct BaselineArgs {
-    /// Hosts among which VMs will move: recorded hosts (linux-6.12.107/neoverse-n1), their files,
-    /// or profiles. At least two.
+    /// Hosts among which VMs will move: recorded hosts by name or file, profiles, directories of
+    /// such files, `all`, or a name that several recorded hosts match (linux-6.12/n1, graviton2).
+    /// At least two.
     #[arg(value_name = "HOST", required = true, num_args = 1..)]
     pub(crate) hosts: Vec<PathBuf>,
     /// Print only the settings in the form of this program.

@@ -47,6 +47,8 @@ pub(crate) enum MatrixFormat {
     Csv,
     /// JSON Lines with a versioned schema, one line for each VM.
     Json,
+    /// One page for a browser, with the details of every cell, that needs no network.
+    Html,
 }
 
 /// Result that makes the command fail.

@@ -18,6 +18,7 @@ use crate::consents;
 use crate::destination::hosts::{self, HostOrFile};
 use crate::destination::parse_loader;
 use crate::failure::{Failure, Status};
+use crate::fleet_hosts;
 use crate::input::Content;
 use crate::names::parse_field;
 use crate::printer::{Printer, print_json};
@@ -210,14 +211,15 @@ fn wishes(arguments: &BaselineArgs) -> Result<Wishes, Failure> {
 fn open_hosts(paths: &[PathBuf], printer: &Printer) -> Result<Vec<Host>, Failure> {
     let mut opened: Vec<Host> = Vec::new();
     for path in paths {
-        let host = open_host(path, printer)?;
-        if opened.iter().any(|other| other.name() == host.name()) {
-            printer.note(format_args!(
-                "{} is named twice, and counts once",
-                host.name()
-            ));
-        } else {
-            opened.push(host);
+        for host in find_hosts(path, printer)? {
+            if opened.iter().any(|other| other.name() == host.name()) {
+                printer.note(format_args!(
+                    "{} is named twice, and counts once",
+                    host.name()
+                ));
+            } else {
+                opened.push(host);
+            }
         }
     }
     if opened.len() < 2 {
@@ -227,20 +229,39 @@ fn open_hosts(paths: &[PathBuf], printer: &Printer) -> Result<Vec<Host>, Failure
     Ok(opened)
 }
 
+/// Returns the hosts that an argument names, as for `cpreg matrix`.
+///
+/// A host that cannot be used is an error, because a baseline without it would not hold there.
+fn find_hosts(path: &Path, printer: &Printer) -> Result<Vec<Host>, Failure> {
+    let Some(named) = fleet_hosts::find_by_name(path)? else {
+        let files = fleet_hosts::files(path)?;
+        return files.iter().map(|file| open_host(file, printer)).collect();
+    };
+    if let Some(features) = named.iter().find_map(Host::features) {
+        return Err(features_failure(path, features));
+    }
+    if named.iter().any(|host| host.record().is_none()) {
+        // Its kernel was not recorded, and the error names those next to it.
+        return Ok(vec![open_host(path, printer)?]);
+    }
+    Ok(named)
+}
+
+fn features_failure(path: &Path, features: Features) -> Failure {
+    Failure::new(format!(
+        "{} names the features {features}, and the baseline chooses them",
+        path.display()
+    ))
+    .with_hint("name the host without features, and keep features with --keep")
+}
+
 fn open_host(path: &Path, printer: &Printer) -> Result<Host, Failure> {
     let input = match hosts::open(path, false, printer)? {
         HostOrFile::Host(host) => {
-            if let Some(features) = host.features {
-                return Err(Failure::new(format!(
-                    "{} names the features {features}, and the baseline chooses them",
-                    path.display()
-                ))
-                .with_hint(format!(
-                    "name {} without features, and keep features with --keep",
-                    host.display_name
-                )));
-            }
-            return Ok(Host::recorded(host.display_name, host.record));
+            return match host.features {
+                Some(features) => Err(features_failure(path, features)),
+                None => Ok(Host::recorded(host.display_name, host.record)),
+            };
         }
         HostOrFile::Unrecorded(host) => return Err(host.failure()),
         HostOrFile::File(input) => input,

@@ -6,19 +6,23 @@
 //! | [`items`] | the sources of the arguments, without duplicates |
 //! | [`source`] | a source as a VM to plan |
 //! | [`output`] | the rows in the chosen format |
+//! | [`page`] | the loaders of an HTML page |
 
 mod items;
 mod output;
+mod page;
 mod source;
 
 use cpreg::plan::Verdict;
 use cpreg::register::Naming;
 use cpreg::severity::Severity;
-use cpreg_fleet::{Cell, PlanInputs, Row};
+use cpreg_fleet::{Cell, PlanInputs};
 use cpreg_report::matrix::model::{MatrixHeader, MatrixRow, MatrixSummary};
+use cpreg_report::matrix::page::details::CellDetails;
 
-use crate::arguments::{self, FailOn};
+use crate::arguments::{self, FailOn, MatrixFormat};
 use crate::commands::matrix::items::Item;
+use crate::commands::matrix::page::Planes;
 use crate::consents;
 use crate::failure::{Failure, Status};
 use crate::fleet_hosts::{self, FleetHosts, left_out};
@@ -28,6 +32,8 @@ use crate::tolerances;
 
 /// Sources that are planned before their rows are written. It bounds the memory.
 const BATCH: usize = 64;
+/// The same for a page, of which a cell takes some kilobytes until it is merged with equal ones.
+const PAGE_BATCH: usize = 8;
 
 pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Result<Status, Failure> {
     let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
@@ -45,28 +51,46 @@ pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Resul
         left_out: unusable,
     };
     let mut progress = Progress::new(arguments, &header);
-    let mut output = output::Output::new(arguments, printer, header)?;
+    let planes = match arguments.format {
+        MatrixFormat::Html => page::planes(arguments, hosts),
+        MatrixFormat::Text | MatrixFormat::Csv | MatrixFormat::Json => Planes::single(hosts),
+    };
+    let mut output = output::Output::new(arguments, printer, header, &planes)?;
     output.flush(printer)?;
     let inputs = PlanInputs {
         tolerances: &tolerances,
         consents: &consents,
     };
-    for batch in items.chunks(BATCH) {
-        let rows = cpreg_fleet::plan_rows(batch, &hosts, inputs, |item| {
-            let subject = match item {
-                Item::NewVm(host) => source::new_vm(host),
-                Item::File(path) => source::open_file(path, from.as_ref(), printer),
-                Item::Unusable(_, failure) => return Err(Box::new(left_out(item.name(), failure))),
-            };
-            subject.map_err(|failure| Box::new(left_out(item.name(), &failure)))
-        });
+    let is_page = arguments.format == MatrixFormat::Html;
+    for batch in items.chunks(if is_page { PAGE_BATCH } else { BATCH }) {
+        let rows = cpreg_fleet::plan_rows(
+            batch,
+            &planes.hosts,
+            inputs,
+            |item| {
+                let subject = match item {
+                    Item::NewVm(host) => source::new_vm(host),
+                    Item::File(path) => source::open_file(path, from.as_ref(), printer),
+                    Item::Unusable(_, failure) => {
+                        return Err(Box::new(left_out(item.name(), failure)));
+                    }
+                };
+                subject.map_err(|failure| Box::new(left_out(item.name(), &failure)))
+            },
+            |subject, host, planned| output::PrintedCell {
+                details: is_page.then(|| CellDetails::new(subject, host, &planned, &tolerances)),
+                cell: planned.cell,
+            },
+        );
         for row in rows {
             match row {
-                Ok(Row { name, vcpus, cells }) => {
+                Ok(row) => {
+                    let own = row.cells.iter().take(names.len());
+                    let cells: Vec<_> = own.map(|printed| &printed.cell).collect();
                     progress.add(&cells);
-                    let row = MatrixRow::new(name, vcpus, &names, &cells);
-                    progress.summary.add(&row);
-                    output.add_row(printer, row)?;
+                    let report = MatrixRow::new(row.name.clone(), row.vcpus, &names, &cells);
+                    progress.summary.add(&report);
+                    output.add_row(printer, report, row)?;
                 }
                 Err(source) => {
                     printer::print_left_out(&source);
@@ -111,7 +135,7 @@ impl<'a> Progress<'a> {
         self.has_failed |= self.fail_on.contains(&FailOn::Unknown);
     }
 
-    fn add(&mut self, cells: &[Cell]) {
+    fn add(&mut self, cells: &[&Cell]) {
         for cell in cells {
             self.is_incomplete |= cell.verdict == Verdict::Unknown;
             self.has_failed |= self.fail_on.iter().any(|condition| condition.holds(cell));

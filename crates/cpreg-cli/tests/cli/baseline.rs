@@ -45,6 +45,23 @@ fn settings_for_one_cpu_need_no_consent() {
 }
 
 #[test]
+fn a_name_stands_for_all_recorded_hosts_that_match() {
+    let several = cpreg(&["baseline", "linux-6.12/n1", "linux-7.3/n1"]);
+    assert_eq!(several.status, Some(0), "{several}");
+    let each = [
+        "linux-6.12.43/neoverse-n1",
+        "linux-6.12.95/neoverse-n1",
+        N1[0],
+        N1[2],
+    ];
+    assert_eq!(several.stdout, cpreg(&arguments(&each, &[])).stdout);
+    let features = cpreg(&["baseline", "linux-6.12/n1/pmu", "linux-7.3/n1"]);
+    assert_snapshot!("baseline_several_with_features", features);
+    let unrecorded = cpreg(&["baseline", "rhel-9/n1", "linux-7.3/n1"]);
+    assert_eq!(unrecorded.status, Some(2), "{unrecorded}");
+}
+
+#[test]
 fn fixed_fields_are_named() {
     let max = cpreg(&arguments(&MAX, &[]));
     assert_eq!(max.status, Some(1), "{max}");

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Stdio;
 
+use cpreg_report::matrix::page::model::PageData;
 use insta::assert_snapshot;
 use serde_json::Value;
 
@@ -103,6 +104,52 @@ fn the_table_and_the_csv_show_the_same_cells() {
     let cells: Vec<_> = run.stdout.lines().skip(1).collect();
     assert_eq!(cells.len(), 16 * 4, "{run}");
     assert_snapshot!("matrix_csv", cells[..8].join("\n"));
+}
+
+#[test]
+fn the_page_has_the_cells_of_the_json_form_for_each_loader() {
+    let arguments = [
+        "matrix",
+        KVM_6_12,
+        TCG_10_0,
+        "linux-7.3/n1",
+        "--to",
+        "linux-6.12/n1",
+        "linux-7.9/n1",
+        KVM_6_12_MAX_4,
+    ];
+    let run = cpreg(&[&arguments[..], &["--format", "html"]].concat());
+    assert_eq!(run.status, Some(3), "{run}");
+    let (_, rest) = run.stdout.split_once("id=\"data\">").expect("data");
+    let (json, _) = rest.split_once("</script>").expect("an end");
+    let page: PageData = serde_json::from_str(json).expect("the model");
+    let labels: Vec<_> = page.loaders.iter().map(|loader| &*loader.label).collect();
+    assert_eq!(
+        labels[1..],
+        [
+            "qemu-5.2",
+            "qemu-7.2",
+            "qemu-10.0",
+            "qemu-11.0",
+            "qemu-11.1"
+        ]
+    );
+    for (plane, loader) in page.loaders.iter().enumerate() {
+        let options = loader.option.split_whitespace();
+        let options: Vec<_> = options.chain(["--format", "json"]).collect();
+        let (_, lines) = matrix_lines(&streams(), &[&arguments[..], &options].concat());
+        for (source, row) in rows(&lines).into_iter().enumerate() {
+            assert_eq!(row["source"], page.sources[source].name);
+            for (index, number) in page.rows[source][plane].iter().enumerate() {
+                let cell = &page.cells[*number];
+                let expected = &row["cells"][index];
+                assert_eq!(expected["symbol"], cell.symbol, "{expected}");
+                assert_eq!(expected["without_cpreg"], cell.without_cpreg.name());
+                let reason = cell.reason.map(|text| page.texts[text].clone());
+                assert_eq!(expected["reason"].as_str(), reason.as_deref());
+            }
+        }
+    }
 }
 
 #[test]

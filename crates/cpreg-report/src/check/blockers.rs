@@ -32,7 +32,7 @@ pub(super) fn register_remedies(findings: &CheckFindings<'_>, decision: &Decisio
 }
 
 /// Returns the remedy of a blocking decision about an extension.
-pub(super) fn extension_remedy(decision: &ExtensionDecision) -> Option<String> {
+pub(crate) fn extension_remedy(decision: &ExtensionDecision) -> Option<String> {
     decision.source.is_some().then(|| {
         format!(
             "if the guest can do without it, --drop {} drops it and loses its content",
@@ -42,7 +42,7 @@ pub(super) fn extension_remedy(decision: &ExtensionDecision) -> Option<String> {
 }
 
 /// Returns the remedy of a blocking difference of the machine shapes.
-fn shape_remedy(difference: &ShapeDifference) -> String {
+pub(crate) fn shape_remedy(difference: &ShapeDifference) -> String {
     let own = difference.remedy.as_ref().map(remedy::command);
     own.unwrap_or_else(|| MACHINE_ADVICE.to_owned())
 }
@@ -160,7 +160,7 @@ fn extension(findings: &CheckFindings<'_>, decision: &ExtensionDecision) -> Bloc
 }
 
 /// Returns the content of an extension: a number, or only the number of bytes.
-pub(super) fn content(content: &Content) -> String {
+pub(crate) fn content(content: &Content) -> String {
     match content {
         Content::Number(number) => format!("{number:#x}"),
         Content::Bytes(bytes) => format!("{} bytes", bytes.len()),

@@ -22,7 +22,7 @@ const DESTINATION_ADVICE: &str = "`cpreg probe kvm -o FILE` on the destination r
                                   is then the destination";
 
 /// Returns the value of a property in words.
-pub(super) fn describe_value(fact: HardwareFact, value: Option<u64>) -> String {
+pub(crate) fn describe_value(fact: HardwareFact, value: Option<u64>) -> String {
     let Some(value) = value else {
         return "not known".to_owned();
     };
@@ -63,7 +63,7 @@ pub(super) fn names<'a>(decisions: impl IntoIterator<Item = &'a HardwareDecision
 }
 
 /// Returns the advice on a decision; `None` if there is nothing to do.
-pub(super) fn advice(decision: &HardwareDecision) -> Option<String> {
+pub(crate) fn advice(decision: &HardwareDecision) -> Option<String> {
     match decision.action {
         HardwareAction::Refuse if decision.fact == HardwareFact::GicLimits => {
             Some(GIC_ADVICE.to_owned())

@@ -20,7 +20,7 @@ mod alternatives;
 pub mod blockers;
 mod counts;
 mod cpu_template;
-mod hardware;
+pub(crate) mod hardware;
 mod json;
 pub mod model;
 mod operator_entries;
@@ -432,22 +432,7 @@ impl CheckFindings<'_> {
     /// Returns the options that consent to all proposed adjustments, in words: the highest severity
     /// that can be accepted as a whole, and the registers that must be named.
     fn consent_words(&self) -> Vec<String> {
-        let proposed = &self.check.plan.proposed_adjustments;
-        let must_be_named = |adjustment: &&Adjustment| adjustment.severity >= Severity::High;
-        let severities = proposed
-            .iter()
-            .filter(|adjustment| !must_be_named(adjustment));
-        let highest = severities.map(|adjustment| adjustment.severity).max();
-        let names: BTreeSet<_> = proposed
-            .iter()
-            .filter(must_be_named)
-            .map(|adjustment| self.value_format.name(adjustment.register))
-            .collect();
-        let consents = highest.map(|severity| severity.name().to_owned());
-        let consents = consents.into_iter().chain(names);
-        consents
-            .flat_map(|consent| ["--accept".to_owned(), consent])
-            .collect()
+        consent_words(&self.check.plan.proposed_adjustments, self.value_format)
     }
 
     /// Returns the messages that a loader would print.
@@ -461,4 +446,23 @@ impl CheckFindings<'_> {
             .map(|accelerator| predict::predicted_lines(loader, accelerator, load))
             .unwrap_or_default()
     }
+}
+
+/// Returns the options that accept all proposed changes, as words.
+pub(crate) fn consent_words(proposed: &[Adjustment], format: ValueFormat) -> Vec<String> {
+    let must_be_named = |adjustment: &&Adjustment| adjustment.severity >= Severity::High;
+    let severities = proposed
+        .iter()
+        .filter(|adjustment| !must_be_named(adjustment));
+    let highest = severities.map(|adjustment| adjustment.severity).max();
+    let names: BTreeSet<_> = proposed
+        .iter()
+        .filter(must_be_named)
+        .map(|adjustment| format.name(adjustment.register))
+        .collect();
+    let consents = highest.map(|severity| severity.name().to_owned());
+    let consents = consents.into_iter().chain(names);
+    consents
+        .flat_map(|consent| ["--accept".to_owned(), consent])
+        .collect()
 }

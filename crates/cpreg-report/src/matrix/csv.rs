@@ -6,7 +6,7 @@ use super::model::MatrixRow;
 use crate::printer::{Printer, escape_control};
 
 /// Names of the columns.
-const HEADER: [&str; 8] = [
+const HEADER: [&str; 9] = [
     "source",
     "destination",
     "verdict",
@@ -15,6 +15,7 @@ const HEADER: [&str; 8] = [
     "resolving_consent",
     "blockers",
     "reason",
+    "without_cpreg",
 ];
 
 /// Prints the names of the columns.
@@ -40,12 +41,13 @@ pub fn print_row(printer: &mut Printer, row: &MatrixRow) {
             ),
             escape_control(&cell.blockers.join(" "), false),
             escape_control(cell.reason.as_deref().unwrap_or_default(), false),
+            cell.without_cpreg.name().to_owned(),
         ]
     });
     print_records(printer, records);
 }
 
-fn print_records(printer: &mut Printer, records: impl Iterator<Item = [String; 8]>) {
+fn print_records(printer: &mut Printer, records: impl Iterator<Item = [String; 9]>) {
     let mut writer = WriterBuilder::new()
         .terminator(Terminator::Any(b'\n'))
         .from_writer(Vec::new());
@@ -79,10 +81,10 @@ mod tests {
         assert_eq!(
             lines,
             [
-                "source,destination,verdict,symbol,severity,resolving_consent,blockers,reason",
+                "source,destination,verdict,symbol,severity,resolving_consent,blockers,reason,without_cpreg",
                 "\"vm,1\\n\\u{202e}\",\"a \"\"b\"\"\",refused,l,,low,TCR2_EL1 PIR_EL1 PIRE0_EL1 \
-                 PMCR_EL0,only the VM has it",
-                "\"vm,1\\n\\u{202e}\",c,unknown,?,,,,because",
+                 PMCR_EL0,only the VM has it,fails",
+                "\"vm,1\\n\\u{202e}\",c,unknown,?,,,,because,unknown",
             ]
         );
     }

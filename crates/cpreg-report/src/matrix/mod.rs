@@ -9,10 +9,14 @@
 //! | [`model`] | the lines of the JSON form, schema `cpreg.matrix/1` |
 //! | [`text`] | the table for a terminal, with its legend and reasons |
 //! | [`csv`] | one line for each cell |
+//! | [`page`] | one HTML page without a network, with the details of every cell |
 
 pub mod csv;
 pub mod model;
+pub mod page;
 pub mod text;
+
+use std::borrow::Borrow;
 
 use cpreg_fleet::Cell;
 use cpreg_fleet::cell::Blocker;
@@ -22,14 +26,19 @@ use model::{CellReport, MatrixRow};
 
 impl MatrixRow {
     /// Creates the row of a VM. `destinations` are the names of the columns.
-    pub fn new(source: String, vcpus: usize, destinations: &[String], cells: &[Cell]) -> Self {
+    pub fn new(
+        source: String,
+        vcpus: usize,
+        destinations: &[String],
+        cells: &[impl Borrow<Cell>],
+    ) -> Self {
         let format = ValueFormat::new(None, false);
         let cells = destinations.iter().zip(cells);
         Self {
             source,
             vcpus,
             cells: cells
-                .map(|(name, cell)| CellReport::new(name, cell, format))
+                .map(|(name, cell)| CellReport::new(name, cell.borrow(), format))
                 .collect(),
         }
     }
@@ -49,6 +58,7 @@ impl CellReport {
             resolving_consent: cell.resolving_consent.map(Into::into),
             blockers: blockers.collect(),
             reason: cell.reason.clone(),
+            without_cpreg: cell.without_cpreg.into(),
         }
     }
 
@@ -74,7 +84,7 @@ impl CellReport {
 
 #[cfg(test)]
 mod tests {
-    use cpreg::plan::{DecidedPart, Verdict};
+    use cpreg::plan::{DecidedPart, UnchangedLoad, Verdict};
     use cpreg::register::RegisterId;
     use cpreg::severity::Severity;
 
@@ -95,6 +105,7 @@ mod tests {
             resolving_consent: Some(Severity::Low),
             blockers: blockers.into(),
             reason: Some("only the VM has it".to_owned()),
+            without_cpreg: UnchangedLoad::Fails,
         }
     }
 

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::failure::ErrorReport;
-use crate::names::{Severity, Verdict};
+use crate::names::{Severity, UnchangedLoad, Verdict};
 
 /// The schema's name and version.
 pub const SCHEMA: &str = "cpreg.matrix/1";
@@ -174,6 +174,10 @@ pub struct CellReport {
     /// Reason of the first blocker, or the fact that is not known; absent for a VM that loads.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// Result of loading the VM without cpreg, by the destination's loader or, if that is not
+    /// known, by every loader that it can be: `"loads"`, `"loses-registers"` (the loader continues,
+    /// but loses registers), `"fails"` or `"unknown"`.
+    pub without_cpreg: UnchangedLoad,
 }
 
 /// Source or destination that was left out.

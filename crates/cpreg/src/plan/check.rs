@@ -34,6 +34,37 @@ impl Verdict {
     }
 }
 
+/// Result of loading the unchanged VM, without cpreg.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum UnchangedLoad {
+    /// The loader loads everything that the plan loads.
+    Loads,
+    /// The loader continues, but loses registers that the plan would not ignore.
+    LosesRegisters,
+    /// The loader fails.
+    Fails,
+    /// Not enough information to decide, or the possible loaders differ.
+    Unknown,
+}
+
+impl UnchangedLoad {
+    /// Returns the result's name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Loads => "loads",
+            Self::LosesRegisters => "loses-registers",
+            Self::Fails => "fails",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Returns the result if either of two holds: unknown, unless both are equal.
+    #[must_use]
+    pub fn or(self, other: Self) -> Self {
+        if self == other { self } else { Self::Unknown }
+    }
+}
+
 /// Prediction of one loader's behaviour with the unchanged VM.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoaderPrediction {
@@ -210,6 +241,25 @@ impl Check {
             (loader, check.verdict)
         });
         loaders.collect()
+    }
+
+    /// Returns the result of loading the unchanged VM without cpreg, by the destination's loader or
+    /// by any loader that it can be.
+    pub fn unchanged_load(&self, destination: &Destination) -> UnchangedLoad {
+        let results =
+            relevant_loaders(destination, &self.loaders).map(|prediction| {
+                match prediction.load.loads {
+                    Some(true) if loads_unchanged(&self.plan, &prediction.load) => {
+                        UnchangedLoad::Loads
+                    }
+                    Some(true) => UnchangedLoad::LosesRegisters,
+                    Some(false) => UnchangedLoad::Fails,
+                    None => UnchangedLoad::Unknown,
+                }
+            });
+        results
+            .reduce(UnchangedLoad::or)
+            .unwrap_or(UnchangedLoad::Unknown)
     }
 
     /// Returns `true` if the converted VM also loads.

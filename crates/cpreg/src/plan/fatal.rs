@@ -24,6 +24,8 @@ pub(super) fn refuse_fatal_changes(
     let rated = plan
         .decisions
         .iter_mut()
+        // A register that keeps the VM's value changes no field.
+        .filter(|decision| decision.action != Action::Copy || decision.replaced_value.is_some())
         .filter(|decision| severity::is_rated_by_field(decision.register));
     for decision in rated {
         let Some(from) = decision.source.as_ref().and_then(Value::as_u64) else {

@@ -135,8 +135,11 @@ pub(super) fn decide_registers(
     };
     let mut incoming = vcpu.registers.iter().peekable();
     let mut destination_registers = destination_vcpu.registers().iter().peekable();
+    // An exact capacity, because moving hundreds of decisions costs as much as making them.
+    let source_only = vcpu.registers.iter();
+    let source_only = source_only.filter(|(id, _)| destination_vcpu.get(*id).is_none());
     let mut decisions =
-        Vec::with_capacity(vcpu.registers.len().max(destination_vcpu.registers().len()));
+        Vec::with_capacity(destination_vcpu.registers().len() + source_only.count());
     loop {
         let ids = (
             incoming.peek().map(|(id, _)| *id),

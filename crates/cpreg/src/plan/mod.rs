@@ -63,7 +63,7 @@ use alloc::vec::Vec;
 pub use alternatives::{DecidedPart, PlanDifference, PossibleCheck};
 pub use birth::BirthValue;
 pub use blocker::Blocker;
-pub use check::{Check, LoaderPrediction, Verdict};
+pub use check::{Check, LoaderPrediction, UnchangedLoad, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use dependence::{Dependence, Premise};
 pub use fatal_change::FatalChange;

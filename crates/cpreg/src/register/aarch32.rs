@@ -11,6 +11,8 @@ use super::coprocessor::{ARCHITECTURE_ARM, CoprocessorRegister, SIZE_U32, SIZE_U
 use super::id::{DecodedId, RegisterId};
 use super::tables;
 
+/// Bits of an id that name the architecture (`KVM_REG_ARCH_MASK`).
+const ARCHITECTURE_MASK: u64 = 0xff00_0000_0000_0000;
 const ARCHITECTURE_ARM64_SYSREG: u64 = 0x6030_0000_0013_0000;
 const AARCH64_KEY: u64 = 0x1013;
 const WIDE_KEY: u64 = 1 << 15;
@@ -85,6 +87,10 @@ impl RegisterId {
     /// recorded stream with both registers, their values are equal. Secure instances have no
     /// counterpart.
     pub fn counterpart(self) -> Option<Counterpart> {
+        // Plans ask this of every register, and few VMs have AArch32 registers.
+        if self.raw() & ARCHITECTURE_MASK != ARCHITECTURE_ARM & ARCHITECTURE_MASK {
+            return None;
+        }
         let index = tables::COUNTERPARTS
             .binary_search_by_key(&self.raw(), |row| row.0)
             .ok()?;

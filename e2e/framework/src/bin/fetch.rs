@@ -98,6 +98,7 @@ fn run(target: FetchTarget) -> Result<()> {
                 &guest::TOOLS,
                 &debian::TOOLS,
                 &COMPRESSORS,
+                &tool::BROWSER,
             ];
             tool::ensure_installed(&tools.concat())
         }

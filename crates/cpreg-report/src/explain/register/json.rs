@@ -111,7 +111,9 @@ fn kernel(row: &KernelSummary<'_>) -> KernelReport {
     }
 }
 
-fn reset_value(kernels::ResetGroup { at_reset, guests }: &kernels::ResetGroup) -> ResetValue {
+pub(crate) fn reset_value(
+    kernels::ResetGroup { at_reset, guests }: &kernels::ResetGroup,
+) -> ResetValue {
     let (value, no_value_reason) = match at_reset {
         AtReset::Value(value) => (Some(value.to_string()), None),
         AtReset::Poison => (None, Some("poison".to_owned())),

@@ -64,7 +64,7 @@ pub(super) const EVERY_GUEST: &str = "every guest";
 
 /// Returns a summary of every recorded kernel, oldest first, for the whole register or for one
 /// field.
-pub(super) fn kernel_summaries(
+pub(crate) fn kernel_summaries(
     history: &HostIndex,
     id: RegisterId,
     field: Option<Field>,

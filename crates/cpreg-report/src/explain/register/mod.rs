@@ -11,7 +11,7 @@
 //! This module decides nothing: kinds, hidden registers and tolerances come from the crate `cpreg`.
 
 mod json;
-mod kernels;
+pub(crate) mod kernels;
 pub mod model;
 pub mod text;
 
@@ -135,37 +135,7 @@ impl<'a> RegisterExplanation<'a> {
 
     /// Returns the values that KVM accepts for registers of this kind.
     pub fn accepted_values(&self) -> &'static str {
-        match self.kind() {
-            RegisterKind::Storage => "accepts any value, perhaps with some bits masked",
-            RegisterKind::Counter => {
-                "a counter: a written value becomes an offset for the whole VM"
-            }
-            RegisterKind::Identification | RegisterKind::CacheType => {
-                "accepts its own value, and lower values of the fields that the VMM may change"
-            }
-            RegisterKind::Implementation => {
-                "accepts only its own value, unless the VMM enables writable implementation registers (v6.15)"
-            }
-            RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => {
-                "accepts only its own value before v6.3; since then the cache geometry is synthetic, and \
-                 another one is accepted"
-            }
-            RegisterKind::LockStatus => "only the lock itself (OSLK) may differ",
-            RegisterKind::PmuModel => "accepts 0 or its own value",
-            RegisterKind::PsciVersion => {
-                "accepts every version that the kernel implements, up to its own"
-            }
-            RegisterKind::Workaround(_) => {
-                "compared with the host's level, not stored: accepts a level that promises no more"
-            }
-            RegisterKind::FirmwareBitmap(_) => {
-                "accepts any of the services that the kernel has, and no others"
-            }
-            RegisterKind::VectorLengths => {
-                "accepts lengths that the host has, once, before the vCPU is finalized"
-            }
-            _ => "the accepted values are not known",
-        }
+        accepted_values(self.id)
     }
 
     /// Returns the scope of the register.
@@ -244,5 +214,38 @@ impl<'a> RegisterExplanation<'a> {
                 .any(|value| value.at_reset == given)
         });
         Some(holding.map(|row| &*row.kernel.version).collect())
+    }
+}
+
+/// Returns the values that KVM accepts for registers of the kind of `id`.
+pub(crate) fn accepted_values(id: RegisterId) -> &'static str {
+    match RegisterKind::from_id(id) {
+        RegisterKind::Storage => "accepts any value, perhaps with some bits masked",
+        RegisterKind::Counter => "a counter: a written value becomes an offset for the whole VM",
+        RegisterKind::Identification | RegisterKind::CacheType => {
+            "accepts its own value, and lower values of the fields that the VMM may change"
+        }
+        RegisterKind::Implementation => {
+            "accepts only its own value, unless the VMM enables writable implementation registers (v6.15)"
+        }
+        RegisterKind::CacheLevels | RegisterKind::CacheSize(_) => {
+            "accepts only its own value before v6.3; since then the cache geometry is synthetic, and \
+             another one is accepted"
+        }
+        RegisterKind::LockStatus => "only the lock itself (OSLK) may differ",
+        RegisterKind::PmuModel => "accepts 0 or its own value",
+        RegisterKind::PsciVersion => {
+            "accepts every version that the kernel implements, up to its own"
+        }
+        RegisterKind::Workaround(_) => {
+            "compared with the host's level, not stored: accepts a level that promises no more"
+        }
+        RegisterKind::FirmwareBitmap(_) => {
+            "accepts any of the services that the kernel has, and no others"
+        }
+        RegisterKind::VectorLengths => {
+            "accepts lengths that the host has, once, before the vCPU is finalized"
+        }
+        _ => "the accepted values are not known",
     }
 }

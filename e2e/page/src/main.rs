@@ -1,0 +1,80 @@
+//! The HTML page of `cpreg matrix` in a headless Chromium: its cells, its keyboard, names with
+//! markup, its looks, and the time of its first paint.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`webdriver`] | the browser |
+//! | [`pages`] | pages of the command under test |
+//! | [`cases`] | the cases, and what must hold |
+#![forbid(unsafe_code)]
+// The tests print for their user.
+#![expect(clippy::print_stdout, clippy::print_stderr)]
+
+mod cases;
+mod pages;
+mod webdriver;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use clap::Parser;
+use e2e_framework::Result;
+use e2e_framework::tool::{self, BROWSER};
+
+use self::cases::CASES;
+use self::pages::Pages;
+use self::webdriver::Browser;
+
+/// Test the HTML page of `cpreg matrix` in a headless Chromium
+#[derive(Debug, Parser)]
+#[command(name = "page", bin_name = "cargo xtask page", max_term_width = 100)]
+struct Arguments {
+    /// Keep screenshots and the printed page in this folder
+    #[arg(long)]
+    screenshots: Option<PathBuf>,
+    /// Words that must all occur in the name of a case
+    words: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the selected cases; returns `true` if all succeed.
+fn run(arguments: &Arguments) -> Result<bool> {
+    let is_selected = |name: &str| arguments.words.iter().all(|word| name.contains(word));
+    let cases = CASES.iter().filter(|case| is_selected(case.name));
+    let cases: Vec<_> = cases.collect();
+    if cases.is_empty() {
+        return Err("no case matches".into());
+    }
+    tool::ensure_installed(&BROWSER)?;
+    let pages = Pages::new()?;
+    let browser = Browser::start()?;
+    let fixture = cases::Fixture {
+        pages,
+        browser,
+        screenshots: arguments.screenshots.clone(),
+    };
+    let mut failed = 0;
+    for case in &cases {
+        let start = Instant::now();
+        match (case.run)(&fixture) {
+            Ok(note) => println!("ok      {}  {:.1?}{note}", case.name, start.elapsed()),
+            Err(error) => {
+                failed += 1;
+                println!("FAILED  {}  {:.1?}\n{error}", case.name, start.elapsed());
+            }
+        }
+    }
+    println!("{} passed, {failed} failed", cases.len() - failed);
+    Ok(failed == 0)
+}

@@ -10,8 +10,8 @@ use cpreg::plan::{Consents, SetConsent};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::{RegisterDifference, RegisterSelector, Tolerance, Tolerances};
 use cpreg::vm::Registers;
-use cpreg_hosts::HostRecord;
 use cpreg_hosts::record::GuestRecord;
+use cpreg_hosts::{HostIndex, HostRecord};
 
 use crate::vcpu::is_judged;
 
@@ -119,19 +119,41 @@ impl Candidate {
         tolerances: &Tolerances,
         consents: &Consents,
     ) -> Vec<Self> {
+        let listings = hosts.into_iter().flat_map(|host| {
+            let registers = host.registers.into_iter();
+            registers.map(move |register| (host.features, register))
+        });
+        Self::from_listings(listings, tolerances, consents)
+    }
+
+    /// Returns the candidates of all hosts of an index, as [`Self::from_hosts`] does.
+    pub fn from_index(
+        index: &HostIndex,
+        tolerances: &Tolerances,
+        consents: &Consents,
+    ) -> Vec<Self> {
+        let registers = index.registers();
+        // The table tolerates few registers, and each has hundreds of recordings.
+        let registers = registers.filter(|id| can_be_ignored(*id, tolerances, consents));
+        let listings = registers.flat_map(|id| {
+            let recordings = index.recordings_with(id);
+            recordings.map(move |recording| (recording.features, id))
+        });
+        Self::from_listings(listings, tolerances, consents)
+    }
+
+    fn from_listings(
+        listings: impl Iterator<Item = (Features, RegisterId)>,
+        tolerances: &Tolerances,
+        consents: &Consents,
+    ) -> Vec<Self> {
         let mut found: BTreeMap<RegisterId, Vec<Features>> = BTreeMap::new();
-        for GuestList {
-            features,
-            registers,
-        } in hosts
-        {
+        for (features, register) in listings {
             let features = features.difference(Features::EL1_32BIT);
-            for register in registers {
-                let sets = found.entry(register).or_default();
-                if !sets.iter().any(|set| features.contains(*set)) {
-                    sets.retain(|set| !set.contains(features));
-                    sets.push(features);
-                }
+            let sets = found.entry(register).or_default();
+            if !sets.iter().any(|set| features.contains(*set)) {
+                sets.retain(|set| !set.contains(features));
+                sets.push(features);
             }
         }
         for id in named_registers(tolerances, consents) {
@@ -139,7 +161,7 @@ impl Candidate {
         }
         let mut candidates: Vec<_> = found
             .into_iter()
-            .filter(|(id, _)| is_judged(*id) && invented_value(*id, tolerances, consents).is_some())
+            .filter(|(id, _)| can_be_ignored(*id, tolerances, consents))
             .map(|(register, features)| Self { register, features })
             .collect();
         for candidate in &mut candidates {
@@ -147,6 +169,11 @@ impl Candidate {
         }
         candidates
     }
+}
+
+/// Returns `true` if some value of the register is ignored on a host that lacks it.
+fn can_be_ignored(id: RegisterId, tolerances: &Tolerances, consents: &Consents) -> bool {
+    is_judged(id) && invented_value(id, tolerances, consents).is_some()
 }
 
 /// Registers that a host lists for a guest.
@@ -252,5 +279,18 @@ mod tests {
             features: vec![Features::NONE],
         };
         assert!(candidates.contains(&expected));
+    }
+
+    #[test]
+    fn an_index_gives_the_candidates_of_its_records() {
+        let index = HostIndex::built_in().expect("the built-in index");
+        let (tolerances, consents) = (Tolerances::default(), Consents::default());
+        let records = index.hosts().into_iter().map(|host| host.record());
+        let lists = records.flat_map(|record| GuestList::from_record(&record));
+        let expected = Candidate::from_hosts(lists, &tolerances, &consents);
+        assert_eq!(
+            Candidate::from_index(&index, &tolerances, &consents),
+            expected
+        );
     }
 }

@@ -256,6 +256,15 @@ impl HostIndex {
         self.registers.keys().copied()
     }
 
+    /// Returns the recordings that list a register, in order.
+    pub fn recordings_with(&self, id: RegisterId) -> impl Iterator<Item = &Recording> {
+        let sets = self.registers.get(&id).map(|facts| &facts.at_reset);
+        let recordings = self.recordings.iter().enumerate();
+        let listing = recordings
+            .filter(move |(number, _)| sets.is_some_and(|sets| find(sets, *number).is_some()));
+        listing.map(|(_, recording)| recording)
+    }
+
     /// Returns the entries of the recordings that list a register, in order.
     pub fn entries_for_register(&self, id: RegisterId) -> impl Iterator<Item = RegisterEntry<'_>> {
         let facts = self.registers.get(&id);

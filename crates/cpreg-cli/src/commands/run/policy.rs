@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::Naming;
-use cpreg_hosts::IndexedHost;
 use cpreg_kvm::{Host as _, Kvm};
 use cpreg_vcpu_filter::policy::{HostFacts, LogFormat, LogOutput, LogTarget};
 use cpreg_vcpu_filter::{Baseline, Candidate, GuestList, Policy};
@@ -76,24 +75,17 @@ fn from_options(arguments: &Run, printer: &Printer) -> Result<Policy, Failure> {
         [only] => only.hardware,
         _ => HardwareFacts::UNKNOWN,
     };
-    let lists = if sources.is_empty() {
-        let index = hosts::history()?;
-        let hosts = index.hosts();
-        let records = hosts.iter().map(IndexedHost::record);
-        records
-            .flat_map(|record| GuestList::from_record(&record))
-            .collect()
+    let candidates = if sources.is_empty() {
+        Candidate::from_index(hosts::history()?, &tolerances, &consents)
     } else {
-        sources
-            .into_iter()
-            .flat_map(|source| source.lists)
-            .collect::<Vec<_>>()
+        let lists = sources.into_iter().flat_map(|source| source.lists);
+        Candidate::from_hosts(lists, &tolerances, &consents)
     };
     let entries = tolerances.entries().iter();
     let operator_entries = entries.filter(|entry| entry.is_operator_entry).cloned();
     Ok(Policy {
         is_receiving: false,
-        candidates: Candidate::from_hosts(lists, &tolerances, &consents),
+        candidates,
         drop: consents.drop_registers.clone(),
         consents,
         operator_entries: operator_entries.collect(),

@@ -74,8 +74,8 @@ pub(crate) struct InstallLibvirt {
     /// Path of cpreg on the host. Default: that of this program.
     #[arg(long, value_name = "PATH")]
     pub(crate) program: Option<PathBuf>,
-    /// Destination of the VMs, as in `cpreg relay --to`. Default: this machine's KVM; the hook
-    /// queries the emulator of a domain that does not run under KVM.
+    /// Destination of the VMs, as in `cpreg relay --to`. Default: this machine's KVM for domains of
+    /// type `kvm`; for others the domain's QEMU, which is queried.
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: Option<PathBuf>,
     /// Folder with the certificates of QEMU's TLS, such as /etc/pki/qemu, for the relay.

@@ -17,8 +17,6 @@ const SERVICE: &str = "etc/systemd/system/cpreg-relay.service";
 const SOCKET: &str = "etc/systemd/system/cpreg-relay.socket";
 /// Link that starts the socket with the machine.
 const SOCKET_LINK: &str = "etc/systemd/system/sockets.target.wants/cpreg-relay.socket";
-/// Destination of the relay without `--to`.
-const DEFAULT_DESTINATION: &str = "kvm";
 
 /// Choices of the user.
 #[derive(Clone, Debug)]
@@ -83,10 +81,7 @@ pub(super) fn files(
 
 fn hook(options: &Options<'_>) -> Result<InstalledFile, Failure> {
     let mut words = Vec::new();
-    if let Some(to) = options
-        .to
-        .filter(|to| *to != Path::new(DEFAULT_DESTINATION))
-    {
+    if let Some(to) = options.to {
         words.extend(["--to".to_owned(), text(to)?]);
     }
     if let Some(log) = options.log {
@@ -107,12 +102,10 @@ fn hook(options: &Options<'_>) -> Result<InstalledFile, Failure> {
 }
 
 fn relay(options: &Options<'_>, tools: &HostTools) -> Result<[InstalledFile; 4], Failure> {
-    let mut words = vec!["--to".to_owned()];
-    words.push(
-        options
-            .to
-            .map_or(Ok(DEFAULT_DESTINATION.to_owned()), text)?,
-    );
+    let mut words = Vec::new();
+    if let Some(to) = options.to {
+        words.extend(["--to".to_owned(), text(to)?]);
+    }
     if let Some(folder) = options.tls_creds {
         words.extend(["--tls-creds".to_owned(), text(folder)?]);
     }
@@ -280,7 +273,7 @@ mod tests {
         };
         let plain = service(None);
         assert!(
-            plain.contains("relay --serve --to kvm --metrics"),
+            plain.contains("relay --serve --metrics"),
             "{plain}"
         );
         assert!(!plain.contains("tls-creds"), "{plain}");

@@ -54,12 +54,16 @@ impl Identification<'_> {
         };
         loop {
             let mut context = Context {
-                has_session: sessions.contains(destination),
+                session: sessions.find(destination),
                 has_credentials: self.credentials.is_some(),
             };
             let event = match state {
                 State::AwaitClient | State::AwaitPlain => {
                     let deadline = Instant::now() + timeouts.client_first;
+                    peek(&mut identified.connection.reader, deadline, cancel)
+                }
+                State::AwaitTls => {
+                    let deadline = Instant::now() + timeouts.identification;
                     peek(&mut identified.connection.reader, deadline, cancel)
                 }
                 State::AwaitEither => {
@@ -79,7 +83,7 @@ impl Identification<'_> {
                 identified.channel = channel;
             }
             // A migration may have begun during the wait.
-            context.has_session |= sessions.contains(destination);
+            context.session = context.session.or_else(|| sessions.find(destination));
             state = state.transition(event, context);
         }
     }

@@ -42,7 +42,7 @@ pub use timeouts::Timeouts;
 
 use self::identify::Identification;
 use self::sessions::{JoinError, Sessions};
-use self::states::Route;
+use self::states::{Route, SessionKind};
 use crate::address::Address;
 use crate::channel::Channel;
 use crate::connect::{Connector, can_set_mark};
@@ -245,7 +245,12 @@ impl Server {
             }
             Route::Migrate => {
                 let deadline = Instant::now() + self.timeouts.session;
-                match Sessions::begin(&self.sessions, destination, deadline, user) {
+                let kind = if identified.is_tls {
+                    SessionKind::Tls
+                } else {
+                    SessionKind::Plain
+                };
+                match Sessions::begin(&self.sessions, destination, kind, deadline, user) {
                     Ok(queue) => {
                         let credentials = self.credentials.clone().filter(|_| identified.is_tls);
                         handler.handle(IncomingMigration {

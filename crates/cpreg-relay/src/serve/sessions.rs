@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::io::Errno;
 
+use super::states::SessionKind;
 use crate::connection_source::ConnectionSource;
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
@@ -30,9 +31,9 @@ pub(super) struct Sessions {
 pub(super) struct JoinError;
 
 impl Sessions {
-    /// Returns `true` if a migration to this address is in progress.
-    pub(super) fn contains(&self, destination: SocketAddr) -> bool {
-        self.lock().contains_key(&destination)
+    /// Returns the kind of the migration to this address, if one is in progress.
+    pub(super) fn find(&self, destination: SocketAddr) -> Option<SessionKind> {
+        self.lock().get(&destination).map(|queue| queue.kind)
     }
 
     /// Begins a migration, after an earlier one to the same address has ended.
@@ -42,10 +43,11 @@ impl Sessions {
     pub(super) fn begin(
         sessions: &Arc<Self>,
         destination: SocketAddr,
+        kind: SessionKind,
         deadline: Instant,
         cancel: &CancelToken,
     ) -> Result<SessionQueue, JoinError> {
-        let queue = Arc::new(Queue::new().map_err(|_| JoinError)?);
+        let queue = Arc::new(Queue::new(kind).map_err(|_| JoinError)?);
         let mut queues = sessions.wait_until(deadline, cancel, |queues| {
             !queues.contains_key(&destination)
         })?;
@@ -107,15 +109,17 @@ impl Sessions {
 
 /// Connections that wait for their migration to accept them.
 struct Queue {
+    kind: SessionKind,
     connections: Mutex<VecDeque<Connection>>,
     /// Number of the connections, as a semaphore.
     event: OwnedFd,
 }
 
 impl Queue {
-    fn new() -> io::Result<Self> {
+    fn new(kind: SessionKind) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE;
         Ok(Self {
+            kind,
             connections: Mutex::default(),
             event: eventfd(0, flags)?,
         })

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! AwaitClient ──first bytes──────────────────────> Decided
-//!   │    └──TLS, with certificates──> AwaitHandshake ──plain──> AwaitPlain ──> Decided
+//!   │ │  └──TLS, with certificates──> AwaitHandshake ──plain──> AwaitPlain ──> Decided
+//!   │ └──silence, in a migration over TLS──> AwaitTls ──TLS──> AwaitHandshake
 //!   └──silence──> AwaitEither ──first bytes of either──> Decided
 //! ```
 //!
@@ -19,6 +20,8 @@ pub(super) enum State {
     /// The client has sent nothing, or too little. The relay has connected to the server, and
     /// listens to both.
     AwaitEither,
+    /// The client has sent nothing, although the other channels of its migration use TLS.
+    AwaitTls,
     /// The client has begun TLS.
     AwaitHandshake,
     /// TLS is established; the client may send plain bytes.
@@ -57,11 +60,18 @@ pub(super) enum Event {
     Failed,
 }
 
+/// Kind of the channels of a migration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SessionKind {
+    Plain,
+    Tls,
+}
+
 /// Facts about the relay and the migration that a transition depends on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Context {
-    /// `true` if a migration to the same address is in progress.
-    pub(super) has_session: bool,
+    /// Kind of the migration to the same address, if one is in progress.
+    pub(super) session: Option<SessionKind>,
     /// `true` if the relay has certificates.
     pub(super) has_credentials: bool,
 }
@@ -79,21 +89,20 @@ impl State {
     pub(super) const fn transition(self, event: Event, context: Context) -> Self {
         let route = match (self, event) {
             (Self::Decided(_), _) => return self,
-            (Self::AwaitClient, Event::ClientSent(Channel::Tls)) if context.has_credentials => {
-                return Self::AwaitHandshake;
-            }
-            (Self::AwaitEither, Event::ClientSent(Channel::Tls)) if context.has_credentials => {
-                return Self::AwaitHandshake;
-            }
+            (
+                Self::AwaitClient | Self::AwaitEither | Self::AwaitTls,
+                Event::ClientSent(Channel::Tls),
+            ) if context.has_credentials => return Self::AwaitHandshake,
             (Self::AwaitHandshake, Event::TlsEstablished) => return Self::AwaitPlain,
             (Self::AwaitHandshake, _) => Route::Close(TLS_FAILED),
-            (Self::AwaitClient, Event::TimedOut) if !context.has_session => {
-                return Self::AwaitEither;
-            }
-            // A channel that sends nothing at first, such as postcopy-preempt.
-            (Self::AwaitClient | Self::AwaitPlain, Event::TimedOut) if context.has_session => {
-                Route::Join
-            }
+            (Self::AwaitClient, Event::TimedOut) => match context.session {
+                None => return Self::AwaitEither,
+                // The client of a busy host begins TLS later.
+                Some(SessionKind::Tls) => return Self::AwaitTls,
+                // A channel that sends nothing at first, such as postcopy-preempt.
+                Some(SessionKind::Plain) => Route::Join,
+            },
+            (Self::AwaitPlain, Event::TimedOut) if context.session.is_some() => Route::Join,
             (_, Event::TimedOut) => Route::Close(SILENT),
             (_, Event::ClientSent(channel)) => Self::route(channel, context),
             (_, Event::ClientClosed) => Route::Close(CLIENT_CLOSED),
@@ -112,7 +121,7 @@ impl State {
             Channel::Multifd => Route::Join,
             Channel::Tls => Route::Close(NO_CREDENTIALS),
             Channel::Cpr => Route::Close(CPR_UNSUPPORTED),
-            Channel::Other if context.has_session => Route::Join,
+            Channel::Other if context.session.is_some() => Route::Join,
             Channel::Other => Route::Forward,
         }
     }
@@ -120,20 +129,24 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::State::{AwaitClient, AwaitEither, AwaitHandshake, AwaitPlain, Decided};
+    use super::State::{AwaitClient, AwaitEither, AwaitHandshake, AwaitPlain, AwaitTls, Decided};
     use super::*;
 
     const PLAIN: Context = Context {
-        has_session: false,
+        session: None,
         has_credentials: false,
     };
     const IN_SESSION: Context = Context {
-        has_session: true,
+        session: Some(SessionKind::Plain),
         ..PLAIN
     };
     const WITH_TLS: Context = Context {
         has_credentials: true,
         ..PLAIN
+    };
+    const IN_TLS_SESSION: Context = Context {
+        session: Some(SessionKind::Tls),
+        ..WITH_TLS
     };
 
     const fn sent(channel: Channel) -> Event {
@@ -187,7 +200,9 @@ mod tests {
         assert_transitions(&[
             (AwaitClient, silence, PLAIN, AwaitEither),
             (AwaitClient, silence, IN_SESSION, join),
-            (AwaitPlain, silence, IN_SESSION, join),
+            (AwaitClient, silence, IN_TLS_SESSION, AwaitTls),
+            (AwaitTls, silence, IN_TLS_SESSION, close(SILENT)),
+            (AwaitPlain, silence, IN_TLS_SESSION, join),
             (AwaitPlain, silence, WITH_TLS, close(SILENT)),
             (AwaitEither, silence, PLAIN, close(SILENT)),
             (
@@ -219,6 +234,7 @@ mod tests {
             (AwaitClient, hello, PLAIN, close(NO_CREDENTIALS)),
             (AwaitClient, hello, WITH_TLS, AwaitHandshake),
             (AwaitEither, hello, WITH_TLS, AwaitHandshake),
+            (AwaitTls, hello, IN_TLS_SESSION, AwaitHandshake),
             (AwaitHandshake, Event::TlsEstablished, WITH_TLS, AwaitPlain),
             (AwaitHandshake, Event::Failed, WITH_TLS, close(TLS_FAILED)),
             (AwaitHandshake, Event::TimedOut, WITH_TLS, close(TLS_FAILED)),
@@ -230,12 +246,18 @@ mod tests {
     /// Every waiting state ends with its timeout, after one more state at most.
     #[test]
     fn no_state_waits_for_ever() {
-        for has_session in [false, true] {
+        for session in [None, Some(SessionKind::Plain), Some(SessionKind::Tls)] {
             let context = Context {
-                has_session,
+                session,
                 has_credentials: true,
             };
-            for state in [AwaitClient, AwaitEither, AwaitHandshake, AwaitPlain] {
+            for state in [
+                AwaitClient,
+                AwaitEither,
+                AwaitTls,
+                AwaitHandshake,
+                AwaitPlain,
+            ] {
                 let once = state.transition(Event::TimedOut, context);
                 let twice = once.transition(Event::TimedOut, context);
                 assert!(matches!(twice, Decided(_)), "{state:?} {context:?}");

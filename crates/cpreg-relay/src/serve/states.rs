@@ -3,9 +3,13 @@
 //! ```text
 //! AwaitClient ──first bytes──────────────────────> Decided
 //!   │ │  └──TLS, with certificates──> AwaitHandshake ──plain──> AwaitPlain ──> Decided
-//!   │ └──silence, in a migration over TLS──> AwaitTls ──TLS──> AwaitHandshake
+//!   │ └──silence, while other channels use TLS──> AwaitTls ──TLS──> AwaitHandshake
 //!   └──silence──> AwaitEither ──first bytes of either──> Decided
 //! ```
+//!
+//! QEMU 9.0 and later connect all multifd channels before the main channel sends its first byte, and
+//! a busy source begins TLS late. So the relay connects to a server only for the oldest connection
+//! without a route: a second one would become a channel that QEMU does not expect.
 //!
 //! Every state but `Decided` has a timeout. [`State::transition`] is pure; `identify` waits for the
 //! events.
@@ -52,6 +56,8 @@ pub(super) enum Event {
     ClientClosed,
     /// The server has sent bytes, or closed.
     ServerSent,
+    /// The client has sent nothing for a moment.
+    Silent,
     /// The timeout of the state has passed.
     TimedOut,
     /// TLS is established.
@@ -60,18 +66,19 @@ pub(super) enum Event {
     Failed,
 }
 
-/// Kind of the channels of a migration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SessionKind {
-    Plain,
-    Tls,
-}
-
-/// Facts about the relay and the migration that a transition depends on.
+/// Facts about the relay and the other connections to the same address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each fact is independent of the others"
+)]
 pub(super) struct Context {
-    /// Kind of the migration to the same address, if one is in progress.
-    pub(super) session: Option<SessionKind>,
+    /// `true` if a migration is in progress.
+    pub(super) has_session: bool,
+    /// `true` if another connection uses TLS.
+    pub(super) expects_tls: bool,
+    /// `true` if an older connection has no route.
+    pub(super) is_preceded: bool,
     /// `true` if the relay has certificates.
     pub(super) has_credentials: bool,
 }
@@ -95,14 +102,15 @@ impl State {
             ) if context.has_credentials => return Self::AwaitHandshake,
             (Self::AwaitHandshake, Event::TlsEstablished) => return Self::AwaitPlain,
             (Self::AwaitHandshake, _) => Route::Close(TLS_FAILED),
-            (Self::AwaitClient, Event::TimedOut) => match context.session {
-                None => return Self::AwaitEither,
-                // The client of a busy host begins TLS later.
-                Some(SessionKind::Tls) => return Self::AwaitTls,
-                // A channel that sends nothing at first, such as postcopy-preempt.
-                Some(SessionKind::Plain) => Route::Join,
-            },
-            (Self::AwaitPlain, Event::TimedOut) if context.session.is_some() => Route::Join,
+            (Self::AwaitClient, Event::Silent) if context.expects_tls => return Self::AwaitTls,
+            // A channel that sends nothing at first, such as postcopy-preempt.
+            (Self::AwaitClient | Self::AwaitPlain, Event::Silent) if context.has_session => {
+                Route::Join
+            }
+            (Self::AwaitClient, Event::Silent) if !context.is_preceded => {
+                return Self::AwaitEither;
+            }
+            (_, Event::Silent) => return self,
             (_, Event::TimedOut) => Route::Close(SILENT),
             (_, Event::ClientSent(channel)) => Self::route(channel, context),
             (_, Event::ClientClosed) => Route::Close(CLIENT_CLOSED),
@@ -121,7 +129,7 @@ impl State {
             Channel::Multifd => Route::Join,
             Channel::Tls => Route::Close(NO_CREDENTIALS),
             Channel::Cpr => Route::Close(CPR_UNSUPPORTED),
-            Channel::Other if context.session.is_some() => Route::Join,
+            Channel::Other if context.has_session => Route::Join,
             Channel::Other => Route::Forward,
         }
     }
@@ -133,20 +141,30 @@ mod tests {
     use super::*;
 
     const PLAIN: Context = Context {
-        session: None,
+        has_session: false,
+        expects_tls: false,
+        is_preceded: false,
         has_credentials: false,
     };
     const IN_SESSION: Context = Context {
-        session: Some(SessionKind::Plain),
+        has_session: true,
+        ..PLAIN
+    };
+    const PRECEDED: Context = Context {
+        is_preceded: true,
         ..PLAIN
     };
     const WITH_TLS: Context = Context {
         has_credentials: true,
         ..PLAIN
     };
-    const IN_TLS_SESSION: Context = Context {
-        session: Some(SessionKind::Tls),
+    const BESIDE_TLS: Context = Context {
+        expects_tls: true,
         ..WITH_TLS
+    };
+    const IN_TLS_SESSION: Context = Context {
+        has_session: true,
+        ..BESIDE_TLS
     };
 
     const fn sent(channel: Channel) -> Event {
@@ -196,15 +214,21 @@ mod tests {
 
     #[test]
     fn silence_and_ends() {
-        let (silence, join) = (Event::TimedOut, Decided(Route::Join));
+        let (silence, timeout) = (Event::Silent, Event::TimedOut);
+        let join = Decided(Route::Join);
         assert_transitions(&[
             (AwaitClient, silence, PLAIN, AwaitEither),
             (AwaitClient, silence, IN_SESSION, join),
+            (AwaitClient, silence, PRECEDED, AwaitClient),
+            (AwaitClient, silence, BESIDE_TLS, AwaitTls),
             (AwaitClient, silence, IN_TLS_SESSION, AwaitTls),
-            (AwaitTls, silence, IN_TLS_SESSION, close(SILENT)),
+            (AwaitTls, silence, IN_TLS_SESSION, AwaitTls),
             (AwaitPlain, silence, IN_TLS_SESSION, join),
-            (AwaitPlain, silence, WITH_TLS, close(SILENT)),
-            (AwaitEither, silence, PLAIN, close(SILENT)),
+            // The main channel sends nothing until the multifd channels are connected.
+            (AwaitPlain, silence, BESIDE_TLS, AwaitPlain),
+            (AwaitPlain, timeout, WITH_TLS, close(SILENT)),
+            (AwaitEither, silence, PLAIN, AwaitEither),
+            (AwaitEither, timeout, PLAIN, close(SILENT)),
             (
                 AwaitEither,
                 Event::ServerSent,
@@ -243,14 +267,9 @@ mod tests {
         ]);
     }
 
-    /// Every waiting state ends with its timeout, after one more state at most.
     #[test]
-    fn no_state_waits_for_ever() {
-        for session in [None, Some(SessionKind::Plain), Some(SessionKind::Tls)] {
-            let context = Context {
-                session,
-                has_credentials: true,
-            };
+    fn no_state_outlasts_its_timeout() {
+        for context in [PLAIN, IN_SESSION, PRECEDED, BESIDE_TLS, IN_TLS_SESSION] {
             for state in [
                 AwaitClient,
                 AwaitEither,
@@ -258,9 +277,8 @@ mod tests {
                 AwaitHandshake,
                 AwaitPlain,
             ] {
-                let once = state.transition(Event::TimedOut, context);
-                let twice = once.transition(Event::TimedOut, context);
-                assert!(matches!(twice, Decided(_)), "{state:?} {context:?}");
+                let next = state.transition(Event::TimedOut, context);
+                assert!(matches!(next, Decided(_)), "{state:?} {context:?}");
             }
         }
     }

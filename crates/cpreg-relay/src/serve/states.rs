@@ -7,9 +7,9 @@
 //!   └──silence──> AwaitEither ──first bytes of either──> Decided
 //! ```
 //!
-//! QEMU 9.0 and later connect all multifd channels before the main channel sends its first byte, and
-//! a busy source begins TLS late. So the relay connects to a server only for the oldest connection
-//! without a route: a second one would become a channel that QEMU does not expect.
+//! QEMU 9.0 and later connect all multifd channels before the main channel sends its first byte,
+//! and a busy source begins TLS late. So the relay connects to a server only for the oldest
+//! connection without a route: a second one would become a channel that QEMU does not expect.
 //!
 //! Every state but `Decided` has a timeout. [`State::transition`] is pure; `identify` waits for the
 //! events.

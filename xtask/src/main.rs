@@ -78,7 +78,7 @@ enum Task {
     /// Use real arm64 kernels with real KVM under an emulating QEMU
     #[command(disable_help_flag = true)]
     Lab(ForwardedArgs),
-    /// Move save images between two generations of libvirt (needs root)
+    /// Move VMs between two generations of libvirt: save images and live (needs root)
     #[command(disable_help_flag = true)]
     Libvirt(ForwardedArgs),
     /// Test the HTML page of `cpreg matrix` in a headless Chromium

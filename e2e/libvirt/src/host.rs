@@ -93,7 +93,13 @@ pub(crate) fn ensure() -> Result<()> {
     let lock = fs::File::create(lab.join("libvirt-lock"))?;
     rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
     for generation in [OLD, NEW] {
-        if !folder(&lab, generation).join("packages").exists() {
+        let packages = fs::read_to_string(folder(&lab, generation).join("packages"));
+        // Hosts of an earlier version of this program lack some of the packages.
+        let is_complete = packages.is_ok_and(|packages| {
+            let mut names = packages.lines().filter_map(|file| file.split('_').next());
+            names.any(|name| name == "nftables")
+        });
+        if !is_complete {
             fetch(&lab, generation)?;
         }
     }

@@ -1,13 +1,12 @@
 //! [`Identification`]: waits for the events that lead a connection to its route.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
 
-use super::sessions::Sessions;
-use super::states::{Context, Event, Route, State};
+use super::sessions::PendingConnection;
+use super::states::{Event, Route, State};
 use super::timeouts::Timeouts;
 use crate::channel::{Channel, MAGIC_LEN};
 use crate::connect::Connector;
@@ -20,10 +19,8 @@ use crate::tls::TlsCredentials;
 pub(super) struct Identification<'i> {
     pub(super) connection: Connection,
     pub(super) connector: &'i Connector,
-    /// Address that the client connected to.
-    pub(super) destination: SocketAddr,
+    pub(super) pending: &'i PendingConnection,
     pub(super) credentials: Option<&'i Arc<TlsCredentials>>,
-    pub(super) sessions: &'i Sessions,
     pub(super) timeouts: Timeouts,
 }
 
@@ -42,8 +39,9 @@ pub(super) struct Identified {
 impl Identification<'_> {
     /// Waits until the route is known. Each state has a timeout.
     pub(super) fn run(self, cancel: &CancelToken) -> Identified {
-        let (sessions, destination, timeouts) = (self.sessions, self.destination, self.timeouts);
+        let timeouts = self.timeouts;
         let mut state = State::AwaitClient;
+        let mut deadline = Instant::now() + timeouts.identification;
         let mut identified = Identified {
             connection: self.connection,
             destination: None,
@@ -53,21 +51,21 @@ impl Identification<'_> {
             error: None,
         };
         loop {
-            let mut context = Context {
-                has_session: sessions.contains(destination),
-                has_credentials: self.credentials.is_some(),
-            };
             let event = match state {
-                State::AwaitClient | State::AwaitPlain => {
-                    let deadline = Instant::now() + timeouts.client_first;
-                    peek(&mut identified.connection.reader, deadline, cancel)
+                State::AwaitClient | State::AwaitPlain | State::AwaitTls => {
+                    let silence = Instant::now() + timeouts.client_first;
+                    let client = &mut identified.connection.reader;
+                    match peek(client, silence.min(deadline), cancel) {
+                        Event::Silent if Instant::now() >= deadline => Event::TimedOut,
+                        event => event,
+                    }
                 }
-                State::AwaitEither => {
-                    let deadline = Instant::now() + timeouts.identification;
-                    identified.await_either(self.connector, deadline, cancel)
-                }
+                State::AwaitEither => identified.await_either(self.connector, deadline, cancel),
                 State::AwaitHandshake => match self.credentials {
-                    Some(credentials) => identified.establish_tls(credentials, cancel),
+                    Some(credentials) => {
+                        self.pending.set_tls();
+                        identified.establish_tls(credentials, cancel)
+                    }
                     None => Event::Failed,
                 },
                 State::Decided(route) => {
@@ -78,9 +76,13 @@ impl Identification<'_> {
             if let Event::ClientSent(channel) = event {
                 identified.channel = channel;
             }
-            // A migration may have begun during the wait.
-            context.has_session |= sessions.contains(destination);
-            state = state.transition(event, context);
+            // Other connections may have arrived during the wait.
+            let context = self.pending.context(self.credentials.is_some());
+            let next = state.transition(event, context);
+            if next != state {
+                deadline = Instant::now() + timeouts.identification;
+            }
+            state = next;
         }
     }
 }
@@ -135,7 +137,7 @@ fn peek(client: &mut Reader, deadline: Instant, cancel: &CancelToken) -> Event {
     match Channel::identify(first) {
         Some(channel) => Event::ClientSent(channel),
         None if is_incomplete && client.has_ended() => Event::ClientClosed,
-        None => Event::TimedOut,
+        None => Event::Silent,
     }
 }
 
@@ -161,7 +163,7 @@ fn await_either(
         }
         let now = Instant::now();
         match peek(client, now, cancel) {
-            Event::TimedOut => {}
+            Event::Silent => {}
             event => return event,
         }
         let has_sent = server

@@ -161,7 +161,7 @@ impl Server {
     /// Returns an error if no token can be created.
     pub fn run(&self, handler: &dyn MigrationHandler, user: &CancelToken) -> Result<(), Error> {
         thread::scope(|scope| {
-            while !user.is_cancelled() {
+            for number in 0.. {
                 let accepted = match self.listener.accept_from(user) {
                     Ok(Some(accepted)) => accepted,
                     Ok(None) => break,
@@ -185,7 +185,7 @@ impl Server {
                 // Without a thread the connection closes, and the client tries again.
                 let _ = thread.spawn_scoped(scope, move || {
                     let _guard = guard;
-                    self.serve(accepted, handler, user);
+                    self.serve(number, accepted, handler, user);
                 });
             }
             Ok(())
@@ -195,6 +195,7 @@ impl Server {
     /// Serves one connection.
     fn serve(
         &self,
+        number: usize,
         (connection, peer): (Connection, Option<SocketAddr>),
         handler: &dyn MigrationHandler,
         user: &CancelToken,
@@ -218,17 +219,19 @@ impl Server {
             }
         };
         let connector = Connector::new(Address::from(destination)).with_mark(PACKET_MARK);
+        let pending = Sessions::add_pending(&self.sessions, destination, number);
         let identification = Identification {
             connection,
             connector: &connector,
-            destination,
+            pending: &pending,
             credentials: self.credentials.as_ref(),
-            sessions: &self.sessions,
             timeouts: self.timeouts,
         };
         let identified = identification.run(user);
+        let is_tls = identified.is_tls;
         let rejected = match identified.route {
             Route::Forward => {
+                drop(pending);
                 let pair = (identified.connection, identified.destination);
                 forward_unseen(destination, pair, &connector, handler, user);
                 return;
@@ -245,9 +248,10 @@ impl Server {
             }
             Route::Migrate => {
                 let deadline = Instant::now() + self.timeouts.session;
-                match Sessions::begin(&self.sessions, destination, deadline, user) {
+                match Sessions::begin(&self.sessions, destination, is_tls, deadline, user) {
                     Ok(queue) => {
-                        let credentials = self.credentials.clone().filter(|_| identified.is_tls);
+                        drop(pending);
+                        let credentials = self.credentials.clone().filter(|_| is_tls);
                         handler.handle(IncomingMigration {
                             channel: identified.channel,
                             peer,

@@ -1,6 +1,6 @@
 //! [`Sessions`]: migrations in progress, by the address that their sources connect to.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, PollFlags, eventfd};
 use rustix::io::Errno;
 
+use super::states::Context;
 use crate::connection_source::ConnectionSource;
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
@@ -21,6 +22,8 @@ const CANCEL_CHECK_INTERVAL: Duration = Duration::from_millis(100);
 #[derive(Default)]
 pub(super) struct Sessions {
     queues: Mutex<HashMap<SocketAddr, Arc<Queue>>>,
+    /// Connections without a route, by address and number; `true` if they use TLS.
+    pending: Mutex<BTreeMap<(SocketAddr, usize), bool>>,
     /// Notified whenever a migration begins or ends.
     changed: Condvar,
 }
@@ -30,9 +33,23 @@ pub(super) struct Sessions {
 pub(super) struct JoinError;
 
 impl Sessions {
-    /// Returns `true` if a migration to this address is in progress.
-    pub(super) fn contains(&self, destination: SocketAddr) -> bool {
-        self.lock().contains_key(&destination)
+    /// Adds a connection without a route. A lower number is an older connection.
+    pub(super) fn add_pending(
+        sessions: &Arc<Self>,
+        destination: SocketAddr,
+        number: usize,
+    ) -> PendingConnection {
+        let mut pending = sessions.lock_pending();
+        pending.insert((destination, number), false);
+        drop(pending);
+        PendingConnection {
+            sessions: sessions.clone(),
+            key: (destination, number),
+        }
+    }
+
+    fn lock_pending(&self) -> MutexGuard<'_, BTreeMap<(SocketAddr, usize), bool>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins a migration, after an earlier one to the same address has ended.
@@ -42,10 +59,11 @@ impl Sessions {
     pub(super) fn begin(
         sessions: &Arc<Self>,
         destination: SocketAddr,
+        is_tls: bool,
         deadline: Instant,
         cancel: &CancelToken,
     ) -> Result<SessionQueue, JoinError> {
-        let queue = Arc::new(Queue::new().map_err(|_| JoinError)?);
+        let queue = Arc::new(Queue::new(is_tls).map_err(|_| JoinError)?);
         let mut queues = sessions.wait_until(deadline, cancel, |queues| {
             !queues.contains_key(&destination)
         })?;
@@ -105,17 +123,62 @@ impl Sessions {
     }
 }
 
+/// Connection without a route, which is removed when this is dropped.
+pub(super) struct PendingConnection {
+    sessions: Arc<Sessions>,
+    key: (SocketAddr, usize),
+}
+
+impl PendingConnection {
+    /// Marks the connection as one that uses TLS.
+    pub(super) fn set_tls(&self) {
+        self.sessions.lock_pending().insert(self.key, true);
+    }
+
+    /// Returns the facts about the other connections to the same address.
+    pub(super) fn context(&self, has_credentials: bool) -> Context {
+        let (destination, number) = self.key;
+        let is_session_tls = {
+            let queues = self.sessions.lock();
+            queues.get(&destination).map(|queue| queue.is_tls)
+        };
+        let pending = self.sessions.lock_pending();
+        let same_address = (destination, 0)..=(destination, usize::MAX);
+        let mut others = pending
+            .range(same_address)
+            .filter(|((_, other), _)| *other != number);
+        let is_preceded = others
+            .clone()
+            .next()
+            .is_some_and(|((_, oldest), _)| *oldest < number);
+        Context {
+            has_session: is_session_tls.is_some(),
+            expects_tls: is_session_tls == Some(true) || others.any(|(_, is_tls)| *is_tls),
+            is_preceded,
+            has_credentials,
+        }
+    }
+}
+
+impl Drop for PendingConnection {
+    fn drop(&mut self) {
+        self.sessions.lock_pending().remove(&self.key);
+    }
+}
+
 /// Connections that wait for their migration to accept them.
 struct Queue {
+    is_tls: bool,
     connections: Mutex<VecDeque<Connection>>,
     /// Number of the connections, as a semaphore.
     event: OwnedFd,
 }
 
 impl Queue {
-    fn new() -> io::Result<Self> {
+    fn new(is_tls: bool) -> io::Result<Self> {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK | EventfdFlags::SEMAPHORE;
         Ok(Self {
+            is_tls,
             connections: Mutex::default(),
             event: eventfd(0, flags)?,
         })

@@ -2,9 +2,14 @@
 //!
 //! ```text
 //! AwaitClient ──first bytes──────────────────────> Decided
-//!   │    └──TLS, with certificates──> AwaitHandshake ──plain──> AwaitPlain ──> Decided
+//!   │ │  └──TLS, with certificates──> AwaitHandshake ──plain──> AwaitPlain ──> Decided
+//!   │ └──silence, while other channels use TLS──> AwaitTls ──TLS──> AwaitHandshake
 //!   └──silence──> AwaitEither ──first bytes of either──> Decided
 //! ```
+//!
+//! QEMU 9.0 and later connect all multifd channels before the main channel sends its first byte,
+//! and a busy source begins TLS late. So the relay connects to a server only for the oldest
+//! connection without a route: a second one would become a channel that QEMU does not expect.
 //!
 //! Every state but `Decided` has a timeout. [`State::transition`] is pure; `identify` waits for the
 //! events.
@@ -19,6 +24,8 @@ pub(super) enum State {
     /// The client has sent nothing, or too little. The relay has connected to the server, and
     /// listens to both.
     AwaitEither,
+    /// The client has sent nothing, although the other channels of its migration use TLS.
+    AwaitTls,
     /// The client has begun TLS.
     AwaitHandshake,
     /// TLS is established; the client may send plain bytes.
@@ -49,6 +56,8 @@ pub(super) enum Event {
     ClientClosed,
     /// The server has sent bytes, or closed.
     ServerSent,
+    /// The client has sent nothing for a moment.
+    Silent,
     /// The timeout of the state has passed.
     TimedOut,
     /// TLS is established.
@@ -57,11 +66,19 @@ pub(super) enum Event {
     Failed,
 }
 
-/// Facts about the relay and the migration that a transition depends on.
+/// Facts about the relay and the other connections to the same address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each fact is independent of the others"
+)]
 pub(super) struct Context {
-    /// `true` if a migration to the same address is in progress.
+    /// `true` if a migration is in progress.
     pub(super) has_session: bool,
+    /// `true` if another connection uses TLS.
+    pub(super) expects_tls: bool,
+    /// `true` if an older connection has no route.
+    pub(super) is_preceded: bool,
     /// `true` if the relay has certificates.
     pub(super) has_credentials: bool,
 }
@@ -79,21 +96,21 @@ impl State {
     pub(super) const fn transition(self, event: Event, context: Context) -> Self {
         let route = match (self, event) {
             (Self::Decided(_), _) => return self,
-            (Self::AwaitClient, Event::ClientSent(Channel::Tls)) if context.has_credentials => {
-                return Self::AwaitHandshake;
-            }
-            (Self::AwaitEither, Event::ClientSent(Channel::Tls)) if context.has_credentials => {
-                return Self::AwaitHandshake;
-            }
+            (
+                Self::AwaitClient | Self::AwaitEither | Self::AwaitTls,
+                Event::ClientSent(Channel::Tls),
+            ) if context.has_credentials => return Self::AwaitHandshake,
             (Self::AwaitHandshake, Event::TlsEstablished) => return Self::AwaitPlain,
             (Self::AwaitHandshake, _) => Route::Close(TLS_FAILED),
-            (Self::AwaitClient, Event::TimedOut) if !context.has_session => {
-                return Self::AwaitEither;
-            }
+            (Self::AwaitClient, Event::Silent) if context.expects_tls => return Self::AwaitTls,
             // A channel that sends nothing at first, such as postcopy-preempt.
-            (Self::AwaitClient | Self::AwaitPlain, Event::TimedOut) if context.has_session => {
+            (Self::AwaitClient | Self::AwaitPlain, Event::Silent) if context.has_session => {
                 Route::Join
             }
+            (Self::AwaitClient, Event::Silent) if !context.is_preceded => {
+                return Self::AwaitEither;
+            }
+            (_, Event::Silent) => return self,
             (_, Event::TimedOut) => Route::Close(SILENT),
             (_, Event::ClientSent(channel)) => Self::route(channel, context),
             (_, Event::ClientClosed) => Route::Close(CLIENT_CLOSED),
@@ -120,20 +137,34 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::State::{AwaitClient, AwaitEither, AwaitHandshake, AwaitPlain, Decided};
+    use super::State::{AwaitClient, AwaitEither, AwaitHandshake, AwaitPlain, AwaitTls, Decided};
     use super::*;
 
     const PLAIN: Context = Context {
         has_session: false,
+        expects_tls: false,
+        is_preceded: false,
         has_credentials: false,
     };
     const IN_SESSION: Context = Context {
         has_session: true,
         ..PLAIN
     };
+    const PRECEDED: Context = Context {
+        is_preceded: true,
+        ..PLAIN
+    };
     const WITH_TLS: Context = Context {
         has_credentials: true,
         ..PLAIN
+    };
+    const BESIDE_TLS: Context = Context {
+        expects_tls: true,
+        ..WITH_TLS
+    };
+    const IN_TLS_SESSION: Context = Context {
+        has_session: true,
+        ..BESIDE_TLS
     };
 
     const fn sent(channel: Channel) -> Event {
@@ -183,13 +214,21 @@ mod tests {
 
     #[test]
     fn silence_and_ends() {
-        let (silence, join) = (Event::TimedOut, Decided(Route::Join));
+        let (silence, timeout) = (Event::Silent, Event::TimedOut);
+        let join = Decided(Route::Join);
         assert_transitions(&[
             (AwaitClient, silence, PLAIN, AwaitEither),
             (AwaitClient, silence, IN_SESSION, join),
-            (AwaitPlain, silence, IN_SESSION, join),
-            (AwaitPlain, silence, WITH_TLS, close(SILENT)),
-            (AwaitEither, silence, PLAIN, close(SILENT)),
+            (AwaitClient, silence, PRECEDED, AwaitClient),
+            (AwaitClient, silence, BESIDE_TLS, AwaitTls),
+            (AwaitClient, silence, IN_TLS_SESSION, AwaitTls),
+            (AwaitTls, silence, IN_TLS_SESSION, AwaitTls),
+            (AwaitPlain, silence, IN_TLS_SESSION, join),
+            // The main channel sends nothing until the multifd channels are connected.
+            (AwaitPlain, silence, BESIDE_TLS, AwaitPlain),
+            (AwaitPlain, timeout, WITH_TLS, close(SILENT)),
+            (AwaitEither, silence, PLAIN, AwaitEither),
+            (AwaitEither, timeout, PLAIN, close(SILENT)),
             (
                 AwaitEither,
                 Event::ServerSent,
@@ -219,6 +258,7 @@ mod tests {
             (AwaitClient, hello, PLAIN, close(NO_CREDENTIALS)),
             (AwaitClient, hello, WITH_TLS, AwaitHandshake),
             (AwaitEither, hello, WITH_TLS, AwaitHandshake),
+            (AwaitTls, hello, IN_TLS_SESSION, AwaitHandshake),
             (AwaitHandshake, Event::TlsEstablished, WITH_TLS, AwaitPlain),
             (AwaitHandshake, Event::Failed, WITH_TLS, close(TLS_FAILED)),
             (AwaitHandshake, Event::TimedOut, WITH_TLS, close(TLS_FAILED)),
@@ -227,18 +267,18 @@ mod tests {
         ]);
     }
 
-    /// Every waiting state ends with its timeout, after one more state at most.
     #[test]
-    fn no_state_waits_for_ever() {
-        for has_session in [false, true] {
-            let context = Context {
-                has_session,
-                has_credentials: true,
-            };
-            for state in [AwaitClient, AwaitEither, AwaitHandshake, AwaitPlain] {
-                let once = state.transition(Event::TimedOut, context);
-                let twice = once.transition(Event::TimedOut, context);
-                assert!(matches!(twice, Decided(_)), "{state:?} {context:?}");
+    fn no_state_outlasts_its_timeout() {
+        for context in [PLAIN, IN_SESSION, PRECEDED, BESIDE_TLS, IN_TLS_SESSION] {
+            for state in [
+                AwaitClient,
+                AwaitEither,
+                AwaitTls,
+                AwaitHandshake,
+                AwaitPlain,
+            ] {
+                let next = state.transition(Event::TimedOut, context);
+                assert!(matches!(next, Decided(_)), "{state:?} {context:?}");
             }
         }
     }

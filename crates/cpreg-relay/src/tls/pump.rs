@@ -7,19 +7,20 @@
 //! QEMU before 9.2 closes without the `close_notify` of TLS, so an end without it counts as an end.
 //! The migration stream itself shows if it is complete.
 
-use std::io::{self, Read as _, Write};
+use std::io::{self, BufRead as _, IoSlice, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Instant;
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
 
 use crate::error::Error;
 use crate::io::cancel::{CancelToken, wait};
 use crate::io::connection::{Connection, Reader, Writer};
 
 /// Size of the buffer of each direction.
-const BUFFER_LEN: usize = 64 << 10;
+const BUFFER_LEN: usize = 256 << 10;
 
 /// Starts the copy after the handshake. Returns the plain side.
 ///
@@ -43,6 +44,7 @@ pub(super) fn start(
         cancel,
         received: Vec::with_capacity(BUFFER_LEN),
         decrypted: Vec::with_capacity(2 * BUFFER_LEN),
+        delivered_len: 0,
         encrypted_input_open: true,
         plain_input_open: true,
         is_encrypted_output_open: true,
@@ -61,8 +63,10 @@ struct Pump {
     cancel: CancelToken,
     /// Buffer for encrypted bytes.
     received: Vec<u8>,
-    /// Plain bytes that the plain side has not taken.
+    /// Plain bytes; empty once the plain side has taken all of them.
     decrypted: Vec<u8>,
+    /// Number of these bytes that the plain side has taken.
+    delivered_len: usize,
     encrypted_input_open: bool,
     plain_input_open: bool,
     is_encrypted_output_open: bool,
@@ -165,6 +169,7 @@ impl Pump {
         while self.tls.wants_write() {
             match self.tls.write_tls(&mut sink) {
                 Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(Error::io("TLS failed", error)),
             }
@@ -177,18 +182,19 @@ impl Pump {
     /// A session that no longer reads has closed, perhaps after a last message to the peer, so only
     /// the other direction continues.
     fn deliver(&mut self) {
-        let mut written = 0;
-        while written < self.decrypted.len() {
-            match self.plain.writer.try_write(&self.decrypted[written..]) {
-                Ok(0) => break,
-                Ok(count) => written += count,
+        while self.delivered_len < self.decrypted.len() {
+            let rest = &self.decrypted[self.delivered_len..];
+            match self.plain.writer.try_write(rest) {
+                Ok(0) => return,
+                Ok(count) => self.delivered_len += count,
                 Err(_) => {
                     self.encrypted_input_open = false;
-                    written = self.decrypted.len();
+                    self.delivered_len = self.decrypted.len();
                 }
             }
         }
-        self.decrypted.drain(..written);
+        self.decrypted.clear();
+        self.delivered_len = 0;
     }
 
     /// Decrypts received bytes.
@@ -202,11 +208,21 @@ impl Pump {
                     .map_err(|error| Error::io("TLS failed", error))?;
                 self.tls.process_new_packets().map_err(Error::tls)?;
             }
-            match self.tls.reader().read_to_end(&mut self.decrypted) {
-                // The peer has sent `close_notify`.
-                Ok(_) => self.encrypted_input_open = false,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                Err(error) => return Err(Error::io("TLS failed", error)),
+            let mut reader = self.tls.reader();
+            loop {
+                let chunk = match reader.fill_buf() {
+                    Ok(chunk) => chunk,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => return Err(Error::io("TLS failed", error)),
+                };
+                if chunk.is_empty() {
+                    // The peer has sent `close_notify`.
+                    self.encrypted_input_open = false;
+                    break;
+                }
+                self.decrypted.extend_from_slice(chunk);
+                let count = chunk.len();
+                reader.consume(count);
             }
             if rest.is_empty() || !self.encrypted_input_open {
                 self.received.clear();
@@ -242,6 +258,15 @@ impl Write for Available<'_> {
             0 if !bytes.is_empty() => Err(io::ErrorKind::WouldBlock.into()),
             count => Ok(count),
         }
+    }
+
+    fn write_vectored(&mut self, records: &[IoSlice<'_>]) -> io::Result<usize> {
+        let (sink, is_socket) = self.0.sink().map_err(Error::into_io)?;
+        if !is_socket {
+            return self.write(records.first().map_or(&[], |record| record));
+        }
+        let mut control = SendAncillaryBuffer::default();
+        Ok(sendmsg(sink, records, &mut control, SendFlags::NOSIGNAL)?)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -111,6 +111,15 @@ impl ServerHarness {
         let listener = &self.destinations[usize::from(number) - 1];
         with_timeouts(listener.accept().unwrap().0)
     }
+
+    /// Asserts that no connection to destination `number` waits to be accepted.
+    pub(crate) fn assert_no_further_connection(&self, number: u8) {
+        let listener = &self.destinations[usize::from(number) - 1];
+        listener.set_nonblocking(true).unwrap();
+        let error = listener.accept().unwrap_err();
+        listener.set_nonblocking(false).unwrap();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
+    }
 }
 
 fn with_timeouts(socket: TcpStream) -> TcpStream {

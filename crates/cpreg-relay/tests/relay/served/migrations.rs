@@ -115,6 +115,38 @@ fn a_multifd_channel_waits_for_its_main_channel() {
     });
 }
 
+/// QEMU 9.0 and later send the first byte of the main channel after all multifd channels are
+/// connected, and a busy source sends the first bytes of these late.
+#[test]
+fn late_channels_are_connected_once_and_in_order() {
+    let harness = ServerHarness::new(1, PolicyAction::Keep)
+        .with_timeouts(|timeouts| timeouts.client_first = Duration::from_millis(20));
+    harness.run(|harness| {
+        let whole = whole(4);
+        let mut main = harness.source(1);
+        let mut destination = harness.destination(1);
+        let mut multifd = harness.source(1);
+        // Several times the time after which the relay listens to the server.
+        thread::sleep(Duration::from_millis(200));
+        multifd.write_all(MULTIFD).unwrap();
+        main.write_all(&whole[..100]).unwrap();
+        let mut first = [0; 4];
+        destination.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"QEVM");
+        let mut multifd_destination = harness.destination(1);
+        let mut first = [0; 8];
+        multifd_destination.read_exact(&mut first).unwrap();
+        assert_eq!(first, MULTIFD);
+        drop((multifd, multifd_destination));
+        main.write_all(&whole[100..]).unwrap();
+        main.shutdown(Shutdown::Write).unwrap();
+        assert!(read_to_end(&destination) == whole[4..]);
+        drop(destination);
+        assert_completed(&harness.handler.wait_for_results(1)[0].1);
+        harness.assert_no_further_connection(1);
+    });
+}
+
 #[test]
 fn a_multifd_channel_without_a_main_channel_is_closed() {
     let harness = ServerHarness::new(1, PolicyAction::Keep)

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use cpreg_relay::{ErrorKind, TlsCredentials};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -209,6 +210,38 @@ fn a_migration_over_tls_is_converted() {
         let results = harness.handler.wait_for_results(1);
         assert_completed(&results[0].1);
         assert_eq!(results[0].1.other_channel_bytes, 8 + 1_200_000 + 12);
+    });
+}
+
+/// QEMU 9.0 and later send the first byte of the main channel after the TLS of all multifd channels
+/// is established, and a busy source begins it late.
+#[test]
+fn late_channels_are_connected_once_and_in_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    write_certificates(folder);
+    let harness = ServerHarness::new(1, PolicyAction::Keep)
+        .with_timeouts(|timeouts| timeouts.client_first = Duration::from_millis(20))
+        .with_tls(TlsCredentials::open(folder).unwrap());
+    harness.run(|harness| {
+        let mut main = encrypt_source(harness.source(1), folder, Some(folder));
+        main.conn.complete_io(&mut main.sock).unwrap();
+        let multifd = harness.source(1);
+        // Several times the time after which the relay would listen to a server without TLS.
+        thread::sleep(Duration::from_millis(200));
+        harness.assert_no_further_connection(1);
+        let mut multifd = encrypt_source(multifd, folder, Some(folder));
+        multifd.write_all(MULTIFD).unwrap();
+        main.write_all(&whole(4)).unwrap();
+        let mut destination = decrypt_destination(harness.destination(1), folder);
+        let mut multifd_destination = decrypt_destination(harness.destination(1), folder);
+        let mut first = [0; 4];
+        destination.read_exact(&mut first).unwrap();
+        assert_eq!(&first, b"QEVM");
+        let mut first = [0; 8];
+        multifd_destination.read_exact(&mut first).unwrap();
+        assert_eq!(first, MULTIFD);
+        harness.assert_no_further_connection(1);
     });
 }
 

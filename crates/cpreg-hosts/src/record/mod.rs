@@ -142,6 +142,21 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_feature_is_lacking_only_if_kvm_was_asked() {
+        let mut record = HostRecord {
+            identity: Identity::default(),
+            capabilities: Capabilities::new(),
+            guests: BTreeMap::new(),
+            hardware: HardwareFacts::UNKNOWN,
+        };
+        assert_eq!(record.lacking_features(), Features::NONE);
+        for (name, number) in [("KVM_CAP_ARM_SVE", 0), ("KVM_CAP_ARM_PMU_V3", 1)] {
+            record.capabilities.insert(name.to_owned(), number);
+        }
+        assert_eq!(record.lacking_features(), Features::SVE);
+    }
+
+    #[test]
     fn a_host_is_named_after_its_upstream_kernel() {
         let name = |release: &str, version: &str, mode: &str| {
             let identity = Identity {

@@ -70,6 +70,7 @@ fn run_once(folder: &Path, command: &[&str]) -> Result<Cost> {
     }
     Ok(Cost {
         time,
+        cpu_time: None,
         peak_memory: output.trim().parse()?,
         bytes_read: None,
     })

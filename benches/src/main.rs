@@ -12,6 +12,7 @@
 //! | [`register_calls`] | a VMM's calls with `libcpreg_interpose.so`, compared with those without |
 //! | [`rehearsal`] | a rehearsal, compared with QEMU's own start |
 //! | [`saved_vms`] | saved VMs in the files of other programs |
+//! | [`matrix`] | many VMs at every recorded host |
 //! | [`table`] | the table of results |
 //!
 //! Benchmarks neither pass nor fail, and CI does not run them, because their results depend on the
@@ -24,6 +25,7 @@
 mod commands;
 mod filter;
 mod inputs;
+mod matrix;
 mod measure;
 mod plan;
 mod register_calls;
@@ -60,6 +62,12 @@ enum Subject {
     Plans,
     /// Measure only saved VMs in the files of other programs
     SavedVms,
+    /// Measure only `cpreg matrix`, with 100, 1000 and 10000 VMs at every recorded host
+    Matrix {
+        /// Numbers of VMs
+        #[arg(default_values_t = matrix::VM_COUNTS)]
+        counts: Vec<usize>,
+    },
     /// Measure only a filter
     Filter,
     /// Measure only a relay
@@ -120,6 +128,9 @@ fn run(subject: Option<&Subject>) -> Result<()> {
             table::print_header();
             saved_vms::run(benchmark)
         }),
+        Some(Subject::Matrix { counts }) => {
+            with_benchmark(|benchmark| matrix::run(benchmark, counts))
+        }
         Some(Subject::Filter) => with_benchmark(|benchmark| {
             table::print_header();
             benchmark.measure_filter()

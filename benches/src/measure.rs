@@ -16,6 +16,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::resource::{UsageWho, getrusage};
+use nix::sys::time::TimeValLike;
 
 use e2e_framework::{Result, tool};
 
@@ -23,6 +24,8 @@ use e2e_framework::{Result, tool};
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Cost {
     pub(crate) time: Duration,
+    /// Time of all processors, of the program and of the kernel for it; `None` if not measured.
+    pub(crate) cpu_time: Option<Duration>,
     /// Peak memory in bytes.
     pub(crate) peak_memory: u64,
     /// Bytes read; `None` if the system does not count them.
@@ -48,8 +51,9 @@ pub(crate) fn run_once(folder: &str, command: &[&str]) -> Result<()> {
         return Err(format!("`{}` failed ({status})", command.join(" ")).into());
     }
     let peak = peak_memory_of_children()?;
+    let cpu_time = cpu_time_of_children()?;
     let read = read.map_or_else(|| "-".to_owned(), |read| read.to_string());
-    println!("{} {peak} {read}", time.as_nanos());
+    println!("{} {} {peak} {read}", time.as_nanos(), cpu_time.as_nanos());
     Ok(())
 }
 
@@ -57,6 +61,14 @@ pub(crate) fn run_once(folder: &str, command: &[&str]) -> Result<()> {
 pub(crate) fn peak_memory_of_children() -> Result<u64> {
     let kibibytes = u64::try_from(getrusage(UsageWho::RUSAGE_CHILDREN)?.max_rss())?;
     Ok(kibibytes << 10)
+}
+
+/// Returns the time of all processors for this process's finished children.
+fn cpu_time_of_children() -> Result<Duration> {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+    let times = [usage.user_time(), usage.system_time()];
+    let microseconds: i64 = times.iter().map(TimeValLike::num_microseconds).sum();
+    Ok(Duration::from_micros(u64::try_from(microseconds)?))
 }
 
 /// Returns the number of bytes read by this process and its finished children.
@@ -75,6 +87,7 @@ pub(crate) fn run(folder: &Path, command: &[&str]) -> Result<Cost> {
     let mut next_word = || words.next().ok_or("a run printed no cost");
     Ok(Cost {
         time: Duration::from_nanos(next_word()?.parse()?),
+        cpu_time: Some(Duration::from_nanos(next_word()?.parse()?)),
         peak_memory: next_word()?.parse()?,
         bytes_read: next_word()?.parse().ok(),
     })
@@ -102,10 +115,13 @@ pub(crate) fn run_alternating(
 }
 
 fn median(mut costs: Vec<Cost>) -> Result<Cost> {
+    costs.sort_by_key(|cost| cost.cpu_time);
+    let cpu_time = costs.get(costs.len() / 2).ok_or("no run")?.cpu_time;
     costs.sort_by_key(|cost| cost.time);
     let max = |field: fn(&Cost) -> Option<u64>| costs.iter().filter_map(field).max();
     Ok(Cost {
         time: costs.get(costs.len() / 2).ok_or("no run")?.time,
+        cpu_time,
         peak_memory: max(|cost| Some(cost.peak_memory)).unwrap_or_default(),
         bytes_read: max(|cost| cost.bytes_read),
     })

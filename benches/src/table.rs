@@ -25,6 +25,6 @@ pub(crate) fn print_row(case: &str, time: Duration, baseline: Duration, cost: Op
 }
 
 #[expect(clippy::cast_precision_loss, reason = "one digit is printed")]
-fn mebibytes(bytes: u64) -> f64 {
+pub(crate) fn mebibytes(bytes: u64) -> f64 {
     bytes as f64 / MIB as f64
 }

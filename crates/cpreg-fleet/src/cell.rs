@@ -9,7 +9,7 @@ use cpreg::severity::Severity;
 use cpreg::shape::{ShapeDifference, ShapePart};
 use cpreg::tolerance::Tolerances;
 
-use crate::host::{Host, PossibleDestination};
+use crate::host::{GuestKey, Host, PossibleDestination};
 use crate::inputs::PlanInputs;
 use crate::subject::Subject;
 
@@ -161,7 +161,25 @@ pub fn plan_cell(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> Cell
 
 /// Plans a VM at a host, and returns the cell with its check.
 pub fn plan_cell_in_detail(subject: &Subject, host: &Host, inputs: PlanInputs<'_>) -> PlannedCell {
-    let possible = match host.possible(&subject.guest()) {
+    let guest = subject.guest();
+    let mut planned = plan_possible(subject, host, &guest, inputs);
+    let lacking = host.lacking_features(&guest);
+    if planned.cell.verdict == Verdict::Refused && !lacking.is_empty() {
+        let part = Blocker::Machine(format!("vCPU features {lacking}"));
+        planned.cell.blockers.insert(0, part);
+        planned.cell.reason = Some(format!("KVM of the host has no {lacking} for guests"));
+    }
+    planned
+}
+
+/// Plans a VM at each of the destinations that a host may be for it.
+fn plan_possible(
+    subject: &Subject,
+    host: &Host,
+    guest: &GuestKey,
+    inputs: PlanInputs<'_>,
+) -> PlannedCell {
+    let possible = match host.possible(guest) {
         Ok(possible) => possible,
         Err(error) => return Cell::undecidable(error.to_string()).into(),
     };

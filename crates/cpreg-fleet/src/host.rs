@@ -267,12 +267,16 @@ impl Host {
             }
             return Ok(possible);
         }
-        let is_open = matches!(&self.data, HostData::Recorded(_)) && !guest.undetermined.is_empty();
+        let lacking = self.lacking_features(guest);
+        let undetermined = guest.undetermined.difference(lacking);
+        let is_open = matches!(&self.data, HostData::Recorded(_)) && !undetermined.is_empty();
         let features = guest.features.unwrap_or_else(|| {
             // Such a guest is refused because of its accelerator, whatever its features are.
             let mut recorded = self.record().into_iter().flat_map(|it| it.guests.keys());
             recorded.next().copied().unwrap_or(Features::NONE)
         });
+        // A VM with a feature that the host lacks can only be started there without it.
+        let features = features.difference(lacking);
         let find = |features, has_feature| -> Result<_, Error> {
             let destination = self.destination(features, guest.program)?.as_ref().clone();
             Ok(PossibleDestination {
@@ -283,10 +287,23 @@ impl Host {
         };
         let mut possible = vec![find(features, is_open.then_some(true))?];
         if is_open {
-            let without = features.difference(guest.undetermined);
+            let without = features.difference(undetermined);
             possible.push(find(without, Some(false))?);
         }
         Ok(possible)
+    }
+
+    /// Returns the features of a guest that no guest of this host can have.
+    pub(crate) fn lacking_features(&self, guest: &GuestKey) -> Features {
+        match &self.data {
+            HostData::Recorded(record) => {
+                let features = guest.features.unwrap_or(Features::NONE);
+                features.intersection(record.lacking_features())
+            }
+            HostData::WithFeatures(..) | HostData::Profile(_) | HostData::Unrecorded { .. } => {
+                Features::NONE
+            }
+        }
     }
 
     /// Adds to a destination what the guest decides of it.

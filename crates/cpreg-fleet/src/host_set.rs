@@ -70,7 +70,7 @@ impl HostSet {
 fn deciding_content(host: &Host, guest: &GuestKey) -> Option<String> {
     host.record()?;
     let possible = host.possible(guest).ok()?;
-    let mut content = String::new();
+    let mut content = format!("{}\n", host.lacking_features(guest));
     for PossibleDestination {
         destination,
         has_feature,

@@ -333,3 +333,17 @@ fn a_real_host_is_not_refused_for_the_frequency_of_an_emulated_one() {
     );
     assert_eq!(check(&emulated, &emulated).verdict, Verdict::Loads);
 }
+
+/// No recorded guest has a feature whose capability its host lacks.
+#[test]
+fn hosts_have_the_features_of_their_guests() {
+    let index = HostIndex::built_in().expect("the checked-in index is valid");
+    for host in index.hosts() {
+        let record = host.record();
+        let lacking = record.lacking_features();
+        for features in record.guests.keys() {
+            let common = features.intersection(lacking);
+            assert!(common.is_empty(), "{}: {common}", host.name());
+        }
+    }
+}

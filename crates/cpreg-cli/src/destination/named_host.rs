@@ -109,12 +109,24 @@ impl NamedHost {
     /// If the guest does not determine its features, the result has an alternative.
     pub(crate) fn for_guest(&self, guest: Guest<'_>) -> Result<ResolvedDestination, Failure> {
         let program = guest.program();
-        let guest = self.guest_features(guest)?;
+        let mut guest = self.guest_features(guest)?;
+        // A VM with a feature that the host lacks can only be started there without it.
+        let lacking = match self.features {
+            Some(_) => Features::NONE,
+            None => guest.features.intersection(self.record.lacking_features()),
+        };
+        guest.features = guest.features.difference(lacking);
+        guest.undetermined = guest.undetermined.difference(lacking);
         let is_open = !guest.undetermined.is_empty();
         let mut resolved = self.resolve(guest.features, is_open, program)?;
         if is_open {
             let alternative = self.resolve(guest.without_undetermined(), is_open, program)?;
             resolved.alternatives.push(alternative);
+        }
+        if !lacking.is_empty() {
+            let provenance = &resolved.provenance;
+            resolved.provenance =
+                format!("{provenance}; its KVM has no {lacking} for guests").into();
         }
         Ok(resolved)
     }

@@ -46,6 +46,29 @@ pub struct HostRecord {
     pub hardware: HardwareFacts,
 }
 
+/// Features that KVM gives a guest only if it has the capability.
+const FEATURE_CAPABILITIES: [(Features, &str); 5] = [
+    (Features::PMU, "KVM_CAP_ARM_PMU_V3"),
+    (Features::SVE, "KVM_CAP_ARM_SVE"),
+    (
+        Features::POINTER_AUTHENTICATION,
+        "KVM_CAP_ARM_PTRAUTH_ADDRESS",
+    ),
+    (Features::EL2, "KVM_CAP_ARM_EL2"),
+    (Features::MTE, "KVM_CAP_ARM_MTE"),
+];
+
+impl HostRecord {
+    /// Returns the features that no guest of the host can have: KVM there was asked for their
+    /// capabilities, and lacks them.
+    pub fn lacking_features(&self) -> Features {
+        let lacking = FEATURE_CAPABILITIES
+            .into_iter()
+            .filter(|(_, name)| self.capabilities.get(*name) == Some(&0));
+        lacking.fold(Features::NONE, |all, (feature, _)| all | feature)
+    }
+}
+
 /// Kernel and CPU of a host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Identity {
@@ -117,6 +140,21 @@ impl Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_feature_is_lacking_only_if_kvm_was_asked() {
+        let mut record = HostRecord {
+            identity: Identity::default(),
+            capabilities: Capabilities::new(),
+            guests: BTreeMap::new(),
+            hardware: HardwareFacts::UNKNOWN,
+        };
+        assert_eq!(record.lacking_features(), Features::NONE);
+        for (name, number) in [("KVM_CAP_ARM_SVE", 0), ("KVM_CAP_ARM_PMU_V3", 1)] {
+            record.capabilities.insert(name.to_owned(), number);
+        }
+        assert_eq!(record.lacking_features(), Features::SVE);
+    }
 
     #[test]
     fn a_host_is_named_after_its_upstream_kernel() {

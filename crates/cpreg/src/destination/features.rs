@@ -103,6 +103,12 @@ impl Features {
         Self(self.0 & !other.0)
     }
 
+    /// Returns the features that are in both sets.
+    #[must_use]
+    pub const fn intersection(self, other: Self) -> Self {
+        Self(self.0 & other.0)
+    }
+
     /// Returns the number of features.
     pub const fn len(self) -> usize {
         self.0.count_ones() as usize

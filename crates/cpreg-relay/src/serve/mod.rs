@@ -69,6 +69,8 @@ pub enum ServerEvent<'e> {
     Forwarding {
         /// Address that the client connected to.
         destination: SocketAddr,
+        /// Kind of the connection. [`Channel::Tls`]: the server has no certificates.
+        channel: Channel,
     },
     /// An unseen connection has ended.
     Forwarded {
@@ -233,7 +235,8 @@ impl Server {
             Route::Forward => {
                 drop(pending);
                 let pair = (identified.connection, identified.destination);
-                forward_unseen(destination, pair, &connector, handler, user);
+                let address = (destination, identified.channel);
+                forward_unseen(address, pair, &connector, handler, user);
                 return;
             }
             Route::Join => {
@@ -287,7 +290,7 @@ impl Server {
 
 /// Forwards a connection unseen.
 fn forward_unseen(
-    destination: SocketAddr,
+    (destination, channel): (SocketAddr, Channel),
     (client, server): (Connection, Option<Connection>),
     connector: &Connector,
     handler: &dyn MigrationHandler,
@@ -304,7 +307,10 @@ fn forward_unseen(
             });
         }
     };
-    handler.on_event(&ServerEvent::Forwarding { destination });
+    handler.on_event(&ServerEvent::Forwarding {
+        destination,
+        channel,
+    });
     let bytes = AtomicU64::new(0);
     // Both ends notice the end of the connection.
     let _ = forward_both_ways(client, server, user, &bytes);

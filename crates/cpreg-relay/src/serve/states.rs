@@ -83,9 +83,7 @@ pub(super) struct Context {
     pub(super) has_credentials: bool,
 }
 
-/// Reason not to forward TLS.
-pub(super) const NO_CREDENTIALS: &str = "TLS by QEMU itself (tls-creds): the relay needs the \
-     certificates of this host (--tls-creds)";
+pub(super) const TLS_IN_TLS: &str = "TLS inside TLS is not QEMU's";
 pub(super) const SILENT: &str = "neither side sends anything";
 pub(super) const CLIENT_CLOSED: &str = "the client closed the connection";
 pub(super) const TLS_FAILED: &str = "the TLS handshake failed";
@@ -127,7 +125,9 @@ impl State {
         match channel {
             Channel::Main | Channel::PostcopyRecovery => Route::Migrate,
             Channel::Multifd => Route::Join,
-            Channel::Tls => Route::Close(NO_CREDENTIALS),
+            Channel::Tls if context.has_credentials => Route::Close(TLS_IN_TLS),
+            // The migration has the same result as without the relay.
+            Channel::Tls => Route::Forward,
             Channel::Cpr => Route::Close(CPR_UNSUPPORTED),
             Channel::Other if context.has_session => Route::Join,
             Channel::Other => Route::Forward,
@@ -252,18 +252,18 @@ mod tests {
     }
 
     #[test]
-    fn tls_needs_credentials() {
+    fn tls_without_credentials_passes_unseen() {
         let hello = sent(Channel::Tls);
         assert_transitions(&[
-            (AwaitClient, hello, PLAIN, close(NO_CREDENTIALS)),
+            (AwaitClient, hello, PLAIN, Decided(Route::Forward)),
+            (AwaitClient, hello, IN_SESSION, Decided(Route::Forward)),
             (AwaitClient, hello, WITH_TLS, AwaitHandshake),
             (AwaitEither, hello, WITH_TLS, AwaitHandshake),
             (AwaitTls, hello, IN_TLS_SESSION, AwaitHandshake),
             (AwaitHandshake, Event::TlsEstablished, WITH_TLS, AwaitPlain),
             (AwaitHandshake, Event::Failed, WITH_TLS, close(TLS_FAILED)),
             (AwaitHandshake, Event::TimedOut, WITH_TLS, close(TLS_FAILED)),
-            // TLS inside TLS is not QEMU's.
-            (AwaitPlain, hello, WITH_TLS, close(NO_CREDENTIALS)),
+            (AwaitPlain, hello, WITH_TLS, close(TLS_IN_TLS)),
         ]);
     }
 

@@ -164,6 +164,8 @@ pub enum EventDetails {
     Forwarding {
         /// Address that the client connected to.
         destination: String,
+        /// Reason not to check a connection that may be a migration: TLS without certificates.
+        reason: Option<String>,
     },
     /// Location of the VM that the guard found.
     VmLocation {

@@ -272,10 +272,7 @@ mod tests {
             }
         };
         let plain = service(None);
-        assert!(
-            plain.contains("relay --serve --metrics"),
-            "{plain}"
-        );
+        assert!(plain.contains("relay --serve --metrics"), "{plain}");
         assert!(!plain.contains("tls-creds"), "{plain}");
         let placeholders = ["@PROGRAM", "@OPTIONS", "@GROUPS"].map(|it| plain.contains(it));
         assert_eq!(placeholders, [false; 3], "{plain}");

@@ -174,7 +174,7 @@ impl MigrationHandler for TestHandler {
 
     fn on_event(&self, event: &ServerEvent<'_>) {
         let line = match event {
-            ServerEvent::Forwarding { .. } => "forwarding".to_owned(),
+            ServerEvent::Forwarding { channel, .. } => format!("forwarding {}", channel.name()),
             ServerEvent::Forwarded { bytes, .. } => format!("forwarded {bytes}"),
             ServerEvent::Rejected {
                 channel, reason, ..

@@ -37,6 +37,9 @@ use crate::failure::Failure;
 use crate::input::Input;
 use crate::printer::Printer;
 
+/// Reason to forward TLS unseen.
+const NO_CREDENTIALS: &str = "not checked: QEMU's TLS, and the relay has no certificates \
+                              (--tls-creds)";
 /// Maximum number of blockers that a log line names.
 const MAX_LOGGED_BLOCKERS: usize = 8;
 
@@ -215,12 +218,21 @@ impl MigrationHandler for ServeHandler<'_> {
     fn on_event(&self, event: &ServerEvent<'_>) {
         let log = Log::new(self.arguments.log_format);
         match event {
-            ServerEvent::Forwarding { destination } => {
+            ServerEvent::Forwarding {
+                destination,
+                channel,
+            } => {
                 self.metrics.update(|numbers| numbers.forwarded += 1);
+                let reason = (*channel == Channel::Tls).then_some(NO_CREDENTIALS);
+                let reason_text = reason.map(|reason| format!(": {reason}"));
                 log.line(
-                    format_args!("forwarding a connection to {destination} unseen"),
+                    format_args!(
+                        "forwarding a connection to {destination} unseen{}",
+                        reason_text.unwrap_or_default()
+                    ),
                     EventDetails::Forwarding {
                         destination: destination.to_string(),
+                        reason: reason.map(str::to_owned),
                     },
                 );
             }

@@ -281,6 +281,8 @@ impl VmFilter {
             // The vCPU held another vCPU's value of a VM-wide register in the plan so far.
             self.judgement = None;
             if is_own {
+                // The plan had another vCPU's value.
+                vcpu.substitutions.remove(&id);
                 return kernel.set(id, bytes);
             }
         }

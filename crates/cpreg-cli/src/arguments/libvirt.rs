@@ -81,6 +81,10 @@ pub(crate) struct InstallLibvirt {
     /// Folder with the certificates of QEMU's TLS, such as /etc/pki/qemu, for the relay.
     #[arg(long, value_name = "FOLDER")]
     pub(crate) tls_creds: Option<PathBuf>,
+    /// Let the relay begin migrations with postcopy, or without return path. A refusal can then
+    /// leave the VM stopped at the source.
+    #[arg(long)]
+    pub(crate) allow_no_return_path: bool,
     /// File to which the hook appends its log lines, beside the system's log.
     #[arg(long, value_name = "FILE")]
     pub(crate) log: Option<PathBuf>,

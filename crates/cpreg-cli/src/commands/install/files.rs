@@ -25,6 +25,7 @@ pub(super) struct Options<'a> {
     pub(super) program: PathBuf,
     pub(super) to: Option<&'a Path>,
     pub(super) tls_creds: Option<&'a Path>,
+    pub(super) allow_no_return_path: bool,
     /// Log file of the hook.
     pub(super) log: Option<&'a Path>,
     pub(super) consents: &'a ConsentArgs,
@@ -108,6 +109,9 @@ fn relay(options: &Options<'_>, tools: &HostTools) -> Result<[InstalledFile; 4],
     }
     if let Some(folder) = options.tls_creds {
         words.extend(["--tls-creds".to_owned(), text(folder)?]);
+    }
+    if options.allow_no_return_path {
+        words.push("--allow-no-return-path".to_owned());
     }
     words.extend(consent_words(options.consents)?);
     let words = words
@@ -261,6 +265,7 @@ mod tests {
                 program: "/usr/bin/cpreg".into(),
                 to: None,
                 tls_creds,
+                allow_no_return_path: tls_creds.is_some(),
                 log: None,
                 consents: &consents,
             };
@@ -277,6 +282,7 @@ mod tests {
         let placeholders = ["@PROGRAM", "@OPTIONS", "@GROUPS"].map(|it| plain.contains(it));
         assert_eq!(placeholders, [false; 3], "{plain}");
         let tls = service(Some(Path::new("/etc/pki/qemu")));
-        assert!(tls.contains("--tls-creds /etc/pki/qemu"), "{tls}");
+        let options = "--tls-creds /etc/pki/qemu --allow-no-return-path --metrics";
+        assert!(tls.contains(options), "{tls}");
     }
 }

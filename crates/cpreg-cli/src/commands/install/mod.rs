@@ -54,6 +54,7 @@ fn run_libvirt(arguments: &InstallLibvirt, printer: &mut Printer) -> Result<Stat
         program: program(arguments)?,
         to: arguments.to.as_deref(),
         tls_creds: arguments.tls_creds.as_deref(),
+        allow_no_return_path: arguments.allow_no_return_path,
         log: arguments.log.as_deref(),
         consents: &arguments.consents,
     };

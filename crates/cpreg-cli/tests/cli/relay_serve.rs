@@ -156,6 +156,7 @@ fn wrong_options_end_the_command_before_it_listens() {
     expect(&["--to", "missing"], "the file missing does not exist");
     expect(&["--to", "-"], "cannot be read from standard input");
     expect(&["--tls-creds", "pki"], "pki/ca-cert.pem");
+    expect(&["--metrics", "missing/relay.prom"], "missing/relay.prom");
     let run = cpreg_in(folder.path(), &["relay", "--listen", "tcp::0"]);
     assert_eq!(run.status, Some(2), "{run}");
     assert!(run.stderr.contains("--connect"), "{run}");

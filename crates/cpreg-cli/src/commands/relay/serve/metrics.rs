@@ -47,9 +47,16 @@ impl Metrics {
         inner.is_changed = true;
     }
 
-    /// Writes the file at once, then after changes, and once more after the end.
+    /// Writes the file for the first time.
+    ///
+    /// # Errors
+    /// Returns an error if the file cannot be written.
+    pub(super) fn create(&self, path: &Path) -> io::Result<()> {
+        write(path, &Numbers::default().to_string())
+    }
+
+    /// Writes the file after changes, and once more after the end.
     pub(super) fn write_changes(&self, path: &Path, interval: Duration, end: &CancelToken) {
-        self.update(|_| ());
         loop {
             let has_ended = end.is_cancelled();
             if let Some(numbers) = self.take_changed() {

@@ -53,6 +53,10 @@ pub(super) fn run(arguments: &arguments::Relay, printer: &Printer) -> Result<Sta
     let credentials = credentials
         .transpose()
         .map_err(|error| Failure::new("cannot use --tls-creds").with_hinted_cause(error))?;
+    if let Some(path) = &arguments.service.metrics {
+        let created = handler.metrics.create(path);
+        created.map_err(|error| Failure::io("write", path, error))?;
+    }
     raise_descriptor_limit();
     let mut server = bind(arguments.listen.as_ref())?;
     if let Some(credentials) = credentials {

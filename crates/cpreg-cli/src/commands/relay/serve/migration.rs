@@ -53,7 +53,8 @@ pub(super) struct ServeHandler<'a> {
     pub(super) metrics: Metrics,
     /// Number of migrations so far.
     count: AtomicUsize,
-    /// `true` if the log has a connection that was not redirected. One line suffices.
+    /// `true` if the log has a line about a connection that was not redirected. Later ones are not
+    /// logged.
     has_logged_direct_connection: AtomicBool,
 }
 

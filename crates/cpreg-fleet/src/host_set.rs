@@ -1,7 +1,7 @@
-//! [`HostSet`]: the destinations of a matrix, with those that decide alike about a guest.
+//! [`HostSet`]: the destinations of a matrix, in groups that decide alike about a guest.
 //!
-//! Half of the recorded hosts list, hold and accept the same as another one: two releases of a
-//! series, for instance. A VM is planned once for all of them.
+//! Many recorded hosts list, hold and accept the same as another host, such as two releases of a
+//! series. The matrix plans a VM once for all of them.
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
@@ -65,8 +65,10 @@ impl HostSet {
     }
 }
 
-/// Returns everything about a recorded host that decides about a guest; `None` for a host that is
-/// planned alone: its name is in its reasons, or its profile has a machine of its own.
+/// Returns everything about a recorded host that decides about a guest.
+///
+/// Returns `None` for a host that needs a plan of its own: its reasons contain its name, or its
+/// profile has a machine.
 fn deciding_content(host: &Host, guest: &GuestKey) -> Option<String> {
     host.record()?;
     let possible = host.possible(guest).ok()?;
@@ -83,7 +85,7 @@ fn deciding_content(host: &Host, guest: &GuestKey) -> Option<String> {
             "{has_feature:?} {recorded_host:?} {loader:?} {count}"
         );
         for vcpu in &destination.vcpus {
-            // A key is that of the first vCPU.
+            // A key covers only the first vCPU.
             let alone = Destination {
                 vcpus: vec![vcpu.clone()],
                 ..destination.clone()

@@ -50,7 +50,7 @@ impl Template {
 }
 
 impl RegisterModifier {
-    /// Returns a modifier that gives the bits of `mask` those of `value`.
+    /// Returns a modifier that sets the bits of `mask` to those of `value`.
     pub(crate) fn new(id: RegisterId, mask: u64, value: u64) -> Self {
         Self {
             addr: format!("{:#x}", id.raw()),
@@ -59,8 +59,9 @@ impl RegisterModifier {
     }
 }
 
-/// Returns the bits of `mask` with those of `value`. Firecracker leaves missing bits in front as
-/// they are, like `x`.
+/// Returns the bits of `value` that `mask` selects, with `x` for the others.
+///
+/// Firecracker treats missing leading bits like `x`.
 fn bitmap(mask: u64, value: u64) -> String {
     let bits = (0..u64::BITS - mask.leading_zeros()).rev();
     let digits = bits.map(|bit| match (mask >> bit & 1, value >> bit & 1) {
@@ -71,7 +72,7 @@ fn bitmap(mask: u64, value: u64) -> String {
     "0b".chars().chain(digits).collect()
 }
 
-/// Returns the bits of `kvm_vcpu_init.features` that give a guest these features.
+/// Returns the modifier of `kvm_vcpu_init.features` that gives a guest these features.
 fn feature_modifiers(features: Features) -> Vec<FeatureModifier> {
     let all = [
         (Features::PMU, 1 << 3),

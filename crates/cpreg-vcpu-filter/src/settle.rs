@@ -1,4 +1,4 @@
-//! Settling of a load: the plan for all incoming values, and the values that it changes.
+//! End of a load: makes the plan for all incoming values, and writes the values that it changes.
 
 use std::collections::BTreeMap;
 
@@ -50,7 +50,7 @@ impl VmFilter {
     }
 
     /// Refuses the VM if the decision about a register that the host lacks is final. The refusal
-    /// also names the registers that have arrived before and block the load.
+    /// also names the registers that arrived earlier and block the load.
     ///
     /// # Errors
     /// Returns [`Errno::EINVAL`] if the VM is refused.
@@ -108,8 +108,8 @@ impl VmFilter {
         }
     }
 
-    /// Makes the plan. Trial writes show the accepted values of registers whose incoming value the
-    /// kernel did not keep, and of all others if the plan is not ready without them.
+    /// Makes the plan. Trial writes find the accepted values of registers whose incoming value the
+    /// kernel did not keep. If the plan is not ready, they also find those of all other registers.
     fn make_plan(&mut self, number: usize, kernel: &impl Vcpu) -> Result<Judgement, Refusal> {
         let vcpus = || self.vcpus.values();
         let mut questionable: Vec<RegisterId> = vcpus()
@@ -138,7 +138,7 @@ impl VmFilter {
     /// for the first time.
     ///
     /// # Errors
-    /// Returns a refusal for a register that does not take its value back.
+    /// Returns a refusal for a register that does not accept its former value after a trial.
     fn probe(
         &mut self,
         number: usize,
@@ -163,7 +163,7 @@ impl VmFilter {
             };
             let other = [first].into_iter().chain(owns).find(|own| **own != current);
             let own = other.unwrap_or(first).clone();
-            // KVM fixes ID registers at the first run of the VM, with their values of then.
+            // At the first run of the VM, KVM fixes the values of its ID registers.
             if own != current && value::write(kernel, id, &own).is_err() {
                 let accepted = AcceptedValues::OneOf(current.as_u64().into_iter().collect());
                 self.accepted_values.insert(id, accepted);

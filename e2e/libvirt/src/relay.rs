@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_secs(60);
 const TABLE: &str = "table inet cpreg {
   chain prerouting {
     type nat hook prerouting priority dstnat
-    tcp dport 49152-49215 redirect to :49151
+    fib daddr type local tcp dport 49152-49215 redirect to :49151
   }
   chain output {
     type nat hook output priority -100

@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use cpreg_report::matrix::page::html;
 use e2e_framework::Result;
@@ -9,6 +11,9 @@ use serde_json::{Value, json};
 
 use crate::pages::{CsvCell, Pages};
 use crate::webdriver::{Browser, Key};
+
+/// Timeout for the first paint of a page. Its time is reported, and fails nothing.
+const PAINT_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A case: its name, and a function that returns a note for the user.
 pub(crate) struct Case {
@@ -103,6 +108,21 @@ impl Fixture {
             }
         }
         Ok(())
+    }
+
+    /// Returns the milliseconds from the start of loading the page to its first paint.
+    fn first_paint(&self) -> Result<f64> {
+        let paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null";
+        let deadline = Instant::now() + PAINT_TIMEOUT;
+        loop {
+            if let Some(milliseconds) = self.browser.evaluate(paint)?.as_f64() {
+                return Ok(milliseconds);
+            }
+            if Instant::now() > deadline {
+                return Err("the page was not painted".into());
+            }
+            thread::sleep(Duration::from_millis(50));
+        }
     }
 
     fn expect_symbols(&self, expected: impl Iterator<Item = String>) -> Result<()> {
@@ -410,12 +430,10 @@ fn first_paint(fixture: &Fixture) -> Result<String> {
         &json!(cells),
     )?;
     fixture.expect("performance.getEntriesByType('resource').length", &json!(0))?;
-    // A page that is measured has been painted: the script waits for two frames.
-    let paint = "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => \
-                 done(performance.getEntriesByName('first-contentful-paint')[0].startTime))))";
-    let paint = fixture.browser.evaluate(paint)?;
-    let milliseconds = paint.as_f64().ok_or("the page was not painted")?;
+    // A picture needs a frame, so the page has been painted afterwards. Chromium can delay the
+    // callbacks of frames without limit.
     fixture.keep_screenshot("all.png")?;
+    let milliseconds = fixture.first_paint()?;
     fixture.browser.emulate("print", "light")?;
     fixture.keep("all.pdf", &fixture.browser.print()?)?;
     fixture.browser.emulate("screen", "light")?;

@@ -292,7 +292,7 @@ fn run_migration(
     let reasons: Vec<String> = policy
         .setup_rejections()
         .iter()
-        .map(describe_rejection)
+        .map(|reason| describe_rejection(reason, false))
         .collect();
     if let Ok(Some(migration)) = &migration {
         log.ended(migration, &reasons);

@@ -1,4 +1,4 @@
-//! [`Identification`]: waits for the events that lead a connection to its route.
+//! [`Identification`]: waits for the events that decide the route of a connection.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -32,7 +32,7 @@ pub(super) struct Identified {
     pub(super) channel: Channel,
     pub(super) is_tls: bool,
     pub(super) route: Route,
-    /// Error that led to the route, with more detail than the route's reason.
+    /// Error that decided the route, with more detail than the route's reason.
     pub(super) error: Option<String>,
 }
 
@@ -105,7 +105,7 @@ impl Identified {
         }
     }
 
-    /// Ends the TLS of the client's connection.
+    /// Terminates the TLS of the client's connection.
     fn establish_tls(&mut self, credentials: &TlsCredentials, cancel: &CancelToken) -> Event {
         let placeholder = match Connection::from_halves(None, None) {
             Ok(placeholder) => placeholder,

@@ -1,5 +1,4 @@
-//! [`IncomingMigration`]: a migration whose main channel has arrived, and which waits for its
-//! policy.
+//! [`IncomingMigration`]: a migration with its main channel, before the choice of its policy.
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -22,7 +21,7 @@ pub struct IncomingMigration {
     pub(super) peer: Option<SocketAddr>,
     pub(super) original_destination: SocketAddr,
     pub(super) source: Connection,
-    /// Connection to the destination, if identifying the source needed one.
+    /// Connection to the destination, if the identification of the source needed one.
     pub(super) destination: Option<Connection>,
     pub(super) connector: Connector,
     pub(super) queue: SessionQueue,

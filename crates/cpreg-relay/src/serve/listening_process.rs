@@ -1,9 +1,10 @@
 //! [`find_listening_process`]: the process that listens on a TCP address of this network
 //! namespace.
 //!
-//! `/proc/net/tcp` and `tcp6` name the inode of each listening socket (Linux
-//! `Documentation/networking/proc_net_tcp.rst`), and `/proc/PID/fd` the processes that have it
-//! open. Sockets of other users' processes are visible with `CAP_SYS_PTRACE`.
+//! `/proc/net/tcp` and `tcp6` list the inode of each listening socket (Linux
+//! `Documentation/networking/proc_net_tcp.rst`). `/proc/PID/fd` shows the process that has the
+//! inode open. For processes of other users, reading this folder needs `CAP_SYS_PTRACE` and
+//! `CAP_DAC_READ_SEARCH`.
 
 use std::fs;
 use std::io;
@@ -12,8 +13,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 /// State of a listening socket in `/proc/net/tcp`.
 const LISTEN: &str = "0A";
 
-/// Returns the process that listens on an address, also on all addresses of its port; `None` if no
-/// process that this user may inspect does.
+/// Returns the process that listens on an address, or on its port at all addresses. Returns `None`
+/// if this user may inspect no such process.
 ///
 /// # Errors
 /// Returns an error if `/proc` cannot be read.
@@ -34,7 +35,7 @@ pub fn find_listening_process(address: SocketAddr) -> io::Result<Option<u32>> {
     }
 }
 
-/// Listening socket. A greater one fits an address better.
+/// Listening socket. A socket for one address is greater than a socket for all addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct ListeningSocket {
     /// `true` if the socket listens on this address only.

@@ -1,4 +1,4 @@
-//! [`Server`]: many migrations at once through one listener, which a firewall rule redirects to.
+//! [`Server`]: many migrations at once through one listener, to which a firewall rule redirects.
 //!
 //! | file | contents |
 //! |---|---|
@@ -15,9 +15,9 @@
 //! source ──> firewall: redirect 49152-49215 ──> server ──> original address: QEMU
 //! ```
 //!
-//! All connections to one original address are one migration. The first bytes decide the route: the
-//! source's QEMU speaks first. A server that speaks first, such as that of NBD, and everything
-//! unknown is forwarded unseen.
+//! All channels to one original address belong to one migration. The first bytes decide the route,
+//! because the source's QEMU sends first. The server forwards a connection unseen if its server
+//! sends first (NBD), or its first bytes are unknown.
 
 mod identify;
 mod incoming;
@@ -53,7 +53,7 @@ use crate::io::duplex::forward_both_ways;
 use crate::listen::Listener;
 use crate::tls::TlsCredentials;
 
-/// Mark of the packets that the relay sends, which a firewall rule exempts from the redirection.
+/// Mark of the packets that the relay sends. A firewall rule exempts it from the redirection.
 pub const PACKET_MARK: u32 = 0x6370;
 
 /// Maximum number of connections at the same time.
@@ -72,7 +72,7 @@ pub enum ServerEvent<'e> {
         /// Kind of the connection. [`Channel::Tls`]: the server has no certificates.
         channel: Channel,
     },
-    /// An unseen connection has ended.
+    /// A connection that the server forwarded unseen has ended.
     Forwarded {
         /// Address that the client connected to.
         destination: SocketAddr,
@@ -90,7 +90,7 @@ pub enum ServerEvent<'e> {
     },
 }
 
-/// Handler of migrations and events. Several threads call it at the same time.
+/// Handler of migrations and events. The server calls it from several threads at the same time.
 pub trait MigrationHandler: Sync {
     /// Handles a migration: chooses its policy, and runs it.
     fn handle(&self, migration: IncomingMigration);
@@ -132,7 +132,7 @@ impl Server {
         self
     }
 
-    /// Sets the certificates of this host, with which the server ends and begins QEMU's TLS.
+    /// Sets the certificates of this host, with which the server terminates QEMU's TLS.
     #[must_use]
     pub fn with_tls(mut self, credentials: TlsCredentials) -> Self {
         self.credentials = Some(Arc::new(credentials));
@@ -156,8 +156,8 @@ impl Server {
         can_set_mark(PACKET_MARK)
     }
 
-    /// Serves migrations until `user` is cancelled. Migrations whose device state has not arrived
-    /// are then cancelled too.
+    /// Serves migrations until `user` is cancelled. This also cancels migrations whose device state
+    /// has not arrived.
     ///
     /// # Errors
     /// Returns an error if no token can be created.
@@ -168,7 +168,7 @@ impl Server {
                     Ok(Some(accepted)) => accepted,
                     Ok(None) => break,
                     Err(_) => {
-                        // Usually no descriptor is free; the end of a connection will free some.
+                        // Usually no descriptor is free until a connection ends.
                         let _ = user.wait(Some(Instant::now() + ACCEPT_RETRY_DELAY));
                         continue;
                     }
@@ -184,7 +184,7 @@ impl Server {
                     continue;
                 }
                 let thread = thread::Builder::new().name("connection".to_owned());
-                // Without a thread the connection closes, and the client tries again.
+                // Without a thread the connection closes, and the client may try again.
                 let _ = thread.spawn_scoped(scope, move || {
                     let _guard = guard;
                     self.serve(number, accepted, handler, user);
@@ -278,8 +278,8 @@ impl Server {
         reject(Some(destination), identified.channel, rejected);
     }
 
-    /// Returns the address before the redirection. A connection to the relay's own address would
-    /// lead back to the relay.
+    /// Returns the address before the redirection. A connection to the relay's own address has
+    /// none, because the relay would connect to itself.
     fn original_destination(&self, connection: &Connection) -> io::Result<Redirection> {
         let Some(socket) = connection.reader.source() else {
             return Ok(Redirection::None);
@@ -312,7 +312,7 @@ fn forward_unseen(
         channel,
     });
     let bytes = AtomicU64::new(0);
-    // Both ends notice the end of the connection.
+    // The error is not logged: both peers notice the end of the connection.
     let _ = forward_both_ways(client, server, user, &bytes);
     handler.on_event(&ServerEvent::Forwarded {
         destination,
@@ -329,7 +329,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Guard that decrements a number when it is dropped.
+/// Guard that decrements a counter when it is dropped.
 struct CountGuard<'c>(&'c AtomicUsize);
 
 impl Drop for CountGuard<'_> {

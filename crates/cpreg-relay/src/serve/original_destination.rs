@@ -55,14 +55,14 @@ impl OriginalDestination for NatTable {
         };
         match original {
             Ok(original) => Ok(redirection(canonical(local), original)),
-            // The kernel tracks no redirection of this connection, or of any.
+            // The kernel does not track this connection, or has no connection tracking.
             Err(nix::Error::ENOENT | nix::Error::ENOPROTOOPT) => Ok(Redirection::None),
             Err(error) => Err(error.into()),
         }
     }
 }
 
-/// Returns the redirection of a connection with this local and original address.
+/// Returns the redirection of a connection with these local and original addresses.
 fn redirection(local: SocketAddr, original: SocketAddr) -> Redirection {
     if (local.ip(), local.port()) == (original.ip(), original.port()) {
         return Redirection::None;

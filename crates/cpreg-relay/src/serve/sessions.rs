@@ -1,4 +1,4 @@
-//! [`Sessions`]: migrations in progress, by the address that their sources connect to.
+//! [`Sessions`]: migrations in progress, by the address to which their sources connect.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::io;
@@ -52,10 +52,10 @@ impl Sessions {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Begins a migration, after an earlier one to the same address has ended.
+    /// Begins a migration, after an earlier migration to the same address has ended.
     ///
     /// # Errors
-    /// Returns an error if the earlier one does not end before the deadline.
+    /// Returns an error if the earlier migration does not end before the deadline.
     pub(super) fn begin(
         sessions: &Arc<Self>,
         destination: SocketAddr,
@@ -77,7 +77,7 @@ impl Sessions {
         })
     }
 
-    /// Adds a connection to the migration to this address, which may begin a little later.
+    /// Adds a connection to the migration to this address. Waits for the migration to begin.
     ///
     /// # Errors
     /// Returns an error if no migration begins before the deadline.
@@ -123,7 +123,7 @@ impl Sessions {
     }
 }
 
-/// Connection without a route, which is removed when this is dropped.
+/// Registration of a connection without a route. Dropping it ends the registration.
 pub(super) struct PendingConnection {
     sessions: Arc<Sessions>,
     key: (SocketAddr, usize),
@@ -195,7 +195,7 @@ impl Queue {
     }
 }
 
-/// Queue of one migration, which ends the migration's registration when it is dropped.
+/// Queue of one migration. Dropping it ends the registration of the migration.
 pub(super) struct SessionQueue {
     destination: SocketAddr,
     queue: Arc<Queue>,

@@ -8,8 +8,8 @@
 //! ```
 //!
 //! QEMU 9.0 and later connect all multifd channels before the main channel sends its first byte,
-//! and a busy source begins TLS late. So the relay connects to a server only for the oldest
-//! connection without a route: a second one would become a channel that QEMU does not expect.
+//! and a busy source begins TLS late. For this reason the relay connects to the server only for the
+//! oldest connection without a route. QEMU would take a second connection for a further channel.
 //!
 //! Every state but `Decided` has a timeout. [`State::transition`] is pure; `identify` waits for the
 //! events.
@@ -19,10 +19,10 @@ use crate::channel::{CPR_UNSUPPORTED, Channel};
 /// State of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// The client may speak first.
+    /// The client may send first.
     AwaitClient,
-    /// The client has sent nothing, or too little. The relay has connected to the server, and
-    /// listens to both.
+    /// The client has not identified its channel. The relay has connected to the server, and waits
+    /// for bytes of either side.
     AwaitEither,
     /// The client has sent nothing, although the other channels of its migration use TLS.
     AwaitTls,
@@ -52,11 +52,11 @@ pub(super) enum Route {
 pub(super) enum Event {
     /// The client has sent the bytes that identify its channel.
     ClientSent(Channel),
-    /// The client closed the connection before that.
+    /// The client closed the connection before it identified its channel.
     ClientClosed,
-    /// The server has sent bytes, or closed.
+    /// The server has sent bytes, or closed the connection.
     ServerSent,
-    /// The client has sent nothing for a moment.
+    /// The client has sent nothing for [`Timeouts::client_first`](super::Timeouts::client_first).
     Silent,
     /// The timeout of the state has passed.
     TimedOut,
@@ -101,7 +101,7 @@ impl State {
             (Self::AwaitHandshake, Event::TlsEstablished) => return Self::AwaitPlain,
             (Self::AwaitHandshake, _) => Route::Close(TLS_FAILED),
             (Self::AwaitClient, Event::Silent) if context.expects_tls => return Self::AwaitTls,
-            // A channel that sends nothing at first, such as postcopy-preempt.
+            // A channel whose source sends nothing at first: postcopy-preempt.
             (Self::AwaitClient | Self::AwaitPlain, Event::Silent) if context.has_session => {
                 Route::Join
             }

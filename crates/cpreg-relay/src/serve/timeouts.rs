@@ -6,14 +6,15 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Timeouts {
-    /// Time for the client to speak first. After it, the relay also listens to the server.
+    /// Timeout for the client to send first. After it, the relay also connects to the server, and
+    /// waits for either side.
     pub client_first: Duration,
-    /// Time for either side to identify the connection.
+    /// Timeout for either side to identify the connection.
     pub identification: Duration,
-    /// Time for a multifd channel to wait for its main channel, and for a main channel to wait for
-    /// the end of an earlier migration to the same address.
+    /// Timeout of a multifd channel that waits for its main channel, and of a main channel that
+    /// waits for the end of an earlier migration to the same address.
     pub session: Duration,
-    /// Time without a byte from the source before its RAM begins.
+    /// Timeout without a byte from the source before its RAM begins.
     pub setup: Duration,
 }
 

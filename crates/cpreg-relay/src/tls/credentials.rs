@@ -39,7 +39,7 @@ impl TlsCredentials {
     /// Opens the folder, and checks that its files can be used.
     ///
     /// # Errors
-    /// [`ErrorKind::Connection`] if a file is missing or cannot be used.
+    /// Returns [`ErrorKind::Connection`] if a file is missing or cannot be used.
     pub fn open(folder: &Path) -> Result<Self, Error> {
         let credentials = Self {
             folder: folder.to_owned(),
@@ -50,8 +50,8 @@ impl TlsCredentials {
         Ok(credentials)
     }
 
-    /// Ends the TLS of a connection from the source's QEMU. Returns the connection with the plain
-    /// bytes.
+    /// Terminates the TLS of a connection from the source's QEMU. Returns the connection for the
+    /// plain bytes.
     ///
     /// # Errors
     /// Returns an error if the handshake fails or takes too long.
@@ -76,8 +76,7 @@ impl TlsCredentials {
         mut connection: Connection,
         cancel: &CancelToken,
     ) -> Result<Connection, Error> {
-        // The verifier compares the certificate itself, so the name is not used, and an address is
-        // not sent.
+        // The verifier compares the certificate, not the name. rustls sends no address as a name.
         let name = ServerName::from(std::net::IpAddr::from([127, 0, 0, 1]));
         let config = Arc::new(self.client_config()?);
         let mut tls = ClientConnection::new(config, name).map_err(Error::tls)?;
@@ -86,8 +85,8 @@ impl TlsCredentials {
         pump::start(tls.into(), connection)
     }
 
-    /// Returns the configuration for connections from other hosts, which need a certificate of the
-    /// same authority.
+    /// Returns the configuration for connections from other hosts. The client must present a
+    /// certificate of the same authority.
     fn server_config(&self) -> Result<ServerConfig, Error> {
         let roots = Arc::new(self.roots()?);
         let mut verifier =
@@ -108,8 +107,8 @@ impl TlsCredentials {
             .with_client_cert_verifier(verifier)
             .with_single_cert(self.certificates(SERVER_CERT)?, self.key(SERVER_KEY)?)
             .map_err(|error| self.unusable_pair(SERVER_CERT, error))?;
-        // A multifd channel is never read by its source: unread tickets would reset the connection
-        // when the source closes it.
+        // The source never reads from a multifd channel. Unread tickets would make its close reset
+        // the connection.
         config.send_tls13_tickets = 0;
         Ok(config)
     }

@@ -1,4 +1,4 @@
-//! [`handshake`]: a TLS handshake with a time limit.
+//! [`handshake`]: a TLS handshake with a deadline.
 
 use std::io;
 use std::ops::DerefMut;
@@ -13,7 +13,7 @@ use crate::io::connection::Connection;
 /// Timeout for a handshake.
 pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Size of a read during the handshake.
+/// Size of a read during the handshake in bytes.
 const READ_LEN: usize = 4096;
 
 /// Completes the handshake of a connection.

@@ -1,4 +1,4 @@
-//! TLS of QEMU's migration channels, ended and begun again with the certificates of this host.
+//! Termination of the TLS of QEMU's migration channels, with the certificates of this host.
 //!
 //! | file | contents |
 //! |---|---|
@@ -11,8 +11,8 @@
 //! source's QEMU ──TLS──> pump ──socket pair──> session ──socket pair──> pump ──TLS──> QEMU here
 //! ```
 //!
-//! QEMU begins TLS with the first byte of each channel: the source is the client. The session sees
-//! plain connections, so that every rule about their ends holds for TLS too.
+//! QEMU begins TLS with the first byte of each channel, with the source as the client. The session
+//! sees plain connections, so that every rule about the end of a connection also holds for TLS.
 
 mod credentials;
 mod handshake;

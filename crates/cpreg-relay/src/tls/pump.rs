@@ -1,11 +1,12 @@
 //! [`start`]: copies between an encrypted connection and its plain side, a socket pair.
 //!
-//! One thread serves both directions, because both change the state of TLS. It reads an input only
-//! while it holds nothing from that input, so a slow reader slows its sender down. An input that
-//! ends is half-closed at the other side after all earlier bytes.
+//! One thread serves both directions, because both change the state of TLS. It reads from a side
+//! only after it has passed on all earlier bytes of that side, so a slow reader slows its sender
+//! down. When one side ends its output, the thread half-closes the other side after all earlier
+//! bytes.
 //!
-//! QEMU before 9.2 closes without the `close_notify` of TLS, so an end without it counts as an end.
-//! The migration stream itself shows if it is complete.
+//! QEMU before 9.2 closes without the `close_notify` of TLS, so a close without it is no error. The
+//! migration stream itself shows whether it is complete.
 
 use std::io::{self, BufRead as _, IoSlice, Write};
 use std::os::unix::net::UnixStream;
@@ -19,7 +20,7 @@ use crate::error::Error;
 use crate::io::cancel::{CancelToken, wait};
 use crate::io::connection::{Connection, Reader, Writer};
 
-/// Size of the buffer of each direction.
+/// Size of the buffer of each direction in bytes.
 const BUFFER_LEN: usize = 256 << 10;
 
 /// Starts the copy after the handshake. Returns the plain side.
@@ -31,7 +32,7 @@ pub(super) fn start(
     encrypted: Connection,
 ) -> Result<Connection, Error> {
     let to_error = |error| Error::io("cannot begin to copy the plain bytes of TLS", error);
-    // The buffer of plain bytes is the limit.
+    // `BUFFER_LEN` limits the bytes that TLS holds.
     tls.set_buffer_limit(None);
     let (near, far) = UnixStream::pair().map_err(to_error)?;
     let plain = Connection::from_socket(near.into()).map_err(to_error)?;
@@ -75,10 +76,10 @@ struct Pump {
 impl Pump {
     /// Copies until both directions have ended.
     fn run(mut self) {
-        // Bytes after the handshake may already be decrypted.
+        // TLS may already hold decrypted bytes that followed the handshake.
         let result = self.decrypt(&[]).and_then(|()| self.copy());
         if result.is_err() {
-            // Both peers notice a failure of either.
+            // A failure of one side ends both connections, so that both peers notice it.
             self.tls.send_close_notify();
             let _ = self.send_records();
             self.encrypted.shutdown_handle.shutdown();
@@ -179,8 +180,8 @@ impl Pump {
 
     /// Sends as many plain bytes as the plain side takes now.
     ///
-    /// A session that no longer reads has closed, perhaps after a last message to the peer, so only
-    /// the other direction continues.
+    /// A failed write means that the session has closed its side, perhaps after a last message to
+    /// the peer. Only the other direction continues.
     fn deliver(&mut self) {
         while self.delivered_len < self.decrypted.len() {
             let rest = &self.decrypted[self.delivered_len..];
@@ -240,7 +241,7 @@ impl Pump {
     }
 }
 
-/// Reads bytes that have arrived; `None` if there are none.
+/// Reads bytes that have arrived; returns `None` if none have.
 fn read_available(
     reader: &mut Reader,
     buffer: &mut [u8],

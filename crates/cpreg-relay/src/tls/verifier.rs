@@ -1,9 +1,9 @@
 //! [`LocalQemuVerifier`]: check of the certificate that the QEMU of this host presents.
 //!
 //! The relay connects to an address of its own host, at which libvirt's QEMU listens with the
-//! certificate of the same folder. So the relay compares the certificate, not a name: the name by
-//! which the source knows this host need not be in it, and a certificate with only a common name is
-//! accepted, as by GnuTLS.
+//! certificate of the same folder. The relay compares the certificate, not a name. The certificate
+//! need not have the name by which the relay connects, and may have only a common name, which
+//! GnuTLS accepts too.
 
 use std::fmt;
 

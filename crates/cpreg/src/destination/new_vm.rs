@@ -1,4 +1,4 @@
-//! New VMs of a host: VMs that started there and of which only the host is known.
+//! New VMs of a host: VMs that have just started on it, and of which only the host is known.
 
 use alloc::borrow::ToOwned as _;
 
@@ -40,10 +40,9 @@ impl Destination {
         GuestFeatures::from_registers(&registers.unwrap_or_default())
     }
 
-    /// Excludes loaders that load feature bits of QEMU from the input, unless the loader is known.
+    /// Excludes loaders that read feature bits of QEMU from the input, unless the loader is known.
     ///
-    /// QEMU up to 5.2 does. Such a QEMU also saves the bits, but a VM that is known only by its
-    /// host has none.
+    /// QEMU up to 5.2 reads and saves these bits. A VM that is known only by its host has none.
     pub fn exclude_feature_bits(&mut self) {
         const MACHINE_WITHOUT_BITS: &str = "virt-6.0";
         if self.loader.is_none() && self.shape.is_none() {
@@ -54,8 +53,8 @@ impl Destination {
         }
     }
 
-    /// Returns `true` if the host lists no core registers. QEMU keeps them outside its list, and
-    /// other programs need them.
+    /// Returns `true` if the host lists no core registers. QEMU does not need them in the list,
+    /// other VMMs do.
     pub fn lacks_core_registers(&self) -> bool {
         let vcpu = self.vcpu(0);
         vcpu.is_some_and(|vcpu| vcpu.get(RegisterId::CORE_PSTATE).is_none())

@@ -20,8 +20,8 @@ pub struct Blocker {
 
 impl Plan {
     /// Returns the parts that block the load or lack a decision: properties of the hosts,
-    /// registers, extensions. A part that blocks on several vCPUs occurs once, with the reason of
-    /// the first.
+    /// registers, extensions. A part that blocks on several vCPUs occurs once, with the reason for
+    /// the first vCPU.
     pub fn blockers(&self, tolerances: &Tolerances) -> Vec<Blocker> {
         let mut blockers: Vec<Blocker> = Vec::new();
         let mut add = |part: DecidedPart, is_unknown, reason: &dyn Fn() -> String| {

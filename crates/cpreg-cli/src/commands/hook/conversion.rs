@@ -20,12 +20,12 @@ use crate::input::Input;
 use crate::interrupt;
 use crate::printer::Printer;
 
-/// Timeout of each step of a probed QEMU, in seconds. libvirt waits meanwhile.
+/// Timeout of each step of a probe, in seconds. libvirt waits for the hook during this time.
 const PROBE_TIMEOUT_SECONDS: u64 = 20;
 /// Maximum number of registers in a log line.
 const MAX_LISTED: usize = 12;
 
-/// Result of a conversion, as the log has it.
+/// Result of a conversion, displayed as a log line.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Conversion {
     path: PathBuf,
@@ -139,7 +139,7 @@ pub(super) fn convert(
     })
 }
 
-/// Way to find out what the domain's QEMU loads.
+/// Source of the destination: the registers that the domain's QEMU loads.
 #[derive(Debug, PartialEq, Eq)]
 enum Resolution {
     /// DESTINATION of other commands.
@@ -148,7 +148,8 @@ enum Resolution {
     Emulator,
 }
 
-/// Returns the way for a domain: `--to` if given, KVM, else the domain's emulator.
+/// Returns the source of the destination: `--to` if given, KVM for a domain of type `kvm`, else the
+/// domain's emulator.
 fn resolution(arguments: &HookLibvirt, domain: &Domain) -> Resolution {
     match &arguments.to {
         Some(path) => Resolution::Argument(path.clone()),
@@ -167,7 +168,7 @@ pub(super) fn typed_destination(arguments: &HookLibvirt, domain: &Domain) -> Str
 
 /// Starts the domain's emulator with the domain's machine and CPU, isolated, and records it.
 ///
-/// libvirt cannot be asked for its command line, because it waits for this hook.
+/// The command must not query libvirt for its command line, because libvirt waits for this hook.
 fn resolve_emulator(
     domain: &Domain,
     loader: &LoaderArgs,

@@ -1,4 +1,4 @@
-//! [`HostFacts`]: what this host proves about a domain that arrives.
+//! [`HostFacts`]: facts about this host that decide about an incoming domain.
 
 use std::collections::BTreeSet;
 use std::io::Read as _;
@@ -15,9 +15,9 @@ use cpreg_snapshot::libvirt::Domain;
 const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Interval in which the end of an emulator is polled.
 const POLL_INTERVAL: Duration = Duration::from_millis(5);
-/// Maximum length of the list in bytes. QEMU's own has 8 KiB.
+/// Maximum length of the list in bytes. QEMU's list has 8 KiB.
 const MAX_LIST_LEN: u64 = 1 << 20;
-/// Versions of interrupt controllers that a domain can name.
+/// GIC versions that a domain can name.
 const GIC_VERSIONS: [u8; 2] = [2, 3];
 
 /// Facts about this host; `None` if they are not known or do not concern the domain.
@@ -42,7 +42,7 @@ pub(super) struct EmulatorFacts {
 pub(super) struct KvmFacts {
     /// vCPU features that KVM can give to a guest.
     pub(super) features: Features,
-    /// Versions of interrupt controllers that KVM refuses to make.
+    /// GIC versions that KVM refuses to create.
     pub(super) impossible_gics: Vec<u8>,
 }
 
@@ -79,7 +79,7 @@ fn query_emulator(path: &str) -> Option<EmulatorFacts> {
         .stderr(Stdio::null())
         .spawn()
         .ok()?;
-    // A thread of its own reads, so that a full pipe does not stop the emulator.
+    // A separate thread reads, so that a full pipe does not block the emulator.
     let stdout = child.stdout.take()?;
     let reader = thread::spawn(move || {
         let mut text = String::new();

@@ -1,7 +1,7 @@
 //! [`Log`]: log lines of the hook, for the system's log and for a file.
 //!
-//! libvirt discards standard error of a hook that succeeds. So the lines go to `/dev/log`, which
-//! journald and every syslog daemon read. One datagram needs no library.
+//! libvirt discards standard error of a hook that succeeds. For this reason the lines go to
+//! `/dev/log`, which journald and every syslog daemon read. One datagram needs no library.
 
 use std::cell::RefCell;
 use std::fmt::Display;
@@ -22,7 +22,7 @@ const FACILITY: u8 = 3 << 3;
 /// Importance of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// The operation was left alone or refused.
+    /// The hook left an image alone, or refused a migration.
     Warning,
     /// The hook did its work, or found nothing to do.
     Info,
@@ -49,7 +49,7 @@ pub(super) struct Log {
 }
 
 impl Log {
-    /// Opens the system's log, and the file, to which lines are appended.
+    /// Opens the system's log, and a file to which lines are appended.
     pub(super) fn open(path: Option<&Path>, domain: &str, event: &str) -> Result<Self, Failure> {
         let open = |path: &Path| {
             let file = OpenOptions::new().append(true).create(true).open(path);
@@ -64,7 +64,8 @@ impl Log {
         })
     }
 
-    /// Writes a line. A failure can be reported nowhere, and must not stop libvirt.
+    /// Writes a line. Ignores failures: no place is left to report them, and they must not stop
+    /// libvirt.
     pub(super) fn line(&self, level: Level, text: impl Display) {
         let line = escape_control(&format!("{}: {text}", self.subject), false);
         if let Some(socket) = &self.system {
@@ -76,7 +77,7 @@ impl Log {
     }
 }
 
-/// Returns a message in the form of RFC 3164 without a time, which the log adds.
+/// Returns a message in the form of RFC 3164 without a time. The log adds the time.
 fn syslog_message(level: Level, process: u32, line: &str) -> String {
     format!("<{}>cpreg[{process}]: {line}", FACILITY | level.severity())
 }

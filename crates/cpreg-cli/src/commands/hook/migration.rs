@@ -1,7 +1,7 @@
-//! Decision about an incoming migration: what the XML of the domain and this host prove.
+//! Decision about an incoming migration from the XML of the domain and facts about this host.
 //!
-//! Registers are not known before the migration: the relay decides about them. A fact that this
-//! host does not prove refuses nothing.
+//! Registers are not known before the migration: the relay decides about them. Facts that are not
+//! known refuse nothing.
 
 use std::fmt;
 
@@ -102,8 +102,8 @@ fn required_features(domain: &Domain) -> Features {
     features
 }
 
-/// Returns `true` if the user's own words for QEMU switch memory tagging on. libvirt has no element
-/// for it.
+/// Returns `true` if QEMU's arguments in the XML (`qemu:commandline`) switch memory tagging on.
+/// libvirt has no element for it.
 fn has_memory_tagging(arguments: &[String]) -> bool {
     let mut pairs = arguments.windows(2);
     pairs.any(|pair| {

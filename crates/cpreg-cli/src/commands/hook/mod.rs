@@ -11,9 +11,10 @@
 //! | `conversion.rs` | conversion of an image in its file |
 //! | `log.rs` | log lines |
 //!
-//! libvirt waits for the command, so the command must not call libvirt. An error, a panic or output
-//! on standard output could make libvirt abort the operation. So only a proven refusal ends with
-//! status 1, and the script ignores all others.
+//! libvirt waits for the command, so the command must not call libvirt. A failed hook makes libvirt
+//! abort the operation, and libvirt reads a new XML from a hook's standard output. For this reason
+//! the command prints nothing there, only a proven refusal ends with status 1, and the script
+//! ignores all other statuses.
 
 mod conversion;
 mod host_facts;

@@ -1,8 +1,9 @@
 //! Search for the save images that libvirt has open.
 //!
 //! libvirt opens an image, reads its header and XML, and then calls the hook. The image is among
-//! the open files of libvirt's process, an ancestor of this one. With `--bypass-cache` a helper of
-//! libvirt has the image open and has already read a part of it; its file is not found here.
+//! the open files of libvirt's process, an ancestor of this process. With `--bypass-cache` a helper
+//! process of libvirt has the image open, and has already read a part of it. The search does not
+//! find this image.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt as _;
@@ -14,10 +15,10 @@ use rustix::process::getppid;
 
 use super::restore::{ImageContent, OpenImage};
 
-/// Maximum number of ancestors to search: shells of hook scripts are between libvirt and cpreg.
+/// Maximum number of ancestors to search. Shells of hook scripts are between libvirt and cpreg.
 const MAX_ANCESTORS: usize = 8;
 
-/// Returns the save images that the nearest ancestor with any has open.
+/// Returns the open save images of the nearest ancestor that has any.
 pub(super) fn find() -> Vec<OpenImage> {
     let mut next = getppid().map(|process| process.as_raw_nonzero().get().unsigned_abs());
     for _ in 0..MAX_ANCESTORS {

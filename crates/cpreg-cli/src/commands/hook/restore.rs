@@ -12,7 +12,7 @@ pub(super) struct OpenImage {
     pub(super) path: PathBuf,
     /// `true` if the path leads to the open file.
     pub(super) is_reachable: bool,
-    /// Content, or the reason for which it cannot be read.
+    /// Content, or the error of reading it.
     pub(super) content: Result<ImageContent, String>,
 }
 
@@ -45,7 +45,7 @@ impl RestoredVm<'_> {
 /// Treatment of the image.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RestoreDecision<'a> {
-    /// Convert the image in its file, if it does not load as it is.
+    /// Convert the image in place, if it does not load unchanged.
     Convert(&'a Path),
     /// Leave the image alone.
     Leave(LeaveReason),
@@ -67,7 +67,7 @@ pub(super) enum LeaveReason {
 }
 
 impl LeaveReason {
-    /// Returns the log line, with the command that converts for this destination.
+    /// Returns the log line, with the command that converts the image for this destination.
     pub(super) fn describe(&self, destination: &str) -> String {
         let mut text = "left alone: ".to_owned();
         // A write to a string does not fail.

@@ -1,4 +1,4 @@
-//! [`Changes`]: the changes that an installation needs; [`Removal`]: those of its end.
+//! [`Changes`]: the changes that an installation needs. [`Removal`]: the changes that remove it.
 
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -15,17 +15,17 @@ use crate::printer::Printer;
 enum FileState {
     /// Nothing is at the path.
     Missing,
-    /// cpreg wrote the file, and its content is the wanted one.
+    /// cpreg wrote the file, with the wanted content.
     Current,
     /// cpreg wrote the file, with another content.
     Outdated,
-    /// cpreg wrote a file here, which was changed since.
+    /// cpreg wrote the file, and its content was changed since.
     Changed,
     /// cpreg did not write the file.
     Foreign,
 }
 
-/// Returns the content that is compared; `None` for what cpreg never writes.
+/// Returns the content to compare; `None` for a kind of file that cpreg never writes.
 fn content_of(found: &PathContent) -> Option<&[u8]> {
     match found {
         PathContent::File { content, .. } => Some(content),
@@ -35,7 +35,7 @@ fn content_of(found: &PathContent) -> Option<&[u8]> {
 }
 
 impl Content {
-    /// Returns the content that is compared.
+    /// Returns the content to compare.
     fn bytes(&self) -> &[u8] {
         match self {
             Self::Text { text, .. } => text.as_bytes(),
@@ -59,7 +59,7 @@ impl Content {
     }
 }
 
-/// Decides about a path from what is there and what the record says.
+/// Returns the state of a file from its content and its entry in the record.
 fn state_of(found: &PathContent, entry: Option<&Entry>, wanted: &Content) -> FileState {
     let Some(entry) = entry else {
         return match found {
@@ -87,10 +87,10 @@ pub(super) struct Changes<'f> {
 }
 
 impl<'f> Changes<'f> {
-    /// Compares the files with what is there.
+    /// Compares the files with those of the tree.
     ///
     /// # Errors
-    /// If a file exists that cpreg did not write, or that was changed since. All are named.
+    /// Returns an error that names every file that cpreg did not write, or that was changed since.
     pub(super) fn new(
         tree: &Tree,
         manifest: &Manifest,
@@ -130,7 +130,7 @@ impl<'f> Changes<'f> {
         Ok(changes)
     }
 
-    /// Returns `true` if everything is current.
+    /// Returns `true` if all files are current.
     pub(super) fn is_empty(&self) -> bool {
         self.files.is_empty()
     }
@@ -198,7 +198,7 @@ fn replace_entry(manifest: &mut Manifest, entry: Entry) {
     }
 }
 
-/// Returns the error for files that must not be replaced.
+/// Returns the error for files that cpreg must not replace.
 fn conflict(foreign: &[String], changed: &[String]) -> Failure {
     let mut parts = Vec::new();
     if !foreign.is_empty() {
@@ -214,7 +214,7 @@ fn conflict(foreign: &[String], changed: &[String]) -> Failure {
     failure.with_hint("move these files away, and run the command again")
 }
 
-/// Removal of what an installation wrote.
+/// Removal of the files that an installation wrote.
 #[derive(Debug)]
 pub(super) struct Removal {
     parts: Vec<InstallPart>,
@@ -224,12 +224,12 @@ pub(super) struct Removal {
     removed: Vec<String>,
     /// Paths of files that were changed after the installation, and stay.
     kept: Vec<String>,
-    /// Paths in the record at which nothing is any more.
+    /// Number of files in the record that no longer exist.
     absent: usize,
 }
 
 impl Removal {
-    /// Finds what the installation of these parts wrote.
+    /// Finds the files that the installation of these parts wrote.
     pub(super) fn new(
         tree: &Tree,
         manifest: &Manifest,
@@ -286,7 +286,7 @@ impl Removal {
         }
         manifest.files.retain(|entry| !entry.is_of(&self.parts));
         if !manifest.files.is_empty() {
-            // A folder may serve the other part: leave all to the last removal.
+            // A folder may hold files of the other part, so only the last removal removes folders.
             return manifest.write(tree);
         }
         manifest.write(tree)?;

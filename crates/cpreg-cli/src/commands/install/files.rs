@@ -15,7 +15,7 @@ const RULES: &str = "etc/cpreg/relay.nft";
 /// Units of systemd, below the root.
 const SERVICE: &str = "etc/systemd/system/cpreg-relay.service";
 const SOCKET: &str = "etc/systemd/system/cpreg-relay.socket";
-/// Link that starts the socket with the machine.
+/// Link that starts the socket at boot.
 const SOCKET_LINK: &str = "etc/systemd/system/sockets.target.wants/cpreg-relay.socket";
 
 /// Choices of the user.
@@ -64,7 +64,7 @@ pub(super) fn files(
         ("--tls-creds", options.tls_creds),
         ("--log", options.log),
     ] {
-        // The name of a recorded host is a relative path at which nothing exists.
+        // The name of a recorded host looks like a relative path, and no such file exists.
         let is_host = option == "--to" && path.is_some_and(|path| !path.exists());
         if let Some(path) = path.filter(|path| !path.is_absolute() && !is_host) {
             return Err(relative_path(option, path));
@@ -202,7 +202,7 @@ fn text(path: &Path) -> Result<String, Failure> {
     })
 }
 
-/// Returns a word of a command in a unit of systemd.
+/// Quotes a word for a command in a systemd unit.
 fn quote_for_unit(word: &str) -> String {
     let escaped = word
         .replace('\\', "\\\\")

@@ -6,11 +6,11 @@ use super::tree::Tree;
 use crate::arguments::InstallPart;
 use crate::failure::Failure;
 
-/// Places of nft, best first.
+/// Possible paths of nft, best first.
 const NFT: [&str; 3] = ["usr/sbin/nft", "sbin/nft", "usr/bin/nft"];
-/// Places of systemd.
+/// Possible paths of systemd.
 const SYSTEMD: [&str; 2] = ["usr/lib/systemd/systemd", "lib/systemd/systemd"];
-/// Files and folders of which a host with libvirt's QEMU driver has one.
+/// Files of which a host with libvirt's QEMU driver has at least one.
 const LIBVIRT: [&str; 5] = [
     "usr/sbin/libvirtd",
     "usr/sbin/virtqemud",
@@ -83,7 +83,7 @@ impl HostTools {
         }
     }
 
-    /// Returns `true` if AppArmor, where it is enabled, does not let hooks start this program.
+    /// Returns `true` if AppArmor, if it is enabled, does not let hooks start this program.
     pub(super) fn confines_hook(&self, program: &Path) -> bool {
         let folder = program.parent();
         let is_permitted = folder.is_some_and(|folder| {
@@ -93,10 +93,10 @@ impl HostTools {
         self.has_apparmor_profile && !is_permitted
     }
 
-    /// Checks that the host has what these parts need. The error names everything that is missing.
+    /// Checks that the host has the programs that these parts need.
     ///
     /// # Errors
-    /// If something is missing.
+    /// Returns an error that names everything that is missing.
     pub(super) fn require(&self, parts: &[InstallPart], is_live: bool) -> Result<(), Failure> {
         let mut missing = Vec::new();
         if !self.has_libvirt {

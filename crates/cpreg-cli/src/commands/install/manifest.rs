@@ -1,7 +1,7 @@
-//! [`Manifest`]: the record of what an installation wrote, in a file beside it.
+//! [`Manifest`]: the record of the files that an installation wrote, in a file of its own.
 //!
-//! The record is written before the files, with their old and new digests, and again after them. So
-//! an interrupted installation can be continued or removed.
+//! cpreg writes the record before the files, with their old and new digests, and again after them.
+//! An interrupted installation can therefore be continued or removed.
 
 use std::io;
 use std::path::Path;

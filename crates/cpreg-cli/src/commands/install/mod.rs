@@ -4,10 +4,10 @@
 //! |---|---|
 //! | `mod.rs` | the command |
 //! | `files.rs` | the files of each part; their templates are in `files/` |
-//! | `host_tools.rs` | what the host must have |
-//! | `manifest.rs` | the record of what was written |
-//! | `changes.rs` | the changes that an installation needs, and their refusal |
-//! | `tree.rs` | writing and removing of files |
+//! | `host_tools.rs` | programs that the host must have |
+//! | `manifest.rs` | record of the files that cpreg wrote |
+//! | `changes.rs` | changes that an installation or its removal needs, and conflicts |
+//! | `tree.rs` | writing and removal of files |
 //! | `services.rs` | commands for systemd |
 
 mod changes;
@@ -79,14 +79,14 @@ fn run_libvirt(arguments: &InstallLibvirt, printer: &mut Printer) -> Result<Stat
         return Ok(Status::Success);
     }
     services.print_after(&tree, printer);
-    // The user reads what happens before it does.
+    // The user must see the actions before they happen.
     printer::finish(printer)?;
     changes.apply(&tree, manifest)?;
     services.run(&tree)?;
     Ok(Status::Success)
 }
 
-/// Returns the parts that the user selects, or all.
+/// Returns the parts that the user selected, or all parts.
 fn selected_parts(parts: &[InstallPart]) -> Vec<InstallPart> {
     let mut parts = match parts {
         [] => vec![InstallPart::Hook, InstallPart::Relay],

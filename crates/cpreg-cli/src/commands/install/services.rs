@@ -29,7 +29,7 @@ const RESTART_LIBVIRT: &str =
     "send SIGHUP to libvirtd or virtqemud, or restart it: only then libvirt looks for hooks";
 
 impl Services {
-    /// Returns the commands that start what the files describe.
+    /// Returns the commands that start the services of changed files.
     pub(super) fn for_changes(changes: &Changes<'_>, tools: &HostTools, is_live: bool) -> Self {
         let mut services = Self::default();
         if changes.concern(InstallPart::Relay) {
@@ -38,7 +38,7 @@ impl Services {
                 vec!["systemctl", "restart", SOCKET],
             ];
         }
-        // libvirt looks for hooks only when it starts or reloads. Its VMs continue meanwhile.
+        // libvirt looks for hooks only when it starts or reloads. Its VMs continue.
         if changes.creates(HOOK) {
             let has_systemd = tools.systemd == Systemd::Running || !is_live;
             if tools.libvirt_units.is_empty() || !has_systemd {
@@ -52,7 +52,7 @@ impl Services {
         services
     }
 
-    /// Returns the commands that end what the files describe.
+    /// Returns the commands that stop the services of removed files.
     pub(super) fn for_removal(removal: &Removal) -> Self {
         if !removal.has_relay() {
             return Self::default();
@@ -77,7 +77,8 @@ impl Services {
         }
     }
 
-    /// Runs the commands before a removal. A service that does not run stops no removal.
+    /// Runs the commands before a removal. A failure is only a note, because the service may not
+    /// run.
     pub(super) fn stop(&self, tree: &Tree, printer: &Printer) {
         if let Err(failure) = run_all(&self.before, tree) {
             let causes = failure.causes().join(": ");

@@ -13,7 +13,7 @@ pub(super) struct Tree {
     root: PathBuf,
 }
 
-/// Kind and content of what a path names.
+/// Kind and content of the file at a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PathContent {
     Nothing,
@@ -49,7 +49,7 @@ impl Tree {
         self.root.join(relative)
     }
 
-    /// Returns what is at a path.
+    /// Returns the kind and content of the file at a path.
     pub(super) fn find(&self, relative: &str) -> Result<PathContent, Failure> {
         let path = self.path(Path::new(relative));
         let unreadable = |error| Failure::io("read", &path, error);
@@ -74,7 +74,7 @@ impl Tree {
         })
     }
 
-    /// Returns the folders that a file needs and that do not exist, outermost first.
+    /// Returns the missing parent folders of a file, outermost first.
     pub(super) fn missing_folders(&self, relative: &str) -> Vec<String> {
         let ancestors = Path::new(relative).ancestors().skip(1);
         let missing = ancestors
@@ -97,7 +97,7 @@ impl Tree {
             .map_err(|error| Failure::io("create", &path, error))
     }
 
-    /// Writes a file. It appears whole or not at all.
+    /// Writes a file completely or not at all.
     pub(super) fn write(&self, relative: &str, content: &[u8], mode: u32) -> Result<(), Failure> {
         let path = self.path(Path::new(relative));
         let failure = |error| Failure::io("write", &path, error);
@@ -131,7 +131,7 @@ impl Tree {
         }
     }
 
-    /// Removes a folder if it is empty. Returns `true` if the folder is gone.
+    /// Removes a folder if it is empty. Returns `true` if the folder no longer exists.
     pub(super) fn remove_empty_folder(&self, relative: &str) -> Result<bool, Failure> {
         let path = self.path(Path::new(relative));
         match fs::remove_dir(&path) {

@@ -149,9 +149,15 @@ impl Planner for MigrationPlanner<'_> {
 }
 
 /// Describes a reason why the relay rejected a migration before it sent any RAM.
-pub(super) fn describe_rejection(reason: &SetupRejection) -> String {
-    const CONSENT_HINT: &str = "name the source with --from, so that the verdict is known before \
-         the migration starts, or consent with --allow-no-return-path";
+///
+/// A service of many migrations cannot name the source of each.
+pub(super) fn describe_rejection(reason: &SetupRejection, is_service: bool) -> String {
+    let consent_hint = if is_service {
+        "start the relay with --allow-no-return-path"
+    } else {
+        "name the source with --from, so that the verdict is known before the migration starts, or \
+         consent with --allow-no-return-path"
+    };
     match reason {
         SetupRejection::ShapeMismatch(difference) => {
             let value = |value: &Option<String>| value.clone().unwrap_or_else(|| "none".into());
@@ -173,13 +179,13 @@ pub(super) fn describe_rejection(reason: &SetupRejection) -> String {
         }
         SetupRejection::PossiblePostcopy => format!(
             "the migration may switch to postcopy (capability postcopy-ram), and a later refusal \
-             would leave the guest stopped at the source; {CONSENT_HINT}, or switch postcopy-ram \
+             would leave the guest stopped at the source; {consent_hint}, or switch postcopy-ram \
              off"
         ),
         _ => format!(
             "the migration has no return path, and a refusal at its end would leave the guest \
              stopped at the source; switch the capability return-path on at the source, or \
-             {CONSENT_HINT}"
+             {consent_hint}"
         ),
     }
 }

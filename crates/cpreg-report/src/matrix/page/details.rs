@@ -274,8 +274,8 @@ impl PartWriter<'_> {
         }
     }
 
-    /// Returns the changes of kernels and VMMs behind a decision: those of its tolerance, else
-    /// those of all tolerances of the register, and the kernel that hides the register.
+    /// Returns the changes of kernels and VMMs that explain a decision: those of its tolerance,
+    /// else those of all tolerances of the register. The kernel that hides the register follows.
     fn history(&self, decision: &Decision) -> Vec<String> {
         let id = decision.register;
         let entries = self.tolerances.entries();

@@ -1,7 +1,7 @@
 //! A page as an HTML document.
 //!
-//! The document has no links to other files. Its content security policy forbids every request and
-//! every script but its own, so that no name in the data can become one.
+//! The document has no links to other files. Its content security policy forbids every request, and
+//! every script except its own, so that no name in the data can act as a script.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -23,7 +23,7 @@ const SCRIPTS: [&str; 5] = [
 /// Returns the document.
 ///
 /// # Errors
-/// Returns an error if the data has no JSON form; it always has one.
+/// Returns an error if the data cannot be serialised, which does not happen.
 pub fn document(data: &PageData) -> serde_json::Result<String> {
     let script = format!("\"use strict\";\n{}", SCRIPTS.concat());
     let hash = BASE64_STANDARD.encode(Sha256::digest(&script));

@@ -1,8 +1,8 @@
 //! One HTML page for a matrix: every cell with its registers, reasons, commits and remedies, and a
 //! timeline of each register over the recorded kernels.
 //!
-//! The page needs no network, and its browser must not use one ([`html`]). It holds the data once,
-//! as JSON ([`model`]); its script makes the tables.
+//! The page needs no network, and forbids the browser to use one ([`html`]). It holds the data
+//! once, as JSON ([`model`]). Its script makes the tables.
 //!
 //! | file | contents |
 //! |---|---|

@@ -1,7 +1,7 @@
 //! Model of the data in a page, schema `cpreg.matrix-page/1`.
 //!
-//! Cells, their parts and all texts occur once each. The other members have their indexes, because
-//! a matrix of ten thousand cells has a few hundred different ones.
+//! Equal cells, parts and texts occur once, and other members refer to them by index. A matrix of
+//! ten thousand cells has a few hundred different cells.
 
 use serde::{Deserialize, Serialize};
 
@@ -126,7 +126,7 @@ pub struct PageCell {
     /// Highest severity of what the guest could notice.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub severity: Option<Severity>,
-    /// Reason of a verdict that is refused or unknown.
+    /// Reason for a verdict *refused* or *unknown*.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<TextIndex>,
     /// Consents that resolve all blockers, as options with a leading space.
@@ -200,7 +200,7 @@ pub struct RegisterTimeline {
     /// Condition under which newer kernels hide the register.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hidden: Option<HiddenRegister>,
-    /// Neighbouring kernels that treat the register alike, oldest first.
+    /// Groups of consecutive kernels that treat the register alike, oldest first.
     pub spans: Vec<TimelineSpan>,
 }
 
@@ -214,7 +214,7 @@ pub struct HiddenRegister {
     pub condition: TextIndex,
 }
 
-/// Neighbouring kernels that treat a register alike.
+/// Consecutive kernels that treat a register alike.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct TimelineSpan {
@@ -225,9 +225,9 @@ pub struct TimelineSpan {
     pub guests: Option<TextIndex>,
     /// Reset values, each with its guests.
     pub values: Vec<(TextIndex, TextIndex)>,
-    /// Writable bits, each with their guests; empty if the kernel does not report them.
+    /// Masks of writable bits, each with its guests; empty if the kernel does not report them.
     pub writable: Vec<(TextIndex, TextIndex)>,
-    /// Errnos with which KVM refuses the value that it returned.
+    /// Error numbers with which KVM refuses a write of the value that it returned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub write_back_errnos: Vec<u16>,
 }

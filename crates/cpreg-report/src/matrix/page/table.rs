@@ -20,7 +20,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T: Clone + Eq + Hash> Table<T> {
-    /// Returns the index of a value, which is added if the table lacks it.
+    /// Returns the index of a value. Adds the value if the table lacks it.
     pub(super) fn insert(&mut self, value: T) -> usize {
         if let Some(index) = self.indexes.get(&value) {
             return *index;

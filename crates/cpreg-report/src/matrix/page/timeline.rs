@@ -10,7 +10,7 @@ use super::model::{HiddenRegister, RegisterTimeline, TextIndex, TimelineSpan};
 use crate::explain::register::accepted_values;
 use crate::explain::register::kernels::{KernelSummary, kernel_summaries};
 
-/// Returns the timeline of a register, with `text` for the index of a text.
+/// Returns the timeline of a register. `text` returns the index of a text.
 ///
 /// Returns `None` for a register that no recorded kernel lists.
 pub(super) fn timeline(

@@ -36,7 +36,7 @@ impl LocalQemu {
     /// Finds the QEMU that listens at an address.
     ///
     /// # Errors
-    /// If no process listens there, or this process may not inspect it.
+    /// Returns an error if no QEMU listens there, or this process may not inspect it.
     pub(super) fn find(address: SocketAddr) -> Result<Self, Failure> {
         let failure = || Failure::new(format!("cannot find the QEMU that listens at {address}"));
         let process = find_listening_process(address)
@@ -73,7 +73,7 @@ impl LocalQemu {
             .map(|word| OsString::from_vec(word.to_vec()))
             .collect();
         let program = fs::read_link(folder.join("exe"))?;
-        // The first word may be a name that only the starter of the process can resolve.
+        // The first word may be a relative path, or not a path at all.
         if let Some(first) = command.first_mut() {
             first.clone_from(&program.clone().into_os_string());
         }
@@ -104,23 +104,24 @@ impl LocalQemu {
 #[derive(Debug, Default)]
 pub(super) struct ProfileCache(Mutex<HashMap<Key, Entry>>);
 
-/// Everything that decides the registers of a QEMU. An isolated command line has neither the name
-/// of the VM nor those of its disks and sockets.
+/// Everything that decides the registers of a QEMU. An isolated command line names no disks and
+/// sockets.
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Key {
     command: Vec<OsString>,
-    /// Device, inode, and time of the last change of the program, which an upgrade replaces.
+    /// Device, inode, and time of the last change (seconds, nanoseconds) of the program's file. An
+    /// upgrade replaces the file.
     program: (u64, u64, i64, i64),
 }
 
-/// Profile, once it is recorded. Its lock makes other migrations wait for the recording.
+/// Profile; `None` until it is recorded. Its lock makes other migrations wait for the recording.
 type Entry = Arc<Mutex<Option<Profile>>>;
 
 impl ProfileCache {
-    /// Returns the profile of a QEMU. Records it if there is none for the same command line.
+    /// Returns the profile of a QEMU. Records it if the cache lacks the same command line.
     ///
     /// # Errors
-    /// If the command line cannot be isolated, or the QEMU cannot be recorded.
+    /// Returns an error if the command line cannot be isolated, or the QEMU cannot be recorded.
     pub(super) fn profile(&self, qemu: &LocalQemu) -> Result<Profile, Failure> {
         let isolated = qemu::isolate_command(&qemu.command, &[])?;
         let metadata = fs::metadata(&qemu.program).map_err(|error| {

@@ -28,9 +28,9 @@ pub(super) struct Numbers {
     pub(super) migrations: BTreeMap<String, u64>,
     /// Verdicts by name.
     pub(super) verdicts: BTreeMap<String, u64>,
-    /// Connections that were forwarded unseen.
+    /// Connections that the relay forwarded unseen.
     pub(super) forwarded: u64,
-    /// Connections that were closed.
+    /// Connections that the relay closed without forwarding them.
     pub(super) rejected: u64,
     /// Bytes of migrations, on all channels.
     pub(super) bytes: u64,
@@ -55,12 +55,12 @@ impl Metrics {
         write(path, &Numbers::default().to_string())
     }
 
-    /// Writes the file after changes, and once more after the end.
+    /// Writes the file after changes, and a last time after `end`.
     pub(super) fn write_changes(&self, path: &Path, interval: Duration, end: &CancelToken) {
         loop {
             let has_ended = end.is_cancelled();
             if let Some(numbers) = self.take_changed() {
-                // The next change tries again; a full disk must not stop migrations.
+                // A full disk must not stop migrations. The next change tries again.
                 let _ = write(path, &numbers.to_string());
             }
             if has_ended {

@@ -38,8 +38,8 @@ use crate::input::Input;
 use crate::printer::Printer;
 
 /// Reason to forward TLS unseen.
-const NO_CREDENTIALS: &str = "not checked: QEMU's TLS, and the relay has no certificates \
-                              (--tls-creds)";
+const NO_CREDENTIALS: &str = "not checked: the connection uses TLS, and the relay has no \
+                              certificates; start it with --tls-creds";
 /// Maximum number of blockers that a log line names.
 const MAX_LOGGED_BLOCKERS: usize = 8;
 
@@ -53,7 +53,8 @@ pub(super) struct ServeHandler<'a> {
     pub(super) metrics: Metrics,
     /// Number of migrations so far.
     count: AtomicUsize,
-    /// `true` if the log has a connection that was not redirected. One line suffices.
+    /// `true` if the log has a line about a connection that was not redirected. Later ones are not
+    /// logged.
     has_logged_direct_connection: AtomicBool,
 }
 
@@ -100,7 +101,7 @@ impl<'a> ServeHandler<'a> {
                 destination::find(Path::new("kvm"), false, &Printer::default())?
             } else {
                 let profile = self.profiles.profile(qemu)?;
-                let name = Path::new("the QEMU at the address");
+                let name = Path::new("the QEMU that listens at the address");
                 DestinationSpec::File(Box::new(Input::from_probe(name, profile)))
             }
         };
@@ -130,7 +131,8 @@ impl<'a> ServeHandler<'a> {
         let mut policy = CheckPolicy::new(config.policy_config(), planner);
         let result = migration.run(&mut policy, observer, &self.cancel);
         let mut summary = Summary::new(result);
-        let rejections = policy.setup_rejections().iter().map(describe_rejection);
+        let rejections = policy.setup_rejections().iter();
+        let rejections = rejections.map(|reason| describe_rejection(reason, true));
         summary.reasons.splice(0..0, rejections);
         let (planner, failure) = policy.into_parts();
         if let Some(failure) = failure {
@@ -309,7 +311,7 @@ impl Summary {
             format_args!(
                 "{}, from {} to {destination}:{} {}; the VM is {}; {} bytes, and {} on other \
                  channels, in {milliseconds} ms{reasons}",
-                vm.clone().unwrap_or_else(|| "VM without a name".to_owned()),
+                vm.clone().unwrap_or_else(|| "unnamed VM".to_owned()),
                 source.clone().unwrap_or_else(unknown),
                 verdict.unwrap_or_default(),
                 self.outcome,

@@ -1,4 +1,4 @@
-//! `cpreg relay --serve`: many migrations at once, which a firewall rule redirects here.
+//! `cpreg relay --serve`: many migrations at once, which a firewall rule redirects to the relay.
 //!
 //! | file | content |
 //! |---|---|
@@ -30,7 +30,7 @@ use crate::printer::Printer;
 use crate::tolerances;
 use cpreg_report::value::ValueFormat;
 
-/// Default port, next to libvirt's first one.
+/// Default port: the port before libvirt's first migration port.
 const DEFAULT_PORT: u16 = 49151;
 /// First descriptor that a service manager passes (`sd_listen_fds`).
 const FIRST_PASSED_FD: i32 = 3;
@@ -146,7 +146,7 @@ fn has_passed_socket() -> bool {
 }
 
 /// Raises the limit of open descriptors to the maximum. A migration needs about ten for each
-/// channel, and the usual limit of 1024 is for programs that use `select`.
+/// channel, and the usual limit is 1024.
 fn raise_descriptor_limit() {
     let limit = getrlimit(Resource::Nofile);
     // Without the right to raise the limit, fewer connections are possible at the same time.

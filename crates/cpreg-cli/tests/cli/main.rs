@@ -65,6 +65,7 @@ mod fixtures;
 mod gic;
 #[cfg(target_os = "linux")]
 mod hook;
+mod hookscript;
 mod host_names;
 mod host_records;
 mod hosts;

@@ -15,7 +15,7 @@ use crate::judgement::{self, Judgement};
 use crate::phase::{Phase, Step};
 use crate::refusal::Refusal;
 use crate::vcpu::{Substitution, VcpuFilter};
-use crate::vm::VmFilter;
+use crate::vm::{VmFilter, is_fixed_by_run};
 
 impl VmFilter {
     /// Makes the plan for the VM, and gives one vCPU the plan's values.
@@ -118,6 +118,10 @@ impl VmFilter {
             .collect();
         let sets = self.policy.consents.set.iter();
         questionable.extend(sets.map(|set| set.register));
+        if self.has_run {
+            let incoming = vcpus().flat_map(|vcpu| vcpu.incoming.iter().map(|(id, _)| id));
+            questionable.extend(incoming.filter(|id| is_fixed_by_run(*id)));
+        }
         let all: Vec<_> = vcpus()
             .flat_map(|vcpu| vcpu.incoming.iter().map(|(id, _)| id))
             .collect();
@@ -156,6 +160,12 @@ impl VmFilter {
             let Ok(current) = value::read(kernel, id) else {
                 continue;
             };
+            if self.has_run && is_fixed_by_run(id) {
+                let accepted = AcceptedValues::OneOf(current.as_u64().into_iter().collect());
+                self.accepted_values.insert(id, accepted);
+                has_tried = true;
+                continue;
+            }
             // A vCPU may have read the register after a write to another vCPU.
             let mut owns = self.vcpus.values().filter_map(|vcpu| vcpu.own.get(id));
             let Some(first) = owns.next() else {
@@ -163,11 +173,7 @@ impl VmFilter {
             };
             let other = [first].into_iter().chain(owns).find(|own| **own != current);
             let own = other.unwrap_or(first).clone();
-            // At the first run of the VM, KVM fixes the values of its ID registers.
             if own != current && value::write(kernel, id, &own).is_err() {
-                let accepted = AcceptedValues::OneOf(current.as_u64().into_iter().collect());
-                self.accepted_values.insert(id, accepted);
-                has_tried = true;
                 continue;
             }
             let record = probe::probe_register(kernel, id);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cpreg::destination::AcceptedValues;
+use cpreg::destination::kernel::RegisterKind;
 use cpreg::errno::Errno;
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
@@ -36,6 +37,8 @@ pub struct VmFilter {
     pub(crate) has_reported_settings: bool,
     /// Remembered and dropped registers of the last reported list.
     reported_list: [Vec<RegisterId>; 2],
+    /// `true` once a vCPU has run. KVM then keeps the ID registers as they are.
+    pub(crate) has_run: bool,
     /// Kernel's list of the call before this one.
     pub(crate) last_list: Option<LastList>,
     pub(crate) events: Vec<Event>,
@@ -62,6 +65,7 @@ impl VmFilter {
             replaced_settings: BTreeSet::new(),
             has_reported_settings: false,
             reported_list: [const { Vec::new() }; 2],
+            has_run: false,
             last_list: None,
             events: Vec::new(),
         }
@@ -403,10 +407,13 @@ impl VmFilter {
         }
         let vcpu = self.vcpus.entry(number).or_default();
         vcpu.step(Step::Run);
-        match vcpu.phase {
-            Phase::Running => Ok(()),
-            _ => Err(Errno::EINVAL),
+        if vcpu.phase != Phase::Running {
+            return Err(Errno::EINVAL);
         }
+        if !std::mem::replace(&mut self.has_run, true) {
+            self.accepted_values.retain(|id, _| !is_fixed_by_run(*id));
+        }
+        Ok(())
     }
 
     /// Returns `true` if the filter judges writes of this register before the vCPU runs.
@@ -424,6 +431,11 @@ fn copy_value(id: RegisterId, value: u64, bytes: &mut [u8]) -> Result<(), Errno>
         *to = from;
     }
     Ok(())
+}
+
+/// Returns `true` if KVM fixes the register's value at the first run of the VM.
+pub(crate) fn is_fixed_by_run(id: RegisterId) -> bool {
+    RegisterKind::from_id(id) == RegisterKind::Identification
 }
 
 /// Returns `true` if KVM refuses a register or its value with this error. Other errors are about

@@ -209,7 +209,13 @@ impl Model {
             let first = values.next();
             first.is_some_and(|first| values.any(|value| value != first))
         };
+        // KVM fixes ID registers at the first run, also those of vCPUs that have not run.
+        let is_fixed = |vcpu: &ModelVcpu| {
+            let features = vcpu.written.get(&FEATURES);
+            self.has_run && features.is_some_and(|features| *features != self.features)
+        };
         incoming().any(blocks)
+            || incoming().any(is_fixed)
             || disagrees(&|vcpu| vcpu.value(FEATURES))
             || disagrees(&|vcpu| vcpu.value(PSCI))
             || incoming().any(|vcpu| vcpu.may_have(SERVICES))
@@ -233,11 +239,6 @@ impl Model {
         let shared_psci = vcpus.find_map(|vcpu| vcpu.value(PSCI));
         let vcpu = &mut self.vcpus[number];
         if vcpu.has_incoming() {
-            let features = vcpu.written.get(&FEATURES).copied();
-            if self.has_run && features.is_some_and(|features| features != self.features) {
-                self.refuse();
-                return false;
-            }
             if let Some(psci) = vcpu.written.get(&PSCI) {
                 self.psci = (*psci).min(RESET[2]);
             } else if vcpu.value(PSCI).is_none() && shared_psci > Some(RESET[2]) {

@@ -336,7 +336,7 @@ impl Host {
 
     /// Returns a new VM of this host with one vCPU, as QEMU saves it before the guest runs.
     ///
-    /// Values that are not known are [unknown](Value::unknown).
+    /// Values that are not known are [unknown](cpreg::register::Value::unknown).
     ///
     /// # Errors
     /// Returns an error if the recordings do not cover these features.

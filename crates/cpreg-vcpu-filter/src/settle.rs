@@ -163,6 +163,11 @@ impl VmFilter {
             if self.has_run && is_fixed_by_run(id) {
                 let accepted = AcceptedValues::OneOf(current.as_u64().into_iter().collect());
                 self.accepted_values.insert(id, accepted);
+                // A plan copies a value that equals the own one, and the own one is gone.
+                let vcpus = self.vcpus.values_mut();
+                for vcpu in vcpus.filter(|vcpu| vcpu.incoming.get(id).is_some()) {
+                    vcpu.own.insert(id, current.clone());
+                }
                 has_tried = true;
                 continue;
             }

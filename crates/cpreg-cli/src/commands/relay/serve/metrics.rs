@@ -51,7 +51,7 @@ impl Metrics {
     ///
     /// # Errors
     /// Returns an error if the file cannot be written.
-    pub(super) fn create(&self, path: &Path) -> io::Result<()> {
+    pub(super) fn create(path: &Path) -> io::Result<()> {
         write(path, &Numbers::default().to_string())
     }
 

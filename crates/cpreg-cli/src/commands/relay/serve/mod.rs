@@ -18,6 +18,7 @@ use cpreg_relay::{Address, CancelOnDrop, CancelToken, TlsCredentials};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sd_notify::NotifyState;
 
+use self::metrics::Metrics;
 use self::migration::ServeHandler;
 use super::config::{reject_severity, reject_stdin};
 use super::log::Log;
@@ -54,7 +55,7 @@ pub(super) fn run(arguments: &arguments::Relay, printer: &Printer) -> Result<Sta
         .transpose()
         .map_err(|error| Failure::new("cannot use --tls-creds").with_hinted_cause(error))?;
     if let Some(path) = &arguments.service.metrics {
-        let created = handler.metrics.create(path);
+        let created = Metrics::create(path);
         created.map_err(|error| Failure::io("write", path, error))?;
     }
     raise_descriptor_limit();

@@ -24,7 +24,7 @@ use crate::error::{Error, ErrorKind};
 use crate::event::{Event, Observer};
 use crate::io::cancel::{CancelOnDrop, CancelToken};
 use crate::io::connection::{Connection, Reader, ShutdownHandle};
-use crate::io::duplex::{forward_both_ways, forward_one_way};
+use crate::io::duplex::forward_both_ways;
 use crate::io::splice::CopyError;
 use crate::main_channel::{MainChannel, MainChannelState, StopReason};
 use crate::policy::MigrationPolicy;
@@ -279,7 +279,7 @@ impl<'s> Session<'s> {
         // A resumed postcopy migration carries only pages of RAM.
         self.byte_counts.set_main_channel(Phase::Ram, 0);
         let counter = self.byte_counts.main_channel_counter();
-        let result = forward_both_ways(source, destination, &self.cancel, &counter);
+        let result = forward_both_ways(source, destination, &self.cancel, &counter, |_, _| ());
         MigrationResult {
             vm_location: match result {
                 Ok(()) => VmLocation::DestinationUnconfirmed,
@@ -359,48 +359,30 @@ impl<'s> Session<'s> {
     /// of [`Self::accept`], so the relay identifies the channel again.
     fn forward_channel(
         &self,
-        mut source: Connection,
+        source: Connection,
         destination: Connection,
     ) -> Result<(), CopyError> {
-        let shutdown_handles = [
-            source.shutdown_handle.clone(),
-            destination.shutdown_handle.clone(),
-        ];
-        thread::scope(|scope| {
-            let to_source = scope.spawn({
-                let (reader, writer) = (destination.reader, source.writer);
-                let shutdown_handles = &shutdown_handles;
-                move || {
-                    forward_one_way(
-                        reader,
-                        writer,
-                        &self.cancel,
-                        &self.byte_counts.other_channel_counter(),
-                        shutdown_handles,
-                    )
+        let counter = self.byte_counts.other_channel_counter();
+        forward_both_ways(
+            source,
+            destination,
+            &self.cancel,
+            &counter,
+            |reader, shutdown_handles| {
+                let magic = reader.peek(MAGIC_LEN, None, &self.cancel);
+                let channel = magic.ok().and_then(Channel::identify);
+                let reason = match channel {
+                    Some(Channel::Main | Channel::PostcopyRecovery) => Some(MIGRATION_IN_PROGRESS),
+                    Some(Channel::Cpr) => Some(CPR_UNSUPPORTED),
+                    _ => None,
+                };
+                if let (Some(channel), Some(reason)) = (channel, reason) {
+                    shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
+                    self.observer
+                        .on_event(&Event::ConnectionRejected { channel, reason });
                 }
-            });
-            let magic = source.reader.peek(MAGIC_LEN, None, &self.cancel);
-            let channel = magic.ok().and_then(Channel::identify);
-            let reason = match channel {
-                Some(Channel::Main | Channel::PostcopyRecovery) => Some(MIGRATION_IN_PROGRESS),
-                Some(Channel::Cpr) => Some(CPR_UNSUPPORTED),
-                _ => None,
-            };
-            if let (Some(channel), Some(reason)) = (channel, reason) {
-                shutdown_handles.iter().for_each(ShutdownHandle::shutdown);
-                self.observer
-                    .on_event(&Event::ConnectionRejected { channel, reason });
-            }
-            let result = forward_one_way(
-                source.reader,
-                destination.writer,
-                &self.cancel,
-                &self.byte_counts.other_channel_counter(),
-                &shutdown_handles,
-            );
-            result.and(to_source.join().unwrap_or(Ok(())))
-        })
+            },
+        )
     }
 
     /// Waits until the source, which has received the error SHUT, closes the connection. Discards

@@ -8,14 +8,18 @@ use super::splice::{ByteCounter, CopyError, splice_all};
 
 /// Forwards unparsed bytes in both directions until both ends have closed.
 ///
+/// `inspect` may wait for the first bytes of the source, and shut both connections down. Bytes of
+/// the destination already pass meanwhile.
+///
 /// # Errors
 /// Returns an error if one side fails or the token is cancelled. Both connections are then shut
 /// down.
 pub(crate) fn forward_both_ways(
-    source: Connection,
+    mut source: Connection,
     destination: Connection,
     cancel: &CancelToken,
     counter: &(dyn ByteCounter + Sync),
+    inspect: impl FnOnce(&mut Reader, &[ShutdownHandle; 2]),
 ) -> Result<(), CopyError> {
     let shutdown_handles = [
         source.shutdown_handle.clone(),
@@ -27,6 +31,7 @@ pub(crate) fn forward_both_ways(
             let shutdown_handles = &shutdown_handles;
             move || forward_one_way(reader, writer, cancel, counter, shutdown_handles)
         });
+        inspect(&mut source.reader, &shutdown_handles);
         let result = forward_one_way(
             source.reader,
             destination.writer,
@@ -43,7 +48,7 @@ pub(crate) fn forward_both_ways(
 /// # Errors
 /// Returns an error if one side fails or the token is cancelled. Both connections are then shut
 /// down, so that the sender notices that its peer no longer reads.
-pub(crate) fn forward_one_way(
+fn forward_one_way(
     mut reader: Reader,
     mut writer: Writer,
     cancel: &CancelToken,

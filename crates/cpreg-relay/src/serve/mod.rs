@@ -313,7 +313,7 @@ fn forward_unseen(
     });
     let bytes = AtomicU64::new(0);
     // The error is not logged: both peers notice the end of the connection.
-    let _ = forward_both_ways(client, server, user, &bytes);
+    let _ = forward_both_ways(client, server, user, &bytes, |_, _| ());
     handler.on_event(&ServerEvent::Forwarded {
         destination,
         bytes: bytes.load(Ordering::Relaxed),

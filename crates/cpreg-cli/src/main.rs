@@ -48,6 +48,7 @@ mod printer;
 mod progress;
 #[cfg(test)]
 mod reference;
+mod small_file;
 mod source_host;
 mod suggestion;
 mod tolerance_file;

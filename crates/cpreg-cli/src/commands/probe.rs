@@ -1,6 +1,6 @@
 //! `cpreg probe`: records the registers of a destination in a file.
 
-use std::io::{self, Write as _};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use cpreg_hosts::HostRecord;
@@ -17,6 +17,7 @@ use crate::failure::{Failure, Status};
 use crate::input::domain_address;
 use crate::interrupt;
 use crate::printer::Printer;
+use crate::small_file;
 
 pub(crate) fn run(arguments: &arguments::Probe, printer: &mut Printer) -> Result<Status, Failure> {
     match &arguments.target {
@@ -103,7 +104,8 @@ fn write_or_print(
 ) -> Result<Status, Failure> {
     let json = json.map_err(|error| Failure::new("cannot write the record").with_cause(error))?;
     match target {
-        Some(path) => write(path, &json)?,
+        Some(path) => small_file::replace(path, json.as_bytes(), None)
+            .map_err(|error| Failure::io("write", path, error))?,
         None => printer.json(&json),
     }
     Ok(Status::Success)
@@ -118,20 +120,6 @@ fn target(path: &Path) -> Result<PathBuf, Failure> {
             .with_hint("name a file; without -o the profile goes to standard output"));
     }
     Ok(target)
-}
-
-/// Writes a small file atomically.
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
-    let failure = |error| Failure::io("write", path, error);
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty())
-        .unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failure)?;
-    file.write_all(text.as_bytes()).map_err(failure)?;
-    file.as_file().sync_all().map_err(failure)?;
-    file.persist(path).map_err(|error| failure(error.error))?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! [`Tree`]: the file system of the host, or a folder in its place.
 
 use std::fs::{self, Permissions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
+use crate::small_file;
 
 /// Folder below which files are written and removed.
 #[derive(Clone, Debug)]
@@ -100,17 +101,8 @@ impl Tree {
     /// Writes a file completely or not at all.
     pub(super) fn write(&self, relative: &str, content: &[u8], mode: u32) -> Result<(), Failure> {
         let path = self.path(Path::new(relative));
-        let failure = |error| Failure::io("write", &path, error);
-        let folder = path.parent().unwrap_or(Path::new("/"));
-        let mut file = tempfile::NamedTempFile::new_in(folder).map_err(failure)?;
-        file.write_all(content).map_err(failure)?;
-        let permissions = Permissions::from_mode(mode);
-        file.as_file()
-            .set_permissions(permissions)
-            .map_err(failure)?;
-        file.as_file().sync_all().map_err(failure)?;
-        file.persist(&path).map_err(|error| failure(error.error))?;
-        Ok(())
+        small_file::replace(&path, content, Some(mode))
+            .map_err(|error| Failure::io("write", &path, error))
     }
 
     /// Creates a link, in place of an existing one.

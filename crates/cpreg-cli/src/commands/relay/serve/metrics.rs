@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use cpreg_relay::CancelToken;
 
+use crate::small_file;
+
 /// Metrics of the service.
 #[derive(Debug, Default)]
 pub(super) struct Metrics(Mutex<Inner>);
@@ -52,7 +54,7 @@ impl Metrics {
     /// # Errors
     /// Returns an error if the file cannot be written.
     pub(super) fn create(path: &Path) -> io::Result<()> {
-        write(path, &Numbers::default().to_string())
+        write(path, &Numbers::default())
     }
 
     /// Writes the file after changes, and a last time after `end`.
@@ -61,7 +63,7 @@ impl Metrics {
             let has_ended = end.is_cancelled();
             if let Some(numbers) = self.take_changed() {
                 // A full disk must not stop migrations. The next change tries again.
-                let _ = write(path, &numbers.to_string());
+                let _ = write(path, &numbers);
             }
             if has_ended {
                 return;
@@ -142,18 +144,9 @@ impl std::fmt::Display for Numbers {
     }
 }
 
-/// Replaces the file, so that a reader never sees a part of it.
-fn write(path: &Path, text: &str) -> io::Result<()> {
-    let folder = path
-        .parent()
-        .filter(|folder| !folder.as_os_str().is_empty());
-    let mut file = tempfile::Builder::new()
-        .prefix(".cpreg-")
-        .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))
-        .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    io::Write::write_all(&mut file, text.as_bytes())?;
-    file.persist(path)?;
-    Ok(())
+/// Replaces the file, which other users read.
+fn write(path: &Path, numbers: &Numbers) -> io::Result<()> {
+    small_file::replace(path, numbers.to_string().as_bytes(), Some(0o644))
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use cpreg_report::command::quote;
 use cpreg_report::names::FailureKind;
 use cpreg_report::scalar::Hex;
 use cpreg_report::show::model;
+use cpreg_report::text::list_first;
 use cpreg_snapshot::{
     Container, Description, Error, ErrorKind, Folder, Foreign, Format, Note, SavedVm,
 };
@@ -98,16 +99,15 @@ pub(super) fn find_in_folder(
         }
         (Some(_), Some(_)) => {
             let count = found.files.len();
-            let listed = found.files.iter().take(MAX_LISTED);
-            let listed: Vec<_> = listed.map(|file| file.path.display().to_string()).collect();
-            let rest = match count.saturating_sub(MAX_LISTED) {
-                0 => String::new(),
-                rest => format!(" and {rest} more"),
-            };
+            let names = found.files.iter();
+            let names: Vec<_> = names.map(|file| file.path.display().to_string()).collect();
             Err(
                 Failure::new(format!("{path}{kind} has {count} files with saved VMs"))
                     .with_path(folder)
-                    .with_hint(format!("name one of them: {}{rest}", listed.join(", "))),
+                    .with_hint(format!(
+                        "name one of them: {}",
+                        list_first(&names, MAX_LISTED)
+                    )),
             )
         }
         (None, _) => {

@@ -7,7 +7,7 @@ use cpreg::plan::Verdict;
 use super::model::{BaselineReport, BlockedMove, Blocker, Dialects, FixedValue, Setting};
 use crate::names;
 use crate::printer::{Printer, heading, style, styled};
-use crate::text::pluralize;
+use crate::text::{list_first, pluralize};
 
 /// Most hosts and moves that a line names.
 const MAX_NAMES: usize = 6;
@@ -375,11 +375,7 @@ fn print_missing(printer: &mut Printer, missing: &[String]) {
     );
 }
 
-/// Returns names with commas between them; only the number of those after the first few.
+/// Returns the first of these names, and the number of the others.
 fn some(names: &[String]) -> String {
-    let shown = names.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>();
-    match names.len().saturating_sub(MAX_NAMES) {
-        0 => shown.join(", "),
-        rest => format!("{} and {rest} more", shown.join(", ")),
-    }
+    list_first(names, MAX_NAMES)
 }

@@ -5,7 +5,7 @@ use cpreg_fleet::cell::Symbol;
 use super::model::{Boundary, ClassesReport, FeatureClasses};
 use crate::matrix::text::in_groups;
 use crate::printer::{Printer, heading, style, styled};
-use crate::text::pluralize;
+use crate::text::{list_first, pluralize};
 
 /// Prints the classes of each set of features. `in_full` lists all registers of a boundary.
 pub fn print(printer: &mut Printer, report: &ClassesReport, in_full: bool) {
@@ -102,12 +102,7 @@ fn describe_boundary(boundary: &Boundary, in_full: bool) -> String {
     let parts = parts.iter().filter(|(_, names)| !names.is_empty());
     let parts = parts.map(|(words, names)| {
         let shown = if in_full { names.len() } else { MAX_LISTED };
-        let listed: Vec<_> = names.iter().take(shown).map(String::as_str).collect();
-        let rest = match names.len().saturating_sub(shown) {
-            0 => String::new(),
-            rest => format!(" and {rest} more"),
-        };
-        format!("{words}{}{rest}", listed.join(", "))
+        format!("{words}{}", list_first(names, shown))
     });
     parts.collect::<Vec<_>>().join("; ")
 }

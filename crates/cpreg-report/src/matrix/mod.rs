@@ -21,6 +21,7 @@ use std::borrow::Borrow;
 use cpreg_fleet::Cell;
 use cpreg_fleet::cell::Blocker;
 
+use crate::text::list_first;
 use crate::value::ValueFormat;
 use model::{CellReport, MatrixRow};
 
@@ -66,14 +67,8 @@ impl CellReport {
     pub fn explanation(&self) -> Option<String> {
         /// Maximum number of blockers in the line.
         const MAX_LISTED: usize = 3;
-        let listed = self.blockers.iter().take(MAX_LISTED);
-        let listed: Vec<_> = listed.map(String::as_str).collect();
-        let rest = self.blockers.len().saturating_sub(MAX_LISTED);
-        let names = match (listed.is_empty(), rest) {
-            (true, _) => None,
-            (false, 0) => Some(listed.join(", ")),
-            (false, rest) => Some(format!("{} and {rest} more", listed.join(", "))),
-        };
+        let has_blockers = !self.blockers.is_empty();
+        let names = has_blockers.then(|| list_first(&self.blockers, MAX_LISTED));
         match (names, &self.reason) {
             (Some(names), Some(reason)) => Some(format!("{names}: {reason}")),
             (Some(names), None) => Some(names),

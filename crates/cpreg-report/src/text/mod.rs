@@ -62,6 +62,16 @@ pub fn pluralize(count: usize, noun: &str) -> String {
     format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
 }
 
+/// Returns the first `max` names with commas between them, and the number of the others.
+pub fn list_first<S: AsRef<str>>(names: &[S], max: usize) -> String {
+    let shown: Vec<_> = names.iter().take(max).map(AsRef::as_ref).collect();
+    let shown = shown.join(", ");
+    match names.len().saturating_sub(max) {
+        0 => shown,
+        rest => format!("{shown} and {rest} more"),
+    }
+}
+
 /// Returns a length in the largest unit that gives a whole number.
 pub fn format_length(bytes: u64) -> String {
     let units = [(30, "GiB"), (20, "MiB"), (10, "KiB")];

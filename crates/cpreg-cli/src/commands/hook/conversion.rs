@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use cpreg::plan::{Action, Verdict};
 use cpreg_report::check::CheckFindings;
 use cpreg_report::command::quote;
+use cpreg_report::text::list_first;
 use cpreg_snapshot::libvirt::Domain;
 
 use super::log::Level;
@@ -75,15 +76,12 @@ impl fmt::Display for Conversion {
     }
 }
 
-/// Returns the first of the names, with the number of the others.
+/// Returns the first of the names, and the number of the others.
 fn list(names: &[String]) -> String {
-    let shown = names.iter().take(MAX_LISTED).cloned();
-    let shown = shown.collect::<Vec<_>>().join(", ");
-    match names.len().saturating_sub(MAX_LISTED) {
-        0 if names.is_empty() => "none".to_owned(),
-        0 => shown,
-        rest => format!("{shown} and {rest} more"),
+    if names.is_empty() {
+        return "none".to_owned();
     }
+    list_first(names, MAX_LISTED)
 }
 
 /// Returns the names of the registers that a plan leaves out or sets, each once.

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`paths`] | the repository, and the folder for artifacts |
 //! | [`tool`] | other programs: finding, installing, running |
+//! | [`case_counts`] | cases that run one after the other |
 //! | [`parallel`] | the same work for many items, several at a time |
 //! | [`debian`] | Debian's packages, fetched and unpacked |
 //! | [`qemu`] | four generations of QEMU |
@@ -20,6 +21,7 @@
 // Downloads and builds are printed for the user of the task.
 #![expect(clippy::print_stdout)]
 
+pub mod case_counts;
 pub mod cpreg;
 pub mod debian;
 mod error;

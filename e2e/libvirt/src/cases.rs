@@ -12,7 +12,7 @@ use crate::hooks::{self, HookKind};
 use crate::host::{Generation, Host, NEW, OLD};
 use crate::proxmox;
 use crate::steps::{
-    ACCEPT, MANAGED_SAVE, QEMU, VM, XML, cpreg, expect_failed_restore, expect_running, save,
+    self, ACCEPT, MANAGED_SAVE, QEMU, VM, cpreg, expect_failed_restore, expect_running, save,
     wait_for_output,
 };
 
@@ -110,7 +110,7 @@ impl<'c> Fixture<'c> {
     pub(crate) fn new([old, new]: [Host; 2], cpreg: &'c Cpreg, guest: &Path) -> Result<Self> {
         for host in [&old, &new] {
             fs::copy(guest, host.path("vm/guest.bin"))?;
-            fs::write(host.path("vm/web.xml"), XML)?;
+            fs::write(host.path("vm/web.xml"), steps::xml())?;
             // A user records the QEMU on its host, where its libraries are.
             fs::create_dir_all(host.path("usr/local/bin"))?;
             fs::copy(cpreg.program(), host.path("usr/local/bin/cpreg"))?;

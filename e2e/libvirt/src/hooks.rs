@@ -10,7 +10,7 @@ use e2e_framework::cpreg::Cpreg;
 
 use crate::host::Host;
 use crate::steps::{
-    MANAGED_SAVE, VM, XML, cpreg, expect_failed_restore, expect_running, save, wait_for_output,
+    self, MANAGED_SAVE, VM, cpreg, expect_failed_restore, expect_running, save, wait_for_output,
 };
 
 /// Log of the hook, in the host.
@@ -112,7 +112,7 @@ fn start_managed(from: &Host, to: &Host, program: &Cpreg) -> Result<()> {
 
 /// Migrates a VM with a machine type that the destination's QEMU lacks.
 fn refuse(from: &Host, to: &Host) -> Result<()> {
-    let xml = XML.replace("virt-7.2", NEW_MACHINE);
+    let xml = steps::xml().replace("virt-7.2", NEW_MACHINE);
     fs::write(from.path("vm/new.xml"), xml)?;
     from.virsh_output(&["create", "/vm/new.xml"])?;
     wait_for_output(from)?;

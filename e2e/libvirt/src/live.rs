@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::certificates;
 use crate::host::{Generation, Host, NEW, OLD};
 use crate::relay::RelayService;
+use crate::steps::domain_xml;
 
 /// Timeout for a state of a VM.
 const STATE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -202,26 +203,7 @@ impl LiveVm {
     </disk>"
         );
         let disk = if has_disk { &disk } else { "" };
-        format!(
-            "<domain type='qemu'>
-  <name>{name}</name>
-  <uuid>{uuid}</uuid>
-  <memory unit='MiB'>128</memory>
-  <vcpu>2</vcpu>
-  <os><type arch='aarch64' machine='virt-7.2'>hvm</type><kernel>/vm/guest.bin</kernel></os>
-  <features><gic version='3'/></features>
-  <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>cortex-a57</model></cpu>
-  <devices>
-    <emulator>/usr/bin/qemu-system-aarch64</emulator>
-    {disk}
-    <controller type='usb' model='none'/>
-    <controller type='pci' model='pcie-root'/>
-    <serial type='file'><source path='/vm/{name}.log'/></serial>
-    <memballoon model='none'/>
-  </devices>
-</domain>
-"
-        )
+        domain_xml(name, uuid, &format!("{name}.log"), disk)
     }
 }
 

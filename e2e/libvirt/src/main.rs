@@ -25,12 +25,11 @@ mod proxmox;
 mod relay;
 mod steps;
 
-use std::fmt::Display;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::Parser;
 use e2e_framework::Result;
+use e2e_framework::case_counts::CaseCounts;
 use e2e_framework::cpreg::Cpreg;
 use e2e_framework::guest::{self, Guest, TIMER_SECONDS};
 
@@ -82,30 +81,15 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let hosts = [Host::start(OLD)?, Host::start(NEW)?];
     host::connect([&hosts[0], &hosts[1]])?;
     let fixture = cases::Fixture::new(hosts, &cpreg, image)?;
-    let mut failed = 0;
+    let mut counts = CaseCounts::default();
     for case in &saved {
-        failed += usize::from(!report(case, || fixture.run(case)));
+        counts.run(case, || fixture.run(case).map(|()| String::new()));
     }
     if !live.is_empty() {
         let live_fixture = live::Fixture::new(fixture.hosts())?;
         for case in &live {
-            failed += usize::from(!report(case, || live_fixture.run(case)));
+            counts.run(case, || live_fixture.run(case).map(|()| String::new()));
         }
     }
-    println!(
-        "{} passed, {failed} failed",
-        saved.len() + live.len() - failed
-    );
-    Ok(failed == 0)
-}
-
-/// Runs a case, and prints its result. Returns `true` if it succeeds.
-fn report(case: &impl Display, run: impl FnOnce() -> Result<()>) -> bool {
-    let start = Instant::now();
-    let result = run();
-    match &result {
-        Ok(()) => println!("ok      {case}  {:.1?}", start.elapsed()),
-        Err(error) => println!("FAILED  {case}  {:.1?}\n{error}", start.elapsed()),
-    }
-    result.is_ok()
+    Ok(counts.print())
 }

@@ -35,10 +35,17 @@ pub(crate) const QEMU: [&str; 12] = [
     "null",
 ];
 
-/// Domain of the VM.
-pub(crate) const XML: &str = "<domain type='qemu'>
-  <name>web</name>
-  <uuid>6a1b6a3e-0000-4000-8000-000000000001</uuid>
+/// Returns the domain of the saved VM.
+pub(crate) fn xml() -> String {
+    domain_xml(VM, "6a1b6a3e-0000-4000-8000-000000000001", "serial.log", "")
+}
+
+/// Returns a domain whose guest writes to the file `log` in `/vm`. `disk` is an element or empty.
+pub(crate) fn domain_xml(name: &str, uuid: &str, log: &str, disk: &str) -> String {
+    format!(
+        "<domain type='qemu'>
+  <name>{name}</name>
+  <uuid>{uuid}</uuid>
   <memory unit='MiB'>128</memory>
   <vcpu>2</vcpu>
   <os><type arch='aarch64' machine='virt-7.2'>hvm</type><kernel>/vm/guest.bin</kernel></os>
@@ -46,13 +53,16 @@ pub(crate) const XML: &str = "<domain type='qemu'>
   <cpu mode='custom' match='exact' check='none'><model fallback='forbid'>cortex-a57</model></cpu>
   <devices>
     <emulator>/usr/bin/qemu-system-aarch64</emulator>
+    {disk}
     <controller type='usb' model='none'/>
     <controller type='pci' model='pcie-root'/>
-    <serial type='file'><source path='/vm/serial.log'/></serial>
+    <serial type='file'><source path='/vm/{log}'/></serial>
     <memballoon model='none'/>
   </devices>
 </domain>
-";
+"
+    )
+}
 
 /// Starts the VM and saves it; returns the path of the image outside of the host.
 pub(crate) fn save(host: &Host) -> Result<PathBuf> {

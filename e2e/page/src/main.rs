@@ -8,7 +8,7 @@
 //! | [`cases`] | the cases, and what must hold |
 #![forbid(unsafe_code)]
 // The tests print for their user.
-#![expect(clippy::print_stdout, clippy::print_stderr)]
+#![expect(clippy::print_stderr)]
 
 mod cases;
 mod pages;
@@ -16,10 +16,10 @@ mod webdriver;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::Instant;
 
 use clap::Parser;
 use e2e_framework::Result;
+use e2e_framework::case_counts::CaseCounts;
 use e2e_framework::tool::{self, BROWSER};
 
 use self::cases::CASES;
@@ -64,17 +64,9 @@ fn run(arguments: &Arguments) -> Result<bool> {
         browser,
         screenshots: arguments.screenshots.clone(),
     };
-    let mut failed = 0;
+    let mut counts = CaseCounts::default();
     for case in &cases {
-        let start = Instant::now();
-        match (case.run)(&fixture) {
-            Ok(note) => println!("ok      {}  {:.1?}{note}", case.name, start.elapsed()),
-            Err(error) => {
-                failed += 1;
-                println!("FAILED  {}  {:.1?}\n{error}", case.name, start.elapsed());
-            }
-        }
+        counts.run(&case.name, || (case.run)(&fixture));
     }
-    println!("{} passed, {failed} failed", cases.len() - failed);
-    Ok(failed == 0)
+    Ok(counts.print())
 }

@@ -1,6 +1,6 @@
 //! [`Browser`]: a headless Chromium, controlled through chromedriver (W3C WebDriver).
 //!
-//! The ten calls are written by hand, because the WebDriver clients of crates.io bring an
+//! The ten calls are written by hand, because the WebDriver clients for Rust bring an
 //! asynchronous runtime along.
 
 use std::io::{BufRead as _, BufReader};

@@ -38,7 +38,7 @@ fn call(relay_status: u8) -> TempDir {
     folder
 }
 
-/// There is no return path: if the load fails at the end, the VM is stopped at the source.
+/// Without return path, a load that fails at the end leaves the VM stopped at the source.
 #[test]
 fn a_refusal_keeps_the_socket_away() {
     for status in [1, 3] {

@@ -45,6 +45,11 @@ impl RunPrograms {
     }
 }
 
+/// Returns lines of a script whose QEMUs have these additional options.
+pub(crate) fn lines_with_options(options: &str, lines: &str) -> String {
+    format!("arguments={}\n{lines}arguments=\n", shell_quote(options))
+}
+
 /// Returns lines of a script whose QEMUs `cpreg run` starts with these options. No option has a
 /// blank.
 pub(crate) fn lines_with_run(options: &[String], lines: &str) -> String {

@@ -5,9 +5,10 @@
 //! |---|---|
 //! | [`table`] | the results as JSON and as Markdown |
 //!
-//! On each kernel a QEMU that `cpreg run --baseline` starts writes a stream of a running guest. The
-//! same QEMU loads this stream on each kernel: without cpreg, and through `cpreg run` without
-//! consent, with the baseline, and with a consent.
+//! On each kernel a QEMU writes a stream of a running guest. `cpreg run --baseline` starts the
+//! QEMU, or it has the options of the baseline (`--options`). The same QEMU loads this stream on
+//! each kernel: without cpreg, and through `cpreg run` without consent, with the baseline, and with
+//! a consent.
 
 mod table;
 
@@ -29,7 +30,7 @@ use crate::fingerprint::fingerprint;
 use crate::interposed::RunPrograms;
 use crate::matrix::for_each;
 use crate::matrix::loads::{Attempt, LoadCache};
-use crate::matrix::streams::{self, Birth};
+use crate::matrix::streams::{self, Birth, BirthSettings};
 use crate::options::{DEFAULT_CPU, KernelArgs, series_or_each};
 
 /// Name of the baseline below `/job`.
@@ -49,6 +50,9 @@ pub(crate) struct BaselineArgs {
     /// Baseline (default: docs/kvm-baseline/CPU.json)
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
+    /// Options of QEMU in place of a baseline, as `cpreg baseline --for qemu` prints them
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, conflicts_with_all = ["baseline", "drop"])]
+    options: Option<String>,
     /// Register that the guest's QEMU does not list (repeatable)
     #[arg(long, value_name = "REG")]
     drop: Vec<String>,
@@ -74,11 +78,18 @@ pub(crate) fn run(lab: &Lab, arguments: &BaselineArgs) -> Result<()> {
     let docs = repository().join("docs");
     let folder = arguments.folder.as_ref().unwrap_or(&docs);
     let cpu = &arguments.cpu;
-    let default = || docs.join(format!("kvm-baseline/{cpu}.json"));
-    let baseline = arguments.baseline.clone().unwrap_or_else(default);
-    let birth = birth(lab, &baseline, &arguments.drop)?;
+    let birth = if let Some(options) = &arguments.options {
+        birth_with_options(lab, options)?
+    } else {
+        let default = || docs.join(format!("kvm-baseline/{cpu}.json"));
+        let baseline = arguments.baseline.clone().unwrap_or_else(default);
+        birth(lab, &baseline, &arguments.drop)?
+    };
     let mut loads = LoadCache::open(lab, Some(birth.programs.clone()))?;
     loads.run_files.clone_from(&birth.files);
+    if let BirthSettings::Qemu(options) = &birth.settings {
+        loads.qemu_options.clone_from(options);
+    }
     lab.prepare(true)?;
     let hosts: Vec<_> = kernels
         .iter()
@@ -87,12 +98,11 @@ pub(crate) fn run(lab: &Lab, arguments: &BaselineArgs) -> Result<()> {
     for_each(&hosts, "saved", |host| {
         streams::ensure(lab, host, &series, Some(&birth))
     })?;
-    let with_baseline = ["--baseline".to_owned(), format!("/job/{FILE}")];
-    let mut ways: Ways = vec![
-        ("plain", None),
-        ("none", Some(Vec::new())),
-        ("baseline", Some(with_baseline.to_vec())),
-    ];
+    let mut ways: Ways = vec![("plain", None), ("none", Some(Vec::new()))];
+    if let BirthSettings::Run(_) = birth.settings {
+        let with_baseline = ["--baseline".to_owned(), format!("/job/{FILE}")];
+        ways.push(("baseline", Some(with_baseline.to_vec())));
+    }
     if !arguments.accept.is_empty() {
         let accept = arguments.accept.iter();
         let options = accept.flat_map(|consent| ["--accept".to_owned(), consent.clone()]);
@@ -106,7 +116,11 @@ pub(crate) fn run(lab: &Lab, arguments: &BaselineArgs) -> Result<()> {
     })?;
     let lines = lines.into_inner().map_err(|_| "a thread panicked")?;
     println!("{cpu}: {} pairs, {:.0?}", lines.len(), start.elapsed());
-    table::write(folder, cpu, lines)
+    let suffix = match birth.settings {
+        BirthSettings::Run(_) => "",
+        BirthSettings::Qemu(_) => "-options",
+    };
+    table::write(folder, &format!("{cpu}{suffix}"), lines)
 }
 
 /// Returns the start of QEMUs whose guests are born with a baseline.
@@ -120,8 +134,18 @@ fn birth(lab: &Lab, baseline: &PathBuf, drop: &[String]) -> Result<Birth> {
     }
     Ok(Birth {
         name: fingerprint(&contents),
-        options,
+        settings: BirthSettings::Run(options),
         files: vec![(FILE.to_owned(), baseline.clone())],
+        programs: RunPrograms::build(lab)?,
+    })
+}
+
+/// Returns the start of QEMUs with these options.
+fn birth_with_options(lab: &Lab, options: &str) -> Result<Birth> {
+    Ok(Birth {
+        name: fingerprint(options.as_bytes()),
+        settings: BirthSettings::Qemu(options.to_owned()),
+        files: Vec::new(),
         programs: RunPrograms::build(lab)?,
     })
 }
@@ -166,7 +190,7 @@ fn load_on_host(
                 "source": source.kernel.version,
                 "destination": host.kernel.version,
                 "qemu": series,
-                "born_with": birth.options,
+                "born_with": birth.settings.options(),
                 "accept": accept.and_then(|(_, options)| options.clone()),
                 "loads": outcomes,
             }));

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::outcome::GuestOutcome;
 use crate::fingerprint::fingerprint;
-use crate::interposed::{RunPrograms, lines_with_run};
+use crate::interposed::{RunPrograms, lines_with_options, lines_with_run};
 use e2e_framework::Result;
 use e2e_framework::guest::{Guest, TIMER_SECONDS};
 use e2e_framework::lab::boot::EmulatedHost;
@@ -49,6 +49,8 @@ pub(crate) struct LoadCache {
     programs: Option<RunPrograms>,
     /// Files for options of `cpreg run`: name below `/job`, and path on this machine.
     pub(crate) run_files: Vec<(String, PathBuf)>,
+    /// Additional options of every QEMU; may be empty.
+    pub(crate) qemu_options: String,
 }
 
 impl LoadCache {
@@ -78,6 +80,7 @@ impl LoadCache {
             outcomes: Mutex::new(outcomes),
             programs,
             run_files: Vec::new(),
+            qemu_options: String::new(),
         })
     }
 
@@ -128,6 +131,7 @@ impl LoadCache {
     fn boot(&self, lab: &Lab, host: &EmulatedHost<'_>, batch: &[(String, &Attempt)]) -> Result<()> {
         let mut job = job(lab, Guest::Aarch64)?;
         job.files.extend(self.run_files.clone());
+        let script_start = job.script.len();
         for (index, (_, attempt)) in batch.iter().enumerate() {
             let name = format!("load{index}");
             let line = format!("load {} {name} /job/{name}.stream\n", attempt.series);
@@ -141,6 +145,10 @@ impl LoadCache {
             }
             job.files
                 .push((format!("{name}.stream"), attempt.stream.clone()));
+        }
+        if !self.qemu_options.is_empty() {
+            let lines = job.script.split_off(script_start);
+            job.script += &lines_with_options(&self.qemu_options, &lines);
         }
         let mut host = host.clone();
         host.timeout = LOAD_TIMEOUT * u32::try_from(batch.len() + 2)?;
@@ -166,6 +174,9 @@ impl LoadCache {
         let bytes = fs::read(path).map_err(|error| format!("{}: {error}", path.display()))?;
         let hash = fingerprint(&bytes);
         let mut key = format!("{} qemu-{} {hash}", host.name(), attempt.series);
+        if !self.qemu_options.is_empty() {
+            write!(key, " options {}", self.qemu_options)?;
+        }
         if let Some(options) = &attempt.run_options {
             let programs = self.programs.as_ref().ok_or("cpreg run is not built")?;
             write!(key, " run {} {}", programs.fingerprint, options.join(" "))?;

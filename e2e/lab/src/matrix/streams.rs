@@ -8,22 +8,48 @@ use std::path::PathBuf;
 
 use super::loads::job;
 use super::outcome::GuestOutcome;
-use crate::interposed::{RunPrograms, lines_with_run};
+use crate::interposed::{RunPrograms, lines_with_options, lines_with_run};
 use e2e_framework::Result;
 use e2e_framework::guest::Guest;
 use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::folder::Lab;
 
-/// `cpreg run` that starts the QEMU of a saved guest, with settings for the guest.
+/// Start of the QEMU of a saved guest, with settings for the guest.
 #[derive(Clone, Debug)]
 pub(crate) struct Birth {
     /// Part of the name of the streams.
     pub(crate) name: String,
-    /// Options of `cpreg run`.
-    pub(crate) options: Vec<String>,
+    pub(crate) settings: BirthSettings,
     /// Files for the host: name below `/job`, and path on this machine.
     pub(crate) files: Vec<(String, PathBuf)>,
     pub(crate) programs: RunPrograms,
+}
+
+/// Program that makes the settings of a guest.
+#[derive(Clone, Debug)]
+pub(crate) enum BirthSettings {
+    /// `cpreg run` with these options, which starts QEMU.
+    Run(Vec<String>),
+    /// QEMU itself, with these options.
+    Qemu(String),
+}
+
+impl BirthSettings {
+    /// Returns the options.
+    pub(crate) fn options(&self) -> Vec<String> {
+        match self {
+            Self::Run(options) => options.clone(),
+            Self::Qemu(options) => options.split(' ').map(str::to_owned).collect(),
+        }
+    }
+
+    /// Returns lines of a script whose QEMUs start with the settings.
+    fn lines(&self, lines: &str) -> String {
+        match self {
+            Self::Run(options) => lines_with_run(options, lines),
+            Self::Qemu(options) => lines_with_options(options, lines),
+        }
+    }
 }
 
 /// Returns the path of a stream.
@@ -63,7 +89,7 @@ pub(crate) fn ensure(
         let line = format!("save {series} qemu-{series}\n");
         match birth {
             None => job.script += &line,
-            Some(birth) => job.script += &lines_with_run(&birth.options, &line),
+            Some(birth) => job.script += &birth.settings.lines(&line),
         }
     }
     if let Some(birth) = birth {

@@ -8,6 +8,7 @@
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
 //! | [`destination`] | resolution of DESTINATION |
 //! | [`fleet_hosts`] | hosts of the commands about many hosts |
+//! | [`local_facts`] | properties of this machine that its guests see |
 //! | [`source_host`] | the host that a VM ran on: `--from` |
 //! | [`completion`] | completion of arguments in a shell |
 //! | [`consents`] | the user's consents, from the command line |
@@ -42,6 +43,7 @@ mod first_steps;
 mod fleet_hosts;
 mod input;
 mod interrupt;
+mod local_facts;
 mod names;
 mod platform;
 mod printer;

@@ -129,6 +129,12 @@ impl SourceHost {
                 self.hardware.counter_frequency.map(u64::from),
             ),
             ("DCZID_EL0", of_vm.dczid, self.hardware.dczid),
+            ("GMID_EL1", of_vm.gmid, self.hardware.gmid),
+            (
+                "GICD_IIDR",
+                of_vm.gicd_iidr.map(u64::from),
+                self.hardware.gicd_iidr.map(u64::from),
+            ),
             (
                 "set of SVE vector lengths",
                 of_vm.vector_lengths.map(|lengths| lengths.bits().into()),

@@ -84,6 +84,8 @@ fn deciding_content(host: &Host, guest: &GuestKey) -> Option<String> {
             content,
             "{has_feature:?} {recorded_host:?} {loader:?} {count}"
         );
+        // A key covers only the facts that can refuse a VM.
+        let _ = writeln!(content, "{:?}", destination.hardware);
         for vcpu in &destination.vcpus {
             // A key covers only the first vCPU.
             let alone = Destination {

@@ -273,6 +273,7 @@ fn add_facts(parts: &mut BTreeMap<KeyPart, String>, destination: &Destination) {
             .map(|lengths| format!("{:#x}", lengths.bits())),
     );
     add("dczid", facts.dczid.map(|value| format!("{value:#x}")));
+    add("gmid", facts.gmid.map(|value| format!("{value:#x}")));
     add(
         "gic",
         facts.gic.map(|gic| match gic {

@@ -1,8 +1,10 @@
 //! [`HardwareJson`]: the member `hardware` of profiles and recorded hosts.
 
+use std::ops::RangeInclusive;
+
 use cpreg::gic::{Gic, GicLimits};
-use cpreg::hardware::{HardwareFacts, VectorLengths};
-use cpreg::register::{Value, parse_hexadecimal};
+use cpreg::hardware::{HardwareFacts, PmuEvents, VectorLengths};
+use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -26,6 +28,16 @@ pub struct HardwareJson {
     /// another interrupt controller.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     icc_ctlr_el1: Option<String>,
+    /// GMID_EL1 of a guest with MTE: bits 3:0 are the binary logarithm of the number of 4-byte
+    /// words whose tags LDGM and STGM access.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gmid_el1: Option<String>,
+    /// PMCEID0_EL0 and PMCEID1_EL0 of a guest with a PMU: the common events that it can count.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pmceid_el0: Option<[String; 2]>,
+    /// GICD_IIDR of the GICv3: implementer, and revision in bits 15:12.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    gicd_iidr: Option<String>,
 }
 
 /// Bits of DCZID_EL0: block size (BS) and DZP.
@@ -34,6 +46,8 @@ const DCZID_MASK: u64 = 0x1f;
 const NO_GICV3: &str = "none";
 /// Maximum of DCZID_EL0.BS, 2048 bytes.
 const MAX_BLOCK_SIZE: u64 = 9;
+/// Possible values of GMID_EL1: blocks of 16 to 256 bytes.
+const TAG_BLOCKS: RangeInclusive<u64> = 2..=6;
 
 impl HardwareJson {
     /// Returns the member for these facts, or `None` if no fact is known.
@@ -48,6 +62,11 @@ impl HardwareJson {
                 Gic::V3(limits) => format!("{:#x}", limits.bits()),
                 Gic::Other => NO_GICV3.to_owned(),
             }),
+            gmid_el1: facts.gmid.map(|gmid| format!("{gmid:#x}")),
+            pmceid_el0: facts
+                .pmu_events
+                .map(|events| [events.pmceid0, events.pmceid1].map(|it| format!("{it:#x}"))),
+            gicd_iidr: facts.gicd_iidr.map(|iidr| format!("{iidr:#x}")),
         })
     }
 
@@ -105,12 +124,44 @@ impl HardwareJson {
                 )
             })
         });
+        let gmid = self.gmid_el1.as_ref().map(|text| {
+            let gmid = parse_hexadecimal(text);
+            gmid.filter(|gmid| TAG_BLOCKS.contains(gmid))
+                .ok_or_else(|| {
+                    impossible_value(
+                        document,
+                        "hardware.gmid_el1",
+                        text,
+                        "GMID_EL1 has a block size of 2 to 6 in bits 3:0",
+                    )
+                })
+        });
+        let pmu_events = self.pmceid_el0.as_ref().map(|[pmceid0, pmceid1]| {
+            let parse = |text: &String| {
+                parse_hexadecimal(text).ok_or_else(|| {
+                    let path = "hardware.pmceid_el0";
+                    impossible_value(document, path, text, "PMCEID0_EL0 has 64 bits, 0x…")
+                })
+            };
+            let (pmceid0, pmceid1) = (parse(pmceid0)?, parse(pmceid1)?);
+            Ok(PmuEvents { pmceid0, pmceid1 })
+        });
+        let gicd_iidr = self.gicd_iidr.as_ref().map(|text| {
+            let iidr = parse_hexadecimal(text).and_then(|iidr| u32::try_from(iidr).ok());
+            iidr.ok_or_else(|| {
+                let path = "hardware.gicd_iidr";
+                impossible_value(document, path, text, "GICD_IIDR has 32 bits, 0x…")
+            })
+        });
         Ok(HardwareFacts {
             counter_frequency: counter_frequency.transpose()?,
             vector_lengths: vector_lengths.transpose()?,
             dczid: dczid.transpose()?,
             is_emulated: false,
             gic: gic.transpose()?,
+            gmid: gmid.transpose()?,
+            pmu_events: pmu_events.transpose()?,
+            gicd_iidr: gicd_iidr.transpose()?,
         })
     }
 }
@@ -146,6 +197,22 @@ pub(crate) fn contradictory_lengths(
     Error::new(ErrorKind::Member, message).with_path(VECTOR_LENGTHS)
 }
 
+/// Returns the error for a fact in `hardware` that differs from a register of a vCPU.
+pub(crate) fn contradictory_fact(
+    document: &str,
+    member: &str,
+    fact: u64,
+    vcpu: usize,
+    register: RegisterId,
+    value: u64,
+) -> Error {
+    let message = format!(
+        "{document}: {member} is {fact:#x}, but vcpus[{vcpu}].registers: {register} is {value:#x}; \
+         one of them is wrong"
+    );
+    Error::new(ErrorKind::Member, message).with_path(member)
+}
+
 /// Path of the member with the vector lengths.
 const VECTOR_LENGTHS: &str = "hardware.vector_lengths";
 
@@ -160,13 +227,16 @@ mod tests {
 
     #[test]
     fn facts_round_trip() {
-        let json = r#"{"counter_frequency_hz":25000000,"vector_lengths":"0x3","dczid":"0x4","icc_ctlr_el1":"0x8c00"}"#;
+        let json = r#"{"counter_frequency_hz":25000000,"vector_lengths":"0x3","dczid":"0x4","icc_ctlr_el1":"0x8c00","gmid_el1":"0x6","pmceid_el0":["0x7fff0f1f","0xf2ae7f"],"gicd_iidr":"0x4b00343b"}"#;
         let facts = parse(json).expect("possible values");
         assert_eq!(facts.counter_frequency, Some(25_000_000));
         assert_eq!(facts.vector_lengths.map(VectorLengths::bits), Some(3));
         assert_eq!(facts.dczid, Some(4));
         let limits = GicLimits::from_icc_ctlr(0x8c00);
         assert_eq!(facts.gic, Some(Gic::V3(limits)));
+        assert_eq!((facts.gmid, facts.gicd_iidr), (Some(6), Some(0x4b00_343b)));
+        let events = facts.pmu_events.expect("events");
+        assert_eq!((events.pmceid0, events.pmceid1), (0x7fff_0f1f, 0xf2_ae7f));
         let none = parse(r#"{"icc_ctlr_el1":"none"}"#).expect("no GICv3");
         assert_eq!(none.gic, Some(Gic::Other));
         assert_eq!(
@@ -188,6 +258,8 @@ mod tests {
                 &["\"0x0\"", "\"0x2\"", "\"0x10001\"", "\"3\""],
             ),
             ("dczid", &["\"0x20\"", "\"0xa\"", "\"4\""]),
+            ("gmid_el1", &["\"0x0\"", "\"0x7\"", "\"6\""]),
+            ("gicd_iidr", &["\"0x100000000\"", "\"43b\""]),
             (
                 "icc_ctlr_el1",
                 &[

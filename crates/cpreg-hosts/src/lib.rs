@@ -6,6 +6,7 @@
 //! | [`profile`] | the file format of a destination, to and from [`Destination`] |
 //! | [`schema`] | the schema name of a JSON document |
 //! | [`hardware`] | the member of both with the properties that no register list holds |
+//! | [`fact_program`] | the guest that reads these properties |
 //! | `accepted_field_json` | accepted values of fields in JSON documents |
 //! | `error` | [`Error`]: an unreadable document, or a name that matches no host |
 //! | [`host`] | recorded hosts as destinations, by name |
@@ -21,6 +22,7 @@
 
 mod accepted_field_json;
 mod error;
+pub mod fact_program;
 pub mod hardware;
 pub mod host;
 pub mod host_index;

@@ -10,14 +10,14 @@ use std::error::Error;
 
 use cpreg_hosts::record::AtReset;
 use cpreg_kvm::Kvm;
-use cpreg_kvm::probe::{self, ProbeEvent};
+use cpreg_kvm::probe;
 
 fn main() -> Result<(), Box<dyn Error>> {
     let with_tables = std::env::args().nth(1).is_some_and(|word| word == "tables");
     let kvm = Kvm::open()?;
     let record = probe::probe(&kvm, |event| {
-        if let ProbeEvent::GuestProbeFailed(error) = event {
-            println!("not recorded: {error}");
+        if let Some(warning) = event.warning() {
+            println!("{warning}");
         }
     })?;
     let identity = &record.identity;

@@ -58,6 +58,15 @@ pub enum ErrorKind {
     },
     /// SVE of a probed guest could not be finalized.
     Finalize(Errno),
+    /// A guest reads another value than this process.
+    ContradictoryFacts {
+        /// Name of the fact.
+        name: &'static str,
+        /// Value that this process reads.
+        process: u64,
+        /// Value that the guest reads.
+        guest: u64,
+    },
     /// KVM did not list a vCPU's registers.
     List {
         /// Number of the vCPU in a save, or `None` in a probe.
@@ -180,6 +189,10 @@ impl Error {
                 Some("run cpreg as root or as a member of the group of the device (often kvm)")
             }
             ErrorKind::ApiVersion(_) => Some("check that /dev/kvm is KVM's device"),
+            ErrorKind::ContradictoryFacts { .. } => Some(
+                "if the CPUs of this host differ (big.LITTLE), run the command on CPUs of one kind, \
+                 with `taskset`",
+            ),
             ErrorKind::Open(_)
             | ErrorKind::Create { .. }
             | ErrorKind::Probe { .. }
@@ -241,6 +254,7 @@ impl Error {
             | ErrorKind::Missing
             | ErrorKind::Permission
             | ErrorKind::ApiVersion(_)
+            | ErrorKind::ContradictoryFacts { .. }
             | ErrorKind::NotReady(_)
             | ErrorKind::VcpuCount { .. }
             | ErrorKind::Extension { .. }
@@ -288,6 +302,14 @@ impl fmt::Display for Error {
             ErrorKind::Finalize(errno) => {
                 write!(f, "cannot finalize SVE: {}", to_io_error(*errno))
             }
+            ErrorKind::ContradictoryFacts {
+                name,
+                process,
+                guest,
+            } => write!(
+                f,
+                "a guest reads {guest:#x} in {name}, and this process {process:#x}"
+            ),
             ErrorKind::List { vcpu, errno } => {
                 if let Some(vcpu) = vcpu {
                     write!(f, "vCPU {vcpu}: ")?;

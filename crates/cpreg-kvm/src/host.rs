@@ -7,6 +7,7 @@
 use cpreg::destination::Features;
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
+use cpreg_hosts::fact_program::ProgramState;
 use cpreg_hosts::record::{Capabilities, Identity};
 
 use crate::errno::Errno;
@@ -23,9 +24,16 @@ pub trait Host {
     /// Returns the capabilities of KVM (`KVM_CHECK_EXTENSION`).
     fn capabilities(&self) -> Capabilities;
 
-    /// Returns the properties that guests see and that no register list holds, as far as they are
-    /// known without a VM.
+    /// Returns the properties that guests see and that no register list holds, as far as a process
+    /// can read them.
     fn hardware(&self) -> HardwareFacts;
+
+    /// Runs [`FactProgram`](cpreg_hosts::fact_program::FactProgram) in a VM with these features,
+    /// and returns the program's state when the vCPU stops.
+    ///
+    /// # Errors
+    /// Returns the step that failed, and its errno.
+    fn run_fact_program(&self, features: Features) -> Result<ProgramState, Error>;
 
     /// Creates a VM that is never run, in the way in which a VMM creates its own.
     ///

@@ -7,6 +7,7 @@
 //! | [`device_state`] | the device state of a QEMU, queried through its monitor |
 //! | [`rehearse`] | loading a VM without its RAM into a QEMU |
 //! | [`probe`] | recording a QEMU that runs no guest |
+//! | [`guest_program`] | running a program in the guest of an isolated QEMU |
 //! | [`error`] | [`Error`] with its kind and hint |
 //! | [`libvirt`] | a domain of libvirt: its monitor, XML and command line |
 //! | [`isolate`] | a command line whose QEMU touches nothing outside itself |
@@ -20,6 +21,7 @@ compile_error!("cpreg-qemu needs Unix: QEMU's monitor is a Unix socket");
 
 pub mod device_state;
 pub mod error;
+pub mod guest_program;
 pub mod isolate;
 pub mod libvirt;
 pub mod probe;

@@ -48,6 +48,8 @@ pub struct ProbeResult {
     pub machine: String,
     /// QOM type of each vCPU (`cortex-a57`, `host`), in order of the vCPUs.
     pub cpus: Vec<String>,
+    /// Number of bytes of RAM at boot, without memory that is plugged in later.
+    pub ram_len: u64,
     /// Command line that cpreg ran, with the program first and all additions.
     pub command: Vec<OsString>,
     /// Stream that QEMU wrote, in an unnamed file at position 0.
@@ -91,6 +93,9 @@ pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeRes
         let path = text(vcpu, "qom-path", "query-cpus-fast")?;
         cpus.push(query_qom_type(&mut qemu, &path, "-arm-cpu", options)?);
     }
+    let memory = qemu.execute("query-memory-size-summary", json!({}), options)?;
+    let ram_len = memory.get("base-memory").and_then(Value::as_u64);
+    let ram_len = ram_len.ok_or(Error::unexpected_reply("query-memory-size-summary"))?;
     let (stream, stream_length) = write_stream(&mut qemu, has_shared_memory(command), options)?;
     let command = qemu.command().to_vec();
     let (_, stderr) = qemu
@@ -101,6 +106,7 @@ pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeRes
         accelerator,
         machine,
         cpus,
+        ram_len,
         command,
         stream,
         stream_length,

@@ -184,7 +184,9 @@ names! {
     HardwareDecision {
         /// The guest keeps what it relies on.
         KEEP = "keep",
-        /// Not known on both sides, but the hosts have the same CPU.
+        /// The property differs, and the guest could notice it.
+        CHANGE = "change",
+        /// Not known on both sides, which is no reason to refuse this VM.
         ASSUME = "assume",
         /// The VM is refused.
         REFUSE = "refuse",
@@ -416,7 +418,6 @@ mod tests {
 
     use super::*;
 
-    /// The schema lists all reasons of the core, in the core's order.
     #[test]
     fn reasons_of_the_core_are_listed() {
         let gate = find_feature_gate(RegisterId::TCR2_EL1).expect("a gate");
@@ -462,11 +463,11 @@ mod tests {
         assert_eq!(codes.each_ref().map(ReasonCode::name), ReasonCode::NAMES);
     }
 
-    /// The schema lists all names of the core.
     #[test]
     fn hardware_actions_of_the_core_are_listed() {
         let actions = [
             HardwareAction::Keep,
+            HardwareAction::Change,
             HardwareAction::Assume,
             HardwareAction::Refuse,
             HardwareAction::Undecided,
@@ -476,7 +477,6 @@ mod tests {
         assert_eq!(actions, HardwareDecision::NAMES);
     }
 
-    /// The schema lists all names of the core.
     #[test]
     fn loads_without_cpreg_are_listed() {
         let loads = [

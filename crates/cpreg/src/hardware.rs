@@ -21,6 +21,13 @@ pub struct HardwareFacts {
     pub is_emulated: bool,
     /// Interrupt controller. KVM compares the limits of a VM's GICv3 with those of the host's.
     pub gic: Option<Gic>,
+    /// GMID_EL1: the block size of the instructions that access several MTE tags, of a guest with
+    /// MTE.
+    pub gmid: Option<u64>,
+    /// PMU events of a guest with a PMU.
+    pub pmu_events: Option<PmuEvents>,
+    /// GICD_IIDR: implementer and revision of the GICv3 that KVM emulates.
+    pub gicd_iidr: Option<u32>,
 }
 
 impl HardwareFacts {
@@ -31,6 +38,9 @@ impl HardwareFacts {
         dczid: None,
         is_emulated: false,
         gic: None,
+        gmid: None,
+        pmu_events: None,
+        gicd_iidr: None,
     };
 
     /// Returns these facts, and the facts of `other` where these lack one.
@@ -48,13 +58,21 @@ impl HardwareFacts {
             vector_lengths: self.vector_lengths.or(other.vector_lengths),
             dczid: self.dczid.or(other.dczid),
             gic: self.gic.or(other.gic),
+            gmid: self.gmid.or(other.gmid),
+            pmu_events: self.pmu_events.or(other.pmu_events),
+            gicd_iidr: self.gicd_iidr.or(other.gicd_iidr),
             is_emulated,
         }
     }
 
     /// Returns `true` if any fact is known besides the limits of the GIC, which a VM brings along.
     fn has_host_facts(self) -> bool {
-        self.counter_frequency.is_some() || self.vector_lengths.is_some() || self.dczid.is_some()
+        let without_gic = Self {
+            gic: None,
+            is_emulated: false,
+            ..self
+        };
+        without_gic != Self::UNKNOWN
     }
 
     /// Returns these facts without those that differ from the known facts of `other`.
@@ -68,7 +86,10 @@ impl HardwareFacts {
             vector_lengths: keep(self.vector_lengths, other.vector_lengths),
             dczid: keep(self.dczid, other.dczid),
             gic: keep(self.gic, other.gic),
-            ..self
+            gmid: keep(self.gmid, other.gmid),
+            pmu_events: keep(self.pmu_events, other.pmu_events),
+            gicd_iidr: keep(self.gicd_iidr, other.gicd_iidr),
+            is_emulated: self.is_emulated,
         }
     }
 }
@@ -138,6 +159,15 @@ impl VectorLengths {
             bits => Some((u16::BITS - bits.leading_zeros()) * 128),
         }
     }
+}
+
+/// PMCEID0_EL0 and PMCEID1_EL0: the common PMU events that a guest can count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PmuEvents {
+    /// PMCEID0_EL0: events 0x0 to 0x1f, and in bits 63:32 events 0x4000 to 0x401f.
+    pub pmceid0: u64,
+    /// PMCEID1_EL0: events 0x20 to 0x3f, and in bits 63:32 events 0x4020 to 0x403f.
+    pub pmceid1: u64,
 }
 
 #[cfg(test)]

@@ -127,13 +127,15 @@ fn any_facts() -> impl Strategy<Value = HardwareFacts> {
     let limits = prop::sample::select(vec![0x8400, 0x8c00, 0x8e00, 0xcc00]);
     let v3 = limits.prop_map(|value| Gic::V3(GicLimits::from_icc_ctlr(value)));
     let gic = prop::option::of(prop_oneof![3 => v3, 1 => Just(Gic::Other)]);
-    (frequency, lengths, dczid, gic, any::<bool>()).prop_map(
-        |(counter_frequency, lengths, dczid, gic, is_emulated)| {
+    let iidr = prop::option::of(prop::sample::select(vec![0x4b00_243b, 0x4b00_343b]));
+    (frequency, lengths, dczid, gic, iidr, any::<bool>()).prop_map(
+        |(counter_frequency, lengths, dczid, gic, iidr, is_emulated)| {
             let mut facts = HardwareFacts::UNKNOWN;
             facts.counter_frequency = counter_frequency;
             facts.vector_lengths = lengths.map(VectorLengths::from_bits);
             facts.dczid = dczid;
             facts.gic = gic;
+            facts.gicd_iidr = iidr;
             facts.is_emulated = is_emulated;
             facts
         },
@@ -171,6 +173,7 @@ fn facts(case: Case, fact: HardwareFact) -> [Option<u64>; 2] {
         HardwareFact::CounterFrequency => facts.counter_frequency.map(u64::from),
         HardwareFact::VectorLengths => facts.vector_lengths.map(|it| it.bits().into()),
         HardwareFact::GicLimits => gic_limits(facts).map(GicLimits::bits),
+        HardwareFact::GicRevision => facts.gicd_iidr.map(u64::from),
         _ => facts.dczid,
     })
 }

@@ -90,8 +90,8 @@ impl Cpreg {
         arguments.push(profile.as_os_str());
         arguments.push(OsStr::new("--"));
         arguments.extend(command.iter().map(OsString::as_os_str));
-        self.run(&arguments, &[0])?;
-        Ok(())
+        let (_, output) = self.run(&arguments, &[0])?;
+        check_facts(profile, &String::from_utf8_lossy(&output.stderr))
     }
 
     /// Runs `cpreg check SOURCE PROFILE --format json [OPTIONS]`.
@@ -166,4 +166,16 @@ impl Cpreg {
             }
         }
     }
+}
+
+/// Checks that a profile has the facts that only a guest can read, unless a note says why not.
+fn check_facts(profile: &Path, notes: &str) -> Result<()> {
+    let profile: serde_json::Value = serde_json::from_slice(&std::fs::read(profile)?)?;
+    let hardware = &profile["hardware"];
+    let has_facts = hardware["counter_frequency_hz"].is_u64() && hardware["dczid"].is_string();
+    let is_expected = ["no AArch64 state", "another exception level"];
+    if has_facts || is_expected.iter().any(|reason| notes.contains(reason)) {
+        return Ok(());
+    }
+    Err(format!("the profile lacks the facts of the hardware: {hardware}; {notes}").into())
 }

@@ -123,6 +123,7 @@ pub fn assemble() -> Result<Guests> {
     let folder = tempfile::Builder::new()
         .prefix("for-")
         .tempdir_in(&manual_folder)?;
+    check_fact_program(folder.path())?;
     let mut images = Vec::new();
     for recipe in &RECIPES {
         for timer_seconds in TIMER_SECONDS {
@@ -155,30 +156,67 @@ impl Recipe {
     /// Assembles a raw image and returns its path.
     fn make(&self, folder: &Path, timer_seconds: u32) -> Result<PathBuf> {
         let sources = repository().join("e2e/lab/guest");
-        let path = |suffix: &str| folder.join(format!("{}-{timer_seconds}.{suffix}", self.name));
-        let (object, linked, image) = (path("o"), path("elf"), path("bin"));
-        let tool = |name: &str| Command::new(format!("{}-{name}", self.prefix));
-        let mut assembler = tool("as");
-        assembler.args(self.options);
+        let delay = format!("TIMER_SECONDS={timer_seconds}");
+        let mut options = self.options.to_vec();
         if self.guest != Guest::Live {
-            assembler.args(["--defsym", &format!("TIMER_SECONDS={timer_seconds}")]);
+            options.extend(["--defsym", &delay]);
         }
-        assembler.arg("-I").arg(&sources).arg("-o").arg(&object);
-        assembler.arg(sources.join(format!("{}.s", self.source)));
-        tool::run(&mut assembler)?;
-        tool::run(
-            tool("ld")
-                .arg(format!("-Ttext={}", self.address))
-                .arg("-o")
-                .arg(&linked)
-                .arg(&object),
-        )?;
-        tool::run(
-            tool("objcopy")
-                .args(["-O", "binary"])
-                .arg(&linked)
-                .arg(&image),
-        )?;
+        let source = sources.join(format!("{}.s", self.source));
+        let image = folder.join(format!("{}-{timer_seconds}.bin", self.name));
+        assemble_image(self.prefix, &options, &source, self.address, &image)?;
         Ok(image)
     }
+}
+
+/// Assembles a source to a raw image for this address.
+fn assemble_image(
+    prefix: &str,
+    options: &[&str],
+    source: &Path,
+    address: &str,
+    image: &Path,
+) -> Result<()> {
+    let (object, linked) = (image.with_extension("o"), image.with_extension("elf"));
+    let tool = |name: &str| Command::new(format!("{prefix}-{name}"));
+    let mut assembler = tool("as");
+    assembler.args(options);
+    if let Some(sources) = source.parent() {
+        assembler.arg("-I").arg(sources);
+    }
+    tool::run(assembler.arg("-o").arg(&object).arg(source))?;
+    let text = format!("-Ttext={address}");
+    tool::run(
+        tool("ld")
+            .args([&text, "--entry", address, "-o"])
+            .arg(&linked)
+            .arg(&object),
+    )?;
+    tool::run(
+        tool("objcopy")
+            .args(["-O", "binary"])
+            .arg(&linked)
+            .arg(image),
+    )?;
+    Ok(())
+}
+
+/// Checks that the program of `cpreg probe` is what its source assembles to. With `BLESS`, writes
+/// the program instead.
+fn check_fact_program(folder: &Path) -> Result<()> {
+    let data = repository().join("crates/cpreg-hosts/data");
+    let (source, program) = (data.join("fact-program.s"), data.join("fact-program.bin"));
+    let image = folder.join("fact-program.bin");
+    assemble_image("aarch64-linux-gnu", &[], &source, "0x0", &image)?;
+    let assembled = fs::read(&image)?;
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&program, assembled)?;
+    } else if assembled != fs::read(&program)? {
+        return Err(format!(
+            "{} is not what {} assembles to: set BLESS=1 to write it",
+            program.display(),
+            source.display()
+        )
+        .into());
+    }
+    Ok(())
 }

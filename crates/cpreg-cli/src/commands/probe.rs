@@ -38,9 +38,9 @@ fn record_host(
     arguments: &ProbeKvm,
     printer: &Printer,
 ) -> Result<HostRecord, Failure> {
-    let on_event = |event| {
-        if let ProbeEvent::GuestProbeFailed(error) = event {
-            printer.note(format_args!("not recorded: {error}"));
+    let on_event = |event: ProbeEvent| {
+        if let Some(warning) = event.warning() {
+            printer.note(warning);
         }
     };
     let mut record = cpreg_kvm::probe(host, on_event)
@@ -50,6 +50,13 @@ fn record_host(
     }
     if let Some(emulated) = arguments.emulated {
         record.identity.emulated = emulated == TrueFalse::True;
+    }
+    if record.identity.cpus.len() > 1 {
+        printer.note(format_args!(
+            "this host has {} kinds of CPU (`cpreg show` lists them), and a guest sees the \
+             registers of the CPU on which its vCPU runs: run each VM on CPUs of one kind",
+            record.identity.cpus.len()
+        ));
     }
     Ok(record)
 }

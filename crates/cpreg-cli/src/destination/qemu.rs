@@ -3,10 +3,15 @@
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::time::Duration;
 
 use cpreg::destination::Accelerator;
+use cpreg::hardware::HardwareFacts;
+use cpreg::register::RegisterId;
 use cpreg_hosts::Profile;
+use cpreg_hosts::fact_program::{FactProgram, ProgramState};
 use cpreg_hosts::profile::ProfileOrigin;
+use cpreg_qemu::guest_program::{self, GuestProgram};
 use cpreg_qemu::isolate::{IsolatedCommand, LocalHost, isolate};
 use cpreg_qemu::libvirt::{DomainAddress, DomainXml, Virsh};
 use cpreg_qemu::probe::{ProbeResult, probe};
@@ -19,6 +24,13 @@ use crate::failure::Failure;
 use crate::interrupt;
 use crate::platform::kernel_release;
 use crate::printer::Printer;
+
+/// Physical address of the RAM of QEMU's machine `virt`.
+const VIRT_RAM: u64 = 0x4000_0000;
+/// Physical address of the GIC's distributor of QEMU's machine `virt`.
+const VIRT_GIC_DISTRIBUTOR: u64 = 0x0800_0000;
+/// Time that a guest may take to read the properties of its host.
+const FACT_PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Options of a probe.
 pub(crate) struct ProbeOptions<'a> {
@@ -43,7 +55,13 @@ pub(crate) fn record(
             "cannot create a network namespace, so the probed QEMU has no tap: {reason}"
         ));
     }
-    let profile = record_isolated(&isolated, options)?;
+    let (mut profile, ram_len) = probe_isolated(&isolated, options)?;
+    match read_facts(&isolated, &profile, ram_len, &options.wait) {
+        Ok(facts) => profile.destination.hardware = profile.destination.hardware.or(facts),
+        Err(reason) => printer.note(format_args!(
+            "not recorded: properties of the hardware that only a guest can read: {reason}"
+        )),
+    }
     for part in &isolated.unverified {
         printer.note(format_args!(
             "not recorded: {}: {}",
@@ -68,6 +86,15 @@ pub(crate) fn record_isolated(
     isolated: &IsolatedCommand,
     options: &ProbeOptions<'_>,
 ) -> Result<Profile, Failure> {
+    probe_isolated(isolated, options).map(|(profile, _)| profile)
+}
+
+/// Starts the QEMU of an isolated command line. Returns its registers, and the number of bytes of
+/// its RAM.
+fn probe_isolated(
+    isolated: &IsolatedCommand,
+    options: &ProbeOptions<'_>,
+) -> Result<(Profile, u64), Failure> {
     let result = probe(&isolated.command, &options.wait)
         .map_err(|error| Failure::new("cannot probe this QEMU").with_hinted_cause(error))?;
     let mut profile = to_profile(options.name.clone(), &result)?;
@@ -77,7 +104,50 @@ pub(crate) fn record_isolated(
         shape.ram.clear();
         shape.devices.clear();
     }
-    Ok(profile)
+    Ok((profile, result.ram_len))
+}
+
+/// Returns the properties of the host that the QEMU's guest reads.
+///
+/// # Errors
+/// Returns the reason if the guest does not read them.
+fn read_facts(
+    isolated: &IsolatedCommand,
+    profile: &Profile,
+    ram_len: u64,
+    wait: &WaitOptions<'_>,
+) -> Result<HardwareFacts, String> {
+    let machine = &profile.origin.machine;
+    if machine != "virt" && !machine.starts_with("virt-") {
+        return Err(format!("cpreg has no program for the machine {machine}"));
+    }
+    let vcpu = profile.destination.vcpus.first();
+    if vcpu.is_none_or(|vcpu| vcpu.get(RegisterId::SCTLR_EL1).is_none()) {
+        return Err("the guest has no AArch64 state".to_owned());
+    }
+    let program_len = FactProgram::MEMORY_LEN as u64;
+    if ram_len < 2 * program_len {
+        return Err(format!("the guest has only {ram_len} bytes of RAM"));
+    }
+    let program = FactProgram::new(Some(VIRT_GIC_DISTRIBUTOR));
+    let program = GuestProgram {
+        code: program.code(),
+        // The end of the RAM is free: firmware, kernel and device tree are at its beginning.
+        address: VIRT_RAM + (ram_len & !(program_len - 1)) - program_len,
+        results_offset: FactProgram::RESULTS_OFFSET as u64,
+        results_len: FactProgram::RESULTS_LEN,
+    };
+    let wait = WaitOptions {
+        timeout: wait.timeout.min(FACT_PROGRAM_TIMEOUT),
+        ..*wait
+    };
+    let is_finished = |bytes: &[u8]| ProgramState::from_results(bytes) != ProgramState::Running;
+    let results = guest_program::run(&isolated.command, program, is_finished, &wait)
+        .map_err(|error| error.to_string())?;
+    match ProgramState::from_results(&results) {
+        ProgramState::Done(readings) => Ok(readings.facts),
+        _ => Err("the guest starts at another exception level than EL1".to_owned()),
+    }
 }
 
 /// Records the QEMU that libvirt would start for a domain.

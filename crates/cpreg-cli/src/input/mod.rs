@@ -47,6 +47,7 @@ use cpreg_stream::{ErrorKind, ReadAt, Stream};
 use cpreg_stream::{Lock, pending_journal};
 
 use crate::failure::Failure;
+use crate::local_facts::local_facts;
 use crate::printer::Printer;
 use crate::progress::ScannedFile;
 use compression::{open_decompressed, read_start, spool};
@@ -103,6 +104,8 @@ pub(crate) enum Origin {
     RunningQemu {
         /// Version of QEMU (`10.0.13`).
         version: String,
+        /// `true` for KVM.
+        is_kvm: bool,
         /// Device state of QEMU.
         stream: File,
         /// Properties of the domain, if libvirt started this QEMU.
@@ -291,6 +294,7 @@ impl Input {
             path: path.to_owned(),
             origin: Origin::RunningQemu {
                 version: state.version.number(),
+                is_kvm: state.kvm,
                 stream: state.stream,
                 domain,
             },
@@ -419,8 +423,13 @@ impl Input {
         })
     }
 
-    /// Returns the properties of the VM's host that the report holds; none without a report.
+    /// Returns the known properties of the VM's host: of a report, or of this machine for its QEMU.
     pub(crate) fn source_hardware(&self) -> Result<HardwareFacts, Failure> {
+        if let (Origin::RunningQemu { is_kvm: true, .. }, Content::Stream(stream)) =
+            (&self.origin, &self.content)
+        {
+            return Ok(local_facts(stream));
+        }
         let facts = self.report().map(VmReport::source_hardware);
         let facts = facts.transpose();
         Ok(facts

@@ -336,7 +336,11 @@ impl HostIndex {
         let host = self.hosts.len();
         self.hosts.push(HostEntry {
             kernel,
-            identity: record.identity.clone(),
+            // The index is about kernels and models of CPUs, not about single machines.
+            identity: Identity {
+                cpus: Vec::new(),
+                ..record.identity.clone()
+            },
             capabilities: record.capabilities.clone(),
             hardware: record.hardware,
         });

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use cpreg::destination::DroppedValues;
 use cpreg::gic::{Gic, GicLimits};
-use cpreg::hardware::VectorLengths;
+use cpreg::hardware::{PmuEvents, VectorLengths};
 use cpreg::register::{RegisterId, Value};
 
 use super::text::BUILT_IN;
@@ -217,6 +217,7 @@ fn example() -> HostIndex {
                 cpu: "neoverse-n1".to_owned(),
                 mode: if is_second { "nvhe" } else { "" }.to_owned(),
                 emulated: is_second,
+                cpus: Vec::new(),
             },
             capabilities: BTreeMap::from([("KVM_CAP_ARM_SVE".to_owned(), 1)]),
             guests: BTreeMap::from([(Features::PMU | Features::SVE, guest)]),
@@ -226,6 +227,12 @@ fn example() -> HostIndex {
                 dczid: is_second.then_some(4),
                 is_emulated: false,
                 gic: is_second.then_some(Gic::V3(GicLimits::from_icc_ctlr(0x8c00))),
+                gmid: is_second.then_some(6),
+                pmu_events: is_second.then_some(PmuEvents {
+                    pmceid0: 0x7fff_0f1f,
+                    pmceid1: 0,
+                }),
+                gicd_iidr: is_second.then_some(0x4b00_343b),
             },
         });
     }
@@ -241,7 +248,7 @@ cpreg-history 4
 kernel 6.12.1-test #1%20SMP%20Debian%206.12.1-1%20(2026)
 capabilities KVM_CAP_ARM_SVE=1
 host 0 neoverse-n1 - 0xf0510 real 0
-host 0 neoverse-n1 nvhe 0xf0510 emulated 0 frequency=24000000 lengths=0x3 dczid=0x4 icc_ctlr=0x8c00
+host 0 neoverse-n1 nvhe 0xf0510 emulated 0 frequency=24000000 lengths=0x3 dczid=0x4 icc_ctlr=0x8c00 gmid=0x6 pmceid=0x7fff0f1f,0x0 gicd_iidr=0x4b00343b
 recording 0 pmu,sve
 recording 1 pmu,sve masks
 set 1

@@ -365,6 +365,7 @@ impl Parser {
                 cpu,
                 mode,
                 emulated,
+                cpus: Vec::new(),
             },
             capabilities: capabilities.clone(),
             hardware,

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use cpreg::destination::{AcceptedField, DroppedValues};
 use cpreg::gic::{Gic, GicLimits};
-use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::hardware::{HardwareFacts, PmuEvents, VectorLengths};
 use cpreg::register::parse_hexadecimal;
 
 /// Result of parsing, with the reason of a failure.
@@ -24,6 +24,15 @@ pub(super) fn format_hardware(facts: HardwareFacts) -> String {
     }
     if let Some(Gic::V3(limits)) = facts.gic {
         let _ = write!(words, " icc_ctlr={:#x}", limits.bits());
+    }
+    if let Some(gmid) = facts.gmid {
+        let _ = write!(words, " gmid={gmid:#x}");
+    }
+    if let Some(events) = facts.pmu_events {
+        let _ = write!(words, " pmceid={:#x},{:#x}", events.pmceid0, events.pmceid1);
+    }
+    if let Some(iidr) = facts.gicd_iidr {
+        let _ = write!(words, " gicd_iidr={iidr:#x}");
     }
     words
 }
@@ -50,6 +59,20 @@ pub(super) fn parse_hardware<'a>(
             ("icc_ctlr", value) => {
                 let limits = parse_hexadecimal(value).map(GicLimits::from_icc_ctlr);
                 facts.gic = Some(Gic::V3(limits.ok_or(MALFORMED)?));
+            }
+            ("gmid", value) => {
+                facts.gmid = Some(parse_hexadecimal(value).ok_or(MALFORMED)?);
+            }
+            ("pmceid", values) => {
+                let (pmceid0, pmceid1) = values.split_once(',').ok_or(MALFORMED)?;
+                facts.pmu_events = Some(PmuEvents {
+                    pmceid0: parse_hexadecimal(pmceid0).ok_or(MALFORMED)?,
+                    pmceid1: parse_hexadecimal(pmceid1).ok_or(MALFORMED)?,
+                });
+            }
+            ("gicd_iidr", value) => {
+                let iidr = parse_hexadecimal(value).and_then(|iidr| u32::try_from(iidr).ok());
+                facts.gicd_iidr = Some(iidr.ok_or(MALFORMED)?);
             }
             _ => return Err("an unknown hardware fact"),
         }

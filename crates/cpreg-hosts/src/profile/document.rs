@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accepted_field_json::{AcceptedFieldJson, parse_fields};
 use crate::error::{DocumentKind, Error, ErrorKind};
-use crate::hardware::{HardwareJson, contradictory_lengths};
+use crate::hardware::{HardwareJson, contradictory_fact, contradictory_lengths};
 
 /// Name and version of the schema.
 pub const SCHEMA: &str = "cpreg.profile/2";
@@ -222,7 +222,7 @@ impl Document {
     /// Returns the facts in the member `hardware` and in KVM_REG_ARM64_SVE_VLS.
     ///
     /// # Errors
-    /// Returns an error if a fact has an impossible value, or if the two contradict each other.
+    /// Returns an error if a fact has an impossible value, or contradicts a register.
     fn hardware_facts(&self, vcpus: &[DestinationVcpu]) -> Result<HardwareFacts, Error> {
         let facts = self
             .hardware
@@ -231,6 +231,7 @@ impl Document {
         let mut facts = facts.transpose()?.unwrap_or_default();
         let stated = facts.vector_lengths;
         for (number, vcpu) in vcpus.iter().enumerate() {
+            check_registers(facts, number, vcpu)?;
             let register = vcpu.get(RegisterId::SVE_VLS);
             let Some(value) = register.and_then(|register| register.value.as_ref()) else {
                 continue;
@@ -248,6 +249,43 @@ impl Document {
         }
         Ok(facts)
     }
+}
+
+/// Checks that the registers of a vCPU that a program lists, as QEMU's emulator does, have the
+/// values of the facts.
+fn check_registers(
+    facts: HardwareFacts,
+    number: usize,
+    vcpu: &DestinationVcpu,
+) -> Result<(), Error> {
+    let pairs = [
+        (
+            "hardware.counter_frequency_hz",
+            facts.counter_frequency.map(u64::from),
+            RegisterId::sysreg(3, 3, 14, 0, 0),
+        ),
+        ("hardware.dczid", facts.dczid, RegisterId::DCZID_EL0),
+        (
+            "hardware.gmid_el1",
+            facts.gmid,
+            RegisterId::sysreg(3, 1, 0, 0, 4),
+        ),
+    ];
+    for (member, fact, register) in pairs {
+        if let (Some(fact), Some(value)) = (fact, vcpu.value(register))
+            && fact != value
+        {
+            return Err(contradictory_fact(
+                PROFILE.name,
+                member,
+                fact,
+                number,
+                register,
+                value,
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Returns `true` if this cpreg reads profiles of the schema.

@@ -111,7 +111,7 @@ mod tests {
         DestinationVcpu, DroppedValues, Loader, ValueOrigin,
     };
     use cpreg::gic::{Gic, GicLimits};
-    use cpreg::hardware::{HardwareFacts, VectorLengths};
+    use cpreg::hardware::{HardwareFacts, PmuEvents, VectorLengths};
     use cpreg::register::{RegisterId, Value};
     use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
     use cpreg::vm::{Content, Extension};
@@ -177,6 +177,12 @@ mod tests {
                 dczid: Some(4),
                 is_emulated: false,
                 gic: Some(Gic::V3(GicLimits::from_icc_ctlr(0x8400))),
+                gmid: Some(6),
+                pmu_events: Some(PmuEvents {
+                    pmceid0: 0x7fff_0f1f,
+                    pmceid1: 0xf2_ae7f,
+                }),
+                gicd_iidr: Some(0x4b00_343b),
             },
             shape: Some(MachineShape {
                 machine: Some("virt-10.0".to_owned()),
@@ -276,6 +282,39 @@ mod tests {
         };
         let json = profile.to_json().expect("JSON");
         Profile::from_json(json.as_bytes()).map(|profile| profile.destination.hardware)
+    }
+
+    #[test]
+    fn a_fact_that_contradicts_a_listed_register_is_an_error() {
+        let facts = |dczid| {
+            let register = DestinationRegister {
+                id: RegisterId::DCZID_EL0,
+                value: Some(Value::U64(4)),
+                accepted_values: AcceptedValues::ByKind,
+            };
+            let destination = Destination {
+                vcpus: vec![DestinationVcpu::new([register], Vec::new())],
+                hardware: HardwareFacts {
+                    dczid: Some(dczid),
+                    ..HardwareFacts::UNKNOWN
+                },
+                ..destination()
+            };
+            let profile = Profile {
+                origin: ProfileOrigin::default(),
+                destination,
+            };
+            let json = profile.to_json().expect("JSON");
+            Profile::from_json(json.as_bytes())
+        };
+        assert!(facts(4).is_ok());
+        let error = facts(5).expect_err("a contradiction");
+        assert_eq!(error.path(), Some("hardware.dczid"));
+        assert_eq!(
+            error.to_string(),
+            "profile: hardware.dczid is 0x5, but vcpus[0].registers: DCZID_EL0 is 0x4; one of them \
+             is wrong"
+        );
     }
 
     #[test]

@@ -112,12 +112,12 @@ impl HostRecord {
         is_poison.then_some(Value::U64(poison))
     }
 
-    /// Returns the facts that a VM of this host may have seen: those of a guest with SVE, because
-    /// the VM's features are not known.
+    /// Returns the facts that a VM of this host may have seen: those of a guest with all features,
+    /// because the VM's features are not known.
     pub fn source_hardware(&self) -> HardwareFacts {
         HardwareFacts {
             is_emulated: self.identity.emulated,
-            ..self.hardware_facts(Features::SVE)
+            ..self.hardware_facts(Features::SVE | Features::MTE | Features::PMU)
         }
     }
 
@@ -126,7 +126,13 @@ impl HostRecord {
     /// QEMU's list leaves out KVM_REG_ARM64_SVE_VLS. The vector lengths are known if all recordings
     /// of guests with SVE agree.
     fn hardware_facts(&self, features: Features) -> HardwareFacts {
-        let facts = self.hardware;
+        let mut facts = self.hardware;
+        if !features.contains(Features::MTE) {
+            facts.gmid = None;
+        }
+        if !features.contains(Features::PMU) {
+            facts.pmu_events = None;
+        }
         if !features.contains(Features::SVE) {
             return HardwareFacts {
                 vector_lengths: None,

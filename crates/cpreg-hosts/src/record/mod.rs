@@ -86,6 +86,25 @@ pub struct Identity {
     /// `true` if the CPU is emulated. The values then prove nothing about a real machine with this
     /// CPU.
     pub emulated: bool,
+    /// The different kinds of CPU of the host, in the order of their first CPUs. Empty if not
+    /// known.
+    pub cpus: Vec<PhysicalCpu>,
+}
+
+/// Kind of CPU of a host, as registers identify it.
+///
+/// A host with more than one kind is heterogeneous (Arm's big.LITTLE): a guest sees the registers
+/// of the CPU on which its vCPU runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhysicalCpu {
+    /// MIDR_EL1.
+    pub midr: u64,
+    /// REVIDR_EL1.
+    pub revidr: u64,
+    /// CTR_EL0 as a process reads it.
+    pub ctr: u64,
+    /// Number of CPUs of this kind.
+    pub count: u32,
 }
 
 /// Recorded guest with one set of features.

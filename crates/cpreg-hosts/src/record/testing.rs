@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use cpreg::destination::{AcceptedField, DroppedValues, Features, MAX_FIELD_WIDTH};
 use cpreg::gic::{Gic, GicLimits};
-use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::hardware::{HardwareFacts, PmuEvents, VectorLengths};
 use cpreg::register::{RegisterId, Value};
 use proptest::collection::{btree_map, vec};
 use proptest::prelude::*;
@@ -107,14 +107,32 @@ fn any_hardware() -> impl Strategy<Value = HardwareFacts> {
         let icc_ctlr = priority_bits << 8 | id_bits << 11 | flags << 14;
         Gic::V3(GicLimits::from_icc_ctlr(icc_ctlr))
     });
-    let facts = (frequency, lengths, dczid, prop::option::of(gic));
-    facts.prop_map(|(counter_frequency, lengths, dczid, gic)| HardwareFacts {
-        counter_frequency,
-        vector_lengths: lengths.map(|bits| VectorLengths::from_bits(bits | 1)),
+    let events = any::<(u64, u64)>();
+    let events = events.prop_map(|(pmceid0, pmceid1)| PmuEvents { pmceid0, pmceid1 });
+    let of_features = (
+        prop::option::of(2..7_u64),
+        prop::option::of(events),
+        prop::option::of(any::<u32>()),
+    );
+    let facts = (
+        frequency,
+        lengths,
         dczid,
-        is_emulated: false,
-        gic,
-    })
+        prop::option::of(gic),
+        of_features,
+    );
+    facts.prop_map(
+        |(counter_frequency, lengths, dczid, gic, (gmid, pmu_events, gicd_iidr))| HardwareFacts {
+            counter_frequency,
+            vector_lengths: lengths.map(|bits| VectorLengths::from_bits(bits | 1)),
+            dczid,
+            is_emulated: false,
+            gic,
+            gmid,
+            pmu_events,
+            gicd_iidr,
+        },
+    )
 }
 
 fn value_of_size(id: RegisterId, number: u64) -> Value {
@@ -162,6 +180,7 @@ pub(crate) fn any_record() -> impl Strategy<Value = HostRecord> {
         cpu,
         mode,
         emulated,
+        cpus: Vec::new(),
     });
     (
         identity,

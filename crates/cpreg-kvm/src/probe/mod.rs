@@ -1,16 +1,21 @@
-//! [`probe`]: recording of a host with KVM. The probe runs no vCPU and throws away every VM.
+//! [`probe`]: recording of a host with KVM. The probe throws away every VM. It runs one vCPU, which
+//! reads hardware facts, for some hundred instructions.
 //!
 //! | file | content |
 //! |---|---|
 //! | `mod.rs` | probes of a whole host, and of the host as the destination of one VM |
 //! | `sets.rs` | the sets of vCPU features that are probed |
 //! | `guest.rs` | one set of features: registers, values, masks |
+//! | `event.rs` | progress and missing parts |
+//! | `facts.rs` | hardware facts |
 //! | `trials.rs` | trial writes of other values |
 //! | `fields.rs` | trials of every value of every field of the ID registers |
 //! | `vm.rs` | VMs of a probe |
 //!
 //! [`cpreg_hosts::record`] defines the file format of a record.
 
+mod event;
+mod facts;
 mod fields;
 mod guest;
 mod sets;
@@ -21,7 +26,6 @@ use std::collections::BTreeMap;
 
 use cpreg::destination::kernel::RegisterKind;
 use cpreg::destination::{Accelerator, Destination, Features, ValueOrigin, Version};
-use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::record::{AtReset, GuestRecord, HostRecord, RegisterRecord};
 
@@ -31,18 +35,8 @@ use crate::host::{Host, Vcpu};
 use crate::value;
 use trials::TrialScope;
 
+pub use event::ProbeEvent;
 pub use sets::available_features;
-
-/// Event of a probe.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ProbeEvent {
-    /// The probe of a guest with these features starts.
-    GuestProbeStarted(Features),
-    /// The host claims the features but cannot create or read such a guest. The record lacks this
-    /// guest.
-    GuestProbeFailed(Error),
-}
 
 /// Records a guest for each set of features that the host claims. Reports progress to `on_event`.
 ///
@@ -70,7 +64,7 @@ pub fn probe(host: &impl Host, mut on_event: impl FnMut(ProbeEvent)) -> Result<H
     Ok(HostRecord {
         identity: host.identity(),
         capabilities,
-        hardware: with_vector_lengths(host.hardware(), guests.values()),
+        hardware: facts::read(host, guests.values(), &mut on_event)?,
         guests,
     })
 }
@@ -99,7 +93,7 @@ pub fn probe_destination(
             .map(GuestRecord::to_destination_vcpu)
             .collect(),
         kernel_version: Version::from_kernel_release(&host.identity().release),
-        hardware: with_vector_lengths(host.hardware(), &guests),
+        hardware: facts::read(host, &guests, |_| {})?,
         shape: None,
     })
 }
@@ -143,25 +137,6 @@ pub fn probe_register(vcpu: &impl Vcpu, id: RegisterId) -> Result<RegisterRecord
         trials,
         fields,
     })
-}
-
-/// Adds the vector lengths that a guest with SVE has, if one of the guests has SVE.
-fn with_vector_lengths<'a>(
-    facts: HardwareFacts,
-    guests: impl IntoIterator<Item = &'a GuestRecord>,
-) -> HardwareFacts {
-    let mut registers = guests.into_iter().flat_map(|guest| &guest.registers);
-    let lengths = registers.find_map(|register| match &register.at_reset {
-        AtReset::Value(Value::Bytes(bytes)) if register.id == RegisterId::SVE_VLS => {
-            let low = bytes.first_chunk().copied().map(u16::from_le_bytes)?;
-            Some(VectorLengths::from_bits(low))
-        }
-        _ => None,
-    });
-    HardwareFacts {
-        vector_lengths: lengths.or(facts.vector_lengths),
-        ..facts
-    }
 }
 
 #[cfg(test)]

@@ -55,7 +55,7 @@ fn claimed_features_that_fail_are_reported() {
         .iter()
         .filter_map(|event| match event {
             ProbeEvent::GuestProbeFailed(error) => Some(error.to_string()),
-            ProbeEvent::GuestProbeStarted(_) => None,
+            _ => None,
         })
         .collect();
     let text = "a guest with the features pmu,mte: cannot create a VM: KVM_ARM_VCPU_INIT: ";

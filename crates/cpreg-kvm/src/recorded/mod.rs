@@ -37,7 +37,9 @@
 //!   afterwards.
 //! - Counters: each read advances time by one tick, from 0.
 //!
-//! The fake runs no guest: [`RecordedVm::mark_run`] marks a VM as having run.
+//! - The program that reads hardware facts: finds the recorded facts.
+//!
+//! The fake runs no other guest: [`RecordedVm::mark_run`] marks a VM as having run.
 
 mod guest_profile;
 mod state;
@@ -48,6 +50,7 @@ use std::sync::{Arc, Mutex};
 use cpreg::destination::Features;
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
+use cpreg_hosts::fact_program::{FactReadings, ProgramState};
 use cpreg_hosts::record::{Capabilities, HostRecord, Identity};
 
 use crate::errno::Errno;
@@ -104,6 +107,15 @@ impl Host for RecordedHost {
 
     fn identity(&self) -> Identity {
         self.record.identity.clone()
+    }
+
+    fn run_fact_program(&self, _: Features) -> Result<ProgramState, Error> {
+        Ok(ProgramState::Done(FactReadings {
+            facts: self.record.hardware,
+            midr: self.record.identity.midr,
+            revidr: 0,
+            ctr: 0,
+        }))
     }
 
     fn capabilities(&self) -> Capabilities {

@@ -4,6 +4,7 @@ use cpreg::destination::Features;
 use cpreg::gic::{Gic, GicLimits};
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
+use cpreg_hosts::fact_program::ProgramState;
 use cpreg_hosts::record::{Capabilities, Identity};
 use kvm_bindings::{
     KVM_API_VERSION, KVM_ARM_VCPU_EL1_32BIT, KVM_ARM_VCPU_HAS_EL2, KVM_ARM_VCPU_HAS_EL2_E2H0,
@@ -18,8 +19,9 @@ use kvm_bindings::{
 };
 use kvm_ioctls::{Cap, DeviceFd, VcpuFd, VmFd};
 
-use super::{capabilities, identity, ioctls, system_registers};
-use crate::errno::{self, Errno};
+use super::step_error::{create_error, errno_of};
+use super::{capabilities, fact_guest, identity, ioctls, physical_cpus, system_registers};
+use crate::errno::Errno;
 use crate::error::{Error, ErrorKind};
 use crate::host::{Host, Vcpu, Vm};
 
@@ -120,6 +122,26 @@ impl Kvm {
     }
 }
 
+/// Returns MIDR_EL1 of this machine and the properties that a process can read without KVM.
+///
+/// Returns `None` if the kernel does not show MIDR_EL1.
+pub fn read_process_facts() -> Option<(u64, HardwareFacts)> {
+    let midr = identity::read_midr()?;
+    let facts = HardwareFacts {
+        is_emulated: identity::detect_identity(midr, &Capabilities::new()).emulated,
+        ..process_facts()
+    };
+    Some((midr, facts))
+}
+
+fn process_facts() -> HardwareFacts {
+    HardwareFacts {
+        counter_frequency: system_registers::read_counter_frequency(),
+        dczid: Some(system_registers::read_dczid()),
+        ..HardwareFacts::UNKNOWN
+    }
+}
+
 impl Host for Kvm {
     type Vm = KvmVm;
 
@@ -129,7 +151,10 @@ impl Host for Kvm {
             let value = crate::value::read(vm.vcpus.first()?, RegisterId::MIDR_EL1).ok()?;
             value.as_u64()
         });
-        identity::detect_identity(midr.unwrap_or(0), &self.capabilities())
+        Identity {
+            cpus: physical_cpus::read(),
+            ..identity::detect_identity(midr.unwrap_or(0), &self.capabilities())
+        }
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -138,12 +163,20 @@ impl Host for Kvm {
 
     fn hardware(&self) -> HardwareFacts {
         HardwareFacts {
-            counter_frequency: system_registers::read_counter_frequency(),
-            vector_lengths: None,
-            dczid: Some(system_registers::read_dczid()),
-            is_emulated: false,
             gic: self.gic(),
+            ..process_facts()
         }
+    }
+
+    fn run_fact_program(&self, features: Features) -> Result<ProgramState, Error> {
+        let KvmVm { vcpus, gic, vm } = self.create_vm(features, 1)?;
+        let Some(vcpu) = vcpus.into_iter().next() else {
+            return Ok(ProgramState::Running);
+        };
+        if features.contains(Features::SVE) {
+            vcpu.finalize_sve().map_err(ErrorKind::Finalize)?;
+        }
+        fact_guest::run(vm, gic, vcpu, DISTRIBUTOR_ADDRESS)
     }
 
     fn create_vm(&self, features: Features, vcpus: usize) -> Result<KvmVm, Error> {
@@ -315,16 +348,5 @@ impl Vcpu for VcpuFd {
     fn finalize_sve(&self) -> Result<(), Errno> {
         self.vcpu_finalize(&KVM_ARM_VCPU_SVE.cast_signed())
             .map_err(errno_of)
-    }
-}
-
-fn errno_of(error: kvm_ioctls::Error) -> Errno {
-    errno::from_raw(error.errno())
-}
-
-fn create_error(step: &'static str) -> impl Fn(kvm_ioctls::Error) -> Error {
-    move |error| {
-        let errno = errno_of(error);
-        ErrorKind::Create { step, errno }.into()
     }
 }

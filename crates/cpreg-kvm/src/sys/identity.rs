@@ -45,6 +45,7 @@ pub(super) fn detect_identity(midr: u64, capabilities: &Capabilities) -> Identit
             || compatible
                 .split(|byte| *byte == 0)
                 .any(|name| name == DUMMY_VIRT),
+        cpus: Vec::new(),
     }
 }
 

@@ -19,6 +19,19 @@ pub(super) fn read_counter_frequency() -> Option<u32> {
         .filter(|frequency| *frequency != 0)
 }
 
+/// Returns CTR_EL0, the cache type, as the kernel shows it to processes.
+///
+/// The kernel shows one value on all CPUs if their values differ.
+pub(super) fn read_ctr() -> u64 {
+    let value: u64;
+    // SAFETY: The instruction reads a register and has no other effect. Linux lets EL0 read the
+    // register, or emulates the access (`ctr_read_handler` in Linux `arch/arm64/kernel/traps.c`).
+    unsafe {
+        asm!("mrs {}, ctr_el0", out(reg) value, options(nomem, nostack, preserves_flags));
+    }
+    value
+}
+
 /// Returns DCZID_EL0, the block size of `DC ZVA`.
 pub(super) fn read_dczid() -> u64 {
     let value: u64;

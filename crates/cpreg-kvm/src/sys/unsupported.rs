@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use cpreg::destination::Features;
 use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
+use cpreg_hosts::fact_program::ProgramState;
 use cpreg_hosts::record::{Capabilities, Identity};
 
 use crate::errno::Errno;
@@ -42,6 +43,11 @@ impl Kvm {
     }
 }
 
+/// Returns `None`: only Linux on arm64 shows the properties to a process.
+pub const fn read_process_facts() -> Option<(u64, HardwareFacts)> {
+    None
+}
+
 impl Host for Kvm {
     type Vm = KvmVm;
 
@@ -54,6 +60,10 @@ impl Host for Kvm {
     }
 
     fn hardware(&self) -> HardwareFacts {
+        match self.0 {}
+    }
+
+    fn run_fact_program(&self, _: Features) -> Result<ProgramState, Error> {
         match self.0 {}
     }
 

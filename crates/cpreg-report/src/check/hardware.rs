@@ -1,8 +1,8 @@
 //! Texts about properties of the hosts that no register list holds.
 
-use cpreg::gic::GicLimits;
-use cpreg::hardware::VectorLengths;
-use cpreg::plan::{HardwareAction, HardwareDecision, HardwareFact, ZeroingBlock};
+use cpreg::gic::{Gic, GicLimits};
+use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::plan::{HardwareAction, HardwareDecision, HardwareFact, TagBlock, ZeroingBlock};
 
 use crate::command::{Step, TypedCommand};
 
@@ -31,6 +31,7 @@ pub(crate) fn describe_value(fact: HardwareFact, value: Option<u64>) -> String {
         HardwareFact::VectorLengths => describe_lengths(value),
         HardwareFact::ZeroingBlock => ZeroingBlock(value).to_string(),
         HardwareFact::GicLimits => GicLimits::from_icc_ctlr(value).to_string(),
+        HardwareFact::TagBlock => TagBlock(value).to_string(),
         _ => format!("{value:#x}"),
     }
 }
@@ -53,12 +54,49 @@ fn describe_lengths(bits: u64) -> String {
     format!("{} bits", numbers.join(", "))
 }
 
-/// Returns the names of these properties, with commas between them.
+/// Returns the known properties, each with its value in words.
+pub(crate) fn describe_facts(facts: HardwareFacts) -> Vec<String> {
+    let limits = match facts.gic {
+        Some(Gic::V3(limits)) => Some(limits.bits()),
+        _ => None,
+    };
+    let values = [
+        (
+            HardwareFact::CounterFrequency,
+            facts.counter_frequency.map(u64::from),
+        ),
+        (
+            HardwareFact::VectorLengths,
+            facts.vector_lengths.map(|lengths| lengths.bits().into()),
+        ),
+        (HardwareFact::ZeroingBlock, facts.dczid),
+        (HardwareFact::TagBlock, facts.gmid),
+        (HardwareFact::GicLimits, limits),
+        (HardwareFact::GicRevision, facts.gicd_iidr.map(u64::from)),
+        (
+            HardwareFact::PmuEvents0,
+            facts.pmu_events.map(|events| events.pmceid0),
+        ),
+        (
+            HardwareFact::PmuEvents1,
+            facts.pmu_events.map(|events| events.pmceid1),
+        ),
+    ];
+    let known = values.into_iter().filter(|(_, value)| value.is_some());
+    known
+        .map(|(fact, value)| format!("{} {}", fact.name(), describe_value(fact, value)))
+        .collect()
+}
+
+/// Returns the names of these properties without their registers, each once, with commas between
+/// them.
 pub(super) fn names<'a>(decisions: impl IntoIterator<Item = &'a HardwareDecision>) -> String {
-    let names: Vec<_> = decisions
+    let mut names: Vec<_> = decisions
         .into_iter()
         .map(|decision| decision.fact.name())
+        .map(|name| name.split(" (").next().unwrap_or(name))
         .collect();
+    names.dedup();
     names.join(", ")
 }
 
@@ -137,6 +175,11 @@ mod tests {
         assert_eq!(
             describe_value(HardwareFact::ZeroingBlock, None),
             "not known"
+        );
+        assert_eq!(describe_value(HardwareFact::TagBlock, Some(6)), "256 bytes");
+        assert_eq!(
+            describe_value(HardwareFact::PmuEvents0, Some(0x7fff_0f1f)),
+            "0x7fff0f1f"
         );
         assert_eq!(
             describe_value(HardwareFact::GicLimits, Some(0x8c00)),

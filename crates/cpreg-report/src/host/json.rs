@@ -3,12 +3,13 @@
 use cpreg::destination::Features;
 use cpreg::register::Value;
 use cpreg_hosts::HostRecord;
+use cpreg_hosts::hardware::HardwareJson;
 use cpreg_hosts::record;
 use cpreg_hosts::record::AtReset;
 
 use super::model::{
     self, Capability, GuestRegisters, GuestSummary, HostIdentity, HostReport, MissingRegister,
-    Register, SCHEMA, Trial,
+    PhysicalCpu, Register, SCHEMA, Trial,
 };
 use super::{GuestCounts, GuestView, HostView, TestedValues};
 use crate::field::{FieldReport, decode_fields, meaning};
@@ -28,6 +29,7 @@ impl From<&HostView<'_>> for HostReport {
             schema: SCHEMA.to_owned(),
             host: record.into(),
             capabilities: capabilities.collect(),
+            hardware: HardwareJson::from_facts(record.hardware),
             guests: guests
                 .map(|(features, guest)| guest_summary(*features, GuestCounts::from_guest(guest)))
                 .collect(),
@@ -48,6 +50,16 @@ impl From<&HostRecord> for HostIdentity {
             mode: mode.cloned(),
             midr: identity.midr.into(),
             emulated: identity.emulated,
+            cpus: identity
+                .cpus
+                .iter()
+                .map(|cpu| PhysicalCpu {
+                    midr: cpu.midr.into(),
+                    revidr: cpu.revidr.into(),
+                    ctr: cpu.ctr.into(),
+                    count: cpu.count,
+                })
+                .collect(),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Model of `show` for a recorded host, schema `cpreg.show-host/2`.
 
+use cpreg_hosts::hardware::HardwareJson;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +22,9 @@ pub struct HostReport {
     pub host: HostIdentity,
     /// Capabilities that the host reports (`KVM_CHECK_EXTENSION`), without those that are 0.
     pub capabilities: Vec<Capability>,
+    /// Properties of the host that guests see and that no register list holds; null if none is
+    /// known.
+    pub hardware: Option<HardwareJson>,
     /// The recorded guests.
     pub guests: Vec<GuestSummary>,
     /// The guest with the features in the argument, or null.
@@ -45,6 +49,22 @@ pub struct HostIdentity {
     pub midr: Hex,
     /// `true` if the CPU was emulated.
     pub emulated: bool,
+    /// The different kinds of CPU of the host; empty if not known.
+    pub cpus: Vec<PhysicalCpu>,
+}
+
+/// Kind of CPU of a host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[non_exhaustive]
+pub struct PhysicalCpu {
+    /// MIDR_EL1.
+    pub midr: Hex,
+    /// REVIDR_EL1.
+    pub revidr: Hex,
+    /// CTR_EL0 as a process reads it.
+    pub ctr: Hex,
+    /// Number of CPUs of this kind.
+    pub count: u32,
 }
 
 /// A capability of KVM.

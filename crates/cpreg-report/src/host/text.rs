@@ -9,6 +9,7 @@ use cpreg_hosts::record::{AtReset, RegisterRecord};
 use super::{
     CAPABILITY_PREFIX, GuestCounts, GuestView, HostView, describe_mask, errno_name, trial_outcome,
 };
+use crate::check::hardware::describe_facts;
 use crate::field::{RegisterSelection, decode_fields, meaning};
 use crate::group::Group;
 use crate::printer::{Printer, style, styled};
@@ -55,8 +56,20 @@ fn print_summary(printer: &mut Printer, view: &HostView<'_>) {
         identity.midr
     );
     print_line(printer, "CPU", &cpu);
+    if identity.cpus.len() > 1 {
+        let kinds = identity.cpus.iter().map(|kind| {
+            let model = cpu_model::describe_midr(kind.midr);
+            let model = model.unwrap_or_else(|| format!("MIDR_EL1 {:#x}", kind.midr));
+            format!("{} x {model}", kind.count)
+        });
+        print_list(printer, "all CPUs", kinds);
+    }
     if !identity.mode.is_empty() {
         print_line(printer, "mode", &identity.mode);
+    }
+    let facts = describe_facts(view.record.hardware);
+    if !facts.is_empty() {
+        print_list(printer, "hardware", facts.into_iter());
     }
     let capabilities = view.record.capabilities.iter();
     let capabilities = capabilities.filter(|(_, number)| **number != 0);

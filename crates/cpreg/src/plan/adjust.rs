@@ -68,7 +68,7 @@ impl Plan {
         let vcpus = accepted.vcpus.unwrap_or(first);
         let hardware = hardware::decide(input);
         Self {
-            visible_changes: visible::visible_changes(input, &vcpus),
+            visible_changes: visible::visible_changes(input, &vcpus, &hardware),
             vcpus,
             accepted_adjustments: adjustments(input, &accepted.targets),
             proposed_adjustments: proposed,

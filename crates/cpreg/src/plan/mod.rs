@@ -67,7 +67,9 @@ pub use check::{Check, LoaderPrediction, UnchangedLoad, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use dependence::{Dependence, Premise};
 pub use fatal_change::FatalChange;
-pub use hardware::{HardwareAction, HardwareDecision, HardwareFact, HardwareReason, ZeroingBlock};
+pub use hardware::{
+    HardwareAction, HardwareDecision, HardwareFact, HardwareReason, TagBlock, ZeroingBlock,
+};
 pub use incremental::IncrementalPlan;
 pub use operator_entries::{EntryUse, OperatorEntryUse};
 pub use reason::Reason;
@@ -313,9 +315,9 @@ pub struct Adjustment {
 pub struct VisibleChange {
     /// vCPUs with the change.
     pub vcpus: VcpuSet,
-    /// Register that changes, or `None` for an extension.
+    /// Register that changes, or `None` for an extension or a property of the hosts.
     pub register: Option<RegisterId>,
-    /// Field within the register, or the extension's name.
+    /// Field within the register, or the name of the extension or property.
     pub field: Option<Cow<'static, str>>,
     /// Old value, of the field if `field` names one, otherwise of the register. `None` if not
     /// known.
@@ -381,7 +383,7 @@ impl Plan {
 impl HardwareAction {
     const fn outcome(self) -> PlanOutcome {
         match self {
-            Self::Keep | Self::Assume => PlanOutcome::Ready,
+            Self::Keep | Self::Change | Self::Assume => PlanOutcome::Ready,
             Self::Refuse => PlanOutcome::Refused,
             Self::Undecided => PlanOutcome::Unknown,
         }

@@ -6,7 +6,10 @@ use alloc::string::ToString;
 use alloc::vec::Vec;
 
 use super::input::PlanInput;
-use super::{Action, Decision, Reason, VcpuPlan, VcpuSet, VisibleChange, extensions, first_run};
+use super::{
+    Action, Decision, HardwareAction, HardwareDecision, Reason, VcpuPlan, VcpuSet, VisibleChange,
+    extensions, first_run,
+};
 use crate::destination::accept;
 use crate::destination::kernel::{self, RegisterKind};
 use crate::destination::{Accelerator, DestinationVcpu};
@@ -15,7 +18,11 @@ use crate::severity::{self, GuestState, Severity};
 use crate::vm::Vcpu;
 
 /// Returns all changes of a plan that the guest could notice.
-pub(super) fn visible_changes(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+pub(super) fn visible_changes(
+    input: PlanInput<'_>,
+    vcpus: &[VcpuPlan],
+    hardware: &[HardwareDecision],
+) -> Vec<VisibleChange> {
     // Equal changes occur once, in the order of their first occurrence.
     let mut grouped: BTreeMap<VisibleChange, (usize, VcpuSet)> = BTreeMap::new();
     let empty = DestinationVcpu::default();
@@ -41,8 +48,29 @@ pub(super) fn visible_changes(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<V
         .map(|(change, (_, vcpus))| VisibleChange { vcpus, ..change })
         .collect();
     changes.extend(unlisted_changes(input, vcpus));
+    changes.extend(hardware_changes(hardware, vcpus.len()));
     changes.sort_by_key(|change| core::cmp::Reverse(change.severity));
     changes
+}
+
+/// Returns the changes that the guest could notice because a property differs.
+fn hardware_changes(
+    decisions: &[HardwareDecision],
+    vcpu_count: usize,
+) -> impl Iterator<Item = VisibleChange> {
+    let changes = decisions
+        .iter()
+        .filter(|decision| decision.action == HardwareAction::Change);
+    changes.map(move |decision| VisibleChange {
+        vcpus: (0..vcpu_count).collect(),
+        register: None,
+        field: Some(Cow::Borrowed(decision.fact.name())),
+        from: decision.source,
+        to: decision.destination,
+        severity: decision.severity(),
+        description: Cow::Owned(decision.to_string()),
+        remedy: None,
+    })
 }
 
 /// Registers that identify an emulated CPU. No list contains them, so cpreg cannot see their

@@ -159,6 +159,7 @@ impl Table {
                 cpu: cpu.to_owned(),
                 mode: mode.to_owned(),
                 emulated: true,
+                cpus: Vec::new(),
             },
             capabilities: parse_capabilities(capabilities),
             features,

@@ -2,9 +2,11 @@
 //!
 //! Members of the document:
 //! - `schema`: `"cpreg.host/2"`
-//! - `identity`: `release` and `version` (`uname -r`, `-v`), `midr`, `cpu`, `mode`, `emulated`
+//! - `identity`: `release` and `version` (`uname -r`, `-v`), `midr`, `cpu`, `mode`, `emulated`, and
+//!   `cpus`: the kinds of CPU with `midr`, `revidr`, `ctr` and `count`
 //! - `capabilities`: results of `KVM_CHECK_EXTENSION` other than 0, by the capability's name
-//! - `hardware`: `counter_frequency_hz`, `dczid`, `vector_lengths`; unknown facts are absent
+//! - `hardware`: `counter_frequency_hz`, `dczid`, `vector_lengths`, `icc_ctlr_el1`, `gmid_el1`,
+//!   `pmceid_el0`, `gicd_iidr`; unknown facts are absent
 //! - `guests`: the recorded sets of vCPU features, with `features` (`"pmu,sve"`, `"none"`) and
 //!   `has_writable_masks`
 //! - `registers`: registers of a fresh vCPU; one line for each different content of a register
@@ -264,6 +266,19 @@ mod tests {
         );
         assert!(is_record(&example().as_bytes()[..40]));
         assert!(!is_record(br#"{"schema": "cpreg.profile/2"}"#));
+    }
+
+    #[test]
+    fn kinds_of_cpu_round_trip() {
+        let cpus = r#","cpus":[{"midr":"0x411fd050","revidr":"0x0","ctr":"0x84448004","count":4},{"midr":"0x414fd0b1","revidr":"0x0","ctr":"0x8444c004","count":2}]"#;
+        let json = example().replacen("true}", &format!("true{cpus}}}"), 1);
+        let record = HostRecord::from_json(json.as_bytes()).expect("a recorded host");
+        let kinds = &record.identity.cpus;
+        assert_eq!((kinds[0].midr, kinds[1].count), (0x411f_d050, 2));
+        assert_eq!(record.to_json().expect("JSON"), json);
+        let malformed = json.replacen("0x84448004", "84448004", 1);
+        let error = HostRecord::from_json(malformed.as_bytes()).expect_err("malformed");
+        assert_eq!(error.path(), Some("identity.cpus[0].ctr"));
     }
 
     #[test]

@@ -64,6 +64,23 @@ pub(super) struct IdentityJson {
     pub(super) mode: String,
     /// `true` if the CPU is emulated: its values prove nothing about a real machine of that name.
     pub(super) emulated: bool,
+    /// The different kinds of CPU of the host; absent if not known. A host with several kinds is
+    /// heterogeneous (big.LITTLE).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) cpus: Vec<PhysicalCpuJson>,
+}
+
+/// Kind of CPU of a host.
+#[derive(Serialize, Deserialize, JsonSchema)]
+pub(super) struct PhysicalCpuJson {
+    /// MIDR_EL1.
+    pub(super) midr: String,
+    /// REVIDR_EL1.
+    pub(super) revidr: String,
+    /// CTR_EL0 as a process reads it.
+    pub(super) ctr: String,
+    /// Number of CPUs of this kind.
+    pub(super) count: u32,
 }
 
 /// A recorded guest.

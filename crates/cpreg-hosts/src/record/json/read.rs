@@ -7,14 +7,16 @@ use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
 use super::model::{
-    COUNTER, DOCUMENT, GuestJson, HostDocument, OLD_COUNTER, POISON, RegisterJson, TrialJson,
-    WritableMaskJson, is_supported,
+    COUNTER, DOCUMENT, GuestJson, HostDocument, OLD_COUNTER, POISON, PhysicalCpuJson, RegisterJson,
+    TrialJson, WritableMaskJson, is_supported,
 };
 use crate::accepted_field_json;
 use crate::error::{Error, ErrorKind};
 use crate::hardware::contradictory_lengths;
 use crate::record::register::{expected_read_back, reset_value};
-use crate::record::{AtReset, GuestRecord, HostRecord, Identity, RegisterRecord, WriteTrial};
+use crate::record::{
+    AtReset, GuestRecord, HostRecord, Identity, PhysicalCpu, RegisterRecord, WriteTrial,
+};
 use crate::schema;
 
 /// Maximum length of a file in bytes.
@@ -95,6 +97,20 @@ fn check_vector_lengths(
     Ok(())
 }
 
+/// Returns the kind of CPU at this index.
+fn read_cpu(at: usize, cpu: &PhysicalCpuJson) -> ReadResult<PhysicalCpu> {
+    let parse = |member: &str, text: &str| {
+        parse_hexadecimal(text)
+            .ok_or_else(|| DOCUMENT.member_error(format!("identity.cpus[{at}].{member}"), text))
+    };
+    Ok(PhysicalCpu {
+        midr: parse("midr", &cpu.midr)?,
+        revidr: parse("revidr", &cpu.revidr)?,
+        ctr: parse("ctr", &cpu.ctr)?,
+        count: cpu.count,
+    })
+}
+
 impl DocumentReader {
     fn read(mut self, document: &HostDocument) -> ReadResult<HostRecord> {
         let identity = &document.identity;
@@ -131,6 +147,12 @@ impl DocumentReader {
                 cpu: identity.cpu.clone(),
                 mode: identity.mode.clone(),
                 emulated: identity.emulated,
+                cpus: identity
+                    .cpus
+                    .iter()
+                    .enumerate()
+                    .map(|(at, cpu)| read_cpu(at, cpu))
+                    .collect::<ReadResult<_>>()?,
             },
             capabilities: document.capabilities.clone(),
             guests,

@@ -8,8 +8,8 @@ use cpreg::register::RegisterId;
 use serde::Serialize;
 
 use super::model::{
-    COUNTER, DOCUMENT, GuestJson, IdentityJson, POISON, RegisterJson, SCHEMA, TrialJson,
-    WritableMaskJson,
+    COUNTER, DOCUMENT, GuestJson, IdentityJson, POISON, PhysicalCpuJson, RegisterJson, SCHEMA,
+    TrialJson, WritableMaskJson,
 };
 use crate::accepted_field_json::AcceptedFieldJson;
 use crate::error::Error;
@@ -126,6 +126,16 @@ impl IdentityJson {
             cpu: identity.cpu.clone(),
             mode: identity.mode.clone(),
             emulated: identity.emulated,
+            cpus: identity
+                .cpus
+                .iter()
+                .map(|cpu| PhysicalCpuJson {
+                    midr: format!("{:#x}", cpu.midr),
+                    revidr: format!("{:#x}", cpu.revidr),
+                    ctr: format!("{:#x}", cpu.ctr),
+                    count: cpu.count,
+                })
+                .collect(),
         }
     }
 }

@@ -4,12 +4,14 @@ use alloc::string::ToString;
 use alloc::vec;
 
 use super::*;
-use crate::destination::{Destination, DestinationRegister, ValueOrigin};
-use crate::hardware::HardwareFacts;
+use crate::destination::{Destination, DestinationRegister, DestinationVcpu, ValueOrigin};
+use crate::gic::{Gic, GicLimits};
+use crate::hardware::{HardwareFacts, PmuEvents, VectorLengths};
 use crate::plan::{Consents, Plan, PlanOutcome, SetConsent};
 use crate::register::Value;
+use crate::severity::Severity;
 use crate::tolerance::Tolerances;
-use crate::vm::{Registers, Vm};
+use crate::vm::{Registers, Vcpu, Vm};
 
 const N1: u64 = 0x413f_d0c1;
 const N2: u64 = 0x410f_d490;
@@ -150,11 +152,9 @@ fn another_block_size_is_refused() {
 /// Returns the plan for ICC_CTLR_EL1 of a VM and of the destination with this MIDR_EL1.
 fn plan_gic(source: Option<Gic>, at_destination: Option<Gic>, midr: u64) -> Plan {
     let facts = |gic| HardwareFacts {
-        counter_frequency: Some(1),
-        dczid: Some(4),
         vector_lengths: Some(VectorLengths::from_bits(1)),
-        is_emulated: false,
         gic,
+        ..KNOWN
     };
     let mut vm = vm(0, 0, facts(source));
     // The register's value decides if the hosts have the same CPU, and is not decided here.
@@ -359,4 +359,134 @@ fn facts_of_an_emulated_host_do_not_contradict_a_real_one() {
     let plan = plan(&vm, &recorded, &[]);
     let decision = decision(&plan, HardwareFact::CounterFrequency).expect("a decision");
     assert!(decision.lacks_destination() && !decision.lacks_source());
+}
+
+/// Returns a VM with a PMU and MTE.
+fn vm_with_pmu_and_mte(hardware: HardwareFacts) -> Vm {
+    let registers = [
+        (RegisterId::MIDR_EL1, N1),
+        (RegisterId::OSLSR_EL1, 8),
+        (RegisterId::PMCR_EL0, 0),
+        (RegisterId::RGSR_EL1, 0),
+    ];
+    let registers = registers.map(|(id, value)| (id, Value::U64(value)));
+    Vm {
+        vcpus: vec![Vcpu {
+            registers: Registers::from_pairs(registers).expect("no id twice"),
+            ..Vcpu::default()
+        }],
+        source_hardware: hardware,
+    }
+}
+
+fn events(pmceid0: u64, pmceid1: u64) -> HardwareFacts {
+    HardwareFacts {
+        pmu_events: Some(PmuEvents { pmceid0, pmceid1 }),
+        ..HardwareFacts::UNKNOWN
+    }
+}
+
+#[test]
+fn other_events_of_the_pmu_are_visible_changes() {
+    let vm = vm_with_pmu_and_mte(events(0b11, 1));
+    let plan_for = |here| plan(&vm, &destination(&vm, N1, here), &[]);
+    let same = plan_for(events(0b11, 1));
+    assert_eq!(same.visible_changes, []);
+    for (pmceid0, severity) in [(0b111, Severity::Low), (0b110, Severity::Medium)] {
+        let other = plan_for(events(pmceid0, 1));
+        assert_eq!(other.outcome(), PlanOutcome::Ready);
+        let [change] = &other.visible_changes[..] else {
+            panic!("{:?}", other.visible_changes);
+        };
+        assert_eq!(change.severity, severity);
+        assert_eq!(change.field.as_deref(), Some("PMU events (PMCEID0_EL0)"));
+        assert_eq!((change.from, change.to), (Some(0b11), Some(pmceid0)));
+        assert_eq!(change.vcpus.iter().count(), 1);
+    }
+}
+
+/// Unknown events leave no VM undecided, because a difference stops no load.
+#[test]
+fn unknown_events_do_not_change_the_verdict() {
+    let vm = vm_with_pmu_and_mte(HardwareFacts {
+        pmu_events: None,
+        ..KNOWN
+    });
+    let plan = plan(&vm, &destination(&vm, N2, KNOWN), &[]);
+    let decision = decision(&plan, HardwareFact::PmuEvents0).expect("a decision");
+    assert_eq!(decision.action, HardwareAction::Assume);
+    assert!(decision.lacks_source());
+    assert_eq!(
+        decision.to_string(),
+        "not known on both sides; a difference does not stop the load"
+    );
+    let undecided = plan
+        .hardware
+        .iter()
+        .filter(|decision| decision.action == HardwareAction::Undecided);
+    assert_eq!(undecided.count(), 0);
+}
+
+/// Facts of which none is unknown, for a guest without SVE.
+const KNOWN: HardwareFacts = HardwareFacts {
+    counter_frequency: Some(24_000_000),
+    vector_lengths: None,
+    dczid: Some(4),
+    is_emulated: false,
+    gic: Some(Gic::V3(GicLimits::from_icc_ctlr(0x8c00))),
+    gmid: Some(6),
+    pmu_events: Some(PmuEvents {
+        pmceid0: 1,
+        pmceid1: 0,
+    }),
+    gicd_iidr: Some(0x4b00_343b),
+};
+
+#[test]
+fn another_tag_block_is_refused_for_guests_with_mte() {
+    let here = HardwareFacts {
+        gmid: Some(5),
+        ..KNOWN
+    };
+    let with_mte = vm_with_pmu_and_mte(KNOWN);
+    let refused = plan(&with_mte, &destination(&with_mte, N1, here), &[]);
+    assert_eq!(refused.outcome(), PlanOutcome::Refused);
+    let decision = decision(&refused, HardwareFact::TagBlock).expect("a decision");
+    assert_eq!(
+        decision.to_string(),
+        "the guest copies MTE tags in blocks of 256 bytes, and the destination copies 128 bytes"
+    );
+    let without_mte = vm(0, 0, KNOWN);
+    let ready = plan(&without_mte, &destination(&without_mte, N1, here), &[]);
+    assert!(
+        ready
+            .hardware
+            .iter()
+            .all(|decision| decision.fact != HardwareFact::TagBlock)
+    );
+}
+
+#[test]
+fn an_earlier_revision_of_the_gic_is_worse_than_a_later_one() {
+    let revision = |iidr| HardwareFacts {
+        gicd_iidr: Some(iidr),
+        ..KNOWN
+    };
+    let (two, three) = (revision(0x4b00_243b), revision(0x4b00_343b));
+    for (source, here, severity) in [(three, two, Severity::Medium), (two, three, Severity::Low)] {
+        let vm = vm_with_pmu_and_mte(source);
+        let plan = plan(&vm, &destination(&vm, N1, here), &[]);
+        assert_eq!(plan.outcome(), PlanOutcome::Ready);
+        let [change] = &plan.visible_changes[..] else {
+            panic!("{:?}", plan.visible_changes);
+        };
+        assert_eq!(change.severity, severity);
+    }
+    let without_gicv3 = HardwareFacts {
+        gic: Some(Gic::Other),
+        ..two
+    };
+    let vm = vm_with_pmu_and_mte(without_gicv3);
+    let plan = plan(&vm, &destination(&vm, N1, three), &[]);
+    assert_eq!(plan.visible_changes, []);
 }

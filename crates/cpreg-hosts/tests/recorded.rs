@@ -14,6 +14,8 @@ use cpreg::destination::features::GuestFeatures;
 use cpreg::destination::load;
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features, Loader};
+use cpreg::gic::{Gic, GicLimits};
+use cpreg::hardware::{HardwareFacts, PmuEvents, VectorLengths};
 use cpreg::plan::{Check, Consents, HardwareAction, HardwareFact, Verdict};
 use cpreg::register::{RegisterId, Value};
 use cpreg::tolerance::Tolerances;
@@ -346,4 +348,54 @@ fn hosts_have_the_features_of_their_guests() {
             assert!(common.is_empty(), "{}: {common}", host.name());
         }
     }
+}
+
+/// Facts of CPU models that QEMU 11.1 emulates: frequency, SVE vector lengths, PMCEID1_EL0.
+///
+/// The guest of `cpreg probe qemu` reads them on the emulated CPU itself, without KVM. On all models
+/// it reads 0x4 in DCZID_EL0, 0x8c00 in ICC_CTLR_EL1 and 0x20001 in PMCEID0_EL0; on `max` with MTE
+/// it reads 0x6 in GMID_EL1.
+const EMULATED_CPUS: [(&str, u32, Option<u16>, u64); 6] = [
+    ("cortex-a57", 62_500_000, None, 0),
+    ("cortex-a76", 62_500_000, None, 0x18),
+    ("neoverse-n1", 62_500_000, None, 0x18),
+    ("neoverse-n2", 62_500_000, Some(0x1), 0x1000_0018),
+    ("neoverse-v1", 62_500_000, Some(0x3), 0x1000_0018),
+    ("max", 1_000_000_000, Some(0xffff), 0x1000_0018),
+];
+
+/// A guest of each recorded kernel reads the facts of the emulated CPU. KVM itself adds the event
+/// CHAIN from 6.12 on, and decides the revision of the GIC.
+#[test]
+fn guests_read_the_facts_of_the_emulated_cpu() {
+    const CHAIN: u64 = 1 << 0x1e;
+    let index = host_index();
+    let mut count = 0;
+    for host in index.hosts() {
+        let record = host.record();
+        let cpu = &record.identity.cpu;
+        let known = EMULATED_CPUS.iter().find(|(name, ..)| name == cpu);
+        let (_, frequency, lengths, pmceid1) = known.expect("a known CPU model");
+        let is_old = ["5.10.223", "6.1.176"].contains(&record.identity.upstream());
+        let has_mte = record.identity.mode.contains("mte");
+        let expected = HardwareFacts {
+            counter_frequency: Some(*frequency),
+            vector_lengths: lengths.map(VectorLengths::from_bits),
+            dczid: Some(4),
+            is_emulated: record.hardware.is_emulated,
+            gic: Some(Gic::V3(GicLimits::from_icc_ctlr(0x8c00))),
+            gmid: has_mte.then_some(6),
+            pmu_events: Some(PmuEvents {
+                pmceid0: 0x2_0001 | if is_old { 0 } else { CHAIN },
+                pmceid1: *pmceid1,
+            }),
+            gicd_iidr: Some(match record.identity.upstream() {
+                "5.10.223" => 0x4b00_243b,
+                _ => 0x4b00_343b,
+            }),
+        };
+        assert_eq!(record.hardware, expected, "{}", host.name());
+        count += 1;
+    }
+    assert_eq!(count, 120);
 }

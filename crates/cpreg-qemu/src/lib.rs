@@ -8,13 +8,14 @@
 //! | [`rehearse`] | loading a VM without its RAM into a QEMU |
 //! | [`probe`] | recording a QEMU that runs no guest |
 //! | [`guest_program`] | running a program in the guest of an isolated QEMU |
+//! | `parent_death` | the end of a started QEMU together with cpreg |
 //! | [`error`] | [`Error`] with its kind and hint |
 //! | [`libvirt`] | a domain of libvirt: its monitor, XML and command line |
 //! | [`isolate`] | a command line whose QEMU touches nothing outside itself |
 //!
 //! [`cpreg_stream`] parses QEMU's stream. The crate `cpreg` plans a load and decides about
 //! differences.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(not(unix))]
 compile_error!("cpreg-qemu needs Unix: QEMU's monitor is a Unix socket");
@@ -24,6 +25,7 @@ pub mod error;
 pub mod guest_program;
 pub mod isolate;
 pub mod libvirt;
+mod parent_death;
 pub mod probe;
 pub mod process;
 pub mod qmp;

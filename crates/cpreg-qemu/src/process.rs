@@ -5,7 +5,8 @@
 //! does not poll for a socket path, and notices an early exit of QEMU at once.
 //!
 //! QEMU always ends. Dropping a [`QemuProcess`] sends `quit`, and kills QEMU if it does not exit in
-//! time. QEMU stays in the caller's process group on purpose, so that a Ctrl-C in the terminal
+//! time. On Linux, QEMU also ends with the thread that started it, so it does not survive a killed
+//! cpreg. QEMU stays in the caller's process group on purpose, so that a Ctrl-C in the terminal
 //! reaches both processes.
 
 use std::ffi::OsString;
@@ -23,6 +24,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::error::{Error, ErrorKind};
+use crate::parent_death::end_with_parent;
 use crate::qmp::{Qmp, Version, WaitOptions};
 
 /// Maximum length in bytes of QEMU's standard error that is kept for messages, counted from its
@@ -109,16 +111,16 @@ impl QemuProcess {
         words.extend_from_slice(additions);
         words.push("-qmp".into());
         words.push(unix_address(&path));
-        let child = Command::new(program)
-            .args(&words)
+        let mut qemu = Command::new(program);
+        qemu.args(&words)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(stderr.try_clone().map_err(io_error)?)
-            .spawn()
-            .map_err(|error| {
-                let program = program.clone();
-                Error::new(ErrorKind::Start { program }).with_source(error)
-            })?;
+            .stderr(stderr.try_clone().map_err(io_error)?);
+        end_with_parent(&mut qemu);
+        let child = qemu.spawn().map_err(|error| {
+            let program = program.clone();
+            Error::new(ErrorKind::Start { program }).with_source(error)
+        })?;
         let mut child = ChildGuard { child, stderr };
         words.insert(0, program.clone());
 

@@ -298,6 +298,26 @@ impl RunningCommand<'_> {
         self.finish_with_command_lines().0
     }
 
+    /// Kills the command, and waits until no program is left.
+    pub(crate) fn kill(mut self) {
+        self.signal(Signal::KILL);
+        let status = self.child.wait().expect("a child");
+        assert_eq!(status.code(), None, "it was killed");
+        let started = self.workspace.path("started");
+        let deadline = Instant::now() + WAIT_TIMEOUT;
+        while file_names(&started)
+            .iter()
+            .any(|id| Path::new("/proc").join(id).exists())
+        {
+            assert!(Instant::now() < deadline, "a program still runs");
+            thread::sleep(POLL_INTERVAL);
+        }
+        self.server.is_over.store(true, Ordering::Relaxed);
+        self.server_thread
+            .join()
+            .expect("the server does not panic");
+    }
+
     fn finish_with_command_lines(self) -> (Run, Vec<String>) {
         let output = self.child.wait_with_output().expect("it ends");
         let run = Run::from_output(&[&self.arguments], &output);

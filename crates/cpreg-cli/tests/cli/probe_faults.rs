@@ -90,3 +90,11 @@ fn a_signal_ends_the_program_too() {
         assert_fails(&probe.end(), &["interrupted"]);
     }
 }
+
+#[test]
+fn a_killed_probe_leaves_no_program() {
+    let workspace = Workspace::new();
+    let mut probe = workspace.start(FakeQemu::with_opening(Opening::NoMonitor), &words("60"));
+    probe.wait_for_programs(1);
+    probe.kill();
+}

@@ -289,9 +289,10 @@ mod tests {
                     name: (*name).to_owned(),
                     kind: kind.map(str::to_owned),
                     path: is_member.then(|| name.into()),
+                    req: "*".to_owned(),
                 })
                 .collect(),
-            targets: Vec::new(),
+            ..Package::default()
         }
     }
 

@@ -145,7 +145,7 @@ fn run_line(folder: &Path, command_line: &str) -> Run {
 
 /// Returns the program of an example. cargo builds it for all tests of the crate, and not for
 /// `--test cli` alone.
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_cpreg"));
     program.with_file_name("examples").join(name)
 }
@@ -204,7 +204,7 @@ fn every_task_takes_three_commands() {
 /// Checks that docs/tasks.md shows the example of a library user, of 40 lines, and the tolerance.
 #[test]
 fn the_example_of_a_program_is_current() {
-    let path = "crates/cpreg-cli/examples/check_vm.rs";
+    let path = "examples/check_vm.rs";
     let code = read(&repository().join(path));
     let count = code.lines().filter(|line| !line.trim().is_empty()).count();
     assert!(count <= 40, "{count} lines");

@@ -85,17 +85,12 @@ impl HostIndex {
     /// # Examples
     ///
     /// ```
-    /// # fn main() -> Result<(), cpreg_hosts::Error> {
-    /// use cpreg::destination::Features;
-    /// use cpreg_hosts::HostIndex;
-    ///
-    /// let index = HostIndex::built_in()?;
+    /// let index = cpreg_hosts::HostIndex::built_in()?;
     /// let named = index.resolve("linux-6.12.107/neoverse-n1/pmu")?;
-    /// assert_eq!(named.features, Some(Features::PMU));
+    /// assert_eq!(named.features, Some(cpreg::destination::Features::PMU));
     /// // A name that matches several hosts, or none, is an error that lists names.
     /// assert!(index.resolve("linux-6.12").is_err());
-    /// # Ok(())
-    /// # }
+    /// # Ok::<(), cpreg_hosts::Error>(())
     /// ```
     pub fn resolve(&self, name: &str) -> Result<NamedHost<'_>, Error> {
         let (full_name, features) = split_features(name)?;

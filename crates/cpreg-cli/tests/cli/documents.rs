@@ -461,3 +461,33 @@ fn links_lead_to_existing_files() {
     assert!(broken.is_empty(), "{broken:#?}");
     assert!(links > 20, "only {links} links are left");
 }
+
+/// Checks that SECURITY.md names tests that exist: `` `name` … (`file`) ``.
+#[test]
+fn the_tests_of_the_promises_exist() {
+    let text = read(&repository().join("SECURITY.md"));
+    let (_, text) = text
+        .split_once("## What cpreg promises")
+        .expect("the promises");
+    let (text, _) = text.split_once("## What cpreg does not").expect("the rest");
+    let mut names: Vec<&str> = Vec::new();
+    let mut checked = 0;
+    for quoted in text.split('`').skip(1).step_by(2) {
+        let is_file = quoted.ends_with(".rs");
+        if is_file {
+            assert!(!names.is_empty(), "{quoted} has no test");
+            let source = read(&repository().join(quoted));
+            for name in names.drain(..) {
+                assert!(
+                    source.contains(&format!("fn {name}(")),
+                    "{quoted} has no test {name}"
+                );
+                checked += 1;
+            }
+        } else if quoted.contains('_') && !quoted.contains(['/', ' ', '.']) {
+            names.push(quoted);
+        }
+    }
+    assert!(names.is_empty(), "without a file: {names:?}");
+    assert!(checked > 30, "{checked} tests");
+}

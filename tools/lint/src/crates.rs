@@ -102,6 +102,11 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
+        name: "dist",
+        dependencies: &[],
+        dev_dependencies: &[],
+    },
+    CrateRule {
         name: "wheels",
         dependencies: &[],
         dev_dependencies: &[],

@@ -473,8 +473,8 @@ fn the_tests_of_the_promises_exist() {
     let mut names: Vec<&str> = Vec::new();
     let mut checked = 0;
     for quoted in text.split('`').skip(1).step_by(2) {
-        let is_file = quoted.ends_with(".rs");
-        if is_file {
+        let suffix = Path::new(quoted).extension();
+        if suffix.is_some_and(|suffix| suffix == "rs") {
             assert!(!names.is_empty(), "{quoted} has no test");
             let source = read(&repository().join(quoted));
             for name in names.drain(..) {

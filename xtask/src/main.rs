@@ -92,6 +92,9 @@ enum Task {
     /// Compare the output, the written files and the cost of two builds of cpreg
     #[command(disable_help_flag = true)]
     CompareBinaries(ForwardedArgs),
+    /// Make the files of a release: program, Debian package, crates, sources, checksums
+    #[command(disable_help_flag = true)]
+    Dist(ForwardedArgs),
     /// Measure the cost of the command, in comparison with cat, cp and socat
     #[command(disable_help_flag = true)]
     Bench(ForwardedArgs),
@@ -153,6 +156,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
             Profile::Release,
             &rest.arguments,
         ),
+        Task::Dist(rest) => run("dist", "dist", Profile::Dev, &rest.arguments),
         Task::Bench(rest) => run("benches", "benches", Profile::Release, &rest.arguments),
     }
 }

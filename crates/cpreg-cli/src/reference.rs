@@ -23,7 +23,7 @@ Every command with its arguments and options, as `cpreg help COMMAND` prints the
 ";
 
 fn docs() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs")
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs")
 }
 
 /// Returns the text of docs/cli.md.

@@ -1,5 +1,6 @@
-//! Explanation of error lines about a failed load, from several programs and versions: statements,
-//! meaning, causes and next steps.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! | module | content |
 //! |---|---|

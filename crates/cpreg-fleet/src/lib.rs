@@ -1,4 +1,6 @@
-//! Many hosts and VMs at once, for decisions about a fleet.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! | module | content |
 //! |---|---|

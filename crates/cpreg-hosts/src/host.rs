@@ -81,6 +81,17 @@ impl HostIndex {
     ///
     /// # Errors
     /// Returns an error if no host or several hosts match, or if the features are invalid.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// let index = cpreg_hosts::HostIndex::built_in()?;
+    /// let named = index.resolve("linux-6.12.107/neoverse-n1/pmu")?;
+    /// assert_eq!(named.features, Some(cpreg::destination::Features::PMU));
+    /// // A name that matches several hosts, or none, is an error that lists names.
+    /// assert!(index.resolve("linux-6.12").is_err());
+    /// # Ok::<(), cpreg_hosts::Error>(())
+    /// ```
     pub fn resolve(&self, name: &str) -> Result<NamedHost<'_>, Error> {
         let (full_name, features) = split_features(name)?;
         match self.find_hosts(&full_name).as_slice() {

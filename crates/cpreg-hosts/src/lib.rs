@@ -1,4 +1,6 @@
-//! Recorded hosts and profiles for cpreg.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! | module | content |
 //! |---|---|

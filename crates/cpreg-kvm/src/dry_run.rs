@@ -32,6 +32,26 @@ impl DryRun {
 /// # Errors
 /// Returns an error if the VM cannot be created, or if the load fails without a refused write.
 /// Refused writes are part of the result.
+///
+/// # Examples
+///
+/// ```
+/// use cpreg::destination::Features;
+/// use cpreg::plan::{Consents, Plan};
+/// use cpreg::tolerance::Tolerances;
+/// use cpreg_kvm::probe::probe_destination;
+/// use cpreg_kvm::{Host as _, RecordedHost, Vm as _, dry_run, save};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let index = cpreg_hosts::HostIndex::built_in()?;
+/// let host = RecordedHost::new(index.resolve("linux-6.16.12/neoverse-n1")?.host.record());
+/// let saved = save(host.create_vm(Features::PMU, 1)?.vcpus())?;
+/// let destination = probe_destination(&host, Features::PMU, 1, "this host")?;
+/// let plan = Plan::new(&saved, &destination, &Tolerances::default(), &Consents::default());
+/// assert!(dry_run(&host, Features::PMU, &plan)?.is_success());
+/// # Ok(())
+/// # }
+/// ```
 pub fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Result<DryRun, Error> {
     let vm = host.create_vm(features, plan.vcpus.len())?;
     let mut refused_writes = Vec::new();

@@ -1,6 +1,6 @@
-//! Access to a live KVM host on arm64, for VMM authors and for `cpreg probe kvm`.
+#![doc = include_str!("../README.md")]
 //!
-//! The crate records the properties of a host, and saves and loads vCPU state.
+//! # Modules
 //!
 //! | file | content |
 //! |---|---|

@@ -1,4 +1,6 @@
-//! A QEMU process: starting it, querying it, and loading a VM into it.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! | module | content |
 //! |---|---|

@@ -1,4 +1,6 @@
-//! Relay for a live migration between two unmodified QEMUs: `cpreg relay`.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! | module | contents |
 //! |---|---|

@@ -1,19 +1,6 @@
-//! Reports of cpreg: the result of each command as a serde model, as text and as Markdown.
+#![doc = include_str!("../README.md")]
 //!
-//! A command fills a findings or view type of this crate, such as [`check::CheckFindings`]. The
-//! findings print as text and convert into a model, the serde form of the JSON document. A program
-//! that reads cpreg's JSON deserialises the model:
-//!
-//! ```
-//! use cpreg_report::hosts::model::HostsReport;
-//!
-//! # fn main() -> Result<(), serde_json::Error> {
-//! let json = r#"{"schema": "cpreg.hosts/2", "hosts": []}"#;
-//! let report: HostsReport = serde_json::from_str(json)?;
-//! assert!(report.hosts.is_empty());
-//! # Ok(())
-//! # }
-//! ```
+//! # Modules
 //!
 //! | module | contents |
 //! |---|---|

@@ -38,6 +38,17 @@ impl Format {
     ///
     /// # Errors
     /// If the file cannot be read.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use cpreg_snapshot::Format;
+    ///
+    /// let start = b"QFI\xfb\0\0\0\x03".as_slice();
+    /// assert_eq!(Format::identify(&start)?, Some(Format::Qcow2));
+    /// assert_eq!(Format::identify(&b"text".as_slice())?, None);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     pub fn identify(source: &dyn ReadAt) -> io::Result<Option<Self>> {
         let length = source.length()?;
         let mut start = [0; Self::START_LEN];

@@ -1,4 +1,6 @@
-//! Saved VMs in the files and folders of other programs.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! | module | contents |
 //! |---|---|

@@ -1,4 +1,6 @@
-//! QEMU's migration stream: reads it and changes the CPU state in it, in a file or in transit.
+#![doc = include_str!("../README.md")]
+//!
+//! # Modules
 //!
 //! | module | contents |
 //! |---|---|

@@ -67,6 +67,17 @@ impl Stream {
     ///
     /// # Errors
     /// The error of the full scan, if both methods fail.
+    ///
+    /// # Examples
+    ///
+    /// A source is a file, or bytes in memory. An error has a kind and an offset:
+    ///
+    /// ```
+    /// use cpreg_stream::{ErrorKind, Stream};
+    ///
+    /// let error = Stream::open(&b"no stream".as_slice()).unwrap_err();
+    /// assert_eq!(error.kind(), ErrorKind::NotAStream);
+    /// ```
     pub fn open(source: &dyn ReadAt) -> Result<Self, Error> {
         match Self::open_by_description(source) {
             Err(error) if error.kind() == ErrorKind::NoDescription => {

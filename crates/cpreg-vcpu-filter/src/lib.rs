@@ -1,10 +1,6 @@
-//! Decisions about KVM's register calls of an unmodified VMM, so that a VM loads on a host with
-//! other registers.
+#![doc = include_str!("../README.md")]
 //!
-//! A VMM lists, reads and writes the registers of its vCPUs with `KVM_GET_REG_LIST`,
-//! `KVM_GET_ONE_REG` and `KVM_SET_ONE_REG`. [`VmFilter`] answers these calls of one VM. It lists
-//! registers that an incoming VM may have and that the host lacks, and remembers their values. It
-//! judges the incoming values as [`cpreg::plan`] decides, and gives KVM the values of the plan.
+//! # Modules
 //!
 //! | file | content |
 //! |---|---|

@@ -1,8 +1,6 @@
-//! Model of arm64 vCPU registers, and plans for loading a VM on a host with a different list of
-//! registers.
+#![doc = include_str!("../README.md")]
 //!
-//! This crate contains the model and all decisions of cpreg. It does no I/O, allocates memory in
-//! proportion to its inputs only, and depends only on `core` and `alloc`.
+//! # Modules
 //!
 //! | module | contents |
 //! |---|---|

@@ -102,6 +102,11 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
+        name: "dist",
+        dependencies: &[],
+        dev_dependencies: &[],
+    },
+    CrateRule {
         name: "wheels",
         dependencies: &[],
         dev_dependencies: &[],
@@ -289,9 +294,10 @@ mod tests {
                     name: (*name).to_owned(),
                     kind: kind.map(str::to_owned),
                     path: is_member.then(|| name.into()),
+                    req: "*".to_owned(),
                 })
                 .collect(),
-            targets: Vec::new(),
+            ..Package::default()
         }
     }
 

@@ -8,6 +8,7 @@
 //! | [`format`](mod@format) | rustfmt formats every file |
 //! | [`length`] | no file of more than 600 lines |
 //! | [`names`] | names that say what a thing is |
+//! | [`packages`] | crates that can be published |
 //! | [`tools`] | rustfmt, clippy, rustdoc, spelling, licences and sources |
 //! | [`words`] | phrases that no message and no document must have |
 //!
@@ -23,6 +24,7 @@ mod exceptions;
 mod format;
 mod length;
 mod names;
+mod packages;
 mod result;
 mod tools;
 mod words;
@@ -40,7 +42,7 @@ use workspace::Workspace;
 /// A check with its name.
 type Check = (&'static str, fn(&Workspace) -> Result<Vec<Finding>>);
 
-const CHECKS: [Check; 12] = [
+const CHECKS: [Check; 13] = [
     ("format", tools::format),
     ("unformatted", format::check),
     ("crates", |workspace| Ok(crates::check(workspace))),
@@ -51,6 +53,7 @@ const CHECKS: [Check; 12] = [
     ("words", words::check),
     ("spelling", tools::spelling),
     ("deny", tools::deny),
+    ("packages", packages::check),
     ("clippy", tools::clippy),
     ("links", tools::links),
 ];

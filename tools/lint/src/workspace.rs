@@ -21,9 +21,19 @@ pub(crate) struct Workspace {
 }
 
 /// A crate of the workspace.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 pub(crate) struct Package {
     pub(crate) name: String,
+    pub(crate) manifest_path: PathBuf,
+    /// Registries that take the crate: all with `None`, none with an empty list.
+    pub(crate) publish: Option<Vec<String>>,
+    pub(crate) description: Option<String>,
+    pub(crate) license: Option<String>,
+    pub(crate) documentation: Option<String>,
+    pub(crate) readme: Option<PathBuf>,
+    pub(crate) rust_version: Option<String>,
+    pub(crate) keywords: Vec<String>,
+    pub(crate) categories: Vec<String>,
     pub(crate) dependencies: Vec<Dependency>,
     pub(crate) targets: Vec<Target>,
 }
@@ -36,6 +46,8 @@ pub(crate) struct Dependency {
     pub(crate) kind: Option<String>,
     /// Folder of the crate, if the crate is in the workspace.
     pub(crate) path: Option<PathBuf>,
+    /// Required versions; `*` without a version.
+    pub(crate) req: String,
 }
 
 /// A library, command, test, example, benchmark or build script.

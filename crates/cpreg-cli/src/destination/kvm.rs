@@ -329,7 +329,7 @@ mod tests {
     use crate::printer::Printer;
 
     fn source(name: &str) -> Input {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/fixtures/streams/kvm");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/streams/kvm");
         let path: PathBuf = folder.join(format!("{name}.stream.xz"));
         Input::open(&path, false, &Printer::default())
             .unwrap_or_else(|_| panic!("{name} is a recorded stream"))
@@ -409,7 +409,7 @@ mod tests {
     /// A snapshot of Firecracker has core registers, which QEMU's list lacks.
     #[test]
     fn a_snapshot_of_firecracker_is_probed_with_all_its_registers() {
-        let recorded = "../../tests/fixtures/vmm/firecracker/v1.14.4/6.12.107__neoverse-n1__v1";
+        let recorded = "fixtures/vmm/firecracker/v1.14.4/6.12.107__neoverse-n1__v1";
         let packed = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("{recorded}.vmstate.xz"));
         let source = Input::open(&packed, false, &Printer::default());
         let source = source.unwrap_or_else(|_| panic!("a recorded snapshot"));

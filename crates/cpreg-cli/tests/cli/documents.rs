@@ -145,7 +145,7 @@ fn run_line(folder: &Path, command_line: &str) -> Run {
 
 /// Returns the program of an example. cargo builds it for all tests of the crate, and not for
 /// `--test cli` alone.
-fn example(name: &str) -> PathBuf {
+pub(crate) fn example(name: &str) -> PathBuf {
     let program = Path::new(env!("CARGO_BIN_EXE_cpreg"));
     program.with_file_name("examples").join(name)
 }
@@ -204,7 +204,7 @@ fn every_task_takes_three_commands() {
 /// Checks that docs/tasks.md shows the example of a library user, of 40 lines, and the tolerance.
 #[test]
 fn the_example_of_a_program_is_current() {
-    let path = "crates/cpreg-cli/examples/check_vm.rs";
+    let path = "examples/check_vm.rs";
     let code = read(&repository().join(path));
     let count = code.lines().filter(|line| !line.trim().is_empty()).count();
     assert!(count <= 40, "{count} lines");
@@ -460,4 +460,34 @@ fn links_lead_to_existing_files() {
     }
     assert!(broken.is_empty(), "{broken:#?}");
     assert!(links > 20, "only {links} links are left");
+}
+
+/// Checks that SECURITY.md names tests that exist: `` `name` … (`file`) ``.
+#[test]
+fn the_tests_of_the_promises_exist() {
+    let text = read(&repository().join("SECURITY.md"));
+    let (_, text) = text
+        .split_once("## What cpreg promises")
+        .expect("the promises");
+    let (text, _) = text.split_once("## What cpreg does not").expect("the rest");
+    let mut names: Vec<&str> = Vec::new();
+    let mut checked = 0;
+    for quoted in text.split('`').skip(1).step_by(2) {
+        let suffix = Path::new(quoted).extension();
+        if suffix.is_some_and(|suffix| suffix == "rs") {
+            assert!(!names.is_empty(), "{quoted} has no test");
+            let source = read(&repository().join(quoted));
+            for name in names.drain(..) {
+                assert!(
+                    source.contains(&format!("fn {name}(")),
+                    "{quoted} has no test {name}"
+                );
+                checked += 1;
+            }
+        } else if quoted.contains('_') && !quoted.contains(['/', ' ', '.']) {
+            names.push(quoted);
+        }
+    }
+    assert!(names.is_empty(), "without a file: {names:?}");
+    assert!(checked > 30, "{checked} tests");
 }

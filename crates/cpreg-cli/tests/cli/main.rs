@@ -12,6 +12,7 @@
 //! | [`source_host`] | hosts of VMs: `--from`, and hosts as SOURCE |
 //! | [`hosts`], [`report`], [`tolerances`] | text and exit status |
 //! | [`export`] | tolerances for other programs, accepted by them |
+//! | `examples` | programs that use the crates |
 //! | [`explain`] | error lines of VMMs |
 //! | [`explain_register`] | registers |
 //! | [`explain_symptoms`] | answers to pasted lines |
@@ -53,6 +54,8 @@ mod documents;
 mod domains;
 mod error_documents;
 mod errors;
+#[cfg(target_os = "linux")]
+mod examples;
 mod explain;
 mod explain_register;
 mod explain_symptoms;

@@ -63,6 +63,25 @@ impl Qmp {
     ///
     /// # Errors
     /// [`ErrorKind::Protocol`] if the greeting is not QEMU's, and the errors of [`Self::execute`].
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::path::Path;
+    /// use std::time::Duration;
+    ///
+    /// use cpreg_qemu::qmp::{Qmp, WaitOptions};
+    /// use serde_json::json;
+    ///
+    /// # fn main() -> Result<(), cpreg_qemu::Error> {
+    /// let options = WaitOptions::with_timeout(Duration::from_secs(10));
+    /// let socket = Qmp::connect_socket(Path::new("/run/vm/qmp.sock"))?;
+    /// let mut qmp = Qmp::handshake(socket, &options)?;
+    /// let status = qmp.execute("query-status", json!({}), &options)?;
+    /// println!("QEMU {}: {}", qmp.version().number(), status["status"]);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn handshake(socket: UnixStream, options: &WaitOptions<'_>) -> Result<Self, Error> {
         socket
             .set_read_timeout(Some(POLL_INTERVAL))

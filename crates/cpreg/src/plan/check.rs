@@ -122,6 +122,40 @@ impl Check {
     ///
     /// The check does not compare shapes. The caller compares them first with
     /// [`Destination::shape_differences`]. A VM without vCPUs loads anywhere.
+    ///
+    /// # Examples
+    ///
+    /// The crate `cpreg-hosts` has recorded destinations. This one is made by hand:
+    ///
+    /// ```
+    /// use cpreg::destination::{Destination, DestinationVcpu, Loader, Accelerator, ValueOrigin};
+    /// use cpreg::hardware::HardwareFacts;
+    /// use cpreg::plan::{Check, Consents, Verdict};
+    /// use cpreg::register::{RegisterId, Value};
+    /// use cpreg::tolerance::Tolerances;
+    /// use cpreg::vm::{DuplicateRegister, Registers, Vcpu, Vm};
+    ///
+    /// # fn main() -> Result<(), DuplicateRegister> {
+    /// let vcpu = |psci: u64| -> Result<Vcpu, DuplicateRegister> {
+    ///     let registers = Registers::from_pairs([(RegisterId::PSCI_VERSION, Value::U64(psci))])?;
+    ///     Ok(Vcpu { registers, ..Vcpu::default() })
+    /// };
+    /// let vm = Vm { vcpus: vec![vcpu(0x1_0001)?], ..Vm::default() };
+    /// let destination = Destination {
+    ///     name: "the other host".to_owned(),
+    ///     accelerator: Some(Accelerator::Kvm),
+    ///     loader: Some(Loader::qemu(10, 0)),
+    ///     value_origin: ValueOrigin::Reset,
+    ///     vcpus: vec![DestinationVcpu::from_vcpu(&vcpu(0x1_0001)?)],
+    ///     kernel_version: None,
+    ///     hardware: HardwareFacts::UNKNOWN,
+    ///     shape: None,
+    /// };
+    /// let check = Check::new(&vm, &destination, &Tolerances::default(), &Consents::default());
+    /// assert_eq!(check.verdict, Verdict::Loads);
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn new(
         vm: &Vm,
         destination: &Destination,

@@ -44,7 +44,7 @@ fn cpu_from_name(name: &str) -> Cpu {
 /// The observations that the rules are based on: id, name, writable bits, loaders and CPUs.
 #[test]
 fn rules_agree_with_the_observations() {
-    let observations = include_str!("../../../../../../data/tcg-acceptance.tsv");
+    let observations = include_str!("../../../../data/tcg-acceptance.tsv");
     let mut violations = String::new();
     let mut observation_count = 0;
     for line in observations.lines().filter(|line| !line.starts_with('#')) {

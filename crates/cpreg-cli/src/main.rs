@@ -42,6 +42,7 @@ mod first_steps;
 mod fleet_hosts;
 mod input;
 mod interrupt;
+mod journal;
 mod names;
 mod platform;
 mod printer;

@@ -18,6 +18,11 @@ use crate::steps::{
 const LOG: &str = "/vm/hook.log";
 /// Save image, in the host.
 const IMAGE: &str = "/vm/web.save";
+/// Errors of `cpreg install` without systemd, and with one that does not run.
+const LACKS: [&str; 2] = [
+    "this host lacks systemd",
+    "this host lacks a running systemd",
+];
 /// Machine type that only the QEMU of Debian 13 has.
 const NEW_MACHINE: &str = "virt-10.0";
 
@@ -222,7 +227,7 @@ impl<'h> Installation<'h> {
         };
         // The host has neither systemd nor nft, which the relay needs.
         match cpreg(host, &["install", "libvirt", "--apply"]) {
-            Err(error) if error.to_string().contains("nothing was changed: systemd: ") => {}
+            Err(error) if LACKS.iter().any(|text| error.to_string().contains(text)) => {}
             other => return Err(format!("the relay was not refused: {other:?}").into()),
         }
         let apply = [

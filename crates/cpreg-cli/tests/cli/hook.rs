@@ -65,7 +65,7 @@ fn restore(name: &str, format: u32, options: &[&str]) -> TempDir {
     fs::write(&path, image(name, format)).expect("an image");
     let _open = File::open(&path).expect("the image");
     let event = [name, "restore", "begin"];
-    let run = run_hook(folder.path(), &xml(name, ""), event, options);
+    let run = run_hook(folder.path(), xml(name, ""), event, options);
     assert_eq!((run.status, &*run.stdout), (Some(0), ""), "{run}");
     folder
 }
@@ -117,7 +117,7 @@ fn consent_to_a_severity_is_bad_usage() {
     for event in ["restore", "migrate", "start"] {
         let run = run_hook(
             folder.path(),
-            &xml("15", ""),
+            xml("15", ""),
             ["15", event, "begin"],
             &options,
         );
@@ -176,7 +176,7 @@ fn a_machine_type_that_the_emulator_lacks_is_refused() {
     let known = xml("18", &emulator).replace("virt-10.0", "virt-7.2");
     let run = run_hook(folder.path(), &known, event, &[]);
     assert_eq!((run.status, &*run.stderr), (Some(0), ""), "{run}");
-    let run = run_hook(folder.path(), &xml("18", &emulator), event, &[]);
+    let run = run_hook(folder.path(), xml("18", &emulator), event, &[]);
     let source = format!("{}/tests/cli/", env!("CARGO_MANIFEST_DIR"));
     assert_snapshot!("hook_refused", run.to_string().replace(&source, ""));
 }

@@ -43,6 +43,7 @@ mod first_steps;
 mod fleet_hosts;
 mod input;
 mod interrupt;
+mod journal;
 mod local_facts;
 mod names;
 mod platform;

@@ -82,6 +82,7 @@ pub(crate) fn all() -> Vec<Case> {
             case(from, to, "raw", Kind::Hook(HookKind::Restore)),
             case(from, to, "raw", Kind::Hook(HookKind::Managed)),
             case(from, to, "gzip", Kind::Hook(HookKind::Compressed)),
+            case(from, to, "raw", Kind::Hook(HookKind::BrokenXml)),
             case(from, to, "raw", Kind::Proxmox),
         ];
         new_files.into_iter().chain(others)

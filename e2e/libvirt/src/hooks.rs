@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Output;
 
 use e2e_framework::Result;
 use e2e_framework::cpreg::Cpreg;
@@ -17,6 +18,11 @@ use crate::steps::{
 const LOG: &str = "/vm/hook.log";
 /// Save image, in the host.
 const IMAGE: &str = "/vm/web.save";
+/// Errors of `cpreg install` without systemd, and with one that does not run.
+const LACKS: [&str; 2] = [
+    "this host lacks systemd",
+    "this host lacks a running systemd",
+];
 /// Machine type that only the QEMU of Debian 13 has.
 const NEW_MACHINE: &str = "virt-10.0";
 
@@ -31,6 +37,8 @@ pub(crate) enum HookKind {
     Compressed,
     /// A migration that the hook refuses. The user of `virsh` sees the reason.
     Refused,
+    /// Another hook that replaces the XML by something that is none.
+    BrokenXml,
 }
 
 impl HookKind {
@@ -40,6 +48,7 @@ impl HookKind {
             Self::Managed => "hook, managed save",
             Self::Compressed => "hook, compressed",
             Self::Refused => "hook, refused migration",
+            Self::BrokenXml => "hook, broken XML",
         }
     }
 }
@@ -57,6 +66,7 @@ pub(crate) fn run(kind: HookKind, from: &Host, to: &Host, program: &Cpreg) -> Re
         HookKind::Restore | HookKind::Compressed => restore(kind, from, to, program),
         HookKind::Managed => start_managed(from, to, program),
         HookKind::Refused => refuse(from, to),
+        HookKind::BrokenXml => migrate_with_broken_xml(from, to),
     }
 }
 
@@ -117,20 +127,7 @@ fn refuse(from: &Host, to: &Host) -> Result<()> {
     from.virsh_output(&["create", "/vm/new.xml"])?;
     wait_for_output(from)?;
     let installation = Installation::apply(to, &[])?;
-    // The hosts have no network: the socket of the other libvirtd gets a name here.
-    let socket = from.path("vm/other.sock");
-    if socket.exists() {
-        fs::remove_file(&socket)?;
-    }
-    fs::hard_link(to.path("run/libvirt/libvirt-sock"), &socket)?;
-    let output = from.virsh(&[
-        "migrate",
-        "--live",
-        VM,
-        "qemu+unix:///system?socket=/vm/other.sock",
-        "--migrateuri",
-        "unix:///vm/migration.sock",
-    ])?;
+    let output = migrate(from, to)?;
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
     let expected = format!("lacks the machine type {NEW_MACHINE}; its newest is virt-7.2");
     if output.status.success() || !message.contains(&expected) {
@@ -142,6 +139,47 @@ fn refuse(from: &Host, to: &Host) -> Result<()> {
     )?;
     expect_running(from)?;
     installation.remove()
+}
+
+/// Migrates a VM whose XML another hook breaks. libvirt passes the output of each hook to the next.
+fn migrate_with_broken_xml(from: &Host, to: &Host) -> Result<()> {
+    from.virsh_output(&["create", "/vm/web.xml"])?;
+    wait_for_output(from)?;
+    let installation = Installation::apply(to, &[])?;
+    let other = to.path("etc/libvirt/hooks/qemu.d/10-other");
+    fs::write(
+        &other,
+        "#!/bin/sh\n[ \"$2 $3\" != \"migrate begin\" ] || echo \"<domain type='qemu'\"\n",
+    )?;
+    fs::set_permissions(&other, fs::Permissions::from_mode(0o755))?;
+    let output = migrate(from, to)?;
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
+    // libvirt uses the other hook's XML too, and reports it itself.
+    if output.status.success() || message.contains("cpreg") {
+        return Err(format!("not libvirt's own error: {message}").into());
+    }
+    expect_log(to, "web: migrate begin: left alone: cannot use the XML")?;
+    expect_running(from)?;
+    fs::remove_file(other)?;
+    installation.remove()
+}
+
+/// Migrates the VM through Unix sockets.
+fn migrate(from: &Host, to: &Host) -> Result<Output> {
+    // The hosts have no network: the socket of the other libvirtd gets a name here.
+    let socket = from.path("vm/other.sock");
+    if socket.exists() {
+        fs::remove_file(&socket)?;
+    }
+    fs::hard_link(to.path("run/libvirt/libvirt-sock"), &socket)?;
+    from.virsh(&[
+        "migrate",
+        "--live",
+        VM,
+        "qemu+unix:///system?socket=/vm/other.sock",
+        "--migrateuri",
+        "unix:///vm/migration.sock",
+    ])
 }
 
 /// Returns the consents that name each register which the conversion changes.
@@ -189,7 +227,7 @@ impl<'h> Installation<'h> {
         };
         // The host has neither systemd nor nft, which the relay needs.
         match cpreg(host, &["install", "libvirt", "--apply"]) {
-            Err(error) if error.to_string().contains("nothing was changed: systemd: ") => {}
+            Err(error) if LACKS.iter().any(|text| error.to_string().contains(text)) => {}
             other => return Err(format!("the relay was not refused: {other:?}").into()),
         }
         let apply = [

@@ -10,6 +10,7 @@
 //! host's folder as its root, because it talks to libvirtd through a socket in that folder.
 
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -46,6 +47,13 @@ const PACKAGES: [&str; 11] = [
 ];
 /// Further programs that compress save images.
 const COMPRESSORS: [&str; 2] = ["lzop", "zstd"];
+
+/// State of a connection in the kernel's table of sockets.
+const ESTABLISHED: &str = "01";
+/// Numbers of bytes in the queues of a socket, in the same table.
+const EMPTY_QUEUES: &str = "00000000:00000000";
+/// Ports of the relay and of libvirt's migrations.
+const RELAY_PORTS: RangeInclusive<u16> = 49151..=49215;
 
 /// Setting beside those of [`QEMU_CONF`]: the folders of the hosts have no extended attributes.
 const REMEMBER_OWNER: &str = "remember_owner = 0\n";
@@ -340,6 +348,32 @@ impl Host {
         command
     }
 
+    /// Returns `true` if a socket of a migration, or of the relay, has bytes that are not sent or
+    /// not read.
+    ///
+    /// # Errors
+    /// Returns an error if the host does not run.
+    pub(crate) fn has_queued_bytes(&self) -> Result<bool> {
+        for table in ["tcp", "tcp6"] {
+            let table = fs::read_to_string(format!("/proc/{}/net/{table}", self.init))?;
+            for line in table.lines().skip(1) {
+                let fields: Vec<_> = line.split_whitespace().collect();
+                let [_, local, remote, ESTABLISHED, queues, ..] = fields[..] else {
+                    continue;
+                };
+                let is_migration = [local, remote].into_iter().any(|address| {
+                    let port = address.rsplit_once(':').map(|(_, port)| port);
+                    let port = port.and_then(|port| u16::from_str_radix(port, 16).ok());
+                    port.is_some_and(|port| RELAY_PORTS.contains(&port))
+                });
+                if is_migration && queues != EMPTY_QUEUES {
+                    return Ok(true);
+                }
+            }
+        }
+        Ok(false)
+    }
+
     /// Runs `virsh` in the host.
     ///
     /// # Errors
@@ -376,9 +410,19 @@ impl Host {
     /// Returns an error if libvirtd does not start again.
     pub(crate) fn restart_libvirtd(&self) -> Result<()> {
         // The host's first process starts libvirtd again.
-        tool::run(&mut self.command(&["/bin/bash", "-c", "kill $(cat /run/libvirtd.pid)"]))?;
+        self.signal_libvirtd("TERM")?;
         fs::remove_file(self.root.join("run/libvirtd.pid")).ok();
         self.wait_for_libvirtd()
+    }
+
+    /// Sends a signal to libvirtd.
+    ///
+    /// # Errors
+    /// Returns an error if libvirtd does not run.
+    pub(crate) fn signal_libvirtd(&self, signal: &str) -> Result<()> {
+        let script = format!("kill -{signal} $(cat /run/libvirtd.pid)");
+        tool::run(&mut self.command(&["/bin/bash", "-c", &script]))?;
+        Ok(())
     }
 
     fn wait_for_libvirtd(&self) -> Result<()> {

@@ -9,6 +9,9 @@
 //! | [`steps`] | the VM of all cases, and steps that several cases share |
 //! | [`proxmox`] | a hookscript of Proxmox VE, called as Proxmox VE does |
 //! | [`live`] | the live migrations, and what must hold |
+//! | [`faults`] | live migrations during which something fails |
+//! | [`pair`] | the two hosts and the VMs of a live migration |
+//! | [`monitor`] | a second monitor of a QEMU |
 //! | [`relay`] | the service at the destination |
 //! | [`certificates`] | certificates for TLS |
 
@@ -18,9 +21,12 @@
 
 mod cases;
 mod certificates;
+mod faults;
 mod hooks;
 mod host;
 mod live;
+mod monitor;
+mod pair;
 mod proxmox;
 mod relay;
 mod steps;

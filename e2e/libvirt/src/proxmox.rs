@@ -2,24 +2,19 @@
 //! in the socket's place. Proxmox VE itself does not run here.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
-use std::os::unix::net::UnixStream;
-use std::path::Path;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use e2e_framework::paths::repository;
 use e2e_framework::{Result, tool};
+use serde_json::json;
 
 use crate::host::Host;
+use crate::monitor::Monitor;
 use crate::steps::{ACCEPT, QEMU, wait_for_output};
 
 /// Number of the VM.
 const VM: &str = "102";
 /// Socket on which the QEMU of an incoming migration listens, as Proxmox VE names it.
 const SOCKET: &str = "/run/qemu-server/102.migrate";
-/// Timeout for the migration.
-const MIGRATION_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Migrates a VM to the other host through the hookscript.
 ///
@@ -34,7 +29,7 @@ pub(crate) fn run(from: &Host, to: &Host) -> Result<()> {
     let result = migrate(from, to);
     for host in [from, to] {
         // The QEMU may have exited.
-        let _ = Monitor::open(host).and_then(|mut monitor| monitor.send("\"quit\"", ""));
+        let _ = monitor(host).and_then(|mut monitor| monitor.execute("quit", &json!({})));
     }
     result
 }
@@ -78,16 +73,18 @@ fn migrate(from: &Host, to: &Host) -> Result<()> {
         fs::remove_file(&forwarded)?;
     }
     fs::hard_link(&socket, &forwarded)?;
-    let mut source = Monitor::open(from)?;
-    source.send(
-        "\"migrate\"",
-        r#", "arguments": {"uri": "unix:/vm/forwarded"}"#,
-    )?;
-    source.wait_for("\"query-migrate\"", r#""status": "completed""#)?;
-    let mut destination = Monitor::open(to)?;
-    destination.wait_for("\"query-status\"", r#""status": "paused""#)?;
-    destination.send("\"cont\"", "")?;
-    destination.wait_for("\"query-status\"", r#""status": "running""#)
+    let mut source = monitor(from)?;
+    source.execute("migrate", &json!({"uri": "unix:/vm/forwarded"}))?;
+    source.wait_for_status("query-migrate", "completed")?;
+    let mut destination = monitor(to)?;
+    destination.wait_for_status("query-status", "paused")?;
+    destination.execute("cont", &json!({}))?;
+    destination.wait_for_status("query-status", "running")
+}
+
+/// Opens the monitor of the host's QEMU.
+fn monitor(host: &Host) -> Result<Monitor> {
+    Monitor::open(&host.path("vm/qmp"))
 }
 
 /// Starts a QEMU of the host in the background.
@@ -103,58 +100,4 @@ fn start(host: &Host, options: &[&str], serial: &str) -> Result<()> {
         .args(options);
     tool::run(&mut command)?;
     Ok(())
-}
-
-/// QMP monitor of a host's QEMU. Its replies are only searched for words.
-struct Monitor {
-    writer: UnixStream,
-    reader: BufReader<UnixStream>,
-}
-
-impl Monitor {
-    fn open(host: &Host) -> Result<Self> {
-        let path = host.path("vm/qmp");
-        let writer = UnixStream::connect(Path::new(&path))?;
-        writer.set_read_timeout(Some(MIGRATION_TIMEOUT))?;
-        let mut monitor = Self {
-            reader: BufReader::new(writer.try_clone()?),
-            writer,
-        };
-        monitor.reader.read_line(&mut String::new())?;
-        monitor.send("\"qmp_capabilities\"", "")?;
-        Ok(monitor)
-    }
-
-    /// Executes a command, and returns its reply.
-    fn send(&mut self, command: &str, arguments: &str) -> Result<String> {
-        writeln!(self.writer, "{{\"execute\": {command}{arguments}}}")?;
-        loop {
-            let mut line = String::new();
-            if self.reader.read_line(&mut line)? == 0 {
-                return Err(format!("QEMU has exited after {command}").into());
-            }
-            if line.contains("\"error\":") {
-                return Err(format!("{command}: {line}").into());
-            }
-            // Other lines are events.
-            if line.contains("\"return\":") {
-                return Ok(line);
-            }
-        }
-    }
-
-    /// Repeats a query until its reply contains the text.
-    fn wait_for(&mut self, query: &str, expected: &str) -> Result<()> {
-        let deadline = Instant::now() + MIGRATION_TIMEOUT;
-        loop {
-            let reply = self.send(query, "")?;
-            if reply.contains(expected) {
-                return Ok(());
-            }
-            if Instant::now() > deadline || reply.contains(r#""status": "failed""#) {
-                return Err(format!("{query}: {reply}").into());
-            }
-            thread::sleep(Duration::from_millis(50));
-        }
-    }
 }

@@ -62,16 +62,7 @@ impl<'h> RelayService<'h> {
             .spawn()?;
         let service = Self { host, process, log };
         service.wait_for_event("listening", 1)?;
-        let mut nft = host
-            .command(&["/usr/sbin/nft", "-f", "-"])
-            .stdin(Stdio::piped())
-            .spawn()?;
-        if let Some(mut input) = nft.stdin.take() {
-            input.write_all(TABLE.as_bytes())?;
-        }
-        if !nft.wait()?.success() {
-            return Err("nft does not load the table".into());
-        }
+        load_table(host, TABLE)?;
         Ok(service)
     }
 
@@ -125,15 +116,28 @@ impl<'h> RelayService<'h> {
     /// # Errors
     /// Returns an error if the process cannot be killed.
     pub(crate) fn kill(&mut self) -> Result<()> {
+        self.signal(Signal::KILL)?;
+        // `nsenter` stops together with its child.
+        if let Some(process) = Pid::from_raw(self.process.id().try_into()?) {
+            kill_process(process, Signal::CONT)?;
+        }
+        self.process.wait()?;
+        Ok(())
+    }
+
+    /// Sends a signal to the process.
+    ///
+    /// # Errors
+    /// Returns an error if the process does not run.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         let id = self.process.id();
         // `nsenter` starts the relay as its child, in the host's process namespace.
         let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children"))?;
         for child in children.split_whitespace() {
             if let Some(child) = Pid::from_raw(child.parse()?) {
-                kill_process(child, Signal::KILL)?;
+                kill_process(child, signal)?;
             }
         }
-        self.process.wait()?;
         Ok(())
     }
 }
@@ -142,7 +146,30 @@ impl Drop for RelayService<'_> {
     fn drop(&mut self) {
         // The process may have exited already.
         let _ = self.kill();
-        let mut flush = self.host.command(&["/usr/sbin/nft", "delete", "table"]);
-        let _ = tool::output_of(flush.args(["inet", "cpreg"]));
+        delete_table(self.host, "cpreg");
     }
+}
+
+/// Loads a table of nftables on a host.
+///
+/// # Errors
+/// Returns an error if nft does not load it.
+pub(crate) fn load_table(host: &Host, table: &str) -> Result<()> {
+    let mut nft = host
+        .command(&["/usr/sbin/nft", "-f", "-"])
+        .stdin(Stdio::piped())
+        .spawn()?;
+    if let Some(mut input) = nft.stdin.take() {
+        input.write_all(table.as_bytes())?;
+    }
+    if nft.wait()?.success() {
+        return Ok(());
+    }
+    Err("nft does not load the table".into())
+}
+
+/// Deletes a table of the family `inet`, which need not exist.
+pub(crate) fn delete_table(host: &Host, name: &str) {
+    let mut delete = host.command(&["/usr/sbin/nft", "delete", "table", "inet"]);
+    let _ = tool::output_of(delete.arg(name));
 }

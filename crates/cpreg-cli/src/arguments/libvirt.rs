@@ -79,7 +79,7 @@ pub(crate) struct InstallLibvirt {
     #[arg(long, value_name = "DESTINATION")]
     pub(crate) to: Option<PathBuf>,
     /// Folder with the certificates of QEMU's TLS, such as /etc/pki/qemu, for the relay.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "DIR")]
     pub(crate) tls_creds: Option<PathBuf>,
     /// Let the relay begin migrations with postcopy, or without return path. A refusal can then
     /// leave the VM stopped at the source.

@@ -82,7 +82,7 @@ fn probe_libvirt(arguments: &ProbeLibvirt, printer: &mut Printer) -> Result<Stat
         .transpose()?;
     let options = probe_options(&arguments.options)?;
     let domain = arguments.domain.as_path();
-    let address = domain_address(domain);
+    let address = domain_address(domain)?;
     let uri = address.as_ref().and_then(|address| address.uri.clone());
     let virsh = Virsh::new(uri.or_else(|| arguments.connect.clone()));
     let xml = match (&address, domain.to_str()) {

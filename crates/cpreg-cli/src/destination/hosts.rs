@@ -60,7 +60,7 @@ pub(crate) fn exists(path: &Path) -> bool {
         || path.exists()
         || split_features(path).is_some()
         || VmPath::new(path).vm.is_some()
-        || domain_address(path).is_some()
+        || !matches!(domain_address(path), Ok(None))
 }
 
 /// Splits `FILE/FEATURES`.

@@ -79,7 +79,7 @@ pub(crate) fn find<'p>(
     if kvm::is_kvm_path(path) {
         return Ok(DestinationSpec::Kvm(kvm::open()?, path));
     }
-    if let Some(address) = domain_address(path) {
+    if let Some(address) = domain_address(path)? {
         let profile = qemu::record_destination(path, &address, printer)?;
         return Ok(DestinationSpec::File(Box::new(Input::from_probe(
             path, profile,

@@ -11,10 +11,20 @@ use cpreg_snapshot::libvirt::Domain;
 use crate::failure::Failure;
 use crate::printer::Printer;
 
-/// Returns the domain that a path names; `None` if a file has that path.
-pub(crate) fn domain_address(path: &Path) -> Option<DomainAddress> {
-    let address = DomainAddress::parse(path.to_str()?)?;
-    path.symlink_metadata().is_err().then_some(address)
+/// Returns the domain that a path names; `None` if a file has that path, or it names no domain.
+///
+/// # Errors
+/// Returns an error for `libvirt:` without a domain.
+pub(crate) fn domain_address(path: &Path) -> Result<Option<DomainAddress>, Failure> {
+    let text = path.to_str().unwrap_or_default();
+    if !text.starts_with(DomainAddress::PREFIX) || path.symlink_metadata().is_ok() {
+        return Ok(None);
+    }
+    DomainAddress::parse(text).map(Some).ok_or_else(|| {
+        Failure::new(format!("{text}: the name of the domain is missing")).with_hint(
+            "write libvirt:DOMAIN, or libvirt:URI#DOMAIN; `virsh list --all` lists the domains",
+        )
+    })
 }
 
 /// Saves the device state of a running domain, without its RAM. Returns it with the description of

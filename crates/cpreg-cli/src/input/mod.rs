@@ -139,7 +139,7 @@ impl Input {
         if kind.is_ok_and(|kind| kind.is_socket()) {
             return Self::from_running_qemu(path, verify, printer);
         }
-        if let Some(address) = domain_address(path) {
+        if let Some(address) = domain_address(path)? {
             let (state, domain) = domain::query(path, &address, &QMP_TIMEOUT, printer)?;
             return Self::from_device_state(path, state, domain, verify, printer);
         }

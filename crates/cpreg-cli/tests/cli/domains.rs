@@ -57,6 +57,23 @@ fn a_domain_that_libvirt_does_not_have() {
 }
 
 #[test]
+fn a_domain_without_a_name() {
+    for arguments in [
+        ["show", "libvirt:"].as_slice(),
+        &["check", KVM_6_16, "libvirt:qemu:///system#"],
+        &["probe", "libvirt", "libvirt:#web"],
+    ] {
+        let run = run_with_path("/nonexistent", arguments);
+        assert_eq!(run.status, Some(2), "{run}");
+        assert!(
+            run.stderr.contains("the name of the domain is missing"),
+            "{run}"
+        );
+        assert!(run.stderr.contains("virsh list --all"), "{run}");
+    }
+}
+
+#[test]
 fn a_domain_that_does_not_run() {
     let run = run_with_virsh(&["check", "libvirt:qemu:///system#off", KVM_6_16]);
     assert_snapshot!("domain_stopped", run);

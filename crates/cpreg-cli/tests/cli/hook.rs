@@ -36,7 +36,7 @@ fn image(name: &str, format: u32) -> Vec<u8> {
 }
 
 /// Runs the hook for an event, with the XML on standard input.
-fn run_hook(folder: &Path, xml: &str, event: [&str; 3], options: &[&str]) -> Run {
+fn run_hook(folder: &Path, xml: impl AsRef<[u8]>, event: [&str; 3], options: &[&str]) -> Run {
     let arguments = [&["hook", "libvirt", "--log", "hook.log"], options, &event].concat();
     let mut child = command(folder, &arguments)
         .stdin(Stdio::piped())
@@ -46,7 +46,7 @@ fn run_hook(folder: &Path, xml: &str, event: [&str; 3], options: &[&str]) -> Run
         .expect("the command starts");
     let mut input = child.stdin.take().expect("a pipe");
     // A hook that ignores the event reads nothing.
-    let _ = input.write_all(xml.as_bytes());
+    let _ = input.write_all(xml.as_ref());
     drop(input);
     Run::from_output(&arguments, &child.wait_with_output().expect("an end"))
 }
@@ -65,7 +65,7 @@ fn restore(name: &str, format: u32, options: &[&str]) -> TempDir {
     fs::write(&path, image(name, format)).expect("an image");
     let _open = File::open(&path).expect("the image");
     let event = [name, "restore", "begin"];
-    let run = run_hook(folder.path(), &xml(name, ""), event, options);
+    let run = run_hook(folder.path(), xml(name, ""), event, options);
     assert_eq!((run.status, &*run.stdout), (Some(0), ""), "{run}");
     folder
 }
@@ -101,7 +101,6 @@ fn doubt_leaves_an_image_alone() {
     for (case, name, format, options) in [
         ("compressed", "13", 1, &["--to", destination][..]),
         ("no_destination", "14", 0, &["--to", "none.json"]),
-        ("severity", "15", 0, &["--accept", "low"]),
     ] {
         let folder = restore(name, format, options);
         let log = log(folder.path()).replace(destination, "DESTINATION");
@@ -112,13 +111,46 @@ fn doubt_leaves_an_image_alone() {
 }
 
 #[test]
+fn consent_to_a_severity_is_bad_usage() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let options = ["--accept", "low"];
+    for event in ["restore", "migrate", "start"] {
+        let run = run_hook(
+            folder.path(),
+            xml("15", ""),
+            ["15", event, "begin"],
+            &options,
+        );
+        assert_eq!((run.status, &*run.stdout), (Some(2), ""), "{run}");
+        assert!(run.stderr.contains("--accept REG"), "{run}");
+    }
+    // The hook acts on two of the events, and logs why it does not.
+    assert_snapshot!("hook_severity", log(folder.path()));
+}
+
+#[test]
 fn a_restore_without_an_open_image_is_left_alone() {
     let folder = tempfile::tempdir().expect("a folder");
-    for xml in [&*xml("16", ""), "no XML"] {
+    for xml in [&*xml("16", ""), "no XML", "<domain type='kvm'><name>16</na"] {
         let run = run_hook(folder.path(), xml, ["16", "restore", "begin"], &[]);
         assert_eq!((run.status, &*run.stdout), (Some(0), ""), "{run}");
     }
     assert_snapshot!("hook_no_image", log(folder.path()));
+}
+
+#[test]
+fn a_migration_with_an_unreadable_xml_is_left_alone() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let cut = "<domain type='kvm'><name>19</na";
+    let latin1 = "<domain type='kvm'><name>\u{e9}</name></domain>"
+        .chars()
+        .map(|character| u8::try_from(u32::from(character)).expect("Latin-1"));
+    for xml in [cut.as_bytes(), b"", b"\0", &latin1.collect::<Vec<u8>>()] {
+        let run = run_hook(folder.path(), xml, ["19", "migrate", "begin"], &[]);
+        assert_eq!(run.status, Some(0), "{run}");
+        assert_eq!(run.stdout + &run.stderr, "");
+    }
+    assert_snapshot!("hook_unreadable_xml", log(folder.path()));
 }
 
 #[test]
@@ -144,7 +176,7 @@ fn a_machine_type_that_the_emulator_lacks_is_refused() {
     let known = xml("18", &emulator).replace("virt-10.0", "virt-7.2");
     let run = run_hook(folder.path(), &known, event, &[]);
     assert_eq!((run.status, &*run.stderr), (Some(0), ""), "{run}");
-    let run = run_hook(folder.path(), &xml("18", &emulator), event, &[]);
+    let run = run_hook(folder.path(), xml("18", &emulator), event, &[]);
     let source = format!("{}/tests/cli/", env!("CARGO_MANIFEST_DIR"));
     assert_snapshot!("hook_refused", run.to_string().replace(&source, ""));
 }

@@ -97,6 +97,8 @@ mod relay_json;
 mod relay_process;
 #[cfg(target_os = "linux")]
 mod relay_serve;
+#[cfg(target_os = "linux")]
+mod relay_sockets;
 mod report;
 mod run;
 #[cfg(target_os = "linux")]

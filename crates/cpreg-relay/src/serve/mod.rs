@@ -16,7 +16,7 @@
 //! ```
 //!
 //! All channels to one original address belong to one migration. The first bytes decide the route,
-//! because the source's QEMU sends first. The server forwards a connection unseen if its server
+//! because the source's QEMU sends first. The server forwards a connection unparsed if its server
 //! sends first (NBD), or its first bytes are unknown.
 
 mod identify;
@@ -65,14 +65,14 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum ServerEvent<'e> {
-    /// The server forwards a connection unseen.
+    /// The server forwards a connection unparsed.
     Forwarding {
         /// Address that the client connected to.
         destination: SocketAddr,
         /// Kind of the connection. [`Channel::Tls`]: the server has no certificates.
         channel: Channel,
     },
-    /// A connection that the server forwarded unseen has ended.
+    /// A connection that the server forwarded unparsed has ended.
     Forwarded {
         /// Address that the client connected to.
         destination: SocketAddr,
@@ -236,7 +236,7 @@ impl Server {
                 drop(pending);
                 let pair = (identified.connection, identified.destination);
                 let address = (destination, identified.channel);
-                forward_unseen(address, pair, &connector, handler, user);
+                forward_unparsed(address, pair, &connector, handler, user);
                 return;
             }
             Route::Join => {
@@ -288,8 +288,8 @@ impl Server {
     }
 }
 
-/// Forwards a connection unseen.
-fn forward_unseen(
+/// Forwards a connection unparsed.
+fn forward_unparsed(
     (destination, channel): (SocketAddr, Channel),
     (client, server): (Connection, Option<Connection>),
     connector: &Connector,

@@ -41,7 +41,7 @@ pub(super) enum Route {
     Migrate,
     /// Further channel of a migration.
     Join,
-    /// Forwarded unseen.
+    /// Forwarded unparsed.
     Forward,
     /// Closed, for this reason.
     Close(&'static str),
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn tls_without_credentials_passes_unseen() {
+    fn tls_without_credentials_passes_unparsed() {
         let hello = sent(Channel::Tls);
         assert_transitions(&[
             (AwaitClient, hello, PLAIN, Decided(Route::Forward)),

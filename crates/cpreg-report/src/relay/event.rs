@@ -160,7 +160,7 @@ pub enum EventDetails {
         /// Reasons for a verdict or outcome other than success, in words.
         reasons: Vec<String>,
     },
-    /// A connection of `--serve` that is not a migration and is forwarded unseen.
+    /// A connection of `--serve` that is not a migration and is forwarded unparsed.
     Forwarding {
         /// Address that the client connected to.
         destination: String,

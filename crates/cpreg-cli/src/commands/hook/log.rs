@@ -64,6 +64,11 @@ impl Log {
         })
     }
 
+    /// Writes a line for a VM that the hook left alone.
+    pub(super) fn left_alone(&self, reason: impl Display) {
+        self.line(Level::Warning, format_args!("left alone: {reason}"));
+    }
+
     /// Writes a line. Ignores failures: no place is left to report them, and they must not stop
     /// libvirt.
     pub(super) fn line(&self, level: Level, text: impl Display) {

@@ -73,19 +73,22 @@ impl Event {
 }
 
 fn run_libvirt(arguments: &HookLibvirt, printer: &mut Printer) -> Result<Status, Failure> {
+    let usage = consents::reject_unreviewed(&arguments.consents, "hook");
     let Some(event) = Event::from_words(&arguments.operation, &arguments.suboperation) else {
-        return Ok(Status::Success);
+        return usage.map(|()| Status::Success);
     };
     let log = Log::open(arguments.log.as_deref(), &arguments.domain, event.name())?;
+    if let Err(failure) = usage {
+        // libvirt discards standard error, because the script ignores bad usage.
+        log.left_alone(failure_line(&failure));
+        return Err(failure);
+    }
     let result = match event {
         Event::MigrateBegin => check_migration(&log),
         Event::RestoreBegin => prepare_restore(arguments, &log, printer),
     };
     result.or_else(|failure| {
-        log.line(
-            Level::Warning,
-            format_args!("left alone: {}", failure_line(&failure)),
-        );
+        log.left_alone(failure_line(&failure));
         Ok(Status::Success)
     })
 }
@@ -111,7 +114,6 @@ fn prepare_restore(
     log: &Log,
     printer: &mut Printer,
 ) -> Result<Status, Failure> {
-    consents::reject_unreviewed(&arguments.consents, "hook")?;
     let domain = read_domain()?;
     let images = open_images::find();
     let restored = RestoredVm {

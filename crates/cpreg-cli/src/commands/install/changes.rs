@@ -206,7 +206,7 @@ fn conflict(foreign: &[String], changed: &[String]) -> Failure {
     }
     if !changed.is_empty() {
         parts.push(format!(
-            "{} changed after cpreg wrote it",
+            "edited since cpreg wrote it: {}",
             changed.join(", ")
         ));
     }

@@ -101,31 +101,31 @@ impl HostTools {
         let mut missing = Vec::new();
         if !self.has_libvirt {
             missing.push(
-                "libvirt: neither libvirtd nor virtqemud is installed (Debian: \
-                 libvirt-daemon-system; Fedora: libvirt-daemon-driver-qemu)",
+                "libvirtd or virtqemud (package libvirt-daemon-system of Debian, \
+                 libvirt-daemon-driver-qemu of Fedora)",
             );
         }
         if parts.contains(&InstallPart::Relay) {
             match self.systemd {
-                Systemd::Missing => missing.push("systemd: it is not installed"),
-                Systemd::Installed if is_live => missing.push("systemd: it does not run"),
+                Systemd::Missing => missing.push("systemd"),
+                Systemd::Installed if is_live => missing.push("a running systemd"),
                 Systemd::Installed | Systemd::Running => {}
             }
             if self.nft.is_none() {
-                missing.push("nft: it is not installed (package nftables)");
+                missing.push("nft (package nftables)");
             }
         }
         if missing.is_empty() {
             return Ok(());
         }
         let failure = Failure::new(format!(
-            "this host lacks what the installation needs; nothing was changed: {}",
+            "nothing was changed: this host lacks {}",
             missing.join("; ")
         ));
         if self.has_libvirt {
             return Err(failure.with_hint(
-                "--part hook installs only the hook for saved VMs, which needs neither systemd \
-                 nor nft; without them run `cpreg relay` by hand",
+                "`--part hook` needs neither systemd nor nft, and installs only the hook; for live \
+                 migrations, run `cpreg relay --serve` by hand",
             ));
         }
         Err(failure)
@@ -166,10 +166,10 @@ mod tests {
         };
         assert_eq!(message(&stopped, &all, false), None);
         let text = message(&stopped, &all, true).unwrap();
-        assert!(text.contains("systemd: it does not run"), "{text}");
+        assert!(text.contains("a running systemd"), "{text}");
         let nothing = HostTools::default();
         let text = message(&nothing, &all, true).unwrap();
-        for tool in ["libvirt: ", "systemd: it is not installed", "nft: "] {
+        for tool in ["libvirtd or virtqemud", "; systemd; ", "nft (package"] {
             assert!(text.contains(tool), "{text}");
         }
         let only_libvirt = HostTools {

@@ -75,7 +75,7 @@ fn run_libvirt(arguments: &InstallLibvirt, printer: &mut Printer) -> Result<Stat
         return Ok(Status::Success);
     }
     if changes.is_empty() {
-        printer.line("nothing to do: everything is installed, and current");
+        printer.line("nothing to do: all files are installed and current");
         return Ok(Status::Success);
     }
     services.print_after(&tree, printer);
@@ -140,7 +140,7 @@ fn remove(
 ) -> Result<Status, Failure> {
     let removal = Removal::new(tree, &manifest, parts)?;
     if removal.is_empty() {
-        printer.line("nothing to do: cpreg has written no such files here");
+        printer.line("nothing to do: cpreg has installed nothing here");
         return Ok(Status::Success);
     }
     let services = Services::for_removal(&removal);

@@ -17,6 +17,7 @@ use cpreg_report::relay::event::{EventDetails, RelayEvent, SCHEMA};
 use cpreg_stream::incremental::Phase;
 
 use crate::arguments::Format;
+use crate::journal::{Field, Journal, Priority};
 use crate::printer::log_line;
 use crate::progress::Progress;
 
@@ -187,13 +188,36 @@ impl Log {
         }
     }
 
-    /// Writes one line, as text or as JSON.
+    /// Writes one line to standard error, as text or as JSON.
     pub(super) fn line(&self, text: std::fmt::Arguments<'_>, event: EventDetails) {
+        self.entry(None, text, event);
+    }
+
+    /// Writes one line, as text or as JSON: as an entry of the journal with fields, or to standard
+    /// error without a journal.
+    pub(super) fn entry(
+        &self,
+        journal: Option<&Journal>,
+        text: std::fmt::Arguments<'_>,
+        event: EventDetails,
+    ) {
         self.lock_progress().line.end();
+        let (priority, fields) = journal_fields(&event);
+        let Some(line) = self.format_line(text, event) else {
+            return;
+        };
+        let sent = journal.map(|journal| journal.send(priority, &line, &fields));
+        if !matches!(sent, Some(Ok(()))) {
+            log_line(line);
+        }
+    }
+
+    /// Returns a line; `None` if the event has no JSON form.
+    fn format_line(&self, text: std::fmt::Arguments<'_>, event: EventDetails) -> Option<String> {
         let migration = self.migration();
         match self.format {
-            Format::Text if migration == 0 => log_line(format_args!("relay: {text}")),
-            Format::Text => log_line(format_args!("relay: migration {migration}: {text}")),
+            Format::Text if migration == 0 => Some(format!("relay: {text}")),
+            Format::Text => Some(format!("relay: migration {migration}: {text}")),
             Format::Json => {
                 let since = SystemTime::now().duration_since(UNIX_EPOCH);
                 let seconds = since.map_or(0.0, |since| since.as_secs_f64());
@@ -204,12 +228,49 @@ impl Log {
                     event,
                 };
                 // The types of an event always have a JSON form.
-                if let Ok(line) = serde_json::to_string(&line) {
-                    log_line(line);
-                }
+                serde_json::to_string(&line).ok()
             }
         }
     }
+}
+
+/// Returns the priority and the fields of an event in the journal.
+fn journal_fields(event: &EventDetails) -> (Priority, Vec<Field>) {
+    let EventDetails::Served {
+        vm,
+        source,
+        destination,
+        verdict,
+        outcome,
+        vm_location,
+        reasons,
+        ..
+    } = event
+    else {
+        return (Priority::Info, Vec::new());
+    };
+    let is_success = [RelayOutcome::COMPLETED, RelayOutcome::RECOVERED].contains(outcome);
+    let priority = if is_success && reasons.is_empty() {
+        Priority::Info
+    } else {
+        Priority::Warning
+    };
+    let optional = [
+        ("CPREG_DOMAIN", vm.clone()),
+        ("CPREG_SOURCE", source.clone()),
+        ("CPREG_VERDICT", verdict.as_ref().map(ToString::to_string)),
+    ];
+    let known = optional
+        .into_iter()
+        .filter_map(|(name, value)| Some((name, value?)));
+    let always = [
+        ("CPREG_DESTINATION", destination.clone()),
+        ("CPREG_OUTCOME", outcome.to_string()),
+        ("CPREG_VM_LOCATION", vm_location.clone()),
+    ];
+    // An entry can have a field several times.
+    let reasons = reasons.iter().map(|it| ("CPREG_REASON", it.clone()));
+    (priority, known.chain(always).chain(reasons).collect())
 }
 
 /// Returns the name of an outcome in JSON.
@@ -319,6 +380,60 @@ impl Observer for Log {
                 },
             ),
             _ => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn served(outcome: RelayOutcome, reasons: &[&str]) -> EventDetails {
+        EventDetails::Served {
+            vm: Some("web".to_owned()),
+            source: None,
+            destination: "192.0.2.7:49152".to_owned(),
+            verdict: Some(Verdict::Refused.into()),
+            outcome,
+            vm_location: "source".to_owned(),
+            bytes: 1,
+            other_channel_bytes: 0,
+            reasons: reasons.iter().map(|it| (*it).to_owned()).collect(),
+        }
+    }
+
+    #[test]
+    fn the_end_of_a_migration_has_fields() {
+        let (priority, fields) =
+            journal_fields(&served(RelayOutcome::REFUSED, &["one register", "another"]));
+        assert_eq!(priority, Priority::Warning);
+        let fields: Vec<_> = fields
+            .iter()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
+        assert_eq!(
+            fields,
+            [
+                "CPREG_DOMAIN=web",
+                "CPREG_VERDICT=refused",
+                "CPREG_DESTINATION=192.0.2.7:49152",
+                "CPREG_OUTCOME=refused",
+                "CPREG_VM_LOCATION=source",
+                "CPREG_REASON=one register",
+                "CPREG_REASON=another",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_success_without_reasons_is_no_warning() {
+        for (outcome, reasons, expected) in [
+            (RelayOutcome::COMPLETED, &[][..], Priority::Info),
+            (RelayOutcome::RECOVERED, &[], Priority::Info),
+            (RelayOutcome::COMPLETED, &["not checked"], Priority::Warning),
+            (RelayOutcome::FAILED, &[], Priority::Warning),
+        ] {
+            assert_eq!(journal_fields(&served(outcome, reasons)).0, expected);
         }
     }
 }

@@ -14,7 +14,7 @@ const NBD: &[u8] = b"NBDMAGICIHAVEOPT\0\x03";
 
 /// The server of `--copy-storage-all` speaks first.
 #[test]
-fn a_server_that_speaks_first_is_forwarded_unseen() {
+fn a_server_that_speaks_first_is_forwarded_unparsed() {
     let harness = ServerHarness::new(1, PolicyAction::Refuse);
     harness.run(|harness| {
         let mut client = harness.source(1);
@@ -43,7 +43,7 @@ fn a_server_that_speaks_first_is_forwarded_unseen() {
 }
 
 #[test]
-fn another_protocol_is_forwarded_unseen() {
+fn another_protocol_is_forwarded_unparsed() {
     let harness = ServerHarness::new(1, PolicyAction::Refuse);
     harness.run(|harness| {
         let mut client = harness.source(1);
@@ -107,7 +107,7 @@ fn a_connection_that_was_not_redirected_is_closed() {
 }
 
 #[test]
-fn tls_without_certificates_is_forwarded_unseen() {
+fn tls_without_certificates_is_forwarded_unparsed() {
     const HELLO: &[u8] = b"\x16\x03\x01\x02\0\x01";
     let harness = ServerHarness::new(1, PolicyAction::Refuse);
     harness.run(|harness| {

@@ -30,7 +30,7 @@ pub(super) struct Numbers {
     pub(super) migrations: BTreeMap<String, u64>,
     /// Verdicts by name.
     pub(super) verdicts: BTreeMap<String, u64>,
-    /// Connections that the relay forwarded unseen.
+    /// Connections that the relay forwarded unparsed.
     pub(super) forwarded: u64,
     /// Connections that the relay closed without forwarding them.
     pub(super) rejected: u64,
@@ -132,7 +132,7 @@ impl std::fmt::Display for Numbers {
         metric(
             "forwarded_connections_total",
             "counter",
-            "Connections that were forwarded unseen.",
+            "Connections that were forwarded unparsed.",
             &single("forwarded_connections_total", self.forwarded),
         )?;
         metric(

@@ -35,9 +35,10 @@ use crate::arguments;
 use crate::destination::{self, DestinationSpec};
 use crate::failure::Failure;
 use crate::input::Input;
+use crate::journal::Journal;
 use crate::printer::Printer;
 
-/// Reason to forward TLS unseen.
+/// Reason to forward TLS unparsed.
 const NO_CREDENTIALS: &str = "not checked: the connection uses TLS, and the relay has no \
                               certificates; start it with --tls-creds";
 /// Maximum number of blockers that a log line names.
@@ -51,6 +52,8 @@ pub(super) struct ServeHandler<'a> {
     cancel: CancelToken,
     profiles: ProfileCache,
     pub(super) metrics: Metrics,
+    /// Journal for the ends of migrations; `None` if standard error does not lead to it.
+    journal: Option<Journal>,
     /// Number of migrations so far.
     count: AtomicUsize,
     /// `true` if the log has a line about a connection that was not redirected. Later ones are not
@@ -82,6 +85,7 @@ impl<'a> ServeHandler<'a> {
             cancel,
             profiles: ProfileCache::default(),
             metrics: Metrics::default(),
+            journal: Journal::open(),
             count: AtomicUsize::new(0),
             has_logged_direct_connection: AtomicBool::new(false),
         }
@@ -209,7 +213,7 @@ impl MigrationHandler for ServeHandler<'_> {
             }
         });
         summary.log(
-            &log,
+            (&log, self.journal.as_ref()),
             vm,
             source,
             &address.to_string(),
@@ -229,7 +233,7 @@ impl MigrationHandler for ServeHandler<'_> {
                 let reason_text = reason.map(|reason| format!(": {reason}"));
                 log.line(
                     format_args!(
-                        "forwarding a connection to {destination} unseen{}",
+                        "forwarding a connection to {destination} unparsed{}",
                         reason_text.unwrap_or_default()
                     ),
                     EventDetails::Forwarding {
@@ -298,7 +302,7 @@ impl Summary {
     /// Logs the migration in one line.
     fn log(
         self,
-        log: &Log,
+        (log, journal): (&Log, Option<&Journal>),
         vm: Option<String>,
         source: Option<String>,
         destination: &str,
@@ -307,7 +311,8 @@ impl Summary {
         let unknown = || "unknown".to_owned();
         let verdict = self.verdict.as_ref().map(|verdict| format!(" {verdict},"));
         let reasons: String = self.reasons.iter().flat_map(|it| ["; ", it]).collect();
-        log.line(
+        log.entry(
+            journal,
             format_args!(
                 "{}, from {} to {destination}:{} {}; the VM is {}; {} bytes, and {} on other \
                  channels, in {milliseconds} ms{reasons}",

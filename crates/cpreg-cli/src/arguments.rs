@@ -15,6 +15,8 @@ use std::path::PathBuf;
 
 use clap::{Args, ColorChoice, Parser, Subcommand, ValueEnum};
 #[cfg(target_os = "linux")]
+use cpreg_guest_check::arguments::GuestCheckArgs;
+#[cfg(target_os = "linux")]
 use cpreg_relay::Address;
 
 use baseline::BaselineArgs;
@@ -130,6 +132,15 @@ pub(crate) enum Command {
     /// `show`, `check`, `diff` and `rehearse` read the file like the stream, and `check` gives the
     /// same verdict.
     Report(Report),
+    /// Check inside an arm64 Linux guest that a move changed nothing that the guest relies on.
+    ///
+    /// A guest's kernel reads many properties of its CPU once, at boot, and programs use them. The
+    /// command executes instructions and compares the results with these properties, and with a
+    /// record from before the move. The program `cpreg-guest-check` is the same, without the rest
+    /// of cpreg. Exit status: 0 nothing found; 1 a difference was found; 3 a check was not
+    /// possible.
+    #[cfg(target_os = "linux")]
+    GuestCheck(GuestCheckArgs),
     /// Print the script that completes cpreg's arguments in a shell.
     ///
     /// The script completes names of hosts, registers, severities, features and loaders. It calls

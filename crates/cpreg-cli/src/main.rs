@@ -145,6 +145,8 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Probe(arguments) => commands::probe::run(arguments, printer),
         Command::Hosts(arguments) => commands::hosts::run(arguments, printer),
         Command::Report(arguments) => commands::report::run(arguments, printer),
+        #[cfg(target_os = "linux")]
+        Command::GuestCheck(arguments) => commands::guest_check::run(arguments, printer),
         Command::Completions(arguments) => commands::completions::run(arguments, printer),
         Command::ManPages(arguments) => commands::man_pages::run(arguments, printer),
         #[cfg(target_os = "linux")]

@@ -40,6 +40,8 @@ fn documents() -> Vec<Document> {
             .into_iter()
             .map(|(name, schema)| Document::new(name, schema)),
     );
+    let (name, schema) = cpreg_guest_check::report::schema(schemas::generator());
+    documents.push(Document::new(name, schema));
     documents
 }
 

@@ -13,6 +13,8 @@ machine="-machine virt-10.0,gic-version=3 -cpu host -m 64 -smp 1"
 through=
 # Additional arguments of each QEMU. The caller sets them.
 arguments=
+# Kernel of the guest. The caller may set another one.
+image=/job/guest.bin
 
 # start SERIES NAME ARGUMENTS...: starts a QEMU with QMP on descriptor 3 and the guest's serial port
 # on 4
@@ -25,7 +27,7 @@ start() {
     exec 3<>/tmp/qmp 4<>/tmp/serial.in 5<>/tmp/serial.out
     cat <&5 > /out/$name.serial 3<&- 4<&- &
     reader=$!
-    chroot /roots/$series $through /usr/bin/qemu-system-aarch64 -accel kvm $machine -nodefaults -display none -kernel /job/guest.bin \
+    chroot /roots/$series $through /usr/bin/qemu-system-aarch64 -accel kvm $machine -nodefaults -display none -kernel $image \
         -chardev stdio,id=qmp,signal=off -mon chardev=qmp,mode=control \
         -chardev pipe,id=serial,path=/tmp/serial -serial chardev:serial $arguments "$@" \
         < /tmp/qmp > /out/$name.log 2>&1 3<&- 4<&- 5<&- &

@@ -5,7 +5,7 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::toolchain::{Toolchain, run_checked};
 
 /// Crates with code that only an arm64 compiler sees.
-const ARM64_ONLY: [&str; 2] = ["cpreg-kvm", "cpreg-vmm"];
+const ARM64_ONLY: [&str; 3] = ["cpreg-guest-check", "cpreg-kvm", "cpreg-vmm"];
 
 /// Runs `cargo xtask lab clippy`.
 ///

@@ -14,6 +14,7 @@
 //! | [`trips`] | moves of that guest between two connected hosts |
 //! | [`relay`] | `lab relay`, `lab live-run`: migrations between the QEMUs of two hosts |
 //! | [`evaluate`] | outcome of a move |
+//! | [`busy`] | `lab busy-guest`: a guest with running processes, moved among hosts |
 //! | [`libvirt`] | `lab libvirt`: a domain of libvirt whose QEMU runs with cpreg |
 //! | [`compare`] | `lab compare`: a local kernel against recorded ones |
 //! | [`fields`] | `lab fields`: predictions about ID registers against KVM |
@@ -29,6 +30,7 @@
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod baseline;
+mod busy;
 mod compare;
 mod evaluate;
 mod fields;
@@ -78,6 +80,7 @@ enum Command {
     /// Move a guest of QEMU under KVM to a QEMU that `cpreg run` starts
     LiveRun(relay::LiveArgs),
     Libvirt(libvirt::LibvirtArgs),
+    BusyGuest(busy::BusyArgs),
     Compare(compare::CompareArgs),
     Fields(fields::FieldsArgs),
     Matrix(matrix::MatrixArgs),
@@ -111,6 +114,7 @@ fn run(command: &Command) -> Result<()> {
         Command::Migrate(arguments) => migrate::run(&lab, arguments),
         Command::Relay(arguments) => relay::run(&lab, arguments, &MigrationKind::RELAY),
         Command::Libvirt(arguments) => libvirt::run(&lab, arguments),
+        Command::BusyGuest(arguments) => busy::run(&lab, arguments),
         Command::LiveRun(arguments) => relay::run(&lab, arguments, &MigrationKind::RUN),
         Command::Compare(arguments) => compare::run(&lab, arguments),
         Command::Fields(arguments) => fields::run(&lab, arguments),

@@ -70,9 +70,14 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
+        name: "cpreg-guest-check",
+        dependencies: &[],
+        dev_dependencies: &[],
+    },
+    CrateRule {
         name: "cpreg-report",
         dependencies: &["cpreg", "cpreg-hosts", "cpreg-explain", "cpreg-fleet"],
-        dev_dependencies: &["cpreg-vcpu-filter"],
+        dev_dependencies: &["cpreg-guest-check", "cpreg-vcpu-filter"],
     },
     CrateRule {
         name: "cpreg-cli",
@@ -80,6 +85,7 @@ const TABLE: &[CrateRule] = &[
             "cpreg",
             "cpreg-explain",
             "cpreg-fleet",
+            "cpreg-guest-check",
             "cpreg-hosts",
             "cpreg-kvm",
             "cpreg-qemu",
@@ -154,7 +160,13 @@ const TABLE: &[CrateRule] = &[
     },
     CrateRule {
         name: "e2e-lab",
-        dependencies: &["cpreg", "cpreg-hosts", "cpreg-report", "e2e-framework"],
+        dependencies: &[
+            "cpreg",
+            "cpreg-hosts",
+            "cpreg-report",
+            "cpreg-stream",
+            "e2e-framework",
+        ],
         dev_dependencies: &[],
     },
     CrateRule {

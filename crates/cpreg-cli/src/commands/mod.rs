@@ -9,6 +9,8 @@ pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod filter;
 #[cfg(target_os = "linux")]
+pub(crate) mod guest_check;
+#[cfg(target_os = "linux")]
 pub(crate) mod hook;
 pub(crate) mod hosts;
 #[cfg(target_os = "linux")]

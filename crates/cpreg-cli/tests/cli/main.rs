@@ -67,6 +67,7 @@ mod filter;
 mod fixtures;
 mod gic;
 #[cfg(target_os = "linux")]
+mod guest_check;
 mod hook;
 mod hookscript;
 mod host_names;

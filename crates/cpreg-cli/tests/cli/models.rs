@@ -1,6 +1,7 @@
 //! Checks of JSON documents: every document that a test reads must match its schema. It is also
 //! parsed into its model, and the model must give the same document.
 
+use cpreg_guest_check::report as guest_check;
 use cpreg_report::{
     baseline, check, classes, diff, explain, failure, host, host_diff, host_key, hosts, json,
     kernel_diff, rehearse, relay, show, tolerance, vm_report,
@@ -33,6 +34,7 @@ pub(crate) fn round_trip(text: &str) {
         explain::register::model::SCHEMA => {
             assert_model_round_trip::<explain::register::model::ExplainRegisterReport>(text);
         }
+        guest_check::SCHEMA => assert_model_round_trip::<guest_check::GuestCheckReport>(text),
         host::model::SCHEMA => assert_model_round_trip::<host::model::HostReport>(text),
         host_diff::model::SCHEMA => {
             assert_model_round_trip::<host_diff::model::HostDiffReport>(text);

@@ -18,10 +18,12 @@ pub const MODELS: [&str; 6] = [
 pub const MODELS_WITH_MODES: [&str; 3] = ["max+mte", "max+nested", "neoverse-n1+nvhe"];
 
 /// Modes by name.
-const MODES: [(&str, Mode); 3] = [
+const MODES: [(&str, Mode); 5] = [
     ("nested", Mode::Nested),
     ("nvhe", Mode::Nvhe),
     ("mte", Mode::Mte),
+    ("cntfrq24", Mode::Counter24),
+    ("sve256", Mode::Sve256),
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,10 @@ enum Mode {
     Nvhe,
     /// The machine's memory has tags.
     Mte,
+    /// The system counter has 24 MHz, as on Apple's machines.
+    Counter24,
+    /// The greatest SVE vector length is 256 bits.
+    Sve256,
 }
 
 /// A CPU model with modes: `max+nested`.
@@ -84,6 +90,12 @@ impl Cpu {
             if release.starts_with("5.") {
                 option += ",lpa2=off";
             }
+        }
+        if self.modes.contains(&Mode::Counter24) {
+            option += ",cntfrq=24000000";
+        }
+        if self.modes.contains(&Mode::Sve256) {
+            option += ",sve-max-vq=2";
         }
         option
     }
@@ -148,6 +160,11 @@ mod tests {
         let max = Cpu::parse("max+mte").unwrap();
         assert_eq!(max.option("5.10.223"), "max,pauth-impdef=on,lpa2=off");
         assert_eq!(max.option("6.1.176"), "max,pauth-impdef=on");
+        let other = Cpu::parse("max+cntfrq24+sve256").unwrap();
+        assert_eq!(
+            other.option("6.1.176"),
+            "max,pauth-impdef=on,cntfrq=24000000,sve-max-vq=2"
+        );
         assert_eq!(max.machine(), ",mte=on");
         assert_eq!(max.command_line(), "");
     }

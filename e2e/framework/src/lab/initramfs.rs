@@ -1,4 +1,5 @@
 //! The initramfs of every emulated host: Debian's busybox for arm64, and `e2e/lab/inside/init`.
+//! A guest with Debian's kernel has an initramfs of the same kind, with programs of its own.
 //!
 //! Job-specific files are on a disk, so the initramfs is the same for all kernels.
 
@@ -24,7 +25,7 @@ const PACKAGE: &str = "busybox-static";
 /// Returns an error if busybox cannot be fetched.
 pub fn make(lab: &Path) -> Result<PathBuf> {
     let init = fs::read(repository().join("e2e/lab/inside/init"))?;
-    let archive = archive(&fs::read(busybox(lab)?)?, &init)?;
+    let archive = archive(&fs::read(busybox(lab)?)?, &init, &[])?;
     // The name has a hash, because another task may boot from this file, or need another one.
     let mut hasher = DefaultHasher::new();
     archive.hash(&mut hasher);
@@ -35,10 +36,27 @@ pub fn make(lab: &Path) -> Result<PathBuf> {
     Ok(path)
 }
 
+/// Returns an initramfs with busybox, a first program, and further programs in `/bin`.
+///
+/// # Errors
+/// Returns an error if busybox cannot be fetched, or a program cannot be read.
+pub fn with_programs(lab: &Path, init: &Path, programs: &[PathBuf]) -> Result<Vec<u8>> {
+    let mut named = Vec::new();
+    for path in programs {
+        let name = path.file_name().ok_or("a program without a name")?;
+        named.push((name.to_string_lossy().into_owned(), fs::read(path)?));
+    }
+    Ok(archive(
+        &fs::read(busybox(lab)?)?,
+        &fs::read(init)?,
+        &named,
+    )?)
+}
+
 /// Packs the initramfs. All files belong to root and date from 1970, so the same contents give the
 /// same bytes.
-fn archive(busybox: &[u8], init: &[u8]) -> io::Result<Vec<u8>> {
-    let entry = |name, kind: ModeFileType, permissions| {
+fn archive(busybox: &[u8], init: &[u8], programs: &[(String, Vec<u8>)]) -> io::Result<Vec<u8>> {
+    let entry = |name: &str, kind: ModeFileType, permissions| {
         let entry = NewcBuilder::new(name).mode(permissions);
         entry.set_mode_file_type(kind)
     };
@@ -46,7 +64,7 @@ fn archive(busybox: &[u8], init: &[u8]) -> io::Result<Vec<u8>> {
         let entry = entry(name, Char, 0o600);
         entry.rdev_major(major).rdev_minor(minor)
     };
-    let entries: [(NewcBuilder, &[u8]); 6] = [
+    let mut entries: Vec<(NewcBuilder, &[u8])> = vec![
         (entry("bin", Directory, 0o755), &[]),
         (entry("dev", Directory, 0o755), &[]),
         // The kernel opens the console before /dev is mounted.
@@ -55,8 +73,13 @@ fn archive(busybox: &[u8], init: &[u8]) -> io::Result<Vec<u8>> {
         (entry("bin/busybox", Regular, 0o755), busybox),
         (entry("init", Regular, 0o755), init),
     ];
+    for (name, contents) in programs {
+        let path = format!("bin/{name}");
+        entries.push((entry(&path, Regular, 0o755), contents));
+    }
+    let entries = entries.into_iter();
     let entries = entries.map(|(entry, contents)| (entry, Cursor::new(contents)));
-    cpio::write_cpio(entries.into_iter(), Vec::new())
+    cpio::write_cpio(entries, Vec::new())
 }
 
 /// Returns busybox for arm64, fetched at the first call.
@@ -89,7 +112,12 @@ mod tests {
 
     #[test]
     fn the_archive_has_files_and_devices() {
-        let archive = archive(b"busybox", b"#!/bin/busybox sh").unwrap();
+        let archive = archive(
+            b"busybox",
+            b"#!/bin/busybox sh",
+            &[("program".to_owned(), b"12345".to_vec())],
+        )
+        .unwrap();
         let mut rest = archive.as_slice();
         let mut entries = Vec::new();
         loop {
@@ -113,6 +141,7 @@ mod tests {
             ("dev/null", 0o02_0600, (1, 3), 0),
             ("bin/busybox", 0o10_0755, (0, 0), 7),
             ("init", 0o10_0755, (0, 0), 17),
+            ("bin/program", 0o10_0755, (0, 0), 5),
         ];
         let expected =
             expected.map(|(name, mode, device, length)| (name.to_owned(), mode, device, length));

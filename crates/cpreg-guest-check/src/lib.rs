@@ -1,0 +1,43 @@
+//! Checks inside an arm64 Linux guest, before and after a move to another host.
+//!
+//! A kernel reads many properties of its CPU once, at boot. Registers that KVM lists can be equal
+//! on two hosts whose counters, vector lengths or caches differ. This crate finds such differences
+//! from inside the guest: it executes instructions, and compares the results with the properties
+//! that the guest's kernel read at boot, and with those that a record holds.
+//!
+//! | module | content |
+//! |---|---|
+//! | [`state`] | model of everything that the guest sees |
+//! | [`feature`] | instructions by HWCAP bit, with the fields of ID registers |
+//! | [`judge`] | comparison of a state with itself and with an earlier one |
+//! | [`check`] | model of a check's result |
+//! | [`report`] | report as text, and its JSON document |
+//! | [`arguments`], [`mod@run`] | command line, and its actions |
+//! | `observe`, `code`, `clock`, `watch` | observation of the state, on arm64 Linux only |
+//! | `instructions`, `system` | the only `unsafe` code: instructions, and calls of Linux |
+//!
+//! The judgement is portable and has no `unsafe` code.
+#![deny(unsafe_code)]
+
+pub mod arguments;
+pub mod check;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod clock;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod code;
+pub mod error;
+pub mod feature;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+#[allow(unsafe_code)]
+mod instructions;
+pub mod judge;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod observe;
+pub mod report;
+pub mod run;
+pub mod state;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+#[allow(unsafe_code)]
+mod system;
+#[cfg(all(target_os = "linux", target_arch = "aarch64"))]
+mod watch;

@@ -1,0 +1,38 @@
+# For jobs: a guest with Debian's kernel and running processes, under KVM. run.sh sources it after
+# qemu.sh, whose functions it uses. Each QEMU leaves the files of qemu.sh.
+machine="-machine virt-10.0,gic-version=3 -cpu host -m 256 -smp 2"
+image=/job/Image
+# One word, because qemu.sh splits it. The kernel finds the console in the device tree.
+arguments="-initrd /job/busy.cpio -append quiet"
+
+# save_to FILE: saves the running guest to a file, and ends QEMU
+save_to() {
+    echo "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat > $1\"}}" >&3
+    tries=0
+    while alive && [ $tries -lt 3000 ]; do
+        sleep 0.2
+        echo '{"execute":"query-migrate"}' >&3
+        grep -qE '"status": "(completed|failed)"|GenericError' /out/$name.log && break
+        tries=$((tries + 1))
+    done
+}
+
+# boot SERIES NAME: boots a guest, and saves it to /out/NAME.stream when its processes run
+boot() {
+    start "$1" "$2"
+    wait_for serial '^READY' 6000 && save_to /out/$2.stream
+    stop
+}
+
+# move SERIES NAME STREAM: loads the stream, makes the guest check its machine, and saves it to
+# /out/NAME.stream
+move() {
+    start "$1" "$2" -incoming "exec:cat $3"
+    if wait_for log '"event": "RESUME"' 1200; then
+        # The watch takes samples at the new host.
+        sleep 2
+        echo >&4
+        wait_for serial '^AGAIN' 3000 && save_to /out/$2.stream
+    fi
+    stop
+}

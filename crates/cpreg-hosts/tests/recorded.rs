@@ -352,9 +352,9 @@ fn hosts_have_the_features_of_their_guests() {
 
 /// Facts of CPU models that QEMU 11.1 emulates: frequency, SVE vector lengths, PMCEID1_EL0.
 ///
-/// The guest of `cpreg probe qemu` reads them on the emulated CPU itself, without KVM. On all models
-/// it reads 0x4 in DCZID_EL0, 0x8c00 in ICC_CTLR_EL1 and 0x20001 in PMCEID0_EL0; on `max` with MTE
-/// it reads 0x6 in GMID_EL1.
+/// The guest of `cpreg probe qemu` reads them on the emulated CPU itself, without KVM. On all
+/// models it reads 0x4 in DCZID_EL0, 0x8c00 in ICC_CTLR_EL1 and 0x20001 in PMCEID0_EL0; on `max`
+/// with MTE it reads 0x6 in GMID_EL1.
 const EMULATED_CPUS: [(&str, u32, Option<u16>, u64); 6] = [
     ("cortex-a57", 62_500_000, None, 0),
     ("cortex-a76", 62_500_000, None, 0x18),

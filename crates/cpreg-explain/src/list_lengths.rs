@@ -34,6 +34,7 @@ pub(super) struct List {
 
 /// Pair of recorded lists: the input's list and the loader's list.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Pair {
     /// Accelerator of both lists.
     pub accelerator: Accelerator,

@@ -529,6 +529,7 @@ impl Symptom {
 
 /// Symptom, with the program and the versions that print it in the form of the line.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Statement {
     /// Symptom.
     pub symptom: Symptom,

@@ -13,6 +13,7 @@ use crate::subject::Subject;
 
 /// Hosts with one key.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct HostClass {
     /// Key of the hosts.
     pub key: HostKey,
@@ -24,6 +25,7 @@ pub struct HostClass {
 
 /// Classes of hosts for guests with some features.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct HostClasses {
     /// Features of the guests.
     pub features: Features,

@@ -60,6 +60,7 @@ pub fn plan_pairs<T: Send>(
 
 /// Row of a matrix: one VM at all hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Row<T> {
     /// Name of the VM.
     pub name: String,

@@ -46,6 +46,7 @@ const MAX_DEVICE_STATE_LEN: u64 = 256 << 20;
 
 /// Device state of a QEMU.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct DeviceState {
     /// QEMU's version.
     pub version: Version,

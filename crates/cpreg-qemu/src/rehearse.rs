@@ -59,6 +59,7 @@ pub struct Rehearsal {
 
 /// Queried device state, with the parsed stream.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct QueriedState {
     /// Device state that QEMU wrote.
     pub state: DeviceState,
@@ -77,6 +78,7 @@ pub enum LoadOutcome {
 
 /// Result of a rehearsal.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct RehearsalResult {
     /// QEMU's version.
     pub version: Version,

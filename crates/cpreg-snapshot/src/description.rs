@@ -4,6 +4,7 @@ use crate::error::{Error, ErrorKind};
 
 /// VM in the list of a [`Container`](crate::Container).
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ListedVm {
     /// Name of the VM or of its snapshot.
     pub name: String,
@@ -16,6 +17,7 @@ pub type Progress<'p> = &'p mut dyn FnMut(u64, u64);
 
 /// Properties of a saved VM that the file holds beside the VM's state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Description {
     /// Kind of the file (`save image of libvirt, compressed with gzip`).
     pub container: String,

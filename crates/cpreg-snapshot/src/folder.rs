@@ -29,6 +29,7 @@ pub struct Folder {
 
 /// File with saved VMs in a folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct SavedFile {
     /// Path of the file.
     pub path: PathBuf,

@@ -17,6 +17,7 @@ use crate::format::Format;
 
 /// State of a VM whose file holds registers and no stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RegisterState {
     /// Registers of all vCPUs.
     pub vm: Vm,

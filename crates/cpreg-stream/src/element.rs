@@ -87,6 +87,7 @@ pub enum SectionKind {
 
 /// Section and its place in the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Section {
     /// Kind of the section.
     pub kind: SectionKind,

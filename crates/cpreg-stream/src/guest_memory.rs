@@ -54,6 +54,7 @@ const MAX_READ_LEN: u64 = 256 << 10;
 
 /// Section whose loader may check memory that is missing.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnreliableSection {
     /// Name of the section (`0000:00:02.0/ich9_ahci`).
     pub section: String,

@@ -7,6 +7,7 @@ use crate::ram::{RamBlock, RecordCounts};
 
 /// Live section that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LiveSection {
     /// Number that the source assigned to the section, unique in the stream.
     pub id: u32,
@@ -20,6 +21,7 @@ pub struct LiveSection {
 
 /// Device state that a postcopy migration sends in one piece.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Package {
     /// File offset of the package's length, a u32.
     pub length_field: u64,

@@ -74,6 +74,7 @@ pub struct RamBlock {
 
 /// Offsets of a block's pages in a mapped-ram file.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct MappedBlock {
     /// Page size in bytes.
     pub page_size: u64,
@@ -107,6 +108,7 @@ pub(crate) fn write_block_list(bytes: &mut Vec<u8>, blocks: &[RamBlock]) -> Resu
 
 /// Number of records of each kind.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RecordCounts {
     /// Number of pages of zeros.
     pub zero: u64,

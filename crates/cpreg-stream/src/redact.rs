@@ -54,6 +54,7 @@ pub struct RedactionOptions {
 
 /// Stream without RAM and secrets.
 #[derive(Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RedactedStream {
     /// Bytes of the stream.
     pub bytes: Vec<u8>,
@@ -63,6 +64,7 @@ pub struct RedactedStream {
 
 /// Redacted parts of a stream.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Redactions {
     /// Registers that were redacted in at least one vCPU, ascending.
     pub registers: Vec<RegisterId>,
@@ -77,6 +79,7 @@ pub struct Redactions {
 
 /// Device with redacted bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RedactedDevice {
     /// QEMU's id string of the device's section.
     pub name: String,

@@ -46,11 +46,8 @@ pub(crate) fn run(
     let not_recorded = |error| not_recorded(&error);
     let find = |wishes: &Wishes| Baseline::find(&hosts, wishes, inputs).map_err(not_recorded);
     let baseline = find(&wishes)?;
-    let firecracker = find(&firecracker_wishes(&wishes, &baseline))?;
-    let firecracker = Baseline {
-        lost_features: baseline.unmet_wishes().cloned().collect(),
-        ..firecracker
-    };
+    let mut firecracker = find(&firecracker_wishes(&wishes, &baseline))?;
+    firecracker.lost_features = baseline.unmet_wishes().cloned().collect();
     let advice = match arguments.search.target {
         None => advise(&baseline, &hosts, &wishes, inputs).map_err(not_recorded)?,
         Some(_) => Vec::new(),

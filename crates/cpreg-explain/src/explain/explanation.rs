@@ -110,6 +110,7 @@ impl FailureKind {
 
 /// Possible cause of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Cause {
     /// Description of the cause.
     pub description: String,
@@ -119,6 +120,7 @@ pub struct Cause {
 
 /// Register that a failure names.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AffectedRegister {
     /// Register under the name that the log line uses.
     pub register: NamedRegister,
@@ -137,6 +139,7 @@ pub struct AffectedRegister {
 
 /// Explanation of a failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Explanation {
     /// Kind of the failure.
     pub kind: FailureKind,

@@ -10,6 +10,7 @@ use crate::host::Host;
 
 /// Feature that the guest does without.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LostFeature {
     /// The feature.
     pub feature: Features,

@@ -8,6 +8,7 @@ use cpreg::hardware::VectorLengths;
 /// A guest has all lengths of its host up to the greatest one of its VM
 /// (`KVM_REG_ARM64_SVE_VLS`), so the lengths below the limit must be the same everywhere.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VectorLimit {
     /// Greatest length in bits.
     pub max_bits: u32,

@@ -41,7 +41,7 @@ use setting::{FixedValue, Setting, Settings};
 
 /// Settings with which a VM is born, and the moves of such VMs.
 #[derive(Clone, Debug)]
-#[expect(clippy::exhaustive_structs, reason = "the command changes a member")]
+#[non_exhaustive]
 pub struct Baseline {
     /// Features of the guest.
     pub features: Features,

@@ -19,6 +19,7 @@ use crate::pairs::plan_pairs;
 
 /// Result of planning a VM of one host at another host.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Move {
     /// Result in one word.
     pub outcome: MoveOutcome,

@@ -11,6 +11,7 @@ use super::host_register::HostRegister;
 
 /// Value of a register or of one of its fields, with which a VM is born on every host.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Setting {
     /// Register to set.
     pub register: RegisterId,
@@ -27,6 +28,7 @@ pub struct Setting {
 
 /// Register or field with different values on the hosts, of which no value suits all hosts.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct FixedValue {
     /// Register with the difference.
     pub register: RegisterId,

@@ -4,6 +4,7 @@ use std::ffi::OsString;
 
 /// Command line whose QEMU touches nothing outside itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct IsolatedCommand {
     /// Words to run, including `-S`; the caller adds a monitor and `-incoming`.
     pub command: Vec<OsString>,
@@ -17,6 +18,7 @@ pub struct IsolatedCommand {
 
 /// Change of a part of the command line.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct OptionChange {
     /// Words of the given command line; empty for an addition.
     pub before: Vec<OsString>,
@@ -28,6 +30,7 @@ pub struct OptionChange {
 
 /// Part of the VM that the load cannot verify.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct UnverifiedPart {
     /// Description of the part: "the device `vfio-pci`".
     pub description: String,

@@ -29,6 +29,7 @@ const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Event that QEMU sends.
 #[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
 pub struct Event {
     /// Name of the event (`RESUME`, `STOP`, `SHUTDOWN`).
     pub name: String,

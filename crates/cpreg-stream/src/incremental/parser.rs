@@ -36,6 +36,7 @@ const MAX_HEADER_LEN: u64 = 4 << 10;
 
 /// Number of bytes that [`IncrementalParser::feed`] consumed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Consumed {
     /// Number of bytes to forward, from the first on.
     pub forward: usize,

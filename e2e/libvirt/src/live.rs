@@ -207,6 +207,7 @@ fn run_two(pair: Pair<'_>) -> Result<()> {
     }
     let mut processes = Vec::new();
     for vm in VMS {
+        pair.permit_downtime(vm)?;
         let mut command = pair.migrate_command(vm, &[]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         processes.push(command.spawn()?);

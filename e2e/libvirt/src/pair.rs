@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use e2e_framework::{Result, tool};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::host::Host;
 use crate::monitor::Monitor;
@@ -17,6 +17,8 @@ use crate::steps::domain_xml;
 const STATE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Timeout of `virsh migrate`, in seconds.
 const MIGRATE_TIMEOUT: &str = "90";
+/// Permitted downtime: the time to send all RAM at 6 MiB/s.
+const DOWNTIME_MILLISECONDS: u32 = 20_000;
 /// Namespace of QEMU's arguments in the XML of a domain.
 const NAMESPACE: &str = "http://libvirt.org/schemas/domain/qemu/1.0";
 
@@ -145,7 +147,16 @@ impl Pair<'_> {
 
     /// Runs an unchanged `virsh migrate`.
     pub(crate) fn migrate(&self, vm: LiveVm, options: &[&str]) -> Result<Output> {
+        self.permit_downtime(vm)?;
         Ok(self.migrate_command(vm, options).output()?)
+    }
+
+    /// Permits a long downtime, so that a migration ends on a busy machine too.
+    pub(crate) fn permit_downtime(&self, vm: LiveVm) -> Result<()> {
+        let parameters = json!({"downtime-limit": DOWNTIME_MILLISECONDS});
+        let mut monitor = vm.monitor(self.from)?;
+        monitor.execute("migrate-set-parameters", &parameters)?;
+        Ok(())
     }
 
     pub(crate) fn migrate_command(&self, vm: LiveVm, options: &[&str]) -> Command {

@@ -24,7 +24,7 @@ const PRECISE_PART: u64 = 2000;
 /// Least and greatest number of seconds of the real-time clock of a measurement.
 const RTC_SECONDS: [u64; 2] = [3, 30];
 /// Uncertainty at which the measured rate is precise enough, in millionths.
-const PRECISE_RATE: u64 = 4000;
+const PRECISE_RATE: u64 = 8000;
 /// Interval of looks at the real-time clock.
 const RTC_INTERVAL: Duration = Duration::from_millis(1);
 /// Timeout for a measurement with the real-time clock, in nanoseconds of the guest's clock.
@@ -99,6 +99,8 @@ struct Edge {
     earliest: u64,
     /// Time after which the clock had them.
     latest: u64,
+    /// Time before the read that returned them. The clock did not yet have more seconds.
+    begin: u64,
 }
 
 /// Measures the kernel's clock against the real-time clock.
@@ -106,18 +108,19 @@ struct Edge {
 /// # Errors
 /// Returns the reason if the guest has no such clock, or the clock does not run.
 pub(crate) fn measure_rate() -> Result<RateMeasurement, RateError> {
+    let begin = read_raw_clock();
     let seconds = read_rtc().ok_or(RateError::NoClock)?;
-    let deadline = read_raw_clock() + RTC_TIMEOUT;
-    let first = find_edge(seconds + 1, deadline)?;
+    let deadline = begin + RTC_TIMEOUT;
+    let first = find_edge(seconds + 1, begin, deadline)?;
     let [shortest, longest] = RTC_SECONDS;
-    let mut last = find_edge(first.seconds + shortest, deadline)?;
+    let mut last = find_edge(first.seconds + shortest, first.begin, deadline)?;
     // On a busy machine a longer time is as precise as a short one on an idle machine.
     loop {
         let measurement = compare_edges(&first, &last);
         if measurement.uncertainty <= PRECISE_RATE || last.seconds - first.seconds >= longest {
             return Ok(measurement);
         }
-        match find_edge(last.seconds + 1, deadline) {
+        match find_edge(last.seconds + 1, last.begin, deadline) {
             Ok(edge) => last = edge,
             Err(_) => return Ok(measurement),
         }
@@ -145,9 +148,8 @@ pub(crate) enum RateError {
     Timeout,
 }
 
-/// Waits until the real-time clock has these seconds or more.
-fn find_edge(seconds: u64, deadline: u64) -> Result<Edge, RateError> {
-    let mut earliest = read_raw_clock();
+/// Waits until the real-time clock has these seconds or more. At `earliest` it had less.
+fn find_edge(seconds: u64, mut earliest: u64, deadline: u64) -> Result<Edge, RateError> {
     loop {
         let begin = read_raw_clock();
         let read = read_rtc().ok_or(RateError::NoClock)?;
@@ -157,6 +159,7 @@ fn find_edge(seconds: u64, deadline: u64) -> Result<Edge, RateError> {
                 seconds: read,
                 earliest,
                 latest,
+                begin,
             });
         }
         if latest > deadline {

@@ -45,6 +45,7 @@
 
 mod baseline;
 mod bounded;
+mod busy;
 mod check;
 mod consents;
 mod convert;

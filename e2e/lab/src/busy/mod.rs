@@ -25,13 +25,11 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::{self, Kernel};
 use e2e_framework::lab::roots::SERIES;
-use e2e_framework::paths::repository;
 
 use self::inputs::GuestInputs;
 use self::outcome::BusyOutcome;
-use crate::interposed::{RunPrograms, lines_with_run};
+use crate::interposed::RunPrograms;
 use crate::options::cpus_or_default;
-use crate::relay::expected::Expected;
 
 /// Default kernels of the hosts. The guest boots on the oldest one, so that it uses no feature that
 /// another host lacks.
@@ -40,6 +38,8 @@ const KERNELS: [&str; 3] = ["6.1.176", "6.12.107", "7.3.4"];
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 /// Default kernel of the guest.
 const GUEST_KERNEL: &str = "6.12.107";
+/// Consents in the order of trying: none, or all changes up to a severity.
+const CONSENTS: [&str; 3] = ["none", "low", "medium"];
 /// Timeout for one boot of a host with a guest that boots or is moved.
 const TIMEOUT: Duration = Duration::from_secs(1800);
 
@@ -112,6 +112,25 @@ fn all_pairs(hosts: usize) -> Vec<usize> {
     }
     way.extend((0..hosts.saturating_sub(1)).rev());
     way
+}
+
+/// Converts a stream with the smallest sufficient consent, and returns its name.
+fn convert(cpreg: &Cpreg, stream: &Path, destination: &str, output: &Path) -> Result<&'static str> {
+    let mut last = String::new();
+    for consent in CONSENTS {
+        e2e_framework::debian::remove(output)?;
+        let options = if consent == "none" {
+            Vec::new()
+        } else {
+            vec!["--accept", consent]
+        };
+        let options: Vec<_> = options.into_iter().map(str::to_owned).collect();
+        match cpreg.convert(stream, Path::new(destination), output, &options)? {
+            Ok(()) => return Ok(consent),
+            Err(refusal) => last = refusal,
+        }
+    }
+    Err(last.into())
 }
 
 struct Mover<'a> {
@@ -195,45 +214,40 @@ impl Mover<'_> {
         index: usize,
     ) -> Result<PathBuf> {
         let series = &self.arguments.series;
-        let expected = Expected::read(
-            &repository().join("docs/kvm-matrix"),
-            &cpu.to_string(),
-            &source.version,
-            &destination.version,
-            series,
-        )?;
         let host = self.host(destination, cpu);
-        let label = format!(
-            "{} -> {}, {cpu}, QEMU {series}, consent: {}",
-            source.version,
-            destination.version,
-            if expected.consent.is_empty() {
-                "none".to_owned()
-            } else {
-                expected.consent.join(" ")
-            }
-        );
+        let label = format!("{} -> {}, {cpu}", source.version, destination.version);
         let mut job = self.inputs.job();
-        let line = format!("move {series} moved /job/vm.stream\n");
+        let mut consent = None;
         if let Some(cpreg) = &self.cpreg {
             let converted = self.lab.folder.join("busy/converted.stream");
-            e2e_framework::debian::remove(&converted)?;
             let name = format!("linux-{}/{cpu}", destination.version);
-            cpreg
-                .convert(stream, Path::new(&name), &converted, &expected.consent)?
-                .map_err(|refusal| format!("{label}: {refusal}"))?;
+            consent = Some(
+                convert(cpreg, stream, &name, &converted)
+                    .map_err(|refusal| format!("{label}: {refusal}"))?,
+            );
             job.files.push(("vm.stream".to_owned(), converted));
-            job.script += &line;
+            job.script += &format!("move {series} moved /job/vm.stream\n");
         } else {
             self.programs.add_to(&mut job);
             job.files.push(("vm.stream".to_owned(), stream.to_owned()));
-            job.script += &lines_with_run(&expected.consent, &line);
+            job.script += &format!("move_with_consent {series} moved /job/vm.stream\n");
         }
         let start = Instant::now();
         let (outcome, saved) = self.load(&host, &job, &format!("move-{index}"))?;
         let context = |error| format!("{label}: {error}");
         outcome.ensure_unchanged().map_err(context)?;
-        println!("moves   {label} ({:.0?})", start.elapsed());
+        let consent = match consent {
+            Some(consent) => consent.to_owned(),
+            None => fs::read_to_string(
+                self.results(&format!("move-{index}"), &host)
+                    .join("consent"),
+            )?,
+        };
+        let consent = consent.trim();
+        println!(
+            "moves   {label}, QEMU {series}, consent: {consent} ({:.0?})",
+            start.elapsed()
+        );
         let folder = self.lab.folder.join("busy");
         let kept = folder.join(format!("moved-{index}__{}.stream", host.name()));
         fs::rename(&saved, &kept).map_err(|error| context(format!("no stream: {error}").into()))?;

@@ -11,6 +11,7 @@
 pub(crate) mod inputs;
 pub(crate) mod outcome;
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -133,6 +134,13 @@ fn convert(cpreg: &Cpreg, stream: &Path, destination: &str, output: &Path) -> Re
     Err(last.into())
 }
 
+/// Returns a host with the timeout for a guest.
+fn host_on<'a>(kernel: &'a Kernel, cpu: &'a Cpu) -> EmulatedHost<'a> {
+    let mut host = EmulatedHost::new(kernel, cpu);
+    host.timeout = TIMEOUT;
+    host
+}
+
 struct Mover<'a> {
     lab: &'a Lab,
     arguments: &'a BusyArgs,
@@ -171,7 +179,7 @@ impl Mover<'_> {
 
     /// Returns the stream of a guest that has booted on this kernel.
     fn boot(&self, kernel: &Kernel, cpu: &Cpu) -> Result<PathBuf> {
-        let host = self.host(kernel, cpu);
+        let host = host_on(kernel, cpu);
         let series = &self.arguments.series;
         let name = format!("{}__qemu-{series}__{}", host.name(), self.inputs.name());
         let path = self.lab.folder.join("busy").join(format!("{name}.stream"));
@@ -180,7 +188,7 @@ impl Mover<'_> {
             return Ok(path);
         }
         let mut job = self.inputs.job();
-        job.script += &format!("boot {series} boot\n");
+        writeln!(job.script, "boot {series} boot")?;
         let results = self.results("boot", &host);
         let start = Instant::now();
         host.run(self.lab, &job, &results)?;
@@ -214,7 +222,7 @@ impl Mover<'_> {
         index: usize,
     ) -> Result<PathBuf> {
         let series = &self.arguments.series;
-        let host = self.host(destination, cpu);
+        let host = host_on(destination, cpu);
         let label = format!("{} -> {}, {cpu}", source.version, destination.version);
         let mut job = self.inputs.job();
         let mut consent = None;
@@ -226,11 +234,14 @@ impl Mover<'_> {
                     .map_err(|refusal| format!("{label}: {refusal}"))?,
             );
             job.files.push(("vm.stream".to_owned(), converted));
-            job.script += &format!("move {series} moved /job/vm.stream\n");
+            writeln!(job.script, "move {series} moved /job/vm.stream")?;
         } else {
             self.programs.add_to(&mut job);
             job.files.push(("vm.stream".to_owned(), stream.to_owned()));
-            job.script += &format!("move_with_consent {series} moved /job/vm.stream\n");
+            writeln!(
+                job.script,
+                "move_with_consent {series} moved /job/vm.stream"
+            )?;
         }
         let start = Instant::now();
         let (outcome, saved) = self.load(&host, &job, &format!("move-{index}"))?;
@@ -259,10 +270,10 @@ impl Mover<'_> {
     /// Loads the guest without cpreg on a host with other hardware.
     fn move_onto(&self, kernel: &Kernel, cpu: &Cpu, stream: &Path) -> Result<()> {
         let series = &self.arguments.series;
-        let host = self.host(kernel, cpu);
+        let host = host_on(kernel, cpu);
         let mut job = self.inputs.job();
         job.files.push(("vm.stream".to_owned(), stream.to_owned()));
-        job.script += &format!("move {series} moved /job/vm.stream\n");
+        writeln!(job.script, "move {series} moved /job/vm.stream")?;
         let start = Instant::now();
         let (outcome, _) = self.load(&host, &job, "onto")?;
         let found = outcome.found_checks();
@@ -296,12 +307,6 @@ impl Mover<'_> {
             BusyOutcome::read(&results, "moved")?,
             results.join("moved.stream"),
         ))
-    }
-
-    fn host<'k>(&self, kernel: &'k Kernel, cpu: &'k Cpu) -> EmulatedHost<'k> {
-        let mut host = EmulatedHost::new(kernel, cpu);
-        host.timeout = TIMEOUT;
-        host
     }
 
     fn results(&self, step: &str, host: &EmulatedHost<'_>) -> PathBuf {

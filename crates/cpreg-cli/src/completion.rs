@@ -236,9 +236,10 @@ mod tests {
     use super::*;
 
     /// Arguments that only the user knows.
-    const FREE_TEXT: [&str; 14] = [
+    const FREE_TEXT: [&str; 15] = [
         "features",
         "timeout",
+        "seconds",
         "status",
         "vcpu",
         "name",

@@ -21,14 +21,16 @@ const READINGS: usize = 32;
 /// Uncertainty at which a measurement is precise enough, as a part of the frequency.
 const PRECISE_PART: u64 = 2000;
 
-/// Least and greatest number of seconds of the real-time clock of a measurement.
-const RTC_SECONDS: [u64; 2] = [3, 30];
+/// Least number of seconds of the real-time clock of a measurement.
+const MIN_RTC_SECONDS: u64 = 3;
+/// Greatest number of changes of the real-time clock's seconds of a measurement.
+const MAX_EDGES: usize = 120;
 /// Uncertainty at which the measured rate is precise enough, in millionths.
-const PRECISE_RATE: u64 = 4000;
+const PRECISE_RATE: u64 = 8000;
 /// Interval of looks at the real-time clock.
 const RTC_INTERVAL: Duration = Duration::from_millis(1);
 /// Timeout for a measurement with the real-time clock, in nanoseconds of the guest's clock.
-const RTC_TIMEOUT: u64 = 60_000_000_000;
+const RTC_TIMEOUT: u64 = 180_000_000_000;
 /// File with the real-time clock's seconds.
 const RTC_FILE: &str = "/sys/class/rtc/rtc0/since_epoch";
 
@@ -99,6 +101,8 @@ struct Edge {
     earliest: u64,
     /// Time after which the clock had them.
     latest: u64,
+    /// Time before the read that returned them. The clock did not yet have more seconds.
+    begin: u64,
 }
 
 /// Measures the kernel's clock against the real-time clock.
@@ -106,22 +110,32 @@ struct Edge {
 /// # Errors
 /// Returns the reason if the guest has no such clock, or the clock does not run.
 pub(crate) fn measure_rate() -> Result<RateMeasurement, RateError> {
+    let begin = read_raw_clock();
     let seconds = read_rtc().ok_or(RateError::NoClock)?;
-    let deadline = read_raw_clock() + RTC_TIMEOUT;
-    let first = find_edge(seconds + 1, deadline)?;
-    let [shortest, longest] = RTC_SECONDS;
-    let mut last = find_edge(first.seconds + shortest, deadline)?;
-    // On a busy machine a longer time is as precise as a short one on an idle machine.
-    loop {
-        let measurement = compare_edges(&first, &last);
-        if measurement.uncertainty <= PRECISE_RATE || last.seconds - first.seconds >= longest {
-            return Ok(measurement);
-        }
-        match find_edge(last.seconds + 1, deadline) {
-            Ok(edge) => last = edge,
-            Err(_) => return Ok(measurement),
-        }
+    let deadline = begin + RTC_TIMEOUT;
+    let mut edges = vec![find_edge(seconds + 1, begin, deadline)?];
+    let mut best: Option<RateMeasurement> = None;
+    // On a busy machine some changes are seen late. Two that are seen at once are precise.
+    while edges.len() < MAX_EDGES && best.is_none_or(|it| it.uncertainty > PRECISE_RATE) {
+        let Some(last) = edges.last() else {
+            break;
+        };
+        let edge = match find_edge(last.seconds + 1, last.begin, deadline) {
+            Ok(edge) => edge,
+            Err(_) if best.is_some() => break,
+            Err(error) => return Err(error),
+        };
+        let earlier = edges
+            .iter()
+            .filter(|earlier| edge.seconds - earlier.seconds >= MIN_RTC_SECONDS);
+        let measured = earlier.map(|earlier| compare_edges(earlier, &edge));
+        best = best
+            .into_iter()
+            .chain(measured)
+            .min_by_key(|it| it.uncertainty);
+        edges.push(edge);
     }
+    best.ok_or(RateError::Timeout)
 }
 
 /// Returns the rate of the kernel's clock between two changes of the real-time clock.
@@ -145,9 +159,8 @@ pub(crate) enum RateError {
     Timeout,
 }
 
-/// Waits until the real-time clock has these seconds or more.
-fn find_edge(seconds: u64, deadline: u64) -> Result<Edge, RateError> {
-    let mut earliest = read_raw_clock();
+/// Waits until the real-time clock has these seconds or more. At `earliest` it had less.
+fn find_edge(seconds: u64, mut earliest: u64, deadline: u64) -> Result<Edge, RateError> {
     loop {
         let begin = read_raw_clock();
         let read = read_rtc().ok_or(RateError::NoClock)?;
@@ -157,6 +170,7 @@ fn find_edge(seconds: u64, deadline: u64) -> Result<Edge, RateError> {
                 seconds: read,
                 earliest,
                 latest,
+                begin,
             });
         }
         if latest > deadline {

@@ -55,7 +55,7 @@ fn patch(values: &ChildValues, cpus: &[u32]) -> io::Result<()> {
     let ctr = read_ctr();
     let page = CodePage::new(true)?;
     patch_page(&page, values, 0, cpus, |address| {
-        synchronize(address, FUNCTION_LEN, ctr)
+        synchronize(address, FUNCTION_LEN, ctr);
     })?;
     for round in 0..PAGES {
         let (value, slot) = low_bits(round);

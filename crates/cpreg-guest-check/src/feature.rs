@@ -1,8 +1,8 @@
 //! Instructions by HWCAP bit, with the fields of ID registers that Linux derives the bit from.
 //!
-//! Bits: Linux, `arch/arm64/include/uapi/asm/hwcap.h`. Fields: `elf_hwcaps.rst` of Linux's
-//! documentation. Words: GNU as 2.44. Every instruction works at EL0; its operands are x0 to x3 (a
-//! buffer of 256 bytes, twice its second half, and a length), x1 as a result, and vector registers.
+//! Bits: Linux, `arch/arm64/include/uapi/asm/hwcap.h`. Fields: Linux, `elf_hwcaps.rst`.
+//! Words: GNU as 2.44. Every instruction works at EL0; its operands are x0 to x3 (a buffer of 256
+//! bytes, twice its second half, and a length), x1 as a result, and vector registers.
 
 /// Register with HWCAP bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -187,8 +187,12 @@ pub(crate) fn add_counter(order: &mut CounterOrder, last: &mut u64, value: u64) 
 fn count_zeroed() -> u32 {
     let mut buffer = Box::new([FILLED_BYTE; 16384]);
     zero_block(&mut buffer);
-    let count = buffer.iter().filter(|byte| **byte == 0).count();
-    u32::try_from(count).unwrap_or(u32::MAX)
+    count_bytes(buffer.as_slice(), 0)
+}
+
+/// Returns the number of bytes with this value.
+fn count_bytes(bytes: &[u8], value: u8) -> u32 {
+    bytes.iter().map(|byte| u32::from(*byte == value)).sum()
 }
 
 /// Sets each vector length that the kernel offers, and observes the CPU's length.
@@ -207,8 +211,8 @@ fn observe_vector_lengths() -> io::Result<Vec<VectorLength>> {
             let mut buffer = [FILLED_BYTE; BUFFER_LEN];
             store_vector(&mut buffer);
             values[1].store(read_vector_length(), Ordering::SeqCst);
-            let stored = buffer.iter().filter(|byte| **byte == VECTOR_BYTE).count();
-            values[2].store(stored as u64, Ordering::SeqCst);
+            let stored = count_bytes(&buffer, VECTOR_BYTE);
+            values[2].store(u64::from(stored), Ordering::SeqCst);
         })?;
         let [is_offered, rdvl, stored, ..] = end.values;
         if is_offered != 0 {

@@ -27,8 +27,10 @@ pub fn run(arguments: &GuestCheckArgs, output: &mut impl Write) -> Result<CheckR
     use crate::judge::{judge, judge_watch};
     use crate::observe::observe;
     use crate::report::GuestCheckReport;
+    use crate::system::use_shortest_vectors;
     use crate::watch::watch;
 
+    use_shortest_vectors();
     let (report, file, format) = match &arguments.action {
         Action::Record(arguments) => {
             let state = observe()?;

@@ -92,6 +92,18 @@ pub(crate) fn set_vector_length(bytes: u32) -> io::Result<u32> {
     Ok(u32::try_from(length).unwrap_or(0))
 }
 
+/// Gives this thread and its children the shortest vectors, which every CPU with SVE has.
+///
+/// The C library may use SVE to copy memory. Linux ends a process whose vector length the CPU lacks
+/// after a move.
+pub(crate) fn use_shortest_vectors() {
+    // Without SVE, the call fails and nothing is to do.
+    let _ = set_vector_length(SHORTEST_VECTOR);
+}
+
+/// Shortest vector length, in bytes.
+const SHORTEST_VECTOR: u32 = 16;
+
 // The crate libc has no names for them on all versions of Linux.
 const PR_SVE_SET_VL: libc::c_int = 50;
 const PR_SVE_VL_LEN_MASK: libc::c_int = 0xffff;

@@ -36,3 +36,18 @@ move() {
     fi
     stop
 }
+
+# move_with_consent SERIES NAME STREAM: moves the guest with `cpreg run`, and the smallest sufficient
+# consent; writes the consent to /out/consent
+move_with_consent() {
+    for consent in none low medium; do
+        accept=
+        [ $consent = none ] || accept="--accept $consent"
+        through="/job/bin/cpreg run $accept --"
+        move "$1" "$2" "$3"
+        grep -q '"event": "RESUME"' /out/$2.log && break
+        cp /out/$2.log /out/$2-$consent.log
+    done
+    through=
+    echo $consent > /out/consent
+}

@@ -46,6 +46,7 @@
 
 mod baseline;
 mod bounded;
+mod busy;
 mod check;
 mod consents;
 mod convert;

@@ -11,6 +11,7 @@
 pub(crate) mod inputs;
 pub(crate) mod outcome;
 
+use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -25,13 +26,11 @@ use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::{self, Kernel};
 use e2e_framework::lab::roots::SERIES;
-use e2e_framework::paths::repository;
 
 use self::inputs::GuestInputs;
 use self::outcome::BusyOutcome;
-use crate::interposed::{RunPrograms, lines_with_run};
+use crate::interposed::RunPrograms;
 use crate::options::cpus_or_default;
-use crate::relay::expected::Expected;
 
 /// Default kernels of the hosts. The guest boots on the oldest one, so that it uses no feature that
 /// another host lacks.
@@ -40,6 +39,8 @@ const KERNELS: [&str; 3] = ["6.1.176", "6.12.107", "7.3.4"];
 const CPUS: [&str; 2] = ["neoverse-n1", "max"];
 /// Default kernel of the guest.
 const GUEST_KERNEL: &str = "6.12.107";
+/// Consents in the order of trying: none, or all changes up to a severity.
+const CONSENTS: [&str; 3] = ["none", "low", "medium"];
 /// Timeout for one boot of a host with a guest that boots or is moved.
 const TIMEOUT: Duration = Duration::from_secs(1800);
 
@@ -114,6 +115,32 @@ fn all_pairs(hosts: usize) -> Vec<usize> {
     way
 }
 
+/// Converts a stream with the smallest sufficient consent, and returns its name.
+fn convert(cpreg: &Cpreg, stream: &Path, destination: &str, output: &Path) -> Result<&'static str> {
+    let mut last = String::new();
+    for consent in CONSENTS {
+        e2e_framework::debian::remove(output)?;
+        let options = if consent == "none" {
+            Vec::new()
+        } else {
+            vec!["--accept", consent]
+        };
+        let options: Vec<_> = options.into_iter().map(str::to_owned).collect();
+        match cpreg.convert(stream, Path::new(destination), output, &options)? {
+            Ok(()) => return Ok(consent),
+            Err(refusal) => last = refusal,
+        }
+    }
+    Err(last.into())
+}
+
+/// Returns a host with the timeout for a guest.
+fn host_on<'a>(kernel: &'a Kernel, cpu: &'a Cpu) -> EmulatedHost<'a> {
+    let mut host = EmulatedHost::new(kernel, cpu);
+    host.timeout = TIMEOUT;
+    host
+}
+
 struct Mover<'a> {
     lab: &'a Lab,
     arguments: &'a BusyArgs,
@@ -152,7 +179,7 @@ impl Mover<'_> {
 
     /// Returns the stream of a guest that has booted on this kernel.
     fn boot(&self, kernel: &Kernel, cpu: &Cpu) -> Result<PathBuf> {
-        let host = self.host(kernel, cpu);
+        let host = host_on(kernel, cpu);
         let series = &self.arguments.series;
         let name = format!("{}__qemu-{series}__{}", host.name(), self.inputs.name());
         let path = self.lab.folder.join("busy").join(format!("{name}.stream"));
@@ -161,7 +188,7 @@ impl Mover<'_> {
             return Ok(path);
         }
         let mut job = self.inputs.job();
-        job.script += &format!("boot {series} boot\n");
+        writeln!(job.script, "boot {series} boot")?;
         let results = self.results("boot", &host);
         let start = Instant::now();
         host.run(self.lab, &job, &results)?;
@@ -195,45 +222,43 @@ impl Mover<'_> {
         index: usize,
     ) -> Result<PathBuf> {
         let series = &self.arguments.series;
-        let expected = Expected::read(
-            &repository().join("docs/kvm-matrix"),
-            &cpu.to_string(),
-            &source.version,
-            &destination.version,
-            series,
-        )?;
-        let host = self.host(destination, cpu);
-        let label = format!(
-            "{} -> {}, {cpu}, QEMU {series}, consent: {}",
-            source.version,
-            destination.version,
-            if expected.consent.is_empty() {
-                "none".to_owned()
-            } else {
-                expected.consent.join(" ")
-            }
-        );
+        let host = host_on(destination, cpu);
+        let label = format!("{} -> {}, {cpu}", source.version, destination.version);
         let mut job = self.inputs.job();
-        let line = format!("move {series} moved /job/vm.stream\n");
+        let mut consent = None;
         if let Some(cpreg) = &self.cpreg {
             let converted = self.lab.folder.join("busy/converted.stream");
-            e2e_framework::debian::remove(&converted)?;
             let name = format!("linux-{}/{cpu}", destination.version);
-            cpreg
-                .convert(stream, Path::new(&name), &converted, &expected.consent)?
-                .map_err(|refusal| format!("{label}: {refusal}"))?;
+            consent = Some(
+                convert(cpreg, stream, &name, &converted)
+                    .map_err(|refusal| format!("{label}: {refusal}"))?,
+            );
             job.files.push(("vm.stream".to_owned(), converted));
-            job.script += &line;
+            writeln!(job.script, "move {series} moved /job/vm.stream")?;
         } else {
             self.programs.add_to(&mut job);
             job.files.push(("vm.stream".to_owned(), stream.to_owned()));
-            job.script += &lines_with_run(&expected.consent, &line);
+            writeln!(
+                job.script,
+                "move_with_consent {series} moved /job/vm.stream"
+            )?;
         }
         let start = Instant::now();
         let (outcome, saved) = self.load(&host, &job, &format!("move-{index}"))?;
         let context = |error| format!("{label}: {error}");
         outcome.ensure_unchanged().map_err(context)?;
-        println!("moves   {label} ({:.0?})", start.elapsed());
+        let consent = match consent {
+            Some(consent) => consent.to_owned(),
+            None => fs::read_to_string(
+                self.results(&format!("move-{index}"), &host)
+                    .join("consent"),
+            )?,
+        };
+        let consent = consent.trim();
+        println!(
+            "moves   {label}, QEMU {series}, consent: {consent} ({:.0?})",
+            start.elapsed()
+        );
         let folder = self.lab.folder.join("busy");
         let kept = folder.join(format!("moved-{index}__{}.stream", host.name()));
         fs::rename(&saved, &kept).map_err(|error| context(format!("no stream: {error}").into()))?;
@@ -245,10 +270,10 @@ impl Mover<'_> {
     /// Loads the guest without cpreg on a host with other hardware.
     fn move_onto(&self, kernel: &Kernel, cpu: &Cpu, stream: &Path) -> Result<()> {
         let series = &self.arguments.series;
-        let host = self.host(kernel, cpu);
+        let host = host_on(kernel, cpu);
         let mut job = self.inputs.job();
         job.files.push(("vm.stream".to_owned(), stream.to_owned()));
-        job.script += &format!("move {series} moved /job/vm.stream\n");
+        writeln!(job.script, "move {series} moved /job/vm.stream")?;
         let start = Instant::now();
         let (outcome, _) = self.load(&host, &job, "onto")?;
         let found = outcome.found_checks();
@@ -282,12 +307,6 @@ impl Mover<'_> {
             BusyOutcome::read(&results, "moved")?,
             results.join("moved.stream"),
         ))
-    }
-
-    fn host<'k>(&self, kernel: &'k Kernel, cpu: &'k Cpu) -> EmulatedHost<'k> {
-        let mut host = EmulatedHost::new(kernel, cpu);
-        host.timeout = TIMEOUT;
-        host
     }
 
     fn results(&self, step: &str, host: &EmulatedHost<'_>) -> PathBuf {

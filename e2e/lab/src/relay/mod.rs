@@ -18,7 +18,7 @@
 mod case;
 mod disk_image;
 mod evaluate;
-pub(crate) mod expected;
+mod expected;
 mod runner;
 mod tls;
 

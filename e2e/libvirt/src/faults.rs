@@ -342,7 +342,8 @@ fn run_resumed_postcopy(pair: Pair<'_>) -> Result<()> {
         "--postcopy-bandwidth",
         "100",
     ];
-    check_output(&pair.migrate(vm, &resume)?, &relay)?;
+    let output = pair.migrate_command(vm, &resume).output()?;
+    check_output(&output, &relay)?;
     pair.expect_moved(vm)?;
     let served = relay.wait_for_event("served", 1)?;
     if served[0]["vm"] == vm.name && served[0]["outcome"] == "recovered" {

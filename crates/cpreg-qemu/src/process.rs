@@ -83,7 +83,7 @@ impl QemuProcess {
     /// Starts `command` with `additions` and a monitor, and waits until the monitor replies.
     ///
     /// QEMU's standard input is empty, its standard output is discarded, and its standard error is
-    /// kept for messages.
+    /// kept for messages. On Linux, QEMU ends with the thread that calls this function.
     ///
     /// # Errors
     /// Returns an error if QEMU does not start, exits, or opens no monitor in time. All started

@@ -106,6 +106,17 @@ impl QueriedState {
     }
 }
 
+/// Starts a QEMU, queries its device state and ends it. Returns the state and the startup time.
+fn query_new(
+    command: &[OsString],
+    options: &WaitOptions<'_>,
+) -> Result<(Result<QueriedState, Error>, Duration), Error> {
+    let (mut qemu, startup_time) = start_incoming(command, options)?;
+    let state = QueriedState::query(&mut qemu, options);
+    check_interrupted(&qemu, options)?;
+    Ok((state, startup_time))
+}
+
 impl Rehearsal {
     /// Starts `command`, which must be isolated, and queries its device state.
     ///
@@ -114,30 +125,36 @@ impl Rehearsal {
     /// have ended.
     pub fn start(command: &[OsString], options: &WaitOptions<'_>) -> Result<Self, Error> {
         // Start two in parallel if a second one will be needed, because starting takes most of the
-        // time.
+        // time. A QEMU ends with the thread that started it, so the queried one lives in its own.
         let is_emulated = !command.iter().any(|word| is_kvm_option(word));
+        if !is_emulated {
+            let (mut qemu, startup_time) = start_incoming(command, options)?;
+            let initial_state = QueriedState::query(&mut qemu, options);
+            check_interrupted(&qemu, options)?;
+            let is_kvm = |queried: &QueriedState| queried.state.kvm;
+            if !initial_state.as_ref().is_ok_and(is_kvm) {
+                // The assignment ends the queried QEMU, after the second one has started.
+                (qemu, _) = start_incoming(command, options)?;
+            }
+            return Ok(Self {
+                qemu,
+                initial_state,
+                startup_time,
+            });
+        }
         let (queried, fresh) = thread::scope(|scope| {
-            let fresh = is_emulated.then(|| scope.spawn(|| start_incoming(command, options)));
-            let queried = start_incoming(command, options);
-            let panicked = || {
+            let queried = scope.spawn(|| query_new(command, options));
+            let fresh = start_incoming(command, options);
+            let panicked = |_| {
                 Err(Error::io(
                     SEND_ERROR,
                     io::Error::other("a starting thread panicked"),
                 ))
             };
-            let fresh = fresh.map(|fresh| fresh.join().unwrap_or_else(|_| panicked()));
-            (queried, fresh)
+            (queried.join().unwrap_or_else(panicked), fresh)
         });
-        let (mut qemu, startup_time) = queried?;
-        let initial_state = QueriedState::query(&mut qemu, options);
-        check_interrupted(&qemu, options)?;
-        if !initial_state
-            .as_ref()
-            .is_ok_and(|queried| queried.state.kvm)
-        {
-            // The assignment ends the queried QEMU, after the second one has started.
-            (qemu, _) = fresh.unwrap_or_else(|| start_incoming(command, options))?;
-        }
+        let (initial_state, startup_time) = queried?;
+        let (qemu, _) = fresh?;
         Ok(Self {
             qemu,
             initial_state,

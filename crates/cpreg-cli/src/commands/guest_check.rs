@@ -11,7 +11,7 @@ use crate::printer::Printer;
 
 pub(crate) fn run(arguments: &GuestCheckArgs, printer: &mut Printer) -> Result<Status, Failure> {
     let mut output = Vec::new();
-    let result = run::run(arguments, &mut output).map_err(failure)?;
+    let result = run::run(arguments, &mut output).map_err(|error| failure(&error))?;
     // Values from the guest are numbers and names of this program, without control characters.
     printer.append(&String::from_utf8_lossy(&output));
     Ok(match result {
@@ -22,8 +22,8 @@ pub(crate) fn run(arguments: &GuestCheckArgs, printer: &mut Printer) -> Result<S
 }
 
 /// Returns the failure of this command for an error of the library.
-fn failure(error: Error) -> Failure {
-    let kind = match &error {
+fn failure(error: &Error) -> Failure {
+    let kind = match error {
         Error::Record { .. } => FailureKind::DOCUMENT,
         Error::Io { .. } => FailureKind::IO,
         _ => FailureKind::INPUT,

@@ -39,13 +39,16 @@ impl Journal {
         }
         let socket = UnixDatagram::unbound().ok()?;
         socket.connect(SOCKET).ok()?;
+        // A journal whose queue is full must not stop the caller.
+        socket.set_nonblocking(true).ok()?;
         Some(Self(socket))
     }
 
     /// Sends an entry.
     ///
     /// # Errors
-    /// Returns an error if the journal does not run, or the entry is too long for a datagram.
+    /// Returns an error if the journal does not run, its queue is full, or the entry is too long for
+    /// a datagram.
     pub(crate) fn send(
         &self,
         priority: Priority,

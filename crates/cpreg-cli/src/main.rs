@@ -8,6 +8,7 @@
 //! | [`interrupt`] | Ctrl-C while a QEMU runs |
 //! | [`destination`] | resolution of DESTINATION |
 //! | [`fleet_hosts`] | hosts of the commands about many hosts |
+//! | [`local_process`] | the process at the other end of a monitor |
 //! | [`local_facts`] | properties of this machine that its guests see |
 //! | [`source_host`] | the host that a VM ran on: `--from` |
 //! | [`completion`] | completion of arguments in a shell |
@@ -45,6 +46,7 @@ mod input;
 mod interrupt;
 mod journal;
 mod local_facts;
+mod local_process;
 mod names;
 mod platform;
 mod printer;

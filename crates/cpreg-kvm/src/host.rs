@@ -35,7 +35,7 @@ pub trait Host {
     /// Returns the step that failed, and its errno.
     fn run_fact_program(&self, features: Features) -> Result<ProgramState, Error>;
 
-    /// Creates a VM that is never run, in the way in which a VMM creates its own.
+    /// Creates a VM without memory, in the way in which a VMM creates its own.
     ///
     /// The vCPUs are initialised with these features, and SVE is not finalized. The VM has an
     /// initialised in-kernel GICv3 and, with [`Features::PMU`], an initialised PMU.

@@ -65,7 +65,7 @@ pub enum ErrorKind {
     LoadTimedOut(Duration),
     /// QEMU is not paused before the guest's first instruction; holds its state.
     NotPaused(String),
-    /// The guest did not finish a program in time.
+    /// The guest did not finish a program.
     UnfinishedProgram,
     /// QEMU could not write its stream.
     NoStream {
@@ -261,7 +261,9 @@ impl fmt::Display for ErrorKind {
                 "QEMU neither loaded nor refused the VM within {} s",
                 limit.as_secs_f32()
             ),
-            Self::UnfinishedProgram => f.write_str("the guest did not finish the program of cpreg"),
+            Self::UnfinishedProgram => f.write_str(
+                "the guest stopped, or its time ran out, before it had written its results",
+            ),
             Self::NotPaused(state) => write!(
                 f,
                 "QEMU is in state `{state}` after a start with -S; expected `prelaunch`"

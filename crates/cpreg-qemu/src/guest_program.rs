@@ -49,7 +49,7 @@ pub fn run(
 ) -> Result<Vec<u8>, Error> {
     let folder = tempfile::tempdir().map_err(|error| Error::io(FILE_ERROR, error))?;
     let code = folder.path().join("program");
-    fs::write(&code, program.code).map_err(|error| Error::io(FILE_ERROR, error))?;
+    fs::write(&code, image(program)).map_err(|error| Error::io(FILE_ERROR, error))?;
     let mut qemu = QemuProcess::start(command, &additions(&code, program.address), options)?;
     qemu.execute("cont", json!({}), options)?;
     let results = folder.path().join("results");
@@ -66,6 +66,15 @@ pub fn run(
         }
         thread::sleep(POLL_INTERVAL);
     }
+}
+
+/// Returns the program, followed by zeros up to the end of the results. RAM in a file may hold older
+/// contents.
+fn image(program: GuestProgram<'_>) -> Vec<u8> {
+    let results_offset = usize::try_from(program.results_offset).unwrap_or(0);
+    let mut image = program.code.to_vec();
+    image.resize(image.len().max(results_offset + program.results_len), 0);
+    image
 }
 
 /// Returns the options that load and start the program.
@@ -109,6 +118,17 @@ fn read_results(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_results_are_zero_at_first() {
+        let image = image(GuestProgram {
+            code: &[1, 2],
+            address: 0x4000_0000,
+            results_offset: 4,
+            results_len: 8,
+        });
+        assert_eq!(image, [1, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    }
 
     #[test]
     fn a_comma_in_a_path_is_doubled() {

@@ -88,7 +88,8 @@ impl HardwareFacts {
             gic: keep(self.gic, other.gic),
             gmid: keep(self.gmid, other.gmid),
             pmu_events: keep(self.pmu_events, other.pmu_events),
-            gicd_iidr: keep(self.gicd_iidr, other.gicd_iidr),
+            // The kernel decides the revision, also on an emulated CPU.
+            gicd_iidr: self.gicd_iidr,
             is_emulated: self.is_emulated,
         }
     }

@@ -425,10 +425,13 @@ impl Input {
 
     /// Returns the known properties of the VM's host: of a report, or of this machine for its QEMU.
     pub(crate) fn source_hardware(&self) -> Result<HardwareFacts, Failure> {
-        if let (Origin::RunningQemu { is_kvm: true, .. }, Content::Stream(stream)) =
-            (&self.origin, &self.content)
+        if let Origin::RunningQemu {
+            is_kvm: true,
+            domain: None,
+            ..
+        } = self.origin
         {
-            return Ok(local_facts(stream));
+            return Ok(local_facts(&self.path));
         }
         let facts = self.report().map(VmReport::source_hardware);
         let facts = facts.transpose();

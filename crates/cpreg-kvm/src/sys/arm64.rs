@@ -46,7 +46,7 @@ pub struct Kvm {
     kvm: kvm_ioctls::Kvm,
 }
 
-/// VM of this host that is never run.
+/// VM of this host that runs no guest of its own.
 #[derive(Debug)]
 pub struct KvmVm {
     // Rust drops fields in order, so fields that need the VM's descriptor come first.
@@ -122,16 +122,15 @@ impl Kvm {
     }
 }
 
-/// Returns MIDR_EL1 of this machine and the properties that a process can read without KVM.
+/// Returns the properties of this machine that a process can read without KVM.
 ///
 /// Returns `None` if the kernel does not show MIDR_EL1.
-pub fn read_process_facts() -> Option<(u64, HardwareFacts)> {
+pub fn read_process_facts() -> Option<HardwareFacts> {
     let midr = identity::read_midr()?;
-    let facts = HardwareFacts {
+    Some(HardwareFacts {
         is_emulated: identity::detect_identity(midr, &Capabilities::new()).emulated,
         ..process_facts()
-    };
-    Some((midr, facts))
+    })
 }
 
 fn process_facts() -> HardwareFacts {

@@ -44,7 +44,7 @@ impl Kvm {
 }
 
 /// Returns `None`: only Linux on arm64 shows the properties to a process.
-pub const fn read_process_facts() -> Option<(u64, HardwareFacts)> {
+pub const fn read_process_facts() -> Option<HardwareFacts> {
     None
 }
 

@@ -4,7 +4,7 @@
 //! `arch/arm64/kernel/pi/idreg-override.c`). They affect all guests of a host, and the host itself.
 
 use cpreg::destination::Features;
-use cpreg::plan::DecidedPart;
+use cpreg::plan::{DecidedPart, HardwareFact};
 use cpreg::register::RegisterId;
 use cpreg_fleet::baseline::Baseline;
 use cpreg_fleet::baseline::features::LossReason;
@@ -104,8 +104,15 @@ fn fact_items(baseline: &Baseline, hosts: &[String]) -> Vec<HostItem> {
             let effect = if blocker.is_unknown {
                 "not known; `cpreg probe kvm` on the host records it"
             } else {
-                "no VMM has a setting; choose hosts with the same (firmware sets the counter \
-                 frequency)"
+                match fact {
+                    HardwareFact::CounterFrequency => {
+                        "no VMM has a setting; choose hosts with the same (firmware sets it)"
+                    }
+                    HardwareFact::GicRevision => {
+                        "QEMU has no setting; choose hosts with Linux 5.19 or later"
+                    }
+                    _ => "no VMM has a setting; choose hosts with the same",
+                }
             };
             let effect = format!("{}: {effect}", fact.name());
             let names = [from, to].map(|index| hosts.get(index).cloned().unwrap_or_default());

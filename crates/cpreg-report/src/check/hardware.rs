@@ -93,8 +93,7 @@ pub(crate) fn describe_facts(facts: HardwareFacts) -> Vec<String> {
 pub(super) fn names<'a>(decisions: impl IntoIterator<Item = &'a HardwareDecision>) -> String {
     let mut names: Vec<_> = decisions
         .into_iter()
-        .map(|decision| decision.fact.name())
-        .map(|name| name.split(" (").next().unwrap_or(name))
+        .map(|decision| decision.fact.short_name())
         .collect();
     names.dedup();
     names.join(", ")

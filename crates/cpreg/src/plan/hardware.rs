@@ -5,8 +5,8 @@
 //! the frequencies, its vectors lose their upper parts, and `DC ZVA` clears other memory.
 //!
 //! The exception is the GIC, whose limits the VM brings along: KVM refuses them ([`crate::gic`]).
-//! A difference in the events of the PMU or in the revision of the GIC does not stop the load. It
-//! is a [visible change](super::VisibleChange).
+//! Another set of PMU events, or a later revision of the GIC, does not stop the load. It is a
+//! [visible change](super::VisibleChange).
 //!
 //! Only hosts with KVM pass their properties on to guests. QEMU's emulators have their own: a
 //! destination with another accelerator has no decisions.
@@ -73,8 +73,7 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
         ));
     }
     if !matches!(source.gic, Some(Gic::Other)) && !matches!(destination.gic, Some(Gic::Other)) {
-        decisions.push(judge.visible(
-            HardwareFact::GicRevision,
+        decisions.push(judge.gic_revision(
             source.gicd_iidr.map(u64::from),
             destination.gicd_iidr.map(u64::from),
         ));
@@ -84,9 +83,8 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
 
 /// Returns MTE and the PMU, if the guest has them on both sides.
 fn shared_features(input: PlanInput<'_>) -> Features {
-    let guest = input.vm.vcpus.first().map_or(Features::NONE, |vcpu| {
-        GuestFeatures::from_registers(&vcpu.registers).without_undetermined()
-    });
+    let vcpus = input.vm.vcpus.iter().map(|vcpu| &vcpu.registers);
+    let guest = GuestFeatures::from_vcpus(vcpus).without_undetermined();
     let destination = input.destination.vcpu(0);
     let has = |id| destination.is_some_and(|vcpu| vcpu.get(id).is_some());
     let features = [

@@ -3,7 +3,6 @@
 //! [`cpreg_relay::guard`] implements the guard. This module sends requests to the guard, and
 //! reports the progress of the migration to the guard.
 
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -165,13 +164,6 @@ pub(super) fn print_location(printer: &mut Printer, location: &VmLocationReport)
     for advice in &location.advice {
         printer.line(format_args!("  fix: {advice}"));
     }
-}
-
-/// Returns the process id of the peer of a monitor socket, if it runs on this machine.
-pub(super) fn peer_pid(monitor: &Path) -> Option<i32> {
-    let socket = std::os::unix::net::UnixStream::connect(monitor).ok()?;
-    let credentials = rustix::net::sockopt::socket_peercred(&socket).ok()?;
-    Some(credentials.pid.as_raw_nonzero().get())
 }
 
 /// Returns the URI for QMP `migrate` at the source.

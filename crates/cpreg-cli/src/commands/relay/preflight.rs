@@ -13,12 +13,12 @@ use cpreg::tolerance::Tolerances;
 
 use super::super::check::{self, Source};
 use super::super::rehearse;
-use super::guard_session::peer_pid;
 use crate::arguments::{self, Format};
 use crate::command_line;
 use crate::destination::DestinationSpec;
 use crate::failure::{Failure, Status};
 use crate::input::Input;
+use crate::local_process::peer_pid;
 use crate::printer::Printer;
 use crate::source_host::SourceHost;
 use cpreg_report::check::model::CheckReport;

@@ -29,6 +29,17 @@ pub enum HardwareFact {
 }
 
 impl HardwareFact {
+    /// Returns the name without the register.
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Self::GicLimits => "GIC limits",
+            Self::TagBlock => "MTE tag block",
+            Self::PmuEvents0 | Self::PmuEvents1 => "PMU events",
+            Self::GicRevision => "GIC revision",
+            Self::CounterFrequency | Self::VectorLengths | Self::ZeroingBlock => self.name(),
+        }
+    }
+
     /// Returns the name in reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -43,12 +54,9 @@ impl HardwareFact {
         }
     }
 
-    /// Returns `true` if a difference does not stop the load, but the guest can notice it.
+    /// Returns `true` if a difference stops no load, but the guest can notice it.
     pub const fn is_only_visible(self) -> bool {
-        matches!(
-            self,
-            Self::PmuEvents0 | Self::PmuEvents1 | Self::GicRevision
-        )
+        matches!(self, Self::PmuEvents0 | Self::PmuEvents1)
     }
 }
 
@@ -57,8 +65,8 @@ impl HardwareFact {
 pub struct HardwareDecision {
     /// Property that the decision is about.
     pub fact: HardwareFact,
-    /// Value at the VM's own host, if known: hertz, bits of [`VectorLengths`], DCZID_EL0,
-    /// or bits of [`GicLimits`].
+    /// Value at the VM's own host, if known: hertz, bits of
+    /// [`VectorLengths`](crate::hardware::VectorLengths) or [`GicLimits`], or the register.
     pub source: Option<u64>,
     /// Value at the destination, if known.
     pub destination: Option<u64>,
@@ -79,7 +87,7 @@ pub enum HardwareAction {
     /// Load the VM, although the property differs. The plan has a [visible
     /// change](super::VisibleChange).
     Change,
-    /// Load the VM, although the property is not known on both sides. The hosts have the same CPU,
+    /// Load the VM, although the property is not known of both hosts. The hosts have the same CPU,
     /// or the guest could only notice a difference.
     Assume,
     /// Refuse the load. No consent changes the decision.
@@ -131,7 +139,7 @@ pub enum HardwareReason {
         /// Length in bits at the destination.
         destination: u32,
     },
-    /// The value is not known on both sides.
+    /// The value is not known of both hosts.
     NotKnown,
 }
 
@@ -181,29 +189,24 @@ impl fmt::Display for HardwareDecision {
             ),
             HardwareReason::NotKnown => f.write_str(match self.action {
                 _ if self.fact.is_only_visible() => {
-                    "not known on both sides; a difference does not stop the load"
+                    "not known of both hosts; a difference does not stop the load"
                 }
-                HardwareAction::Assume => "not known on both sides; the hosts have the same CPU",
-                _ => "not known on both sides, and the hosts have different CPUs (MIDR_EL1)",
+                _ if self.fact == HardwareFact::GicRevision => {
+                    "not known of both hosts; hosts have revision 3 since Linux 5.19"
+                }
+                HardwareAction::Assume => "not known of both hosts; they have the same CPU",
+                _ => "not known of both hosts, which have different CPUs (MIDR_EL1)",
             }),
         }
     }
 }
 
 impl HardwareDecision {
-    /// Returns the severity of a difference that the guest can notice.
-    ///
-    /// Events that disappear, and a lower revision of the GIC, are medium; the opposite is low.
+    /// Returns the severity of a difference that the guest can notice: medium if events of the PMU
+    /// disappear, else low.
     pub(in crate::plan) fn severity(&self) -> Severity {
         let (source, destination) = (self.source.unwrap_or(0), self.destination.unwrap_or(0));
-        let is_less = match self.fact {
-            HardwareFact::GicRevision => {
-                let [source, destination] = [source, destination].map(gic_revision);
-                destination < source
-            }
-            _ => source & !destination != 0,
-        };
-        if is_less {
+        if self.fact.is_only_visible() && source & !destination != 0 {
             Severity::Medium
         } else {
             Severity::Low
@@ -253,10 +256,16 @@ impl HardwareDecision {
                 "the guest read the events when it booted; it counts 0 of an event that the \
                  destination lacks",
             ),
-            HardwareFact::GicRevision => f.write_str(
-                "from revision 3 on, guests invalidate LPIs by GICR_INVLPIR, which earlier \
-                 revisions ignore",
+            HardwareFact::GicRevision if self.action == HardwareAction::Refuse => write!(
+                f,
+                "the guest found revision {} when it booted and invalidates LPIs by GICR_INVLPIR, \
+                 which revision {} ignores: interrupts that it enables later do not arrive",
+                gic_revision(source),
+                gic_revision(destination)
             ),
+            HardwareFact::GicRevision => {
+                f.write_str("the guest keeps what it found out about its GIC when it booted")
+            }
             HardwareFact::VectorLengths => f.write_str("the values differ"),
         }
     }
@@ -278,7 +287,7 @@ impl fmt::Display for ZeroingBlock {
 }
 
 /// Returns the revision in GICD_IIDR: 2 or 3 for the GICv3 of KVM.
-const fn gic_revision(iidr: u64) -> u64 {
+pub(super) const fn gic_revision(iidr: u64) -> u64 {
     iidr >> 12 & 0xf
 }
 

@@ -1,6 +1,8 @@
 //! [`Judge`]: decisions about single properties of the hosts.
 
-use super::decision::{HardwareAction, HardwareDecision, HardwareFact, HardwareReason};
+use super::decision::{
+    HardwareAction, HardwareDecision, HardwareFact, HardwareReason, gic_revision,
+};
 use crate::destination::Confidence;
 use crate::gic::{Gic, GicLimits};
 
@@ -46,6 +48,27 @@ impl Judge {
             None => (HardwareAction::Assume, HardwareReason::NotKnown),
         };
         self.decision(fact, source, destination, ruling)
+    }
+
+    /// Decides about GICD_IIDR, the revision of the GICv3.
+    ///
+    /// From revision 3 on (Linux v5.19), GICR_CTLR.IR shows that the guest may invalidate LPIs by
+    /// GICR_INVLPIR, and Linux does so for as long as it runs. Earlier revisions ignore the
+    /// register. QEMU does not send the revision.
+    pub(super) fn gic_revision(
+        self,
+        source: Option<u64>,
+        destination: Option<u64>,
+    ) -> HardwareDecision {
+        let ruling = match source.zip(destination) {
+            Some((vm, host)) if vm == host => (HardwareAction::Keep, HardwareReason::Same),
+            Some((vm, host)) if gic_revision(vm) <= gic_revision(host) => {
+                (HardwareAction::Change, HardwareReason::Different)
+            }
+            Some(_) => refuse(HardwareReason::Different),
+            None => (HardwareAction::Assume, HardwareReason::NotKnown),
+        };
+        self.decision(HardwareFact::GicRevision, source, destination, ruling)
     }
 
     /// Decides about the limits of the VM's GICv3.

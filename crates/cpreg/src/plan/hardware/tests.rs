@@ -129,7 +129,7 @@ fn an_unknown_fact_blocks_only_between_different_cpus() {
     assert_eq!(other.hardware[0].action, HardwareAction::Undecided);
     assert_eq!(
         other.hardware[0].to_string(),
-        "not known on both sides, and the hosts have different CPUs (MIDR_EL1)"
+        "not known of both hosts, which have different CPUs (MIDR_EL1)"
     );
 }
 
@@ -418,7 +418,7 @@ fn unknown_events_do_not_change_the_verdict() {
     assert!(decision.lacks_source());
     assert_eq!(
         decision.to_string(),
-        "not known on both sides; a difference does not stop the load"
+        "not known of both hosts; a difference does not stop the load"
     );
     let undecided = plan
         .hardware
@@ -466,27 +466,49 @@ fn another_tag_block_is_refused_for_guests_with_mte() {
     );
 }
 
+/// A guest that found revision 3 waits for interrupts that revision 2 never delivers.
 #[test]
-fn an_earlier_revision_of_the_gic_is_worse_than_a_later_one() {
+fn an_earlier_revision_of_the_gic_is_refused() {
     let revision = |iidr| HardwareFacts {
         gicd_iidr: Some(iidr),
         ..KNOWN
     };
     let (two, three) = (revision(0x4b00_243b), revision(0x4b00_343b));
-    for (source, here, severity) in [(three, two, Severity::Medium), (two, three, Severity::Low)] {
+    let plan_for = |source, here| {
         let vm = vm_with_pmu_and_mte(source);
-        let plan = plan(&vm, &destination(&vm, N1, here), &[]);
-        assert_eq!(plan.outcome(), PlanOutcome::Ready);
-        let [change] = &plan.visible_changes[..] else {
-            panic!("{:?}", plan.visible_changes);
-        };
-        assert_eq!(change.severity, severity);
-    }
+        plan(&vm, &destination(&vm, N1, here), &[])
+    };
+    let refused = plan_for(three, two);
+    assert_eq!(refused.outcome(), PlanOutcome::Refused);
+    assert_eq!(refused.outcome_with_proposed, PlanOutcome::Refused);
+    let reason = decision(&refused, HardwareFact::GicRevision).map(ToString::to_string);
+    assert_eq!(
+        reason.as_deref(),
+        Some(
+            "the guest found revision 3 when it booted and invalidates LPIs by GICR_INVLPIR, which \
+             revision 2 ignores: interrupts that it enables later do not arrive"
+        )
+    );
+    let ready = plan_for(two, three);
+    assert_eq!(ready.outcome(), PlanOutcome::Ready);
+    let severities = ready.visible_changes.iter().map(|change| change.severity);
+    assert_eq!(severities.collect::<Vec<_>>(), [Severity::Low]);
     let without_gicv3 = HardwareFacts {
         gic: Some(Gic::Other),
-        ..two
+        ..three
     };
-    let vm = vm_with_pmu_and_mte(without_gicv3);
-    let plan = plan(&vm, &destination(&vm, N1, three), &[]);
-    assert_eq!(plan.visible_changes, []);
+    assert_eq!(plan_for(without_gicv3, two).outcome(), PlanOutcome::Ready);
+}
+
+/// The kernel decides the revision, so an emulated host is evidence about a real one.
+#[test]
+fn the_revision_of_an_emulated_host_counts() {
+    let emulated = HardwareFacts {
+        gicd_iidr: Some(0x4b00_243b),
+        is_emulated: true,
+        ..KNOWN
+    };
+    let vm = vm_with_pmu_and_mte(KNOWN);
+    let refused = plan(&vm, &destination(&vm, N1, emulated), &[]);
+    assert_eq!(refused.outcome(), PlanOutcome::Refused);
 }

@@ -17,9 +17,7 @@ use crate::arguments::DEFAULT_TIMEOUT_SECONDS;
 use crate::destination::qemu::{self, ProbeOptions};
 use crate::failure::Failure;
 use crate::interrupt;
-
-/// Link of the descriptor of a VM in KVM, below `/proc/PID/fd`.
-const KVM_VM_LINK: &str = "anon_inode:kvm-vm";
+use crate::local_process::has_kvm_vm;
 
 /// QEMU of this host that waits for a migration.
 #[derive(Debug)]
@@ -77,14 +75,10 @@ impl LocalQemu {
         if let Some(first) = command.first_mut() {
             first.clone_from(&program.clone().into_os_string());
         }
-        let mut files = fs::read_dir(folder.join("fd"))?.flatten();
-        let uses_kvm = files.any(|file| {
-            fs::read_link(file.path()).is_ok_and(|link| link.as_os_str() == KVM_VM_LINK)
-        });
         Ok(Self {
             program,
             command,
-            uses_kvm,
+            uses_kvm: has_kvm_vm(process)?,
         })
     }
 

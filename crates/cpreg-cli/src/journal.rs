@@ -47,8 +47,8 @@ impl Journal {
     /// Sends an entry.
     ///
     /// # Errors
-    /// Returns an error if the journal does not run, its queue is full, or the entry is too long for
-    /// a datagram.
+    /// Returns an error if the journal does not run, its queue is full, or the entry is too long
+    /// for a datagram.
     pub(crate) fn send(
         &self,
         priority: Priority,

@@ -68,8 +68,8 @@ pub fn run(
     }
 }
 
-/// Returns the program, followed by zeros up to the end of the results. RAM in a file may hold older
-/// contents.
+/// Returns the program, followed by zeros up to the end of the results. RAM in a file may hold
+/// older contents.
 fn image(program: GuestProgram<'_>) -> Vec<u8> {
     let results_offset = usize::try_from(program.results_offset).unwrap_or(0);
     let mut image = program.code.to_vec();

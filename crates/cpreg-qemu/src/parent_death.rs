@@ -4,8 +4,8 @@ use std::process::Command;
 
 /// Lets the kernel kill the process of `command` when the thread that spawns it ends.
 ///
-/// Only Linux has such a signal (`PR_SET_PDEATHSIG`). It ends only the started program: QEMU itself,
-/// or a launcher of the command line, such as `sudo`.
+/// Only Linux has such a signal (`PR_SET_PDEATHSIG`). It ends only the started program: QEMU
+/// itself, or a launcher of the command line, such as `sudo`.
 #[cfg(target_os = "linux")]
 #[expect(unsafe_code, reason = "the request is made between fork and exec")]
 pub(crate) fn end_with_parent(command: &mut Command) {

@@ -425,12 +425,7 @@ impl Input {
 
     /// Returns the known properties of the VM's host: of a report, or of this machine for its QEMU.
     pub(crate) fn source_hardware(&self) -> Result<HardwareFacts, Failure> {
-        if let Origin::RunningQemu {
-            is_kvm: true,
-            domain: None,
-            ..
-        } = self.origin
-        {
+        if matches!(self.origin, Origin::RunningQemu { is_kvm, .. } if is_kvm) {
             return Ok(local_facts(&self.path));
         }
         let facts = self.report().map(VmReport::source_hardware);

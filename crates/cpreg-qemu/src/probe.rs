@@ -48,6 +48,8 @@ pub struct ProbeResult {
     pub machine: String,
     /// QOM type of each vCPU (`cortex-a57`, `host`), in order of the vCPUs.
     pub cpus: Vec<String>,
+    /// `true` if the first vCPU starts in AArch64 state.
+    pub is_aarch64: bool,
     /// Number of bytes of RAM at boot, without memory that is plugged in later.
     pub ram_len: u64,
     /// Command line that cpreg ran, with the program first and all additions.
@@ -86,11 +88,15 @@ pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeRes
     let machine = query_qom_type(&mut qemu, "/machine", "-machine", options)?;
     let vcpus = qemu.execute("query-cpus-fast", json!({}), options)?;
     let mut cpus = Vec::new();
+    let mut is_aarch64 = false;
     for vcpu in vcpus
         .as_array()
         .ok_or(Error::unexpected_reply("query-cpus-fast"))?
     {
         let path = text(vcpu, "qom-path", "query-cpus-fast")?;
+        if cpus.is_empty() {
+            is_aarch64 = query_is_aarch64(&mut qemu, &path, options)?;
+        }
         cpus.push(query_qom_type(&mut qemu, &path, "-arm-cpu", options)?);
     }
     let memory = qemu.execute("query-memory-size-summary", json!({}), options)?;
@@ -106,12 +112,28 @@ pub fn probe(command: &[OsString], options: &WaitOptions<'_>) -> Result<ProbeRes
         accelerator,
         machine,
         cpus,
+        is_aarch64,
         ram_len,
         command,
         stream,
         stream_length,
         stderr,
     })
+}
+
+/// Returns `true` if a vCPU starts in AArch64 state. A CPU model without that state lacks the
+/// property.
+fn query_is_aarch64(
+    qemu: &mut QemuProcess,
+    path: &str,
+    options: &WaitOptions<'_>,
+) -> Result<bool, Error> {
+    let arguments = json!({"path": path, "property": "aarch64"});
+    match qemu.execute("qom-get", arguments, options) {
+        Ok(reply) => Ok(reply.as_bool() == Some(true)),
+        Err(error) if matches!(error.kind(), ErrorKind::Refused { .. }) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Returns the QOM type of an object, without the suffix that all types of its kind have.

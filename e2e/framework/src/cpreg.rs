@@ -173,7 +173,7 @@ fn check_facts(profile: &Path, notes: &str) -> Result<()> {
     let profile: serde_json::Value = serde_json::from_slice(&std::fs::read(profile)?)?;
     let hardware = &profile["hardware"];
     let has_facts = hardware["counter_frequency_hz"].is_u64() && hardware["dczid"].is_string();
-    let is_expected = ["no AArch64 state", "another exception level"];
+    let is_expected = ["not start in AArch64 state", "another exception level"];
     if has_facts || is_expected.iter().any(|reason| notes.contains(reason)) {
         return Ok(());
     }

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use cpreg::destination::Accelerator;
 use cpreg::hardware::HardwareFacts;
-use cpreg::register::RegisterId;
 use cpreg_hosts::Profile;
 use cpreg_hosts::fact_program::{FactProgram, ProgramState};
 use cpreg_hosts::profile::ProfileOrigin;
@@ -55,8 +54,8 @@ pub(crate) fn record(
             "cannot create a network namespace, so the probed QEMU has no tap: {reason}"
         ));
     }
-    let (mut profile, ram_len) = probe_isolated(&isolated, options)?;
-    match read_facts(&isolated, &profile, ram_len, &options.wait) {
+    let (mut profile, result) = probe_isolated(&isolated, options)?;
+    match read_facts(&isolated, &result, &options.wait) {
         Ok(facts) => profile.destination.hardware = profile.destination.hardware.or(facts),
         Err(reason) => printer.note(format_args!(
             "not recorded: properties of the hardware that only a guest can read: {reason}"
@@ -89,12 +88,11 @@ pub(crate) fn record_isolated(
     probe_isolated(isolated, options).map(|(profile, _)| profile)
 }
 
-/// Starts the QEMU of an isolated command line. Returns its registers, and the number of bytes of
-/// its RAM.
+/// Starts the QEMU of an isolated command line. Returns its profile, and what the probe found.
 fn probe_isolated(
     isolated: &IsolatedCommand,
     options: &ProbeOptions<'_>,
-) -> Result<(Profile, u64), Failure> {
+) -> Result<(Profile, ProbeResult), Failure> {
     let result = probe(&isolated.command, &options.wait)
         .map_err(|error| Failure::new("cannot probe this QEMU").with_hinted_cause(error))?;
     let mut profile = to_profile(options.name.clone(), &result)?;
@@ -104,7 +102,7 @@ fn probe_isolated(
         shape.ram.clear();
         shape.devices.clear();
     }
-    Ok((profile, result.ram_len))
+    Ok((profile, result))
 }
 
 /// Returns the properties of the host that the QEMU's guest reads.
@@ -113,17 +111,15 @@ fn probe_isolated(
 /// Returns the reason if the guest does not read them.
 fn read_facts(
     isolated: &IsolatedCommand,
-    profile: &Profile,
-    ram_len: u64,
+    qemu: &ProbeResult,
     wait: &WaitOptions<'_>,
 ) -> Result<HardwareFacts, String> {
-    let machine = &profile.origin.machine;
+    let (machine, ram_len) = (&qemu.machine, qemu.ram_len);
     if machine != "virt" && !machine.starts_with("virt-") {
         return Err(format!("cpreg has no program for the machine {machine}"));
     }
-    let vcpu = profile.destination.vcpus.first();
-    if vcpu.is_none_or(|vcpu| vcpu.get(RegisterId::SCTLR_EL1).is_none()) {
-        return Err("the guest has no AArch64 state".to_owned());
+    if !qemu.is_aarch64 {
+        return Err("the guest does not start in AArch64 state".to_owned());
     }
     let program_len = FactProgram::MEMORY_LEN as u64;
     if ram_len < 2 * program_len {

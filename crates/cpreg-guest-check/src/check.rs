@@ -30,7 +30,8 @@ pub enum CheckName {
     Features,
     /// ID registers and HWCAP state the same.
     IdRegisters,
-    /// MIDR_EL1 and REVIDR_EL1 are those that the kernel read at boot.
+    /// MIDR_EL1 is the one that the kernel read at boot, and the kernel's REVIDR_EL1 that of the
+    /// record.
     CpuIdentity,
     /// Pointers have the signatures that they had before the move.
     PointerSignatures,

@@ -488,18 +488,13 @@ fn judge_identity(now: &GuestState, before: Option<&GuestState>) -> Check {
     let name = CheckName::CpuIdentity;
     let mut differences = Differences::new(name);
     for cpu in &now.cpus {
-        for (register, read, kernel) in [
-            ("MIDR_EL1", cpu.midr, cpu.kernel_midr),
-            ("REVIDR_EL1", cpu.revidr, cpu.kernel_revidr),
-        ] {
-            if let (Some(read), Some(kernel)) = (read, kernel)
-                && read != kernel
-            {
-                differences.add(format!(
-                    "{register} of CPU {} was {kernel} at boot, is {read}",
-                    cpu.cpu
-                ));
-            }
+        if let (Some(read), Some(kernel)) = (cpu.midr, cpu.kernel_midr)
+            && read != kernel
+        {
+            differences.add(format!(
+                "MIDR_EL1 of CPU {} was {kernel} at boot, is {read}",
+                cpu.cpu
+            ));
         }
     }
     for (cpu, earlier) in pair_cpus(now, before) {
@@ -508,6 +503,16 @@ fn judge_identity(now: &GuestState, before: Option<&GuestState>) -> Check {
             && cpu.kernel_midr.is_none()
         {
             differences.add(format!("MIDR_EL1 of CPU {} was {old}, is {new}", cpu.cpu));
+        }
+        // Linux emulates a program's read of REVIDR_EL1 as 0. So only values of the kernel are
+        // compared, which reads the register when a CPU comes online.
+        if let (Some(new), Some(old)) = (cpu.kernel_revidr, earlier.kernel_revidr)
+            && new != old
+        {
+            differences.add(format!(
+                "REVIDR_EL1 of CPU {} was {old}, is {new} since the CPU came online again",
+                cpu.cpu
+            ));
         }
     }
     if differences.found.is_empty()

@@ -12,7 +12,7 @@ use crate::error::Error;
 use crate::feature::{FEATURES, HWCAP_CPUID, HWCAP_SVE};
 use crate::instructions::{
     AlignedBuffer, BUFFER_LEN, execute, read_counter, read_counter_frequency, read_ctr, read_dczid,
-    read_id_registers, read_midr, read_revidr, read_vector_length, store_vector, zero_block,
+    read_id_registers, read_midr, read_vector_length, store_vector, zero_block,
 };
 use crate::state::{
     CounterOrder, CpuState, FeatureState, GuestState, Hexadecimal, Unobserved, VectorLength,
@@ -156,7 +156,6 @@ pub(crate) fn read_cpu(cpu: u32, has_cpuid: bool) -> CpuState {
         ctr: Hexadecimal(read_ctr()),
         dczid: Hexadecimal(read_dczid()),
         midr: has_cpuid.then(|| Hexadecimal(read_midr())),
-        revidr: has_cpuid.then(|| Hexadecimal(read_revidr())),
         kernel_midr: kernel("midr_el1"),
         kernel_revidr: kernel("revidr_el1"),
     }

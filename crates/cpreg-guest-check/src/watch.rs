@@ -105,12 +105,6 @@ fn add_changes(watch: &mut WatchState, before: &CpuState, after: &CpuState) {
             Some(after.dczid),
         ),
         (CheckName::CpuIdentity, "MIDR_EL1", before.midr, after.midr),
-        (
-            CheckName::CpuIdentity,
-            "REVIDR_EL1",
-            before.revidr,
-            after.revidr,
-        ),
     ];
     for (check, register, old, new) in registers {
         let (Some(old), Some(new)) = (old, new) else {

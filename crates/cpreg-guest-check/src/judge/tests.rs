@@ -10,9 +10,8 @@ fn cpu(cpu: u32) -> CpuState {
         ctr: Hexadecimal(0x8444_c004),
         dczid: Hexadecimal(4),
         midr: Some(Hexadecimal(0x413f_d0c1)),
-        revidr: Some(Hexadecimal(0)),
         kernel_midr: Some(Hexadecimal(0x413f_d0c1)),
-        kernel_revidr: Some(Hexadecimal(0)),
+        kernel_revidr: Some(Hexadecimal(0x181)),
     }
 }
 
@@ -290,6 +289,21 @@ fn another_cpu_is_found_without_a_record() {
         now.cpus[1].kernel_midr = None;
     });
     assert!(found[0].contains("MIDR_EL1 of CPU 1 was 0x413fd0c1, is 0x410fd400"));
+}
+
+#[test]
+fn another_revision_is_found_with_a_record_only() {
+    let change = |now: &mut GuestState| now.cpus[1].kernel_revidr = Some(Hexadecimal(0x180));
+    assert_eq!(judge_alone(change), Vec::<String>::new());
+    assert_eq!(
+        judge_change(change),
+        [
+            "FOUND cpu-identity: REVIDR_EL1 of CPU 1 was 0x181, is 0x180 since the CPU came online \
+          again: the kernel chose its workarounds at boot, for another CPU"
+        ]
+    );
+    let without = judge_change(|now| now.cpus[1].kernel_revidr = None);
+    assert_eq!(without, Vec::<String>::new());
 }
 
 #[test]

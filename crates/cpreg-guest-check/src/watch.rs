@@ -26,11 +26,11 @@ const POINTERS: [(u64, u64); 4] = [
     (0x0000_7000_0000_0008, 0x0123_4567_89ab_cdef),
 ];
 
-/// Takes samples on all CPUs in turn, until SIGTERM or SIGINT, or for `seconds`.
+/// Takes samples on all CPUs in turn, until SIGTERM or SIGINT, or for `milliseconds`.
 ///
 /// # Errors
 /// Returns an error if Linux refuses to pin the thread.
-pub(crate) fn watch(seconds: Option<u64>) -> Result<WatchState, Error> {
+pub(crate) fn watch(milliseconds: Option<u64>) -> Result<WatchState, Error> {
     let failed = |error| Error::io("sched_setaffinity", error);
     let cpu_set = CpuSet::of_thread().map_err(failed)?;
     let cpus = cpu_set.list();
@@ -68,7 +68,7 @@ pub(crate) fn watch(seconds: Option<u64>) -> Result<WatchState, Error> {
         if let (Some(expected), Some(count)) = (signatures, &mut watch.changed_signatures) {
             *count += u64::from(sign_all() != expected);
         }
-        let is_over = seconds.is_some_and(|seconds| watch.milliseconds >= seconds * 1000);
+        let is_over = milliseconds.is_some_and(|limit| watch.milliseconds >= limit);
         if is_over || is_end_requested() {
             break;
         }

@@ -213,6 +213,32 @@ fn a_missing_vector_length_is_found_without_a_record() {
 }
 
 #[test]
+fn extreme_values_are_judged() {
+    let mut before = state();
+    before.vector_lengths[1].kernel = u32::MAX;
+    let mut now = state();
+    now.vector_lengths[0].stored = u32::MAX;
+    now.cpus.truncate(1);
+    now.cpus[0].counter_frequency = u64::MAX;
+    now.kernel_frequency = Some(FrequencyMeasurement {
+        hertz: 1,
+        uncertainty: u64::MAX,
+    });
+    now.clock_rate = Some(RateMeasurement {
+        millionths: u64::MAX,
+        uncertainty: u64::MAX,
+    });
+    let found = findings(&judge(&now, Some(&before)));
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("was 62500000 Hz, is 18446744073709551615 Hz"));
+    assert!(found[1].starts_with("unknown clock-rate"));
+    assert!(
+        found[2].contains("34359738360 by a store") && found[2].contains("128, 34359738360 bits"),
+        "{found:?}"
+    );
+}
+
+#[test]
 fn old_code_is_found() {
     let found = judge_alone(|now| {
         if let Some(code) = &mut now.code {

@@ -14,6 +14,7 @@
 //! | [`report`] | report as text, and its JSON document |
 //! | [`arguments`], [`mod@run`] | command line, and its actions |
 //! | `observe`, `code`, `clock`, `watch` | observation of the state, on arm64 Linux only |
+//! | `execution` | results of the instructions of features |
 //! | `instructions`, `system` | the only `unsafe` code: instructions, and calls of Linux |
 //!
 //! The judgement is portable and has no `unsafe` code.
@@ -26,6 +27,8 @@ mod clock;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 mod code;
 pub mod error;
+#[cfg(any(test, all(target_os = "linux", target_arch = "aarch64")))]
+mod execution;
 pub mod feature;
 #[cfg(all(target_os = "linux", target_arch = "aarch64"))]
 #[allow(unsafe_code)]

@@ -287,6 +287,26 @@ fn missing_instructions_are_found() {
 }
 
 #[test]
+fn a_feature_without_a_result_is_unknown() {
+    let change = |now: &mut GuestState| {
+        now.unobserved.push(Unobserved {
+            check: CheckName::Features,
+            is_absent: false,
+            reason: "signal 9 ended the execution of sve".to_owned(),
+        });
+    };
+    assert_eq!(
+        judge_alone(change),
+        ["unknown features: signal 9 ended the execution of sve"]
+    );
+    let found = judge_alone(|now| {
+        change(now);
+        now.features[0].is_executed = false;
+    });
+    assert!(found[0].starts_with("FOUND features: the CPU does not execute atomics"));
+}
+
+#[test]
 fn id_registers_contradict_hwcap() {
     let found = judge_alone(|now| {
         now.id_registers

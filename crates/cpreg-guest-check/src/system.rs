@@ -263,17 +263,29 @@ fn wait_for_end(child: libc::pid_t) -> io::Result<Option<i32>> {
 }
 
 static IS_END_REQUESTED: AtomicBool = AtomicBool::new(false);
+/// Signals that end the watch.
+const END_SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGINT];
 
 extern "C" fn request_end(_signal: libc::c_int) {
     IS_END_REQUESTED.store(true, Ordering::SeqCst);
+    release_end_signals();
 }
 
-/// Makes SIGTERM and SIGINT end the watch instead of the program.
+/// Makes the first SIGTERM or SIGINT end the watch instead of the program.
 pub(crate) fn catch_end_signals() {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in END_SIGNALS {
         let handler = request_end as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        // SAFETY: the handler only stores to an atomic variable.
+        // SAFETY: the handler only stores to an atomic variable, and calls `signal`, which is
+        // async-signal-safe.
         unsafe { libc::signal(signal, handler) };
+    }
+}
+
+/// Makes SIGTERM and SIGINT end the program.
+pub(crate) fn release_end_signals() {
+    for signal in END_SIGNALS {
+        // SAFETY: the default action runs no code of this program.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }
 

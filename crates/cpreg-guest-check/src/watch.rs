@@ -12,6 +12,7 @@ use crate::observe::{add_counter, read_cpu};
 use crate::state::{CpuState, Hexadecimal, RegisterChange, WatchState};
 use crate::system::{
     CpuSet, catch_end_signals, is_end_requested, pin, read_hwcaps, read_raw_clock,
+    release_end_signals,
 };
 
 /// Interval between two samples.
@@ -26,7 +27,8 @@ const POINTERS: [(u64, u64); 4] = [
     (0x0000_7000_0000_0008, 0x0123_4567_89ab_cdef),
 ];
 
-/// Takes samples on all CPUs in turn, until SIGTERM or SIGINT, or for `milliseconds`.
+/// Takes samples on all CPUs in turn, until SIGTERM or SIGINT, or for `milliseconds`. A later signal
+/// ends the program.
 ///
 /// # Errors
 /// Returns an error if Linux refuses to pin the thread.
@@ -74,6 +76,7 @@ pub(crate) fn watch(milliseconds: Option<u64>) -> Result<WatchState, Error> {
         }
         thread::sleep(SAMPLE_INTERVAL);
     }
+    release_end_signals();
     cpu_set.apply().map_err(failed)?;
     Ok(watch)
 }

@@ -96,7 +96,7 @@ impl CheckResult {
             Self::Absent => "absent",
             Self::Unchanged => "unchanged",
             Self::Unknown => "unknown",
-            Self::Found => "FOUND",
+            Self::Found => "found",
         }
     }
 }
@@ -148,6 +148,15 @@ mod tests {
         ] {
             let json = serde_json::to_string(&name).expect("JSON");
             assert_eq!(json, format!("\"{}\"", name.text()));
+        }
+        for result in [
+            CheckResult::Absent,
+            CheckResult::Unchanged,
+            CheckResult::Unknown,
+            CheckResult::Found,
+        ] {
+            let json = serde_json::to_string(&result).expect("JSON");
+            assert_eq!(json, format!("\"{}\"", result.text()));
         }
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! A kernel reads many properties of its CPU once, at boot. Registers that KVM lists can be equal
 //! on two hosts whose counters, vector lengths or caches differ. This crate finds such differences
-//! from inside the guest: it executes instructions, and compares the results with the properties
-//! that the guest's kernel read at boot, and with those that a record holds.
+//! from inside the guest. It executes instructions, and compares the results with the properties
+//! that the guest's kernel read at boot. A record holds the results before a move for comparison.
 //!
 //! | module | content |
 //! |---|---|
@@ -18,6 +18,9 @@
 //! | `instructions`, `system` | the only `unsafe` code: instructions, and calls of Linux |
 //!
 //! The judgement is portable and has no `unsafe` code.
+//!
+//! The crate is independent of the crate `cpreg` on purpose, because the program for guests is small
+//! and static. So [`feature`] repeats the positions of some fields of ID registers.
 #![deny(unsafe_code)]
 
 pub mod arguments;

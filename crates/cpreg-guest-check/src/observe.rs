@@ -113,11 +113,6 @@ pub(crate) fn observe() -> Result<GuestState, Error> {
             None
         }
     };
-    let id_registers = if has_cpuid {
-        read_id_registers()
-    } else {
-        Vec::new()
-    };
     Ok(GuestState {
         boot_id: read_text("/proc/sys/kernel/random/boot_id")?,
         kernel_release: read_text("/proc/sys/kernel/osrelease")?,
@@ -130,14 +125,24 @@ pub(crate) fn observe() -> Result<GuestState, Error> {
         vector_lengths,
         hwcap: Hexadecimal(hwcap),
         hwcap2: Hexadecimal(hwcap2),
-        id_registers: id_registers
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), Hexadecimal(value)))
-            .collect::<BTreeMap<_, _>>(),
+        id_registers: observe_id_registers(has_cpuid),
         features: execution.states,
         code,
         unobserved,
     })
+}
+
+/// Reads the ID registers that the kernel emulates; none without HWCAP_CPUID.
+fn observe_id_registers(has_cpuid: bool) -> BTreeMap<String, Hexadecimal> {
+    let registers = if has_cpuid {
+        read_id_registers()
+    } else {
+        Vec::new()
+    };
+    let registers = registers.into_iter();
+    registers
+        .map(|(name, value)| (name.to_owned(), Hexadecimal(value)))
+        .collect()
 }
 
 fn read_text(path: &str) -> Result<String, Error> {

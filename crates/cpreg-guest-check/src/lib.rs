@@ -19,8 +19,8 @@
 //!
 //! The judgement is portable and has no `unsafe` code.
 //!
-//! The crate is independent of the crate `cpreg` on purpose, because the program for guests is small
-//! and static. So [`feature`] repeats the positions of some fields of ID registers.
+//! The crate is independent of the crate `cpreg` on purpose, because the program for guests is
+//! small and static. So [`feature`] repeats the positions of some fields of ID registers.
 #![deny(unsafe_code)]
 
 pub mod arguments;

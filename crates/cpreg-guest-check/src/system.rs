@@ -222,8 +222,8 @@ pub(crate) fn run_in_child(work: impl FnOnce(&ChildValues)) -> io::Result<ChildE
     }
     // SAFETY: the mapping has the size of the values, is aligned to a page, and holds zeros.
     let values = unsafe { &*shared.cast::<ChildValues>() };
-    // SAFETY: the child runs only `work`, which does not allocate, and ends here without destructors
-    // of the parent's values.
+    // SAFETY: the child runs only `work`, which does not allocate, and ends here without
+    // destructors of the parent's values.
     let child = unsafe { libc::fork() };
     if child == 0 {
         // A panic must not unwind into the code of the parent.

@@ -27,8 +27,8 @@ const POINTERS: [(u64, u64); 4] = [
     (0x0000_7000_0000_0008, 0x0123_4567_89ab_cdef),
 ];
 
-/// Takes samples on all CPUs in turn, until SIGTERM or SIGINT, or for `milliseconds`. A later signal
-/// ends the program.
+/// Takes samples on all CPUs in turn, until SIGTERM or SIGINT, or for `milliseconds`. A later
+/// signal ends the program.
 ///
 /// # Errors
 /// Returns an error if Linux refuses to pin the thread.

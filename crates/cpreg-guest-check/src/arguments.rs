@@ -56,6 +56,13 @@ pub struct WatchArgs {
     pub format: Format,
 }
 
+impl WatchArgs {
+    /// Returns the duration in milliseconds; `None` without an end.
+    pub fn milliseconds(&self) -> Option<u64> {
+        self.seconds.map(|seconds| seconds.saturating_mul(1000))
+    }
+}
+
 /// Format of the report.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
@@ -64,4 +71,20 @@ pub enum Format {
     Text,
     /// One JSON document with a versioned schema.
     Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_has_a_limit() {
+        let milliseconds = |seconds| {
+            let format = Format::Text;
+            WatchArgs { seconds, format }.milliseconds()
+        };
+        assert_eq!(milliseconds(None), None);
+        assert_eq!(milliseconds(Some(3)), Some(3000));
+        assert_eq!(milliseconds(Some(u64::MAX)), Some(u64::MAX));
+    }
 }

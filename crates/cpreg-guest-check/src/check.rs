@@ -30,7 +30,8 @@ pub enum CheckName {
     Features,
     /// ID registers and HWCAP state the same.
     IdRegisters,
-    /// MIDR_EL1 and REVIDR_EL1 are those that the kernel read at boot.
+    /// MIDR_EL1 is the one that the kernel read at boot, and the kernel's REVIDR_EL1 that of the
+    /// record.
     CpuIdentity,
     /// Pointers have the signatures that they had before the move.
     PointerSignatures,
@@ -95,7 +96,7 @@ impl CheckResult {
             Self::Absent => "absent",
             Self::Unchanged => "unchanged",
             Self::Unknown => "unknown",
-            Self::Found => "FOUND",
+            Self::Found => "found",
         }
     }
 }
@@ -147,6 +148,15 @@ mod tests {
         ] {
             let json = serde_json::to_string(&name).expect("JSON");
             assert_eq!(json, format!("\"{}\"", name.text()));
+        }
+        for result in [
+            CheckResult::Absent,
+            CheckResult::Unchanged,
+            CheckResult::Unknown,
+            CheckResult::Found,
+        ] {
+            let json = serde_json::to_string(&result).expect("JSON");
+            assert_eq!(json, format!("\"{}\"", result.text()));
         }
     }
 }

@@ -70,11 +70,6 @@ read_register!(
     "S3_0_C0_C0_0",
     "Returns MIDR_EL1. Needs HWCAP_CPUID."
 );
-read_register!(
-    read_revidr,
-    "S3_0_C0_C0_6",
-    "Returns REVIDR_EL1. Needs HWCAP_CPUID."
-);
 
 /// Clears the block of `DC ZVA` that contains the middle of `buffer`.
 ///

@@ -203,9 +203,9 @@ fn judge_frequency(now: &GuestState, before: Option<&GuestState>) -> Check {
     let mut is_imprecise = false;
     if let Some(kernel) = now.kernel_frequency {
         for cpu in &now.cpus {
-            let tolerance = cpu.counter_frequency * RATE_TOLERANCE / 1_000_000;
+            let tolerance = cpu.counter_frequency.saturating_mul(RATE_TOLERANCE) / 1_000_000;
             let difference = cpu.counter_frequency.abs_diff(kernel.hertz);
-            if difference > tolerance + kernel.uncertainty {
+            if difference > tolerance.saturating_add(kernel.uncertainty) {
                 differences.add(format!(
                     "CNTFRQ_EL0 of CPU {} is {} Hz, and the kernel computes time with {} Hz",
                     cpu.cpu, cpu.counter_frequency, kernel.hertz
@@ -244,7 +244,7 @@ fn judge_clock_rate(now: &GuestState) -> Check {
         thousandths(rate.millionths),
         thousandths(rate.uncertainty)
     );
-    if difference > RATE_TOLERANCE + rate.uncertainty {
+    if difference > rate.uncertainty.saturating_add(RATE_TOLERANCE) {
         let reason = format!("{text}: the guest's time runs at a wrong rate");
         Check::new(name, CheckResult::Found, reason)
     } else if rate.uncertainty > RATE_TOLERANCE {
@@ -322,6 +322,11 @@ fn judge_zva(now: &GuestState, before: Option<&GuestState>) -> Check {
     )
 }
 
+/// Returns a number of bits; a record can hold any number of bytes.
+fn bits(bytes: u32) -> u64 {
+    u64::from(bytes) * 8
+}
+
 fn judge_vector_lengths(now: &GuestState, before: Option<&GuestState>) -> Check {
     let name = CheckName::VectorLengths;
     let mut differences = Differences::new(name);
@@ -329,21 +334,21 @@ fn judge_vector_lengths(now: &GuestState, before: Option<&GuestState>) -> Check 
         if length.rdvl != length.kernel || length.stored != length.kernel {
             differences.add(format!(
                 "the kernel's length of {} bits is {} by RDVL and {} by a store",
-                length.kernel * 8,
-                length.rdvl * 8,
-                length.stored * 8
+                bits(length.kernel),
+                bits(length.rdvl),
+                bits(length.stored)
             ));
         }
         if let Some(signal) = length.signal {
             differences.add(format!(
                 "signal {signal} ended a process with {} bits",
-                length.kernel * 8
+                bits(length.kernel)
             ));
         }
     }
-    let bits = |lengths: &[VectorLength]| {
-        let bits = lengths.iter().map(|length| (length.kernel * 8).to_string());
-        bits.collect::<Vec<_>>().join(", ")
+    let list = |lengths: &[VectorLength]| {
+        let texts = lengths.iter().map(|length| bits(length.kernel).to_string());
+        texts.collect::<Vec<_>>().join(", ")
     };
     let kernel = |lengths: &[VectorLength]| {
         let lengths = lengths.iter().map(|length| length.kernel);
@@ -354,8 +359,8 @@ fn judge_vector_lengths(now: &GuestState, before: Option<&GuestState>) -> Check 
     {
         differences.add(format!(
             "the kernel's lengths were {} bits, are {}",
-            bits(&before.vector_lengths),
-            bits(&now.vector_lengths)
+            list(&before.vector_lengths),
+            list(&now.vector_lengths)
         ));
     }
     if differences.found.is_empty()
@@ -365,7 +370,7 @@ fn judge_vector_lengths(now: &GuestState, before: Option<&GuestState>) -> Check 
     }
     differences.into_check(
         "programs with vectors compute wrong results, and Linux ends them",
-        || format!("{} bits", bits(&now.vector_lengths)),
+        || format!("{} bits", list(&now.vector_lengths)),
     )
 }
 
@@ -428,11 +433,17 @@ fn judge_cache_type(now: &GuestState, before: Option<&GuestState>) -> Check {
 }
 
 fn judge_features(now: &GuestState) -> Check {
+    let name = CheckName::Features;
     let missing: Vec<_> = now.features.iter().filter(|it| !it.is_executed).collect();
-    let mut differences = Differences::new(CheckName::Features);
+    let mut differences = Differences::new(name);
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|it| it.name.as_str()).collect();
         differences.add(format!("the CPU does not execute {}", names.join(", ")));
+    }
+    if differences.found.is_empty()
+        && let Some(check) = judge_unobserved(now, name)
+    {
+        return check;
     }
     differences.into_check("programs that use HWCAP end with SIGILL", || {
         format!("the CPU executes {} features of HWCAP", now.features.len())
@@ -488,18 +499,13 @@ fn judge_identity(now: &GuestState, before: Option<&GuestState>) -> Check {
     let name = CheckName::CpuIdentity;
     let mut differences = Differences::new(name);
     for cpu in &now.cpus {
-        for (register, read, kernel) in [
-            ("MIDR_EL1", cpu.midr, cpu.kernel_midr),
-            ("REVIDR_EL1", cpu.revidr, cpu.kernel_revidr),
-        ] {
-            if let (Some(read), Some(kernel)) = (read, kernel)
-                && read != kernel
-            {
-                differences.add(format!(
-                    "{register} of CPU {} was {kernel} at boot, is {read}",
-                    cpu.cpu
-                ));
-            }
+        if let (Some(read), Some(kernel)) = (cpu.midr, cpu.kernel_midr)
+            && read != kernel
+        {
+            differences.add(format!(
+                "MIDR_EL1 of CPU {} was {kernel} at boot, is {read}",
+                cpu.cpu
+            ));
         }
     }
     for (cpu, earlier) in pair_cpus(now, before) {
@@ -508,6 +514,16 @@ fn judge_identity(now: &GuestState, before: Option<&GuestState>) -> Check {
             && cpu.kernel_midr.is_none()
         {
             differences.add(format!("MIDR_EL1 of CPU {} was {old}, is {new}", cpu.cpu));
+        }
+        // Linux emulates a program's read of REVIDR_EL1 as 0. So only values of the kernel are
+        // compared, which reads the register when a CPU comes online.
+        if let (Some(new), Some(old)) = (cpu.kernel_revidr, earlier.kernel_revidr)
+            && new != old
+        {
+            differences.add(format!(
+                "REVIDR_EL1 of CPU {} was {old}, is {new} since the CPU came online again",
+                cpu.cpu
+            ));
         }
     }
     if differences.found.is_empty()

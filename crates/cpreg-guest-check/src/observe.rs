@@ -9,14 +9,13 @@ use crate::check::CheckName;
 use crate::clock::{self, RateError};
 use crate::code::observe_code;
 use crate::error::Error;
+use crate::execution::{Execution, ExecutionEnd, execute_features};
 use crate::feature::{FEATURES, HWCAP_CPUID, HWCAP_SVE};
 use crate::instructions::{
     AlignedBuffer, BUFFER_LEN, execute, read_counter, read_counter_frequency, read_ctr, read_dczid,
-    read_id_registers, read_midr, read_revidr, read_vector_length, store_vector, zero_block,
+    read_id_registers, read_midr, read_vector_length, store_vector, zero_block,
 };
-use crate::state::{
-    CounterOrder, CpuState, FeatureState, GuestState, Hexadecimal, Unobserved, VectorLength,
-};
+use crate::state::{CounterOrder, CpuState, GuestState, Hexadecimal, Unobserved, VectorLength};
 use crate::system::{CpuSet, pin, read_hwcaps, run_in_child, set_vector_length};
 
 /// Number of turns over all CPUs with a reading of the counter.
@@ -102,7 +101,10 @@ pub(crate) fn observe() -> Result<GuestState, Error> {
         note(CheckName::IdRegisters, true, reason);
         note(CheckName::CpuIdentity, true, reason);
     }
-    let features = observe_features(hwcap, hwcap2).map_err(|error| Error::io("fork", error))?;
+    let execution = observe_features(hwcap, hwcap2).map_err(|error| Error::io("fork", error))?;
+    if !execution.failures.is_empty() {
+        note(CheckName::Features, false, &execution.failures.join("; "));
+    }
     let code = match observe_code(&numbers) {
         Ok(code) => Some(code),
         Err(error) => {
@@ -110,11 +112,6 @@ pub(crate) fn observe() -> Result<GuestState, Error> {
             note(CheckName::CodeCoherence, false, &reason);
             None
         }
-    };
-    let id_registers = if has_cpuid {
-        read_id_registers()
-    } else {
-        Vec::new()
     };
     Ok(GuestState {
         boot_id: read_text("/proc/sys/kernel/random/boot_id")?,
@@ -128,14 +125,24 @@ pub(crate) fn observe() -> Result<GuestState, Error> {
         vector_lengths,
         hwcap: Hexadecimal(hwcap),
         hwcap2: Hexadecimal(hwcap2),
-        id_registers: id_registers
-            .into_iter()
-            .map(|(name, value)| (name.to_owned(), Hexadecimal(value)))
-            .collect::<BTreeMap<_, _>>(),
-        features,
+        id_registers: observe_id_registers(has_cpuid),
+        features: execution.states,
         code,
         unobserved,
     })
+}
+
+/// Reads the ID registers that the kernel emulates; none without HWCAP_CPUID.
+fn observe_id_registers(has_cpuid: bool) -> BTreeMap<String, Hexadecimal> {
+    let registers = if has_cpuid {
+        read_id_registers()
+    } else {
+        Vec::new()
+    };
+    let registers = registers.into_iter();
+    registers
+        .map(|(name, value)| (name.to_owned(), Hexadecimal(value)))
+        .collect()
 }
 
 fn read_text(path: &str) -> Result<String, Error> {
@@ -156,7 +163,6 @@ pub(crate) fn read_cpu(cpu: u32, has_cpuid: bool) -> CpuState {
         ctr: Hexadecimal(read_ctr()),
         dczid: Hexadecimal(read_dczid()),
         midr: has_cpuid.then(|| Hexadecimal(read_midr())),
-        revidr: has_cpuid.then(|| Hexadecimal(read_revidr())),
         kernel_midr: kernel("midr_el1"),
         kernel_revidr: kernel("revidr_el1"),
     }
@@ -198,7 +204,8 @@ fn count_bytes(bytes: &[u8], value: u8) -> u32 {
 /// Sets each vector length that the kernel offers, and observes the CPU's length.
 ///
 /// A child process has each length, because Linux ends a process if the CPU lacks the length that
-/// the kernel set. The values are complete by then, unless the CPU changes tasks at once.
+/// the kernel set. The child stores the values before Linux can end it, unless the scheduler
+/// preempts it first.
 fn observe_vector_lengths() -> io::Result<Vec<VectorLength>> {
     let mut lengths = Vec::new();
     for bytes in (VECTOR_LEN_STEP..=MAX_VECTOR_LEN).step_by(VECTOR_LEN_STEP as usize) {
@@ -228,14 +235,12 @@ fn observe_vector_lengths() -> io::Result<Vec<VectorLength>> {
 }
 
 /// Executes an instruction of each feature that HWCAP states.
-fn observe_features(hwcap: u64, hwcap2: u64) -> io::Result<Vec<FeatureState>> {
+fn observe_features(hwcap: u64, hwcap2: u64) -> io::Result<Execution> {
     let stated: Vec<_> = FEATURES
         .iter()
         .filter(|feature| feature.is_stated(hwcap, hwcap2))
         .collect();
-    let mut states: Vec<FeatureState> = Vec::new();
-    while states.len() < stated.len() {
-        let rest = &stated[states.len()..];
+    execute_features(&stated, |rest| {
         // A child executes the instructions until one raises a signal.
         let end = run_in_child(|values| {
             let mut buffer = AlignedBuffer([0; BUFFER_LEN]);
@@ -244,13 +249,9 @@ fn observe_features(hwcap: u64, hwcap2: u64) -> io::Result<Vec<FeatureState>> {
                 values[0].fetch_add(1, Ordering::SeqCst);
             }
         })?;
-        let executed = usize::try_from(end.values[0]).unwrap_or(0);
-        for (index, feature) in rest.iter().enumerate().take(executed + 1) {
-            states.push(FeatureState {
-                name: feature.name.to_owned(),
-                is_executed: index < executed,
-            });
-        }
-    }
-    Ok(states)
+        Ok(ExecutionEnd {
+            executed: usize::try_from(end.values[0]).unwrap_or(0),
+            signal: end.signal,
+        })
+    })
 }

@@ -1,7 +1,7 @@
 //! Report of `guest-check`: JSON document and text.
 
-use std::fs;
-use std::io::{self, Write};
+use std::fs::File;
+use std::io::{self, Read as _, Write};
 use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator};
@@ -13,6 +13,8 @@ use crate::state::{GuestState, WatchState};
 
 /// Name and version of the document.
 pub const SCHEMA: &str = "cpreg.guest-check/1";
+/// Maximum length of a record in bytes. The record of a guest with 1024 CPUs is shorter.
+pub const MAX_RECORD_LEN: u64 = 1 << 20;
 
 /// Report of `guest-check`, and the record that `compare` reads.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -46,16 +48,21 @@ impl GuestCheckReport {
     /// Reads a record.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, or is no record.
+    /// Returns an error if the file cannot be read, is no record, or exceeds [`MAX_RECORD_LEN`].
     pub fn read(path: &Path) -> Result<Self, Error> {
-        let text = fs::read_to_string(path)
+        let mut bytes = Vec::new();
+        File::open(path)
+            .and_then(|file| file.take(MAX_RECORD_LEN + 1).read_to_end(&mut bytes))
             .map_err(|error| Error::io(path.display().to_string(), error))?;
         let record = |reason: String| Error::Record {
             path: path.to_owned(),
             reason,
         };
+        if bytes.len() as u64 > MAX_RECORD_LEN {
+            return Err(record(format!("it has more than {MAX_RECORD_LEN} bytes")));
+        }
         let document: serde_json::Value =
-            serde_json::from_str(&text).map_err(|error| record(error.to_string()))?;
+            serde_json::from_slice(&bytes).map_err(|error| record(error.to_string()))?;
         let schema = document.get("schema").and_then(serde_json::Value::as_str);
         if schema != Some(SCHEMA) {
             let schema = schema.unwrap_or("none");
@@ -120,6 +127,8 @@ pub fn schema(generator: SchemaGenerator) -> (&'static str, Schema) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -147,6 +156,12 @@ mod tests {
         assert!(error("[").starts_with("no record of guest-check: EOF"));
         let missing = error("{\"schema\":\"cpreg.guest-check/1\"}");
         assert!(missing.contains("missing field"), "{missing}");
+        let spaces = |len| " ".repeat(usize::try_from(len).expect("a length"));
+        assert!(error(&spaces(MAX_RECORD_LEN)).starts_with("no record of guest-check: EOF"));
+        assert_eq!(
+            error(&spaces(MAX_RECORD_LEN + 1)),
+            "no record of guest-check: it has more than 1048576 bytes"
+        );
         fs::remove_file(&path).expect("the file");
         assert!(GuestCheckReport::read(&path).is_err());
     }

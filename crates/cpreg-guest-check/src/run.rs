@@ -49,7 +49,7 @@ pub fn run(arguments: &GuestCheckArgs, output: &mut impl Write) -> Result<CheckR
         }
         Action::Watch(arguments) => {
             let before = observe()?;
-            let watched = watch(arguments.seconds)?;
+            let watched = watch(arguments.milliseconds())?;
             let state = observe()?;
             let mut checks = judge(&state, Some(&before));
             judge_watch(&mut checks, &watched);

@@ -88,8 +88,6 @@ pub struct CpuState {
     pub dczid: Hexadecimal,
     /// MIDR_EL1 that the CPU reads now; null without HWCAP_CPUID.
     pub midr: Option<Hexadecimal>,
-    /// REVIDR_EL1 that the CPU reads now; null without HWCAP_CPUID.
-    pub revidr: Option<Hexadecimal>,
     /// MIDR_EL1 that the kernel read when the CPU came online; null if sysfs lacks it.
     pub kernel_midr: Option<Hexadecimal>,
     /// REVIDR_EL1 that the kernel read when the CPU came online; null if sysfs lacks it.

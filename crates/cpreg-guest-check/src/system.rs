@@ -2,6 +2,7 @@
 
 use std::io;
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -86,7 +87,8 @@ pub(crate) fn pin(cpu: u32) -> io::Result<()> {
 
 /// Sets the vector length of this thread, and returns the length that the kernel set.
 pub(crate) fn set_vector_length(bytes: u32) -> io::Result<u32> {
-    // SAFETY: a new vector length ends only the contents of vector registers, which no call keeps.
+    // SAFETY: the call preserves bits 127:0 of each vector register. Of vector registers, functions
+    // keep only the low halves of v8 to v15 across calls (AAPCS64).
     let result = unsafe { libc::prctl(PR_SVE_SET_VL, libc::c_ulong::from(bytes), 0, 0, 0) };
     let length = check(result)? & PR_SVE_VL_LEN_MASK;
     Ok(u32::try_from(length).unwrap_or(0))
@@ -200,6 +202,9 @@ const RET: u32 = 0xd65f_03c0;
 /// Runs `work` in a child process, so that a signal ends only the child.
 ///
 /// `work` must not allocate memory, because another thread may hold the allocator's lock.
+///
+/// # Errors
+/// Returns an error if Linux starts no child, or `work` panics.
 pub(crate) fn run_in_child(work: impl FnOnce(&ChildValues)) -> io::Result<ChildEnd> {
     // SAFETY: a new anonymous mapping replaces no memory.
     let shared = unsafe {
@@ -217,12 +222,15 @@ pub(crate) fn run_in_child(work: impl FnOnce(&ChildValues)) -> io::Result<ChildE
     }
     // SAFETY: the mapping has the size of the values, is aligned to a page, and holds zeros.
     let values = unsafe { &*shared.cast::<ChildValues>() };
-    // SAFETY: the child runs only `work`, which does not allocate, and ends without destructors.
+    // SAFETY: the child runs only `work`, which does not allocate, and ends here without
+    // destructors of the parent's values.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        work(values);
+        // A panic must not unwind into the code of the parent.
+        let result = panic::catch_unwind(AssertUnwindSafe(|| work(values)));
+        let status = if result.is_ok() { 0 } else { STATUS_PANIC };
         // SAFETY: ends the child at once.
-        unsafe { libc::_exit(0) };
+        unsafe { libc::_exit(status) };
     }
     let result = check(child).and_then(wait_for_end);
     let end = result.map(|signal| ChildEnd {
@@ -233,6 +241,9 @@ pub(crate) fn run_in_child(work: impl FnOnce(&ChildValues)) -> io::Result<ChildE
     unsafe { libc::munmap(shared, size_of::<ChildValues>()) };
     end
 }
+
+/// Exit status of a child process that panicked.
+const STATUS_PANIC: libc::c_int = 101;
 
 /// Waits for the end of a child process, and returns the signal that ended it.
 fn wait_for_end(child: libc::pid_t) -> io::Result<Option<i32>> {
@@ -245,21 +256,36 @@ fn wait_for_end(child: libc::pid_t) -> io::Result<Option<i32>> {
             Ok(_) => break,
         }
     }
+    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) != 0 {
+        return Err(io::Error::other("a child process panicked"));
+    }
     Ok(libc::WIFSIGNALED(status).then(|| libc::WTERMSIG(status)))
 }
 
 static IS_END_REQUESTED: AtomicBool = AtomicBool::new(false);
+/// Signals that end the watch.
+const END_SIGNALS: [libc::c_int; 2] = [libc::SIGTERM, libc::SIGINT];
 
 extern "C" fn request_end(_signal: libc::c_int) {
     IS_END_REQUESTED.store(true, Ordering::SeqCst);
+    release_end_signals();
 }
 
-/// Makes SIGTERM and SIGINT end the watch instead of the program.
+/// Makes the first SIGTERM or SIGINT end the watch instead of the program.
 pub(crate) fn catch_end_signals() {
-    for signal in [libc::SIGTERM, libc::SIGINT] {
+    for signal in END_SIGNALS {
         let handler = request_end as extern "C" fn(libc::c_int) as libc::sighandler_t;
-        // SAFETY: the handler only stores to an atomic variable.
+        // SAFETY: the handler only stores to an atomic variable, and calls `signal`, which is
+        // async-signal-safe.
         unsafe { libc::signal(signal, handler) };
+    }
+}
+
+/// Makes SIGTERM and SIGINT end the program.
+pub(crate) fn release_end_signals() {
+    for signal in END_SIGNALS {
+        // SAFETY: the default action runs no code of this program.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }
 

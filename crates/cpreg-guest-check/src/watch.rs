@@ -12,6 +12,7 @@ use crate::observe::{add_counter, read_cpu};
 use crate::state::{CpuState, Hexadecimal, RegisterChange, WatchState};
 use crate::system::{
     CpuSet, catch_end_signals, is_end_requested, pin, read_hwcaps, read_raw_clock,
+    release_end_signals,
 };
 
 /// Interval between two samples.
@@ -26,11 +27,12 @@ const POINTERS: [(u64, u64); 4] = [
     (0x0000_7000_0000_0008, 0x0123_4567_89ab_cdef),
 ];
 
-/// Takes samples on all CPUs in turn, until SIGTERM or SIGINT, or for `seconds`.
+/// Takes samples on all CPUs in turn, until SIGTERM or SIGINT, or for `milliseconds`. A later
+/// signal ends the program.
 ///
 /// # Errors
 /// Returns an error if Linux refuses to pin the thread.
-pub(crate) fn watch(seconds: Option<u64>) -> Result<WatchState, Error> {
+pub(crate) fn watch(milliseconds: Option<u64>) -> Result<WatchState, Error> {
     let failed = |error| Error::io("sched_setaffinity", error);
     let cpu_set = CpuSet::of_thread().map_err(failed)?;
     let cpus = cpu_set.list();
@@ -68,12 +70,13 @@ pub(crate) fn watch(seconds: Option<u64>) -> Result<WatchState, Error> {
         if let (Some(expected), Some(count)) = (signatures, &mut watch.changed_signatures) {
             *count += u64::from(sign_all() != expected);
         }
-        let is_over = seconds.is_some_and(|seconds| watch.milliseconds >= seconds * 1000);
+        let is_over = milliseconds.is_some_and(|limit| watch.milliseconds >= limit);
         if is_over || is_end_requested() {
             break;
         }
         thread::sleep(SAMPLE_INTERVAL);
     }
+    release_end_signals();
     cpu_set.apply().map_err(failed)?;
     Ok(watch)
 }
@@ -105,12 +108,6 @@ fn add_changes(watch: &mut WatchState, before: &CpuState, after: &CpuState) {
             Some(after.dczid),
         ),
         (CheckName::CpuIdentity, "MIDR_EL1", before.midr, after.midr),
-        (
-            CheckName::CpuIdentity,
-            "REVIDR_EL1",
-            before.revidr,
-            after.revidr,
-        ),
     ];
     for (check, register, old, new) in registers {
         let (Some(old), Some(new)) = (old, new) else {

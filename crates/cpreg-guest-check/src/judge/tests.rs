@@ -10,9 +10,8 @@ fn cpu(cpu: u32) -> CpuState {
         ctr: Hexadecimal(0x8444_c004),
         dczid: Hexadecimal(4),
         midr: Some(Hexadecimal(0x413f_d0c1)),
-        revidr: Some(Hexadecimal(0)),
         kernel_midr: Some(Hexadecimal(0x413f_d0c1)),
-        kernel_revidr: Some(Hexadecimal(0)),
+        kernel_revidr: Some(Hexadecimal(0x181)),
     }
 }
 
@@ -113,7 +112,7 @@ fn another_frequency_is_found_without_a_record() {
     assert_eq!(
         found,
         [
-            "FOUND counter-frequency: CNTFRQ_EL0 of CPU 0 is 24000000 Hz, and the kernel computes \
+            "found counter-frequency: CNTFRQ_EL0 of CPU 0 is 24000000 Hz, and the kernel computes \
           time with 62499000 Hz; CNTFRQ_EL0 of CPU 1 is 24000000 Hz, and the kernel computes time \
           with 62499000 Hz: time runs at the ratio of the frequencies, until the guest is \
           restarted"
@@ -131,7 +130,7 @@ fn frequencies_of_25_and_24_megahertz_differ() {
             now.kernel_frequency = Some(FrequencyMeasurement { hertz, uncertainty });
         })
     };
-    assert!(set(25_000_000, 24_000_000, 1000)[0].starts_with("FOUND counter-frequency"));
+    assert!(set(25_000_000, 24_000_000, 1000)[0].starts_with("found counter-frequency"));
     assert!(set(25_000_000, 24_900_000, 1000).is_empty());
     assert_eq!(
         set(25_000_000, 24_000_000, 2_000_000),
@@ -152,20 +151,20 @@ fn a_wrong_rate_of_time_is_found() {
     assert_eq!(
         set(196_900, 800),
         [
-            "FOUND clock-rate: a second of the real-time clock is 196.900 ± 0.800 ms of the \
+            "found clock-rate: a second of the real-time clock is 196.900 ± 0.800 ms of the \
           kernel's clock: the guest's time runs at a wrong rate"
         ]
     );
     assert!(set(1_005_000, 800).is_empty());
     assert!(set(1_005_000, 20_000)[0].starts_with("unknown clock-rate"));
-    assert!(set(5_080_000, 20_000)[0].starts_with("FOUND clock-rate"));
+    assert!(set(5_080_000, 20_000)[0].starts_with("found clock-rate"));
 }
 
 #[test]
 fn time_that_goes_backwards_is_found() {
     assert_eq!(
         judge_change(|now| now.counter = Hexadecimal(999)),
-        ["FOUND counter-order: CNTVCT_EL0 was 0x3e8, is 0x3e7: time went backwards"]
+        ["found counter-order: CNTVCT_EL0 was 0x3e8, is 0x3e7: time went backwards"]
     );
     let found = judge_alone(|now| {
         now.counter_order.backward = 2;
@@ -179,7 +178,7 @@ fn another_zva_block_is_found() {
     assert_eq!(
         judge_alone(|now| now.zva_bytes = Some(256)),
         [
-            "FOUND zva-block: DCZID_EL0 of CPU 0 states 64 bytes, and `DC ZVA` clears 256; \
+            "found zva-block: DCZID_EL0 of CPU 0 states 64 bytes, and `DC ZVA` clears 256; \
           DCZID_EL0 of CPU 1 states 64 bytes, and `DC ZVA` clears 256: programs and the kernel \
           clear other memory than they mean"
         ]
@@ -204,13 +203,39 @@ fn a_missing_vector_length_is_found_without_a_record() {
     assert_eq!(
         judge_alone(change),
         [
-            "FOUND vector-lengths: the kernel's length of 256 bits is 128 by RDVL and 128 by a \
+            "found vector-lengths: the kernel's length of 256 bits is 128 by RDVL and 128 by a \
           store; signal 9 ended a process with 256 bits: programs with vectors compute wrong \
           results, and Linux ends them"
         ]
     );
     let found = judge_change(|now| now.vector_lengths.truncate(1));
     assert!(found[0].contains("lengths were 128, 256 bits, are 128"));
+}
+
+#[test]
+fn extreme_values_are_judged() {
+    let mut before = state();
+    before.vector_lengths[1].kernel = u32::MAX;
+    let mut now = state();
+    now.vector_lengths[0].stored = u32::MAX;
+    now.cpus.truncate(1);
+    now.cpus[0].counter_frequency = u64::MAX;
+    now.kernel_frequency = Some(FrequencyMeasurement {
+        hertz: 1,
+        uncertainty: u64::MAX,
+    });
+    now.clock_rate = Some(RateMeasurement {
+        millionths: u64::MAX,
+        uncertainty: u64::MAX,
+    });
+    let found = findings(&judge(&now, Some(&before)));
+    assert_eq!(found.len(), 3, "{found:?}");
+    assert!(found[0].contains("was 62500000 Hz, is 18446744073709551615 Hz"));
+    assert!(found[1].starts_with("unknown clock-rate"));
+    assert!(
+        found[2].contains("34359738360 by a store") && found[2].contains("128, 34359738360 bits"),
+        "{found:?}"
+    );
 }
 
 #[test]
@@ -224,7 +249,7 @@ fn old_code_is_found() {
     assert_eq!(
         found,
         [
-            "FOUND code-coherence: 955 of 1000 new executable pages executed old code; signal 4 \
+            "found code-coherence: 955 of 1000 new executable pages executed old code; signal 4 \
           ended patched code: the CPU needs cache maintenance that programs and the kernel omit"
         ]
     );
@@ -233,7 +258,7 @@ fn old_code_is_found() {
             code.maintained.stale = 1;
         }
     });
-    assert!(found[0].starts_with("FOUND code-coherence: 1 of 4000 patches"));
+    assert!(found[0].starts_with("found code-coherence: 1 of 4000 patches"));
 }
 
 #[test]
@@ -242,7 +267,7 @@ fn another_cache_type_is_found() {
     assert_eq!(
         found,
         [
-            "FOUND cache-type: CTR_EL0 of CPU 1 was 0x8444c004, is 0xb444c004; CTR_EL0 is \
+            "found cache-type: CTR_EL0 of CPU 1 was 0x8444c004, is 0xb444c004; CTR_EL0 is \
           0x8444c004 on CPU 0, 0xb444c004 on CPU 1: the kernel chose its cache maintenance at \
           boot, by the value of that time"
         ]
@@ -255,10 +280,30 @@ fn missing_instructions_are_found() {
     assert_eq!(
         found,
         [
-            "FOUND features: the CPU does not execute atomics: programs that use HWCAP end with \
+            "found features: the CPU does not execute atomics: programs that use HWCAP end with \
           SIGILL"
         ]
     );
+}
+
+#[test]
+fn a_feature_without_a_result_is_unknown() {
+    let change = |now: &mut GuestState| {
+        now.unobserved.push(Unobserved {
+            check: CheckName::Features,
+            is_absent: false,
+            reason: "signal 9 ended the execution of sve".to_owned(),
+        });
+    };
+    assert_eq!(
+        judge_alone(change),
+        ["unknown features: signal 9 ended the execution of sve"]
+    );
+    let found = judge_alone(|now| {
+        change(now);
+        now.features[0].is_executed = false;
+    });
+    assert!(found[0].starts_with("found features: the CPU does not execute atomics"));
 }
 
 #[test]
@@ -281,7 +326,7 @@ fn another_cpu_is_found_without_a_record() {
     assert_eq!(
         found,
         [
-            "FOUND cpu-identity: MIDR_EL1 of CPU 0 was 0x413fd0c1 at boot, is 0x410fd400: the \
+            "found cpu-identity: MIDR_EL1 of CPU 0 was 0x413fd0c1 at boot, is 0x410fd400: the \
           kernel chose its workarounds at boot, for another CPU"
         ]
     );
@@ -290,6 +335,21 @@ fn another_cpu_is_found_without_a_record() {
         now.cpus[1].kernel_midr = None;
     });
     assert!(found[0].contains("MIDR_EL1 of CPU 1 was 0x413fd0c1, is 0x410fd400"));
+}
+
+#[test]
+fn another_revision_is_found_with_a_record_only() {
+    let change = |now: &mut GuestState| now.cpus[1].kernel_revidr = Some(Hexadecimal(0x180));
+    assert_eq!(judge_alone(change), Vec::<String>::new());
+    assert_eq!(
+        judge_change(change),
+        [
+            "found cpu-identity: REVIDR_EL1 of CPU 1 was 0x181, is 0x180 since the CPU came online \
+          again: the kernel chose its workarounds at boot, for another CPU"
+        ]
+    );
+    let without = judge_change(|now| now.cpus[1].kernel_revidr = None);
+    assert_eq!(without, Vec::<String>::new());
 }
 
 #[test]
@@ -359,7 +419,7 @@ fn a_watch_adds_its_observations() {
     assert_eq!(found.len(), 3, "{found:?}");
     assert_eq!(
         found[0],
-        "FOUND counter-frequency: CNTFRQ_EL0 on CPU 1: 0x2 -> 0x3 in sample 7"
+        "found counter-frequency: CNTFRQ_EL0 on CPU 1: 0x2 -> 0x3 in sample 7"
     );
     assert!(found[1].contains("1 of 9 values of CNTVCT_EL0"));
     assert!(found[2].contains("other signatures in 2 of 9 samples"));

@@ -287,7 +287,7 @@ impl Mover<'_> {
         for line in outcome
             .checks
             .iter()
-            .filter(|line| line.starts_with("FOUND"))
+            .filter(|line| line.starts_with("found "))
         {
             println!("        {line}");
         }

@@ -114,7 +114,7 @@ impl BusyOutcome {
         let words = self.checks.iter().map(|line| line.split_ascii_whitespace());
         let mut names: Vec<_> = words
             .filter_map(|mut words| match (words.next(), words.next()) {
-                (Some("FOUND"), Some(name)) => Some(name.to_owned()),
+                (Some("found"), Some(name)) => Some(name.to_owned()),
                 _ => None,
             })
             .collect();
@@ -161,8 +161,8 @@ mod tests {
 
     #[test]
     fn found_checks_have_their_names() {
-        let serial = "CHECK found: 1 of 12\nCHECK   FOUND      clock-rate  text\n\
-                      CHECK   unchanged  features  text\nCHECK   FOUND  clock-rate  text\n\
+        let serial = "CHECK found: 1 of 12\nCHECK   found      clock-rate  text\n\
+                      CHECK   unchanged  features  text\nCHECK   found  clock-rate  text\n\
                       DONE 1 1 0\n";
         let names = BusyOutcome::from_serial(serial).found_checks();
         assert_eq!(names.expect("a difference"), ["clock-rate"]);

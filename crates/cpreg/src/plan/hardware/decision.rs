@@ -85,7 +85,7 @@ pub enum HardwareAction {
     /// Load the VM: the guest keeps what it relies on.
     Keep,
     /// Load the VM, although the property differs. The plan has a [visible
-    /// change](super::VisibleChange).
+    /// change](crate::plan::VisibleChange).
     Change,
     /// Load the VM, although the property is not known of both hosts. The hosts have the same CPU,
     /// or the guest could only notice a difference.

@@ -334,6 +334,14 @@ impl RunningCommand<'_> {
             programs.push(words.expect("it is there"));
             fs::remove_dir_all(started.join(id)).expect("it is there");
         }
+        // A program that was killed while it started leaves its own folder `new.PID`.
+        for name in file_names(self.workspace.folder.path()) {
+            if let Some(id) = name.strip_prefix("new.") {
+                let program = Path::new("/proc").join(id);
+                assert!(!program.exists(), "a program still runs\n{run}");
+                fs::remove_dir_all(self.workspace.path(&name)).expect("it is there");
+            }
+        }
         assert_eq!(
             file_names(self.workspace.folder.path()),
             self.files_before,

@@ -8,7 +8,7 @@ use std::path::Path;
 use cpreg::cpu_model;
 use cpreg::destination::{Accelerator, Destination};
 use cpreg::gic::Gic;
-use cpreg::hardware::HardwareFacts;
+use cpreg::hardware::{HardwareFact, HardwareFacts};
 use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
 
@@ -122,35 +122,31 @@ impl SourceHost {
             ));
         }
         let of_vm = vm.source_hardware;
-        let facts = [
-            (
-                "counter frequency (Hz)",
-                of_vm.counter_frequency.map(u64::from),
-                self.hardware.counter_frequency.map(u64::from),
-            ),
-            ("DCZID_EL0", of_vm.dczid, self.hardware.dczid),
-            ("GMID_EL1", of_vm.gmid, self.hardware.gmid),
-            (
-                "GICD_IIDR",
-                of_vm.gicd_iidr.map(u64::from),
-                self.hardware.gicd_iidr.map(u64::from),
-            ),
-            (
-                "set of SVE vector lengths",
-                of_vm.vector_lengths.map(|lengths| lengths.bits().into()),
-                self.hardware
-                    .vector_lengths
-                    .map(|lengths| lengths.bits().into()),
-            ),
+        // The GIC of a VM can have fewer bits than that of its host.
+        let compared = [
+            HardwareFact::CounterFrequency,
+            HardwareFact::ZeroingBlock,
+            HardwareFact::TagBlock,
+            HardwareFact::GicRevision,
+            HardwareFact::VectorLengths,
         ];
-        for (property, of_vm, of_host) in facts {
-            if let Some((of_vm, of_host)) = of_vm.zip(of_host)
+        for fact in compared {
+            if let Some((of_vm, of_host)) = of_vm.get(fact).zip(self.hardware.get(fact))
                 && of_vm != of_host
             {
-                let [of_vm, of_host] = match property {
-                    "counter frequency (Hz)" => [of_vm, of_host].map(|value| value.to_string()),
-                    _ => [of_vm, of_host].map(|value| format!("{value:#x}")),
+                let hexadecimal = |value: u64| format!("{value:#x}");
+                let decimal = |value: u64| value.to_string();
+                let (property, values) = match fact {
+                    HardwareFact::CounterFrequency => {
+                        ("counter frequency (Hz)", [of_vm, of_host].map(decimal))
+                    }
+                    HardwareFact::VectorLengths => {
+                        let values = [of_vm, of_host].map(hexadecimal);
+                        ("set of SVE vector lengths", values)
+                    }
+                    _ => (fact.register(), [of_vm, of_host].map(hexadecimal)),
                 };
+                let [of_vm, of_host] = values;
                 return Err(contradiction(property, of_vm, of_host));
             }
         }

@@ -3,8 +3,8 @@
 use std::ops::RangeInclusive;
 
 use cpreg::gic::{Gic, GicLimits};
-use cpreg::hardware::{HardwareFacts, PmuEvents, VectorLengths};
-use cpreg::register::{RegisterId, Value, parse_hexadecimal};
+use cpreg::hardware::{HardwareFact, HardwareFacts, PmuEvents, VectorLengths};
+use cpreg::register::{Value, parse_hexadecimal};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -82,7 +82,7 @@ impl HardwareJson {
                 .ok_or_else(|| {
                     impossible_value(
                         document,
-                        "hardware.counter_frequency_hz",
+                        member_path(HardwareFact::CounterFrequency),
                         &frequency.to_string(),
                         "a counter has 1 to 4294967295 Hz",
                     )
@@ -94,7 +94,7 @@ impl HardwareJson {
             lengths.ok_or_else(|| {
                 impossible_value(
                     document,
-                    VECTOR_LENGTHS,
+                    member_path(HardwareFact::VectorLengths),
                     text,
                     "a set of vector lengths has 16 bits, 0x1 to 0xffff, and bit 0 is set",
                 )
@@ -107,7 +107,7 @@ impl HardwareJson {
                 .ok_or_else(|| {
                     impossible_value(
                         document,
-                        "hardware.dczid",
+                        member_path(HardwareFact::ZeroingBlock),
                         text,
                         "DCZID_EL0 has a block size of 0 to 9 in bits 3:0, and DZP in bit 4",
                     )
@@ -117,7 +117,7 @@ impl HardwareJson {
             parse_gic(text).ok_or_else(|| {
                 impossible_value(
                     document,
-                    "hardware.icc_ctlr_el1",
+                    member_path(HardwareFact::GicLimits),
                     text,
                     "ICC_CTLR_EL1 has PRIbits of 3 to 7 in bits 10:8, IDbits of 0 or 1 in bits \
                      13:11, SEIS in bit 14, and A3V in bit 15; `none` stands for no GICv3",
@@ -130,7 +130,7 @@ impl HardwareJson {
                 .ok_or_else(|| {
                     impossible_value(
                         document,
-                        "hardware.gmid_el1",
+                        member_path(HardwareFact::TagBlock),
                         text,
                         "GMID_EL1 has a block size of 2 to 6 in bits 3:0",
                     )
@@ -139,7 +139,7 @@ impl HardwareJson {
         let pmu_events = self.pmceid_el0.as_ref().map(|[pmceid0, pmceid1]| {
             let parse = |text: &String| {
                 parse_hexadecimal(text).ok_or_else(|| {
-                    let path = "hardware.pmceid_el0";
+                    let path = member_path(HardwareFact::PmuEvents0);
                     impossible_value(document, path, text, "PMCEID0_EL0 has 64 bits, 0x…")
                 })
             };
@@ -149,7 +149,7 @@ impl HardwareJson {
         let gicd_iidr = self.gicd_iidr.as_ref().map(|text| {
             let iidr = parse_hexadecimal(text).and_then(|iidr| u32::try_from(iidr).ok());
             iidr.ok_or_else(|| {
-                let path = "hardware.gicd_iidr";
+                let path = member_path(HardwareFact::GicRevision);
                 impossible_value(document, path, text, "GICD_IIDR has 32 bits, 0x…")
             })
         });
@@ -182,39 +182,34 @@ fn impossible_value(document: &str, path: &str, text: &str, possible: &str) -> E
     Error::new(ErrorKind::Member, message).with_path(path)
 }
 
-/// Returns the error for vector lengths in `hardware` that differ from those in a register.
-pub(crate) fn contradictory_lengths(
-    document: &str,
-    stated: VectorLengths,
-    register: &str,
-    lengths: VectorLengths,
-) -> Error {
-    let message = format!(
-        "{document}: {VECTOR_LENGTHS} is {:#x}, but {register} is {:#x}; one of them is wrong",
-        stated.bits(),
-        lengths.bits()
-    );
-    Error::new(ErrorKind::Member, message).with_path(VECTOR_LENGTHS)
-}
-
-/// Returns the error for a fact in `hardware` that differs from a register of a vCPU.
+/// Returns the error for a fact in `hardware` that differs from a register with this path.
 pub(crate) fn contradictory_fact(
     document: &str,
-    member: &str,
-    fact: u64,
-    vcpu: usize,
-    register: RegisterId,
+    fact: HardwareFact,
+    stated: u64,
+    register: &str,
     value: u64,
 ) -> Error {
+    let member = member_path(fact);
     let message = format!(
-        "{document}: {member} is {fact:#x}, but vcpus[{vcpu}].registers: {register} is {value:#x}; \
-         one of them is wrong"
+        "{document}: {member} is {stated:#x}, but {register} is {value:#x}; one of them is wrong"
     );
     Error::new(ErrorKind::Member, message).with_path(member)
 }
 
-/// Path of the member with the vector lengths.
-const VECTOR_LENGTHS: &str = "hardware.vector_lengths";
+/// Returns the path of the member with a fact.
+const fn member_path(fact: HardwareFact) -> &'static str {
+    match fact {
+        HardwareFact::CounterFrequency => "hardware.counter_frequency_hz",
+        HardwareFact::VectorLengths => "hardware.vector_lengths",
+        HardwareFact::ZeroingBlock => "hardware.dczid",
+        HardwareFact::GicLimits => "hardware.icc_ctlr_el1",
+        HardwareFact::TagBlock => "hardware.gmid_el1",
+        HardwareFact::PmuEvents0 | HardwareFact::PmuEvents1 => "hardware.pmceid_el0",
+        HardwareFact::GicRevision => "hardware.gicd_iidr",
+        _ => "hardware",
+    }
+}
 
 #[cfg(test)]
 mod tests {

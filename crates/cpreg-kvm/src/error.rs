@@ -6,6 +6,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use cpreg::destination::Features;
+use cpreg::hardware::HardwareFact;
 use cpreg::plan::PlanOutcome;
 use cpreg::register::{RegisterId, Value};
 
@@ -60,8 +61,8 @@ pub enum ErrorKind {
     Finalize(Errno),
     /// A guest reads another value than this process.
     ContradictoryFacts {
-        /// Name of the fact.
-        name: &'static str,
+        /// The fact.
+        fact: HardwareFact,
         /// Value that this process reads.
         process: u64,
         /// Value that the guest reads.
@@ -303,13 +304,19 @@ impl fmt::Display for Error {
                 write!(f, "cannot finalize SVE: {}", to_io_error(*errno))
             }
             ErrorKind::ContradictoryFacts {
-                name,
+                fact,
                 process,
                 guest,
-            } => write!(
-                f,
-                "a guest reads {guest:#x} in {name}, and this process {process:#x}"
-            ),
+            } => {
+                let name = match fact {
+                    HardwareFact::VectorLengths => "the SVE vector lengths",
+                    _ => fact.register(),
+                };
+                write!(
+                    f,
+                    "a guest reads {guest:#x} in {name}, and this process {process:#x}"
+                )
+            }
             ErrorKind::List { vcpu, errno } => {
                 if let Some(vcpu) = vcpu {
                     write!(f, "vCPU {vcpu}: ")?;

@@ -1,9 +1,10 @@
-//! [`HardwareFacts`]: properties of a host that its guests see and that no register list holds.
+//! [`HardwareFacts`]: properties of a host that its guests see and that no register list holds;
+//! [`HardwareFact`]: one of them.
 //!
 //! A fact that is not known is `None`.
 
 use crate::gic::Gic;
-use crate::register::Value;
+use crate::register::{RegisterId, Value};
 
 /// Properties of a host that its guests see and that no register list holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -42,6 +43,24 @@ impl HardwareFacts {
         pmu_events: None,
         gicd_iidr: None,
     };
+
+    /// Returns the value of a property, if it is known: hertz, bits of [`VectorLengths`] or of
+    /// [`GicLimits`](crate::gic::GicLimits), or the register.
+    pub fn get(self, fact: HardwareFact) -> Option<u64> {
+        match fact {
+            HardwareFact::CounterFrequency => self.counter_frequency.map(u64::from),
+            HardwareFact::VectorLengths => self.vector_lengths.map(|set| set.bits().into()),
+            HardwareFact::ZeroingBlock => self.dczid,
+            HardwareFact::GicLimits => match self.gic {
+                Some(Gic::V3(limits)) => Some(limits.bits()),
+                _ => None,
+            },
+            HardwareFact::TagBlock => self.gmid,
+            HardwareFact::PmuEvents0 => self.pmu_events.map(|events| events.pmceid0),
+            HardwareFact::PmuEvents1 => self.pmu_events.map(|events| events.pmceid1),
+            HardwareFact::GicRevision => self.gicd_iidr.map(u64::from),
+        }
+    }
 
     /// Returns these facts, and the facts of `other` where these lack one.
     ///
@@ -93,6 +112,102 @@ impl HardwareFacts {
             is_emulated: self.is_emulated,
         }
     }
+}
+
+/// Property of a host that its guests see and that no register list holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum HardwareFact {
+    /// Frequency of the system counter, CNTFRQ_EL0.
+    CounterFrequency,
+    /// SVE vector lengths, KVM_REG_ARM64_SVE_VLS.
+    VectorLengths,
+    /// Block size of `DC ZVA`, DCZID_EL0.
+    ZeroingBlock,
+    /// Limits of the GICv3's CPU interface, ICC_CTLR_EL1.
+    GicLimits,
+    /// Number of MTE tags that one instruction accesses, GMID_EL1.
+    TagBlock,
+    /// Common events of the PMU, PMCEID0_EL0.
+    PmuEvents0,
+    /// Further common events of the PMU, PMCEID1_EL0.
+    PmuEvents1,
+    /// Implementer and revision of the GICv3, GICD_IIDR.
+    GicRevision,
+}
+
+impl HardwareFact {
+    /// All properties, in the order of reports.
+    pub const ALL: [Self; 8] = [
+        Self::CounterFrequency,
+        Self::VectorLengths,
+        Self::ZeroingBlock,
+        Self::TagBlock,
+        Self::GicLimits,
+        Self::GicRevision,
+        Self::PmuEvents0,
+        Self::PmuEvents1,
+    ];
+
+    /// Returns the register in which the guest reads the property; for the vector lengths, that of
+    /// KVM.
+    pub const fn register(self) -> &'static str {
+        match self {
+            Self::CounterFrequency => "CNTFRQ_EL0",
+            Self::VectorLengths => "KVM_REG_ARM64_SVE_VLS",
+            Self::ZeroingBlock => "DCZID_EL0",
+            Self::GicLimits => "ICC_CTLR_EL1",
+            Self::TagBlock => "GMID_EL1",
+            Self::PmuEvents0 => "PMCEID0_EL0",
+            Self::PmuEvents1 => "PMCEID1_EL0",
+            Self::GicRevision => "GICD_IIDR",
+        }
+    }
+
+    /// Returns the register in which a list of QEMU's emulator can hold the property.
+    pub(crate) const fn listed_register(self) -> Option<RegisterId> {
+        match self {
+            Self::CounterFrequency => Some(RegisterId::sysreg(3, 3, 14, 0, 0)),
+            Self::ZeroingBlock => Some(RegisterId::DCZID_EL0),
+            Self::TagBlock => Some(RegisterId::sysreg(3, 1, 0, 0, 4)),
+            _ => None,
+        }
+    }
+
+    /// Returns the name without the register.
+    pub const fn short_name(self) -> &'static str {
+        match self {
+            Self::GicLimits => "GIC limits",
+            Self::TagBlock => "MTE tag block",
+            Self::PmuEvents0 | Self::PmuEvents1 => "PMU events",
+            Self::GicRevision => "GIC revision",
+            Self::CounterFrequency | Self::VectorLengths | Self::ZeroingBlock => self.name(),
+        }
+    }
+
+    /// Returns the name in reports.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::CounterFrequency => "counter frequency",
+            Self::VectorLengths => "SVE vector lengths",
+            Self::ZeroingBlock => "DC ZVA block size",
+            Self::GicLimits => "GIC limits (ICC_CTLR_EL1)",
+            Self::TagBlock => "MTE tag block (GMID_EL1)",
+            Self::PmuEvents0 => "PMU events (PMCEID0_EL0)",
+            Self::PmuEvents1 => "PMU events (PMCEID1_EL0)",
+            Self::GicRevision => "GIC revision (GICD_IIDR)",
+        }
+    }
+
+    /// Returns `true` if a difference stops no load, but the guest can notice it.
+    pub const fn is_only_visible(self) -> bool {
+        matches!(self, Self::PmuEvents0 | Self::PmuEvents1)
+    }
+}
+
+/// Returns the revision in GICD_IIDR: 2 or 3 for the GICv3 of KVM.
+pub(crate) const fn gic_revision(iidr: u64) -> u64 {
+    iidr >> 12 & 0xf
 }
 
 /// Set of SVE vector lengths.

@@ -6,10 +6,9 @@ use cpreg::destination::{
     ValueOrigin,
 };
 use cpreg::gic::{Gic, GicLimits};
-use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::hardware::{HardwareFact, HardwareFacts, VectorLengths};
 use cpreg::plan::{
-    Check, Consents, HardwareAction, HardwareDecision, HardwareFact, HardwareReason, SetConsent,
-    Verdict,
+    Check, Consents, HardwareAction, HardwareDecision, HardwareReason, SetConsent, Verdict,
 };
 use cpreg::register::{RegisterId, Value};
 use cpreg::severity::Severity;

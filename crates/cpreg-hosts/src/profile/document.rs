@@ -6,7 +6,7 @@ use cpreg::destination::{
     Accelerator, AcceptedFields, AcceptedValues, Destination, DestinationRegister, DestinationVcpu,
     Loader, ValueOrigin, Version,
 };
-use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::hardware::{HardwareFact, HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 use cpreg::shape::{DeviceSection, MachineShape, RamBlock};
 use cpreg::vm::{Content, Extension};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::accepted_field_json::{AcceptedFieldJson, parse_fields};
 use crate::error::{DocumentKind, Error, ErrorKind};
-use crate::hardware::{HardwareJson, contradictory_fact, contradictory_lengths};
+use crate::hardware::{HardwareJson, contradictory_fact};
 
 /// Name and version of the schema.
 pub const SCHEMA: &str = "cpreg.profile/2";
@@ -231,7 +231,11 @@ impl Document {
         let mut facts = facts.transpose()?.unwrap_or_default();
         let stated = facts.vector_lengths;
         for (number, vcpu) in vcpus.iter().enumerate() {
-            check_registers(facts, number, vcpu)?;
+            if let Some((fact, register, value)) = vcpu.find_contradiction(facts) {
+                let path = format!("vcpus[{number}].registers: {register}");
+                let stated = facts.get(fact).unwrap_or_default();
+                return Err(contradictory_fact(PROFILE.name, fact, stated, &path, value));
+            }
             let register = vcpu.get(RegisterId::SVE_VLS);
             let Some(value) = register.and_then(|register| register.value.as_ref()) else {
                 continue;
@@ -242,50 +246,19 @@ impl Document {
             if let Some(stated) = stated
                 && stated != lengths
             {
-                return Err(contradictory_lengths(PROFILE.name, stated, &path, lengths));
+                return Err(contradictory_fact(
+                    PROFILE.name,
+                    HardwareFact::VectorLengths,
+                    stated.bits().into(),
+                    &path,
+                    lengths.bits().into(),
+                ));
             }
             let known = facts.vector_lengths.unwrap_or(lengths);
             facts.vector_lengths = Some(known.intersection(lengths));
         }
         Ok(facts)
     }
-}
-
-/// Checks that the registers of a vCPU that a program lists, as QEMU's emulator does, have the
-/// values of the facts.
-fn check_registers(
-    facts: HardwareFacts,
-    number: usize,
-    vcpu: &DestinationVcpu,
-) -> Result<(), Error> {
-    let pairs = [
-        (
-            "hardware.counter_frequency_hz",
-            facts.counter_frequency.map(u64::from),
-            RegisterId::sysreg(3, 3, 14, 0, 0),
-        ),
-        ("hardware.dczid", facts.dczid, RegisterId::DCZID_EL0),
-        (
-            "hardware.gmid_el1",
-            facts.gmid,
-            RegisterId::sysreg(3, 1, 0, 0, 4),
-        ),
-    ];
-    for (member, fact, register) in pairs {
-        if let (Some(fact), Some(value)) = (fact, vcpu.value(register))
-            && fact != value
-        {
-            return Err(contradictory_fact(
-                PROFILE.name,
-                member,
-                fact,
-                number,
-                register,
-                value,
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Returns `true` if this cpreg reads profiles of the schema.

@@ -1,8 +1,7 @@
 //! Hardware facts of a host: read by this process, by a guest, and from KVM_REG_ARM64_SVE_VLS.
 
 use cpreg::destination::Features;
-use cpreg::gic::Gic;
-use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::hardware::{HardwareFact, HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::fact_program::ProgramState;
 use cpreg_hosts::record::{AtReset, GuestRecord};
@@ -48,24 +47,12 @@ pub(super) fn combine(
     process: HardwareFacts,
     guest: HardwareFacts,
 ) -> Result<HardwareFacts, Error> {
-    let lengths = |facts: HardwareFacts| facts.vector_lengths.map(|it| u64::from(it.bits()));
-    let frequency = |facts: HardwareFacts| facts.counter_frequency.map(u64::from);
-    let limits = |facts: HardwareFacts| match facts.gic {
-        Some(Gic::V3(limits)) => Some(limits.bits()),
-        _ => None,
-    };
-    let pairs = [
-        ("CNTFRQ_EL0", frequency(process), frequency(guest)),
-        ("DCZID_EL0", process.dczid, guest.dczid),
-        ("the SVE vector lengths", lengths(process), lengths(guest)),
-        ("ICC_CTLR_EL1", limits(process), limits(guest)),
-    ];
-    for (name, process, guest) in pairs {
-        if let (Some(process), Some(guest)) = (process, guest)
+    for fact in HardwareFact::ALL {
+        if let (Some(process), Some(guest)) = (process.get(fact), guest.get(fact))
             && process != guest
         {
             return Err(ErrorKind::ContradictoryFacts {
-                name,
+                fact,
                 process,
                 guest,
             }

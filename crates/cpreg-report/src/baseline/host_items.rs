@@ -4,7 +4,8 @@
 //! `arch/arm64/kernel/pi/idreg-override.c`). They affect all guests of a host, and the host itself.
 
 use cpreg::destination::Features;
-use cpreg::plan::{DecidedPart, HardwareFact};
+use cpreg::hardware::HardwareFact;
+use cpreg::plan::DecidedPart;
 use cpreg::register::RegisterId;
 use cpreg_fleet::baseline::Baseline;
 use cpreg_fleet::baseline::features::LossReason;

@@ -1,8 +1,8 @@
 //! Texts about properties of the hosts that no register list holds.
 
-use cpreg::gic::{Gic, GicLimits};
-use cpreg::hardware::{HardwareFacts, VectorLengths};
-use cpreg::plan::{HardwareAction, HardwareDecision, HardwareFact, TagBlock, ZeroingBlock};
+use cpreg::gic::GicLimits;
+use cpreg::hardware::{HardwareFact, HardwareFacts, VectorLengths};
+use cpreg::plan::{HardwareAction, HardwareDecision, TagBlock, ZeroingBlock};
 
 use crate::command::{Step, TypedCommand};
 
@@ -56,35 +56,10 @@ fn describe_lengths(bits: u64) -> String {
 
 /// Returns the known properties, each with its value in words.
 pub(crate) fn describe_facts(facts: HardwareFacts) -> Vec<String> {
-    let limits = match facts.gic {
-        Some(Gic::V3(limits)) => Some(limits.bits()),
-        _ => None,
-    };
-    let values = [
-        (
-            HardwareFact::CounterFrequency,
-            facts.counter_frequency.map(u64::from),
-        ),
-        (
-            HardwareFact::VectorLengths,
-            facts.vector_lengths.map(|lengths| lengths.bits().into()),
-        ),
-        (HardwareFact::ZeroingBlock, facts.dczid),
-        (HardwareFact::TagBlock, facts.gmid),
-        (HardwareFact::GicLimits, limits),
-        (HardwareFact::GicRevision, facts.gicd_iidr.map(u64::from)),
-        (
-            HardwareFact::PmuEvents0,
-            facts.pmu_events.map(|events| events.pmceid0),
-        ),
-        (
-            HardwareFact::PmuEvents1,
-            facts.pmu_events.map(|events| events.pmceid1),
-        ),
-    ];
-    let known = values.into_iter().filter(|(_, value)| value.is_some());
+    let all = HardwareFact::ALL.into_iter();
+    let known = all.filter_map(|fact| Some((fact, facts.get(fact)?)));
     known
-        .map(|(fact, value)| format!("{} {}", fact.name(), describe_value(fact, value)))
+        .map(|(fact, value)| format!("{} {}", fact.name(), describe_value(fact, Some(value))))
         .collect()
 }
 

@@ -3,6 +3,7 @@
 use alloc::vec::Vec;
 
 use super::accepted_fields::AcceptedFields;
+use crate::hardware::{HardwareFact, HardwareFacts};
 use crate::register::{RegisterId, Value};
 use crate::vm::{Extension, Vcpu};
 
@@ -44,6 +45,23 @@ pub enum AcceptedValues {
 }
 
 impl DestinationVcpu {
+    /// Returns the first fact that contradicts a listed register, and the register with its value.
+    ///
+    /// QEMU's emulator lists registers that hold such facts.
+    pub fn find_contradiction(
+        &self,
+        facts: HardwareFacts,
+    ) -> Option<(HardwareFact, RegisterId, u64)> {
+        let mut facts = HardwareFact::ALL
+            .into_iter()
+            .filter_map(|fact| Some((fact, facts.get(fact)?)));
+        facts.find_map(|(fact, stated)| {
+            let register = fact.listed_register()?;
+            let value = self.value(register).filter(|value| *value != stated)?;
+            Some((fact, register, value))
+        })
+    }
+
     /// Returns a vCPU with these registers, in any order. Of several registers with one id, keeps
     /// the last.
     pub fn new(

@@ -12,9 +12,10 @@ use alloc::borrow::Cow;
 use alloc::collections::{BTreeMap, BTreeSet};
 use alloc::vec::Vec;
 
-use super::{Action, Check, Decision, ExtensionAction, HardwareFact, Plan, PlanOutcome, Verdict};
+use super::{Action, Check, Decision, ExtensionAction, Plan, PlanOutcome, Verdict};
 use crate::destination::Confidence;
 use crate::destination::kernel::RegisterKind;
+use crate::hardware::HardwareFact;
 use crate::register::{Field, RegisterId, Value, differing_fields};
 use crate::severity::Severity;
 use crate::vm::{Content, Vm};

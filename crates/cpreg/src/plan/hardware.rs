@@ -25,12 +25,11 @@ use super::input::PlanInput;
 use crate::destination::features::GuestFeatures;
 use crate::destination::{Accelerator, Features};
 use crate::gic::Gic;
+use crate::hardware::HardwareFact;
 use crate::register::RegisterId;
 use judge::Judge;
 
-pub use decision::{
-    HardwareAction, HardwareDecision, HardwareFact, HardwareReason, TagBlock, ZeroingBlock,
-};
+pub use decision::{HardwareAction, HardwareDecision, HardwareReason, TagBlock, ZeroingBlock};
 
 /// Returns one decision for each property that the guest can see.
 pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
@@ -39,44 +38,25 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
     }
     let (source, destination) = input.destination.comparable_facts(input.vm.source_hardware);
     let judge = Judge {
+        source,
+        destination,
         has_other_cpu: has_other_cpu(input),
         confidence: input.destination.value_origin.max_confidence(),
     };
-    let mut decisions = Vec::from([judge.equal(
-        HardwareFact::CounterFrequency,
-        source.counter_frequency.map(u64::from),
-        destination.counter_frequency.map(u64::from),
-    )]);
-    decisions.extend(vectors::decide(
-        input,
-        judge,
-        source.vector_lengths,
-        destination.vector_lengths,
-    ));
-    decisions.push(judge.equal(HardwareFact::ZeroingBlock, source.dczid, destination.dczid));
-    decisions.extend(judge.gic(source.gic, destination.gic));
+    let mut decisions = Vec::from([judge.equal(HardwareFact::CounterFrequency)]);
+    decisions.extend(vectors::decide(input, judge));
+    decisions.push(judge.equal(HardwareFact::ZeroingBlock));
+    decisions.extend(judge.gic());
     let features = shared_features(input);
     if features.contains(Features::MTE) {
-        decisions.push(judge.equal(HardwareFact::TagBlock, source.gmid, destination.gmid));
+        decisions.push(judge.equal(HardwareFact::TagBlock));
     }
     if features.contains(Features::PMU) {
-        let (source, destination) = (source.pmu_events, destination.pmu_events);
-        decisions.push(judge.visible(
-            HardwareFact::PmuEvents0,
-            source.map(|events| events.pmceid0),
-            destination.map(|events| events.pmceid0),
-        ));
-        decisions.push(judge.visible(
-            HardwareFact::PmuEvents1,
-            source.map(|events| events.pmceid1),
-            destination.map(|events| events.pmceid1),
-        ));
+        decisions.push(judge.visible(HardwareFact::PmuEvents0));
+        decisions.push(judge.visible(HardwareFact::PmuEvents1));
     }
-    if !matches!(source.gic, Some(Gic::Other)) && !matches!(destination.gic, Some(Gic::Other)) {
-        decisions.push(judge.gic_revision(
-            source.gicd_iidr.map(u64::from),
-            destination.gicd_iidr.map(u64::from),
-        ));
+    if ![source.gic, destination.gic].contains(&Some(Gic::Other)) {
+        decisions.push(judge.gic_revision());
     }
     decisions
 }

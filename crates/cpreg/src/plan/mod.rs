@@ -67,9 +67,7 @@ pub use check::{Check, LoaderPrediction, UnchangedLoad, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use dependence::{Dependence, Premise};
 pub use fatal_change::FatalChange;
-pub use hardware::{
-    HardwareAction, HardwareDecision, HardwareFact, HardwareReason, TagBlock, ZeroingBlock,
-};
+pub use hardware::{HardwareAction, HardwareDecision, HardwareReason, TagBlock, ZeroingBlock};
 pub use incremental::IncrementalPlan;
 pub use operator_entries::{EntryUse, OperatorEntryUse};
 pub use reason::Reason;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use cpreg::destination::Features;
-use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::hardware::{HardwareFact, HardwareFacts, VectorLengths};
 use cpreg::register::{RegisterId, Value, parse_hexadecimal};
 
 use super::model::{
@@ -12,7 +12,7 @@ use super::model::{
 };
 use crate::accepted_field_json;
 use crate::error::{Error, ErrorKind};
-use crate::hardware::contradictory_lengths;
+use crate::hardware::contradictory_fact;
 use crate::record::register::{expected_read_back, reset_value};
 use crate::record::{
     AtReset, GuestRecord, HostRecord, Identity, PhysicalCpu, RegisterRecord, WriteTrial,
@@ -86,11 +86,12 @@ fn check_vector_lengths(
         if let Some(stated) = hardware.vector_lengths
             && stated != lengths
         {
-            return Err(contradictory_lengths(
+            return Err(contradictory_fact(
                 DOCUMENT.name,
-                stated,
+                HardwareFact::VectorLengths,
+                stated.bits().into(),
                 "registers: KVM_REG_ARM64_SVE_VLS",
-                lengths,
+                lengths.bits().into(),
             ));
         }
     }

@@ -4,61 +4,8 @@ use core::fmt;
 
 use crate::destination::Confidence;
 use crate::gic::GicLimits;
+use crate::hardware::{HardwareFact, gic_revision};
 use crate::severity::Severity;
-
-/// Property of a host that its guests see and that no register list holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-#[non_exhaustive]
-pub enum HardwareFact {
-    /// Frequency of the system counter, CNTFRQ_EL0.
-    CounterFrequency,
-    /// SVE vector lengths, KVM_REG_ARM64_SVE_VLS.
-    VectorLengths,
-    /// Block size of `DC ZVA`, DCZID_EL0.
-    ZeroingBlock,
-    /// Limits of the GICv3's CPU interface, ICC_CTLR_EL1.
-    GicLimits,
-    /// Number of MTE tags that one instruction accesses, GMID_EL1.
-    TagBlock,
-    /// Common events of the PMU, PMCEID0_EL0.
-    PmuEvents0,
-    /// Further common events of the PMU, PMCEID1_EL0.
-    PmuEvents1,
-    /// Implementer and revision of the GICv3, GICD_IIDR.
-    GicRevision,
-}
-
-impl HardwareFact {
-    /// Returns the name without the register.
-    pub const fn short_name(self) -> &'static str {
-        match self {
-            Self::GicLimits => "GIC limits",
-            Self::TagBlock => "MTE tag block",
-            Self::PmuEvents0 | Self::PmuEvents1 => "PMU events",
-            Self::GicRevision => "GIC revision",
-            Self::CounterFrequency | Self::VectorLengths | Self::ZeroingBlock => self.name(),
-        }
-    }
-
-    /// Returns the name in reports.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::CounterFrequency => "counter frequency",
-            Self::VectorLengths => "SVE vector lengths",
-            Self::ZeroingBlock => "DC ZVA block size",
-            Self::GicLimits => "GIC limits (ICC_CTLR_EL1)",
-            Self::TagBlock => "MTE tag block (GMID_EL1)",
-            Self::PmuEvents0 => "PMU events (PMCEID0_EL0)",
-            Self::PmuEvents1 => "PMU events (PMCEID1_EL0)",
-            Self::GicRevision => "GIC revision (GICD_IIDR)",
-        }
-    }
-
-    /// Returns `true` if a difference stops no load, but the guest can notice it.
-    pub const fn is_only_visible(self) -> bool {
-        matches!(self, Self::PmuEvents0 | Self::PmuEvents1)
-    }
-}
 
 /// Decision about one property of the hosts, with its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -284,11 +231,6 @@ impl fmt::Display for ZeroingBlock {
         }
         Ok(())
     }
-}
-
-/// Returns the revision in GICD_IIDR: 2 or 3 for the GICv3 of KVM.
-pub(super) const fn gic_revision(iidr: u64) -> u64 {
-    iidr >> 12 & 0xf
 }
 
 /// Value of GMID_EL1, formatted as the number of bytes whose tags one instruction accesses.

@@ -1,14 +1,25 @@
 //! [`Judge`]: decisions about single properties of the hosts.
 
-use super::decision::{
-    HardwareAction, HardwareDecision, HardwareFact, HardwareReason, gic_revision,
-};
+use super::decision::{HardwareAction, HardwareDecision, HardwareReason};
 use crate::destination::Confidence;
-use crate::gic::{Gic, GicLimits};
+use crate::gic::Gic;
+use crate::hardware::{HardwareFact, HardwareFacts, gic_revision};
+
+/// Action and reason of a decision.
+pub(super) type Ruling = (HardwareAction, HardwareReason);
+
+/// Ruling on a difference that the guest can only notice.
+const CHANGE: Ruling = (HardwareAction::Change, HardwareReason::Different);
+/// Ruling on an unknown property that refuses no VM.
+const ASSUME: Ruling = (HardwareAction::Assume, HardwareReason::NotKnown);
 
 /// Premises that the decisions share.
 #[derive(Clone, Copy)]
 pub(super) struct Judge {
+    /// Facts of the VM's own host.
+    pub(super) source: HardwareFacts,
+    /// Facts of the destination.
+    pub(super) destination: HardwareFacts,
     /// `true` if the hosts are known to have different CPUs.
     pub(super) has_other_cpu: bool,
     /// Confidence in the destination's values.
@@ -17,37 +28,13 @@ pub(super) struct Judge {
 
 impl Judge {
     /// Decides about a property that must be the same on both sides.
-    pub(super) fn equal(
-        self,
-        fact: HardwareFact,
-        source: Option<u64>,
-        destination: Option<u64>,
-    ) -> HardwareDecision {
-        let ruling = match source.zip(destination) {
-            Some((source, destination)) if source == destination => {
-                (HardwareAction::Keep, HardwareReason::Same)
-            }
-            Some(_) => (HardwareAction::Refuse, HardwareReason::Different),
-            None => self.not_known(),
-        };
-        self.decision(fact, source, destination, ruling)
+    pub(super) fn equal(self, fact: HardwareFact) -> HardwareDecision {
+        self.compare(fact, refuse(HardwareReason::Different), self.not_known())
     }
 
     /// Decides about a property of which the guest could only notice a difference.
-    pub(super) fn visible(
-        self,
-        fact: HardwareFact,
-        source: Option<u64>,
-        destination: Option<u64>,
-    ) -> HardwareDecision {
-        let ruling = match source.zip(destination) {
-            Some((source, destination)) if source == destination => {
-                (HardwareAction::Keep, HardwareReason::Same)
-            }
-            Some(_) => (HardwareAction::Change, HardwareReason::Different),
-            None => (HardwareAction::Assume, HardwareReason::NotKnown),
-        };
-        self.decision(fact, source, destination, ruling)
+    pub(super) fn visible(self, fact: HardwareFact) -> HardwareDecision {
+        self.compare(fact, CHANGE, ASSUME)
     }
 
     /// Decides about GICD_IIDR, the revision of the GICv3.
@@ -55,50 +42,39 @@ impl Judge {
     /// From revision 3 on (Linux v5.19), GICR_CTLR.IR shows that the guest may invalidate LPIs by
     /// GICR_INVLPIR, and Linux does so for as long as it runs. Earlier revisions ignore the
     /// register. QEMU does not send the revision.
-    pub(super) fn gic_revision(
-        self,
-        source: Option<u64>,
-        destination: Option<u64>,
-    ) -> HardwareDecision {
-        let ruling = match source.zip(destination) {
-            Some((vm, host)) if vm == host => (HardwareAction::Keep, HardwareReason::Same),
-            Some((vm, host)) if gic_revision(vm) <= gic_revision(host) => {
-                (HardwareAction::Change, HardwareReason::Different)
-            }
-            Some(_) => refuse(HardwareReason::Different),
-            None => (HardwareAction::Assume, HardwareReason::NotKnown),
+    pub(super) fn gic_revision(self) -> HardwareDecision {
+        let fact = HardwareFact::GicRevision;
+        let revision = |facts: HardwareFacts| facts.get(fact).map(gic_revision);
+        let revisions = revision(self.source).zip(revision(self.destination));
+        let different = if revisions.is_some_and(|(vm, host)| host < vm) {
+            refuse(HardwareReason::Different)
+        } else {
+            CHANGE
         };
-        self.decision(HardwareFact::GicRevision, source, destination, ruling)
+        self.compare(fact, different, ASSUME)
     }
 
     /// Decides about the limits of the VM's GICv3.
     ///
     /// Returns `None` for another interrupt controller. If only one side has a GICv3, the decision
     /// about the machine's devices refuses the VM.
-    pub(super) fn gic(
-        self,
-        source: Option<Gic>,
-        destination: Option<Gic>,
-    ) -> Option<HardwareDecision> {
-        let limits = |gic: Option<Gic>| match gic {
-            Some(Gic::V3(limits)) => Some(Some(limits)),
-            Some(Gic::Other) => None,
-            None => Some(None),
-        };
-        let (source, destination) = (limits(source)?, limits(destination)?);
-        let ruling = match source.zip(destination) {
-            Some((vm, host)) if vm == host => (HardwareAction::Keep, HardwareReason::Same),
-            Some((vm, host)) if host.accepts(vm) => {
+    pub(super) fn gic(self) -> Option<HardwareDecision> {
+        let ruling = match (self.source.gic, self.destination.gic) {
+            (Some(Gic::Other), _) | (_, Some(Gic::Other)) => return None,
+            (Some(Gic::V3(vm)), Some(Gic::V3(host))) if vm == host => {
+                (HardwareAction::Keep, HardwareReason::Same)
+            }
+            (Some(Gic::V3(vm)), Some(Gic::V3(host))) if host.accepts(vm) => {
                 (HardwareAction::Keep, HardwareReason::HasMoreBits)
             }
-            Some(_) => refuse(HardwareReason::Different),
-            None => self.not_known(),
+            (Some(_), Some(_)) => refuse(HardwareReason::Different),
+            (None, _) | (_, None) => self.not_known(),
         };
-        let [source, destination] = [source, destination].map(|it| it.map(GicLimits::bits));
-        Some(self.decision(HardwareFact::GicLimits, source, destination, ruling))
+        Some(self.decision(HardwareFact::GicLimits, ruling))
     }
 
-    pub(super) const fn not_known(self) -> (HardwareAction, HardwareReason) {
+    /// Returns the ruling on an unknown property on which the guest relies.
+    pub(super) const fn not_known(self) -> Ruling {
         let action = if self.has_other_cpu {
             HardwareAction::Undecided
         } else {
@@ -107,13 +83,22 @@ impl Judge {
         (action, HardwareReason::NotKnown)
     }
 
-    pub(super) fn decision(
-        self,
-        fact: HardwareFact,
-        source: Option<u64>,
-        destination: Option<u64>,
-        (action, reason): (HardwareAction, HardwareReason),
-    ) -> HardwareDecision {
+    /// Decides by the values on both sides: keeps equal ones, and takes these rulings on different
+    /// and on unknown ones.
+    fn compare(self, fact: HardwareFact, different: Ruling, unknown: Ruling) -> HardwareDecision {
+        let values = self.source.get(fact).zip(self.destination.get(fact));
+        let ruling = match values {
+            Some((source, destination)) if source == destination => {
+                (HardwareAction::Keep, HardwareReason::Same)
+            }
+            Some(_) => different,
+            None => unknown,
+        };
+        self.decision(fact, ruling)
+    }
+
+    /// Returns the decision with this ruling.
+    pub(super) fn decision(self, fact: HardwareFact, (action, reason): Ruling) -> HardwareDecision {
         let confidence = match action {
             HardwareAction::Keep | HardwareAction::Change | HardwareAction::Refuse => {
                 self.confidence
@@ -123,8 +108,8 @@ impl Judge {
         };
         HardwareDecision {
             fact,
-            source,
-            destination,
+            source: self.source.get(fact),
+            destination: self.destination.get(fact),
             action,
             confidence,
             reason,
@@ -132,6 +117,6 @@ impl Judge {
     }
 }
 
-pub(super) const fn refuse(reason: HardwareReason) -> (HardwareAction, HardwareReason) {
+pub(super) const fn refuse(reason: HardwareReason) -> Ruling {
     (HardwareAction::Refuse, reason)
 }

@@ -2,10 +2,10 @@
 
 use alloc::vec::Vec;
 
-use super::decision::{HardwareAction, HardwareDecision, HardwareFact, HardwareReason};
-use super::judge::{Judge, refuse};
+use super::decision::{HardwareAction, HardwareDecision, HardwareReason};
+use super::judge::{Judge, Ruling, refuse};
 use crate::destination::DestinationVcpu;
-use crate::hardware::VectorLengths;
+use crate::hardware::{HardwareFact, VectorLengths};
 use crate::plan::input::PlanInput;
 use crate::register::RegisterId;
 use crate::severity::Usage;
@@ -14,12 +14,7 @@ use crate::vm::Vcpu;
 /// Decides about the vector lengths, if the guest has SVE on both sides.
 ///
 /// Without SVE at the destination, the decision about ZCR_EL1 refuses the VM.
-pub(super) fn decide(
-    input: PlanInput<'_>,
-    judge: Judge,
-    source: Option<VectorLengths>,
-    destination: Option<VectorLengths>,
-) -> Option<HardwareDecision> {
+pub(super) fn decide(input: PlanInput<'_>, judge: Judge) -> Option<HardwareDecision> {
     let guest = VectorUse::from_vm(input)?;
     if !input
         .destination
@@ -28,23 +23,20 @@ pub(super) fn decide(
     {
         return None;
     }
-    let ruling = match (source, destination) {
+    let lengths = (
+        judge.source.vector_lengths,
+        judge.destination.vector_lengths,
+    );
+    let ruling = match lengths {
         (Some(source), Some(destination)) => guest.compare(source, destination),
         // A guest may request more than its host has and gets the host's greatest length, so the
         // request alone is no evidence on a host with the same CPU.
         (None, Some(destination)) if judge.has_other_cpu => guest
             .find_missing(destination)
             .map_or_else(|| guest.not_known(judge), refuse),
-        (None, Some(_)) => guest.not_known(judge),
-        (_, None) => guest.not_known(judge),
+        _ => guest.not_known(judge),
     };
-    let bits = |lengths: VectorLengths| u64::from(lengths.bits());
-    Some(judge.decision(
-        HardwareFact::VectorLengths,
-        source.map(bits),
-        destination.map(bits),
-        ruling,
-    ))
+    Some(judge.decision(HardwareFact::VectorLengths, ruling))
 }
 
 /// Bits 35:32 of ID_AA64PFR0_EL1, SVE.
@@ -95,11 +87,7 @@ impl VectorUse {
     }
 
     /// Compares the known lengths of both hosts.
-    fn compare(
-        &self,
-        source: VectorLengths,
-        destination: VectorLengths,
-    ) -> (HardwareAction, HardwareReason) {
+    fn compare(&self, source: VectorLengths, destination: VectorLengths) -> Ruling {
         if !destination.contains(source) {
             return if self.is_unused {
                 (HardwareAction::Keep, HardwareReason::VectorsUnused)
@@ -134,7 +122,7 @@ impl VectorUse {
             .then_some(HardwareReason::RequestedLength { requested, max })
     }
 
-    const fn not_known(&self, judge: Judge) -> (HardwareAction, HardwareReason) {
+    const fn not_known(&self, judge: Judge) -> Ruling {
         if self.is_unused {
             return (HardwareAction::Assume, HardwareReason::NotKnown);
         }

@@ -26,6 +26,7 @@ use cpreg::destination::{
     AcceptedFields, AcceptedValues, Destination, DestinationRegister, Features, ValueOrigin,
 };
 use cpreg::gic::Gic;
+use cpreg::hardware::HardwareFact;
 use cpreg::register::{RegisterId, Value};
 use cpreg_hosts::Error;
 use sha2::{Digest as _, Sha256};
@@ -255,32 +256,34 @@ fn depends_on_series(register: &DestinationRegister) -> bool {
     is_id && !matches!(register.accepted_values, AcceptedValues::Fields(_))
 }
 
+/// Revision of the GICv3 on all kernels since Linux 5.19, which the key leaves out.
+const USUAL_GIC_REVISION: u64 = 3;
+
+/// Adds the facts that can refuse a VM.
 fn add_facts(parts: &mut BTreeMap<KeyPart, String>, destination: &Destination) {
     let facts = destination.hardware;
-    let mut add = |name, text: Option<String>| {
+    let hexadecimal = |fact| facts.get(fact).map(|value| format!("{value:#x}"));
+    let gic = facts.gic.map(|gic| match gic {
+        Gic::V3(limits) => format!("v3 {:#x}", limits.bits()),
+        Gic::Other => "other".to_owned(),
+    });
+    let revision = facts.gic_revision().filter(|it| *it != USUAL_GIC_REVISION);
+    let all = [
+        (
+            "counter-frequency",
+            facts.counter_frequency.map(|hertz| hertz.to_string()),
+        ),
+        ("vector-lengths", hexadecimal(HardwareFact::VectorLengths)),
+        ("dczid", hexadecimal(HardwareFact::ZeroingBlock)),
+        ("gmid", hexadecimal(HardwareFact::TagBlock)),
+        ("gic", gic),
+        ("gic-revision", revision.map(|it| it.to_string())),
+    ];
+    for (name, text) in all {
         if let Some(text) = text {
             parts.insert(KeyPart::Fact(name), text);
         }
-    };
-    add(
-        "counter-frequency",
-        facts.counter_frequency.map(|hertz| hertz.to_string()),
-    );
-    add(
-        "vector-lengths",
-        facts
-            .vector_lengths
-            .map(|lengths| format!("{:#x}", lengths.bits())),
-    );
-    add("dczid", facts.dczid.map(|value| format!("{value:#x}")));
-    add("gmid", facts.gmid.map(|value| format!("{value:#x}")));
-    add(
-        "gic",
-        facts.gic.map(|gic| match gic {
-            Gic::V3(limits) => format!("v3 {:#x}", limits.bits()),
-            Gic::Other => "other".to_owned(),
-        }),
-    );
+    }
 }
 
 #[cfg(test)]
@@ -363,6 +366,9 @@ mod tests {
         let mut slower = destination.as_ref().clone();
         slower.hardware.counter_frequency = Some(1);
         others.push(KeyContent::of_destination(&slower).key());
+        let mut older = destination.as_ref().clone();
+        older.hardware.gicd_iidr = Some(0x4b00_243b);
+        others.push(KeyContent::of_destination(&older).key());
         assert!(others.len() > 600, "{}", others.len());
         assert!(!others.contains(&own));
     }
@@ -407,7 +413,7 @@ mod tests {
         });
         let boundaries: Vec<_> = boundaries.collect();
         let expected = [
-            "5.10.223..6.1.176: rules +OSLSR_EL1 +KVM_REG_ARM_STD_BMAP \
+            "5.10.223..6.1.176: rules gic-revision +OSLSR_EL1 +KVM_REG_ARM_STD_BMAP \
              +KVM_REG_ARM_STD_HYP_BMAP +KVM_REG_ARM_VENDOR_HYP_BMAP \
              =ID_AA64DFR0_EL1 =PMINTENSET_EL1 =PMINTENCLR_EL1 =PMCNTENSET_EL0 \
              =PMCNTENCLR_EL0 =PMOVSCLR_EL0 =PMSWINC_EL0 =PMSELR_EL0 =PMOVSSET_EL0 \

@@ -62,6 +62,11 @@ impl HardwareFacts {
         }
     }
 
+    /// Returns the revision of the GICv3 that KVM emulates: 2 up to Linux 5.18, 3 later.
+    pub fn gic_revision(self) -> Option<u64> {
+        self.get(HardwareFact::GicRevision).map(gic_revision)
+    }
+
     /// Returns these facts, and the facts of `other` where these lack one.
     ///
     /// The result counts as emulated only if no fact is of a real host.

@@ -3,7 +3,7 @@
 use super::decision::{HardwareAction, HardwareDecision, HardwareReason};
 use crate::destination::Confidence;
 use crate::gic::Gic;
-use crate::hardware::{HardwareFact, HardwareFacts, gic_revision};
+use crate::hardware::{HardwareFact, HardwareFacts};
 
 /// Action and reason of a decision.
 pub(super) type Ruling = (HardwareAction, HardwareReason);
@@ -43,15 +43,14 @@ impl Judge {
     /// GICR_INVLPIR, and Linux does so for as long as it runs. Earlier revisions ignore the
     /// register. QEMU does not send the revision.
     pub(super) fn gic_revision(self) -> HardwareDecision {
-        let fact = HardwareFact::GicRevision;
-        let revision = |facts: HardwareFacts| facts.get(fact).map(gic_revision);
-        let revisions = revision(self.source).zip(revision(self.destination));
+        let (source, destination) = (self.source.gic_revision(), self.destination.gic_revision());
+        let revisions = source.zip(destination);
         let different = if revisions.is_some_and(|(vm, host)| host < vm) {
             refuse(HardwareReason::Different)
         } else {
             CHANGE
         };
-        self.compare(fact, different, ASSUME)
+        self.compare(HardwareFact::GicRevision, different, ASSUME)
     }
 
     /// Decides about the limits of the VM's GICv3.

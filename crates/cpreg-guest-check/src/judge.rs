@@ -146,6 +146,18 @@ impl Differences {
         self.found.push(difference);
     }
 
+    /// Returns the check as [`Self::into_check`] does. Without a difference, an unobserved subject
+    /// is absent or unknown.
+    fn into_observed_check(
+        self,
+        now: &GuestState,
+        effect: &str,
+        unchanged: impl FnOnce() -> String,
+    ) -> Check {
+        let unobserved = judge_unobserved(now, self.name).filter(|_| self.found.is_empty());
+        unobserved.unwrap_or_else(|| self.into_check(effect, unchanged))
+    }
+
     /// Returns the check; `unchanged` is the reason if there is no difference, `effect` the effect
     /// of a difference.
     fn into_check(self, effect: &str, unchanged: impl FnOnce() -> String) -> Check {
@@ -287,8 +299,7 @@ fn judge_order(now: &GuestState, before: Option<&GuestState>) -> Check {
 }
 
 fn judge_zva(now: &GuestState, before: Option<&GuestState>) -> Check {
-    let name = CheckName::ZvaBlock;
-    let mut differences = Differences::new(name);
+    let mut differences = Differences::new(CheckName::ZvaBlock);
     compare_register(&mut differences, "DCZID_EL0", now, before, |cpu| {
         cpu.dczid.0 & DCZID_MASK
     });
@@ -308,12 +319,8 @@ fn judge_zva(now: &GuestState, before: Option<&GuestState>) -> Check {
             }
         }
     }
-    if differences.found.is_empty()
-        && let Some(check) = judge_unobserved(now, name)
-    {
-        return check;
-    }
-    differences.into_check(
+    differences.into_observed_check(
+        now,
         "programs and the kernel clear other memory than they mean",
         || match now.zva_bytes {
             Some(bytes) => format!("`DC ZVA` clears {bytes} bytes, as DCZID_EL0 states"),
@@ -328,8 +335,7 @@ fn bits(bytes: u32) -> u64 {
 }
 
 fn judge_vector_lengths(now: &GuestState, before: Option<&GuestState>) -> Check {
-    let name = CheckName::VectorLengths;
-    let mut differences = Differences::new(name);
+    let mut differences = Differences::new(CheckName::VectorLengths);
     for length in &now.vector_lengths {
         if length.rdvl != length.kernel || length.stored != length.kernel {
             differences.add(format!(
@@ -363,12 +369,8 @@ fn judge_vector_lengths(now: &GuestState, before: Option<&GuestState>) -> Check 
             list(&now.vector_lengths)
         ));
     }
-    if differences.found.is_empty()
-        && let Some(check) = judge_unobserved(now, name)
-    {
-        return check;
-    }
-    differences.into_check(
+    differences.into_observed_check(
+        now,
         "programs with vectors compute wrong results, and Linux ends them",
         || format!("{} bits", list(&now.vector_lengths)),
     )
@@ -433,26 +435,19 @@ fn judge_cache_type(now: &GuestState, before: Option<&GuestState>) -> Check {
 }
 
 fn judge_features(now: &GuestState) -> Check {
-    let name = CheckName::Features;
     let missing: Vec<_> = now.features.iter().filter(|it| !it.is_executed).collect();
-    let mut differences = Differences::new(name);
+    let mut differences = Differences::new(CheckName::Features);
     if !missing.is_empty() {
         let names: Vec<_> = missing.iter().map(|it| it.name.as_str()).collect();
         differences.add(format!("the CPU does not execute {}", names.join(", ")));
     }
-    if differences.found.is_empty()
-        && let Some(check) = judge_unobserved(now, name)
-    {
-        return check;
-    }
-    differences.into_check("programs that use HWCAP end with SIGILL", || {
+    differences.into_observed_check(now, "programs that use HWCAP end with SIGILL", || {
         format!("the CPU executes {} features of HWCAP", now.features.len())
     })
 }
 
 fn judge_id_registers(now: &GuestState, before: Option<&GuestState>) -> Check {
-    let name = CheckName::IdRegisters;
-    let mut differences = Differences::new(name);
+    let mut differences = Differences::new(CheckName::IdRegisters);
     if let Some(before) = before {
         for (word, old, new) in [
             ("HWCAP", before.hwcap, now.hwcap),
@@ -484,20 +479,15 @@ fn judge_id_registers(now: &GuestState, before: Option<&GuestState>) -> Check {
             ));
         }
     }
-    if differences.found.is_empty()
-        && let Some(check) = judge_unobserved(now, name)
-    {
-        return check;
-    }
-    differences.into_check(
+    differences.into_observed_check(
+        now,
         "programs choose instructions by contradictory values",
         || format!("{} registers agree with HWCAP", now.id_registers.len()),
     )
 }
 
 fn judge_identity(now: &GuestState, before: Option<&GuestState>) -> Check {
-    let name = CheckName::CpuIdentity;
-    let mut differences = Differences::new(name);
+    let mut differences = Differences::new(CheckName::CpuIdentity);
     for cpu in &now.cpus {
         if let (Some(read), Some(kernel)) = (cpu.midr, cpu.kernel_midr)
             && read != kernel
@@ -526,12 +516,8 @@ fn judge_identity(now: &GuestState, before: Option<&GuestState>) -> Check {
             ));
         }
     }
-    if differences.found.is_empty()
-        && let Some(check) = judge_unobserved(now, name)
-    {
-        return check;
-    }
-    differences.into_check(
+    differences.into_observed_check(
+        now,
         "the kernel chose its workarounds at boot, for another CPU",
         || {
             let midr = now.cpus.first().and_then(|cpu| cpu.midr);

@@ -106,15 +106,23 @@ impl QueriedState {
     }
 }
 
-/// Starts a QEMU, queries its device state and ends it. Returns the state and the startup time.
-fn query_new(
-    command: &[OsString],
-    options: &WaitOptions<'_>,
-) -> Result<(Result<QueriedState, Error>, Duration), Error> {
+/// A QEMU that waits for a VM, and its queried state.
+struct QueriedQemu {
+    qemu: QemuProcess,
+    state: Result<QueriedState, Error>,
+    startup_time: Duration,
+}
+
+/// Starts a QEMU and queries its device state.
+fn start_and_query(command: &[OsString], options: &WaitOptions<'_>) -> Result<QueriedQemu, Error> {
     let (mut qemu, startup_time) = start_incoming(command, options)?;
     let state = QueriedState::query(&mut qemu, options);
     check_interrupted(&qemu, options)?;
-    Ok((state, startup_time))
+    Ok(QueriedQemu {
+        qemu,
+        state,
+        startup_time,
+    })
 }
 
 impl Rehearsal {
@@ -124,26 +132,23 @@ impl Rehearsal {
     /// Returns an error if QEMU does not start, or does not wait for a VM. All started processes
     /// have ended.
     pub fn start(command: &[OsString], options: &WaitOptions<'_>) -> Result<Self, Error> {
-        // Start two in parallel if a second one will be needed, because starting takes most of the
-        // time. A QEMU ends with the thread that started it, so the queried one lives in its own.
-        let is_emulated = !command.iter().any(|word| is_kvm_option(word));
-        if !is_emulated {
-            let (mut qemu, startup_time) = start_incoming(command, options)?;
-            let initial_state = QueriedState::query(&mut qemu, options);
-            check_interrupted(&qemu, options)?;
-            let is_kvm = |queried: &QueriedState| queried.state.kvm;
-            if !initial_state.as_ref().is_ok_and(is_kvm) {
+        if command.iter().any(|word| is_kvm_option(word)) {
+            let mut queried = start_and_query(command, options)?;
+            if !queried.state.as_ref().is_ok_and(|it| it.state.kvm) {
                 // The assignment ends the queried QEMU, after the second one has started.
-                (qemu, _) = start_incoming(command, options)?;
+                (queried.qemu, _) = start_incoming(command, options)?;
             }
             return Ok(Self {
-                qemu,
-                initial_state,
-                startup_time,
+                qemu: queried.qemu,
+                initial_state: queried.state,
+                startup_time: queried.startup_time,
             });
         }
+        // An emulator needs a second QEMU. Start two in parallel, because starting takes most of
+        // the time. A QEMU ends with the thread that started it, so the queried one ends there.
         let (queried, fresh) = thread::scope(|scope| {
-            let queried = scope.spawn(|| query_new(command, options));
+            let queried = scope
+                .spawn(|| start_and_query(command, options).map(|it| (it.state, it.startup_time)));
             let fresh = start_incoming(command, options);
             let panicked = |_| {
                 Err(Error::io(

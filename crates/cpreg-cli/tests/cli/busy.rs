@@ -126,6 +126,15 @@ const REPORTED_BY_MAX: [&str; 13] = [
     "SVE", "BT",
 ];
 
+/// Returns the list for the CPU in the name of a guest.
+fn by_cpu<'a>(guest: &str, neoverse_n1: &'a [&'a str], max: &'a [&'a str]) -> &'a [&'a str] {
+    if guest.contains("neoverse-n1") {
+        neoverse_n1
+    } else {
+        max
+    }
+}
+
 /// Compares the rules with what the guest's own kernel says.
 #[test]
 fn features_that_the_guest_reports_are_in_use() {
@@ -144,11 +153,7 @@ fn features_that_the_guest_reports_are_in_use() {
             assert_eq!(rating, expected, "{name}: {field}");
             reported.push(field);
         }
-        let expected = if name.contains("neoverse-n1") {
-            &REPORTED_BY_NEOVERSE_N1[..]
-        } else {
-            &REPORTED_BY_MAX
-        };
+        let expected = by_cpu(&name, &REPORTED_BY_NEOVERSE_N1, &REPORTED_BY_MAX);
         assert_eq!(reported, expected, "{name}");
     }
 }
@@ -204,11 +209,7 @@ fn rules_tell_used_and_unused_features_apart() {
             let (severity, _) = rate(&vm, &guest, lowering)?;
             Some(format!("{} {}", lowering.field, severity.name()))
         });
-        let expected = if name.contains("neoverse-n1") {
-            &SEVERITIES_OF_NEOVERSE_N1[..]
-        } else {
-            &SEVERITIES_OF_MAX
-        };
+        let expected = by_cpu(&name, &SEVERITIES_OF_NEOVERSE_N1, &SEVERITIES_OF_MAX);
         assert_eq!(rows.collect::<Vec<_>>(), expected, "{name}");
     }
 }

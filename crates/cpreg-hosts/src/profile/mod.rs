@@ -256,56 +256,54 @@ mod tests {
         }
     }
 
-    /// Returns the facts of a profile in which each vCPU has this KVM_REG_ARM64_SVE_VLS.
-    fn facts_with(member: Option<u16>, registers: &[u64]) -> Result<HardwareFacts, Error> {
-        let vcpus = registers.iter().map(|bits| {
-            let mut bytes = vec![0; 64];
-            bytes[..8].copy_from_slice(&bits.to_le_bytes());
+    /// Writes a profile with these vCPUs, whose only register is `id`, and reads its facts.
+    fn reread_facts(
+        hardware: HardwareFacts,
+        id: RegisterId,
+        values: impl IntoIterator<Item = Value>,
+    ) -> Result<HardwareFacts, Error> {
+        let vcpus = values.into_iter().map(|value| {
             let register = DestinationRegister {
-                id: RegisterId::SVE_VLS,
-                value: Some(Value::Bytes(bytes.into())),
+                id,
+                value: Some(value),
                 accepted_values: AcceptedValues::ByKind,
             };
             DestinationVcpu::new([register], Vec::new())
         });
-        let destination = Destination {
-            vcpus: vcpus.collect(),
-            hardware: HardwareFacts {
-                vector_lengths: member.map(VectorLengths::from_bits),
-                ..HardwareFacts::UNKNOWN
-            },
-            ..destination()
-        };
         let profile = Profile {
             origin: ProfileOrigin::default(),
-            destination,
+            destination: Destination {
+                vcpus: vcpus.collect(),
+                hardware,
+                ..destination()
+            },
         };
         let json = profile.to_json().expect("JSON");
         Profile::from_json(json.as_bytes()).map(|profile| profile.destination.hardware)
     }
 
+    /// Returns the facts of a profile in which each vCPU has this KVM_REG_ARM64_SVE_VLS.
+    fn facts_with(member: Option<u16>, registers: &[u64]) -> Result<HardwareFacts, Error> {
+        let values = registers.iter().map(|bits| {
+            let mut bytes = vec![0; 64];
+            bytes[..8].copy_from_slice(&bits.to_le_bytes());
+            Value::Bytes(bytes.into())
+        });
+        let hardware = HardwareFacts {
+            vector_lengths: member.map(VectorLengths::from_bits),
+            ..HardwareFacts::UNKNOWN
+        };
+        reread_facts(hardware, RegisterId::SVE_VLS, values)
+    }
+
     #[test]
     fn a_fact_that_contradicts_a_listed_register_is_an_error() {
         let facts = |dczid| {
-            let register = DestinationRegister {
-                id: RegisterId::DCZID_EL0,
-                value: Some(Value::U64(4)),
-                accepted_values: AcceptedValues::ByKind,
+            let hardware = HardwareFacts {
+                dczid: Some(dczid),
+                ..HardwareFacts::UNKNOWN
             };
-            let destination = Destination {
-                vcpus: vec![DestinationVcpu::new([register], Vec::new())],
-                hardware: HardwareFacts {
-                    dczid: Some(dczid),
-                    ..HardwareFacts::UNKNOWN
-                },
-                ..destination()
-            };
-            let profile = Profile {
-                origin: ProfileOrigin::default(),
-                destination,
-            };
-            let json = profile.to_json().expect("JSON");
-            Profile::from_json(json.as_bytes())
+            reread_facts(hardware, RegisterId::DCZID_EL0, [Value::U64(4)])
         };
         assert!(facts(4).is_ok());
         let error = facts(5).expect_err("a contradiction");

@@ -25,6 +25,11 @@ fn vm(zen: u64, len: u64, hardware: HardwareFacts) -> Vm {
         (RegisterId::CPACR_EL1, zen << 16),
         (RegisterId::ZCR_EL1, len),
     ];
+    vm_with(registers, hardware)
+}
+
+/// Returns a VM with one vCPU and these registers.
+fn vm_with<const N: usize>(registers: [(RegisterId, u64); N], hardware: HardwareFacts) -> Vm {
     let registers = registers.map(|(id, value)| (id, Value::U64(value)));
     Vm {
         vcpus: vec![Vcpu {
@@ -369,14 +374,7 @@ fn vm_with_pmu_and_mte(hardware: HardwareFacts) -> Vm {
         (RegisterId::PMCR_EL0, 0),
         (RegisterId::RGSR_EL1, 0),
     ];
-    let registers = registers.map(|(id, value)| (id, Value::U64(value)));
-    Vm {
-        vcpus: vec![Vcpu {
-            registers: Registers::from_pairs(registers).expect("no id twice"),
-            ..Vcpu::default()
-        }],
-        source_hardware: hardware,
-    }
+    vm_with(registers, hardware)
 }
 
 fn events(pmceid0: u64, pmceid1: u64) -> HardwareFacts {

@@ -37,8 +37,8 @@ move() {
     stop
 }
 
-# move_with_consent SERIES NAME STREAM: moves the guest with `cpreg run`, and the smallest sufficient
-# consent; writes the consent to /out/consent
+# move_with_consent SERIES NAME STREAM: moves the guest with `cpreg run`, and the smallest
+# sufficient consent; writes the consent to /out/consent
 move_with_consent() {
     for consent in none low medium; do
         accept=

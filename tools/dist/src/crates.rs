@@ -1,4 +1,4 @@
-//! The packages for crates.io. Cargo builds each from its own files before it is copied.
+//! The packages of the published crates. Cargo builds each from its own files before it is copied.
 
 use std::fs;
 use std::path::Path;

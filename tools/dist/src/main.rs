@@ -4,7 +4,7 @@
 //! |---|---|
 //! | [`program`] | `program`: the static command for this machine's architecture |
 //! | [`deb`] | `deb`: the Debian package of the command |
-//! | [`crates`] | `crates`: the packages for crates.io |
+//! | [`crates`] | `crates`: the packages of the published crates |
 //! | [`source`] | `source`: the sources with those of all dependencies |
 //! | [`checksums`] | `SHA256SUMS` of all files |
 //! | [`project`] | the repository, its version and date; commands |
@@ -51,7 +51,7 @@ enum Part {
     Program,
     /// The Debian package
     Deb,
-    /// The packages for crates.io
+    /// The packages of the published crates
     Crates,
     /// The source archive with all dependencies
     Source,

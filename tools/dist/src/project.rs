@@ -21,7 +21,7 @@ pub(crate) struct Project {
     pub(crate) target: PathBuf,
     /// Version of all crates.
     pub(crate) version: String,
-    /// Names of the crates for crates.io.
+    /// Names of the published crates.
     pub(crate) published: Vec<String>,
     /// Names of all other crates.
     pub(crate) unpublished: Vec<String>,

@@ -1,4 +1,4 @@
-//! Checks that the crates for crates.io can be published.
+//! Checks that the crates below `crates/` can be published.
 //!
 //! The crates below `crates/` are published, except [`UNPUBLISHED`]. Their manifests are complete,
 //! and every file that a packaged source includes is in the package. `cargo package` packs them
@@ -12,7 +12,7 @@ use crate::workspace::{Dependency, Package, Workspace, cargo};
 /// Crates below `crates/` that only tests and benchmarks of this repository use.
 const UNPUBLISHED: &[&str] = &["cpreg-testdata"];
 
-/// Maximum number of keywords on crates.io.
+/// Maximum number of keywords of a published crate.
 const MAX_KEYWORDS: usize = 5;
 
 /// Files of each package, beside its sources.
@@ -99,7 +99,7 @@ fn manifest_findings(workspace: &Workspace) -> Vec<Finding> {
 }
 
 impl Package {
-    /// Returns `true` if the crate may be published on crates.io.
+    /// Returns `true` if the crate may be published.
     fn is_published(&self) -> bool {
         self.publish.is_none()
     }

@@ -51,7 +51,8 @@ pub(crate) struct BaselineArgs {
     #[arg(long, value_name = "FILE")]
     baseline: Option<PathBuf>,
     /// Options of QEMU in place of a baseline, as `cpreg baseline --for qemu` prints them
-    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true, conflicts_with_all = ["baseline", "drop"])]
+    #[arg(long, value_name = "OPTIONS", allow_hyphen_values = true)]
+    #[arg(conflicts_with_all = ["baseline", "drop"])]
     options: Option<String>,
     /// Register that the guest's QEMU does not list (repeatable)
     #[arg(long, value_name = "REG")]

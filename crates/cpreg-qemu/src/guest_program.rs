@@ -17,6 +17,11 @@ use crate::error::{Error, ErrorKind};
 use crate::process::QemuProcess;
 use crate::qmp::WaitOptions;
 
+/// Physical address of the GIC's distributor of QEMU's machine `virt`.
+pub const VIRT_GIC_DISTRIBUTOR: u64 = 0x0800_0000;
+/// Physical address of the RAM of QEMU's machine `virt`.
+const VIRT_RAM: u64 = 0x4000_0000;
+
 /// Interval between two reads of the results.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Message for a failed operation on a temporary file.
@@ -33,6 +38,19 @@ pub struct GuestProgram<'a> {
     pub results_offset: u64,
     /// Number of bytes of the results.
     pub results_len: usize,
+}
+
+/// Returns `true` if a machine type is a version of `virt`.
+pub fn is_virt(machine: &str) -> bool {
+    machine == "virt" || machine.starts_with("virt-")
+}
+
+/// Returns an address for `len` bytes, which is a power of two, in the RAM of `virt`.
+///
+/// The end of the RAM is free: firmware, kernel and device tree are at its beginning. The RAM has
+/// at least `len` bytes.
+pub const fn free_virt_address(ram_len: u64, len: u64) -> u64 {
+    VIRT_RAM + (ram_len & !(len - 1)) - len
 }
 
 /// Runs the program in a QEMU with this command line, which must be isolated
@@ -118,6 +136,13 @@ fn read_results(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_end_of_the_ram_is_free() {
+        assert_eq!(free_virt_address(64 << 20, 8 << 10), 0x43ff_e000);
+        assert_eq!(free_virt_address((64 << 20) + 1, 8 << 10), 0x43ff_e000);
+        assert!(is_virt("virt") && is_virt("virt-10.0") && !is_virt("virtual"));
+    }
 
     #[test]
     fn the_results_are_zero_at_first() {

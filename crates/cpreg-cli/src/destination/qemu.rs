@@ -24,10 +24,6 @@ use crate::interrupt;
 use crate::platform::kernel_release;
 use crate::printer::Printer;
 
-/// Physical address of the RAM of QEMU's machine `virt`.
-const VIRT_RAM: u64 = 0x4000_0000;
-/// Physical address of the GIC's distributor of QEMU's machine `virt`.
-const VIRT_GIC_DISTRIBUTOR: u64 = 0x0800_0000;
 /// Time that a guest may take to read the properties of its host.
 const FACT_PROGRAM_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -115,7 +111,7 @@ fn read_facts(
     wait: &WaitOptions<'_>,
 ) -> Result<HardwareFacts, String> {
     let (machine, ram_len) = (&qemu.machine, qemu.ram_len);
-    if machine != "virt" && !machine.starts_with("virt-") {
+    if !guest_program::is_virt(machine) {
         return Err(format!("cpreg has no program for the machine {machine}"));
     }
     if !qemu.is_aarch64 {
@@ -125,11 +121,10 @@ fn read_facts(
     if ram_len < 2 * program_len {
         return Err(format!("the guest has only {ram_len} bytes of RAM"));
     }
-    let program = FactProgram::new(Some(VIRT_GIC_DISTRIBUTOR));
+    let program = FactProgram::new(Some(guest_program::VIRT_GIC_DISTRIBUTOR));
     let program = GuestProgram {
         code: program.code(),
-        // The end of the RAM is free: firmware, kernel and device tree are at its beginning.
-        address: VIRT_RAM + (ram_len & !(program_len - 1)) - program_len,
+        address: guest_program::free_virt_address(ram_len, program_len),
         results_offset: FactProgram::RESULTS_OFFSET as u64,
         results_len: FactProgram::RESULTS_LEN,
     };

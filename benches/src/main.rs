@@ -8,6 +8,7 @@
 //! | [`commands`] | whole commands, compared with `cat` and `cp` |
 //! | [`filter`] | a stream from pipe to pipe, compared with `cat` |
 //! | [`relay`] | a migration from socket to socket, compared with `socat` |
+//! | [`relay_tls`] | migrations over TLS between real QEMUs, compared with QEMU's own TLS |
 //! | [`plan`] | a plan, in this process |
 //! | [`register_calls`] | a VMM's calls with `libcpreg_interpose.so`, compared with those without |
 //! | [`rehearsal`] | a rehearsal, compared with QEMU's own start |
@@ -31,11 +32,13 @@ mod plan;
 mod register_calls;
 mod rehearsal;
 mod relay;
+mod relay_tls;
 mod saved_vms;
 mod table;
 
 use std::env;
 use std::fs;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
@@ -72,6 +75,8 @@ enum Subject {
     Filter,
     /// Measure only a relay
     Relay,
+    /// Measure only the TLS of a relay, between real QEMUs
+    RelayTls,
     /// Measure only the calls of a VMM that `cpreg run` started
     RegisterCalls,
     #[command(hide = true)]
@@ -86,6 +91,12 @@ enum Subject {
     },
     #[command(hide = true)]
     StartQemu(CommandArgs),
+    #[command(hide = true)]
+    MigrateOnce {
+        folder: PathBuf,
+        kind: relay_tls::Kind,
+        channels: u8,
+    },
 }
 
 #[derive(Debug, clap::Args)]
@@ -143,11 +154,17 @@ fn run(subject: Option<&Subject>) -> Result<()> {
                 &benchmark.destination,
             )
         }),
+        Some(Subject::RelayTls) => with_folder(relay_tls::run),
         Some(Subject::RegisterCalls) => register_calls::run(),
         Some(Subject::RunMeasured(rest)) => relay::run_measured(&rest.words()),
         Some(Subject::RunPiped(rest)) => filter::run_piped(&rest.words()),
         Some(Subject::RunOnce { folder, rest }) => measure::run_once(folder, &rest.words()),
         Some(Subject::StartQemu(rest)) => rehearsal::start_qemu(&rest.words()),
+        Some(Subject::MigrateOnce {
+            folder,
+            kind,
+            channels,
+        }) => relay_tls::migrate_once(folder, *kind, *channels),
     }
 }
 
@@ -156,16 +173,23 @@ fn with_benchmark(run: impl FnOnce(&Benchmark<'_>) -> Result<()>) -> Result<()> 
     let build = ["build", "--release", "-p", "cpreg-cli"];
     tool::run(Command::new("cargo").args(build).current_dir(repository()))?;
     let cpreg = env::current_exe()?.with_file_name("cpreg");
+    with_folder(|folder| {
+        run(&Benchmark {
+            folder,
+            cpreg: cpreg.display().to_string(),
+            source: unpack_stream(SOURCE)?,
+            destination: unpack_stream(DESTINATION)?,
+        })
+    })
+}
+
+/// Runs a benchmark with an empty folder, which is removed afterwards.
+fn with_folder(run: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     fs::create_dir_all(artifacts_dir())?;
     let folder = tempfile::Builder::new()
         .prefix("bench-")
         .tempdir_in(artifacts_dir())?;
-    run(&Benchmark {
-        folder: folder.path(),
-        cpreg: cpreg.display().to_string(),
-        source: unpack_stream(SOURCE)?,
-        destination: unpack_stream(DESTINATION)?,
-    })
+    run(folder.path())
 }
 
 #[cfg(test)]

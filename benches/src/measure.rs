@@ -51,7 +51,7 @@ pub(crate) fn run_once(folder: &str, command: &[&str]) -> Result<()> {
         return Err(format!("`{}` failed ({status})", command.join(" ")).into());
     }
     let peak = peak_memory_of_children()?;
-    let cpu_time = cpu_time_of_children()?;
+    let cpu_time = cpu_time(UsageWho::RUSAGE_CHILDREN)?;
     let read = read.map_or_else(|| "-".to_owned(), |read| read.to_string());
     println!("{} {} {peak} {read}", time.as_nanos(), cpu_time.as_nanos());
     Ok(())
@@ -63,9 +63,9 @@ pub(crate) fn peak_memory_of_children() -> Result<u64> {
     Ok(kibibytes << 10)
 }
 
-/// Returns the time of all processors for this process's finished children.
-fn cpu_time_of_children() -> Result<Duration> {
-    let usage = getrusage(UsageWho::RUSAGE_CHILDREN)?;
+/// Returns the time of all processors for this process, or for its finished children.
+pub(crate) fn cpu_time(who: UsageWho) -> Result<Duration> {
+    let usage = getrusage(who)?;
     let times = [usage.user_time(), usage.system_time()];
     let microseconds: i64 = times.iter().map(TimeValLike::num_microseconds).sum();
     Ok(Duration::from_micros(u64::try_from(microseconds)?))

@@ -8,6 +8,7 @@
 //! | [`case_counts`] | cases that run one after the other |
 //! | [`parallel`] | the same work for many items, several at a time |
 //! | [`debian`] | Debian's packages, fetched and unpacked |
+//! | [`certificates`] | certificates for migrations over TLS |
 //! | [`qemu`] | four generations of QEMU |
 //! | [`guest`] | the assembled guests |
 //! | [`machine`] | starts, saves and loads a machine |
@@ -22,6 +23,7 @@
 #![expect(clippy::print_stdout)]
 
 pub mod case_counts;
+pub mod certificates;
 pub mod cpreg;
 pub mod debian;
 mod error;

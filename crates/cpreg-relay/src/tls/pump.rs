@@ -43,7 +43,6 @@ pub(super) fn start(
         encrypted,
         plain,
         cancel,
-        received: Vec::with_capacity(BUFFER_LEN),
         decrypted: Vec::with_capacity(2 * BUFFER_LEN),
         delivered_len: 0,
         encrypted_input_open: true,
@@ -62,8 +61,6 @@ struct Pump {
     encrypted: Connection,
     plain: Connection,
     cancel: CancelToken,
-    /// Buffer for encrypted bytes.
-    received: Vec<u8>,
     /// Plain bytes; empty once the plain side has taken all of them.
     decrypted: Vec<u8>,
     /// Number of these bytes that the plain side has taken.
@@ -199,13 +196,11 @@ impl Pump {
     }
 
     /// Decrypts received bytes.
-    fn decrypt(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        self.received.extend_from_slice(bytes);
-        let mut rest = &self.received[..];
+    fn decrypt(&mut self, mut received: &[u8]) -> Result<(), Error> {
         loop {
-            if !rest.is_empty() {
+            if !received.is_empty() {
                 self.tls
-                    .read_tls(&mut rest)
+                    .read_tls(&mut received)
                     .map_err(|error| Error::io("TLS failed", error))?;
                 self.tls.process_new_packets().map_err(Error::tls)?;
             }
@@ -225,8 +220,7 @@ impl Pump {
                 let count = chunk.len();
                 reader.consume(count);
             }
-            if rest.is_empty() || !self.encrypted_input_open {
-                self.received.clear();
+            if received.is_empty() || !self.encrypted_input_open {
                 return Ok(());
             }
         }

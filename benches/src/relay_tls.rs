@@ -8,9 +8,9 @@
 //! | TLS | the same over QEMU's TLS |
 //! | relay | over TLS to the relay, and over TLS from it |
 //!
-//! The baseline is the CPU time of both QEMUs with TLS, minus their CPU time without. It is compared
-//! with the CPU time of the whole relay, which also receives, parses and sends the stream. A process
-//! of its own runs each migration, so that the system's figures are those of one run.
+//! The baseline is the CPU time of both QEMUs with TLS, minus their CPU time without. It is
+//! compared with the CPU time of the whole relay, which also receives, parses and sends the stream.
+//! A process of its own runs each migration, so that the system's figures are those of one run.
 
 use std::env;
 use std::ffi::OsString;

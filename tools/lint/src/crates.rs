@@ -197,6 +197,7 @@ const TABLE: &[CrateRule] = &[
             "cpreg",
             "cpreg-stream",
             "cpreg-qemu",
+            "cpreg-relay",
             "cpreg-snapshot",
             "cpreg-testdata",
             "e2e-framework",

@@ -9,8 +9,8 @@ use cpreg_testdata::large_stream::{self, Size};
 use e2e_framework::Result;
 
 use crate::inputs::{
-    DESTINATION_FILE, GIB, MAPPED_RAM, MIB, RECORDED_SIZE, RUNS, create, remove, unpack_stream,
-    write_sparse,
+    self, DESTINATION_FILE, GIB, MAPPED_RAM, MIB, RECORDED_SIZE, RUNS, create, remove,
+    unpack_stream, write_sparse,
 };
 use crate::table::{print_header, print_row};
 use crate::{filter, measure, plan, rehearsal};
@@ -121,15 +121,7 @@ impl Benchmark<'_> {
             return Ok(());
         }
         let vm = self.folder.join("vm");
-        large_stream::write(&self.source, size, &create(&vm)?)?;
-        large_stream::write(
-            &self.destination,
-            Size {
-                sent_ram: 0,
-                ..size
-            },
-            &create(&self.folder.join(DESTINATION_FILE))?,
-        )?;
+        inputs::write_pair(self.folder, size)?;
         self.measure_reading(name)?;
 
         let out = self.folder.join("out");
@@ -160,16 +152,7 @@ impl Benchmark<'_> {
             return Ok(());
         }
         let vm = self.folder.join("vm");
-        large_stream::write(&self.source, size, &create(&vm)?)?;
-        let size_without_pages = Size {
-            sent_ram: 0,
-            ..size
-        };
-        large_stream::write(
-            &self.destination,
-            size_without_pages,
-            &create(&self.folder.join(DESTINATION_FILE))?,
-        )?;
+        inputs::write_pair(self.folder, size)?;
         let (cost, baseline) = filter::run(&self.cpreg, self.folder)?;
         print_row(
             "filter, 2 GiB of RAM, from pipe to pipe",

@@ -5,7 +5,7 @@ use std::io::{self, Read as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
-use cpreg_testdata::large_stream::Size;
+use cpreg_testdata::large_stream::{self, Size};
 use e2e_framework::Result;
 use e2e_framework::paths::repository;
 
@@ -38,6 +38,21 @@ pub(crate) fn create(path: &Path) -> io::Result<File> {
         .create(true)
         .truncate(true)
         .open(path)
+}
+
+/// Writes the stream `vm` of this size, and its destination.
+pub(crate) fn write_pair(folder: &Path, size: Size) -> Result<()> {
+    large_stream::write(&unpack_stream(SOURCE)?, size, &create(&folder.join("vm"))?)?;
+    let without_pages = Size {
+        sent_ram: 0,
+        ..size
+    };
+    let destination = create(&folder.join(DESTINATION_FILE))?;
+    Ok(large_stream::write(
+        &unpack_stream(DESTINATION)?,
+        without_pages,
+        &destination,
+    )?)
 }
 
 pub(crate) fn remove(path: &Path) -> Result<()> {

@@ -42,11 +42,12 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use clap::{Parser, Subcommand};
+use cpreg_testdata::large_stream::Size;
 use e2e_framework::paths::{artifacts_dir, repository};
 use e2e_framework::{Result, tool};
 
 use self::commands::Benchmark;
-use self::inputs::{DESTINATION, SOURCE, unpack_stream};
+use self::inputs::{DESTINATION, RECORDED_SIZE, SOURCE, unpack_stream};
 
 /// Benchmarks of the command against cat, cp and socat. Writes some GiB below target/lab, and
 /// removes them
@@ -77,6 +78,14 @@ enum Subject {
     Relay,
     /// Measure only the TLS of a relay, between real QEMUs
     RelayTls,
+    /// Write the stream and the destination of a measurement with many vCPUs, for a profiler
+    Inputs {
+        /// Existing folder for the files `vm` and `destination`
+        folder: PathBuf,
+        /// Number of vCPUs
+        #[arg(long, default_value_t = 256)]
+        vcpus: u32,
+    },
     /// Measure only the calls of a VMM that `cpreg run` started
     RegisterCalls,
     #[command(hide = true)]
@@ -154,6 +163,13 @@ fn run(subject: Option<&Subject>) -> Result<()> {
                 &benchmark.destination,
             )
         }),
+        Some(Subject::Inputs { folder, vcpus }) => {
+            let size = Size {
+                vcpus: *vcpus,
+                ..RECORDED_SIZE
+            };
+            inputs::write_pair(folder, size)
+        }
         Some(Subject::RelayTls) => with_folder(relay_tls::run),
         Some(Subject::RegisterCalls) => register_calls::run(),
         Some(Subject::RunMeasured(rest)) => relay::run_measured(&rest.words()),

@@ -13,6 +13,8 @@
 
 use std::io;
 
+use memchr::memmem;
+
 use crate::cpu::{self, Cpu};
 use crate::cursor::{Cursor, SMALL_WINDOW_LEN, read_bytes};
 use crate::element::{
@@ -120,10 +122,9 @@ impl<'s> Candidates<'s> {
 
     fn search(&mut self) -> Result<Option<Candidate>, Error> {
         loop {
-            while self.next > 0 {
-                self.next -= 1;
-                let at = self.block_start + self.next as u64;
-                if let Some(candidate) = self.candidate_at(at)? {
+            while let Some(found) = self.rfind_header() {
+                self.next = found;
+                if let Some(candidate) = self.candidate_at(self.block_start + found as u64)? {
                     return Ok(Some(candidate));
                 }
             }
@@ -143,6 +144,13 @@ impl<'s> Candidates<'s> {
             self.next = usize::try_from(done - start).unwrap_or(usize::MAX);
             self.block_start = start;
         }
+    }
+
+    /// Returns the last offset in the block below `next` at which EOF and VMDESCRIPTION stand.
+    fn rfind_header(&self) -> Option<usize> {
+        // Blocks overlap, so the second byte is in the block too.
+        let end = self.block.len().min(self.next + 1);
+        memmem::rfind(&self.block[..end], &[EOF, VMDESCRIPTION])
     }
 
     /// Returns the candidate if EOF, VMDESCRIPTION, the right length and a brace begin at `at`.

@@ -71,6 +71,11 @@ impl<'t> Reader<'t> {
         self.position
     }
 
+    /// Returns the text from this offset to the end of the last token.
+    pub(crate) fn text_since(&self, start: usize) -> &'t [u8] {
+        &self.text[start..self.position]
+    }
+
     /// Returns the text of a string or number.
     pub(crate) fn bytes(&self, token: &Token) -> &'t [u8] {
         &self.text[token.range.clone()]
@@ -152,6 +157,18 @@ impl<'t> Reader<'t> {
             end = self.next()?.ok_or(SyntaxError(self.position))?.range.end;
         }
         Ok(first.range.start..end)
+    }
+
+    /// Skips `rest`, which must be the remaining text of the innermost open object, from its next
+    /// value to its brace. Returns `false`, without a change, if the text has other bytes here.
+    pub(crate) fn skip_rest_of_object(&mut self, rest: &[u8]) -> bool {
+        let is_same = self.text[self.position..].starts_with(rest);
+        if is_same {
+            self.position += rest.len();
+            self.open_containers.pop();
+            self.after_value();
+        }
+        is_same
     }
 
     fn read_value(&mut self, byte: u8) -> Result<Token, SyntaxError> {

@@ -83,6 +83,21 @@ impl StateDescription {
         self.fields_size.checked_add(self.subsections_size)
     }
 
+    /// Moves all ranges but [`Self::object`], which the caller sets.
+    fn move_ranges(&mut self, to: impl Fn(usize) -> usize + Copy) {
+        let moved = |range: &Range<usize>| to(range.start)..to(range.end);
+        for field in &mut self.fields {
+            field.count_text = field.count_text.as_ref().map(moved);
+            field.size_text = moved(&field.size_text);
+            field.name_text = moved(&field.name_text);
+        }
+        self.subsections_array = self.subsections_array.as_ref().map(moved);
+        for subsection in &mut self.subsections {
+            subsection.object = moved(&subsection.object);
+            subsection.move_ranges(to);
+        }
+    }
+
     /// Returns the field with this name.
     pub(crate) fn field(&self, name: &str) -> Option<&FieldDescription> {
         self.fields.iter().find(|field| field.name == name)
@@ -156,13 +171,28 @@ fn low_u32(number: u64) -> u32 {
 fn parse_devices(reader: &mut Reader<'_>) -> Result<Vec<DeviceDescription>, SyntaxError> {
     expect(reader, TokenKind::ArrayStart)?;
     let mut devices = Vec::new();
+    let mut last_cpu = None;
     while let Ok(start) = next_element(reader)? {
-        devices.push(parse_device(reader, start)?);
+        devices.push(parse_device(reader, start, &mut last_cpu)?);
     }
     Ok(devices)
 }
 
-fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescription, SyntaxError> {
+/// Description of a `cpu` section from the value of `vmsd_name` on. The vCPUs of a VM have the same
+/// text here, so it is parsed once.
+struct ParsedCpu<'t> {
+    text: &'t [u8],
+    /// Offset of the text in the description.
+    start: usize,
+    version: Option<u32>,
+    state: StateDescription,
+}
+
+fn parse_device<'t>(
+    reader: &mut Reader<'t>,
+    start: usize,
+    last_cpu: &mut Option<ParsedCpu<'t>>,
+) -> Result<DeviceDescription, SyntaxError> {
     let fault = SyntaxError(start);
     let mut name = None;
     let mut instance = None;
@@ -170,15 +200,38 @@ fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescripti
     let mut version = None;
     let mut state = StateDescription::default();
     let mut has_state = false;
+    // Start of the text for `last_cpu`, if no other key than QEMU's follows.
+    let mut cpu_start = None;
     while let Some(key) = read_key(reader)? {
         match &*key {
-            "name" => name = Some(read_text(reader)?.0.into_owned()),
-            "instance_id" => instance = Some(low_u32(read_integer(reader)?.0)),
-            "size" => plain_size = Some(read_integer(reader)?.0),
+            "name" => {
+                name = Some(read_text(reader)?.0.into_owned());
+                cpu_start = None;
+            }
+            "instance_id" => {
+                instance = Some(low_u32(read_integer(reader)?.0));
+                cpu_start = None;
+            }
+            "size" => {
+                plain_size = Some(read_integer(reader)?.0);
+                cpu_start = None;
+            }
             "version" => version = Some(low_u32(read_integer(reader)?.0)),
             "vmsd_name" => {
-                state.name = read_text(reader)?.0.into_owned();
+                let is_first = is_cpu(name.as_ref()) && !has_state && version.is_none();
+                cpu_start = is_first.then(|| reader.position());
                 has_state = true;
+                if let Some(start) = cpu_start
+                    && let Some(cpu) = last_cpu
+                    && reader.skip_rest_of_object(cpu.text)
+                {
+                    version = cpu.version;
+                    state = cpu.state.clone();
+                    state.move_ranges(|offset| offset - cpu.start + start);
+                    cpu_start = None;
+                    break;
+                }
+                state.name = read_text(reader)?.0.into_owned();
             }
             "fields" => parse_fields(reader, &mut state, is_cpu(name.as_ref()))?,
             "subsections" => parse_subsections(reader, &mut state, is_cpu(name.as_ref()))?,
@@ -186,6 +239,14 @@ fn parse_device(reader: &mut Reader<'_>, start: usize) -> Result<DeviceDescripti
                 reader.skip_value()?;
             }
         }
+    }
+    if let Some(start) = cpu_start {
+        *last_cpu = Some(ParsedCpu {
+            text: reader.text_since(start),
+            start,
+            version,
+            state: state.clone(),
+        });
     }
     state.object = start..reader.position();
     let name = name.ok_or(fault)?;
@@ -396,6 +457,68 @@ mod tests {
         let state = device.state.unwrap();
         assert_eq!(state.field("n").unwrap().count, 3);
         assert_eq!(state.subsection("cpu/vfp/y").unwrap().fields_size, 0);
+    }
+
+    /// Device whose description has these keys after `vmsd_name`.
+    fn cpu(instance: u32, rest: &str) -> String {
+        format!(r#"{{"name": "cpu", "instance_id": {instance}, "vmsd_name": "cpu", {rest}}}"#)
+    }
+
+    #[test]
+    fn equal_descriptions_of_vcpus_are_parsed_as_if_each_stood_alone() {
+        let fields = r#""version": 22, "fields": [
+            {"name": "n", "array_len": 3, "type": "uint64", "size": 8}, {"name": "p", "size": 4}],
+            "subsections": [{"vmsd_name": "cpu/vfp", "version": 3, "fields": [
+                {"name": "x", "type": "uint32", "size": 4}],
+                "subsections": [{"vmsd_name": "cpu/vfp/y", "version": 1, "fields": []}]}]"#;
+        let other_length = fields.replace(r#""array_len": 3"#, r#""array_len": 41"#);
+        // Here the keys after `vmsd_name` change the section itself.
+        let other_name = format!(r#"{fields}, "name": "other", "instance_id": 9"#);
+        let devices = [
+            cpu(0, fields),
+            cpu(1, fields),
+            r#"{"name": "timer", "instance_id": 0, "size": 9}"#.to_owned(),
+            cpu(12, fields),
+            cpu(3, &other_length),
+            cpu(4, &other_length),
+            cpu(5, fields),
+            cpu(6, &other_name),
+            cpu(7, &other_name),
+            cpu(8, fields),
+            cpu(9, r#""fields": []"#),
+            cpu(10, r#""fields": []"#),
+        ];
+        let alone = |number: usize| {
+            // The text in front of a device has the same length in both descriptions.
+            let padding: Vec<_> = devices
+                .iter()
+                .take(number)
+                .map(|it| " ".repeat(it.len() + 1))
+                .collect();
+            let text = format!(
+                r#"{{"devices": [{}{}]}}"#,
+                padding.concat(),
+                devices[number]
+            );
+            Description::parse(text.as_bytes())
+                .unwrap()
+                .devices
+                .remove(0)
+        };
+        let together = format!(r#"{{"devices": [{}]}}"#, devices.join(","));
+        let parsed = Description::parse(together.as_bytes()).unwrap().devices;
+        assert_eq!(parsed.len(), devices.len());
+        for (number, device) in parsed.into_iter().enumerate() {
+            assert_eq!(device, alone(number), "{number}");
+        }
+        // A text that ends too early is no description, also after an equal start.
+        let cut = together.rfind('}').unwrap() - 1;
+        for end in cut - 300..cut {
+            assert!(
+                Description::parse(&together.as_bytes()[..end]).is_err(),
+                "{end}"
+            );
+        }
     }
 
     #[test]

@@ -17,7 +17,8 @@ use std::os::unix::fs::FileExt as _;
 
 use cpreg_stream::Section;
 use cpreg_stream::Stream;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 
 /// Name of the block that grows, with its length: the machine's RAM.
 const RAM_BLOCK_NAME: &[u8] = b"\x0dmach-virt.ram";
@@ -84,6 +85,25 @@ pub fn write(recorded: &[u8], size: Size, to: &File) -> io::Result<()> {
     out.flush()
 }
 
+/// Number of an instance in a description, as QEMU writes it.
+const INSTANCE: &str = "\"instance_id\": ";
+const INSTANCE_0: &str = "\"instance_id\": 0";
+
+/// Description of the devices. The text of each device stays as QEMU wrote it.
+#[derive(Deserialize, Serialize)]
+struct Description {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    configuration: Option<Box<RawValue>>,
+    page_size: u64,
+    devices: Vec<Box<RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct DeviceHead {
+    name: String,
+    instance_id: i64,
+}
+
 /// Returns the stream after the offset `from`, with more vCPUs.
 fn encode_after_ram(
     recorded: &[u8],
@@ -93,10 +113,12 @@ fn encode_after_ram(
 ) -> io::Result<Vec<u8>> {
     let text = stream.description().ok_or(invalid_data("no description"))?;
     let text = index(text.start)..index(text.end);
-    let mut description: Value = serde_json::from_slice(&recorded[text.clone()])?;
-    let devices = description["devices"]
-        .as_array_mut()
-        .ok_or(invalid_data("no devices"))?;
+    let mut description: Description = serde_json::from_slice(&recorded[text.clone()])?;
+    let devices = &mut description.devices;
+    let heads: Vec<DeviceHead> = devices
+        .iter()
+        .map(|device| serde_json::from_str(device.get()))
+        .collect::<Result<_, _>>()?;
     let sections = stream.sections();
     let last_cpu = sections
         .iter()
@@ -116,17 +138,16 @@ fn encode_after_ram(
             let bytes = &recorded[index(section.range.start)..index(section.range.end)];
             new_sections.extend(renumber_section(bytes, name.len(), next_id, instance));
             next_id += 1;
-            let entry = devices
+            let entry = heads
                 .iter()
-                .find(|entry| entry["name"] == name && entry["instance_id"] == 0);
-            let mut entry = entry
-                .ok_or(invalid_data("vCPU 0 is not described"))?
-                .clone();
-            entry["instance_id"] = instance.into();
-            new_entries.push(entry);
+                .position(|head| head.name == name && head.instance_id == 0)
+                .ok_or(invalid_data("vCPU 0 is not described"))?;
+            let text = devices[entry].get();
+            let renumbered = text.replacen(INSTANCE_0, &format!("{INSTANCE}{instance}"), 1);
+            new_entries.push(RawValue::from_string(renumbered)?);
         }
     }
-    let last_entry = devices.iter().rposition(|entry| entry["name"] == "cpu");
+    let last_entry = heads.iter().rposition(|head| head.name == "cpu");
     let end = last_entry.ok_or(invalid_data("no vCPU is described"))? + 1;
     devices.splice(end..end, new_entries);
 

@@ -174,6 +174,12 @@ impl CheckOutput {
         Ok(())
     }
 
+    /// Returns `true` if the guest may notice a change of this register after the load.
+    pub fn has_visible_change(&self, register: &str) -> bool {
+        let mut changes = self.report.visible_changes.iter();
+        changes.any(|change| change.name.as_deref() == Some(register))
+    }
+
     /// Returns `true` if the report has decisions on registers.
     pub fn has_register_decisions(&self) -> bool {
         !self.report.decisions.is_empty()

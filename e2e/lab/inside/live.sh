@@ -31,6 +31,18 @@ look_at_guest() {
 # relays: succeeds if cpreg is not used, or runs
 relays() { [ -z "$relay" ] || kill -0 $relay 2>/dev/null; }
 
+# wait_for_port PORT: succeeds once a process listens. A check by connecting would be mistaken for
+# the source, so the listener is found in /proc
+wait_for_port() {
+    turns=0
+    while [ $turns -lt 1200 ] && relays; do
+        grep -q ":$(printf %04X $1) [0-9A-F:]* 0A" /proc/net/tcp /proc/net/tcp6 && return
+        sleep 0.1
+        turns=$((turns + 1))
+    done
+    return 1
+}
+
 # receive SERIES NAME PEER PORT CAPABILITIES PARAMETERS [ARGUMENTS-OF-RELAY...]: the destination,
 # with cpreg in between if there are arguments for it
 receive() {
@@ -46,17 +58,8 @@ receive() {
     else
         ask migrate-incoming "{\"uri\":\"tcp:0.0.0.0:$port\"}" set
     fi
-    # A check by connecting would be mistaken for the source, so the listener is found in /proc.
     word=nobody
-    turns=0
-    while [ $turns -lt 1200 ] && relays; do
-        if grep -q ":$(printf %04X $port) [0-9A-F:]* 0A" /proc/net/tcp; then
-            word=ready
-            break
-        fi
-        sleep 0.1
-        turns=$((turns + 1))
-    done
+    wait_for_port $port && word=ready
     turns=0
     while ! echo $word | nc $peer $words > /dev/null 2>&1 && [ $turns -lt 6000 ]; do
         sleep 0.1
@@ -91,6 +94,23 @@ receive() {
         echo $? > /out/$name.relay-exit
     fi
     stop
+}
+
+# serve NAME OPTIONS...: the relay of all migrations to this host, to which the firewall redirects
+serve() {
+    served=$1 relay=
+    shift
+    nft -f /job/relay.nft || echo "no firewall" > /out/error
+    cpreg relay --serve --log-format json "$@" 2> /out/$served-destination.relay &
+    server=$!
+    wait_for_port 49151
+}
+
+# end_serve: ends the relay. Its log has one line for the migration
+end_serve() {
+    kill $server
+    wait $server
+    nft delete table inet cpreg_relay
 }
 
 # send SERIES NAME PEER PORT CAPABILITIES PARAMETERS [now]: the source; `now` switches to postcopy

@@ -42,7 +42,7 @@ impl<'a> HostRegister<'a> {
         let is_accepted = acceptance.as_bool()?;
         let is_replaced = self
             .acceptor
-            .replaced_value(self.vcpu, self.register.id, value)
+            .replaced_value(self.vcpu, self.register, value)
             .is_some();
         Some(is_accepted && !is_replaced)
     }

@@ -322,7 +322,8 @@ impl GuestProfile {
         }
         if let Some(replaced) = value
             .as_u64()
-            .and_then(|value| self.vcpu.replaced_value(register.id, value))
+            .zip(self.vcpu.get(register.id))
+            .and_then(|(value, register)| register.replaced_value(value))
         {
             return WriteResult::ReadBack(replaced);
         }

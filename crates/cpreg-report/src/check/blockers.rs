@@ -61,15 +61,13 @@ pub(super) fn blockers(findings: &CheckFindings<'_>) -> Vec<Blocker> {
         .into_iter()
         .flat_map(|action| findings.hardware_with(action))
         .map(fact);
-    let registers = plan.decisions();
     let registers = [Action::Refuse, Action::Undecided].map(|action| {
-        let matching = registers.iter().filter(move |row| row.1.action == action);
-        matching
-            .map(|(vcpus, decision)| Blocker {
-                vcpus: Some(vcpus.into()),
-                ..register(findings, decision)
-            })
-            .collect::<Vec<_>>()
+        let matching = plan.decisions_where(|decision| decision.action == action);
+        let blockers = matching.into_iter().map(|(vcpus, decision)| Blocker {
+            vcpus: Some(vcpus.into()),
+            ..register(findings, decision)
+        });
+        blockers.collect::<Vec<_>>()
     });
     let extensions = plan.extensions();
     let extensions = [ExtensionAction::Refuse, ExtensionAction::Undecided].map(|action| {

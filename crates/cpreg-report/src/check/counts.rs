@@ -85,16 +85,13 @@ impl CheckFindings<'_> {
         action: &Action,
         extension_action: &ExtensionAction,
     ) -> DifferenceCounts {
-        let decisions = self.check.plan.decisions();
-        let registers = decisions
-            .iter()
-            .filter(|(_, decision)| decision.action == *action);
-        let registers: BTreeSet<_> = registers.map(|(_, decision)| decision.register).collect();
-        let decisions = self.check.plan.extensions();
-        let extensions = decisions
-            .iter()
-            .filter(|(_, decision)| decision.action == *extension_action);
-        let extensions: BTreeSet<_> = extensions.map(|(_, decision)| &decision.name).collect();
+        let vcpus = self.check.plan.vcpus.iter();
+        let registers = vcpus.clone().flat_map(|vcpu| &vcpu.decisions);
+        let registers = registers.filter(|decision| decision.action == *action);
+        let registers: BTreeSet<_> = registers.map(|decision| decision.register).collect();
+        let extensions = vcpus.flat_map(|vcpu| &vcpu.extensions);
+        let extensions = extensions.filter(|decision| decision.action == *extension_action);
+        let extensions: BTreeSet<_> = extensions.map(|decision| &decision.name).collect();
         DifferenceCounts {
             shape: 0,
             hardware: 0,

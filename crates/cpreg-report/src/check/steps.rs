@@ -2,7 +2,7 @@
 
 use cpreg::destination::ValueOrigin;
 use cpreg::destination::loader::Program;
-use cpreg::plan::{Action, HardwareAction, Verdict};
+use cpreg::plan::{Action, Decision, HardwareAction, Verdict};
 
 use super::hardware::{self, RECORD};
 use super::{CheckFindings, SourceKind, WrittenFile, cpu_template, snapshot_editor};
@@ -157,10 +157,9 @@ impl CheckFindings<'_> {
 
     fn steps_for_refused(&self) -> Vec<Step> {
         let mut steps: Vec<_> = self.proposal_step().into_iter().collect();
-        let decisions = self.check.plan.decisions();
-        let refused = decisions
-            .iter()
-            .find(|(_, decision)| decision.action == Action::Refuse);
+        let is_refused = |decision: &Decision| decision.action == Action::Refuse;
+        let refused = self.check.plan.decisions_where(is_refused);
+        let refused = refused.first();
         if steps.is_empty()
             && let Some((_, decision)) = refused
         {

@@ -44,6 +44,22 @@ pub enum AcceptedValues {
     Fields(AcceptedFields),
 }
 
+impl DestinationRegister {
+    /// Returns the value that the register reads after an accepted write of `value`, if trials
+    /// showed that KVM replaces a part of `value`.
+    ///
+    /// KVM drops fields of ID registers that older kernels showed to guests by mistake, such as
+    /// ID_AA64MMFR2_EL1.NV and ID_AA64PFR0_EL1.MPAM.
+    pub fn replaced_value(&self, value: u64) -> Option<u64> {
+        let AcceptedValues::Fields(fields) = &self.accepted_values else {
+            return None;
+        };
+        let own = self.value.as_ref()?.as_u64()?;
+        let after = fields.value_after_write(own, value)?;
+        (after != value).then_some(after)
+    }
+}
+
 impl DestinationVcpu {
     /// Returns the first fact that contradicts a listed register, and the register with its value.
     ///
@@ -112,21 +128,6 @@ impl DestinationVcpu {
     /// Returns the recorded value of a listed register of at most 64 bits.
     pub fn value(&self, id: RegisterId) -> Option<u64> {
         self.get(id)?.value.as_ref()?.as_u64()
-    }
-
-    /// Returns the value that a register reads after an accepted write of `value`, if trials showed
-    /// that KVM replaces a part of `value`.
-    ///
-    /// KVM drops fields of ID registers that older kernels showed to guests by mistake, such as
-    /// ID_AA64MMFR2_EL1.NV and ID_AA64PFR0_EL1.MPAM.
-    pub fn replaced_value(&self, id: RegisterId, value: u64) -> Option<u64> {
-        let register = self.get(id)?;
-        let AcceptedValues::Fields(fields) = &register.accepted_values else {
-            return None;
-        };
-        let own = register.value.as_ref()?.as_u64()?;
-        let after = fields.value_after_write(own, value)?;
-        (after != value).then_some(after)
     }
 
     /// Returns the extension with this name, if the vCPU has it.

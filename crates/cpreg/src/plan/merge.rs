@@ -136,10 +136,7 @@ pub(super) fn decide_registers(
     let mut incoming = vcpu.registers.iter().peekable();
     let mut destination_registers = destination_vcpu.registers().iter().peekable();
     // An exact capacity, because moving hundreds of decisions costs as much as making them.
-    let source_only = vcpu.registers.iter();
-    let source_only = source_only.filter(|(id, _)| destination_vcpu.get(*id).is_none());
-    let mut decisions =
-        Vec::with_capacity(destination_vcpu.registers().len() + source_only.count());
+    let mut decisions = Vec::with_capacity(count_union(&vcpu.registers, destination_vcpu));
     loop {
         let ids = (
             incoming.peek().map(|(id, _)| *id),
@@ -161,6 +158,18 @@ pub(super) fn decide_registers(
             decisions.push(decision);
         }
     }
+}
+
+/// Returns the number of registers that are in one of two lists or in both.
+fn count_union(registers: &Registers, destination_vcpu: &DestinationVcpu) -> usize {
+    let listed = destination_vcpu.registers();
+    let mut listed_ids = listed.iter().map(|register| register.id).peekable();
+    let is_source_only = |id: &RegisterId| {
+        while listed_ids.next_if(|listed_id| listed_id < id).is_some() {}
+        listed_ids.peek() != Some(id)
+    };
+    let source_only = registers.iter().map(|(id, _)| id).filter(is_source_only);
+    listed.len() + source_only.count()
 }
 
 struct RegisterPlanner<'a> {
@@ -223,9 +232,10 @@ impl RegisterPlanner<'_> {
             _ => None,
         };
         let replaced_value = loaded
-            .and_then(|value| {
+            .zip(register)
+            .and_then(|(value, register)| {
                 let acceptor = self.input.destination.acceptor();
-                acceptor.replaced_value(self.destination_vcpu, id, value)
+                acceptor.replaced_value(self.destination_vcpu, register, value)
             })
             .map(Value::U64);
         Some(Decision {

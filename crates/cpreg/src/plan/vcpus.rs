@@ -21,6 +21,13 @@ impl VcpuSet {
 
     /// Adds a vCPU.
     pub fn insert(&mut self, vcpu: usize) {
+        // vCPUs usually arrive in ascending order.
+        if let Some(last) = self.ranges.last_mut()
+            && last.1 + 1 == vcpu
+        {
+            last.1 = vcpu;
+            return;
+        }
         let index = self.ranges.partition_point(|range| range.1 < vcpu);
         if self.ranges.get(index).is_some_and(|range| range.0 <= vcpu) {
             return;

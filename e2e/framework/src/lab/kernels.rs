@@ -15,7 +15,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
-use super::{image, modules};
+use super::image;
+use super::modules::{self, NETWORK_MODULES};
 use crate::debian::{self, Archive};
 use crate::{Result, parallel};
 
@@ -294,22 +295,14 @@ fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String>
     let partial = folder(lab, &format!("{version}.partial"));
     debian::remove(&partial)?;
     fs::create_dir_all(&partial)?;
-    let mut files = archive.download(&[&name])?;
-    // From 6.19 on modules have their own package, which leaves the suite before the kernel does.
-    if let Some(rest) = name.strip_prefix("linux-binary-") {
-        let modules = format!("linux-modules-{rest}");
-        if !archive.versions(&modules)?.is_empty() {
-            files.extend(archive.download(&[&modules])?);
-        }
-    }
     let root = partial.join("root");
-    debian::unpack(&files, &root)?;
+    unpack(archive, &name, &root)?;
     let vmlinuz = find_file(&root, &|name| name.starts_with("vmlinuz"))?
         .ok_or_else(|| format!("{name} has no vmlinuz"))?;
     let image = image::unpack(&fs::read(&vmlinuz)?)
         .map_err(|error| format!("{name}: {}: {error}", vmlinuz.display()))?;
     fs::write(partial.join("Image"), image)?;
-    modules::collect(&root, &partial.join("modules"))?;
+    modules::collect(&root, &NETWORK_MODULES, &partial.join("modules"))?;
     debian::remove(&root)?;
     fs::write(
         partial.join("package"),
@@ -319,6 +312,48 @@ fn fetch_one(lab: &Path, archive: &Archive, package: &Package) -> Result<String>
     debian::remove(&path)?;
     fs::rename(&partial, &path)?;
     Ok(version)
+}
+
+/// Fetches and unpacks a kernel and its modules.
+fn unpack(archive: &Archive, name: &str, root: &Path) -> Result<()> {
+    let mut files = archive.download(&[name])?;
+    // From 6.19 on modules have their own package, which leaves the suite before the kernel does.
+    if let Some(rest) = name.strip_prefix("linux-binary-") {
+        let modules = format!("linux-modules-{rest}");
+        if !archive.versions(&modules)?.is_empty() {
+            files.extend(archive.download(&[&modules])?);
+        }
+    }
+    debian::unpack(&files, root)
+}
+
+/// Fetches these modules of a fetched kernel into `modules-NAME` in its folder, if they are missing.
+/// Returns their paths in the order of loading.
+///
+/// # Errors
+/// Returns an error if the kernel is a local file, or its package has left Debian's suites.
+pub fn ensure_modules(
+    lab: &Path,
+    kernel: &Kernel,
+    name: &str,
+    modules: &[&str],
+) -> Result<Vec<PathBuf>> {
+    let path = folder(lab, &kernel.version).join(format!("modules-{name}"));
+    if !path.exists() {
+        let package = PACKAGES
+            .iter()
+            .find(|package| package.version == kernel.version)
+            .ok_or_else(|| format!("kernel {} has no package", kernel.version))?;
+        let archive = Archive::open(lab, &debian::ensure_mirror()?, package.suite, "arm64")?;
+        let scratch = tempfile::Builder::new()
+            .prefix("modules-")
+            .tempdir_in(lab)?;
+        let (root, partial) = (scratch.path().join("root"), scratch.path().join("modules"));
+        unpack(&archive, package.name, &root)?;
+        modules::collect(&root, modules, &partial)?;
+        fs::rename(&partial, &path)?;
+    }
+    modules::list(&path)
 }
 
 /// Returns the newest kernel of the series in the suite: its package and the package version.

@@ -6,7 +6,8 @@
 //! | [`folder`] | the lab folder, with artifacts built at their first use |
 //! | [`kernels`] | list and download of kernels |
 //! | [`image`] | conversion of a vmlinuz into a bootable image |
-//! | [`modules`] | kernel modules for the network card |
+//! | [`modules`] | kernel modules, and the order of loading them |
+//! | [`firewall`] | `nft` and its kernel modules |
 //! | [`toolchain`] | builds of arm64 programs |
 //! | [`initramfs`] | initramfs of every host |
 //! | [`roots`] | disk with one root file system for each arm64 QEMU |
@@ -22,6 +23,7 @@
 pub mod boot;
 pub mod cpu;
 pub mod disk;
+pub mod firewall;
 pub mod folder;
 pub mod image;
 pub mod initramfs;

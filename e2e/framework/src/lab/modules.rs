@@ -1,4 +1,4 @@
-//! Modules that a kernel needs for QEMU's virtio network card, and the order of loading them.
+//! Modules of a kernel, and the order of loading them.
 //!
 //! Debian's packages have no `modules.dep`, because depmod writes that file at installation. This
 //! module therefore reads the dependencies from each kernel module. The `.modinfo` of a module is a
@@ -17,19 +17,19 @@ use lzma_rust2::XzReader;
 
 use crate::Result;
 
-/// Required modules. A kernel may have some of them built in.
-const NETWORK_MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
+/// Modules for QEMU's virtio network card. A kernel may have some of them built in.
+pub const NETWORK_MODULES: [&str; 2] = ["virtio_pci", "virtio_net"];
 
-/// Copies the required modules from an unpacked package, if they exist.
+/// Copies modules and their dependencies from an unpacked package, if they exist.
 ///
 /// # Errors
 /// Returns an error if a module is damaged, or has a missing dependency.
-pub fn collect(root: &Path, into: &Path) -> Result<()> {
+pub fn collect(root: &Path, names: &[&str], into: &Path) -> Result<()> {
     let mut modules = BTreeMap::new();
     find(root, &mut modules)?;
     let mut order = Vec::new();
     fs::create_dir_all(into)?;
-    for name in NETWORK_MODULES {
+    for name in names {
         add_with_dependencies(name, &modules, &mut order)?;
     }
     for (index, (name, module)) in order.iter().enumerate() {
@@ -124,7 +124,7 @@ mod tests {
             fs::write(root.join(format!("{name}.ko")), text).unwrap();
         }
         let into = folder.path().join("modules");
-        collect(&folder.path().join("root"), &into).unwrap();
+        collect(&folder.path().join("root"), &NETWORK_MODULES, &into).unwrap();
         let names: Vec<_> = list(&into)
             .unwrap()
             .iter()
@@ -146,7 +146,7 @@ mod tests {
     fn a_kernel_without_modules_has_an_empty_list() {
         let folder = tempfile::tempdir().unwrap();
         let into = folder.path().join("modules");
-        collect(folder.path(), &into).unwrap();
+        collect(folder.path(), &NETWORK_MODULES, &into).unwrap();
         assert!(list(&into).unwrap().is_empty());
     }
 }

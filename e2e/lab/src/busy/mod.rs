@@ -92,7 +92,7 @@ pub(crate) fn run(lab: &Lab, arguments: &BusyArgs) -> Result<()> {
         lab,
         arguments,
         inputs: GuestInputs::build(lab, &arguments.guest_kernel)?,
-        cpreg: arguments.convert.then(Cpreg::build).transpose()?,
+        cpreg: Cpreg::build()?,
         programs: RunPrograms::build(lab)?,
     };
     lab.prepare(true)?;
@@ -145,8 +145,7 @@ struct Mover<'a> {
     lab: &'a Lab,
     arguments: &'a BusyArgs,
     inputs: GuestInputs,
-    /// The command, if it converts streams on this machine.
-    cpreg: Option<Cpreg>,
+    cpreg: Cpreg,
     programs: RunPrograms,
 }
 
@@ -226,11 +225,12 @@ impl Mover<'_> {
         let label = format!("{} -> {}, {cpu}", source.version, destination.version);
         let mut job = self.inputs.job();
         let mut consent = None;
-        if let Some(cpreg) = &self.cpreg {
+        let name = format!("linux-{}/{cpu}", destination.version);
+        let expected = self.expected_checks(stream, &name)?;
+        if self.arguments.convert {
             let converted = self.lab.folder.join("busy/converted.stream");
-            let name = format!("linux-{}/{cpu}", destination.version);
             consent = Some(
-                convert(cpreg, stream, &name, &converted)
+                convert(&self.cpreg, stream, &name, &converted)
                     .map_err(|refusal| format!("{label}: {refusal}"))?,
             );
             job.files.push(("vm.stream".to_owned(), converted));
@@ -246,7 +246,7 @@ impl Mover<'_> {
         let start = Instant::now();
         let (outcome, saved) = self.load(&host, &job, &format!("move-{index}"))?;
         let context = |error| format!("{label}: {error}");
-        outcome.ensure_unchanged().map_err(context)?;
+        let found = outcome.ensure_unchanged(&expected).map_err(context)?;
         let consent = match consent {
             Some(consent) => consent.to_owned(),
             None => fs::read_to_string(
@@ -255,8 +255,12 @@ impl Mover<'_> {
             )?,
         };
         let consent = consent.trim();
+        let predicted = match &*found {
+            [] => String::new(),
+            names => format!("; as predicted, guest-check finds {}", names.join(", ")),
+        };
         println!(
-            "moves   {label}, QEMU {series}, consent: {consent} ({:.0?})",
+            "moves   {label}, QEMU {series}, consent: {consent}{predicted} ({:.0?})",
             start.elapsed()
         );
         let folder = self.lab.folder.join("busy");
@@ -265,6 +269,14 @@ impl Mover<'_> {
         let name = format!("{}__q{series}__{cpu}__moved-{index}", destination.version);
         self.keep_state(&kept, &name, &outcome)?;
         Ok(kept)
+    }
+
+    /// Returns the checks in which `guest-check` may find a difference, because cpreg predicts a
+    /// change that the guest can notice.
+    fn expected_checks(&self, stream: &Path, destination: &str) -> Result<Vec<&'static str>> {
+        let report = self.cpreg.check(stream, Path::new(destination), &[])?;
+        let is_changed = report.has_visible_change("CTR_EL0");
+        Ok(is_changed.then_some("cache-type").into_iter().collect())
     }
 
     /// Loads the guest without cpreg on a host with other hardware.

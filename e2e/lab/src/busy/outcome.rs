@@ -84,19 +84,29 @@ impl BusyOutcome {
         }
     }
 
-    /// Checks that the guest runs with all its processes, and that `guest-check` found nothing.
+    /// Checks that the guest runs with all its processes, and that `guest-check` found nothing but
+    /// differences in the `expected` checks. Returns the checks with a difference.
     ///
     /// # Errors
     /// Returns an error with the reports of `guest-check` otherwise.
-    pub(crate) fn ensure_unchanged(&self) -> Result<()> {
-        match self.move_statuses {
-            None => Err(self.error("the guest did not run at the destination")),
-            Some([STATUS_UNCHANGED, STATUS_UNCHANGED]) if self.lost_processes == 0 => Ok(()),
-            Some(_) if self.lost_processes > 0 => {
-                let lost = self.lost_processes;
-                Err(self.error(&format!("{lost} processes of the guest ended")))
-            }
-            Some(_) => Err(self.error("guest-check found something")),
+    pub(crate) fn ensure_unchanged(&self, expected: &[&str]) -> Result<Vec<String>> {
+        let Some(statuses) = self.move_statuses else {
+            return Err(self.error("the guest did not run at the destination"));
+        };
+        if self.lost_processes > 0 {
+            let lost = self.lost_processes;
+            return Err(self.error(&format!("{lost} processes of the guest ended")));
+        }
+        let found = self.names_of_found();
+        let is_expected = found.iter().all(|name| expected.contains(&name.as_str()));
+        let has_ended = statuses
+            .iter()
+            .all(|status| [STATUS_UNCHANGED, STATUS_FOUND].contains(status));
+        let has_names = !found.is_empty() || statuses == [STATUS_UNCHANGED; 2];
+        if is_expected && has_ended && has_names {
+            Ok(found)
+        } else {
+            Err(self.error("guest-check found something"))
         }
     }
 
@@ -111,6 +121,11 @@ impl BusyOutcome {
         if watch != STATUS_FOUND || ![STATUS_FOUND, STATUS_KILLED].contains(&compare) {
             return Err(self.error("guest-check did not find the other hardware"));
         }
+        Ok(self.names_of_found())
+    }
+
+    /// Returns the names of the checks with a difference, from all reports.
+    fn names_of_found(&self) -> Vec<String> {
         let words = self.checks.iter().map(|line| line.split_ascii_whitespace());
         let mut names: Vec<_> = words
             .filter_map(|mut words| match (words.next(), words.next()) {
@@ -120,7 +135,7 @@ impl BusyOutcome {
             .collect();
         names.sort_unstable();
         names.dedup();
-        Ok(names)
+        names
     }
 
     fn error(&self, problem: &str) -> e2e_framework::Failure {
@@ -140,8 +155,8 @@ mod tests {
         assert_eq!(outcome.boot_log, ["Linux 6.12.107"]);
         assert_eq!(outcome.checks, ["unchanged: no check"]);
         assert!(outcome.ensure_booted().is_ok());
-        assert!(outcome.ensure_unchanged().is_err());
-        let moved = |line: &str| BusyOutcome::from_serial(line).ensure_unchanged();
+        assert!(outcome.ensure_unchanged(&[]).is_err());
+        let moved = |line: &str| BusyOutcome::from_serial(line).ensure_unchanged(&[]);
         assert!(moved("DONE 0 0 0\nAGAIN\n").is_ok());
         for line in [
             "DONE 0 0 1\n",
@@ -155,6 +170,27 @@ mod tests {
         assert!(
             BusyOutcome::from_serial("RECORD 1\n")
                 .ensure_booted()
+                .is_err()
+        );
+    }
+
+    #[test]
+    fn only_expected_differences_are_accepted() {
+        let found = "CHECK   found      cache-type  CTR_EL0 of CPU 0\n";
+        let outcome =
+            |checks: &str, done: &str| BusyOutcome::from_serial(&format!("{checks}DONE {done}\n"));
+        let expected = ["cache-type"];
+        let accepted = outcome(found, "1 1 0").ensure_unchanged(&expected);
+        assert_eq!(accepted.expect("an expected difference"), expected);
+        assert!(outcome("", "0 0 0").ensure_unchanged(&expected).is_ok());
+        assert!(outcome(found, "1 1 0").ensure_unchanged(&[]).is_err());
+        assert!(outcome(found, "1 1 1").ensure_unchanged(&expected).is_err());
+        assert!(outcome("", "1 1 0").ensure_unchanged(&expected).is_err());
+        assert!(outcome(found, "1 3 0").ensure_unchanged(&expected).is_err());
+        let other = format!("{found}CHECK   found  features  text\n");
+        assert!(
+            outcome(&other, "1 1 0")
+                .ensure_unchanged(&expected)
                 .is_err()
         );
     }

@@ -21,6 +21,10 @@ pub(crate) enum MigrationKind {
     Multifd,
     /// Through the relay, with a switch to postcopy before all RAM is sent.
     Postcopy,
+    /// Through `cpreg relay --serve`, to which the destination's firewall redirects the migration.
+    Served,
+    /// Like [`Self::Served`] without consent. The relay refuses the guest.
+    ServedRefused,
     /// With `cpreg run` at the destination, without consent. cpreg refuses the guest.
     RunRefused,
     /// With `cpreg run` at the destination.
@@ -41,12 +45,14 @@ pub(crate) enum MigrationKind {
 
 impl MigrationKind {
     /// Kinds with the relay, and their control without cpreg.
-    pub(crate) const RELAY: [Self; 5] = [
+    pub(crate) const RELAY: [Self; 7] = [
         Self::Direct,
         Self::Refused,
         Self::Precopy,
         Self::Multifd,
         Self::Postcopy,
+        Self::Served,
+        Self::ServedRefused,
     ];
     /// Kinds with `cpreg run`, and their control without cpreg.
     pub(crate) const RUN: [Self; 9] = [
@@ -69,6 +75,8 @@ impl MigrationKind {
             Self::Precopy => "precopy",
             Self::Multifd => "multifd",
             Self::Postcopy => "postcopy",
+            Self::Served => "served",
+            Self::ServedRefused => "served-refused",
             Self::RunRefused => "run-refused",
             Self::RunPrecopy => "run-precopy",
             Self::RunMultifd => "run-multifd",
@@ -99,6 +107,8 @@ impl MigrationKind {
             Self::Precopy => "through the relay",
             Self::Multifd => "through the relay, multifd",
             Self::Postcopy => "through the relay, postcopy",
+            Self::Served => "through relay --serve",
+            Self::ServedRefused => "through relay --serve, without consent: it stays",
             Self::RunRefused => "with cpreg run, without consent: it stays",
             Self::RunPrecopy => "with cpreg run",
             Self::RunMultifd => "with cpreg run, multifd",
@@ -114,7 +124,7 @@ impl MigrationKind {
     pub(crate) fn is_applicable(self, expected: &Expected) -> bool {
         match self {
             Self::Direct => expected.failure.is_some(),
-            Self::Refused | Self::RunRefused | Self::RunSandboxRefused => {
+            Self::Refused | Self::ServedRefused | Self::RunRefused | Self::RunSandboxRefused => {
                 !expected.blockers.is_empty()
             }
             _ => true,
@@ -125,7 +135,11 @@ impl MigrationKind {
     pub(crate) const fn should_stay(self) -> bool {
         matches!(
             self,
-            Self::Direct | Self::Refused | Self::RunRefused | Self::RunSandboxRefused
+            Self::Direct
+                | Self::Refused
+                | Self::ServedRefused
+                | Self::RunRefused
+                | Self::RunSandboxRefused
         )
     }
 
@@ -134,7 +148,12 @@ impl MigrationKind {
         matches!(
             self,
             Self::Refused | Self::Precopy | Self::Multifd | Self::Postcopy
-        )
+        ) || self.is_served()
+    }
+
+    /// Returns `true` if the firewall redirects the migration to the relay.
+    pub(crate) const fn is_served(self) -> bool {
+        matches!(self, Self::Served | Self::ServedRefused)
     }
 
     /// Returns `true` if `cpreg run` starts the destination's QEMU.
@@ -243,7 +262,13 @@ impl MigrationCase {
         if is_source && self.kind.is_postcopy() {
             line += " now";
         }
-        if !is_source && self.kind.uses_relay() {
+        if !is_source && self.kind.is_served() {
+            line = format!(
+                "serve {}{}\n{line}\nend_serve",
+                self.name(),
+                self.reviewed_consents()
+            );
+        } else if !is_source && self.kind.uses_relay() {
             line += &self.relay_arguments(hosts, series);
         }
         line += "\n";
@@ -263,6 +288,17 @@ impl MigrationCase {
         } else {
             &self.expected.consent
         }
+    }
+
+    /// Returns the options for cpreg's consent without severities, which `--serve` does not take.
+    fn reviewed_consents(&self) -> String {
+        if self.kind.should_stay() {
+            return String::new();
+        }
+        let registers = self.expected.blockers.iter();
+        registers
+            .map(|register| [" --accept ", register].concat())
+            .collect()
     }
 
     fn relay_arguments(&self, hosts: &HostPair<'_>, series: &str) -> String {

@@ -41,6 +41,7 @@ struct EndResult {
 /// Output of cpreg.
 #[derive(Clone, Debug, Default)]
 struct RelayOutput {
+    /// Exit status.
     exit: String,
     report: String,
 }
@@ -54,7 +55,9 @@ pub(crate) fn evaluate(case: &MigrationCase, results: [&Path; 2]) -> Result<Stri
     let name = case.name();
     let destination_name = format!("{name}-destination");
     let source = EndResult::read(source, &format!("{name}-source"))?;
-    let relay = if case.kind.uses_relay() {
+    let relay = if case.kind.is_served() {
+        Some(RelayOutput::read_served(destination, &destination_name)?)
+    } else if case.kind.uses_relay() {
         Some(RelayOutput::read(destination, &destination_name)?)
     } else {
         None
@@ -265,6 +268,30 @@ impl RelayOutput {
         Ok(Self {
             exit: text(results, name, "relay-exit")?.trim().to_owned(),
             report: text(results, name, "report")? + &log,
+        })
+    }
+
+    /// Reads the log of a relay that serves many migrations. The exit status is that of a relay for
+    /// one migration.
+    fn read_served(results: &Path, name: &str) -> Result<Self> {
+        let log = text(results, name, "relay")?;
+        let events = log
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok());
+        let served: Vec<Value> = events
+            .filter(|event: &Value| event["event"] == "served")
+            .collect();
+        let [served] = served.as_slice() else {
+            return Err(format!("not one migration was served: {log}").into());
+        };
+        let exit = match (served["outcome"].as_str(), served["verdict"].is_null()) {
+            (Some("completed"), false) => "0",
+            (Some("refused"), false) => "1",
+            _ => "2",
+        };
+        Ok(Self {
+            exit: exit.to_owned(),
+            report: served["reasons"].to_string(),
         })
     }
 }

@@ -12,12 +12,19 @@ use crate::interposed::RunPrograms;
 use crate::matrix::loads;
 use e2e_framework::Result;
 use e2e_framework::guest::Guest;
+use e2e_framework::lab::firewall;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels::Kernel;
 use e2e_framework::paths::repository;
 
 /// Timeout for one migration, under an emulator on a busy machine.
 const MIGRATION_TIMEOUT: Duration = Duration::from_secs(600);
+
+/// Rules that `cpreg install libvirt` installs.
+const RULES: &str = "crates/cpreg-cli/src/commands/install/files/relay.nft";
+
+/// Port of the first case. The firewall redirects only ports of libvirt, which begin here.
+const FIRST_PORT: u16 = 49152;
 
 /// Name and outcome of a case.
 pub(crate) type CaseResult = (String, Result<String>);
@@ -60,7 +67,7 @@ impl MigrationRunner<'_> {
                     cases.push(MigrationCase {
                         kind: *kind,
                         source_host: from,
-                        port: 4000 + u16::try_from(cases.len())?,
+                        port: FIRST_PORT + u16::try_from(cases.len())?,
                         expected: expected.clone(),
                     });
                 }
@@ -88,6 +95,11 @@ impl MigrationRunner<'_> {
         let mut job = loads::job(self.hosts.lab, Guest::Live)?;
         job.script += ". /job/live.sh\n";
         job.script += &self.hosts.setup_script(number);
+        if cases.iter().any(|case| case.kind.is_served()) {
+            firewall::add_to(&mut job, self.hosts.lab, self.hosts.kernels[number])?;
+            job.files
+                .push(("relay.nft".to_owned(), repository().join(RULES)));
+        }
         for case in cases {
             job.script += &case.lines(number, &self.hosts, self.series);
         }

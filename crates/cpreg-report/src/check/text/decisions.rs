@@ -71,8 +71,8 @@ fn classify_extension(findings: &CheckFindings<'_>, decision: &ExtensionDecision
 
 /// Returns the decisions of a class, blocking ones first.
 fn rows<'a>(findings: &'a CheckFindings<'_>, class: DecisionClass) -> Vec<Row<'a>> {
-    let mut rows = findings.check.plan.decisions();
-    rows.retain(|(_, decision)| classify(findings, decision) == class);
+    let plan = &findings.check.plan;
+    let mut rows = plan.decisions_where(|decision| classify(findings, decision) == class);
     rows.sort_by_key(|(_, decision)| (sort_rank(&decision.action), decision.register));
     rows
 }

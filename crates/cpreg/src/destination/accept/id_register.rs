@@ -62,11 +62,10 @@ pub(super) fn evaluate(
 pub(super) fn replaced_value(
     acceptor: Acceptor,
     destination_vcpu: &DestinationVcpu,
-    id: RegisterId,
+    register: &DestinationRegister,
     value: u64,
 ) -> Option<u64> {
-    let register = destination_vcpu.get(id)?;
-    let own = destination_vcpu.value(id)?;
+    let own = register.value.as_ref()?.as_u64()?;
     if value == own {
         return None;
     }

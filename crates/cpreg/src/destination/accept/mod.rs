@@ -77,16 +77,16 @@ impl Acceptor {
     pub fn replaced_value(
         self,
         destination_vcpu: &DestinationVcpu,
-        id: RegisterId,
+        register: &DestinationRegister,
         value: u64,
     ) -> Option<u64> {
-        let tried = destination_vcpu.replaced_value(id, value);
+        let tried = register.replaced_value(value);
         if tried.is_some() || self.accelerator != Some(Accelerator::Kvm) {
             return tried;
         }
-        match RegisterKind::from_id(id) {
+        match RegisterKind::from_id(register.id) {
             RegisterKind::Identification => {
-                id_register::replaced_value(self, destination_vcpu, id, value)
+                id_register::replaced_value(self, destination_vcpu, register, value)
             }
             _ => None,
         }
@@ -282,7 +282,7 @@ mod tests {
         ] {
             assert_eq!(evaluate(value), expected, "{value:#x}");
         }
-        let replaced = |value| destination_vcpu.replaced_value(register.id, value);
+        let replaced = |value| register.replaced_value(value);
         assert_eq!(replaced(0xf_0011), None);
         assert_eq!(replaced(0x100_000f_0011), Some(0xf_0011));
         assert_eq!(replaced(0x2_0011), None);

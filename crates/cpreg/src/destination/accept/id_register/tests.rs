@@ -187,14 +187,16 @@ fn aarch32_registers_ignore_writes_without_32_bit_el0() {
     assert_eq!(host.release(5, 10).accepts(id, 0, None, 1), IS_REFUSED);
     let replaced = |host: Host, value| {
         let vcpu = host.vcpu(id, 0, Some(0));
-        host.acceptor().replaced_value(&vcpu, id, value)
+        let register = vcpu.get(id).unwrap();
+        host.acceptor().replaced_value(&vcpu, register, value)
     };
     assert_eq!(replaced(host, 0x400_0006), Some(0));
     assert_eq!(replaced(host, 0), None);
     assert_eq!(replaced(HOST, 0x400_0006), None);
     let debug = RegisterId::ID_AA64DFR0_EL1;
     let vcpu = HOST.vcpu(debug, 0x608, Some(!0));
-    let replaced = HOST.acceptor().replaced_value(&vcpu, debug, 0xf06);
+    let register = vcpu.get(debug).unwrap();
+    let replaced = HOST.acceptor().replaced_value(&vcpu, register, 0xf06);
     assert_eq!(replaced, Some(0x006));
 }
 

@@ -180,9 +180,7 @@ impl<'a> Comparison<'a> {
             value_origin: Some(ValueOrigin::Reset),
         };
         let predicted = acceptor.evaluate(self.destination, register, &Value::U64(value));
-        let register = self.destination.get(id);
-        let replaced = register.and_then(|register| register.replaced_value(value));
-        let predicted_read = replaced.unwrap_or(value);
+        let predicted_read = register.replaced_value(value).unwrap_or(value);
         let vcpu = self.vm.vcpus().first().ok_or("no vCPU")?;
         let written = write(vcpu, id, &Value::U64(value));
         let after = read(vcpu, id);

@@ -74,6 +74,15 @@ impl Cpu {
         Ok(Self { model, modes })
     }
 
+    /// Returns the features of a guest of QEMU with `-cpu host`, as in the name of a recorded host.
+    pub fn guest_features(&self) -> &'static str {
+        match self.model {
+            "max" => "pmu,sve,ptrauth",
+            "neoverse-v1" | "neoverse-n2" => "pmu,sve",
+            _ => "pmu",
+        }
+    }
+
     /// Returns `true` if the host runs in a mode other than the default.
     pub fn has_mode(&self) -> bool {
         !self.modes.is_empty()

@@ -225,8 +225,10 @@ impl Mover<'_> {
         let label = format!("{} -> {}, {cpu}", source.version, destination.version);
         let mut job = self.inputs.job();
         let mut consent = None;
-        let name = format!("linux-{}/{cpu}", destination.version);
-        let expected = self.expected_checks(stream, &name)?;
+        let [from, name] =
+            [source, destination].map(|kernel| format!("linux-{}/{cpu}", kernel.version));
+        let from = format!("{from}/{}", cpu.guest_features());
+        let expected = self.expected_checks([stream, Path::new(&from)], &name)?;
         if self.arguments.convert {
             let converted = self.lab.folder.join("busy/converted.stream");
             consent = Some(
@@ -273,10 +275,17 @@ impl Mover<'_> {
 
     /// Returns the checks in which `guest-check` may find a difference, because cpreg predicts a
     /// change that the guest can notice.
-    fn expected_checks(&self, stream: &Path, destination: &str) -> Result<Vec<&'static str>> {
-        let report = self.cpreg.check(stream, Path::new(destination), &[])?;
-        let is_changed = report.has_visible_change("CTR_EL0");
-        Ok(is_changed.then_some("cache-type").into_iter().collect())
+    ///
+    /// `sources` are the stream, and the recorded host that it comes from. After a move with `cpreg
+    /// run` a stream can still have the registers of an earlier host.
+    fn expected_checks(&self, sources: [&Path; 2], destination: &str) -> Result<Vec<&'static str>> {
+        for source in sources {
+            let report = self.cpreg.check(source, Path::new(destination), &[])?;
+            if report.has_visible_change("CTR_EL0") {
+                return Ok(vec!["cache-type"]);
+            }
+        }
+        Ok(Vec::new())
     }
 
     /// Loads the guest without cpreg on a host with other hardware.

@@ -308,7 +308,7 @@ impl MigrationCase {
         let to = if self.kind == MigrationKind::Postcopy {
             // A guest that is refused during postcopy is lost. With two recorded hosts the
             // relay can decide before postcopy begins.
-            let features = features(&cpu.to_string());
+            let features = cpu.guest_features();
             format!("linux-{destination}/{cpu} --from linux-{source}/{cpu}/{features}")
         } else {
             "kvm".to_owned()
@@ -319,14 +319,5 @@ impl MigrationCase {
             words += option;
         }
         words
-    }
-}
-
-/// Returns the features that QEMU's `-cpu host` gives to a guest on this model.
-fn features(cpu: &str) -> &'static str {
-    match cpu.split('+').next() {
-        Some("max") => "pmu,sve,ptrauth",
-        Some("neoverse-v1" | "neoverse-n2") => "pmu,sve",
-        _ => "pmu",
     }
 }

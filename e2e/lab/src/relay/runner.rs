@@ -1,6 +1,7 @@
 //! Two emulated hosts, and the migrations between their QEMUs.
 
 use std::fs;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::case::{MigrationCase, MigrationKind};
@@ -74,7 +75,16 @@ impl MigrationRunner<'_> {
             }
         }
         let time = MIGRATION_TIMEOUT.saturating_mul(u32::try_from(cases.len())?);
-        let jobs = [self.job(0, &cases)?, self.job(1, &cases)?];
+        // Both hosts need certificates of one authority.
+        let certificates = if cases.iter().any(|case| case.kind == MigrationKind::RunTls) {
+            tls::certificates(self.hosts.lab)?
+        } else {
+            Vec::new()
+        };
+        let jobs = [
+            self.job(0, &cases, &certificates)?,
+            self.job(1, &cases, &certificates)?,
+        ];
         self.hosts.run(&jobs, time)?;
         Ok(cases.iter().map(|case| self.evaluate_case(case)).collect())
     }
@@ -91,7 +101,12 @@ impl MigrationRunner<'_> {
         )
     }
 
-    fn job(&self, number: usize, cases: &[MigrationCase]) -> Result<Job> {
+    fn job(
+        &self,
+        number: usize,
+        cases: &[MigrationCase],
+        certificates: &[(String, PathBuf)],
+    ) -> Result<Job> {
         let mut job = loads::job(self.hosts.lab, Guest::Live)?;
         job.script += ". /job/live.sh\n";
         job.script += &self.hosts.setup_script(number);
@@ -105,11 +120,13 @@ impl MigrationRunner<'_> {
         }
         self.programs.add_to(&mut job);
         let has_kind = |kind| cases.iter().any(|case| case.kind == kind);
-        if has_kind(MigrationKind::RunTls) {
-            job.script = format!("date -s @{} > /dev/null\n{}", tls::now(), job.script);
-            for (name, path) in tls::certificates(self.hosts.lab)? {
-                job.files.push((format!("{}/{name}", tls::FOLDER), path));
+        if !certificates.is_empty() {
+            for (name, path) in certificates {
+                job.files
+                    .push((format!("{}/{name}", tls::FOLDER), path.clone()));
             }
+            // The certificates are valid from now on.
+            job.script = format!("date -s @{} > /dev/null\n{}", tls::now(), job.script);
         }
         if has_kind(MigrationKind::RunSnapshot) {
             let path = self.hosts.lab.folder.join("empty.qcow2");

@@ -327,8 +327,8 @@ fn unpack(archive: &Archive, name: &str, root: &Path) -> Result<()> {
     debian::unpack(&files, root)
 }
 
-/// Fetches these modules of a fetched kernel into `modules-NAME` in its folder, if they are missing.
-/// Returns their paths in the order of loading.
+/// Fetches these modules of a fetched kernel into `modules-NAME` in its folder, if they are
+/// missing. Returns their paths in the order of loading.
 ///
 /// # Errors
 /// Returns an error if the kernel is a local file, or its package has left Debian's suites.

@@ -6,7 +6,7 @@ use crate::destination::{Accelerator, Confidence, Loader, ValueOrigin, Version};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Acceptance {
     /// The register accepts the value. A counter of time runs on from the value. KVM may
-    /// [replace](crate::destination::DestinationVcpu::replaced_value) fields of an ID register.
+    /// [replace](crate::destination::DestinationRegister::replaced_value) fields of an ID register.
     Taken(Confidence),
     /// The write fails.
     Refused(Confidence),

@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_without_an_address_is_told_from_other_errors() {
+    fn only_a_name_without_an_address_is_a_lookup_error() {
         assert_eq!(resolve("::1", 7).unwrap(), ["[::1]:7".parse().unwrap()]);
         // No name may contain a blank, so no service for names is asked.
         let error = resolve("no name", 7).unwrap_err();

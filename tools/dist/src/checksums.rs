@@ -132,7 +132,7 @@ mod tests {
         let read = read(folder.path()).unwrap();
         assert_eq!(read["b"], digest(b"abc"));
         assert_eq!(verify(folder.path(), &read).unwrap(), files);
-        fs::write(path("b"), "abd").unwrap();
+        fs::write(path("b"), "other").unwrap();
         let error = verify(folder.path(), &read).unwrap_err().to_string();
         assert!(error.starts_with("b: its checksum is "), "{error}");
         remove_last_release(folder.path()).unwrap();

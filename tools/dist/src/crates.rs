@@ -5,7 +5,8 @@ use std::path::Path;
 
 use crate::project::{Project, Result, run};
 
-/// Packs all published crates; builds each package if `is_verified`. Returns the names of the files.
+/// Packs all published crates, and builds each package if `is_verified`. Returns the names of the
+/// files.
 ///
 /// # Errors
 /// Returns an error if a crate cannot be packed or built, or a file cannot be copied.

@@ -10,7 +10,8 @@ use std::process::Command;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::{debian, tool};
 
-use super::{Files, inspect, sample_check};
+use super::files::{Files, sample_check};
+use super::inspect;
 use crate::architecture::Architecture;
 use crate::project::{Project, Result, read_output};
 

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use e2e_framework::tool;
 
-use super::Files;
+use super::files::Files;
 use crate::architecture::Architecture;
 use crate::project::{Project, Result, read_output};
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use e2e_framework::tool;
 
-use super::{Files, sample_check};
+use super::files::{Files, sample_check};
 use crate::architecture::Architecture;
 use crate::auditable;
 use crate::project::{Project, Result, read_output};

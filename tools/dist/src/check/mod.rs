@@ -6,21 +6,23 @@
 //! | [`chroot`] | Debian packages in fresh systems of Debian 12 and 13 |
 //! | [`image`] | the container image |
 //! | [`wheel`] | the Python wheel in a fresh environment |
+//! | [`files`] | the files of the release, for all checks |
 //! | [`reproducible`] | the same release, made again in another folder |
 
 mod chroot;
+mod files;
 mod image;
 mod inspect;
 mod reproducible;
 mod wheel;
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::ValueEnum;
 use e2e_framework::case_counts::CaseCounts;
 use e2e_framework::tool::{self, Tool};
 
+use self::files::Files;
 use crate::checksums;
 use crate::project::{Project, Result};
 
@@ -98,29 +100,6 @@ const TOOLS: [Tool; 10] = [
     },
 ];
 
-/// Files of the release that is checked.
-struct Files {
-    folder: PathBuf,
-    /// Names and checksums.
-    sums: BTreeMap<String, String>,
-}
-
-impl Files {
-    /// Returns the paths of the files whose names begin and end with these words.
-    ///
-    /// # Errors
-    /// Returns an error if the release has none.
-    fn find(&self, start: &str, end: &str) -> Result<Vec<PathBuf>> {
-        let names = self.sums.keys();
-        let matching = names.filter(|name| name.starts_with(start) && name.ends_with(end));
-        let paths: Vec<_> = matching.map(|name| self.folder.join(name)).collect();
-        if paths.is_empty() {
-            return Err(format!("the release has no file {start}…{end}").into());
-        }
-        Ok(paths)
-    }
-}
-
 /// Runs the chosen checks; returns `true` if none fails.
 ///
 /// # Errors
@@ -167,11 +146,4 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
         }
     }
     Ok(counts.print())
-}
-
-/// Returns the arguments of a check that converts: a VM of Linux 6.12 at a host with 6.16.
-fn sample_check(project: &Project) -> [PathBuf; 2] {
-    let streams = project.root.join("tests/fixtures/streams/kvm");
-    let stream = "6.12.107__q10.0__neoverse-n1__virt10.0-smp1.stream.xz";
-    [streams.join(stream), "linux-6.16.12/neoverse-n1".into()]
 }

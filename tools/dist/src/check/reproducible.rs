@@ -6,7 +6,7 @@ use std::process::Command;
 use clap::ValueEnum as _;
 use e2e_framework::tool;
 
-use super::Files;
+use super::files::Files;
 use crate::architecture::Architecture;
 use crate::checksums;
 use crate::project::{Project, Result, read_output};

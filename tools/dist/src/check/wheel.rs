@@ -5,7 +5,7 @@ use std::process::Command;
 use e2e_framework::tool;
 use wheels::Wheel;
 
-use super::Files;
+use super::files::Files;
 use crate::architecture::Architecture;
 use crate::project::{Project, Result};
 

@@ -1,5 +1,6 @@
 //! The RPM package. `rpmbuild` packs files that are already built.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
@@ -102,14 +103,18 @@ cp --archive {root}/. %{{buildroot}}
 %defattr(-,root,root)
 "
     );
-    let mut folders = vec![DOCUMENTS, LICENSES];
-    if tree.root.join(LIBRARY_FOLDER).exists() {
-        folders.push(LIBRARY_FOLDER);
-    }
+    // Folders that belong to no other package, and disappear with this one.
+    let files = tree.files()?;
+    let own = [DOCUMENTS, LICENSES, LIBRARY_FOLDER];
+    let folders: BTreeSet<_> = files
+        .iter()
+        .flat_map(|file| file.ancestors().skip(1))
+        .filter(|folder| own.iter().any(|own| folder.starts_with(own)))
+        .collect();
     for folder in folders {
-        let _ = writeln!(text, "%dir /{folder}");
+        let _ = writeln!(text, "%dir /{}", folder.display());
     }
-    for file in tree.files()? {
+    for file in &files {
         let kind = if file.starts_with(LICENSES) {
             "%license "
         } else if file.starts_with(DOCUMENTS) || file.starts_with("usr/share/man") {
@@ -142,15 +147,15 @@ mod tests {
         let (_, files) = text.split_once("%files\n").unwrap();
         assert_eq!(
             files,
-            "%defattr(-,root,root)\n%dir /usr/share/doc/cpreg\n%dir /usr/share/licenses/cpreg\n\
+            "%defattr(-,root,root)\n%dir /usr/share/licenses/cpreg\n\
              /usr/bin/cpreg\n%license /usr/share/licenses/cpreg/MIT\n\
              %doc /usr/share/man/man1/a.1.gz\n"
         );
-        tree.add("usr/lib/cpreg/library", b"", 0o644).unwrap();
+        tree.add("usr/lib/cpreg/inner/file", b"", 0o644).unwrap();
         assert!(
             specification("1", &tree)
                 .unwrap()
-                .contains("\n%dir /usr/lib/cpreg\n")
+                .contains("\n%dir /usr/lib/cpreg\n%dir /usr/lib/cpreg/inner\n")
         );
     }
 }

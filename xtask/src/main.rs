@@ -92,7 +92,7 @@ enum Task {
     /// Compare the output, the written files and the cost of two builds of cpreg
     #[command(disable_help_flag = true)]
     CompareBinaries(ForwardedArgs),
-    /// Make the files of a release: program, Debian package, crates, sources, checksums
+    /// Make the files of a release, or check them: programs, packages, image, wheels, sources
     #[command(disable_help_flag = true)]
     Dist(ForwardedArgs),
     /// Measure the cost of the command, in comparison with cat, cp and socat

@@ -4,7 +4,7 @@
 //! system resolves names; this is the only step that cannot be cancelled.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs as _};
+use std::net::SocketAddr;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, socket
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
+use crate::host_name::{self, LOOKUP_HINT, is_lookup_error};
 use crate::inherited::{self, InheritedFd};
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
@@ -150,6 +151,9 @@ fn connect_with_mark(
 
 /// Returns a hint for a failed connection.
 fn hint(address: &Address, error: &io::Error) -> Option<String> {
+    if is_lookup_error(error) {
+        return Some(LOOKUP_HINT.to_owned());
+    }
     let unix = matches!(address, Address::Unix(_));
     Some(match error.kind() {
         io::ErrorKind::ConnectionRefused if unix => {
@@ -192,7 +196,7 @@ fn connect_tcp(
 ) -> io::Result<OwnedFd> {
     let host = if host.is_empty() { "127.0.0.1" } else { host };
     let mut last_error = io::Error::from(io::ErrorKind::AddrNotAvailable);
-    for address in (host, port).to_socket_addrs()? {
+    for address in host_name::resolve(host, port)? {
         let family = match address {
             SocketAddr::V4(_) => AddressFamily::INET,
             SocketAddr::V6(_) => AddressFamily::INET6,

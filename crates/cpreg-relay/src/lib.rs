@@ -9,6 +9,7 @@
 //! | [`mod@connect`] | [`connect()`](connect::connect): outgoing connections |
 //! | `inherited` | descriptors inherited from the parent process: `fd:N`, `stdio:` |
 //! | [`io`] | [`Connection`], [`CancelToken`], copying from one descriptor to another |
+//! | `host_name` | addresses of host names |
 //! | [`serve`] | [`serve::Server`]: many migrations at once, redirected by a firewall |
 //! | `tls` | [`TlsCredentials`]: TLS of QEMU's channels, ended and begun again |
 //! | `server` | [`Relay`]: waits for a migration and connects it to the destination |
@@ -56,6 +57,7 @@ mod event;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod guard;
+mod host_name;
 mod inherited;
 pub mod io;
 pub mod listen;

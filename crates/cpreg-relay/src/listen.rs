@@ -23,6 +23,7 @@ use rustix::net::{
 
 use crate::address::Address;
 use crate::error::{Error, ErrorKind};
+use crate::host_name::{self, LOOKUP_HINT, is_lookup_error};
 use crate::inherited::{self, InheritedFd};
 use crate::io::cancel::{CancelToken, wait_for};
 use crate::io::connection::Connection;
@@ -68,7 +69,8 @@ impl Listener {
         let kind = match address {
             Address::Tcp { host, port } => {
                 let host = if host.is_empty() { "127.0.0.1" } else { host };
-                let socket = TcpListener::bind((host, *port)).map_err(to_error)?;
+                let addresses = host_name::resolve(host, *port).map_err(to_error)?;
+                let socket = TcpListener::bind(&*addresses).map_err(to_error)?;
                 socket.set_nonblocking(true).map_err(to_error)?;
                 bound_address = Address::Tcp {
                     host: host.to_owned(),
@@ -184,6 +186,9 @@ impl fmt::Debug for Listener {
 
 /// Returns a hint for a failed bind.
 fn hint(address: &Address, error: &io::Error) -> Option<&'static str> {
+    if is_lookup_error(error) {
+        return Some(LOOKUP_HINT);
+    }
     let unix = matches!(address, Address::Unix(_));
     Some(match error.kind() {
         io::ErrorKind::AddrInUse if !unix => {

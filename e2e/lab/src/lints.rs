@@ -13,7 +13,7 @@ const ARM64_ONLY: [&str; 3] = ["cpreg-guest-check", "cpreg-kvm", "cpreg-vmm"];
 /// Returns an error if clippy reports a lint.
 pub(crate) fn run(lab: &Lab) -> Result<()> {
     let toolchain = lab.with_make_lock(|| Toolchain::ensure(&lab.folder))?;
-    let mut command = toolchain.cargo("clippy");
+    let mut command = toolchain.cargo(&["clippy"]);
     command.arg("--quiet");
     for package in ARM64_ONLY {
         command.args(["--package", package]);

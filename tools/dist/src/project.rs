@@ -2,10 +2,11 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::Value;
+use cargo_metadata::MetadataCommand;
 
 /// An error with a message for the user.
 pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -14,11 +15,13 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 pub(crate) type Result<T> = std::result::Result<T, Failure>;
 
 /// Repository that is released.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Project {
     pub(crate) root: PathBuf,
     /// Build folder.
     pub(crate) target: PathBuf,
+    /// Folder of tools with a fixed version.
+    pub(crate) tools: PathBuf,
     /// Version of all crates.
     pub(crate) version: String,
     /// Names of the published crates.
@@ -37,33 +40,72 @@ impl Project {
     pub(crate) fn read() -> Result<Self> {
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let root = here.ancestors().nth(2).ok_or("no repository")?.to_owned();
-        let mut metadata = cargo(&root);
-        metadata.args(["metadata", "--format-version", "1", "--no-deps"]);
-        let metadata: Value = serde_json::from_str(&read_output(&mut metadata)?)?;
-        let packages = metadata["packages"].as_array().ok_or("no packages")?;
+        let metadata = MetadataCommand::new()
+            .manifest_path(root.join("Cargo.toml"))
+            .no_deps()
+            .exec()?;
         let names = |is_published: bool| -> Vec<String> {
-            let chosen = packages
-                .iter()
-                .filter(|package| package["publish"].is_null() == is_published);
-            chosen
-                .filter_map(|package| package["name"].as_str().map(str::to_owned))
-                .collect()
+            let packages = metadata.packages.iter();
+            let chosen = packages.filter(|package| package.publish.is_none() == is_published);
+            chosen.map(|package| package.name.to_string()).collect()
         };
-        let command = packages
-            .iter()
-            .find(|package| package["name"] == "cpreg-cli")
-            .ok_or("no crate cpreg-cli")?;
-        let text = |value: &Value| -> Result<String> {
-            Ok(value.as_str().ok_or("cargo metadata")?.to_owned())
-        };
+        let mut packages = metadata.packages.iter();
+        let command = packages.find(|package| package.name == "cpreg-cli");
+        let command = command.ok_or("no crate cpreg-cli")?;
+        let target = metadata.target_directory.as_std_path();
         Ok(Self {
-            target: text(&metadata["target_directory"])?.into(),
-            version: text(&command["version"])?,
+            version: command.version.to_string(),
             published: names(true),
             unpublished: names(false),
             time: source_time(&root)?,
+            tools: target.join("tools"),
+            target: target.to_owned(),
             root,
         })
+    }
+
+    /// Returns the same project, with its sources and its build folder elsewhere.
+    pub(crate) fn at(&self, root: PathBuf) -> Self {
+        Self {
+            target: root.join("target"),
+            root,
+            ..self.clone()
+        }
+    }
+
+    /// Returns the folder of the release.
+    pub(crate) fn output(&self) -> PathBuf {
+        self.target.join("dist")
+    }
+
+    /// Returns a cargo command that runs in the repository.
+    pub(crate) fn cargo(&self) -> Command {
+        let mut command = cargo(&self.root);
+        command.env("CARGO_TARGET_DIR", &self.target);
+        command
+    }
+
+    /// Returns the content of a file of the repository.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be read.
+    pub(crate) fn read_file(&self, name: &str) -> Result<Vec<u8>> {
+        let path = self.root.join(name);
+        Ok(fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?)
+    }
+
+    /// Returns a project of this repository for tests, which build nothing.
+    #[cfg(test)]
+    pub(crate) fn stand_in(target: &Path) -> Self {
+        Self {
+            root: Path::new(env!("CARGO_MANIFEST_DIR")).join("../.."),
+            target: target.to_owned(),
+            tools: target.join("tools"),
+            version: "1.2.3".to_owned(),
+            published: Vec::new(),
+            unpublished: Vec::new(),
+            time: 7,
+        }
     }
 }
 

@@ -13,11 +13,11 @@ use tar::{Builder, EntryType, Header};
 
 use crate::project::{Project, Result, cargo, read_output, run};
 
-/// Writes `cpreg-VERSION-vendored.tar.gz` from the last commit.
+/// Writes `cpreg-VERSION-vendored.tar.gz` from the last commit. Returns the file's name.
 ///
 /// # Errors
 /// Returns an error if git or cargo fails, or cargo does not find a dependency in the archive.
-pub(crate) fn pack(project: &Project, output: &Path) -> Result<()> {
+pub(crate) fn pack(project: &Project, output: &Path) -> Result<String> {
     let folder = tempfile::tempdir()?;
     let name = format!("cpreg-{}", project.version);
     let root = folder.path().join(&name);
@@ -40,7 +40,8 @@ pub(crate) fn pack(project: &Project, output: &Path) -> Result<()> {
     check.args(["metadata", "--format-version", "1", "--locked", "--offline"]);
     read_output(check.env("CARGO_HOME", home.path()))?;
 
-    let file = File::create(output.join(format!("{name}-vendored.tar.gz")))?;
+    let file_name = format!("{name}-vendored.tar.gz");
+    let file = File::create(output.join(&file_name))?;
     let mut tar = Builder::new(
         GzBuilder::new()
             .mtime(0)
@@ -48,11 +49,14 @@ pub(crate) fn pack(project: &Project, output: &Path) -> Result<()> {
     );
     append(&mut tar, folder.path(), &PathBuf::from(&name), project.time)?;
     tar.into_inner()?.finish()?;
-    Ok(())
+    Ok(file_name)
 }
 
 /// Appends a folder, by its path relative to `base`, with all that it contains.
-fn append(
+///
+/// # Errors
+/// Returns an error if a file cannot be read or appended.
+pub(crate) fn append(
     tar: &mut Builder<impl io::Write>,
     base: &Path,
     folder: &Path,

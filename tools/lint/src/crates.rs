@@ -108,11 +108,6 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
-        name: "dist",
-        dependencies: &[],
-        dev_dependencies: &[],
-    },
-    CrateRule {
         name: "wheels",
         dependencies: &[],
         dev_dependencies: &[],
@@ -135,6 +130,11 @@ const TABLE: &[CrateRule] = &[
     CrateRule {
         name: "e2e-framework",
         dependencies: &["cpreg", "cpreg-stream", "cpreg-qemu", "cpreg-report"],
+        dev_dependencies: &[],
+    },
+    CrateRule {
+        name: "dist",
+        dependencies: &["e2e-framework", "wheels"],
         dev_dependencies: &[],
     },
     CrateRule {
@@ -275,6 +275,8 @@ fn findings(packages: &[Package], table: &[CrateRule]) -> Vec<Finding> {
 
 #[cfg(test)]
 mod tests {
+    use cargo_metadata::DependencyKind::{self, Development, Normal};
+
     use crate::workspace::Dependency;
 
     use super::*;
@@ -298,14 +300,14 @@ mod tests {
         }
     }
 
-    fn package(name: &str, dependencies: &[(&str, Option<&str>, bool)]) -> Package {
+    fn package(name: &str, dependencies: &[(&str, DependencyKind, bool)]) -> Package {
         Package {
             name: name.to_owned(),
             dependencies: dependencies
                 .iter()
                 .map(|(name, kind, is_member)| Dependency {
                     name: (*name).to_owned(),
-                    kind: kind.map(str::to_owned),
+                    kind: *kind,
                     path: is_member.then(|| name.into()),
                     req: "*".to_owned(),
                 })
@@ -338,16 +340,16 @@ mod tests {
             package(
                 "cpreg",
                 &[
-                    ("data", Some("dev"), true),
-                    ("proptest", Some("dev"), false),
+                    ("data", Development, true),
+                    ("proptest", Development, false),
                 ],
             ),
             package(
                 "cli",
                 &[
-                    ("cpreg", None, true),
-                    ("cpreg", Some("dev"), true),
-                    ("clap", None, false),
+                    ("cpreg", Normal, true),
+                    ("cpreg", Development, true),
+                    ("clap", Normal, false),
                 ],
             ),
             package("data", &[]),
@@ -360,9 +362,12 @@ mod tests {
         let packages = [
             package(
                 "cpreg",
-                &[("data", None, true), ("libc", Some("build"), false)],
+                &[
+                    ("data", Normal, true),
+                    ("libc", DependencyKind::Build, false),
+                ],
             ),
-            package("cli", &[("data", Some("dev"), true)]),
+            package("cli", &[("data", Development, true)]),
             package("new", &[]),
         ];
         let expected = [

@@ -216,6 +216,8 @@ fn normalize(path: &Path) -> Option<PathBuf> {
 
 #[cfg(test)]
 mod tests {
+    use cargo_metadata::DependencyKind;
+
     use super::*;
 
     fn workspace(packages: Vec<Package>) -> Workspace {
@@ -241,10 +243,10 @@ mod tests {
         }
     }
 
-    fn dependency(name: &str, req: &str, kind: Option<&str>) -> Dependency {
+    fn dependency(name: &str, req: &str, kind: DependencyKind) -> Dependency {
         Dependency {
             name: name.to_owned(),
-            kind: kind.map(str::to_owned),
+            kind,
             path: Some("/w".into()),
             req: req.to_owned(),
         }
@@ -260,8 +262,8 @@ mod tests {
         };
         let user = Package {
             dependencies: vec![
-                dependency("core", "^0.1.0", None),
-                dependency("tool", "*", Some("dev")),
+                dependency("core", "^0.1.0", DependencyKind::Normal),
+                dependency("tool", "*", DependencyKind::Development),
             ],
             ..complete("user")
         };
@@ -287,8 +289,8 @@ mod tests {
         };
         let user = Package {
             dependencies: vec![
-                dependency("bare", "*", None),
-                dependency("hidden", "^0.1.0", Some("dev")),
+                dependency("bare", "*", DependencyKind::Normal),
+                dependency("hidden", "^0.1.0", DependencyKind::Development),
             ],
             ..complete("user")
         };

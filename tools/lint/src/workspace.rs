@@ -6,22 +6,20 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde::Deserialize;
+use cargo_metadata::{DependencyKind, MetadataCommand};
 
 use crate::result::Result;
 
 /// Workspace of this program.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Workspace {
     pub(crate) packages: Vec<Package>,
-    #[serde(rename = "workspace_root")]
     pub(crate) root: PathBuf,
-    #[serde(rename = "target_directory")]
     pub(crate) target: PathBuf,
 }
 
-/// A crate of the workspace.
-#[derive(Debug, Default, Deserialize)]
+/// Fields of a crate of the workspace that the lints compare.
+#[derive(Debug, Default)]
 pub(crate) struct Package {
     pub(crate) name: String,
     pub(crate) manifest_path: PathBuf,
@@ -35,30 +33,50 @@ pub(crate) struct Package {
     pub(crate) keywords: Vec<String>,
     pub(crate) categories: Vec<String>,
     pub(crate) dependencies: Vec<Dependency>,
-    pub(crate) targets: Vec<Target>,
+    /// Root files of libraries, commands, tests, examples, benchmarks and build scripts.
+    pub(crate) targets: Vec<PathBuf>,
 }
 
 /// An entry of a `[dependencies]` table.
-#[derive(Debug, Deserialize)]
+#[derive(Debug)]
 pub(crate) struct Dependency {
     pub(crate) name: String,
-    /// `None` for `[dependencies]`; otherwise `dev` or `build`.
-    pub(crate) kind: Option<String>,
+    pub(crate) kind: DependencyKind,
     /// Folder of the crate, if the crate is in the workspace.
     pub(crate) path: Option<PathBuf>,
     /// Required versions; `*` without a version.
     pub(crate) req: String,
 }
 
-/// A library, command, test, example, benchmark or build script.
-#[derive(Debug, Deserialize)]
-pub(crate) struct Target {
-    pub(crate) src_path: PathBuf,
-}
-
 impl Dependency {
     pub(crate) fn is_for_development(&self) -> bool {
-        self.kind.as_deref() == Some("dev")
+        self.kind == DependencyKind::Development
+    }
+}
+
+impl From<cargo_metadata::Package> for Package {
+    fn from(package: cargo_metadata::Package) -> Self {
+        let dependencies = package.dependencies.into_iter().map(|it| Dependency {
+            name: it.name,
+            kind: it.kind,
+            path: it.path.map(Into::into),
+            req: it.req.to_string(),
+        });
+        let targets = package.targets.into_iter().map(|it| it.src_path.into());
+        Self {
+            name: package.name.to_string(),
+            manifest_path: package.manifest_path.into(),
+            publish: package.publish,
+            description: package.description,
+            license: package.license,
+            documentation: package.documentation,
+            readme: package.readme.map(Into::into),
+            rust_version: package.rust_version.map(|version| version.to_string()),
+            keywords: package.keywords,
+            categories: package.categories,
+            dependencies: dependencies.collect(),
+            targets: targets.collect(),
+        }
     }
 }
 
@@ -68,18 +86,15 @@ impl Workspace {
     /// # Errors
     /// Returns an error if cargo fails or its output cannot be parsed.
     pub(crate) fn read() -> Result<Self> {
-        let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
-        let output = cargo()
-            .args(["metadata", "--format-version", "1", "--no-deps"])
-            .arg("--manifest-path")
-            .arg(manifest)
-            .output()
-            .map_err(|error| format!("cannot start `cargo metadata`: {error}"))?;
-        if !output.status.success() {
-            let text = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("`cargo metadata`: {}\n{text}", output.status).into());
-        }
-        Ok(serde_json::from_slice(&output.stdout)?)
+        let metadata = MetadataCommand::new()
+            .manifest_path(Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml"))
+            .no_deps()
+            .exec()?;
+        Ok(Self {
+            packages: metadata.packages.into_iter().map(Package::from).collect(),
+            root: metadata.workspace_root.into(),
+            target: metadata.target_directory.into(),
+        })
     }
 
     /// Lists all Rust files, by paths relative to the root.

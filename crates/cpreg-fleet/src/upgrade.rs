@@ -29,6 +29,12 @@ pub struct VmGroup {
     pub example: String,
 }
 
+impl VmGroup {
+    fn is_taken_by(&self, host: usize) -> bool {
+        self.verdicts.get(host).is_some_and(|it| is_way(*it))
+    }
+}
+
 /// VMs of a fleet in groups, of which one VM stands for all.
 #[derive(Clone, Debug)]
 pub struct VmGroups {
@@ -196,10 +202,6 @@ const fn is_way(verdict: Verdict) -> bool {
 }
 
 impl Simulation {
-    fn takes(&self, host: usize, group: &VmGroup) -> bool {
-        group.verdicts.get(host).is_some_and(|it| is_way(*it))
-    }
-
     fn count(&self, host: usize) -> usize {
         self.counts.get(host).copied().unwrap_or(0)
     }
@@ -212,7 +214,7 @@ impl Simulation {
             };
             (0..self.counts.len()).any(|host| {
                 let others = self.count(host).saturating_sub(usize::from(host == place));
-                others > 0 && self.takes(host, group)
+                others > 0 && group.is_taken_by(host)
             })
         });
         groups.map(|(_, group)| group.count).sum()
@@ -222,11 +224,11 @@ impl Simulation {
     fn destination(&self, host: usize, group: &VmGroup) -> Option<usize> {
         // The first upgraded node of the step takes the VMs of the others.
         let has_target = self.count(self.target) > 0 || self.count(host) > 1;
-        if has_target && self.takes(self.target, group) {
+        if has_target && group.is_taken_by(self.target) {
             return Some(self.target);
         }
         let mut others = (0..self.counts.len()).filter(|it| *it != host && *it != self.target);
-        others.find(|other| self.count(*other) > 0 && self.takes(*other, group))
+        others.find(|other| self.count(*other) > 0 && group.is_taken_by(*other))
     }
 
     /// Returns the numbers of VMs without a way off the nodes of `host`: of those that would have
@@ -236,7 +238,7 @@ impl Simulation {
         for (place, group) in &self.groups {
             if *place == Some(host) && self.destination(host, group).is_none() {
                 all += group.count;
-                if self.takes(self.target, group) {
+                if group.is_taken_by(self.target) {
                     early += group.count;
                 }
             }

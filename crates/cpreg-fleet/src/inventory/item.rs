@@ -131,7 +131,7 @@ impl Item {
                 line.source,
                 line.born_on,
                 line.features,
-                line.platform,
+                line.platform.as_deref(),
             ),
             Line { vm: Some(_), .. } => {
                 Err("`host`, `kernel` and `expires` belong to a node, not to a VM".to_owned())
@@ -163,7 +163,7 @@ fn vm(
     source: Option<String>,
     born_on: Option<String>,
     features: Option<String>,
-    platform: Option<String>,
+    platform: Option<&str>,
 ) -> Result<Item, String> {
     let features = features.map(|names| {
         Features::from_names(&names).ok_or_else(|| format!("not a set of vCPU features: {names}"))
@@ -180,7 +180,7 @@ fn vm(
             without: Features::NONE,
         },
     };
-    let platform = match platform.as_deref() {
+    let platform = match platform {
         None | Some("libvirt") => Platform::Libvirt,
         Some("kubevirt") => Platform::KubeVirt,
         Some("openstack") => Platform::OpenStack,

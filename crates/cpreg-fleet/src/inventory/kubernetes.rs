@@ -59,9 +59,8 @@ pub(super) fn is_list(object: &Value) -> bool {
 /// Returns the key of the profile in the `nodeSelector` of a VM.
 fn birth_key(object: &Value) -> Option<String> {
     let selector = object.pointer("/spec/nodeSelector")?.as_object()?;
-    let keys = selector.keys();
-    keys.filter_map(|key| key.strip_prefix(LOADS_LABEL_PREFIX))
-        .next()
+    let mut keys = selector.keys();
+    keys.find_map(|key| key.strip_prefix(LOADS_LABEL_PREFIX))
         .map(str::to_owned)
 }
 

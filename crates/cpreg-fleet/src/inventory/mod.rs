@@ -66,7 +66,7 @@ pub struct Node {
 pub struct Inventory {
     hosts: Vec<Host>,
     /// Index of the host with this deciding content.
-    by_content: HashMap<String, usize>,
+    by_content: HashMap<Vec<u8>, usize>,
     nodes: Vec<Node>,
     by_name: HashMap<String, usize>,
     /// Number of usable nodes of each host.
@@ -109,11 +109,9 @@ impl Inventory {
             return;
         };
         match (node.host, host) {
-            (Some(one), Some(other)) if one != other => {
-                if node.is_usable {
-                    node.is_usable = false;
-                    self.faults.push(Fault::new(name, Problem::TwoRecords));
-                }
+            (Some(one), Some(other)) if one != other && node.is_usable => {
+                node.is_usable = false;
+                self.faults.push(Fault::new(name, Problem::TwoRecords));
             }
             (None, Some(host)) => {
                 node.host = Some(host);
@@ -251,7 +249,7 @@ impl Inventory {
 
 /// Returns a digest of everything about a recorded host that decides about any guest; `None` for a
 /// host without a record, which stands for itself.
-fn deciding_digest(host: &Host) -> Option<String> {
+fn deciding_digest(host: &Host) -> Option<Vec<u8>> {
     let record = host.record()?;
     let mut text = format!(
         "{:?} {:?} {} {} {:?}\n",
@@ -266,8 +264,7 @@ fn deciding_digest(host: &Host) -> Option<String> {
         // Writing to a string does not fail.
         let _ = writeln!(text, "{features}\n{content}");
     }
-    let digest = Sha256::digest(text);
-    Some(digest.iter().map(|byte| format!("{byte:02x}")).collect())
+    Some(Sha256::digest(text).to_vec())
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! Report of `fleet check`, schema `cpreg.fleet-check/1`.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use cpreg_fleet::cell::Symbol;
 use cpreg_fleet::ways::Ways;
@@ -228,7 +229,9 @@ impl FleetCheckReport {
             parts.push(styled(style::WARNING, count));
         }
         let mut text = parts.join(", ");
-        text.push_str(&format!(
+        // Writing to a string does not fail.
+        let _ = write!(
+            text,
             "; {} in {}",
             pluralize(self.usable_nodes, "usable node"),
             if self.classes.len() == 1 {
@@ -236,16 +239,17 @@ impl FleetCheckReport {
             } else {
                 format!("{} classes", self.classes.len())
             }
-        ));
+        );
         let unusable = self.nodes - self.usable_nodes;
         if unusable > 0 {
-            text.push_str(&format!(", {unusable} without a usable record"));
+            let _ = write!(text, ", {unusable} without a usable record");
         }
         if self.inferred > 0 {
-            text.push_str(&format!(
+            let _ = write!(
+                text,
                 "; {} inferred from the host of birth",
                 pluralize(self.inferred, "VM")
-            ));
+            );
         }
         text
     }

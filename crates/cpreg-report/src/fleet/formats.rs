@@ -106,7 +106,8 @@ const COMMENT: &str = "# written by cpreg; void when the kernel of the node chan
 fn nfd(report: &FleetLabelsReport, node: &NodeLabels) -> String {
     let mut text = COMMENT.to_owned();
     if let Some(expires) = &report.expires {
-        text.push_str(&format!("# +expiry-time={expires}\n"));
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "# +expiry-time={expires}");
     }
     for (property, key) in node.labels() {
         text.push_str(&kubernetes_label(property, key));
@@ -230,7 +231,7 @@ fn placement(node: &NodeLabels) -> String {
     );
     for (property, key) in node.labels() {
         let name = quote_yaml(&openstack_trait(property, key));
-        text.push_str(&format!("        - {name}\n"));
+        let _ = writeln!(text, "        - {name}");
     }
     text
 }
@@ -248,7 +249,7 @@ fn ganeti(report: &FleetLabelsReport, labels: &FleetLabels) -> String {
     }
     text.push('\n');
     for node in &report.nodes {
-        text.push_str(&format!("gnt-node add-tags {}", quote(&node.node)));
+        let _ = write!(text, "gnt-node add-tags {}", quote(&node.node));
         for key in &node.profiles {
             text.push(' ');
             text.push_str(&quote(&ganeti_tag(key)));

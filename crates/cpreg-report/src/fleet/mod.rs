@@ -17,6 +17,8 @@ pub mod formats;
 pub mod labels;
 pub mod plan;
 
+use std::fmt::Write as _;
+
 use cpreg::severity;
 use cpreg_fleet::inventory::Fault;
 use cpreg_fleet::{Cell, Inventory};
@@ -133,7 +135,8 @@ fn explain_cell(
         text.push_str(": ");
     }
     text.push_str(reason.unwrap_or("no reason is known"));
-    text.push_str(&format!(" (at {at})"));
+    // Writing to a string does not fail.
+    let _ = write!(text, " (at {at})");
     if let Some(consent) = consent {
         text.push_str("; ");
         text.push_str(&describe_consent(consent));

@@ -125,13 +125,7 @@ fn write_labels(
     printer: &mut Printer,
 ) -> Result<(), Failure> {
     if let Some(text) = format.fleet_file(report, labels) {
-        return match output {
-            Some(path) => write(path, &text),
-            None => {
-                print(&text, printer);
-                Ok(())
-            }
-        };
+        return emit(&text, output, printer);
     }
     let file = |node| {
         let file = format.node_file(report, node);
@@ -153,19 +147,18 @@ fn write_labels(
                 ))
                 .with_hint("name a node with --node, or an existing directory with -o"));
             };
-            match output {
-                Some(path) => write(path, &file(node)?),
-                None => {
-                    print(&file(node)?, printer);
-                    Ok(())
-                }
-            }
+            emit(&file(node)?, output, printer)
         }
     }
 }
 
-fn print(text: &str, printer: &mut Printer) {
+/// Writes a text to a file, or to standard output.
+fn emit(text: &str, output: Option<&Path>, printer: &mut Printer) -> Result<(), Failure> {
+    if let Some(path) = output {
+        return write(path, text);
+    }
     text.lines().for_each(|line| printer.line(line));
+    Ok(())
 }
 
 fn write(path: &Path, text: &str) -> Result<(), Failure> {

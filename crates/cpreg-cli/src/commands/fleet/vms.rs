@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cpreg::destination::Features;
 use cpreg_fleet::inventory::{Fault, Item, Platform, Problem, VmItem, VmState};
-use cpreg_fleet::{Cell, HostSet, KeyContent, PlanInputs, Subject, plan_rows};
+use cpreg_fleet::{Cell, Host, HostSet, KeyContent, PlanInputs, Subject, plan_rows};
 
 use super::inventory::{self, FleetInputs};
 use crate::commands::matrix::source;
@@ -159,7 +159,7 @@ impl Planner<'_, '_> {
             } => match self.find_birth(node, born_on.as_deref()) {
                 Ok((host, of_key)) => {
                     let default = self.hosts.hosts().get(host);
-                    let default = default.map_or(Features::NONE, |host| host.default_features());
+                    let default = default.map_or(Features::NONE, Host::default_features);
                     let features = features.or(of_key).unwrap_or(default);
                     let features = features.difference(without);
                     self.add_inferred(&vm.name, node, vm.platform, host, features);
@@ -275,9 +275,9 @@ impl Planner<'_, '_> {
                     has_node = true;
                     // An empty directory is a node without VMs.
                     let files = fleet_hosts::files(&folder).unwrap_or_default();
-                    files
-                        .into_iter()
-                        .for_each(|file| self.push_file(file, Some(node)));
+                    for file in files {
+                        self.push_file(file, Some(node));
+                    }
                 }
             }
             if has_node {

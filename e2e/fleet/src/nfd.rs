@@ -7,7 +7,7 @@
 //! | comment | from `#` |
 //! | directive | `# +expiry-time=TIME`, RFC 3339 |
 //! | namespace | not `kubernetes.io` or below it, except `feature.node.kubernetes.io` |
-//! | label | name and value have up to 63 of `[A-Za-z0-9_.-]`, and begin and end with a letter or digit |
+//! | label | name and value: up to 63 of `[A-Za-z0-9_.-]`, at both ends a letter or digit |
 
 use std::collections::BTreeMap;
 

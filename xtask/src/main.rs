@@ -84,6 +84,9 @@ enum Task {
     /// Test the HTML page of `cpreg matrix` in a headless Chromium
     #[command(disable_help_flag = true)]
     Page(ForwardedArgs),
+    /// Test that real programs obey the labels of `cpreg fleet`
+    #[command(disable_help_flag = true)]
+    Fleet(ForwardedArgs),
     /// Check the loader models: load edited streams into each real QEMU
     #[command(disable_help_flag = true)]
     ModelCheck(ForwardedArgs),
@@ -138,6 +141,7 @@ fn run_task(task: Task) -> Result<ExitCode> {
         Task::Libvirt(rest) => run("e2e-libvirt", "e2e-libvirt", Profile::Dev, &rest.arguments),
         Task::Lab(rest) => run("e2e-lab", "e2e-lab", Profile::Dev, &rest.arguments),
         Task::Page(rest) => run("e2e-page", "e2e-page", Profile::Dev, &rest.arguments),
+        Task::Fleet(rest) => run("e2e-fleet", "e2e-fleet", Profile::Dev, &rest.arguments),
         Task::ModelCheck(rest) => run(
             "e2e-model-check",
             "e2e-model-check",

@@ -61,10 +61,14 @@ const QUICK_PARTS: [Part; 6] = [
 ];
 
 /// Additional parts of `--all`.
-const LONG_PARTS: [Part; 5] = [
+const LONG_PARTS: [Part; 6] = [
     Part {
         name: "live tests",
         work: Work::Command(|| Ok(with_arguments(built_program("e2e-live")?, &["--rest"]))),
+    },
+    Part {
+        name: "fleet",
+        work: Work::Command(|| built_program("e2e-fleet")),
     },
     Part {
         name: "libvirt",

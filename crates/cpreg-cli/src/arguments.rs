@@ -2,6 +2,7 @@
 
 pub(crate) mod baseline;
 mod fleet;
+mod fleet_command;
 #[cfg(target_os = "linux")]
 mod libvirt;
 #[cfg(target_os = "linux")]
@@ -21,6 +22,10 @@ use cpreg_relay::Address;
 
 use baseline::BaselineArgs;
 pub(crate) use fleet::{Classes, FailOn, Key, Matrix, MatrixFormat};
+pub(crate) use fleet_command::{
+    DrainFormat, Fleet, FleetCheck, FleetCommand, FleetDrain, FleetLabels, FleetPlan, LabelSystem,
+    NodeArgs, PlatformName,
+};
 use shared::MAX_TIMEOUT_SECONDS;
 pub(crate) use shared::{
     ConsentArgs, DEFAULT_TIMEOUT_SECONDS, Format, FromArgs, InspectArgs, LoaderArgs, ToleranceArgs,
@@ -66,6 +71,9 @@ pub(crate) enum Command {
     /// Hosts with equal keys load the same VMs. The key does not contain the kernel's version, so
     /// it fits names of snapshots that depend on the kernel today.
     Key(Key),
+    /// Plan for a fleet of nodes: check all VMs, drain a node, upgrade node by node, and label
+    /// nodes for schedulers.
+    Fleet(Fleet),
     /// Load the VM, without its RAM, into a paused copy of the destination's QEMU, and report the
     /// result.
     Rehearse(Rehearse),

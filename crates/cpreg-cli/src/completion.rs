@@ -236,7 +236,7 @@ mod tests {
     use super::*;
 
     /// Arguments that only the user knows.
-    const FREE_TEXT: [&str; 15] = [
+    const FREE_TEXT: [&str; 17] = [
         "features",
         "timeout",
         "seconds",
@@ -252,6 +252,8 @@ mod tests {
         "operation",
         "suboperation",
         "extra",
+        "node",
+        "valid_days",
     ];
 
     #[test]

@@ -129,6 +129,7 @@ fn run(arguments: &Arguments, printer: &mut Printer) -> Result<Status, Failure> 
         Command::Matrix(arguments) => commands::matrix::run(arguments, printer),
         Command::Classes(arguments) => commands::classes::run(arguments, printer),
         Command::Key(arguments) => commands::key::run(arguments, printer),
+        Command::Fleet(arguments) => commands::fleet::run(arguments, printer),
         Command::Rehearse(arguments) => commands::rehearse::run(arguments, printer),
         Command::Convert(arguments) => commands::convert::run(arguments, printer),
         Command::Filter(arguments) => commands::filter::run(arguments, printer),

@@ -11,6 +11,7 @@ use cpreg::gic::Gic;
 use cpreg::hardware::{HardwareFact, HardwareFacts};
 use cpreg::register::RegisterId;
 use cpreg::vm::Vm;
+use cpreg_hosts::HostRecord;
 
 use crate::arguments::FromArgs;
 use crate::destination::hosts::{self, HostOrFile};
@@ -37,12 +38,7 @@ impl SourceHost {
 
     fn find(path: &Path, printer: &Printer) -> Result<Self, Failure> {
         match hosts::open(path, false, printer)? {
-            HostOrFile::Host(host) => Ok(Self {
-                name: host.display_name,
-                midr: Some(host.record.identity.midr),
-                accelerator: Some(Accelerator::Kvm),
-                hardware: host.record.source_hardware(),
-            }),
+            HostOrFile::Host(host) => Ok(Self::from_record(&host.display_name, &host.record)),
             HostOrFile::Unrecorded(host) => Err(host
                 .failure()
                 .with_context(format!("--from {}", path.display()))),
@@ -62,6 +58,16 @@ impl SourceHost {
                      a file of `cpreg probe kvm`, or a profile",
                 )),
             },
+        }
+    }
+
+    /// Returns a recorded host, with its name in messages.
+    pub(crate) fn from_record(name: &str, record: &HostRecord) -> Self {
+        Self {
+            name: name.to_owned(),
+            midr: Some(record.identity.midr),
+            accelerator: Some(Accelerator::Kvm),
+            hardware: record.source_hardware(),
         }
     }
 

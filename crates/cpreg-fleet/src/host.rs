@@ -148,6 +148,11 @@ impl Host {
         }
     }
 
+    /// Returns the program that loads VMs on the host, if it was set.
+    pub const fn loader(&self) -> Option<Loader> {
+        self.loader
+    }
+
     /// Returns the name of the host in reports.
     pub fn name(&self) -> &str {
         &self.name

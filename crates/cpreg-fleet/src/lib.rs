@@ -13,6 +13,10 @@
 //! | [`pairs`] | plans of all pairs of a VM and a destination, on all cores |
 //! | [`key`] | a short name for everything about a host that decides |
 //! | [`classes`] | hosts with equal keys, and the classes that take their VMs |
+//! | [`inventory`] | nodes and VMs of a fleet, with their faults |
+//! | [`ways`] | nodes that take a VM |
+//! | [`labels`] | what each node takes, as names for schedulers |
+//! | [`upgrade`] | order of a rolling upgrade |
 //!
 //! The crate reads no files: its caller opens sources and destinations. `cpreg` makes the
 //! decisions, and `cpreg-hosts` has the recorded hosts.
@@ -24,15 +28,20 @@ pub mod classes;
 pub mod host;
 pub mod host_set;
 pub mod inputs;
+pub mod inventory;
 pub mod key;
+pub mod labels;
 pub mod pairs;
 pub mod subject;
+pub mod upgrade;
+pub mod ways;
 
 pub use cell::{Cell, PlannedCell, plan_cell};
 pub use classes::HostClasses;
 pub use host::Host;
 pub use host_set::HostSet;
 pub use inputs::PlanInputs;
+pub use inventory::{Inventory, Node};
 pub use key::{HostKey, KeyContent};
 pub use pairs::{Row, plan_pairs, plan_rows};
 pub use subject::Subject;

@@ -17,6 +17,7 @@
 //! | [`kernel_diff`] | report of `diff` for two kernels, schema `cpreg.kernel-diff/2` |
 //! | [`matrix`] | report of `matrix`, lines of schema `cpreg.matrix/1` |
 //! | [`classes`] | report of `classes`, schema `cpreg.classes/1` |
+//! | [`fleet`] | reports of `fleet`: `cpreg.fleet-check/1` and others |
 //! | [`host_key`] | report of `key`, schema `cpreg.key/1` |
 //! | [`baseline`] | report of `baseline`, schema `cpreg.baseline-report/1` |
 //! | [`hosts`] | report of `hosts`, schema `cpreg.hosts/2` |
@@ -52,6 +53,7 @@ pub mod export;
 pub mod failure;
 pub mod field;
 pub mod firecracker_template;
+pub mod fleet;
 mod group;
 pub mod host;
 pub mod host_diff;

@@ -8,7 +8,7 @@ use schemars::generate::SchemaSettings;
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 
 use crate::{
-    baseline, check, classes, diff, explain, failure, host, host_diff, host_key, hosts,
+    baseline, check, classes, diff, explain, failure, fleet, host, host_diff, host_key, hosts,
     kernel_diff, matrix, rehearse, relay, show, tolerance, vm_report,
 };
 
@@ -59,6 +59,10 @@ pub fn all() -> Vec<Document> {
         ),
         Document::for_type::<matrix::model::MatrixLine>(matrix::model::SCHEMA),
         Document::for_type::<classes::model::ClassesReport>(classes::model::SCHEMA),
+        Document::for_type::<fleet::check::FleetCheckReport>(fleet::check::SCHEMA),
+        Document::for_type::<fleet::drain::FleetDrainReport>(fleet::drain::SCHEMA),
+        Document::for_type::<fleet::plan::FleetPlanReport>(fleet::plan::SCHEMA),
+        Document::for_type::<fleet::labels::FleetLabelsReport>(fleet::labels::SCHEMA),
         Document::for_type::<host_key::KeyReport>(host_key::SCHEMA),
         Document::for_type::<hosts::model::HostsReport>(hosts::model::SCHEMA),
         Document::for_type::<baseline::model::BaselineReport>(baseline::model::SCHEMA),

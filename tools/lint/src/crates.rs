@@ -154,6 +154,11 @@ const TABLE: &[CrateRule] = &[
         dev_dependencies: &[],
     },
     CrateRule {
+        name: "e2e-fleet",
+        dependencies: &["e2e-framework"],
+        dev_dependencies: &[],
+    },
+    CrateRule {
         name: "e2e-page",
         dependencies: &["cpreg-report", "e2e-framework"],
         dev_dependencies: &[],

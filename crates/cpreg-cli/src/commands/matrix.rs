@@ -11,7 +11,7 @@
 mod items;
 mod output;
 mod page;
-mod source;
+pub(crate) mod source;
 
 use cpreg::plan::Verdict;
 use cpreg::register::Naming;

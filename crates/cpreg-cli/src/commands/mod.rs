@@ -8,6 +8,7 @@ pub(crate) mod convert;
 pub(crate) mod diff;
 pub(crate) mod explain;
 pub(crate) mod filter;
+pub(crate) mod fleet;
 #[cfg(target_os = "linux")]
 pub(crate) mod guest_check;
 #[cfg(target_os = "linux")]

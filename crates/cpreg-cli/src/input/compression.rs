@@ -57,7 +57,7 @@ pub(super) fn read_start(file: &File, bytes: &mut [u8]) -> io::Result<usize> {
 
 /// Opens a file. Returns the file itself, or an unnamed temporary file with its decompressed
 /// content.
-pub(super) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression>), Failure> {
+pub(crate) fn open_decompressed(path: &Path) -> Result<(File, Option<Compression>), Failure> {
     let failure = |error| Failure::io("open", path, error);
     if path == Path::new("-") {
         let read_failure = |error| Failure::io("read", path, error);

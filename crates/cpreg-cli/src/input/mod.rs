@@ -50,10 +50,10 @@ use crate::failure::Failure;
 use crate::local_facts::local_facts;
 use crate::printer::Printer;
 use crate::progress::ScannedFile;
-use compression::{open_decompressed, read_start, spool};
+use compression::{read_start, spool};
 use recovery::{recovery_command, recovery_hint};
 
-pub(crate) use compression::Compression;
+pub(crate) use compression::{Compression, open_decompressed};
 pub(crate) use domain::domain_address;
 pub(crate) use saved::{VmPath, saved_failure};
 

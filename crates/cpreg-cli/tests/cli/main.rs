@@ -10,6 +10,7 @@
 //! | [`check`], [`consents`], [`convert`], [`diff`], [`show`] | text and exit status |
 //! | [`incompatible`] | other accelerators, and machine types that a QEMU lacks |
 //! | [`source_host`] | hosts of VMs: `--from`, and hosts as SOURCE |
+//! | [`fleet`] | inventories, drains, upgrade plans, labels |
 //! | [`hosts`], [`report`], [`tolerances`] | text and exit status |
 //! | [`export`] | tolerances for other programs, accepted by them |
 //! | `examples` | programs that use the crates |
@@ -66,6 +67,7 @@ mod fatal;
 mod faults;
 mod filter;
 mod fixtures;
+mod fleet;
 mod gic;
 #[cfg(target_os = "linux")]
 mod guest_check;

@@ -3,8 +3,8 @@
 
 use cpreg_guest_check::report as guest_check;
 use cpreg_report::{
-    baseline, check, classes, diff, explain, failure, host, host_diff, host_key, hosts, json,
-    kernel_diff, rehearse, relay, show, tolerance, vm_report,
+    baseline, check, classes, diff, explain, failure, fleet, host, host_diff, host_key, hosts,
+    json, kernel_diff, rehearse, relay, show, tolerance, vm_report,
 };
 use cpreg_vcpu_filter::run_status::{RunStatus, STATUS_SCHEMA};
 use serde::Serialize;
@@ -43,6 +43,12 @@ pub(crate) fn round_trip(text: &str) {
             assert_model_round_trip::<kernel_diff::model::KernelDiffReport>(text);
         }
         classes::model::SCHEMA => assert_model_round_trip::<classes::model::ClassesReport>(text),
+        fleet::check::SCHEMA => assert_model_round_trip::<fleet::check::FleetCheckReport>(text),
+        fleet::drain::SCHEMA => assert_model_round_trip::<fleet::drain::FleetDrainReport>(text),
+        fleet::plan::SCHEMA => assert_model_round_trip::<fleet::plan::FleetPlanReport>(text),
+        fleet::labels::SCHEMA => {
+            assert_model_round_trip::<fleet::labels::FleetLabelsReport>(text);
+        }
         host_key::SCHEMA => assert_model_round_trip::<host_key::KeyReport>(text),
         hosts::model::SCHEMA => assert_model_round_trip::<hosts::model::HostsReport>(text),
         rehearse::model::SCHEMA => {

@@ -46,7 +46,7 @@ impl MatrixRow {
 }
 
 impl CellReport {
-    fn new(destination: &str, cell: &Cell, format: ValueFormat) -> Self {
+    pub(crate) fn new(destination: &str, cell: &Cell, format: ValueFormat) -> Self {
         let blockers = cell.blockers.iter().map(|blocker| match blocker {
             Blocker::Machine(part) => part.clone(),
             Blocker::Part(part) => format.part(part),

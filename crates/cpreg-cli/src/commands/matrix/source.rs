@@ -14,7 +14,7 @@ use crate::printer::Printer;
 use crate::source_host::SourceHost;
 
 /// Opens the VM, or the host of a new VM, in a file.
-pub(super) fn open_file(
+pub(crate) fn open_file(
     path: &Path,
     from: Option<&SourceHost>,
     printer: &Printer,

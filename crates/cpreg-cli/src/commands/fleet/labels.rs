@@ -1,0 +1,171 @@
+//! `cpreg fleet labels`: what each node takes, for the platform's scheduler.
+
+use std::path::Path;
+
+use cpreg::destination::Features;
+use cpreg::plan::Consents;
+use cpreg_fleet::PlanInputs;
+use cpreg_fleet::labels::FleetLabels as Labels;
+use cpreg_report::fleet::FaultReport;
+use cpreg_report::fleet::formats::LabelFormat;
+use cpreg_report::fleet::labels::FleetLabelsReport;
+use cpreg_report::json;
+use time::format_description::well_known::Rfc3339;
+use time::{Duration, OffsetDateTime};
+
+use super::exit_status::exit_status;
+use super::inventory;
+use crate::arguments::{FleetLabels, LabelSystem};
+use crate::failure::{Failure, Status};
+use crate::printer::{self, Printer, print_json};
+use crate::small_file;
+use crate::tolerances;
+
+/// Access to a file of labels: the platform's programs run as other users.
+const MODE: u32 = 0o644;
+
+pub(super) fn run(arguments: &FleetLabels, printer: &mut Printer) -> Result<Status, Failure> {
+    let tolerances = tolerances::read(&arguments.tolerances, printer)?;
+    let inputs = PlanInputs {
+        tolerances: &tolerances,
+        consents: &Consents::default(),
+    };
+    let features = parse_features(&arguments.features)?;
+    let expires = arguments.valid_days.map(expiry).transpose()?;
+    let fleet = inventory::open(&arguments.nodes, &[], printer)?;
+    let only = arguments.node.as_deref();
+    if let Some(name) = only {
+        inventory::find_node(&fleet.inventory, name)?;
+    }
+    let labels = Labels::new(&fleet.inventory, &features, inputs);
+    let mut report = FleetLabelsReport::new(&fleet.inventory, &labels, only, expires);
+    let output = arguments.output.as_deref();
+    // A fault of another node does not concern the only one.
+    let concerns = |fault: &FaultReport| only.is_none_or(|only| only == fault.subject);
+    match format(arguments.system) {
+        None if arguments.system.is_none() => {
+            reject_output(output)?;
+            report.print(printer);
+        }
+        None => match output {
+            None => print_json(printer, &report)?,
+            Some(path) => {
+                let text = json::document(&report)
+                    .map_err(|error| Failure::new("cannot print the report").with_cause(error))?;
+                write(path, &text)?;
+            }
+        },
+        Some(format) => {
+            report.reject_nodes(|name| format.reject(name));
+            report.faults.retain(concerns);
+            print_faults(&report, printer);
+            write_labels(format, &report, &labels, output, printer)?;
+        }
+    }
+    let is_incomplete = report.faults.iter().any(concerns);
+    Ok(exit_status(false, is_incomplete))
+}
+
+const fn format(system: Option<LabelSystem>) -> Option<LabelFormat> {
+    match system {
+        Some(LabelSystem::Nfd) => Some(LabelFormat::Nfd),
+        Some(LabelSystem::NodeFeature) => Some(LabelFormat::NodeFeature),
+        Some(LabelSystem::Prometheus) => Some(LabelFormat::Prometheus),
+        Some(LabelSystem::Placement) => Some(LabelFormat::Placement),
+        Some(LabelSystem::Ganeti) => Some(LabelFormat::Ganeti),
+        Some(LabelSystem::Ansible) => Some(LabelFormat::Ansible),
+        Some(LabelSystem::Json) | None => None,
+    }
+}
+
+fn parse_features(names: &[String]) -> Result<Vec<Features>, Failure> {
+    let sets = names.iter().map(|names| {
+        Features::from_names(names).ok_or_else(|| {
+            Failure::new(format!("--features {names}: not a set of vCPU features"))
+                .with_hint("separate features with commas, such as pmu,sve, or write none")
+        })
+    });
+    sets.collect()
+}
+
+/// Returns the time after this number of days, in RFC 3339 and whole seconds.
+fn expiry(days: u32) -> Result<String, Failure> {
+    let time = OffsetDateTime::now_utc() + Duration::days(i64::from(days));
+    let text = time.truncate_to_second().format(&Rfc3339);
+    text.map_err(|error| Failure::new("the time of expiry cannot be written").with_cause(error))
+}
+
+/// Rejects `-o` for text, which no system reads.
+fn reject_output(output: Option<&Path>) -> Result<(), Failure> {
+    match output {
+        None => Ok(()),
+        Some(_) => Err(Failure::new("-o needs --for SYSTEM")
+            .with_hint("--for json writes everything in one document")),
+    }
+}
+
+/// Prints the nodes without labels to standard error, because standard output is for a program.
+fn print_faults(report: &FleetLabelsReport, printer: &Printer) {
+    for fault in &report.faults {
+        let hint = fault.hint.as_deref();
+        let hint = hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+        printer.note(format_args!(
+            "{} is left out: {}{hint}",
+            fault.subject, fault.message
+        ));
+    }
+}
+
+/// Writes the labels to standard output, a file, or a file of each node in a directory.
+fn write_labels(
+    format: LabelFormat,
+    report: &FleetLabelsReport,
+    labels: &Labels,
+    output: Option<&Path>,
+    printer: &mut Printer,
+) -> Result<(), Failure> {
+    if let Some(text) = format.fleet_file(report, labels) {
+        return emit(&text, output, printer);
+    }
+    let file = |node| {
+        let file = format.node_file(report, node);
+        file.map_err(|reason| Failure::new(format!("{}: {reason}", node.node)))
+    };
+    match output {
+        Some(folder) if folder.is_dir() => {
+            for node in &report.nodes {
+                let path = folder.join(format!("{}{}", node.node, format.suffix()));
+                write(&path, &file(node)?)?;
+            }
+            Ok(())
+        }
+        _ => {
+            let [node] = &report.nodes[..] else {
+                let count = report.nodes.len();
+                return Err(Failure::new(format!(
+                    "the system needs one file for each node, and the fleet has {count}"
+                ))
+                .with_hint("name a node with --node, or an existing directory with -o"));
+            };
+            emit(&file(node)?, output, printer)
+        }
+    }
+}
+
+/// Writes a text to a file, or to standard output.
+fn emit(text: &str, output: Option<&Path>, printer: &mut Printer) -> Result<(), Failure> {
+    if let Some(path) = output {
+        return write(path, text);
+    }
+    text.lines().for_each(|line| printer.line(line));
+    Ok(())
+}
+
+fn write(path: &Path, text: &str) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Err(Failure::new("-o - is no file").with_hint("omit -o for standard output"));
+    }
+    small_file::replace(path, text.as_bytes(), Some(MODE)).map_err(|error| {
+        printer::output_failure(&path.display().to_string(), error).with_path(path)
+    })
+}

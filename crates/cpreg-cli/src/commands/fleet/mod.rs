@@ -1,0 +1,29 @@
+//! `cpreg fleet`: many nodes and VMs, for the engine that runs them.
+//!
+//! | file | content |
+//! |---|---|
+//! | `inventory.rs` | nodes of the arguments |
+//! | `vms.rs` | VMs of the arguments, planned one at a time |
+//! | `exit_status.rs` | exit status of all commands |
+//! | `check.rs`, `drain.rs`, `plan.rs`, `labels.rs` | commands |
+
+mod check;
+mod drain;
+mod exit_status;
+mod inventory;
+mod labels;
+mod plan;
+mod vms;
+
+use crate::arguments::{Fleet, FleetCommand};
+use crate::failure::{Failure, Status};
+use crate::printer::Printer;
+
+pub(crate) fn run(arguments: &Fleet, printer: &mut Printer) -> Result<Status, Failure> {
+    match &arguments.command {
+        FleetCommand::Check(arguments) => check::run(arguments, printer),
+        FleetCommand::Drain(arguments) => drain::run(arguments, printer),
+        FleetCommand::Plan(arguments) => plan::run(arguments, printer),
+        FleetCommand::Labels(arguments) => labels::run(arguments, printer),
+    }
+}

@@ -1,0 +1,104 @@
+//! `cpreg fleet plan --to HOST`: order of a rolling upgrade.
+
+use std::path::Path;
+
+use cpreg::register::Naming;
+use cpreg_fleet::baseline::{Baseline, Wishes};
+use cpreg_fleet::upgrade::{UpgradePlan, VmGroups};
+use cpreg_fleet::{Host, Inventory, PlanInputs};
+use cpreg_report::command::quote;
+use cpreg_report::fleet::plan::FleetPlanReport;
+
+use super::exit_status::exit_status;
+use super::{inventory, vms};
+use crate::arguments::{FleetPlan, Format, LoaderArgs};
+use crate::consents;
+use crate::destination;
+use crate::failure::{Failure, Status};
+use crate::fleet_hosts;
+use crate::printer::{Printer, print_json};
+use crate::tolerances;
+
+pub(super) fn run(arguments: &FleetPlan, printer: &mut Printer) -> Result<Status, Failure> {
+    let tolerances = tolerances::read(&arguments.vms.consents.tolerances, printer)?;
+    let consents = consents::read(&arguments.vms.consents, Naming::Kvm)?;
+    consents::reject_high(&consents)?;
+    let inputs = PlanInputs {
+        tolerances: &tolerances,
+        consents: &consents,
+    };
+    let loader = &arguments.nodes.loader;
+    let target = open_target(&arguments.to, loader, printer)?;
+    let mut fleet = inventory::open(&arguments.nodes, &arguments.vms.vms, printer)?;
+    let target = fleet.inventory.add_host(target);
+    let mut groups = VmGroups::new(target);
+    vms::plan_all(
+        &mut fleet,
+        &arguments.vms.vms,
+        inputs,
+        printer,
+        &|_| true,
+        &mut |inventory, vm| {
+            let host = vm.node.and_then(|node| inventory.usable_host(node));
+            if let Some(host) = host {
+                groups.add(&vm.name, host, &vm.cells);
+            }
+        },
+    )?;
+    let inventory = &fleet.inventory;
+    let plan = UpgradePlan::new(inventory, &groups, inputs);
+    let settings = find_settings(inventory, target, &plan, inputs);
+    let settings = settings
+        .as_ref()
+        .map(|(found, hosts)| (found, hosts.clone()));
+    let report = FleetPlanReport::new(inventory, target, &plan, settings);
+    match arguments.format {
+        Format::Text => report.print(printer, arguments.verbosity.verbosity()),
+        Format::Json => print_json(printer, &report)?,
+    }
+    let (refused, unknown) = report.stuck();
+    let is_incomplete = unknown > 0 || !report.faults.is_empty();
+    Ok(exit_status(refused > 0, is_incomplete))
+}
+
+/// Opens the host that the nodes become.
+fn open_target(path: &Path, loader: &LoaderArgs, printer: &Printer) -> Result<Host, Failure> {
+    let host = match fleet_hosts::find_by_name(path)? {
+        Some(mut hosts) if hosts.len() == 1 => hosts.remove(0),
+        Some(hosts) => {
+            let name = path.display();
+            return Err(
+                Failure::new(format!("--to {name} names {} recorded hosts", hosts.len()))
+                    .with_hint("write the full name of one; `cpreg hosts` lists them"),
+            );
+        }
+        None => fleet_hosts::open_file(path, loader, printer)?,
+    };
+    if host.record().is_none() {
+        return Err(
+            Failure::new(format!("--to {}: not a recorded host", path.display()))
+                .with_hint("name a recorded host, or a file of `cpreg probe kvm`"),
+        );
+    }
+    Ok(host.with_loader(destination::parse_loader(loader)?))
+}
+
+/// Finds the settings with which new VMs move among the target and the hosts that do not take its
+/// VMs. Returns them with the command that prints them for a VMM.
+fn find_settings(
+    inventory: &Inventory,
+    target: usize,
+    plan: &UpgradePlan,
+    inputs: PlanInputs<'_>,
+) -> Option<(Baseline, String)> {
+    if plan.doors.is_empty() {
+        return None;
+    }
+    let indexes = plan.doors.iter().map(|door| door.host).chain([target]);
+    let hosts = indexes.filter_map(|index| inventory.hosts().get(index));
+    let hosts: Vec<_> = hosts.collect();
+    let baseline = Baseline::find(&hosts, &Wishes::default(), inputs).ok()?;
+    let names = hosts.iter().map(|host| quote(host.name()));
+    let names: Vec<_> = names.collect();
+    Some((baseline, format!("cpreg baseline {}", names.join(" "))))
+}

@@ -1,0 +1,380 @@
+//! [`plan_all`]: VMs of a fleet, planned at every host of the inventory.
+//!
+//! VMs are opened and planned in groups on all cores, and handed on before the next group is
+//! opened. Inferred VMs of one host and with the same features are planned once.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use cpreg::destination::Features;
+use cpreg_fleet::inventory::{Fault, Item, Platform, Problem, VmItem, VmState};
+use cpreg_fleet::{Cell, Host, HostSet, KeyContent, PlanInputs, Subject, plan_rows};
+
+use super::inventory::{self, FleetInputs};
+use crate::commands::matrix::source;
+use crate::destination::hosts;
+use crate::failure::Failure;
+use crate::fleet_hosts;
+use crate::input::domain_address;
+use crate::printer::Printer;
+use crate::source_host::SourceHost;
+
+/// VMs that are opened before their results are handed on. It bounds the memory.
+const BATCH: usize = 64;
+
+/// VM with its cells.
+pub(super) struct PlannedVm {
+    pub(super) name: String,
+    /// Index of its node, if known.
+    pub(super) node: Option<usize>,
+    /// `true` if a new VM of the host of its birth stands for it.
+    pub(super) is_inferred: bool,
+    /// Key of the host of its birth, if it is inferred.
+    pub(super) birth_key: Option<Arc<str>>,
+    pub(super) platform: Platform,
+    /// Cells at the hosts of the inventory.
+    pub(super) cells: Arc<Vec<Cell>>,
+}
+
+/// VM with a state that is not yet opened.
+struct Pending {
+    name: String,
+    path: PathBuf,
+    node: Option<usize>,
+    platform: Platform,
+    /// `true` if an inventory names the VM, so that it is one even if its state cannot be read.
+    is_listed: bool,
+}
+
+/// Receiver of planned VMs.
+type Receiver<'a> = dyn FnMut(&cpreg_fleet::Inventory, PlannedVm) + 'a;
+
+/// Plans all VMs of the inventories and of the arguments. `is_wanted` chooses VMs by their node.
+pub(super) fn plan_all(
+    fleet: &mut FleetInputs,
+    arguments: &[PathBuf],
+    inputs: PlanInputs<'_>,
+    printer: &Printer,
+    is_wanted: &dyn Fn(Option<usize>) -> bool,
+    receive: &mut Receiver<'_>,
+) -> Result<(), Failure> {
+    let hosts = fleet.inventory.hosts().iter();
+    // Copies share the records.
+    let hosts = hosts.map(|host| host.with_loader(host.loader())).collect();
+    let sources = fleet.inventory.hosts().iter().map(|host| {
+        let record = host.record()?;
+        Some(SourceHost::from_record(host.name(), record))
+    });
+    let streams = std::mem::take(&mut fleet.streams);
+    let mut planner = Planner {
+        sources: sources.collect(),
+        hosts: HostSet::new(hosts),
+        fleet,
+        inputs,
+        printer,
+        is_wanted,
+        receive,
+        batch: Vec::new(),
+        inferred: HashMap::new(),
+        births: HashMap::new(),
+    };
+    for stream in &streams {
+        // Faults of the items were reported when the nodes were read.
+        stream.read(&mut |item| {
+            if let Ok(Item::Vm(vm)) = item {
+                planner.add_item(&stream.resolve(""), *vm);
+            }
+        })?;
+    }
+    for path in arguments {
+        if !inventory::is_inventory(path)? {
+            planner.add_argument(path)?;
+        }
+    }
+    planner.flush();
+    Ok(())
+}
+
+struct Planner<'a, 'r> {
+    fleet: &'a mut FleetInputs,
+    hosts: HostSet,
+    /// Properties of the VMs' hosts, by host.
+    sources: Vec<Option<SourceHost>>,
+    inputs: PlanInputs<'a>,
+    printer: &'a Printer,
+    is_wanted: &'a dyn Fn(Option<usize>) -> bool,
+    receive: &'a mut Receiver<'r>,
+    batch: Vec<Pending>,
+    /// Cells and key of the new VMs of a host, by the features of their guests.
+    inferred: HashMap<(usize, Features), Result<Inferred, String>>,
+    /// Hosts by the names in `born_on`.
+    births: HashMap<String, Option<(usize, Option<Features>)>>,
+}
+
+/// Plan of the new VMs of a host.
+#[derive(Clone)]
+struct Inferred {
+    cells: Arc<Vec<Cell>>,
+    key: Option<Arc<str>>,
+}
+
+impl Planner<'_, '_> {
+    /// Adds a VM of an inventory in `folder`.
+    fn add_item(&mut self, folder: &Path, vm: VmItem) {
+        let node = match &vm.node {
+            None => None,
+            Some(name) => {
+                let node = self.fleet.inventory.find_node(name);
+                if node.is_none() {
+                    let problem = Problem::UnknownNode(name.clone());
+                    self.add_fault(&vm.name, problem);
+                }
+                node
+            }
+        };
+        if !(self.is_wanted)(node) {
+            return;
+        }
+        match vm.state {
+            VmState::Source(path) => {
+                let is_domain = matches!(domain_address(Path::new(&path)), Ok(Some(_)));
+                let path = if is_domain {
+                    PathBuf::from(path)
+                } else {
+                    folder.join(path)
+                };
+                self.push(Pending {
+                    name: vm.name,
+                    path,
+                    node,
+                    platform: vm.platform,
+                    is_listed: true,
+                });
+            }
+            VmState::Inferred {
+                born_on,
+                features,
+                without,
+            } => match self.find_birth(node, born_on.as_deref()) {
+                Ok((host, of_key)) => {
+                    let default = self.hosts.hosts().get(host);
+                    let default = default.map_or(Features::NONE, Host::default_features);
+                    let features = features.or(of_key).unwrap_or(default);
+                    let features = features.difference(without);
+                    self.add_inferred(&vm.name, node, vm.platform, host, features);
+                }
+                Err(reason) => self.add_undecidable(vm.name, node, vm.platform, &reason),
+            },
+        }
+    }
+
+    /// Returns the host on which a VM was born, and the features that the name tells.
+    fn find_birth(
+        &mut self,
+        node: Option<usize>,
+        born_on: Option<&str>,
+    ) -> Result<(usize, Option<Features>), String> {
+        let inventory = &self.fleet.inventory;
+        let Some(name) = born_on else {
+            let node = node.ok_or("neither its node nor the host of its birth is known")?;
+            let host = inventory.usable_host(node);
+            return match host {
+                Some(host) => Ok((host, None)),
+                None => Err("its node has no usable record".to_owned()),
+            };
+        };
+        if let Some(known) = self.births.get(name) {
+            return known.ok_or_else(|| format!("no host has the name or key {name}"));
+        }
+        let of_node = inventory.find_node(name);
+        let of_node = of_node.and_then(|node| inventory.nodes().get(node)?.host);
+        let of_name = || {
+            // The name of a recorded host was added to the inventory with the nodes.
+            let named = fleet_hosts::find_by_name(Path::new(name)).ok().flatten()?;
+            let [host] = &named[..] else {
+                return None;
+            };
+            inventory.position(host)
+        };
+        let found = of_node
+            .map(|host| (host, None))
+            .or_else(|| {
+                let (host, features) = inventory.find_key(name)?;
+                Some((host, Some(features)))
+            })
+            .or_else(|| Some((of_name()?, None)));
+        self.births.insert(name.to_owned(), found);
+        found.ok_or_else(|| format!("no host has the name or key {name}"))
+    }
+
+    fn add_inferred(
+        &mut self,
+        name: &str,
+        node: Option<usize>,
+        platform: Platform,
+        host: usize,
+        features: Features,
+    ) {
+        if !self.inferred.contains_key(&(host, features)) {
+            let planned = self.plan_new(host, features);
+            self.inferred.insert((host, features), planned);
+        }
+        match self.inferred.get(&(host, features)) {
+            Some(Ok(inferred)) => {
+                let vm = PlannedVm {
+                    name: name.to_owned(),
+                    node,
+                    is_inferred: true,
+                    birth_key: inferred.key.clone(),
+                    platform,
+                    cells: Arc::clone(&inferred.cells),
+                };
+                (self.receive)(&self.fleet.inventory, vm);
+            }
+            Some(Err(reason)) => {
+                let reason = reason.clone();
+                self.add_undecidable(name.to_owned(), node, platform, &reason);
+            }
+            None => {}
+        }
+    }
+
+    /// Plans a new VM of a host at all hosts.
+    fn plan_new(&self, host: usize, features: Features) -> Result<Inferred, String> {
+        let host = self.hosts.hosts().get(host).ok_or("no such host")?;
+        let open = |(): &()| Subject::new_vm(host, features);
+        let mut rows = plan_rows(&[()], &self.hosts, self.inputs, open, |_, _, it| it.cell);
+        let row = rows.pop().ok_or("no plan")?;
+        let row = row.map_err(|error| error.to_string())?;
+        let content = KeyContent::new(host, features).ok();
+        Ok(Inferred {
+            cells: Arc::new(row.cells),
+            key: content.map(|content| content.key().to_string().into()),
+        })
+    }
+
+    /// Adds the VMs of an argument: a new VM of each named host, a file, or the files of a
+    /// directory. A directory in it that has the name of a node has the VMs of the node.
+    fn add_argument(&mut self, path: &Path) -> Result<(), Failure> {
+        let is_directory = path.is_dir();
+        if !hosts::exists(path) && fleet_hosts::find_by_name(path)?.is_none() {
+            path.metadata()
+                .map_err(|error| Failure::io("open", path, error))?;
+        }
+        if is_directory {
+            let entries = path.read_dir();
+            let entries = entries.map_err(|error| Failure::io("read", path, error))?;
+            let mut folders: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+            folders.sort();
+            let mut has_node = false;
+            for folder in folders {
+                let name = folder.file_name().and_then(|name| name.to_str());
+                let node = name.and_then(|name| self.fleet.inventory.find_node(name));
+                if let Some(node) = node.filter(|_| folder.is_dir()) {
+                    has_node = true;
+                    // An empty directory is a node without VMs.
+                    let files = fleet_hosts::files(&folder).unwrap_or_default();
+                    for file in files {
+                        self.push_file(file, Some(node));
+                    }
+                }
+            }
+            if has_node {
+                return Ok(());
+            }
+        } else if !matches!(domain_address(path), Ok(Some(_)))
+            && fleet_hosts::find_by_name(path)?.is_some()
+        {
+            return Err(Failure::new(format!(
+                "--vms {}: a recorded host is no VM of a fleet",
+                path.display()
+            ))
+            .with_hint("write a line of an inventory: {\"vm\":\"NAME\",\"born_on\":\"HOST\"}"));
+        }
+        for file in fleet_hosts::files(path)? {
+            self.push_file(file, None);
+        }
+        Ok(())
+    }
+
+    fn push_file(&mut self, path: PathBuf, node: Option<usize>) {
+        if (self.is_wanted)(node) {
+            self.push(Pending {
+                name: path.display().to_string(),
+                path,
+                node,
+                platform: Platform::Libvirt,
+                is_listed: false,
+            });
+        }
+    }
+
+    fn push(&mut self, vm: Pending) {
+        self.batch.push(vm);
+        if self.batch.len() >= BATCH {
+            self.flush();
+        }
+    }
+
+    /// Opens, plans and hands on the VMs of the group.
+    fn flush(&mut self) {
+        let batch = std::mem::take(&mut self.batch);
+        let open = |vm: &Pending| {
+            let host = vm
+                .node
+                .and_then(|node| self.fleet.inventory.usable_host(node));
+            let from = host.and_then(|host| self.sources.get(host)?.as_ref());
+            source::open_file(&vm.path, from, self.printer)
+        };
+        let rows = plan_rows(&batch, &self.hosts, self.inputs, open, |_, _, it| it.cell);
+        for (vm, row) in batch.into_iter().zip(rows) {
+            match row {
+                Ok(row) => (self.receive)(
+                    &self.fleet.inventory,
+                    PlannedVm {
+                        name: vm.name,
+                        node: vm.node,
+                        is_inferred: row.is_new,
+                        birth_key: None,
+                        platform: vm.platform,
+                        cells: Arc::new(row.cells),
+                    },
+                ),
+                Err(failure) if vm.is_listed => {
+                    let reason = inventory::describe(&failure);
+                    self.add_undecidable(vm.name, vm.node, vm.platform, &reason);
+                }
+                Err(failure) => {
+                    let problem = Problem::Unreadable(inventory::describe(&failure));
+                    self.add_fault(&vm.name, problem);
+                }
+            }
+        }
+    }
+
+    /// Hands on a VM of which nothing is known.
+    fn add_undecidable(
+        &mut self,
+        name: String,
+        node: Option<usize>,
+        platform: Platform,
+        reason: &str,
+    ) {
+        let cell = Cell::undecidable(reason.to_owned());
+        let vm = PlannedVm {
+            name,
+            node,
+            is_inferred: true,
+            birth_key: None,
+            platform,
+            cells: Arc::new(vec![cell; self.hosts.hosts().len()]),
+        };
+        (self.receive)(&self.fleet.inventory, vm);
+    }
+
+    fn add_fault(&mut self, subject: &str, problem: Problem) {
+        let fault = Fault::new(subject, problem);
+        self.fleet.inventory.add_fault(fault);
+    }
+}

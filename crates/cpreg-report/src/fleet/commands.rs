@@ -1,0 +1,111 @@
+//! Moves of VMs as commands of libvirt, KubeVirt and OpenStack.
+
+use cpreg_fleet::inventory::Platform;
+use cpreg_fleet::labels::LOADS_LABEL_PREFIX;
+use serde_json::json;
+
+use crate::command::quote;
+
+/// Returns the command that moves a VM to a node.
+///
+/// KubeVirt chooses the node itself. If the key of the VM's birth is known, the command restricts
+/// the choice to nodes with the label of the key.
+pub fn move_command(platform: Platform, vm: &str, node: &str, key: Option<&str>) -> String {
+    match platform {
+        Platform::Libvirt => {
+            let domain = domain_name(vm);
+            let uri = format!("qemu+ssh://{node}/system");
+            format!(
+                "virsh migrate --live --persistent --undefinesource {} {}",
+                quote(domain),
+                quote(&uri)
+            )
+        }
+        Platform::OpenStack => format!(
+            "openstack --os-compute-api-version 2.30 server migrate --live-migration --host {} {}",
+            quote(node),
+            quote(vm)
+        ),
+        Platform::KubeVirt => kubevirt_command(vm, key),
+    }
+}
+
+/// Returns the name of a domain: of `libvirt:NAME`, or of its state `DIRECTORY/NAME.save.xz`.
+fn domain_name(vm: &str) -> &str {
+    if let Some(name) = vm.strip_prefix("libvirt:") {
+        return name.rsplit_once('#').map_or(name, |(_, name)| name);
+    }
+    let Some((_, file)) = vm.rsplit_once('/') else {
+        return vm;
+    };
+    let plain = [".xz", ".gz", ".zst"];
+    let plain = plain.iter().find_map(|suffix| file.strip_suffix(suffix));
+    let file = plain.unwrap_or(file);
+    file.rsplit_once('.').map_or(file, |(name, _)| name)
+}
+
+fn kubevirt_command(vm: &str, key: Option<&str>) -> String {
+    let (namespace, name) = vm.split_once('/').unwrap_or(("default", vm));
+    let mut migration = json!({
+        "apiVersion": "kubevirt.io/v1",
+        "kind": "VirtualMachineInstanceMigration",
+        "metadata": {"generateName": "cpreg-drain-", "namespace": namespace},
+        "spec": {"vmiName": name},
+    });
+    if let Some(key) = key {
+        let label = format!("{LOADS_LABEL_PREFIX}{key}");
+        migration["spec"]["addedNodeSelector"] = json!({label: "true"});
+    }
+    format!(
+        "printf %s {} | kubectl create -f -",
+        quote(&migration.to_string())
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_quoted_for_the_shell() {
+        assert_eq!(
+            move_command(Platform::Libvirt, "libvirt:my vm", "n2", None),
+            "virsh migrate --live --persistent --undefinesource 'my vm' qemu+ssh://n2/system"
+        );
+        assert_eq!(
+            move_command(Platform::OpenStack, "a;b", "n2", None),
+            "openstack --os-compute-api-version 2.30 server migrate --live-migration --host n2 \
+             'a;b'"
+        );
+    }
+
+    #[test]
+    fn a_domain_has_the_name_of_its_file() {
+        for (vm, name) in [
+            ("web", "web"),
+            ("libvirt:web", "web"),
+            ("libvirt:qemu:///system#web", "web"),
+            ("save/n1/web.save", "web"),
+            ("save/web.1.stream.xz", "web.1"),
+        ] {
+            assert_eq!(domain_name(vm), name);
+        }
+    }
+
+    #[test]
+    fn kubevirt_gets_a_migration_with_the_label() {
+        let command = move_command(Platform::KubeVirt, "shop/web", "n2", Some("k1-ab"));
+        let json = command
+            .strip_prefix("printf %s '")
+            .and_then(|rest| rest.strip_suffix("' | kubectl create -f -"));
+        let migration: serde_json::Value =
+            serde_json::from_str(json.expect("a quoted document")).expect("JSON");
+        assert_eq!(migration["metadata"]["namespace"], "shop");
+        assert_eq!(migration["spec"]["vmiName"], "web");
+        let selector = &migration["spec"]["addedNodeSelector"];
+        assert_eq!(
+            selector["feature.node.kubernetes.io/cpreg.loads-k1-ab"],
+            "true"
+        );
+    }
+}

@@ -398,7 +398,7 @@ fn read_described_section(
         payload,
     };
     if section.name == CPU {
-        cpu::read_cpu(source, &section, device.state.as_ref())?;
+        cpu::read_cpu(source, &section, device.state.as_deref())?;
     }
     Ok(section)
 }

@@ -14,13 +14,9 @@ use crate::vmdescription::StateDescription;
 /// Range of the description's text and the replacement of that range.
 pub(crate) type Patch = (Range<usize>, String);
 
-/// Collects the patches that the description of one `cpu` section needs.
-pub(crate) fn collect_patches(
-    text: &[u8],
-    state: &StateDescription,
-    cpu: &Cpu,
-    patches: &mut Vec<Patch>,
-) {
+/// Returns the patches that the description of one `cpu` section needs. All ranges are of `text`.
+pub(crate) fn collect_patches(text: &[u8], state: &StateDescription, cpu: &Cpu) -> Vec<Patch> {
+    let mut patches = Vec::new();
     let count = cpu.register_count();
     for name in ["cpreg_vmstate_indexes", "cpreg_vmstate_values"] {
         let Some(field) = state.field(name) else {
@@ -37,6 +33,7 @@ pub(crate) fn collect_patches(
         }
     }
     patches.extend(subsections_patch(text, state, cpu.subsections()));
+    patches
 }
 
 /// Returns the patch of the array of subsections, if the array does not match the section.

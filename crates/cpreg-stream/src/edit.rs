@@ -222,7 +222,12 @@ impl Stream {
         let mut patches = Vec::new();
         for device in &description.devices {
             if let (Some(state), Some(cpu)) = (&device.state, changed.get(&device.instance)) {
-                collect_patches(&text, state, cpu, &mut patches);
+                let distance = device.state_distance;
+                let own = collect_patches(&text[distance..], state, cpu);
+                patches.extend(own.into_iter().map(|(range, new)| {
+                    let range = range.start + distance..range.end + distance;
+                    (range, new)
+                }));
             }
         }
         let text = apply_patches(&text, patches);

@@ -225,7 +225,7 @@ impl Stream {
         let described: HashMap<u32, &StateDescription> = description
             .iter()
             .flat_map(|it| &it.devices)
-            .filter_map(|device| Some((device.instance, device.state.as_ref()?)))
+            .filter_map(|device| Some((device.instance, device.state.as_deref()?)))
             .collect();
         for section in &layout.sections {
             if section.name == element::CPU {

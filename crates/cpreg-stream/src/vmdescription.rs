@@ -24,6 +24,7 @@
 
 use std::borrow::Cow;
 use std::ops::Range;
+use std::sync::Arc;
 
 use crate::element::CPU;
 use crate::json::{Reader, SyntaxError, TokenKind, expect, read_key};
@@ -42,8 +43,11 @@ pub(crate) struct DeviceDescription {
     pub(crate) version: Option<u32>,
     /// Length of the section's payload in bytes.
     pub(crate) size: u64,
-    /// Fields of the section, kept only for `cpu` sections whose object begins with `name`.
-    pub(crate) state: Option<StateDescription>,
+    /// Fields of the section, kept only for `cpu` sections whose object begins with `name`. vCPUs
+    /// with the same text share them.
+    pub(crate) state: Option<Arc<StateDescription>>,
+    /// Distance of this section's text from the text of which `state` has the ranges.
+    pub(crate) state_distance: usize,
 }
 
 /// Description of a device's or subsection's fields. Ranges are of the description's text.
@@ -56,7 +60,8 @@ pub(crate) struct StateDescription {
     /// Total length of the subsections in bytes, including their headers.
     subsections_size: u64,
     pub(crate) subsections: Vec<Self>,
-    /// Range of the object, with its braces.
+    /// Range of the object, with its braces. For a `cpu` section the range begins at the value of
+    /// `vmsd_name`, from where on vCPUs can have the same text.
     pub(crate) object: Range<usize>,
     /// Range of the array of subsections, with its brackets.
     pub(crate) subsections_array: Option<Range<usize>>,
@@ -81,21 +86,6 @@ impl StateDescription {
     /// Returns the number of bytes of all fields and subsections.
     pub(crate) fn size(&self) -> Option<u64> {
         self.fields_size.checked_add(self.subsections_size)
-    }
-
-    /// Moves all ranges but [`Self::object`], which the caller sets.
-    fn move_ranges(&mut self, to: impl Fn(usize) -> usize + Copy) {
-        let moved = |range: &Range<usize>| to(range.start)..to(range.end);
-        for field in &mut self.fields {
-            field.count_text = field.count_text.as_ref().map(moved);
-            field.size_text = moved(&field.size_text);
-            field.name_text = moved(&field.name_text);
-        }
-        self.subsections_array = self.subsections_array.as_ref().map(moved);
-        for subsection in &mut self.subsections {
-            subsection.object = moved(&subsection.object);
-            subsection.move_ranges(to);
-        }
     }
 
     /// Returns the field with this name.
@@ -185,7 +175,7 @@ struct ParsedCpu<'t> {
     /// Offset of the text in the description.
     start: usize,
     version: Option<u32>,
-    state: StateDescription,
+    state: Arc<StateDescription>,
 }
 
 fn parse_device<'t>(
@@ -202,6 +192,7 @@ fn parse_device<'t>(
     let mut has_state = false;
     // Start of the text for `last_cpu`, if no other key than QEMU's follows.
     let mut cpu_start = None;
+    let mut shared = None;
     while let Some(key) = read_key(reader)? {
         match &*key {
             "name" => {
@@ -226,9 +217,7 @@ fn parse_device<'t>(
                     && reader.skip_rest_of_object(cpu.text)
                 {
                     version = cpu.version;
-                    state = cpu.state.clone();
-                    state.move_ranges(|offset| offset - cpu.start + start);
-                    cpu_start = None;
+                    shared = Some((cpu.state.clone(), start - cpu.start));
                     break;
                 }
                 state.name = read_text(reader)?.0.into_owned();
@@ -240,15 +229,18 @@ fn parse_device<'t>(
             }
         }
     }
+    let (state, state_distance) = shared.unwrap_or_else(|| {
+        state.object = cpu_start.unwrap_or(start)..reader.position();
+        (Arc::new(state), 0)
+    });
     if let Some(start) = cpu_start {
         *last_cpu = Some(ParsedCpu {
             text: reader.text_since(start),
-            start,
+            start: start - state_distance,
             version,
             state: state.clone(),
         });
     }
-    state.object = start..reader.position();
     let name = name.ok_or(fault)?;
     let size = match (has_state, plain_size) {
         (true, _) => state.size().ok_or(fault)?,
@@ -260,6 +252,7 @@ fn parse_device<'t>(
         version,
         size,
         state: (has_state && name == CPU).then_some(state),
+        state_distance,
         name,
     })
 }
@@ -464,6 +457,32 @@ mod tests {
         format!(r#"{{"name": "cpu", "instance_id": {instance}, "vmsd_name": "cpu", {rest}}}"#)
     }
 
+    fn move_ranges(state: &mut StateDescription, distance: usize) {
+        let moved = |range: &Range<usize>| range.start + distance..range.end + distance;
+        for field in &mut state.fields {
+            field.count_text = field.count_text.as_ref().map(moved);
+            field.size_text = moved(&field.size_text);
+            field.name_text = moved(&field.name_text);
+        }
+        state.object = moved(&state.object);
+        state.subsections_array = state.subsections_array.as_ref().map(moved);
+        for subsection in &mut state.subsections {
+            move_ranges(subsection, distance);
+        }
+    }
+
+    /// Returns the device with ranges of the whole text.
+    fn with_own_ranges(device: &DeviceDescription) -> DeviceDescription {
+        let mut own = device.clone();
+        if let Some(state) = &device.state {
+            let mut state = StateDescription::clone(state);
+            move_ranges(&mut state, device.state_distance);
+            own.state = Some(Arc::new(state));
+            own.state_distance = 0;
+        }
+        own
+    }
+
     #[test]
     fn equal_descriptions_of_vcpus_are_parsed_as_if_each_stood_alone() {
         let fields = r#""version": 22, "fields": [
@@ -508,9 +527,14 @@ mod tests {
         let together = format!(r#"{{"devices": [{}]}}"#, devices.join(","));
         let parsed = Description::parse(together.as_bytes()).unwrap().devices;
         assert_eq!(parsed.len(), devices.len());
-        for (number, device) in parsed.into_iter().enumerate() {
-            assert_eq!(device, alone(number), "{number}");
+        for (number, device) in parsed.iter().enumerate() {
+            assert_eq!(with_own_ranges(device), alone(number), "{number}");
         }
+        let is_shared = |one: usize, other: usize| {
+            let [one, other] = [one, other].map(|it| parsed[it].state.as_ref().unwrap());
+            Arc::ptr_eq(one, other)
+        };
+        assert!(is_shared(0, 1) && is_shared(1, 3) && is_shared(4, 5) && !is_shared(3, 4));
         // A text that ends too early is no description, also after an equal start.
         let cut = together.rfind('}').unwrap() - 1;
         for end in cut - 300..cut {

@@ -126,6 +126,8 @@ names! {
         HIDDEN = "hidden",
         /// An ID register of the VM may hide the register at the destination.
         PERHAPS_HIDDEN = "perhaps-hidden",
+        /// KVM removes registers when the guest first runs, and QEMU fails to read them afterwards.
+        REMOVED_AT_FIRST_RUN = "removed-at-first-run",
         /// The vCPUs have different values of a VM-wide register.
         DISAGREEMENT = "disagreement",
         /// The vCPUs have different values of a VM-wide field.
@@ -440,6 +442,7 @@ mod tests {
             Reason::ValueUnknown(None),
             Reason::Hidden(gate),
             Reason::PerhapsHidden(gate),
+            Reason::RemovedAtFirstRun,
             Reason::Disagreement,
             Reason::FieldDisagreement("N"),
             Reason::UserIgnores,

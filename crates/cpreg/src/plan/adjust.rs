@@ -204,6 +204,13 @@ fn propose(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, Registe
                         })
                         .map(|to| (decision.register, to))
                 }
+                Reason::RemovedAtFirstRun => restore_field(
+                    destination_vcpu,
+                    RegisterId::ID_AA64ISAR2_EL1,
+                    first_run::ATS1A,
+                    planned.get_u64(RegisterId::ID_AA64ISAR2_EL1),
+                )
+                .map(|to| (RegisterId::ID_AA64ISAR2_EL1, to)),
                 Reason::Hidden(gate) | Reason::PerhapsHidden(gate) => restore_field(
                     destination_vcpu,
                     gate.id_register,

@@ -4,6 +4,7 @@ use core::fmt;
 
 use super::fatal_change::write_consequences;
 use super::{Action, Decision, Reason};
+use crate::register::RegisterId;
 use crate::remedy::Remedy;
 use crate::tolerance::{Handling, RegisterDifference, Tolerances};
 
@@ -51,6 +52,11 @@ impl Decision {
             Reason::FatalChange(changes) => changes.first().map(|change| Remedy::KeepFields {
                 register: self.register,
                 field: change.field,
+            }),
+            Reason::RemovedAtFirstRun => Some(Remedy::SetField {
+                register: RegisterId::ID_AA64ISAR2_EL1,
+                field: "ATS1A",
+                value: 1,
             }),
             Reason::SetNotAccepted => Some(Remedy::SetAcceptedValue),
             Reason::Disagreement | Reason::FieldDisagreement(_) => Some(Remedy::AlignVcpus),
@@ -131,6 +137,11 @@ impl fmt::Display for ReasonDisplay<'_> {
                 gate.field,
                 gate.low_values(),
                 gate.first_version
+            ),
+            Reason::RemovedAtFirstRun => f.write_str(
+                "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, because \
+                 the guest lacks ID_AA64ISAR2_EL1.ATS1A. QEMU then fails to read both, and can \
+                 neither save nor migrate the VM",
             ),
             Reason::Disagreement => f.write_str(
                 "the vCPUs hold different values in a register with one value for the whole VM",

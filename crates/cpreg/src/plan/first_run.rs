@@ -3,6 +3,10 @@
 //! Linux 7.3 removes ID_AA64MMFR3_EL1.S1PIE from a guest without ID_AA64ISAR2_EL1.ATS1A. The guest
 //! then loses PIR_EL1 and PIRE0_EL1.
 //!
+//! QEMU keeps both registers in its list, and fails to read them after the first run. The VM runs,
+//! but QEMU can neither save nor migrate it: it stops the guest, and repeats `Failed to get
+//! registers: Invalid argument` (QEMU 10.0, `cargo xtask lab busy-guest --convert --cpu max`).
+//!
 //! The removal was observed on 7.3.4 and not on 7.2.12, on an emulated CPU (docs/kvm-matrix.md).
 //! With ATS1A set in the loaded state the guest keeps S1PIE. KVM shows guests ATS1A since 7.2, so
 //! guests of older kernels lack ATS1A.
@@ -12,7 +16,7 @@ use alloc::vec;
 
 use super::fatal_change::FatalChange;
 use super::{Action, Reason, VcpuPlan, VcpuSet, VisibleChange};
-use crate::destination::{Accelerator, Destination, DestinationVcpu};
+use crate::destination::{Accelerator, Destination, DestinationVcpu, Loader};
 use crate::register::{RegisterId, Value};
 use crate::remedy::Remedy;
 use crate::severity::{Severity, Usage};
@@ -22,7 +26,7 @@ use crate::vm::Vcpu;
 /// Lowest bit of ID_AA64MMFR3_EL1.S1PIE.
 const S1PIE: u8 = 8;
 /// Lowest bit of ID_AA64ISAR2_EL1.ATS1A.
-const ATS1A: u8 = 60;
+pub(super) const ATS1A: u8 = 60;
 
 /// Returns the change by which the guest on one vCPU would lose S1PIE, if it would.
 pub(super) fn lost_feature(
@@ -59,7 +63,8 @@ pub(super) fn lost_feature(
     })
 }
 
-/// Refuses a vCPU that uses S1PIE, if the guest would lose it.
+/// Refuses a vCPU that would lose S1PIE, if it uses S1PIE, or if the loader may be QEMU, which could
+/// not save the VM again.
 pub(super) fn refuse_lost_feature(
     destination: &Destination,
     number: usize,
@@ -67,21 +72,28 @@ pub(super) fn refuse_lost_feature(
     plan: &mut VcpuPlan,
 ) {
     let lost = lost_feature(destination, number, plan).and_then(|change| change.from);
-    let Some(from) = lost.filter(|_| uses_s1pie(vcpu)) else {
+    let Some(from) = lost else {
         return;
     };
-    let id = RegisterId::ID_AA64MMFR3_EL1;
-    let mut decisions = plan.decisions.iter_mut();
-    if let Some(decision) = decisions.find(|decision| decision.register == id) {
-        decision.action = Action::Refuse;
-        decision.reason = Reason::FatalChange(vec![FatalChange {
+    let reason = if uses_s1pie(vcpu) {
+        Reason::FatalChange(vec![FatalChange {
             field: "S1PIE",
             from,
             to: 0,
             usage: Usage::InUse,
             consequence: "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, \
                           because the guest lacks ID_AA64ISAR2_EL1.ATS1A",
-        }]);
+        }])
+    } else if destination.loader.is_none_or(Loader::is_qemu) {
+        Reason::RemovedAtFirstRun
+    } else {
+        return;
+    };
+    let id = RegisterId::ID_AA64MMFR3_EL1;
+    let mut decisions = plan.decisions.iter_mut();
+    if let Some(decision) = decisions.find(|decision| decision.register == id) {
+        decision.action = Action::Refuse;
+        decision.reason = reason;
     }
 }
 

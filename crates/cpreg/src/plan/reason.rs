@@ -42,6 +42,8 @@ pub enum Reason {
     Hidden(&'static FeatureGate),
     /// An ID register's planned value may hide the register at the destination.
     PerhapsHidden(&'static FeatureGate),
+    /// KVM removes registers when the guest first runs, and QEMU fails to read them afterwards.
+    RemovedAtFirstRun,
     /// The vCPUs have different values of a VM-wide register.
     Disagreement,
     /// The vCPUs have different values of this field of a per-vCPU register. The VM has one value
@@ -105,6 +107,7 @@ impl Reason {
             Self::ValueUnknown(_) => "value-unknown",
             Self::Hidden(_) => "hidden",
             Self::PerhapsHidden(_) => "perhaps-hidden",
+            Self::RemovedAtFirstRun => "removed-at-first-run",
             Self::Disagreement => "disagreement",
             Self::FieldDisagreement(_) => "field-disagreement",
             Self::UserIgnores => "user-ignores",

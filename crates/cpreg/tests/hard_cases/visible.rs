@@ -4,7 +4,7 @@ use cpreg::destination::{
     AcceptedField, AcceptedFields, AcceptedValues, DestinationRegister, DestinationVcpu,
     DroppedValues, Loader,
 };
-use cpreg::plan::{Consents, PlanOutcome};
+use cpreg::plan::{Action, Consents, Plan, PlanOutcome, Reason};
 use cpreg::register::{RegisterId, Value};
 use cpreg::severity::{self, GuestState, Severity};
 use cpreg::vm::{Vcpu, Vm};
@@ -251,26 +251,70 @@ fn features_lost_at_the_first_run_are_visible() {
     assert_eq!(changes(0, false), 0);
 }
 
-/// A guest that uses S1PIE would lose its registers on Linux 7.3, unless it has ATS1A.
-#[test]
-fn a_feature_in_use_is_not_lost_at_the_first_run() {
+/// Plans at Linux 7.3 with a VM that has S1PIE. The host's CPU has ATS1A, or the VM's value.
+fn plan_at_linux_7_3(
+    loader: Option<Loader>,
+    host_ats1a: u64,
+    [ats1a, permissions, tcr2]: [u64; 3],
+    consents: &Consents,
+) -> Plan {
     let (mmfr3, isar2) = (RegisterId::ID_AA64MMFR3_EL1, RegisterId::ID_AA64ISAR2_EL1);
-    let outcome = |ats1a: u64, permissions: u64, tcr2: u64| {
-        let registers = [
+    let with_ats1a = |ats1a: u64| {
+        [
             (mmfr3, 0x111),
             (isar2, ats1a << 60),
             (RegisterId::PIR_EL1, permissions),
             (RegisterId::TCR2_EL1, tcr2),
-        ];
-        let mut listed = registers.to_vec();
-        listed.push((RegisterId::PMMIR_EL1, 0));
-        let host = kvm(&vm(&[&listed]));
-        plan(&vm(&[&registers]), &host, &Consents::default()).outcome()
+        ]
     };
-    assert_eq!(outcome(0, 0, 0), PlanOutcome::Ready);
-    assert_eq!(outcome(0, 0x1234, 0), PlanOutcome::Refused);
-    assert_eq!(outcome(0, 0, 2), PlanOutcome::Refused);
-    assert_eq!(outcome(1, 0x1234, 2), PlanOutcome::Ready);
+    let mut listed = with_ats1a(host_ats1a).to_vec();
+    listed.push((RegisterId::PMMIR_EL1, 0));
+    let mut host = kvm(&vm(&[&listed]));
+    host.loader = loader;
+    plan(&vm(&[&with_ats1a(ats1a)]), &host, consents)
+}
+
+/// A guest that uses S1PIE would lose its registers on Linux 7.3, unless it has ATS1A.
+#[test]
+fn a_feature_in_use_is_not_lost_at_the_first_run() {
+    let outcome = |guest: [u64; 3]| {
+        let loader = Some(Loader::firecracker(1, 16));
+        plan_at_linux_7_3(loader, guest[0], guest, &Consents::default()).outcome()
+    };
+    assert_eq!(outcome([0, 0, 0]), PlanOutcome::Ready);
+    assert_eq!(outcome([0, 0x1234, 0]), PlanOutcome::Refused);
+    assert_eq!(outcome([0, 0, 2]), PlanOutcome::Refused);
+    assert_eq!(outcome([1, 0x1234, 2]), PlanOutcome::Ready);
+}
+
+/// QEMU fails to read the registers that KVM removes, and can then not save the VM.
+#[test]
+fn a_vm_that_qemu_cannot_save_again_is_refused() {
+    let low = Consents {
+        accept_up_to: Some(Severity::Low),
+        ..Consents::default()
+    };
+    for loader in [None, Some(Loader::qemu(10, 0)), Some(Loader::qemu(11, 1))] {
+        let plan =
+            |ats1a, consents: &Consents| plan_at_linux_7_3(loader, 1, [ats1a, 0, 0], consents);
+        assert_eq!(plan(1, &Consents::default()).outcome(), PlanOutcome::Ready);
+        let refused = plan(0, &Consents::default());
+        let mut decisions = refused.vcpus[0].decisions.iter();
+        let refusal = decisions.find(|decision| decision.action == Action::Refuse);
+        let refusal = refusal.expect("a refusal");
+        assert_eq!(refusal.register, RegisterId::ID_AA64MMFR3_EL1);
+        assert_eq!(refusal.reason, Reason::RemovedAtFirstRun);
+        // With ATS1A, KVM removes nothing.
+        assert_eq!(refused.outcome_with_proposed, PlanOutcome::Ready);
+        let [proposed] = &refused.proposed_adjustments[..] else {
+            panic!("{:?}", refused.proposed_adjustments);
+        };
+        assert_eq!(
+            (proposed.register, proposed.to, proposed.severity),
+            (RegisterId::ID_AA64ISAR2_EL1, 1 << 60, Severity::Low)
+        );
+        assert_eq!(plan(0, &low).outcome(), PlanOutcome::Ready);
+    }
 }
 
 /// KVM accepts the MPAM field that older kernels showed by mistake, and shows the guest zero.

@@ -66,6 +66,58 @@ impl Decision {
     }
 }
 
+impl Reason {
+    /// Returns the text of a reason that needs no more than its variant; else an empty text.
+    const fn fixed_text(&self) -> &'static str {
+        match self {
+            Self::ValueAccepted => "the destination accepts the value",
+            Self::SourceOnly => "the destination does not have this register",
+            Self::DestinationOnly => "the VM does not have this register",
+            Self::ResetUnknown => {
+                "the VM does not have this register, the loader would write an undefined value, \
+                 and its reset value is not known"
+            }
+            Self::ValueNotAccepted => "the destination does not accept this value",
+            Self::SetNotAccepted => "the destination does not accept the value that you set",
+            Self::DestinationValueUnknown => {
+                "the guest would read the destination's value, which is not known"
+            }
+            Self::ValueUnknown(_) => "not known whether the destination accepts this value",
+            Self::RemovedAtFirstRun => {
+                "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, because \
+                 the guest lacks ID_AA64ISAR2_EL1.ATS1A. QEMU then fails to read both, and can \
+                 neither save nor migrate the VM"
+            }
+            Self::Disagreement => {
+                "the vCPUs hold different values in a register with one value for the whole VM"
+            }
+            Self::UserIgnores => "ignored at your request; the value is lost",
+            Self::UserDrops => "hidden from the destination at your request; the value is lost",
+            Self::UserSets => "set at your request",
+            Self::UserCondition => "your request ignores it only with another value",
+            Self::UserAccepts => "adjusted with your consent",
+            Self::ExtensionKnown => "the loader knows it",
+            Self::ExtensionUnknown => "not known what the loader does with it",
+            Self::Tolerated(_)
+            | Self::NotTolerated(_)
+            | Self::CounterInUse(_)
+            | Self::FatalChange(_)
+            | Self::Hidden(_)
+            | Self::PerhapsHidden(_)
+            | Self::FieldDisagreement(_)
+            | Self::SameStateAs(_)
+            | Self::RecordedUnder(..)
+            | Self::ListedAs(..)
+            | Self::PerhapsListedAs(..)
+            | Self::OtherValueUnder(_)
+            | Self::ExtensionIdle(_)
+            | Self::ExtensionReplaced(_)
+            | Self::ExtensionInUse(_)
+            | Self::ExtensionFromDestination(_) => "",
+        }
+    }
+}
+
 struct ReasonDisplay<'a> {
     reason: &'a Reason,
     tolerances: &'a Tolerances,
@@ -83,7 +135,6 @@ impl ReasonDisplay<'_> {
 impl fmt::Display for ReasonDisplay<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.reason {
-            Reason::ValueAccepted => f.write_str("the destination accepts the value"),
             Reason::Tolerated(entry) | Reason::NotTolerated(entry) => {
                 let Some(entry) = self.tolerances.entries().get(*entry) else {
                     return f.write_str("a tolerance");
@@ -97,29 +148,13 @@ impl fmt::Display for ReasonDisplay<'_> {
                     write!(f, "tolerated only under this condition: {}", entry.reason)
                 }
             }
-            Reason::SourceOnly => f.write_str("the destination does not have this register"),
-            Reason::DestinationOnly => f.write_str("the VM does not have this register"),
-            Reason::ResetUnknown => f.write_str(
-                "the VM does not have this register, the loader would write an undefined value, \
-                 and its reset value is not known",
-            ),
-            Reason::ValueNotAccepted => f.write_str("the destination does not accept this value"),
             Reason::CounterInUse(lost) => write!(
                 f,
                 "KVM silently limits PMCR_EL0.N to the host's {} event counters, and the guest \
                  uses counter {}: its next access to that counter is undefined",
                 lost.kept_count, lost.counter
             ),
-            Reason::SetNotAccepted => {
-                f.write_str("the destination does not accept the value that you set")
-            }
             Reason::FatalChange(changes) => write_consequences(f, changes),
-            Reason::DestinationValueUnknown => {
-                f.write_str("the guest would read the destination's value, which is not known")
-            }
-            Reason::ValueUnknown(_) => {
-                f.write_str("not known whether the destination accepts this value")
-            }
             Reason::Hidden(gate) => write!(
                 f,
                 "the VM's {}.{} is {}, which hides it at the destination ({}), and the loader fails \
@@ -138,26 +173,11 @@ impl fmt::Display for ReasonDisplay<'_> {
                 gate.low_values(),
                 gate.first_version
             ),
-            Reason::RemovedAtFirstRun => f.write_str(
-                "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, because \
-                 the guest lacks ID_AA64ISAR2_EL1.ATS1A. QEMU then fails to read both, and can \
-                 neither save nor migrate the VM",
-            ),
-            Reason::Disagreement => f.write_str(
-                "the vCPUs hold different values in a register with one value for the whole VM",
-            ),
             Reason::FieldDisagreement(field) => write!(
                 f,
                 "the vCPUs hold different values in {field}, which has one value for the whole VM \
                  at the destination"
             ),
-            Reason::UserIgnores => f.write_str("ignored at your request; the value is lost"),
-            Reason::UserDrops => {
-                f.write_str("hidden from the destination at your request; the value is lost")
-            }
-            Reason::UserSets => f.write_str("set at your request"),
-            Reason::UserCondition => f.write_str("your request ignores it only with another value"),
-            Reason::UserAccepts => f.write_str("adjusted with your consent"),
             Reason::SameStateAs(register) => write!(f, "shows the same state as {register}"),
             Reason::RecordedUnder(entry, id) => {
                 write!(f, "the VM lists it as {id}")?;
@@ -179,12 +199,11 @@ impl fmt::Display for ReasonDisplay<'_> {
                 f,
                 "the destination lists it as {id}, and the VM has another value under that id"
             ),
-            Reason::ExtensionKnown => f.write_str("the loader knows it"),
             Reason::ExtensionIdle(explanation)
             | Reason::ExtensionReplaced(explanation)
             | Reason::ExtensionInUse(explanation)
             | Reason::ExtensionFromDestination(explanation) => f.write_str(explanation),
-            Reason::ExtensionUnknown => f.write_str("not known what the loader does with it"),
+            _ => f.write_str(self.reason.fixed_text()),
         }
     }
 }

@@ -63,8 +63,8 @@ pub(super) fn lost_feature(
     })
 }
 
-/// Refuses a vCPU that would lose S1PIE, if it uses S1PIE, or if the loader may be QEMU, which could
-/// not save the VM again.
+/// Refuses a vCPU that would lose S1PIE, if it uses S1PIE, or if the loader may be QEMU, which
+/// could not save the VM again.
 pub(super) fn refuse_lost_feature(
     destination: &Destination,
     number: usize,

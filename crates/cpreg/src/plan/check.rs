@@ -3,7 +3,7 @@
 
 use alloc::vec::Vec;
 
-use super::{Action, Consents, Plan, PlanOutcome};
+use super::{Action, Consents, Plan, PlanOutcome, first_run};
 use crate::destination::load::{self, SimulatedLoad};
 use crate::destination::{Destination, Loader};
 use crate::tolerance::Tolerances;
@@ -199,6 +199,9 @@ fn verdict(
         PlanOutcome::Refused => return Verdict::Refused,
         PlanOutcome::Unknown => return Verdict::Unknown,
         PlanOutcome::Ready => {}
+    }
+    if first_run::may_prevent_saving(destination, &plan.vcpus) {
+        return Verdict::Unknown;
     }
     if let Some(loader) = destination.loader
         && loader.can_execute_plans()

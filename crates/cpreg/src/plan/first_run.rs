@@ -63,8 +63,16 @@ pub(super) fn lost_feature(
     })
 }
 
-/// Refuses a vCPU that would lose S1PIE, if it uses S1PIE, or if the loader may be QEMU, which
+/// Returns `true` if a guest would lose a feature, and the loader is not known. If it is QEMU, it
 /// could not save the VM again.
+pub(super) fn may_prevent_saving(destination: &Destination, vcpus: &[VcpuPlan]) -> bool {
+    let mut vcpus = vcpus.iter().enumerate();
+    destination.loader.is_none()
+        && vcpus.any(|(number, plan)| lost_feature(destination, number, plan).is_some())
+}
+
+/// Refuses a vCPU that would lose S1PIE, if it uses S1PIE, or if the loader is QEMU, which could
+/// not save the VM again.
 pub(super) fn refuse_lost_feature(
     destination: &Destination,
     number: usize,
@@ -84,7 +92,7 @@ pub(super) fn refuse_lost_feature(
             consequence: "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, \
                           because the guest lacks ID_AA64ISAR2_EL1.ATS1A",
         }])
-    } else if destination.loader.is_none_or(Loader::is_qemu) {
+    } else if destination.loader.is_some_and(Loader::is_qemu) {
         Reason::RemovedAtFirstRun
     } else {
         return;

@@ -4,9 +4,10 @@ use cpreg::destination::{
     AcceptedField, AcceptedFields, AcceptedValues, DestinationRegister, DestinationVcpu,
     DroppedValues, Loader,
 };
-use cpreg::plan::{Action, Consents, Plan, PlanOutcome, Reason};
+use cpreg::plan::{Action, Check, Consents, Plan, PlanOutcome, Reason, Verdict};
 use cpreg::register::{RegisterId, Value};
 use cpreg::severity::{self, GuestState, Severity};
+use cpreg::tolerance::Tolerances;
 use cpreg::vm::{Vcpu, Vm};
 
 use super::fixtures::{kvm, plan, vcpu, vm};
@@ -287,6 +288,27 @@ fn a_feature_in_use_is_not_lost_at_the_first_run() {
     assert_eq!(outcome([1, 0x1234, 2]), PlanOutcome::Ready);
 }
 
+/// QEMU fails to read the registers that KVM removes. If the loader is not known, it may be QEMU.
+#[test]
+fn a_vm_that_may_not_be_saved_again_has_no_verdict_without_the_loader() {
+    let verdict = |loader, ats1a: u64| {
+        let registers = [
+            (RegisterId::ID_AA64MMFR3_EL1, 0x111),
+            (RegisterId::ID_AA64ISAR2_EL1, ats1a << 60),
+        ];
+        let mut listed = registers.to_vec();
+        listed.push((RegisterId::PMMIR_EL1, 0));
+        let mut host = kvm(&vm(&[&listed]));
+        host.loader = loader;
+        let (tolerances, consents) = (Tolerances::default(), Consents::default());
+        Check::new(&vm(&[&registers]), &host, &tolerances, &consents).verdict
+    };
+    assert_eq!(verdict(None, 0), Verdict::Unknown);
+    assert_ne!(verdict(None, 1), Verdict::Unknown);
+    assert_eq!(verdict(Some(Loader::qemu(10, 0)), 0), Verdict::Refused);
+    assert_eq!(verdict(Some(Loader::CPREG), 0), Verdict::Loads);
+}
+
 /// QEMU fails to read the registers that KVM removes, and can then not save the VM.
 #[test]
 fn a_vm_that_qemu_cannot_save_again_is_refused() {
@@ -294,7 +316,7 @@ fn a_vm_that_qemu_cannot_save_again_is_refused() {
         accept_up_to: Some(Severity::Low),
         ..Consents::default()
     };
-    for loader in [None, Some(Loader::qemu(10, 0)), Some(Loader::qemu(11, 1))] {
+    for loader in [Loader::qemu(10, 0), Loader::qemu(11, 1)].map(Some) {
         let plan =
             |ats1a, consents: &Consents| plan_at_linux_7_3(loader, 1, [ats1a, 0, 0], consents);
         assert_eq!(plan(1, &Consents::default()).outcome(), PlanOutcome::Ready);

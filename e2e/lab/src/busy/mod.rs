@@ -116,16 +116,20 @@ fn all_pairs(hosts: usize) -> Vec<usize> {
 }
 
 /// Converts a stream with the smallest sufficient consent, and returns its name.
-fn convert(cpreg: &Cpreg, stream: &Path, destination: &str, output: &Path) -> Result<&'static str> {
+fn convert(
+    cpreg: &Cpreg,
+    stream: &Path,
+    destination: &str,
+    series: &str,
+    output: &Path,
+) -> Result<&'static str> {
     let mut last = String::new();
     for consent in CONSENTS {
         e2e_framework::debian::remove(output)?;
-        let options = if consent == "none" {
-            Vec::new()
-        } else {
-            vec!["--accept", consent]
-        };
-        let options: Vec<_> = options.into_iter().map(str::to_owned).collect();
+        let mut options = vec!["--loader".to_owned(), format!("qemu-{series}")];
+        if consent != "none" {
+            options.extend(["--accept", consent].map(str::to_owned));
+        }
         match cpreg.convert(stream, Path::new(destination), output, &options)? {
             Ok(()) => return Ok(consent),
             Err(refusal) => last = refusal,
@@ -232,7 +236,7 @@ impl Mover<'_> {
         if self.arguments.convert {
             let converted = self.lab.folder.join("busy/converted.stream");
             consent = Some(
-                convert(&self.cpreg, stream, &name, &converted)
+                convert(&self.cpreg, stream, &name, series, &converted)
                     .map_err(|refusal| format!("{label}: {refusal}"))?,
             );
             job.files.push(("vm.stream".to_owned(), converted));

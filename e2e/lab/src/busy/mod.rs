@@ -13,6 +13,7 @@ pub(crate) mod outcome;
 
 use std::fmt::Write as _;
 use std::fs::{self, File};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -125,7 +126,10 @@ fn convert(
 ) -> Result<&'static str> {
     let mut last = String::new();
     for consent in CONSENTS {
-        e2e_framework::debian::remove(output)?;
+        match fs::remove_file(output) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+            _ => {}
+        }
         let mut options = vec!["--loader".to_owned(), format!("qemu-{series}")];
         if consent != "none" {
             options.extend(["--accept", consent].map(str::to_owned));

@@ -121,13 +121,7 @@ impl CommandArgs {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().subject.as_ref()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(Arguments::parse().subject.as_ref()).map(|()| true))
 }
 
 /// Measures everything, or one subject.

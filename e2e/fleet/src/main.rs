@@ -7,8 +7,6 @@
 //! | [`nfd`] | documented rules of Node Feature Discovery for a features file |
 //! | [`cases`] | the cases, and what must hold |
 #![forbid(unsafe_code)]
-// The tests print for their user.
-#![expect(clippy::print_stderr)]
 
 mod cases;
 mod fleet;
@@ -51,14 +49,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(&Arguments::parse()))
 }
 
 /// Runs the selected cases; returns `true` if all succeed.

@@ -20,7 +20,7 @@
 //! | [`lab`] | real arm64 kernels with real KVM, under an emulating QEMU |
 #![forbid(unsafe_code)]
 // Downloads and builds are printed for the user of the task.
-#![expect(clippy::print_stdout)]
+#![expect(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod case_counts;
 pub mod certificates;
@@ -39,4 +39,4 @@ pub mod report;
 pub mod serial;
 pub mod tool;
 
-pub use self::error::{Failure, Result};
+pub use self::error::{Failure, Result, exit_code};

@@ -95,13 +95,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse().command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(&Arguments::parse().command).map(|()| true))
 }
 
 fn run(command: &Command) -> Result<()> {

@@ -17,7 +17,7 @@
 
 #![forbid(unsafe_code)]
 // The tests print for their user.
-#![expect(clippy::print_stdout, clippy::print_stderr)]
+#![expect(clippy::print_stdout)]
 
 mod cases;
 mod certificates;
@@ -57,14 +57,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(&Arguments::parse()))
 }
 
 /// Runs the selected cases; returns `true` if all succeed.

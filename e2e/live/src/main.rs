@@ -13,7 +13,7 @@
 
 #![forbid(unsafe_code)]
 // The tests print for their user.
-#![expect(clippy::print_stdout, clippy::print_stderr)]
+#![expect(clippy::print_stdout)]
 
 mod cases;
 mod checks;
@@ -118,13 +118,7 @@ struct CaseResult {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(&Arguments::parse()).map(|()| true))
 }
 
 /// Runs the selected cases.

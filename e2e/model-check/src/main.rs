@@ -19,7 +19,7 @@
 
 #![forbid(unsafe_code)]
 // The check prints for the user.
-#![expect(clippy::print_stdout, clippy::print_stderr)]
+#![expect(clippy::print_stdout)]
 
 mod compare;
 mod draft;
@@ -75,13 +75,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(&Arguments::parse()).map(|()| true))
 }
 
 /// Checks all selected cases.

@@ -7,8 +7,6 @@
 //! | [`pages`] | pages of the command under test |
 //! | [`cases`] | the cases, and what must hold |
 #![forbid(unsafe_code)]
-// The tests print for their user.
-#![expect(clippy::print_stderr)]
 
 mod cases;
 mod pages;
@@ -38,14 +36,7 @@ struct Arguments {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(&Arguments::parse()))
 }
 
 /// Runs the selected cases; returns `true` if all succeed.

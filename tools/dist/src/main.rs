@@ -84,14 +84,7 @@ enum Task {
 }
 
 fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::FAILURE,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(Arguments::parse()))
 }
 
 /// Runs the task; returns `true` if no check fails.

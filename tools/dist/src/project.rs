@@ -7,12 +7,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use cargo_metadata::MetadataCommand;
+use e2e_framework::tool;
 
-/// An error with a message for the user.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
-
-/// Result of a part.
-pub(crate) type Result<T> = std::result::Result<T, Failure>;
+pub(crate) use e2e_framework::Result;
 
 /// Repository that is released.
 #[derive(Clone, Debug)]
@@ -135,7 +132,7 @@ pub(crate) fn cargo(folder: &Path) -> Command {
 /// # Errors
 /// Returns an error if it fails.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    let name = describe(command);
+    let name = tool::format_command(command);
     let status = command
         .status()
         .map_err(|error| format!("cannot start `{name}`: {error}"))?;
@@ -145,24 +142,10 @@ pub(crate) fn run(command: &mut Command) -> Result<()> {
     Err(format!("`{name}`: {status}").into())
 }
 
-/// Runs a command that must succeed, and returns its output.
+/// Runs a command that must succeed, and returns its output with the last line end.
 ///
 /// # Errors
 /// Returns an error if it fails, or prints something other than UTF-8.
 pub(crate) fn read_output(command: &mut Command) -> Result<String> {
-    let name = describe(command);
-    let output = command
-        .output()
-        .map_err(|error| format!("cannot start `{name}`: {error}"))?;
-    if !output.status.success() {
-        let text = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("`{name}`: {}\n{text}", output.status).into());
-    }
-    Ok(String::from_utf8(output.stdout)?)
-}
-
-fn describe(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let words: Vec<_> = words.map(|word| word.to_string_lossy()).collect();
-    words.join(" ")
+    Ok(String::from_utf8(tool::run(command)?.stdout)?)
 }

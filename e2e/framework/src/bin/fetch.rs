@@ -2,7 +2,7 @@
 //! QEMUs.
 #![forbid(unsafe_code)]
 // The command prints for the user.
-#![expect(clippy::print_stdout, clippy::print_stderr)]
+#![expect(clippy::print_stdout)]
 
 use std::process::ExitCode;
 
@@ -79,13 +79,7 @@ const SHELLS: [Tool; 5] = [
 ];
 
 fn main() -> ExitCode {
-    match run(Arguments::parse().target) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: {error}");
-            ExitCode::FAILURE
-        }
-    }
+    e2e_framework::exit_code(run(Arguments::parse().target).map(|()| true))
 }
 
 fn run(target: FetchTarget) -> Result<()> {

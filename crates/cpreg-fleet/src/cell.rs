@@ -129,11 +129,19 @@ impl Cell {
     /// Returns a cell that cannot be decided, with the reason.
     pub fn undecidable(reason: String) -> Self {
         Self {
-            verdict: Verdict::Unknown,
+            reason: Some(reason),
+            ..Self::without_details(Verdict::Unknown)
+        }
+    }
+
+    /// Returns a cell with a verdict and nothing else.
+    pub(crate) const fn without_details(verdict: Verdict) -> Self {
+        Self {
+            verdict,
             severity: None,
             resolving_consent: None,
             blockers: Vec::new(),
-            reason: Some(reason),
+            reason: None,
             without_cpreg: UnchangedLoad::Unknown,
         }
     }

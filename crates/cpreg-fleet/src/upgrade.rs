@@ -31,7 +31,7 @@ pub struct VmGroup {
 
 impl VmGroup {
     fn is_taken_by(&self, host: usize) -> bool {
-        self.verdicts.get(host).is_some_and(|it| is_way(*it))
+        self.verdicts.get(host).is_some_and(|it| it.can_load())
     }
 }
 
@@ -194,11 +194,7 @@ fn find_doors(
         let cell = plan_cell(subject.as_ref()?, hosts.get(*host)?, inputs);
         Some(OneWayDoor { host: *host, cell })
     });
-    cells.filter(|door| !is_way(door.cell.verdict)).collect()
-}
-
-const fn is_way(verdict: Verdict) -> bool {
-    matches!(verdict, Verdict::Loads | Verdict::Converts)
+    cells.filter(|door| !door.cell.verdict.can_load()).collect()
 }
 
 impl Simulation {
@@ -284,7 +280,7 @@ impl Simulation {
 
 #[cfg(test)]
 mod tests {
-    use cpreg::plan::{Consents, UnchangedLoad};
+    use cpreg::plan::Consents;
     use cpreg::tolerance::Tolerances;
 
     use super::*;
@@ -308,15 +304,7 @@ mod tests {
     }
 
     fn cells(verdicts: [Verdict; 3]) -> Vec<Cell> {
-        let cells = verdicts.map(|verdict| Cell {
-            verdict,
-            severity: None,
-            resolving_consent: None,
-            blockers: Vec::new(),
-            reason: None,
-            without_cpreg: UnchangedLoad::Unknown,
-        });
-        cells.to_vec()
+        verdicts.map(Cell::without_details).to_vec()
     }
 
     fn plan(inventory: &Inventory, groups: &VmGroups) -> UpgradePlan {

@@ -99,21 +99,8 @@ impl<'a> Distribution<'a> {
 
 #[cfg(test)]
 mod tests {
-    use cpreg::plan::UnchangedLoad;
-
     use super::*;
     use crate::host::testing::recorded_hosts;
-
-    fn cell(verdict: Verdict) -> Cell {
-        Cell {
-            verdict,
-            severity: None,
-            resolving_consent: None,
-            blockers: Vec::new(),
-            reason: None,
-            without_cpreg: UnchangedLoad::Unknown,
-        }
-    }
 
     fn inventory() -> Inventory {
         let mut inventory = Inventory::default();
@@ -131,11 +118,11 @@ mod tests {
     #[test]
     fn the_own_node_is_no_way() {
         let inventory = inventory();
-        let cells = [Verdict::Loads, Verdict::Refused].map(cell);
+        let cells = [Verdict::Loads, Verdict::Refused].map(Cell::without_details);
         assert_eq!(Ways::new(&inventory, None, &cells).loads, 2);
         assert_eq!(Ways::new(&inventory, Some(0), &cells).loads, 1);
         assert_eq!(Ways::new(&inventory, Some(2), &cells).loads, 2);
-        let blocked = [Verdict::Unknown, Verdict::Refused].map(cell);
+        let blocked = [Verdict::Unknown, Verdict::Refused].map(Cell::without_details);
         let ways = Ways::new(&inventory, Some(0), &blocked);
         assert!(ways.is_unknown() && ways.best_blocked == Some(1));
     }
@@ -144,10 +131,10 @@ mod tests {
     fn vms_are_spread_over_the_nodes_that_take_them() {
         let inventory = inventory();
         let mut distribution = Distribution::new(&inventory, 0);
-        let cells = [Verdict::Converts, Verdict::Loads].map(cell);
+        let cells = [Verdict::Converts, Verdict::Loads].map(Cell::without_details);
         let nodes: Vec<_> = (0..3).map(|_| distribution.next(&cells)).collect();
         assert_eq!(nodes, [Some((2, 1)), Some((3, 1)), Some((2, 1))]);
-        let refused = [Verdict::Refused, Verdict::Unknown].map(cell);
+        let refused = [Verdict::Refused, Verdict::Unknown].map(Cell::without_details);
         assert_eq!(distribution.next(&refused), None);
     }
 }

@@ -7,7 +7,6 @@ use std::error::Error as _;
 use std::io::{self, IsTerminal as _};
 use std::path::Path;
 
-use cpreg::plan::Verdict;
 use cpreg::vm::Vm;
 use cpreg_snapshot::{Change, SavedVm};
 use cpreg_stream::Stream;
@@ -153,7 +152,7 @@ impl Decided<'_> {
             },
             printer,
         )?;
-        if matches!(findings.verdict(), Verdict::Loads | Verdict::Converts) {
+        if findings.verdict().can_load() {
             findings.written = write(arguments, target, source, &findings)?;
         }
         report(&findings, printer)

@@ -93,21 +93,7 @@ impl Inventory {
     /// Inputs add to each other: one has the record of a node and another its running kernel. Two
     /// different records of one name are a fault, and the node cannot be used.
     pub fn add_node(&mut self, name: &str, host: Option<usize>, recorded_kernel: Option<&str>) {
-        let next = self.nodes.len();
-        let index = *self.by_name.entry(name.to_owned()).or_insert(next);
-        if index == next {
-            self.nodes.push(Node {
-                name: name.to_owned(),
-                host,
-                recorded_kernel: recorded_kernel.map(str::to_owned),
-                running_kernel: None,
-                is_usable: true,
-            });
-            return;
-        }
-        let Some(node) = self.nodes.get_mut(index) else {
-            return;
-        };
+        let node = self.node_mut(name);
         match (node.host, host) {
             (Some(one), Some(other)) if one != other && node.is_usable => {
                 node.is_usable = false;
@@ -121,28 +107,30 @@ impl Inventory {
         }
     }
 
+    /// Returns the node with this name, which it adds if the name is new.
+    fn node_mut(&mut self, name: &str) -> &mut Node {
+        let next = self.nodes.len();
+        let index = *self.by_name.entry(name.to_owned()).or_insert(next);
+        if index == next {
+            self.nodes.push(Node {
+                name: name.to_owned(),
+                host: None,
+                recorded_kernel: None,
+                running_kernel: None,
+                is_usable: true,
+            });
+        }
+        &mut self.nodes[index]
+    }
+
     /// Sets the running kernel of a node, which it adds if the name is new.
     pub fn set_running_kernel(&mut self, name: &str, release: &str) {
-        self.add_node(name, None, None);
-        let node = self
-            .by_name
-            .get(name)
-            .and_then(|it| self.nodes.get_mut(*it));
-        if let Some(node) = node {
-            node.running_kernel = Some(release.to_owned());
-        }
+        self.node_mut(name).running_kernel = Some(release.to_owned());
     }
 
     /// Marks a node as unusable because of a fault.
     pub fn reject_node(&mut self, name: &str, problem: Problem) {
-        self.add_node(name, None, None);
-        let node = self
-            .by_name
-            .get(name)
-            .and_then(|it| self.nodes.get_mut(*it));
-        if let Some(node) = node {
-            node.is_usable = false;
-        }
+        self.node_mut(name).is_usable = false;
         self.faults.push(Fault::new(name, problem));
     }
 

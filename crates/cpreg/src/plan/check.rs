@@ -32,6 +32,11 @@ impl Verdict {
             Self::Unknown => "unknown",
         }
     }
+
+    /// Returns `true` if the VM loads, at least after a conversion.
+    pub const fn can_load(self) -> bool {
+        matches!(self, Self::Loads | Self::Converts)
+    }
 }
 
 /// Result of loading the unchanged VM, without cpreg.

@@ -55,8 +55,7 @@ impl RelayConfig<'_> {
             source_hardware: self
                 .source_host()
                 .map_or(HardwareFacts::UNKNOWN, SourceHost::hardware),
-            is_certain: self.is_rehearsed
-                || matches!(verdict, Some(Verdict::Loads | Verdict::Converts)),
+            is_certain: self.is_rehearsed || verdict.is_some_and(Verdict::can_load),
             allow_no_return_path: self.arguments.allow_no_return_path,
         }
     }

@@ -51,6 +51,23 @@ pub(crate) fn read(arguments: &ConsentArgs, naming: Naming) -> Result<Consents, 
     Ok(consents)
 }
 
+/// Parses the consents in the arguments of a command that does not know its VMs in advance.
+///
+/// # Errors
+/// Those of [`read`]; also for `--accept high`, because the registers to name are not known.
+pub(crate) fn read_for_any_vm(
+    arguments: &ConsentArgs,
+    naming: Naming,
+) -> Result<Consents, Failure> {
+    let consents = read(arguments, naming)?;
+    if consents.accept_up_to == Some(Severity::High) {
+        return Err(high_failure().with_hint(
+            "`cpreg check SOURCE DESTINATION` lists the registers; name each: --accept REG",
+        ));
+    }
+    Ok(consents)
+}
+
 /// Returns the error of an `--accept` that names no register and no severity.
 fn with_severities(failure: Failure, text: &str) -> Failure {
     let severities = [Severity::Low.name(), Severity::Medium.name()];
@@ -59,16 +76,6 @@ fn with_severities(failure: Failure, text: &str) -> Failure {
         Some(severity) => Failure::new(format!("`{text}` is neither a register nor a severity"))
             .with_hint(format!("similar severity: --accept {severity}")),
         None => failure.with_hint(format!("severities are {}", severities.join(" and "))),
-    }
-}
-
-/// Returns an error for `--accept high` where the VM, and so the registers to name, is not known.
-pub(crate) fn reject_high(consents: &Consents) -> Result<(), Failure> {
-    match consents.accept_up_to {
-        Some(Severity::High) => Err(high_failure().with_hint(
-            "`cpreg check SOURCE DESTINATION` lists the registers; name each: --accept REG",
-        )),
-        _ => Ok(()),
     }
 }
 

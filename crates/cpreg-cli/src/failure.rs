@@ -23,6 +23,17 @@ pub(crate) enum Status {
 }
 
 impl Status {
+    /// Returns the status of a command about many VMs: a refusal precedes what is not known.
+    pub(crate) const fn of_many(is_refused: bool, is_incomplete: bool) -> Self {
+        if is_refused {
+            Self::Refused
+        } else if is_incomplete {
+            Self::Unknown
+        } else {
+            Self::Success
+        }
+    }
+
     /// Returns the exit status as a number.
     pub(crate) const fn code(self) -> u8 {
         match self {

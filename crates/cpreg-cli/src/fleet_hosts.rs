@@ -168,6 +168,23 @@ pub(crate) fn find_by_name(path: &Path) -> Result<Option<Vec<Host>>, Failure> {
     }
 }
 
+/// Returns the only recorded host that a name names; `None` if the argument is no name of one.
+pub(crate) fn find_one_by_name(path: &Path) -> Result<Option<Host>, Failure> {
+    let Some(mut hosts) = find_by_name(path)? else {
+        return Ok(None);
+    };
+    match (hosts.pop(), hosts.len()) {
+        (Some(host), 0) => Ok(Some(host)),
+        (_, others) => {
+            let name = path.display();
+            Err(
+                Failure::new(format!("{name} names {} recorded hosts", others + 1))
+                    .with_hint("write the full name of one; `cpreg hosts` lists them"),
+            )
+        }
+    }
+}
+
 /// Splits the features off a name: `linux-6.12/n1/pmu`, `n1/pmu`.
 fn split_features(name: &str) -> (&str, Option<Features>) {
     let parts = name.rsplit_once('/');

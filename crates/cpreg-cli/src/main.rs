@@ -18,6 +18,7 @@
 //! | [`names`] | registers, fields, values and numbers as a user types them |
 //! | [`suggestion`] | names that a user may mean |
 //! | [`contents`], [`core_registers`] | content of a file, as a report shows it |
+//! | [`plan_settings`] | tolerances and consents for plans of many VMs |
 //! | [`platform`] | the machine that runs this program |
 //! | [`printer`] | log lines and error messages |
 //! | [`progress`] | progress on a terminal |
@@ -48,6 +49,7 @@ mod journal;
 mod local_facts;
 mod local_process;
 mod names;
+mod plan_settings;
 mod platform;
 mod printer;
 mod progress;

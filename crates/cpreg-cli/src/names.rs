@@ -1,5 +1,6 @@
-//! Names of registers, fields and values, and numbers, as a user types them.
+//! Names of registers, fields, values and features, and numbers, as a user types them.
 
+use cpreg::destination::Features;
 use cpreg::register::{Naming, RegisterField, RegisterId, parse_u64};
 
 use crate::failure::Failure;
@@ -8,6 +9,14 @@ use crate::suggestion;
 /// Parses the name or id of a register in any of its spellings.
 pub(crate) fn parse_register(text: &str, naming: Naming) -> Result<RegisterId, Failure> {
     RegisterId::parse_in(text, naming).map_err(|error| unknown_register(text, error))
+}
+
+/// Parses a set of vCPU features of the option `--features`: `pmu,sve`.
+pub(crate) fn parse_features(names: &str) -> Result<Features, Failure> {
+    Features::from_names(names).ok_or_else(|| {
+        Failure::new(format!("--features {names}: not a set of vCPU features"))
+            .with_hint("separate features with commas, such as pmu,sve, or write none")
+    })
 }
 
 /// Parses a field, `REG.FIELD`.

@@ -35,8 +35,7 @@ pub(crate) fn run(
         accept: arguments.search.accept.clone(),
         ..ConsentArgs::default()
     };
-    let consents = consents::read(&consents, Naming::Kvm)?;
-    consents::reject_high(&consents)?;
+    let consents = consents::read_for_any_vm(&consents, Naming::Kvm)?;
     let inputs = PlanInputs {
         tolerances: &tolerances,
         consents: &consents,
@@ -87,13 +86,7 @@ fn firecracker_wishes(wishes: &Wishes, baseline: &Baseline) -> Wishes {
 }
 
 fn status(verdict: &Verdict) -> Status {
-    if *verdict == Verdict::REFUSED {
-        Status::Refused
-    } else if *verdict == Verdict::UNKNOWN {
-        Status::Unknown
-    } else {
-        Status::Success
-    }
+    Status::of_many(*verdict == Verdict::REFUSED, *verdict == Verdict::UNKNOWN)
 }
 
 /// Prints the settings for one program. Notes say what they do not achieve.

@@ -12,6 +12,7 @@ use cpreg_report::classes::text;
 use crate::arguments::{self, Format};
 use crate::failure::{Failure, Status};
 use crate::fleet_hosts;
+use crate::names::parse_features;
 use crate::printer::{Printer, print_json};
 use crate::tolerances;
 
@@ -35,11 +36,7 @@ pub(crate) fn run(
         Format::Text => text::print(printer, &report, arguments.verbose),
         Format::Json => print_json(printer, &report)?,
     }
-    Ok(if fleet.unusable.is_empty() {
-        Status::Success
-    } else {
-        Status::Unknown
-    })
+    Ok(Status::of_many(false, !fleet.unusable.is_empty()))
 }
 
 /// Returns the named sets of features; without any, the default of each host.
@@ -50,11 +47,6 @@ fn feature_sets(
     if arguments.features.is_empty() {
         return Ok(hosts.iter().map(Host::default_features).collect());
     }
-    let named = arguments.features.iter().map(|names| {
-        Features::from_names(names).ok_or_else(|| {
-            Failure::new(format!("--features {names}: not a set of vCPU features"))
-                .with_hint("separate features with commas, such as pmu,sve, or write none")
-        })
-    });
-    named.collect()
+    let named = arguments.features.iter();
+    named.map(|names| parse_features(names)).collect()
 }

@@ -54,7 +54,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
-    consents::reject_high(&consents::read(&arguments.consents, naming)?)?;
+    consents::read_for_any_vm(&arguments.consents, naming)?;
     let from = SourceHost::open(&arguments.from, printer)?;
 
     let device_state = forward_stream(&input, &output)?;
@@ -77,7 +77,7 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     )?;
     let verdict = findings.verdict();
     let mut forwarded = device_state.start();
-    if matches!(verdict, Verdict::Loads | Verdict::Converts) {
+    if verdict.can_load() {
         let edit = convert::edit(&source, &findings, |stream, planned| {
             device_state.convert(stream, planned)
         })?;

@@ -14,21 +14,19 @@ mod page;
 pub(crate) mod source;
 
 use cpreg::plan::Verdict;
-use cpreg::register::Naming;
 use cpreg::severity::Severity;
-use cpreg_fleet::{Cell, PlanInputs};
+use cpreg_fleet::Cell;
 use cpreg_report::matrix::model::{MatrixHeader, MatrixRow, MatrixSummary};
 use cpreg_report::matrix::page::details::CellDetails;
 
 use crate::arguments::{self, FailOn, MatrixFormat};
 use crate::commands::matrix::items::Item;
 use crate::commands::matrix::page::Planes;
-use crate::consents;
 use crate::failure::{Failure, Status};
 use crate::fleet_hosts::{self, FleetHosts, left_out};
+use crate::plan_settings::PlanSettings;
 use crate::printer::{self, Printer};
 use crate::source_host::SourceHost;
-use crate::tolerances;
 
 /// Sources that are planned before their rows are written. It bounds the memory.
 const BATCH: usize = 64;
@@ -36,9 +34,7 @@ const BATCH: usize = 64;
 const PAGE_BATCH: usize = 8;
 
 pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Result<Status, Failure> {
-    let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
-    let consents = consents::read(&arguments.consents, Naming::Kvm)?;
-    consents::reject_high(&consents)?;
+    let settings = PlanSettings::read(&arguments.consents, printer)?;
     let from = SourceHost::open(&arguments.from, printer)?;
     let FleetHosts { hosts, unusable } =
         fleet_hosts::open_all(&arguments.to, &arguments.loader, printer)?;
@@ -57,16 +53,12 @@ pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Resul
     };
     let mut output = output::Output::new(arguments, printer, header, &planes)?;
     output.flush(printer)?;
-    let inputs = PlanInputs {
-        tolerances: &tolerances,
-        consents: &consents,
-    };
     let is_page = arguments.format == MatrixFormat::Html;
     for batch in items.chunks(if is_page { PAGE_BATCH } else { BATCH }) {
         let rows = cpreg_fleet::plan_rows(
             batch,
             &planes.hosts,
-            inputs,
+            settings.inputs(),
             |item| {
                 let subject = match item {
                     Item::NewVm(host) => source::new_vm(host),
@@ -78,7 +70,8 @@ pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Resul
                 subject.map_err(|failure| Box::new(left_out(item.name(), &failure)))
             },
             |subject, host, planned| output::PrintedCell {
-                details: is_page.then(|| CellDetails::new(subject, host, &planned, &tolerances)),
+                details: is_page
+                    .then(|| CellDetails::new(subject, host, &planned, &settings.tolerances)),
                 cell: planned.cell,
             },
         );
@@ -144,13 +137,7 @@ impl<'a> Progress<'a> {
 
     /// Returns the exit status: a condition of `--fail-on` precedes what is not known.
     const fn status(&self) -> Status {
-        if self.has_failed {
-            Status::Refused
-        } else if self.is_incomplete {
-            Status::Unknown
-        } else {
-            Status::Success
-        }
+        Status::of_many(self.has_failed, self.is_incomplete)
     }
 }
 

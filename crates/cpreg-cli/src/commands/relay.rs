@@ -241,8 +241,7 @@ fn prepare<'a>(
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
-    let consents = consents::read(&arguments.consents, naming)?;
-    consents::reject_high(&consents)?;
+    let consents = consents::read_for_any_vm(&arguments.consents, naming)?;
     if arguments.repeat {
         reject_severity("--repeat", &consents)?;
     }

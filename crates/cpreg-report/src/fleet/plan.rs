@@ -104,7 +104,7 @@ impl FleetPlanReport {
         inventory: &Inventory,
         target: usize,
         plan: &UpgradePlan,
-        baseline: Option<(&Baseline, String)>,
+        baseline: Option<&(Baseline, String)>,
     ) -> Self {
         let name = |host: usize| {
             let host = inventory.hosts().get(host);
@@ -131,13 +131,9 @@ impl FleetPlanReport {
             let settings = baseline.settings.iter();
             settings.map(|setting| format!("{}={:#x}", setting.name(), setting.value))
         });
-        let is_blocked = |verdict| {
-            use cpreg::plan::Verdict::{Refused, Unknown};
-            matches!(verdict, Refused | Unknown)
-        };
         let blocked = baseline.as_ref().map(|(baseline, _)| {
             let pairs = baseline.pairs();
-            pairs.filter(|(_, _, one)| is_blocked(one.verdict)).count()
+            pairs.filter(|(_, _, one)| !one.verdict.can_load()).count()
         });
         Self {
             schema: SCHEMA.to_owned(),
@@ -150,7 +146,7 @@ impl FleetPlanReport {
             one_way: doors.collect(),
             settings: settings.into_iter().flatten().collect(),
             blocked_with_settings: blocked.unwrap_or(0),
-            settings_command: baseline.map(|(_, command)| command),
+            settings_command: baseline.map(|(_, command)| command.clone()),
             faults: faults(inventory),
         }
     }

@@ -1,31 +1,20 @@
 //! `cpreg fleet check`: every VM at every class of nodes.
 
-use cpreg::register::Naming;
-use cpreg_fleet::PlanInputs;
 use cpreg_report::fleet::check::FleetCheckReport;
 
-use super::exit_status::exit_status;
 use super::{inventory, vms};
 use crate::arguments::{FleetCheck, Format};
-use crate::consents;
 use crate::failure::{Failure, Status};
+use crate::plan_settings::PlanSettings;
 use crate::printer::{Printer, print_json};
-use crate::tolerances;
 
 pub(super) fn run(arguments: &FleetCheck, printer: &mut Printer) -> Result<Status, Failure> {
-    let tolerances = tolerances::read(&arguments.vms.consents.tolerances, printer)?;
-    let consents = consents::read(&arguments.vms.consents, Naming::Kvm)?;
-    consents::reject_high(&consents)?;
-    let inputs = PlanInputs {
-        tolerances: &tolerances,
-        consents: &consents,
-    };
+    let settings = PlanSettings::read(&arguments.vms.consents, printer)?;
     let mut fleet = inventory::open(&arguments.nodes, &arguments.vms.vms, printer)?;
     let mut report = FleetCheckReport::new(&fleet.inventory);
     vms::plan_all(
         &mut fleet,
-        &arguments.vms.vms,
-        inputs,
+        settings.inputs(),
         printer,
         &|_| true,
         &mut |inventory, vm| {
@@ -44,5 +33,5 @@ pub(super) fn run(arguments: &FleetCheck, printer: &mut Printer) -> Result<Statu
         Format::Json => print_json(printer, &report)?,
     }
     let is_incomplete = report.unknown > 0 || !report.faults.is_empty();
-    Ok(exit_status(report.stuck > 0, is_incomplete))
+    Ok(Status::of_many(report.stuck > 0, is_incomplete))
 }

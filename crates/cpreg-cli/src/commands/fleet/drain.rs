@@ -1,35 +1,24 @@
 //! `cpreg fleet drain NODE`: the VMs of one node at all others.
 
-use cpreg::register::Naming;
-use cpreg_fleet::PlanInputs;
 use cpreg_fleet::inventory::Platform;
 use cpreg_fleet::ways::Distribution;
 use cpreg_report::fleet::drain::{DrainedVm, FleetDrainReport};
 use cpreg_report::names::Verdict;
 
-use super::exit_status::exit_status;
 use super::{inventory, vms};
 use crate::arguments::{DrainFormat, FleetDrain, PlatformName};
-use crate::consents;
 use crate::failure::{Failure, Status};
+use crate::plan_settings::PlanSettings;
 use crate::printer::{Printer, print_json};
-use crate::tolerances;
 
 pub(super) fn run(arguments: &FleetDrain, printer: &mut Printer) -> Result<Status, Failure> {
-    let tolerances = tolerances::read(&arguments.vms.consents.tolerances, printer)?;
-    let consents = consents::read(&arguments.vms.consents, Naming::Kvm)?;
-    consents::reject_high(&consents)?;
-    let inputs = PlanInputs {
-        tolerances: &tolerances,
-        consents: &consents,
-    };
+    let settings = PlanSettings::read(&arguments.vms.consents, printer)?;
     let mut fleet = inventory::open(&arguments.nodes, &arguments.vms.vms, printer)?;
     let node = inventory::find_node(&fleet.inventory, &arguments.node)?;
     let mut planned = Vec::new();
     vms::plan_all(
         &mut fleet,
-        &arguments.vms.vms,
-        inputs,
+        settings.inputs(),
         printer,
         &|of_vm| of_vm == Some(node),
         &mut |_, vm| planned.push(vm),
@@ -67,5 +56,5 @@ pub(super) fn run(arguments: &FleetDrain, printer: &mut Printer) -> Result<Statu
     let mut blocked = report.without_way.iter();
     let is_refused = blocked.any(|vm| vm.verdict == Verdict::REFUSED);
     let is_incomplete = !report.without_way.is_empty() || !report.faults.is_empty();
-    Ok(exit_status(is_refused, is_incomplete))
+    Ok(Status::of_many(is_refused, is_incomplete))
 }

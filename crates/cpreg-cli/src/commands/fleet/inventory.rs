@@ -30,6 +30,9 @@ use crate::printer::Printer;
 
 /// Name of standard input.
 const STANDARD_INPUT: &str = "-";
+/// Most bytes of a file that is read whole to recognise an equal record. A record has some hundred
+/// kilobytes, and a saved VM can have many gigabytes.
+const MAX_RECORD_LEN: u64 = 16 << 20;
 /// Bytes at the start of a file in which the name of its schema is.
 const START_LEN: u64 = 512;
 
@@ -37,6 +40,8 @@ const START_LEN: u64 = 512;
 pub(super) struct FleetInputs {
     pub(super) inventory: Inventory,
     pub(super) streams: Vec<Stream>,
+    /// Arguments with VMs that are no inventories.
+    pub(super) vms: Vec<PathBuf>,
 }
 
 /// Inventory that can be read again.
@@ -101,9 +106,12 @@ pub(super) fn open(
     for path in &arguments.hosts {
         streams.extend(opener.add(path)?);
     }
+    let mut others = Vec::new();
     for path in vms {
         if is_inventory(path)? {
             streams.push(Stream::open(path)?);
+        } else {
+            others.push(path.clone());
         }
     }
     let loader = destination::parse_loader(&arguments.loader)?;
@@ -120,12 +128,16 @@ pub(super) fn open(
             failure.with_hint(format!("{}: {fault}", fault.subject))
         }));
     }
-    Ok(FleetInputs { inventory, streams })
+    Ok(FleetInputs {
+        inventory,
+        streams,
+        vms: others,
+    })
 }
 
 /// Returns `true` if a path is an inventory: standard input, or a JSON object without a schema of
 /// cpreg.
-pub(super) fn is_inventory(path: &Path) -> Result<bool, Failure> {
+fn is_inventory(path: &Path) -> Result<bool, Failure> {
     if path == Path::new(STANDARD_INPUT) {
         return Ok(true);
     }
@@ -216,8 +228,9 @@ impl Opener<'_> {
 
     /// Opens a record. A file with the bytes of an earlier one is not parsed again.
     fn open_record(&mut self, path: &Path) -> Result<OpenedRecord, Failure> {
-        let is_file = path.metadata().is_ok_and(|metadata| metadata.is_file());
-        let digest = if is_file {
+        let is_record_size =
+            |metadata: &fs::Metadata| metadata.is_file() && metadata.len() <= MAX_RECORD_LEN;
+        let digest = if path.metadata().is_ok_and(|it| is_record_size(&it)) {
             let bytes = fs::read(path).map_err(|error| Failure::io("read", path, error))?;
             Some(Sha256::digest(bytes).to_vec())
         } else {
@@ -289,12 +302,8 @@ impl Opener<'_> {
         let opened = if path.exists() {
             self.open_record(&path)
         } else {
-            match fleet_hosts::find_by_name(Path::new(text)) {
-                Ok(Some(mut hosts)) if hosts.len() == 1 => Ok(self.intern(hosts.remove(0))),
-                Ok(Some(hosts)) => Err(Failure::new(format!(
-                    "{text} names {} recorded hosts",
-                    hosts.len()
-                ))),
+            match fleet_hosts::find_one_by_name(Path::new(text)) {
+                Ok(Some(host)) => Ok(self.intern(host)),
                 Ok(None) => self.open_record(&path),
                 Err(failure) => Err(failure),
             }
@@ -310,9 +319,8 @@ impl Opener<'_> {
         if self.named.contains_key(&path) {
             return;
         }
-        let hosts = fleet_hosts::find_by_name(&path);
-        let opened = match hosts {
-            Ok(Some(mut hosts)) if hosts.len() == 1 => Ok(self.intern(hosts.remove(0))),
+        let opened = match fleet_hosts::find_one_by_name(&path) {
+            Ok(Some(host)) => Ok(self.intern(host)),
             _ => Err(String::new()),
         };
         self.named.insert(path, opened);

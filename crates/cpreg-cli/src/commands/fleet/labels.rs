@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use cpreg::destination::Features;
 use cpreg::plan::Consents;
 use cpreg_fleet::PlanInputs;
 use cpreg_fleet::labels::FleetLabels as Labels;
@@ -13,10 +12,10 @@ use cpreg_report::json;
 use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
-use super::exit_status::exit_status;
 use super::inventory;
 use crate::arguments::{FleetLabels, LabelSystem};
 use crate::failure::{Failure, Status};
+use crate::names::parse_features;
 use crate::printer::{self, Printer, print_json};
 use crate::small_file;
 use crate::tolerances;
@@ -30,7 +29,9 @@ pub(super) fn run(arguments: &FleetLabels, printer: &mut Printer) -> Result<Stat
         tolerances: &tolerances,
         consents: &Consents::default(),
     };
-    let features = parse_features(&arguments.features)?;
+    let features = arguments.features.iter();
+    let features = features.map(|names| parse_features(names));
+    let features: Vec<_> = features.collect::<Result<_, _>>()?;
     let expires = arguments.valid_days.map(expiry).transpose()?;
     let fleet = inventory::open(&arguments.nodes, &[], printer)?;
     let only = arguments.node.as_deref();
@@ -42,12 +43,12 @@ pub(super) fn run(arguments: &FleetLabels, printer: &mut Printer) -> Result<Stat
     let output = arguments.output.as_deref();
     // A fault of another node does not concern the only one.
     let concerns = |fault: &FaultReport| only.is_none_or(|only| only == fault.subject);
-    match format(arguments.system) {
-        None if arguments.system.is_none() => {
+    match arguments.system.map(label_format) {
+        None => {
             reject_output(output)?;
             report.print(printer);
         }
-        None => match output {
+        Some(None) => match output {
             None => print_json(printer, &report)?,
             Some(path) => {
                 let text = json::document(&report)
@@ -55,7 +56,7 @@ pub(super) fn run(arguments: &FleetLabels, printer: &mut Printer) -> Result<Stat
                 write(path, &text)?;
             }
         },
-        Some(format) => {
+        Some(Some(format)) => {
             report.reject_nodes(|name| format.reject(name));
             report.faults.retain(concerns);
             print_faults(&report, printer);
@@ -63,29 +64,20 @@ pub(super) fn run(arguments: &FleetLabels, printer: &mut Printer) -> Result<Stat
         }
     }
     let is_incomplete = report.faults.iter().any(concerns);
-    Ok(exit_status(false, is_incomplete))
+    Ok(Status::of_many(false, is_incomplete))
 }
 
-const fn format(system: Option<LabelSystem>) -> Option<LabelFormat> {
-    match system {
-        Some(LabelSystem::Nfd) => Some(LabelFormat::Nfd),
-        Some(LabelSystem::NodeFeature) => Some(LabelFormat::NodeFeature),
-        Some(LabelSystem::Prometheus) => Some(LabelFormat::Prometheus),
-        Some(LabelSystem::Placement) => Some(LabelFormat::Placement),
-        Some(LabelSystem::Ganeti) => Some(LabelFormat::Ganeti),
-        Some(LabelSystem::Ansible) => Some(LabelFormat::Ansible),
-        Some(LabelSystem::Json) | None => None,
-    }
-}
-
-fn parse_features(names: &[String]) -> Result<Vec<Features>, Failure> {
-    let sets = names.iter().map(|names| {
-        Features::from_names(names).ok_or_else(|| {
-            Failure::new(format!("--features {names}: not a set of vCPU features"))
-                .with_hint("separate features with commas, such as pmu,sve, or write none")
-        })
-    });
-    sets.collect()
+/// Returns the format of a system; `None` for the JSON document of all labels.
+const fn label_format(system: LabelSystem) -> Option<LabelFormat> {
+    Some(match system {
+        LabelSystem::Nfd => LabelFormat::Nfd,
+        LabelSystem::NodeFeature => LabelFormat::NodeFeature,
+        LabelSystem::Prometheus => LabelFormat::Prometheus,
+        LabelSystem::Placement => LabelFormat::Placement,
+        LabelSystem::Ganeti => LabelFormat::Ganeti,
+        LabelSystem::Ansible => LabelFormat::Ansible,
+        LabelSystem::Json => return None,
+    })
 }
 
 /// Returns the time after this number of days, in RFC 3339 and whole seconds.

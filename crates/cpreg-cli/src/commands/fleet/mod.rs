@@ -4,12 +4,10 @@
 //! |---|---|
 //! | `inventory.rs` | nodes of the arguments |
 //! | `vms.rs` | VMs of the arguments, planned one at a time |
-//! | `exit_status.rs` | exit status of all commands |
 //! | `check.rs`, `drain.rs`, `plan.rs`, `labels.rs` | commands |
 
 mod check;
 mod drain;
-mod exit_status;
 mod inventory;
 mod labels;
 mod plan;

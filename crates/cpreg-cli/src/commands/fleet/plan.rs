@@ -2,31 +2,22 @@
 
 use std::path::Path;
 
-use cpreg::register::Naming;
 use cpreg_fleet::baseline::{Baseline, Wishes};
 use cpreg_fleet::upgrade::{UpgradePlan, VmGroups};
 use cpreg_fleet::{Host, Inventory, PlanInputs};
 use cpreg_report::command::quote;
 use cpreg_report::fleet::plan::FleetPlanReport;
 
-use super::exit_status::exit_status;
 use super::{inventory, vms};
 use crate::arguments::{FleetPlan, Format, LoaderArgs};
-use crate::consents;
 use crate::destination;
 use crate::failure::{Failure, Status};
 use crate::fleet_hosts;
+use crate::plan_settings::PlanSettings;
 use crate::printer::{Printer, print_json};
-use crate::tolerances;
 
 pub(super) fn run(arguments: &FleetPlan, printer: &mut Printer) -> Result<Status, Failure> {
-    let tolerances = tolerances::read(&arguments.vms.consents.tolerances, printer)?;
-    let consents = consents::read(&arguments.vms.consents, Naming::Kvm)?;
-    consents::reject_high(&consents)?;
-    let inputs = PlanInputs {
-        tolerances: &tolerances,
-        consents: &consents,
-    };
+    let settings = PlanSettings::read(&arguments.vms.consents, printer)?;
     let loader = &arguments.nodes.loader;
     let target = open_target(&arguments.to, loader, printer)?;
     let mut fleet = inventory::open(&arguments.nodes, &arguments.vms.vms, printer)?;
@@ -34,8 +25,7 @@ pub(super) fn run(arguments: &FleetPlan, printer: &mut Printer) -> Result<Status
     let mut groups = VmGroups::new(target);
     vms::plan_all(
         &mut fleet,
-        &arguments.vms.vms,
-        inputs,
+        settings.inputs(),
         printer,
         &|_| true,
         &mut |inventory, vm| {
@@ -46,32 +36,23 @@ pub(super) fn run(arguments: &FleetPlan, printer: &mut Printer) -> Result<Status
         },
     )?;
     let inventory = &fleet.inventory;
+    let inputs = settings.inputs();
     let plan = UpgradePlan::new(inventory, &groups, inputs);
-    let settings = find_settings(inventory, target, &plan, inputs);
-    let settings = settings
-        .as_ref()
-        .map(|(found, hosts)| (found, hosts.clone()));
-    let report = FleetPlanReport::new(inventory, target, &plan, settings);
+    let avoiding = find_settings(inventory, target, &plan, inputs);
+    let report = FleetPlanReport::new(inventory, target, &plan, avoiding.as_ref());
     match arguments.format {
         Format::Text => report.print(printer, arguments.verbosity.verbosity()),
         Format::Json => print_json(printer, &report)?,
     }
     let (refused, unknown) = report.stuck();
     let is_incomplete = unknown > 0 || !report.faults.is_empty();
-    Ok(exit_status(refused > 0, is_incomplete))
+    Ok(Status::of_many(refused > 0, is_incomplete))
 }
 
 /// Opens the host that the nodes become.
 fn open_target(path: &Path, loader: &LoaderArgs, printer: &Printer) -> Result<Host, Failure> {
-    let host = match fleet_hosts::find_by_name(path)? {
-        Some(mut hosts) if hosts.len() == 1 => hosts.remove(0),
-        Some(hosts) => {
-            let name = path.display();
-            return Err(
-                Failure::new(format!("--to {name} names {} recorded hosts", hosts.len()))
-                    .with_hint("write the full name of one; `cpreg hosts` lists them"),
-            );
-        }
+    let host = match fleet_hosts::find_one_by_name(path)? {
+        Some(host) => host,
         None => fleet_hosts::open_file(path, loader, printer)?,
     };
     if host.record().is_none() {

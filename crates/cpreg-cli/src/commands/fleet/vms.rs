@@ -53,7 +53,6 @@ type Receiver<'a> = dyn FnMut(&cpreg_fleet::Inventory, PlannedVm) + 'a;
 /// Plans all VMs of the inventories and of the arguments. `is_wanted` chooses VMs by their node.
 pub(super) fn plan_all(
     fleet: &mut FleetInputs,
-    arguments: &[PathBuf],
     inputs: PlanInputs<'_>,
     printer: &Printer,
     is_wanted: &dyn Fn(Option<usize>) -> bool,
@@ -66,7 +65,10 @@ pub(super) fn plan_all(
         let record = host.record()?;
         Some(SourceHost::from_record(host.name(), record))
     });
-    let streams = std::mem::take(&mut fleet.streams);
+    let (streams, vms) = (
+        std::mem::take(&mut fleet.streams),
+        std::mem::take(&mut fleet.vms),
+    );
     let mut planner = Planner {
         sources: sources.collect(),
         hosts: HostSet::new(hosts),
@@ -87,10 +89,8 @@ pub(super) fn plan_all(
             }
         })?;
     }
-    for path in arguments {
-        if !inventory::is_inventory(path)? {
-            planner.add_argument(path)?;
-        }
+    for path in &vms {
+        planner.add_argument(path)?;
     }
     planner.flush();
     Ok(())
@@ -191,11 +191,8 @@ impl Planner<'_, '_> {
         let of_node = of_node.and_then(|node| inventory.nodes().get(node)?.host);
         let of_name = || {
             // The name of a recorded host was added to the inventory with the nodes.
-            let named = fleet_hosts::find_by_name(Path::new(name)).ok().flatten()?;
-            let [host] = &named[..] else {
-                return None;
-            };
-            inventory.position(host)
+            let host = fleet_hosts::find_one_by_name(Path::new(name));
+            inventory.position(&host.ok().flatten()?)
         };
         let found = of_node
             .map(|host| (host, None))

@@ -58,8 +58,7 @@ fn read(path: &Path) -> Result<(Policy, Option<bool>), Failure> {
 }
 
 fn from_options(arguments: &Run, printer: &Printer) -> Result<Policy, Failure> {
-    let consents = consents::read(&arguments.consents, Naming::Kvm)?;
-    consents::reject_high(&consents)?;
+    let consents = consents::read_for_any_vm(&arguments.consents, Naming::Kvm)?;
     if let Some(name) = consents.drop_extensions.first() {
         return Err(Failure::new(format!(
             "--drop {name}: an extension is no register, and QEMU loads it itself"

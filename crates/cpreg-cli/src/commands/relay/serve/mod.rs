@@ -107,8 +107,7 @@ fn prepare<'a>(
     destination::parse_loader(&arguments.loader)?;
     let tolerances = tolerances::read(&arguments.consents.tolerances, printer)?;
     let naming = ValueFormat::new(accelerator, arguments.show_secrets).naming;
-    let consents = consents::read(&arguments.consents, naming)?;
-    consents::reject_high(&consents)?;
+    let consents = consents::read_for_any_vm(&arguments.consents, naming)?;
     reject_severity("--serve", &consents)?;
     Ok(ServeHandler::new(
         arguments,

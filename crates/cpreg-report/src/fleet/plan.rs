@@ -170,7 +170,13 @@ impl FleetPlanReport {
         let (refused, unknown) = self.stuck();
         let mut words = Vec::new();
         if refused > 0 {
-            words.push(styled(style::ERROR, pluralize(refused, "VM")) + " cannot leave its node");
+            let nodes = if refused == 1 {
+                "its node"
+            } else {
+                "their nodes"
+            };
+            let count = styled(style::ERROR, pluralize(refused, "VM"));
+            words.push(format!("{count} cannot leave {nodes}"));
         }
         if unknown > 0 {
             let count = pluralize(unknown, "VM");

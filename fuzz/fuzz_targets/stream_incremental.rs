@@ -3,7 +3,7 @@
 
 use cpreg_fuzz::apply_edit;
 use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase};
-use cpreg_stream::{Edit, Error, Stream};
+use cpreg_stream::{Edit, Error, ErrorKind, Stream};
 use libfuzzer_sys::fuzz_target;
 
 /// Returns the forwarded bytes and the buffer.
@@ -67,7 +67,13 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     assert_eq!(opened.vm().expect("a VM"), vm);
-    assert_eq!(opened.sections(), file.sections());
+    // A device can hold an imitation of the stream's end, which misleads the full scan. Only the
+    // description shows it, and a comparison of both methods detects it.
+    if opened.sections() != file.sections() {
+        let error = Stream::verify(&stream).expect_err("the two methods disagree");
+        assert_eq!(error.kind(), ErrorKind::Disagreement);
+        return;
+    }
     // Removing one register gives the same edit in transit and in the file.
     let mut reduced = vm.clone();
     for vcpu in &mut reduced.vcpus {

@@ -17,17 +17,24 @@ pub fn move_command(platform: Platform, vm: &str, node: &str, key: Option<&str>)
             let uri = format!("qemu+ssh://{node}/system");
             format!(
                 "virsh migrate --live --persistent --undefinesource {} {}",
-                quote(domain),
+                operand(domain),
                 quote(&uri)
             )
         }
         Platform::OpenStack => format!(
-            "openstack --os-compute-api-version 2.30 server migrate --live-migration --host {} {}",
+            "openstack --os-compute-api-version 2.30 server migrate --live-migration --host={} {}",
             quote(node),
-            quote(vm)
+            operand(vm)
         ),
         Platform::KubeVirt => kubevirt_command(vm, key),
     }
+}
+
+/// Returns a name for a command, which must not take it for an option: a tenant can choose the name
+/// of a VM.
+fn operand(name: &str) -> String {
+    let separator = if name.starts_with('-') { "-- " } else { "" };
+    format!("{separator}{}", quote(name))
 }
 
 /// Returns the name of a domain: of `libvirt:NAME`, or of its state `DIRECTORY/NAME.save.xz`.
@@ -74,9 +81,16 @@ mod tests {
         );
         assert_eq!(
             move_command(Platform::OpenStack, "a;b", "n2", None),
-            "openstack --os-compute-api-version 2.30 server migrate --live-migration --host n2 \
+            "openstack --os-compute-api-version 2.30 server migrate --live-migration --host=n2 \
              'a;b'"
         );
+        let libvirt = move_command(Platform::Libvirt, "--help", "n2", None);
+        assert!(
+            libvirt.ends_with(" -- --help qemu+ssh://n2/system"),
+            "{libvirt}"
+        );
+        let openstack = move_command(Platform::OpenStack, "--wait", "-n", None);
+        assert!(openstack.ends_with(" --host=-n -- --wait"), "{openstack}");
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Guests of the live tests, assembled from `e2e/lab/guest` with Debian's binutils as raw images.
 
+use std::fmt;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::str::FromStr;
 
 use tempfile::TempDir;
 
@@ -30,6 +32,64 @@ pub enum Guest {
 /// hour ahead, and the live guest does not wait for them.
 pub const TIMER_SECONDS: [u32; 3] = [3, 15, 60];
 
+/// Translation granule of the guest in `e2e/lab/guest/granule.s`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Granule {
+    /// 16 KiB.
+    Kib16,
+    /// 64 KiB.
+    Kib64,
+}
+
+impl Granule {
+    /// Returns the size in KiB.
+    const fn kib(self) -> u32 {
+        match self {
+            Self::Kib16 => 16,
+            Self::Kib64 => 64,
+        }
+    }
+}
+
+impl fmt::Display for Granule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.kib())
+    }
+}
+
+impl FromStr for Granule {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        match text {
+            "16" => Ok(Self::Kib16),
+            "64" => Ok(Self::Kib64),
+            _ => Err("the granule is 16 or 64"),
+        }
+    }
+}
+
+/// Assembles the guest whose translation tables have this granule to a raw image, for `-kernel`.
+///
+/// # Errors
+/// Returns an error if the binutils are missing and cannot be installed.
+pub fn assemble_granule(granule: Granule, image: &Path) -> Result<()> {
+    tool::ensure_installed(&TOOLS[..1])?;
+    let source = repository().join("e2e/lab/guest/granule.s");
+    let shift = format!("SHIFT={}", (granule.kib() << 10).trailing_zeros());
+    let options = ["--defsym", &shift];
+    assemble_image(
+        "aarch64-linux-gnu",
+        &options,
+        &source,
+        AARCH64_ADDRESS,
+        image,
+    )
+}
+
+/// Address at which QEMU places a raw kernel image for a 64-bit CPU on the virt machine.
+const AARCH64_ADDRESS: &str = "0x40080000";
+
 /// Build inputs of one guest.
 struct Recipe {
     guest: Guest,
@@ -51,7 +111,7 @@ const RECIPES: [Recipe; 3] = [
         name: "aarch64",
         options: &[],
         prefix: "aarch64-linux-gnu",
-        address: "0x40080000",
+        address: AARCH64_ADDRESS,
     },
     Recipe {
         guest: Guest::Live,
@@ -59,7 +119,7 @@ const RECIPES: [Recipe; 3] = [
         name: "live",
         options: &["--defsym", "LIVE=1"],
         prefix: "aarch64-linux-gnu",
-        address: "0x40080000",
+        address: AARCH64_ADDRESS,
     },
     Recipe {
         guest: Guest::Aarch32,

@@ -1,9 +1,9 @@
-# For jobs: a guest with Debian's kernel and running processes, under KVM. run.sh sources it after
-# qemu.sh, whose functions it uses. Each QEMU leaves the files of qemu.sh.
+# For jobs: a guest with Debian's kernel and running processes, or with another granule, under KVM.
+# run.sh sources it after qemu.sh, whose functions it uses. Each QEMU leaves the files of qemu.sh.
 machine="-machine virt-10.0,gic-version=3 -cpu host -m 256 -smp 2"
 image=/job/Image
-# One word, because qemu.sh splits it. The kernel finds the console in the device tree.
-arguments="-initrd /job/busy.cpio -append quiet"
+# Linux finds the console in the device tree. The guest with another granule has no initramfs.
+[ ! -e /job/busy.cpio ] || arguments="-initrd /job/busy.cpio -append quiet"
 
 # save_to FILE: saves the running guest to a file, and ends QEMU
 save_to() {

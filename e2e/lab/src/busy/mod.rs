@@ -5,8 +5,8 @@
 //! | [`inputs`] | kernel and initramfs of the guest |
 //! | [`outcome`] | output of the guest |
 //!
-//! The guest is Debian's kernel with processes. It boots on the first host, and then lives on all
-//! hosts in turn. Each move is a saved stream with RAM.
+//! The guest is Debian's kernel with processes, or with `--granule` a program of the lab. It boots on
+//! the first host, and then lives on all hosts in turn. Each move is a saved stream with RAM.
 
 pub(crate) mod inputs;
 pub(crate) mod outcome;
@@ -21,6 +21,7 @@ use clap::Args;
 use cpreg_stream::{ReadAt as _, Stream};
 use e2e_framework::Result;
 use e2e_framework::cpreg::Cpreg;
+use e2e_framework::guest::Granule;
 use e2e_framework::lab::boot::EmulatedHost;
 use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
@@ -61,6 +62,9 @@ pub(crate) struct BusyArgs {
     /// Kernel of the guest
     #[arg(long, value_name = "VERSION", default_value = GUEST_KERNEL)]
     guest_kernel: String,
+    /// Boot a guest of the lab with translation granules of this size in KiB, instead of Linux
+    #[arg(long, value_name = "KIB", conflicts_with = "guest_kernel")]
+    granule: Option<Granule>,
     /// Convert each stream with `cpreg convert`, instead of loading it with `cpreg run`
     #[arg(long, conflicts_with = "onto")]
     convert: bool,
@@ -92,7 +96,10 @@ pub(crate) fn run(lab: &Lab, arguments: &BusyArgs) -> Result<()> {
     let mover = Mover {
         lab,
         arguments,
-        inputs: GuestInputs::build(lab, &arguments.guest_kernel)?,
+        inputs: match arguments.granule {
+            Some(granule) => GuestInputs::of_granule(lab, granule)?,
+            None => GuestInputs::of_linux(lab, &arguments.guest_kernel)?,
+        },
         cpreg: Cpreg::build()?,
         programs: RunPrograms::build(lab)?,
     };
@@ -212,11 +219,7 @@ impl Mover<'_> {
             host.name(),
             start.elapsed()
         );
-        self.keep_state(
-            &path,
-            &format!("{}__q{series}__{cpu}", kernel.version),
-            &outcome,
-        )?;
+        self.keep_state(&path, &self.state_name(kernel, cpu), &outcome)?;
         Ok(path)
     }
 
@@ -276,7 +279,7 @@ impl Mover<'_> {
         let folder = self.lab.folder.join("busy");
         let kept = folder.join(format!("moved-{index}__{}.stream", host.name()));
         fs::rename(&saved, &kept).map_err(|error| context(format!("no stream: {error}").into()))?;
-        let name = format!("{}__q{series}__{cpu}__moved-{index}", destination.version);
+        let name = format!("{}__moved-{index}", self.state_name(destination, cpu));
         self.keep_state(&kept, &name, &outcome)?;
         Ok(kept)
     }
@@ -336,6 +339,16 @@ impl Mover<'_> {
             BusyOutcome::read(&results, "moved")?,
             results.join("moved.stream"),
         ))
+    }
+
+    /// Returns the name of the device state of a guest on this host.
+    fn state_name(&self, kernel: &Kernel, cpu: &Cpu) -> String {
+        let series = &self.arguments.series;
+        let name = format!("{}__q{series}__{cpu}", kernel.version);
+        match self.arguments.granule {
+            Some(granule) => format!("{name}__granule-{granule}"),
+            None => name,
+        }
     }
 
     fn results(&self, step: &str, host: &EmulatedHost<'_>) -> PathBuf {

@@ -5,6 +5,7 @@
 //!
 //! Commands (tested with QEMU 5.2 to 11.1):
 //! - `qom-get /machine type` returns the machine type; an alias such as `virt` is resolved.
+//! - With KVM, `query-cpus-fast` and `qom-get` return the SVE vector lengths of the VM.
 //! - `info ramblock` (HMP) prints the RAM blocks; QMP has no such command.
 //! - `add-fd`, then `xen-save-devices-state`, writes every device's section into cpreg's file.
 //!   Despite its name the command does not depend on Xen.
@@ -22,10 +23,12 @@ use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
+use cpreg::hardware::VectorLengths;
 use serde_json::{Value, json};
 
 use crate::error::Error;
 use crate::qmp::{Monitor, Qmp, Version, WaitOptions};
+use crate::vector_lengths;
 use cpreg_stream::{Configuration, GLOBAL_STATE, RamBlock, Stream, encode_setup};
 
 /// Message for a failed operation on the temporary file.
@@ -56,6 +59,8 @@ pub struct DeviceState {
     pub run_state: String,
     /// `true` if KVM executes the guest.
     pub kvm: bool,
+    /// SVE vector lengths of the VM, which the stream lacks; `None` without SVE or KVM.
+    pub vector_lengths: Option<VectorLengths>,
     /// Stream without RAM and without description, in an unnamed file.
     pub stream: File,
 }
@@ -80,10 +85,17 @@ pub fn query(qmp: &mut dyn Monitor, options: &WaitOptions<'_>) -> Result<DeviceS
     let run_state = text(status.get("status"), "query-status")?;
     let kvm = qmp.execute("query-kvm", json!({}), options)?;
     let kvm = kvm.get("enabled").and_then(Value::as_bool);
+    let kvm = kvm.ok_or(Error::unexpected_reply("query-kvm"))?;
     let arguments = json!({"path": "/machine", "property": "type"});
     let machine = qmp.execute("qom-get", arguments, options)?;
     let machine = text(Some(&machine), "qom-get")?;
     let machine = machine.strip_suffix("-machine").unwrap_or(&machine);
+    let vector_lengths = if kvm {
+        let path = vector_lengths::query_first_vcpu(qmp, options)?;
+        vector_lengths::query(qmp, &path, options)?
+    } else {
+        None
+    };
     let arguments = json!({"command-line": "info ramblock"});
     let blocks = qmp.execute("human-monitor-command", arguments, options)?;
     let blocks = parse_ram_blocks(&text(Some(&blocks), "info ramblock")?)
@@ -102,7 +114,8 @@ pub fn query(qmp: &mut dyn Monitor, options: &WaitOptions<'_>) -> Result<DeviceS
         version: qmp.version().clone(),
         machine: configuration.machine,
         run_state,
-        kvm: kvm.ok_or(Error::unexpected_reply("query-kvm"))?,
+        kvm,
+        vector_lengths,
         stream,
     })
 }

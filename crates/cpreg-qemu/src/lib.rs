@@ -10,6 +10,7 @@
 //! | [`rehearse`] | loading a VM without its RAM into a QEMU |
 //! | [`probe`] | recording a QEMU that runs no guest |
 //! | [`guest_program`] | running a program in the guest of an isolated QEMU |
+//! | `vector_lengths` | SVE vector lengths of a VM, queried from its QEMU |
 //! | `parent_death` | the end of a started QEMU together with cpreg |
 //! | [`error`] | [`Error`] with its kind and hint |
 //! | [`libvirt`] | a domain of libvirt: its monitor, XML and command line |
@@ -32,5 +33,6 @@ pub mod probe;
 pub mod process;
 pub mod qmp;
 pub mod rehearse;
+mod vector_lengths;
 
 pub use error::{Error, ErrorKind};

@@ -31,7 +31,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cpreg::destination::kernel::is_pmu_counting;
-use cpreg::hardware::HardwareFacts;
+use cpreg::hardware::{HardwareFacts, VectorLengths};
 use cpreg::register::RegisterId;
 use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
@@ -106,6 +106,8 @@ pub(crate) enum Origin {
         version: String,
         /// `true` for KVM.
         is_kvm: bool,
+        /// SVE vector lengths of the VM; `None` without SVE or KVM.
+        vector_lengths: Option<VectorLengths>,
         /// Device state of QEMU.
         stream: File,
         /// Properties of the domain, if libvirt started this QEMU.
@@ -295,6 +297,7 @@ impl Input {
             origin: Origin::RunningQemu {
                 version: state.version.number(),
                 is_kvm: state.kvm,
+                vector_lengths: state.vector_lengths,
                 stream: state.stream,
                 domain,
             },
@@ -425,8 +428,17 @@ impl Input {
 
     /// Returns the known properties of the VM's host: of a report, or of this machine for its QEMU.
     pub(crate) fn source_hardware(&self) -> Result<HardwareFacts, Failure> {
-        if matches!(self.origin, Origin::RunningQemu { is_kvm, .. } if is_kvm) {
-            return Ok(local_facts(&self.path));
+        if let Origin::RunningQemu {
+            is_kvm: true,
+            vector_lengths,
+            ..
+        } = self.origin
+        {
+            // QEMU knows the lengths of its VM, wherever it runs.
+            return Ok(HardwareFacts {
+                vector_lengths,
+                ..local_facts(&self.path)
+            });
         }
         let facts = self.report().map(VmReport::source_hardware);
         let facts = facts.transpose();

@@ -48,6 +48,8 @@ pub(crate) struct FakeQemu {
     pub(crate) ram: String,
     /// Output of `xen-save-devices-state` before anything is loaded.
     pub(crate) state: Vec<u8>,
+    /// SVE vector lengths of the vCPUs, as in KVM_REG_ARM64_SVE_VLS; 0 without SVE.
+    pub(crate) vector_lengths: u16,
     /// Behaviour of the monitor at its start.
     pub(crate) opening: Opening,
     /// Conversion of a received stream into the state that is saved afterwards.
@@ -129,6 +131,7 @@ impl FakeQemu {
             status: "inmigrate",
             ram,
             state: device_state(&bytes),
+            vector_lengths: 0,
             opening: Opening::Greeting,
             load: device_state,
             fault: |_, _| None,
@@ -144,6 +147,7 @@ impl FakeQemu {
             status: "inmigrate",
             ram: String::new(),
             state: Vec::new(),
+            vector_lengths: 0,
             opening,
             load: <[u8]>::to_vec,
             fault: |_, _| None,
@@ -506,7 +510,19 @@ impl FakeServer {
                 json!({"status": status, "running": status == "running"})
             }
             Some("query-kvm") => json!({"enabled": fake.kvm, "present": true}),
-            Some("qom-get") => format!("{}-machine", fake.machine).into(),
+            Some("query-cpus-fast") => json!([{"qom-path": "/machine/unattached/device[0]"}]),
+            Some("qom-get") => match request["arguments"]["property"].as_str() {
+                Some("type") => format!("{}-machine", fake.machine).into(),
+                Some(length) => {
+                    let bits: u16 = length
+                        .strip_prefix("sve")
+                        .expect("a length")
+                        .parse()
+                        .expect("a number");
+                    (fake.vector_lengths & 1 << (bits / 128 - 1) != 0).into()
+                }
+                None => json!({}),
+            },
             Some("human-monitor-command") => fake.ram.clone().into(),
             Some("add-fd") => json!({"fdset-id": 7, "fd": 21}),
             Some("xen-save-devices-state") => {

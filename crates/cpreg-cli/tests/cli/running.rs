@@ -35,6 +35,8 @@ fn showing_a_running_vm_neither_stops_nor_migrates_it() {
         "query-status",
         "query-kvm",
         "qom-get",
+        "query-cpus-fast",
+        "qom-get",
         "human-monitor-command",
         "add-fd",
         "xen-save-devices-state",
@@ -62,6 +64,29 @@ fn check_has_the_result_of_the_stream() {
             .collect::<Vec<_>>()
     };
     assert_eq!(tail(&run), tail(&stream), "{run}");
+}
+
+/// A stream has no SVE vector lengths, but QEMU knows those of its VM.
+#[test]
+fn vector_lengths_are_compared() {
+    const GUEST: &str = "kvm/6.12.107__q10.0__max__virt10.0-smp4.stream.xz";
+    let decide = |lengths| {
+        let mut fake = running_qemu(GUEST);
+        fake.vector_lengths = lengths;
+        let workspace = Workspace::new();
+        let host = "linux-6.12.107/max/pmu,ptrauth,sve";
+        let arguments = ["check", "vm.qmp", host, "--format", "json"];
+        let (run, _) = workspace
+            .run_with_monitor("vm.qmp", fake, || cpreg_in(&workspace.path(""), &arguments));
+        let report: serde_json::Value = serde_json::from_str(&run.stdout).expect("JSON");
+        let decisions = report["hardware"].as_array().expect("decisions").iter();
+        let mut decisions = decisions.filter(|it| it["property"] == "SVE vector lengths");
+        decisions.next().expect("SVE")["decision"].clone()
+    };
+    assert_eq!(decide(0xffff), "keep");
+    assert_eq!(decide(0), "assume");
+    // The host was recorded on an emulated CPU, whose other lengths prove nothing.
+    assert_eq!(decide(0x3), "assume");
 }
 
 #[test]

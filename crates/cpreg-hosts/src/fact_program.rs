@@ -139,6 +139,7 @@ impl FactReadings {
                     .zip(pmceid1)
                     .map(|(pmceid0, pmceid1)| PmuEvents { pmceid0, pmceid1 }),
                 gicd_iidr: number(iidr),
+                uses_lpis: None,
             },
             midr: midr.unwrap_or(0),
             revidr: revidr.unwrap_or(0),

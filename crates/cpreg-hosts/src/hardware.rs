@@ -162,6 +162,7 @@ impl HardwareJson {
             gmid: gmid.transpose()?,
             pmu_events: pmu_events.transpose()?,
             gicd_iidr: gicd_iidr.transpose()?,
+            uses_lpis: None,
         })
     }
 }

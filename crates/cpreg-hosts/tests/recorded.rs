@@ -403,6 +403,7 @@ fn guests_read_the_facts_of_the_emulated_cpu() {
                 "5.10.223" => 0x4b00_243b,
                 _ => 0x4b00_343b,
             }),
+            uses_lpis: None,
         };
         assert_eq!(record.hardware, expected, "{}", host.name());
         count += 1;

@@ -70,11 +70,8 @@ impl EarlyVcpus {
         if self.state != EarlyVcpusState::Receiving {
             return None;
         }
-        if known_count == 0
-            && !cpus.is_empty()
-            && let Some(gic) = self.scanner.gic()
-        {
-            policy.on_gic(gic);
+        if known_count == 0 && !cpus.is_empty() {
+            policy.on_hardware(self.scanner.hardware());
         }
         for cpu in &cpus[known_count..] {
             let converted = policy.on_vcpu(cpu);

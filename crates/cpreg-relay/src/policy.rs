@@ -1,7 +1,7 @@
 //! [`MigrationPolicy`]: accepts or rejects a VM, and edits its device state. The relay carries the
 //! decision out.
 
-use cpreg::gic::Gic;
+use cpreg::hardware::HardwareFacts;
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Edit, Section, Stream};
 
@@ -20,10 +20,10 @@ pub trait MigrationPolicy {
     /// page.
     fn on_setup(&mut self, setup: &StreamSetup) -> bool;
 
-    /// Receives the VM's GICv3, which QEMU sends before the vCPUs. The relay calls this function
-    /// before the first vCPU, if it knows the GICv3.
-    fn on_gic(&mut self, gic: Gic) {
-        let _ = gic;
+    /// Receives the properties of the VM's GICv3, which QEMU sends before the vCPUs. The relay calls
+    /// this function before the first vCPU.
+    fn on_hardware(&mut self, facts: HardwareFacts) {
+        let _ = facts;
     }
 
     /// Returns the `cpu` section to send for the next vCPU, or `None` if the policy cannot decide

@@ -1,11 +1,11 @@
-//! The section of the interrupt controller: ICC_CTLR_EL1 of a GICv3's vCPUs.
+//! The section of the interrupt controller: ICC_CTLR_EL1 and GICR_CTLR of a GICv3's vCPUs.
 //!
 //! The layout is that of QEMU's `hw/intc/arm_gicv3_common.c`, the same from 5.2 to 11.1. Numbers
 //! are big-endian:
 //!
 //! ```text
 //! distributor                                            10344 bytes
-//! each vCPU      redistributor                              96 bytes
+//! each vCPU      redistributor: level, GICR_CTLR …          96 bytes
 //!                icc_ctlr_el1[2]: Secure, Non-secure        16 bytes
 //!                rest of the CPU interface                 160 bytes
 //!                subsections `arm_gicv3_cpu/...`
@@ -15,6 +15,7 @@
 //! KVM's value is the Non-secure one. The number of vCPUs is not in the section.
 
 use cpreg::gic::{Gic, GicLimits};
+use cpreg::hardware::HardwareFacts;
 
 use crate::cursor::read_bytes;
 use crate::element::Section;
@@ -32,6 +33,10 @@ const VERSION: u32 = 1;
 const DISTRIBUTOR_LEN: usize = 10344;
 /// Length of a vCPU's state, without subsections.
 const VCPU_LEN: usize = 272;
+/// Offset of GICR_CTLR in a vCPU's state.
+const GICR_CTLR: usize = 4;
+/// GICR_CTLR.EnableLPIs: the vCPU takes LPIs.
+const ENABLE_LPIS: u32 = 1;
 /// Offset of the Non-secure ICC_CTLR_EL1 in a vCPU's state.
 const ICC_CTLR_NS: usize = 104;
 /// Marker of a subsection.
@@ -46,9 +51,17 @@ const VCPU_SUBSECTIONS: [(&str, usize); 4] = [
 /// Maximum length of a section that is read: that of 512 vCPUs has less than 310 KiB.
 const MAX_LEN: u64 = 1 << 20;
 
-/// Returns the interrupt controller of a machine with these sections and number of vCPUs.
+/// State of a GICv3 that belongs to one vCPU.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GicVcpu {
+    limits: GicLimits,
+    uses_lpis: bool,
+}
+
+/// Returns the interrupt controller of a machine with these sections and number of vCPUs, and its
+/// use of LPIs.
 ///
-/// `None` if it is not known: no section of a known controller, or a section of another layout.
+/// Nothing is known without a section of a known controller, or of a section with another layout.
 ///
 /// # Errors
 /// Returns an error if the section cannot be read, or if the vCPUs contradict each other.
@@ -56,40 +69,48 @@ pub(crate) fn read(
     source: &dyn ReadAt,
     sections: &[Section],
     vcpu_count: usize,
-) -> Result<Option<Gic>, Error> {
+) -> Result<HardwareFacts, Error> {
     if sections.iter().any(|section| section.name == GICV2) {
-        return Ok(Some(Gic::Other));
+        return Ok(HardwareFacts {
+            gic: Some(Gic::Other),
+            ..HardwareFacts::UNKNOWN
+        });
     }
     let section = sections.iter().find(|section| section.name == GICV3);
     let Some(section) = section else {
-        return Ok(None);
+        return Ok(HardwareFacts::UNKNOWN);
     };
     let length = section.payload.end - section.payload.start;
     let Some(length) = usize::try_from(length).ok().filter(|_| length <= MAX_LEN) else {
-        return Ok(None);
+        return Ok(HardwareFacts::UNKNOWN);
     };
     let payload = read_bytes(source, section.payload.start, length)?;
     match parse(&payload, section.version) {
-        Some(vcpus) if vcpus.len() == vcpu_count => required(&vcpus, section).map(Some),
-        _ => Ok(None),
+        Some(vcpus) if vcpus.len() == vcpu_count => required(&vcpus, section),
+        _ => Ok(HardwareFacts::UNKNOWN),
     }
 }
 
-/// Returns the GICv3 that takes all vCPUs.
-pub(crate) fn required(vcpus: &[GicLimits], section: &Section) -> Result<Gic, Error> {
-    let limits = GicLimits::required_for(vcpus.iter().copied());
-    limits.map(Gic::V3).ok_or_else(|| {
+/// Returns the GICv3 that takes all vCPUs, and its use of LPIs.
+pub(crate) fn required(vcpus: &[GicVcpu], section: &Section) -> Result<HardwareFacts, Error> {
+    let limits = GicLimits::required_for(vcpus.iter().map(|vcpu| vcpu.limits));
+    let limits = limits.ok_or_else(|| {
         Error::malformed(
             section.payload.start,
             "the vCPUs have different values of ICC_CTLR_EL1.SEIS or A3V",
         )
         .prepend_path(GICV3)
         .with_hint("the stream is damaged: no host has such a GIC")
+    })?;
+    Ok(HardwareFacts {
+        gic: Some(Gic::V3(limits)),
+        uses_lpis: Some(vcpus.iter().any(|vcpu| vcpu.uses_lpis)),
+        ..HardwareFacts::UNKNOWN
     })
 }
 
-/// Returns the limits of each vCPU in a GICv3's section; `None` for another layout.
-pub(crate) fn parse(payload: &[u8], version: u32) -> Option<Vec<GicLimits>> {
+/// Returns the state of each vCPU in a GICv3's section; `None` for another layout.
+pub(crate) fn parse(payload: &[u8], version: u32) -> Option<Vec<GicVcpu>> {
     if version != VERSION {
         return None;
     }
@@ -98,7 +119,11 @@ pub(crate) fn parse(payload: &[u8], version: u32) -> Option<Vec<GicLimits>> {
     while !rest.is_empty() && !subsection_name(rest).is_some_and(is_distributor_subsection) {
         let (vcpu, after) = rest.split_at_checked(VCPU_LEN)?;
         let icc_ctlr = vcpu.get(ICC_CTLR_NS..)?.first_chunk()?;
-        vcpus.push(GicLimits::from_icc_ctlr(u64::from_be_bytes(*icc_ctlr)));
+        let gicr_ctlr = vcpu.get(GICR_CTLR..)?.first_chunk()?;
+        vcpus.push(GicVcpu {
+            limits: GicLimits::from_icc_ctlr(u64::from_be_bytes(*icc_ctlr)),
+            uses_lpis: u32::from_be_bytes(*gicr_ctlr) & ENABLE_LPIS != 0,
+        });
         rest = skip_vcpu_subsections(after)?;
     }
     (!vcpus.is_empty()).then_some(vcpus)
@@ -156,11 +181,11 @@ mod tests {
 
     fn bits(payload: &[u8]) -> Option<Vec<u64>> {
         let vcpus = parse(payload, VERSION)?;
-        Some(vcpus.into_iter().map(GicLimits::bits).collect())
+        Some(vcpus.into_iter().map(|vcpu| vcpu.limits.bits()).collect())
     }
 
     /// Reads a section of this name for a machine with two vCPUs.
-    fn read_section(name: &str, payload: &[u8]) -> Result<Option<Gic>, Error> {
+    fn read_section(name: &str, payload: &[u8]) -> Result<HardwareFacts, Error> {
         let range = 0..payload.len() as u64;
         let section = Section {
             kind: crate::element::SectionKind::Full,
@@ -178,7 +203,7 @@ mod tests {
     fn sections_give_the_controller() {
         let limits = |bits| Some(Gic::V3(GicLimits::from_icc_ctlr(bits)));
         let both = payload(&[0x8400, 0x8500], &[]);
-        let gic = |name, payload: &[u8]| read_section(name, payload).expect("a section");
+        let gic = |name, payload: &[u8]| read_section(name, payload).expect("a section").gic;
         assert_eq!(gic("arm_gicv3", &both), limits(0x8500));
         assert_eq!(gic("arm_gic", &[1, 2, 3]), Some(Gic::Other));
         assert_eq!(gic("arm_gicv3_its", &both), None);
@@ -190,6 +215,21 @@ mod tests {
             error.to_string().starts_with("arm_gicv3 at byte 0x0: "),
             "{error}"
         );
+    }
+
+    #[test]
+    fn one_vcpu_with_lpis_is_enough() {
+        let mut bytes = payload(&[0x8400, 0x8400], &[]);
+        for (vcpu, is_enabled) in [(0, false), (1, true)] {
+            let start = DISTRIBUTOR_LEN + vcpu * VCPU_LEN + GICR_CTLR;
+            // RWP, and EnableLPIs.
+            let value = 1_u32 << 3 | u32::from(is_enabled);
+            bytes[start..start + 4].copy_from_slice(&value.to_be_bytes());
+        }
+        let uses_lpis = |bytes: &[u8]| read_section("arm_gicv3", bytes).expect("a GIC").uses_lpis;
+        assert_eq!(uses_lpis(&bytes), Some(true));
+        bytes[DISTRIBUTOR_LEN + VCPU_LEN + GICR_CTLR + 3] = 8;
+        assert_eq!(uses_lpis(&bytes), Some(false));
     }
 
     #[test]

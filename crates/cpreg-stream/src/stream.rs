@@ -10,6 +10,7 @@ use std::ops::Range;
 
 use cpreg::destination::Accelerator;
 use cpreg::gic::Gic;
+use cpreg::hardware::HardwareFacts;
 
 use crate::cpu::{Cpu, read_cpu};
 use crate::cursor::{self, Cursor, LARGE_WINDOW_LEN};
@@ -30,7 +31,8 @@ pub struct Stream {
     pub(crate) layout: Layout,
     pub(crate) cpus: Vec<Cpu>,
     pub(crate) run_state: Option<String>,
-    pub(crate) gic: Option<Gic>,
+    /// Interrupt controller and its use of LPIs.
+    pub(crate) gic_facts: HardwareFacts,
     pub(crate) description: Option<Description>,
 }
 
@@ -265,14 +267,14 @@ impl Stream {
             )
             .with_hint("the stream is damaged"));
         }
-        let gic = gic::read(source, &layout.sections, cpus.len())?;
+        let gic_facts = gic::read(source, &layout.sections, cpus.len())?;
         Ok(Self {
             open_method,
             length,
             layout,
             cpus,
             run_state,
-            gic,
+            gic_facts,
             description,
         })
     }
@@ -291,7 +293,7 @@ impl Stream {
             },
             cpus: vec![cpu],
             run_state: None,
-            gic: None,
+            gic_facts: HardwareFacts::UNKNOWN,
             description: None,
         }
     }
@@ -419,7 +421,8 @@ impl Stream {
     ///
     /// `None` if it is not known. QEMU's emulators compare nothing, so it is not known for them.
     pub fn gic(&self) -> Option<Gic> {
-        self.gic
+        self.gic_facts
+            .gic
             .filter(|_| self.accelerator() != Some(Accelerator::Tcg))
     }
 

@@ -96,7 +96,7 @@ impl Stream {
     fn hardware(&self) -> HardwareFacts {
         HardwareFacts {
             gic: self.gic(),
-            ..HardwareFacts::UNKNOWN
+            ..self.gic_facts
         }
     }
 

@@ -29,6 +29,8 @@ pub struct HardwareFacts {
     pub pmu_events: Option<PmuEvents>,
     /// GICD_IIDR: implementer and revision of the GICv3 that KVM emulates.
     pub gicd_iidr: Option<u32>,
+    /// `true` if the VM's GIC delivers LPIs, the interrupts of an ITS. State of a VM, not of a host.
+    pub uses_lpis: Option<bool>,
 }
 
 impl HardwareFacts {
@@ -42,6 +44,7 @@ impl HardwareFacts {
         gmid: None,
         pmu_events: None,
         gicd_iidr: None,
+        uses_lpis: None,
     };
 
     /// Returns the value of a property, if it is known: hertz, bits of [`VectorLengths`] or of
@@ -85,14 +88,16 @@ impl HardwareFacts {
             gmid: self.gmid.or(other.gmid),
             pmu_events: self.pmu_events.or(other.pmu_events),
             gicd_iidr: self.gicd_iidr.or(other.gicd_iidr),
+            uses_lpis: self.uses_lpis.or(other.uses_lpis),
             is_emulated,
         }
     }
 
-    /// Returns `true` if any fact is known besides the limits of the GIC, which a VM brings along.
+    /// Returns `true` if any fact is known besides the state of the GIC, which a VM brings along.
     fn has_host_facts(self) -> bool {
         let without_gic = Self {
             gic: None,
+            uses_lpis: None,
             is_emulated: false,
             ..self
         };
@@ -114,6 +119,7 @@ impl HardwareFacts {
             pmu_events: keep(self.pmu_events, other.pmu_events),
             // The kernel decides the revision, also on an emulated CPU.
             gicd_iidr: self.gicd_iidr,
+            uses_lpis: self.uses_lpis,
             is_emulated: self.is_emulated,
         }
     }
@@ -364,6 +370,7 @@ mod tests {
     fn the_gic_of_a_vm_is_no_fact_of_its_host() {
         let vm = HardwareFacts {
             gic: Some(Gic::Other),
+            uses_lpis: Some(false),
             ..HardwareFacts::UNKNOWN
         };
         let host = HardwareFacts {
@@ -373,6 +380,7 @@ mod tests {
         };
         let both = HardwareFacts {
             gic: Some(Gic::Other),
+            uses_lpis: Some(false),
             ..host
         };
         assert_eq!(vm.or(host), both);

@@ -200,6 +200,14 @@ const SEVERITIES_OF_MAX: [&str; 23] = [
     "SSBS fatal",
 ];
 
+/// Linux has an ITS on both CPUs, and takes LPIs.
+#[test]
+fn linux_takes_lpis() {
+    for (name, vm, _) in busy_guests() {
+        assert_eq!(vm.source_hardware.uses_lpis, Some(true), "{name}");
+    }
+}
+
 /// Lists the severity of every rule for guests in use.
 #[test]
 fn rules_tell_used_and_unused_features_apart() {

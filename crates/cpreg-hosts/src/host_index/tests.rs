@@ -233,6 +233,7 @@ fn example() -> HostIndex {
                     pmceid1: 0,
                 }),
                 gicd_iidr: is_second.then_some(0x4b00_343b),
+                uses_lpis: None,
             },
         });
     }

@@ -183,6 +183,7 @@ mod tests {
                     pmceid1: 0xf2_ae7f,
                 }),
                 gicd_iidr: Some(0x4b00_343b),
+                uses_lpis: None,
             },
             shape: Some(MachineShape {
                 machine: Some("virt-10.0".to_owned()),

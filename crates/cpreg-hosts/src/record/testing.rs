@@ -131,6 +131,7 @@ fn any_hardware() -> impl Strategy<Value = HardwareFacts> {
             gmid,
             pmu_events,
             gicd_iidr,
+            uses_lpis: None,
         },
     )
 }

@@ -17,7 +17,7 @@
 mod config;
 mod vcpu_planner;
 
-use cpreg::gic::Gic;
+use cpreg::hardware::HardwareFacts;
 use cpreg::shape::MachineShape;
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Section, Stream};
@@ -107,8 +107,8 @@ impl<P: Planner> MigrationPolicy for CheckPolicy<'_, P> {
         self.setup_rejections.is_empty()
     }
 
-    fn on_gic(&mut self, gic: Gic) {
-        self.vcpu_planner.set_gic(gic);
+    fn on_hardware(&mut self, facts: HardwareFacts) {
+        self.vcpu_planner.set_hardware(facts);
     }
 
     fn on_vcpu(&mut self, cpu: &Cpu) -> Option<Cpu> {

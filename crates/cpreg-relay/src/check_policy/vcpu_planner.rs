@@ -9,7 +9,6 @@
 //! nothing.
 
 use cpreg::destination::{Accelerator, Destination};
-use cpreg::gic::Gic;
 use cpreg::hardware::HardwareFacts;
 use cpreg::plan::IncrementalPlan;
 use cpreg::shape::{DeviceSection, MachineShape};
@@ -22,16 +21,16 @@ use super::config::{Planner, PolicyConfig};
 #[derive(Debug, Default)]
 pub(super) struct VcpuPlanner<'t> {
     plan: Option<IncrementalPlan<'t>>,
-    /// GICv3 of the VM, if it has arrived.
-    gic: Option<Gic>,
+    /// Properties of the GIC, which the stream has before its vCPUs.
+    hardware: HardwareFacts,
     /// Number of vCPUs received.
     received_count: usize,
 }
 
 impl<'t> VcpuPlanner<'t> {
-    /// Sets the GICv3 of the VM, which precedes the vCPUs.
-    pub(super) fn set_gic(&mut self, gic: Gic) {
-        self.gic = Some(gic);
+    /// Sets the properties of the GIC, which precedes the vCPUs.
+    pub(super) fn set_hardware(&mut self, facts: HardwareFacts) {
+        self.hardware = facts;
     }
 
     /// Plans the next vCPU. Returns it as the relay sends it, if the result is certain.
@@ -72,11 +71,7 @@ impl<'t> VcpuPlanner<'t> {
                 .is_none();
         if can_load {
             let plan = IncrementalPlan::new(destination, config.tolerances, config.consents);
-            let of_stream = HardwareFacts {
-                gic: self.gic,
-                ..HardwareFacts::UNKNOWN
-            };
-            let source_hardware = of_stream.or(config.source_hardware);
+            let source_hardware = self.hardware.or(config.source_hardware);
             self.plan = Some(plan.with_source_hardware(source_hardware));
         }
     }

@@ -272,16 +272,17 @@ pub struct ShapeDifference {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[non_exhaustive]
 pub struct HardwareReport {
-    /// `"counter frequency"`, `"SVE vector lengths"`, `"DC ZVA block size"` or
-    /// `"GIC limits (ICC_CTLR_EL1)"`.
+    /// `"counter frequency"`, `"SVE vector lengths"`, `"DC ZVA block size"`,
+    /// `"MTE tag block (GMID_EL1)"`, `"GIC limits (ICC_CTLR_EL1)"`, `"GIC revision (GICD_IIDR)"`,
+    /// `"PMU events (PMCEID0_EL0)"` or `"PMU events (PMCEID1_EL0)"`.
     pub property: String,
     /// Value at the VM's own host, or null if it is not known: in hertz, as in
-    /// KVM_REG_ARM64_SVE_VLS, DCZID_EL0, or the fixed fields of ICC_CTLR_EL1.
+    /// KVM_REG_ARM64_SVE_VLS, the fixed fields of ICC_CTLR_EL1, or the register.
     pub source: Option<Hex>,
     /// Value at the destination, in the same form.
     pub destination: Option<Hex>,
-    /// `"keep"`; `"assume"` if the value is not known on at least one side, and the hosts have the
-    /// same CPU; `"refuse"`; or `"unknown"`.
+    /// `"keep"`; `"change"` if the guest can notice the difference; `"assume"` if the value is not
+    /// known on at least one side, and the hosts have the same CPU; `"refuse"`; or `"unknown"`.
     pub decision: HardwareDecision,
     /// Confidence in the decision: `"proven"`, `"inferred"` or `"unknown"`.
     pub confidence: Confidence,

@@ -21,7 +21,7 @@
 use std::collections::HashSet;
 
 use super::parser::IncrementalParser;
-use cpreg::gic::Gic;
+use cpreg::hardware::HardwareFacts;
 
 use crate::cpu::Cpu;
 use crate::cpu::require_arm;
@@ -53,7 +53,7 @@ pub struct VcpuScanner {
     ids: HashSet<u32>,
     common_count: usize,
     cpus: Vec<Cpu>,
-    gic: Option<Gic>,
+    hardware: HardwareFacts,
     /// Index of the package's length field in the buffer, and the package's length in bytes.
     package: Option<(usize, u32)>,
 }
@@ -97,9 +97,9 @@ impl VcpuScanner {
         &self.cpus
     }
 
-    /// Returns the GICv3 of the VM, if one has arrived.
-    pub fn gic(&self) -> Option<Gic> {
-        self.gic
+    /// Returns the properties of the VM's GICv3, if one has arrived.
+    pub fn hardware(&self) -> HardwareFacts {
+        self.hardware
     }
 
     /// Returns all sections that have arrived.
@@ -192,7 +192,7 @@ impl VcpuScanner {
             if section.name == GICV3 {
                 let vcpus = gic::parse(&device_state[payload..end], section.version);
                 let vcpus = vcpus.ok_or_else(|| Error::malformed(at, "an unknown GICv3"))?;
-                self.gic = Some(gic::required(&vcpus, &section)?);
+                self.hardware = gic::required(&vcpus, &section)?;
             }
             section
         };

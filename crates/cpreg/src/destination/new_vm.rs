@@ -30,6 +30,7 @@ impl Destination {
     pub fn source_hardware(&self) -> HardwareFacts {
         HardwareFacts {
             is_emulated: self.is_emulated(),
+            uses_lpis: None,
             ..self.hardware
         }
     }

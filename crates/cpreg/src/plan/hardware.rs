@@ -56,9 +56,28 @@ pub(super) fn decide(input: PlanInput<'_>) -> Vec<HardwareDecision> {
         decisions.push(judge.visible(HardwareFact::PmuEvents1));
     }
     if ![source.gic, destination.gic].contains(&Some(Gic::Other)) {
-        decisions.push(judge.gic_revision());
+        let vcpu = input.vm.vcpus.first();
+        let source = infer_iidr(|id| vcpu.is_some_and(|it| it.registers.get(id).is_some()));
+        let vcpu = input.destination.vcpu(0);
+        let destination = infer_iidr(|id| vcpu.is_some_and(|it| it.get(id).is_some()));
+        decisions.push(judge.gic_revision([source, destination]));
     }
     decisions
+}
+
+/// Returns the GICD_IIDR of the GICv3 of a kernel that lists registers for which `has` returns
+/// `true`, or `None` if the list is not that of a KVM with PSCI.
+///
+/// Linux 5.19 brought the firmware bitmaps (commit 05714cab7d63) and revision 3 of the GIC (commit
+/// 49a1a2c70a7f). A distribution can have only one of them, so the value is inferred.
+fn infer_iidr(has: impl Fn(RegisterId) -> bool) -> Option<u32> {
+    const REVISION_2: u32 = 0x4b00_243b;
+    const REVISION_3: u32 = 0x4b00_343b;
+    if has(RegisterId::STD_BMAP) {
+        Some(REVISION_3)
+    } else {
+        has(RegisterId::PSCI_VERSION).then_some(REVISION_2)
+    }
 }
 
 /// Returns MTE and the PMU, if the guest has them on both sides.

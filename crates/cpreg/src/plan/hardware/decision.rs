@@ -66,6 +66,8 @@ pub enum HardwareReason {
     HasAllLengths,
     /// The destination lacks a vector length, and the guest does not use SVE.
     VectorsUnused,
+    /// The GIC of the destination has an earlier revision, and the VM takes no LPIs.
+    LpisUnused,
     /// The GIC of the destination has more bits than that of the VM.
     HasMoreBits,
     /// The values differ.
@@ -113,6 +115,10 @@ impl fmt::Display for HardwareDecision {
             HardwareReason::VectorsUnused => f.write_str(
                 "the destination lacks some of these lengths, and the guest does not use SVE",
             ),
+            HardwareReason::LpisUnused => f.write_str(
+                "the guest takes no LPIs (GICR_CTLR.EnableLPIs is 0), so it does not notice that \
+                 GICR_INVLPIR is ignored",
+            ),
             HardwareReason::HasMoreBits => f.write_str(
                 "the destination's GIC has at least the bits of the VM's GIC, and KVM takes fewer",
             ),
@@ -150,10 +156,11 @@ impl fmt::Display for HardwareDecision {
 
 impl HardwareDecision {
     /// Returns the severity of a difference that the guest can notice: medium if events of the PMU
-    /// disappear, else low.
+    /// or a feature of the GIC disappear, else low.
     pub(in crate::plan) fn severity(&self) -> Severity {
         let (source, destination) = (self.source.unwrap_or(0), self.destination.unwrap_or(0));
-        if self.fact.is_only_visible() && source & !destination != 0 {
+        let loses_events = self.fact.is_only_visible() && source & !destination != 0;
+        if loses_events || self.reason == HardwareReason::LpisUnused {
             Severity::Medium
         } else {
             Severity::Low

@@ -42,15 +42,31 @@ impl Judge {
     /// From revision 3 on (Linux v5.19), GICR_CTLR.IR shows that the guest may invalidate LPIs by
     /// GICR_INVLPIR, and Linux does so for as long as it runs. Earlier revisions ignore the
     /// register. QEMU does not send the revision.
-    pub(super) fn gic_revision(self) -> HardwareDecision {
-        let (source, destination) = (self.source.gic_revision(), self.destination.gic_revision());
-        let revisions = source.zip(destination);
-        let different = if revisions.is_some_and(|(vm, host)| host < vm) {
-            refuse(HardwareReason::Different)
+    ///
+    /// `inferred` has the values that the register lists of both sides imply. They count if the
+    /// facts are not known, and refuse only a VM that takes LPIs.
+    pub(super) fn gic_revision(self, inferred: [Option<u32>; 2]) -> HardwareDecision {
+        let is_known = self.source.gicd_iidr.is_some() && self.destination.gicd_iidr.is_some();
+        let limit = if is_known {
+            Confidence::Proven
         } else {
-            CHANGE
+            Confidence::Inferred
         };
-        self.compare(HardwareFact::GicRevision, different, ASSUME)
+        let judge = Self {
+            source: with_iidr(self.source, inferred[0]),
+            destination: with_iidr(self.destination, inferred[1]),
+            confidence: self.confidence.min(limit),
+            ..self
+        };
+        let revisions = [judge.source, judge.destination].map(HardwareFacts::gic_revision);
+        let is_lower = matches!(revisions, [Some(vm), Some(host)] if host < vm);
+        let different = match self.source.uses_lpis {
+            _ if !is_lower => CHANGE,
+            Some(false) => (HardwareAction::Change, HardwareReason::LpisUnused),
+            None if !is_known => ASSUME,
+            Some(true) | None => refuse(HardwareReason::Different),
+        };
+        judge.compare(HardwareFact::GicRevision, different, ASSUME)
     }
 
     /// Decides about the limits of the VM's GICv3.
@@ -113,6 +129,14 @@ impl Judge {
             confidence,
             reason,
         }
+    }
+}
+
+/// Returns the facts with this GICD_IIDR, if they lack one.
+fn with_iidr(facts: HardwareFacts, inferred: Option<u32>) -> HardwareFacts {
+    HardwareFacts {
+        gicd_iidr: facts.gicd_iidr.or(inferred),
+        ..facts
     }
 }
 

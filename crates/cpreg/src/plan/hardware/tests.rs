@@ -4,7 +4,9 @@ use alloc::string::ToString;
 use alloc::vec;
 
 use super::*;
-use crate::destination::{Destination, DestinationRegister, DestinationVcpu, ValueOrigin};
+use crate::destination::{
+    Confidence, Destination, DestinationRegister, DestinationVcpu, ValueOrigin,
+};
 use crate::gic::{Gic, GicLimits};
 use crate::hardware::{HardwareFacts, PmuEvents, VectorLengths};
 use crate::plan::{Consents, Plan, PlanOutcome, SetConsent};
@@ -438,6 +440,7 @@ const KNOWN: HardwareFacts = HardwareFacts {
         pmceid1: 0,
     }),
     gicd_iidr: Some(0x4b00_343b),
+    uses_lpis: Some(true),
 };
 
 #[test]
@@ -496,6 +499,57 @@ fn an_earlier_revision_of_the_gic_is_refused() {
         ..three
     };
     assert_eq!(plan_for(without_gicv3, two).outcome(), PlanOutcome::Ready);
+}
+
+/// A stream has no revision, but the list of its registers says whether its kernel is older than
+/// 5.19.
+#[test]
+fn the_register_list_implies_the_revision() {
+    let unknown = HardwareFacts {
+        gicd_iidr: None,
+        ..KNOWN
+    };
+    let [midr, psci] = [
+        (RegisterId::MIDR_EL1, N1),
+        (RegisterId::PSCI_VERSION, 0x1_0000),
+    ];
+    let old = vm_with([midr, psci], unknown);
+    let new = vm_with([midr, psci, (RegisterId::STD_BMAP, 1)], unknown);
+    let tcg = vm_with([midr], unknown);
+    let decide = |vm: &Vm, here: &Vm, facts| {
+        let plan = plan(vm, &destination(here, N1, facts), &[]);
+        let decision = decision(&plan, HardwareFact::GicRevision).expect("a decision");
+        assert_eq!(decision.confidence, Confidence::Inferred);
+        decision.action
+    };
+    assert_eq!(decide(&old, &old, unknown), HardwareAction::Keep);
+    assert_eq!(decide(&old, &new, unknown), HardwareAction::Change);
+    assert_eq!(decide(&new, &old, unknown), HardwareAction::Refuse);
+    assert_eq!(decide(&new, &new, unknown), HardwareAction::Keep);
+    assert_eq!(decide(&tcg, &old, unknown), HardwareAction::Assume);
+    // A known revision counts, whatever the list has.
+    assert_eq!(decide(&new, &old, KNOWN), HardwareAction::Keep);
+    // An inferred revision does not refuse a VM that perhaps takes no LPIs.
+    let mut other = new;
+    other.source_hardware.uses_lpis = None;
+    assert_eq!(decide(&other, &old, unknown), HardwareAction::Assume);
+}
+
+#[test]
+fn a_guest_without_lpis_moves_to_an_earlier_revision() {
+    let source = HardwareFacts {
+        uses_lpis: Some(false),
+        ..KNOWN
+    };
+    let here = HardwareFacts {
+        gicd_iidr: Some(0x4b00_243b),
+        ..KNOWN
+    };
+    let vm = vm_with_pmu_and_mte(source);
+    let ready = plan(&vm, &destination(&vm, N1, here), &[]);
+    assert_eq!(ready.outcome(), PlanOutcome::Ready);
+    let severities = ready.visible_changes.iter().map(|change| change.severity);
+    assert_eq!(severities.collect::<Vec<_>>(), [Severity::Medium]);
 }
 
 /// The kernel decides the revision, so an emulated host is evidence about a real one.

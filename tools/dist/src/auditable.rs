@@ -8,7 +8,7 @@ use std::process::Command;
 
 use auditable_info::{Limits, audit_info_from_file};
 
-use crate::project::{Project, Result, run};
+use crate::project::{Project, Result};
 
 /// Version of cargo-auditable. Another one could write other bytes.
 const VERSION: &str = "0.7.7";
@@ -18,19 +18,7 @@ const VERSION: &str = "0.7.7";
 /// # Errors
 /// Returns an error if it does not build.
 pub(crate) fn ensure(project: &Project) -> Result<PathBuf> {
-    let folder = project.tools.join(format!("cargo-auditable-{VERSION}"));
-    let bin = folder.join("bin");
-    if !bin.join("cargo-auditable").is_file() {
-        eprintln!("installing cargo-auditable {VERSION}");
-        // Its own build folder would stay.
-        let build = tempfile::tempdir()?;
-        let mut command = project.cargo();
-        command.args(["install", "--quiet", "--locked", "--root"]);
-        command.arg(&folder);
-        command.arg(format!("cargo-auditable@{VERSION}"));
-        run(command.env("CARGO_TARGET_DIR", build.path()))?;
-    }
-    Ok(bin)
+    project.ensure_tool("cargo-auditable", VERSION, &[])
 }
 
 /// Puts a folder in front of the command's `PATH`.

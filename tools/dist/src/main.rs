@@ -9,10 +9,12 @@
 //! | [`wheel`] | `wheel`: the Python wheels |
 //! | [`crates`] | `crates`: the packages of the published crates |
 //! | [`source`] | `source`: the sources with those of all dependencies |
+//! | [`book`] | `book`: the documents as HTML pages |
 //! | [`checksums`] | `SHA256SUMS` of all files |
 //!
 //! | module | shared content |
 //! |---|---|
+//! | [`archive`] | archives of folders |
 //! | [`architecture`] | the processors, with their names |
 //! | [`auditable`] | the list of dependencies inside the programs |
 //! | [`installed_files`] | the files that every package installs |
@@ -27,7 +29,9 @@
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod architecture;
+mod archive;
 mod auditable;
+mod book;
 mod check;
 mod checksums;
 mod crates;

@@ -82,6 +82,32 @@ impl Project {
         command
     }
 
+    /// Returns the folder of a program with this version from crates.io, which is built with these
+    /// options if it is missing.
+    ///
+    /// # Errors
+    /// Returns an error if it does not build.
+    pub(crate) fn ensure_tool(
+        &self,
+        name: &str,
+        version: &str,
+        options: &[&str],
+    ) -> Result<PathBuf> {
+        let folder = self.tools.join(format!("{name}-{version}"));
+        let bin = folder.join("bin");
+        if !bin.join(name).is_file() {
+            eprintln!("installing {name} {version}");
+            // Its own build folder would stay.
+            let build = tempfile::tempdir()?;
+            let mut command = self.cargo();
+            command.args(["install", "--quiet", "--locked", "--root"]);
+            command.arg(&folder);
+            command.args(options).arg(format!("{name}@{version}"));
+            run(command.env("CARGO_TARGET_DIR", build.path()))?;
+        }
+        Ok(bin)
+    }
+
     /// Returns the content of a file of the repository.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use clap::ValueEnum;
 use crate::architecture::Architecture;
 use crate::program::Programs;
 use crate::project::{Project, Result};
-use crate::{checksums, crates, deb, image, rpm, source, wheel};
+use crate::{book, checksums, crates, deb, image, rpm, source, wheel};
 
 /// Part of a release.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -27,6 +27,8 @@ pub(crate) enum Part {
     Crates,
     /// The source archive with all dependencies
     Source,
+    /// The documents as HTML pages
+    Book,
 }
 
 impl Part {
@@ -40,6 +42,7 @@ impl Part {
             Self::Wheel => ".whl",
             Self::Crates => ".crate",
             Self::Source => "-vendored.tar.gz",
+            Self::Book => "-book.tar.gz",
         })
     }
 }
@@ -84,6 +87,9 @@ impl Release<'_> {
         }
         if self.has(Part::Source) {
             files.push(source::pack(self.project, output)?);
+        }
+        if self.has(Part::Book) {
+            files.push(book::make(self.project, output)?);
         }
         checksums::write(output, files)
     }

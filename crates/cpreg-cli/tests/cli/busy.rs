@@ -1,5 +1,5 @@
 //! Guests in use: the device states that `cargo xtask lab busy-guest --states` saved, beside the
-//! boot logs of the guests.
+//! boot logs of the guests. Most have Linux; two have translation tables with other granules.
 //!
 //! A guest's kernel says in its log which features it uses. The rules about fatal changes must find
 //! the same in the guest's registers.
@@ -89,8 +89,16 @@ fn folder() -> PathBuf {
     ))
 }
 
-/// Returns the busy guests: name, VM, log.
+/// Returns the guests with Linux: name, VM, log.
 fn busy_guests() -> Vec<(String, Vm, String)> {
+    let guests = all_guests().into_iter();
+    guests
+        .filter(|(.., log)| log.starts_with("Linux "))
+        .collect()
+}
+
+/// Returns the guests that `cargo xtask lab busy-guest` saved: name, VM, log.
+fn all_guests() -> Vec<(String, Vm, String)> {
     let names = file_names(&folder()).into_iter();
     let names = names.filter_map(|name| Some(name.strip_suffix(".stream.xz")?.to_owned()));
     let guests = names.map(|name| {
@@ -205,6 +213,29 @@ const SEVERITIES_OF_MAX: [&str; 23] = [
 fn linux_takes_lpis() {
     for (name, vm, _) in busy_guests() {
         assert_eq!(vm.source_hardware.uses_lpis, Some(true), "{name}");
+    }
+}
+
+/// A guest uses the granule of its tables, and no other.
+#[test]
+fn only_the_granule_of_the_tables_is_in_use() {
+    for (kib, granule) in [("16", "TGran16"), ("64", "TGran64")] {
+        let name = format!("6.1.176__q10.0__neoverse-n1__granule-{kib}");
+        let mut guests = all_guests().into_iter();
+        let (_, vm, log) = guests.find(|(it, ..)| *it == name).expect("a guest");
+        assert_eq!(log, format!("translation granule {kib} KiB\n"));
+        let guest = GuestState::from_vm(&vm, |_, value| value);
+        let granules = LOWERINGS.iter().filter(|it| it.field.starts_with("TGran"));
+        let fatal = granules.filter(|lowering| {
+            let (severity, _) = rate(&vm, &guest, lowering).expect("a granule that the CPU has");
+            assert!(
+                [Severity::Medium, Severity::Fatal].contains(&severity),
+                "{name}"
+            );
+            severity == Severity::Fatal
+        });
+        let fatal: Vec<_> = fatal.map(|lowering| lowering.field).collect();
+        assert_eq!(fatal, [granule], "{name}");
     }
 }
 

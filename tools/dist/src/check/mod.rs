@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`inspect`] | programs, packages, man pages and units, without an installation |
 //! | [`chroot`] | Debian packages in fresh systems of Debian 12 and 13 |
+//! | [`lab`] | the arm64 Debian package on a real kernel with KVM |
 //! | [`image`] | the container image |
 //! | [`wheel`] | the Python wheel in a fresh environment |
 //! | [`files`] | the files of the release, for all checks |
@@ -13,6 +14,7 @@ mod chroot;
 mod files;
 mod image;
 mod inspect;
+mod lab;
 mod reproducible;
 mod wheel;
 
@@ -48,6 +50,8 @@ enum Check {
     Rpm,
     /// Debian packages in fresh systems of Debian 12 and 13: installed, used and removed
     Install,
+    /// arm64 package in an emulated host: its programs under a real kernel with KVM
+    Lab,
     /// Container image: skopeo, umoci, and the command in a file system with nothing else
     Image,
     /// Python wheel in a fresh environment: its tests, and mypy
@@ -138,6 +142,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
                     });
                 }
             }
+            Check::Lab => counts.run(&"lab", || lab::check(project, &files)),
             Check::Image => counts.run(&"image", || image::check(project, &files)),
             Check::Wheel => counts.run(&"wheel", || wheel::check(project, &files)),
             Check::Reproducible => {

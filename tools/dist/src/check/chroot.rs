@@ -68,6 +68,18 @@ pub(super) fn install(project: &Project, files: &Files, suite: &str) -> Result<S
     Ok(format!("  {} files as before", before.len()))
 }
 
+/// Has piuparts install and purge the native package in a fresh system of Debian 12.
+pub(super) fn piuparts(files: &Files) -> Result<String> {
+    let end = format!("_{}.deb", Architecture::native()?.debian_name());
+    let mirror = format!("{} main", debian::ensure_mirror()?);
+    for package in files.find("cpreg_", &end)? {
+        let mut command = Command::new("piuparts");
+        command.args(["--no-eatmydata", "--distribution", SUITES[0], "--mirror"]);
+        tool::run(command.arg(&mirror).arg(package))?;
+    }
+    Ok(format!("  {}", SUITES[0]))
+}
+
 /// Uses the installed package: the command, its completions, and its example units.
 fn use_in(project: &Project, root: &Path) -> Result<()> {
     let [stream, destination] = sample_check(project);

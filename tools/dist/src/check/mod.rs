@@ -50,6 +50,8 @@ enum Check {
     Rpm,
     /// Debian packages in fresh systems of Debian 12 and 13: installed, used and removed
     Install,
+    /// Debian package of this machine's architecture: piuparts
+    Piuparts,
     /// arm64 package in an emulated host: its programs under a real kernel with KVM
     Lab,
     /// Container image: skopeo, umoci, and the command in a file system with nothing else
@@ -61,7 +63,7 @@ enum Check {
 }
 
 /// Programs that the checks start.
-const TOOLS: [Tool; 10] = [
+const TOOLS: [Tool; 11] = [
     Tool {
         program: "lintian",
         package: "lintian",
@@ -81,6 +83,10 @@ const TOOLS: [Tool; 10] = [
     Tool {
         program: "mmdebstrap",
         package: "mmdebstrap",
+    },
+    Tool {
+        program: "piuparts",
+        package: "piuparts",
     },
     Tool {
         program: "skopeo",
@@ -142,6 +148,7 @@ pub(crate) fn run(project: &Project, arguments: &Arguments) -> Result<bool> {
                     });
                 }
             }
+            Check::Piuparts => counts.run(&"piuparts", || chroot::piuparts(&files)),
             Check::Lab => counts.run(&"lab", || lab::check(project, &files)),
             Check::Image => counts.run(&"image", || image::check(project, &files)),
             Check::Wheel => counts.run(&"wheel", || wheel::check(project, &files)),

@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use e2e_framework::Result;
 use e2e_framework::tool;
 use serde_json::{Value, json};
 
+use crate::daemon_set;
 use crate::fleet::{Fleet, NODES};
 use crate::nfd;
 use crate::python::Python;
@@ -18,6 +20,8 @@ use crate::python::Python;
 pub(crate) struct Fixture {
     pub(crate) fleet: Fleet,
     pub(crate) python: Python,
+    /// Folder with kubectl.
+    pub(crate) kubectl: PathBuf,
 }
 
 /// Case with its name.
@@ -27,7 +31,7 @@ pub(crate) struct Case {
 }
 
 /// All cases. The note of each says what was seen.
-pub(crate) const CASES: [Case; 6] = [
+pub(crate) const CASES: [Case; 9] = [
     Case {
         name: "hbal moves VMs only to nodes that load them",
         run: hbal_obeys_tags,
@@ -51,6 +55,18 @@ pub(crate) const CASES: [Case; 6] = [
     Case {
         name: "the features file follows the rules of NFD",
         run: nfd_accepts_features,
+    },
+    Case {
+        name: "kubernetes-validate accepts the manifest",
+        run: daemon_set::manifest_is_valid,
+    },
+    Case {
+        name: "the containers of kubernetes publish the fleet",
+        run: daemon_set::pods_publish_the_fleet,
+    },
+    Case {
+        name: "the role of kubernetes permits the requests",
+        run: daemon_set::role_permits_the_requests,
     },
 ];
 

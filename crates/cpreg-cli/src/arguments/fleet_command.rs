@@ -156,6 +156,10 @@ pub(crate) enum LabelSystem {
     Nfd,
     /// `NodeFeature` objects of Node Feature Discovery.
     NodeFeature,
+    /// `NodeFeatureRule` object: the VMs that nodes of each profile take.
+    NodeFeatureRule,
+    /// `ConfigMap` object for each different record, which `cpreg fleet` reads back.
+    ConfigMap,
     /// Text file of Prometheus' node exporter.
     Prometheus,
     /// `provider.yaml` of OpenStack's nova-compute, one for each node.

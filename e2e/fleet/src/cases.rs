@@ -129,25 +129,37 @@ fn hbal_obeys_tags(fixture: &Fixture) -> Result<String> {
     Ok(format!("  {without:?} without tags, {with:?} with them"))
 }
 
-/// Returns the traits in a `provider.yaml`, whose other lines must be as nova reads them.
-fn traits(provider: &str) -> Result<Vec<String>> {
-    let begin = "meta:\n  schema_version: '1.0'\nproviders:\n  - identification:\n      uuid: \
-                 $COMPUTE_NODE\n    traits:\n      additional:\n";
-    let (_, rest) = provider.split_once(begin).ok_or("another provider.yaml")?;
-    let lines = rest.lines().map(|line| {
-        let text = line.strip_prefix("        - ").ok_or("another line")?;
-        Ok(serde_json::from_str::<String>(text)?)
-    });
-    lines.collect()
+/// Returns the traits in a `provider.yaml`, as nova-compute reads it.
+fn traits(fixture: &Fixture, provider: &str) -> Result<Value> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("cpreg.yaml"), provider)?;
+    let script = fixture
+        .fleet
+        .write("read_provider.py", include_str!("read_provider.py"))?;
+    let mut command = fixture.python.program("python");
+    command
+        .arg(script)
+        .arg(fixture.python.nova())
+        .arg(folder.path());
+    let providers: Value = serde_json::from_str(&tool::output_of(&mut command)?)?;
+    let traits = &providers["$COMPUTE_NODE"];
+    if !traits.is_array() {
+        return Err(format!("not the traits of the node: {providers}").into());
+    }
+    Ok(traits.clone())
 }
 
 fn placement_obeys_traits(fixture: &Fixture) -> Result<String> {
+    let wrong = "meta: {schema_version: '1.0'}\nproviders: [{identification: {uuid: $COMPUTE_NODE}, traits: {additional: [cpreg]}}]\n";
+    if traits(fixture, wrong).is_ok() {
+        return Err("nova accepts a trait without CUSTOM_".into());
+    }
     let mut hosts = serde_json::Map::new();
     for (node, _) in NODES {
         let provider = fixture
             .fleet
             .labels(&["--for", "placement", "--node", node])?;
-        hosts.insert(node.to_owned(), traits(&provider)?.into());
+        hosts.insert(node.to_owned(), traits(fixture, &provider)?);
     }
     let report = fixture.fleet.report()?;
     let mut required = Vec::new();

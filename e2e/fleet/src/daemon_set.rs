@@ -47,7 +47,9 @@ impl Manifest {
         let mut command = fixture.python.program("python");
         let script = "import json, sys, yaml; \
             print(json.dumps(list(yaml.safe_load_all(open(sys.argv[1])))))";
-        command.args(["-c", script]).arg(repository().join(MANIFEST));
+        command
+            .args(["-c", script])
+            .arg(repository().join(MANIFEST));
         let objects: Value = serde_json::from_str(&tool::output_of(&mut command)?)?;
         Ok(Self(objects.as_array().ok_or("no objects")?.clone()))
     }
@@ -152,7 +154,10 @@ fn arguments(container: &Value, node: &str) -> Result<Vec<String>> {
     let names: Vec<_> = names.filter_map(|it| it["name"].as_str()).collect();
     let arguments = container["args"].as_array().into_iter().flatten();
     let arguments = arguments.map(|argument| {
-        let mut text = argument.as_str().ok_or("an argument that is no string")?.to_owned();
+        let mut text = argument
+            .as_str()
+            .ok_or("an argument that is no string")?
+            .to_owned();
         for name in &names {
             text = text.replace(&format!("$({name})"), node);
         }
@@ -188,7 +193,10 @@ fn check_mounts(container: &Value, arguments: &[String]) -> Result<()> {
 /// the command must fail because of that.
 fn probe(fixture: &Fixture, arguments: &[String], run: &Path, host: &str) -> Result<()> {
     let mut command = inside(run);
-    let output = command.arg(fixture.fleet.program()).args(arguments).output()?;
+    let output = command
+        .arg(fixture.fleet.program())
+        .args(arguments)
+        .output()?;
     let message = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() && !message.contains("KVM") {
         return Err(format!("`probe kvm` fails for another reason: {message}").into());
@@ -207,13 +215,17 @@ fn probe(fixture: &Fixture, arguments: &[String], run: &Path, host: &str) -> Res
 fn inside(run: &Path) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--map-root-user", "--mount", "sh", "-c"]);
-    command.arg("mount --bind \"$0\" /run && exec \"$@\"").arg(run);
+    command
+        .arg("mount --bind \"$0\" /run && exec \"$@\"")
+        .arg(run);
     command
 }
 
 /// Runs a pod on each node.
 fn run_pods(fixture: &Fixture, manifest: &Manifest) -> Result<Vec<PodResult>> {
-    let pods = NODES.iter().map(|(node, host)| manifest.run_pod(fixture, node, host));
+    let pods = NODES
+        .iter()
+        .map(|(node, host)| manifest.run_pod(fixture, node, host));
     pods.collect()
 }
 
@@ -223,7 +235,11 @@ pub(crate) fn role_permits_the_requests(fixture: &Fixture) -> Result<String> {
     let role = manifest.object("Role")?;
     let namespace = role["metadata"]["namespace"].as_str().unwrap_or_default();
     let words = |value: &Value| {
-        let words = value.as_array().into_iter().flatten().filter_map(Value::as_str);
+        let words = value
+            .as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str);
         words.map(str::to_owned).collect::<Vec<_>>()
     };
     let mut permitted = BTreeSet::new();
@@ -250,7 +266,10 @@ pub(crate) fn role_permits_the_requests(fixture: &Fixture) -> Result<String> {
         && subject["name"] == *account
         && subject["namespace"] == namespace
         && binding["roleRef"]["name"] == role["metadata"]["name"]
-        && manifest.objects().iter().all(|it| it["kind"] != "ClusterRole");
+        && manifest
+            .objects()
+            .iter()
+            .all(|it| it["kind"] != "ClusterRole");
     if !is_bound {
         return Err("the account of the pods does not have the role alone".into());
     }
@@ -291,7 +310,10 @@ pub(crate) fn pods_publish_the_fleet(fixture: &Fixture) -> Result<String> {
         }
         let found = apply(rules, &pod.features)?;
         let relations = ["loads", "converts"].map(|relation| {
-            let keys = own["nodes"][index][relation].as_array().into_iter().flatten();
+            let keys = own["nodes"][index][relation]
+                .as_array()
+                .into_iter()
+                .flatten();
             let keys = keys.filter_map(Value::as_str);
             let label = |key| format!("feature.node.kubernetes.io/cpreg.{relation}-{key}");
             keys.map(label).collect::<BTreeSet<_>>()

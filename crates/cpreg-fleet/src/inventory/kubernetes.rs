@@ -149,9 +149,15 @@ mod tests {
             let Ok(Item::Node(node)) = item(&node) else {
                 panic!("a node");
             };
-            (node.record.expect("a record"), node.recorded_kernel.expect("a kernel"))
+            (
+                node.record.expect("a record"),
+                node.recorded_kernel.expect("a kernel"),
+            )
         };
-        assert_eq!(node("6.12+deb13"), ("0123".to_owned(), "6.12+deb13".to_owned()));
+        assert_eq!(
+            node("6.12+deb13"),
+            ("0123".to_owned(), "6.12+deb13".to_owned())
+        );
         assert_eq!(node("6.13"), ("0123".to_owned(), "6.12_deb13".to_owned()));
     }
 

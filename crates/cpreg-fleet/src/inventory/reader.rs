@@ -247,7 +247,10 @@ mod tests {
         ];
         assert_eq!(read(list), expected);
         let two = [expected, expected].concat();
-        let two: Vec<_> = two.iter().map(|it| it.replace("item 3", "item 7")).collect();
+        let two: Vec<_> = two
+            .iter()
+            .map(|it| it.replace("item 3", "item 7"))
+            .collect();
         let found = read(&format!("{list}\n{list}"));
         assert_eq!(found[..2], two[..2]);
         assert_eq!(found[4..], two[4..]);

@@ -187,7 +187,11 @@ fn node_feature_rule(labels: &FleetLabels) -> String {
 ///
 /// They are no list: kubectl validates a list itself, for which it reads the server's schemas.
 fn config_maps(report: &FleetLabelsReport, inventory: &Inventory) -> Result<String, String> {
-    let used: BTreeSet<_> = report.nodes.iter().filter_map(|it| it.record.as_ref()).collect();
+    let used: BTreeSet<_> = report
+        .nodes
+        .iter()
+        .filter_map(|it| it.record.as_ref())
+        .collect();
     let mut text = String::new();
     for (index, host) in inventory.hosts().iter().enumerate() {
         let id = inventory.record_id(index);

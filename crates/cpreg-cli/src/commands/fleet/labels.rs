@@ -155,7 +155,8 @@ fn emit(text: &str, output: Option<&Path>, printer: &mut Printer) -> Result<(), 
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a file that other users can read, whole or not at all.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Err(Failure::new("-o - is no file").with_hint("omit -o for standard output"));
     }

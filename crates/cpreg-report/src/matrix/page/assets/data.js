@@ -4,7 +4,7 @@ const data = JSON.parse(document.getElementById("data").textContent);
 
 // Cells and rows in the table at a time. More rows are on further pages, so that the browser stays
 // fast.
-const PAGE_CELLS = 10000;
+const PAGE_CELLS = 15000;
 const PAGE_ROWS = Math.max(20, Math.min(500, Math.floor(PAGE_CELLS / Math.max(1, data.destinations.length))));
 
 const view = {

@@ -14,6 +14,7 @@
 //! | [`rehearsal`] | a rehearsal, compared with QEMU's own start |
 //! | [`saved_vms`] | saved VMs in the files of other programs |
 //! | [`matrix`] | many VMs at every recorded host |
+//! | [`fleet`] | many VMs on many nodes |
 //! | [`table`] | the table of results |
 //!
 //! Benchmarks neither pass nor fail, and CI does not run them, because their results depend on the
@@ -25,6 +26,7 @@
 
 mod commands;
 mod filter;
+mod fleet;
 mod inputs;
 mod matrix;
 mod measure;
@@ -70,6 +72,13 @@ enum Subject {
     Matrix {
         /// Numbers of VMs
         #[arg(default_values_t = matrix::VM_COUNTS)]
+        counts: Vec<usize>,
+    },
+    /// Measure only `cpreg fleet check`, with 1000, 10000 and 100000 VMs on 10000 nodes. The files
+    /// of 100000 VMs take 8 GiB
+    Fleet {
+        /// Numbers of VMs
+        #[arg(default_values_t = fleet::VM_COUNTS)]
         counts: Vec<usize>,
     },
     /// Measure only a filter
@@ -144,6 +153,9 @@ fn run(subject: Option<&Subject>) -> Result<()> {
         }),
         Some(Subject::Matrix { counts }) => {
             with_benchmark(|benchmark| matrix::run(benchmark, counts))
+        }
+        Some(Subject::Fleet { counts }) => {
+            with_benchmark(|benchmark| fleet::run(benchmark, counts))
         }
         Some(Subject::Filter) => with_benchmark(|benchmark| {
             table::print_header();

@@ -55,7 +55,7 @@ const VARIED_REGISTERS: [(&str, u64); 14] = [
 ];
 
 /// Device state of a recorded VM, without RAM.
-struct Template {
+pub(crate) struct Template {
     bytes: Vec<u8>,
     stream: Stream,
 }
@@ -115,7 +115,7 @@ fn print_row(count: usize, cost: Cost, cpu_time: Duration, input: u64) {
 }
 
 /// Returns the VMs from which all others are made.
-fn templates(benchmark: &Benchmark<'_>) -> Result<Vec<Template>> {
+pub(crate) fn templates(benchmark: &Benchmark<'_>) -> Result<Vec<Template>> {
     let mut streams = Vec::new();
     for recording in RECORDINGS {
         streams.push(unpack_stream(recording)?);
@@ -171,11 +171,16 @@ fn vary_vcpu(vcpu: &mut Vcpu, random: &mut Random) -> Result<()> {
     Ok(())
 }
 
+/// Returns the name of the file of a VM.
+pub(crate) fn file_name(number: usize) -> String {
+    format!("vm-{number:05}.stream")
+}
+
 /// Writes a VM, and returns its length in bytes.
-fn write_vm(templates: &[Template], folder: &Path, number: usize) -> Result<u64> {
+pub(crate) fn write_vm(templates: &[Template], folder: &Path, number: usize) -> Result<u64> {
     let template = &templates[number % templates.len()];
     let bytes = template.vary(number)?;
-    fs::write(folder.join(format!("vm-{number:05}.stream")), &bytes)?;
+    fs::write(folder.join(file_name(number)), &bytes)?;
     Ok(bytes.len() as u64)
 }
 

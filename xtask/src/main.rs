@@ -81,10 +81,10 @@ enum Task {
     /// Move VMs between two generations of libvirt: save images and live (needs root)
     #[command(disable_help_flag = true)]
     Libvirt(ForwardedArgs),
-    /// Test the HTML page of `cpreg matrix` in a headless Chromium
+    /// Test the HTML pages of `cpreg matrix` and `cpreg fleet` in a headless Chromium
     #[command(disable_help_flag = true)]
     Page(ForwardedArgs),
-    /// Test that real programs obey the labels of `cpreg fleet`
+    /// Test that real programs obey the labels of `cpreg fleet`, and the manifest for Kubernetes
     #[command(disable_help_flag = true)]
     Fleet(ForwardedArgs),
     /// Check the loader models: load edited streams into each real QEMU

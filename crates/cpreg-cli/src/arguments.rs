@@ -23,8 +23,8 @@ use cpreg_relay::Address;
 use baseline::BaselineArgs;
 pub(crate) use fleet::{Classes, FailOn, Key, Matrix, MatrixFormat};
 pub(crate) use fleet_command::{
-    DrainFormat, Fleet, FleetCheck, FleetCommand, FleetDrain, FleetLabels, FleetPlan, LabelSystem,
-    NodeArgs, PlatformName,
+    DrainFormat, Fleet, FleetCheck, FleetCommand, FleetDrain, FleetLabels, FleetPage, FleetPlan,
+    LabelSystem, NodeArgs, PlatformName,
 };
 use shared::MAX_TIMEOUT_SECONDS;
 pub(crate) use shared::{

@@ -18,6 +18,12 @@ pub const LABEL_PREFIX: &str = "feature.node.kubernetes.io/cpreg.";
 /// Prefix of the label of a node that takes new VMs of a key unchanged.
 pub const LOADS_LABEL_PREFIX: &str = "feature.node.kubernetes.io/cpreg.loads-";
 
+/// Label of Kubernetes with the identifier of the node's record, as
+/// [`Inventory::record_id`] returns it.
+pub const RECORD_LABEL: &str = "feature.node.kubernetes.io/cpreg.record";
+/// Label of Kubernetes with the kernel in the node's record, as [`label_value`] writes it.
+pub const KERNEL_LABEL: &str = "feature.node.kubernetes.io/cpreg.kernel";
+
 /// Longest name of a label of Kubernetes, after its namespace, and longest value.
 const MAX_LABEL_LEN: usize = 63;
 /// Longest name of a node of Kubernetes.
@@ -109,6 +115,27 @@ impl FleetLabels {
         }
     }
 
+    /// Returns the keys of the VMs that hosts of a profile take, among profiles with the same
+    /// features.
+    pub fn taken_by<'a>(
+        &'a self,
+        profile: &'a Profile,
+    ) -> impl Iterator<Item = (Property, &'a str)> {
+        let host = profile.hosts.first().and_then(|host| self.hosts.get(*host));
+        let others = self.profiles.iter();
+        let others = others.filter(|other| other.features == profile.features);
+        others.filter_map(move |other| {
+            let host = host?;
+            if host.loads.contains(&other.key) {
+                Some((Property::Loads, &*other.key))
+            } else if host.converts.contains(&other.key) {
+                Some((Property::Converts, &*other.key))
+            } else {
+                None
+            }
+        })
+    }
+
     /// Returns the pairs of different keys of which a VM of the first loads at hosts of the second.
     pub fn loading_pairs(&self) -> Vec<(&str, &str)> {
         let mut pairs = Vec::new();
@@ -151,6 +178,15 @@ impl Property {
 /// Returns the label of Kubernetes: `feature.node.kubernetes.io/cpreg.loads-k1-…`.
 pub fn kubernetes_label(property: Property, key: &str) -> String {
     format!("{LABEL_PREFIX}{}-{key}", property.word())
+}
+
+/// Returns a text as the value of a label of Kubernetes: other characters become `_`.
+pub fn label_value(text: &str) -> String {
+    let is_valid = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    let letters = text.chars().map(|it| if is_valid(it) { it } else { '_' });
+    let value: String = letters.take(MAX_LABEL_LEN).collect();
+    let is_end = |letter: char| !letter.is_ascii_alphanumeric();
+    value.trim_matches(is_end).to_owned()
 }
 
 /// Returns the trait of OpenStack: `CUSTOM_CPREG_LOADS_K1_…`.
@@ -272,6 +308,16 @@ mod tests {
     }
 
     #[test]
+    fn any_text_becomes_the_value_of_a_label() {
+        assert_eq!(label_value("6.12.107+deb13-arm64"), "6.12.107_deb13-arm64");
+        let long = format!("{}+{}", "a".repeat(62), "b".repeat(9));
+        for text in [&*long, "+a+", "é1"] {
+            assert_eq!(reject_label_part(&label_value(text)), None, "{text}");
+        }
+        assert_eq!(label_value("+"), "");
+    }
+
+    #[test]
     fn a_label_has_the_direction_of_the_relation() {
         let mut inventory = Inventory::default();
         let names = ["linux-6.12.107/neoverse-n1", "linux-7.3.4/neoverse-n1"];
@@ -290,5 +336,15 @@ mod tests {
         assert!(old.loads.is_superset(&old.profiles));
         assert!(new.converts.is_superset(&old.profiles) || new.loads.is_superset(&old.profiles));
         assert!(!old.loads.is_superset(&new.profiles), "PSCI_VERSION");
+        // The relation of a profile is that of its hosts.
+        for (profile, host) in labels.profiles.iter().zip(&labels.hosts) {
+            let taken = |property| {
+                let all = labels.taken_by(profile);
+                let all = all.filter(|(of, _)| *of == property);
+                all.map(|(_, key)| key.to_owned()).collect::<BTreeSet<_>>()
+            };
+            assert_eq!(taken(Property::Loads), host.loads);
+            assert_eq!(taken(Property::Converts), host.converts);
+        }
     }
 }

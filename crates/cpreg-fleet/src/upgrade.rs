@@ -73,6 +73,8 @@ impl VmGroups {
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct UpgradePlan {
+    /// Host whose kernel the nodes get.
+    pub target: usize,
     /// Steps in their order.
     pub steps: Vec<Step>,
     /// Hosts of nodes that keep their kernel, because their CPU is another.
@@ -160,6 +162,7 @@ impl UpgradePlan {
             steps.push(simulation.upgrade(host));
         }
         Self {
+            target,
             steps,
             kept,
             vms: simulation.groups.iter().map(|(_, group)| group.count).sum(),

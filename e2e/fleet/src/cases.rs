@@ -4,12 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use e2e_framework::Result;
 use e2e_framework::tool;
 use serde_json::{Value, json};
 
+use crate::daemon_set;
 use crate::fleet::{Fleet, NODES};
 use crate::nfd;
 use crate::python::Python;
@@ -18,6 +20,8 @@ use crate::python::Python;
 pub(crate) struct Fixture {
     pub(crate) fleet: Fleet,
     pub(crate) python: Python,
+    /// Folder with kubectl.
+    pub(crate) kubectl: PathBuf,
 }
 
 /// Case with its name.
@@ -27,7 +31,7 @@ pub(crate) struct Case {
 }
 
 /// All cases. The note of each says what was seen.
-pub(crate) const CASES: [Case; 6] = [
+pub(crate) const CASES: [Case; 9] = [
     Case {
         name: "hbal moves VMs only to nodes that load them",
         run: hbal_obeys_tags,
@@ -51,6 +55,18 @@ pub(crate) const CASES: [Case; 6] = [
     Case {
         name: "the features file follows the rules of NFD",
         run: nfd_accepts_features,
+    },
+    Case {
+        name: "kubernetes-validate accepts the manifest",
+        run: daemon_set::manifest_is_valid,
+    },
+    Case {
+        name: "the containers of kubernetes publish the fleet",
+        run: daemon_set::pods_publish_the_fleet,
+    },
+    Case {
+        name: "the role of kubernetes permits the requests",
+        run: daemon_set::role_permits_the_requests,
     },
 ];
 
@@ -113,25 +129,37 @@ fn hbal_obeys_tags(fixture: &Fixture) -> Result<String> {
     Ok(format!("  {without:?} without tags, {with:?} with them"))
 }
 
-/// Returns the traits in a `provider.yaml`, whose other lines must be as nova reads them.
-fn traits(provider: &str) -> Result<Vec<String>> {
-    let begin = "meta:\n  schema_version: '1.0'\nproviders:\n  - identification:\n      uuid: \
-                 $COMPUTE_NODE\n    traits:\n      additional:\n";
-    let (_, rest) = provider.split_once(begin).ok_or("another provider.yaml")?;
-    let lines = rest.lines().map(|line| {
-        let text = line.strip_prefix("        - ").ok_or("another line")?;
-        Ok(serde_json::from_str::<String>(text)?)
-    });
-    lines.collect()
+/// Returns the traits in a `provider.yaml`, as nova-compute reads it.
+fn traits(fixture: &Fixture, provider: &str) -> Result<Value> {
+    let folder = tempfile::tempdir()?;
+    fs::write(folder.path().join("cpreg.yaml"), provider)?;
+    let script = fixture
+        .fleet
+        .write("read_provider.py", include_str!("read_provider.py"))?;
+    let mut command = fixture.python.program("python");
+    command
+        .arg(script)
+        .arg(fixture.python.nova())
+        .arg(folder.path());
+    let providers: Value = serde_json::from_str(&tool::output_of(&mut command)?)?;
+    let traits = &providers["$COMPUTE_NODE"];
+    if !traits.is_array() {
+        return Err(format!("not the traits of the node: {providers}").into());
+    }
+    Ok(traits.clone())
 }
 
 fn placement_obeys_traits(fixture: &Fixture) -> Result<String> {
+    let wrong = "meta: {schema_version: '1.0'}\nproviders: [{identification: {uuid: $COMPUTE_NODE}, traits: {additional: [cpreg]}}]\n";
+    if traits(fixture, wrong).is_ok() {
+        return Err("nova accepts a trait without CUSTOM_".into());
+    }
     let mut hosts = serde_json::Map::new();
     for (node, _) in NODES {
         let provider = fixture
             .fleet
             .labels(&["--for", "placement", "--node", node])?;
-        hosts.insert(node.to_owned(), traits(&provider)?.into());
+        hosts.insert(node.to_owned(), traits(fixture, &provider)?);
     }
     let report = fixture.fleet.report()?;
     let mut required = Vec::new();

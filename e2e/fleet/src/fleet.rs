@@ -1,7 +1,7 @@
 //! [`Fleet`]: three nodes with different kernels, and their labels by `cpreg fleet labels`.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use e2e_framework::Result;
@@ -35,6 +35,11 @@ impl Fleet {
             cpreg: Cpreg::build()?,
             folder,
         })
+    }
+
+    /// Returns the path of the program.
+    pub(crate) fn program(&self) -> &Path {
+        self.cpreg.program()
     }
 
     /// Returns a path in the folder of the fleet.

@@ -5,11 +5,15 @@
 //! | [`fleet`] | the command under test, and its fleet |
 //! | [`python`] | programs from the Python package index, in a folder of their own |
 //! | [`nfd`] | documented rules of Node Feature Discovery for a features file |
+//! | [`daemon_set`] | the containers of `packaging/kubernetes` |
+//! | [`kubectl`] | kubectl of Debian |
 //! | [`cases`] | the cases, and what must hold |
 #![forbid(unsafe_code)]
 
 mod cases;
+mod daemon_set;
 mod fleet;
+mod kubectl;
 mod nfd;
 mod python;
 
@@ -25,7 +29,15 @@ use self::fleet::Fleet;
 use self::python::Python;
 
 /// Programs of Debian.
-const TOOLS: [Tool; 3] = [
+const TOOLS: [Tool; 5] = [
+    Tool {
+        program: "unshare",
+        package: "util-linux",
+    },
+    Tool {
+        program: "openssl",
+        package: "openssl",
+    },
     Tool {
         program: "promtool",
         package: "prometheus",
@@ -64,6 +76,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     let fixture = cases::Fixture {
         fleet: Fleet::new()?,
         python: Python::install()?,
+        kubectl: kubectl::install()?,
     };
     let mut counts = CaseCounts::default();
     for case in &cases {

@@ -15,6 +15,9 @@ const PACKAGES: [&str; 3] = [
     "openstack-placement==16.0.0",
 ];
 
+/// nova, whose dependencies are not needed to read its files of providers.
+const NOVA: &str = "nova==34.0.0";
+
 /// Folder with a Python and the packages.
 #[derive(Debug)]
 pub(crate) struct Python {
@@ -26,7 +29,7 @@ impl Python {
     pub(crate) fn install() -> Result<Self> {
         let folder = repository().join("target/tools/fleet-python");
         let stamp = folder.join("packages");
-        let packages = PACKAGES.join("\n");
+        let packages = [&PACKAGES[..], &[NOVA]].concat().join("\n");
         let python = Self { folder };
         if fs::read_to_string(&stamp).is_ok_and(|text| text == packages) {
             return Ok(python);
@@ -35,8 +38,16 @@ impl Python {
         tool::run(create.args(["-m", "venv", "--clear"]).arg(&python.folder))?;
         let mut install = python.program("pip");
         tool::run(install.args(["install", "--quiet"]).args(PACKAGES))?;
+        let mut install = python.program("pip");
+        install.args(["install", "--quiet", "--no-deps", "--target"]);
+        tool::run(install.arg(python.nova()).arg(NOVA))?;
         fs::write(stamp, packages)?;
         Ok(python)
+    }
+
+    /// Returns the folder with the sources of nova.
+    pub(crate) fn nova(&self) -> PathBuf {
+        self.folder.join("nova-sources")
     }
 
     /// Returns a command of a program in the folder.

@@ -9,6 +9,7 @@ use cpreg_report::matrix::page::html;
 use e2e_framework::Result;
 use serde_json::{Value, json};
 
+use crate::fleet;
 use crate::pages::{CsvCell, Pages};
 use crate::webdriver::{Browser, Key};
 
@@ -30,7 +31,7 @@ pub(crate) struct Fixture {
 }
 
 /// All cases.
-pub(crate) const CASES: [Case; 7] = [
+pub(crate) const CASES: [Case; 10] = [
     Case {
         name: "cells",
         run: cells,
@@ -58,6 +59,18 @@ pub(crate) const CASES: [Case; 7] = [
     Case {
         name: "first-paint",
         run: first_paint,
+    },
+    Case {
+        name: "fleet-upgrade",
+        run: fleet::upgrade,
+    },
+    Case {
+        name: "fleet-text",
+        run: fleet::text_and_keyboard,
+    },
+    Case {
+        name: "fleet-first-paint",
+        run: fleet::first_paint,
     },
 ];
 
@@ -90,7 +103,7 @@ impl Fixture {
         self.browser.open(&page)
     }
 
-    fn expect(&self, expression: &str, expected: &Value) -> Result<()> {
+    pub(crate) fn expect(&self, expression: &str, expected: &Value) -> Result<()> {
         let value = self.browser.evaluate(expression)?;
         if value == *expected {
             return Ok(());
@@ -99,7 +112,7 @@ impl Fixture {
     }
 
     /// Checks that a text has all these parts.
-    fn expect_text(&self, expression: &str, parts: &[&str]) -> Result<()> {
+    pub(crate) fn expect_text(&self, expression: &str, parts: &[&str]) -> Result<()> {
         let value = self.browser.evaluate(expression)?;
         let text = value.as_str().unwrap_or_default();
         for part in parts {
@@ -111,7 +124,7 @@ impl Fixture {
     }
 
     /// Returns the milliseconds from the start of loading the page to its first paint.
-    fn first_paint(&self) -> Result<f64> {
+    pub(crate) fn first_paint(&self) -> Result<f64> {
         let paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime ?? null";
         let deadline = Instant::now() + PAINT_TIMEOUT;
         loop {
@@ -129,12 +142,12 @@ impl Fixture {
         self.expect(SHOWN_SYMBOLS, &json!(expected.collect::<Vec<_>>()))
     }
 
-    fn keep_screenshot(&self, name: &str) -> Result<()> {
+    pub(crate) fn keep_screenshot(&self, name: &str) -> Result<()> {
         let picture = self.browser.screenshot()?;
         self.keep(name, &picture)
     }
 
-    fn keep(&self, name: &str, content: &[u8]) -> Result<()> {
+    pub(crate) fn keep(&self, name: &str, content: &[u8]) -> Result<()> {
         if let Some(folder) = &self.screenshots {
             fs::create_dir_all(folder)?;
             fs::write(folder.join(name), content)?;
@@ -420,7 +433,6 @@ fn first_paint(fixture: &Fixture) -> Result<String> {
     let page = fixture.pages.write("all.html", &arguments)?;
     let mut data = Pages::data(&page)?;
     data.sources = data.sources.iter().cycle().take(ROWS).cloned().collect();
-    data.rows = data.rows.iter().cycle().take(ROWS).cloned().collect();
     let html = html::document(&data)?;
     fs::write(&page, &html)?;
     fixture.browser.open(&page)?;

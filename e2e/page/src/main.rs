@@ -1,4 +1,4 @@
-//! The HTML page of `cpreg matrix` in a headless Chromium: its cells, its keyboard, names with
+//! The HTML pages of `cpreg matrix` and `cpreg fleet` in a headless Chromium: its cells, its keyboard, names with
 //! markup, its looks, and the time of its first paint.
 //!
 //! | module | content |
@@ -6,9 +6,11 @@
 //! | [`webdriver`] | the browser |
 //! | [`pages`] | pages of the command under test |
 //! | [`cases`] | the cases, and what must hold |
+//! | [`fleet`] | those of a fleet |
 #![forbid(unsafe_code)]
 
 mod cases;
+mod fleet;
 mod pages;
 mod webdriver;
 
@@ -24,7 +26,7 @@ use self::cases::CASES;
 use self::pages::Pages;
 use self::webdriver::Browser;
 
-/// Test the HTML page of `cpreg matrix` in a headless Chromium
+/// Test the HTML pages of `cpreg matrix` and `cpreg fleet` in a headless Chromium
 #[derive(Debug, Parser)]
 #[command(name = "page", bin_name = "cargo xtask page", max_term_width = 100)]
 struct Arguments {

@@ -58,8 +58,13 @@ impl Pages {
 
     /// Runs `cpreg matrix`, and returns its standard output.
     fn matrix(&self, arguments: &[&str]) -> Result<Vec<u8>> {
+        self.run(&[&["matrix"], arguments].concat())
+    }
+
+    /// Runs the program, and returns its standard output.
+    fn run(&self, arguments: &[&str]) -> Result<Vec<u8>> {
         let mut command = Command::new(self.cpreg.program());
-        command.current_dir(self.folder.path()).arg("matrix");
+        command.current_dir(self.folder.path());
         command.args(arguments).env("NO_COLOR", "1");
         let output = command.output()?;
         match output.status.code() {
@@ -82,6 +87,19 @@ impl Pages {
         let html = self.matrix(&[arguments, &["--format", "html"]].concat())?;
         let path = self.folder.path().join(name);
         fs::write(&path, html)?;
+        Ok(path)
+    }
+
+    /// Writes the page of a fleet with this inventory.
+    ///
+    /// # Errors
+    /// Returns an error if the command fails.
+    pub(crate) fn write_fleet(&self, inventory: &str, arguments: &[&str]) -> Result<PathBuf> {
+        fs::write(self.folder.path().join("fleet.jsonl"), inventory)?;
+        let path = self.folder.path().join("fleet.html");
+        let name = path.to_str().ok_or("a folder that is not UTF-8")?;
+        let command = ["fleet", "page", "fleet.jsonl", "-o", name];
+        self.run(&[&command, arguments].concat())?;
         Ok(path)
     }
 

@@ -26,6 +26,10 @@ pub(crate) enum FleetCommand {
     /// A step upgrades all nodes whose records decide alike. Nodes with another CPU are left as
     /// they are.
     Plan(FleetPlan),
+    /// Write one page for a browser: nodes, VMs worst first, and the steps of an upgrade.
+    ///
+    /// Each cell shows its registers, reasons, commits and remedies. The page needs no network.
+    Page(FleetPage),
     /// Print what each node takes, as labels that the platform's scheduler obeys.
     Labels(FleetLabels),
 }
@@ -125,6 +129,21 @@ pub(crate) struct FleetPlan {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct FleetPage {
+    /// Host that all nodes with its CPU become, as for `fleet plan`: the page also shows the fleet
+    /// after each step.
+    #[arg(long, value_name = "HOST")]
+    pub(crate) to: Option<PathBuf>,
+    /// File to write, whole or not at all. Default: standard output.
+    #[arg(long, short, value_name = "FILE")]
+    pub(crate) output: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) nodes: NodeArgs,
+    #[command(flatten)]
+    pub(crate) vms: VmArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct FleetLabels {
     #[command(flatten)]
     pub(crate) nodes: NodeArgs,
@@ -156,6 +175,10 @@ pub(crate) enum LabelSystem {
     Nfd,
     /// `NodeFeature` objects of Node Feature Discovery.
     NodeFeature,
+    /// `NodeFeatureRule` object: the VMs that nodes of each profile take.
+    NodeFeatureRule,
+    /// `ConfigMap` object for each different record, which `cpreg fleet` reads back.
+    ConfigMap,
     /// Text file of Prometheus' node exporter.
     Prometheus,
     /// `provider.yaml` of OpenStack's nova-compute, one for each node.

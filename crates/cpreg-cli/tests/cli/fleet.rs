@@ -160,7 +160,7 @@ fn labels_have_the_format_of_each_system() {
         )
     };
     assert_snapshot!("fleet_labels", labels(&[]));
-    for system in ["node-feature", "prometheus", "ganeti"] {
+    for system in ["node-feature", "node-feature-rule", "prometheus", "ganeti"] {
         let run = labels(&["--for", system]);
         assert_snapshot!(format!("fleet_labels_{system}"), run);
     }
@@ -171,6 +171,128 @@ fn labels_have_the_format_of_each_system() {
     labels(&["--for", "json", "--format", "json"]);
     let run = labels(&["--for", "nfd"]);
     assert_eq!(run.status, Some(2), "{run}");
+}
+
+/// Returns nodes a and b of Kubernetes with the labels that their features files have, and the
+/// `ConfigMap`s of their records.
+fn labelled_cluster(folder: &TempDir) -> (String, String) {
+    let run = |options: &[&str]| {
+        let arguments = [&["fleet", "labels", "records"], options].concat();
+        cpreg_in(folder.path(), &arguments)
+    };
+    let maps = run(&["--for", "config-map"]);
+    let mut items = Vec::new();
+    for (node, kernel) in [
+        ("a", "6.12.107+deb13-cloud-arm64"),
+        ("b", "7.3.4+deb13-cloud-arm64"),
+    ] {
+        let file = run(&["--for", "nfd", "--node", node]).stdout;
+        let pairs = file.lines().filter_map(|line| line.split_once('='));
+        let labels: serde_json::Map<_, _> = pairs
+            .map(|(name, value)| (name.to_owned(), Value::from(value)))
+            .collect();
+        items.push(serde_json::json!({
+            "kind": "Node", "metadata": {"name": node, "labels": labels},
+            "status": {"nodeInfo": {"kernelVersion": kernel}},
+        }));
+    }
+    let nodes = serde_json::json!({"kind": "List", "items": items});
+    let nodes = serde_json::to_string_pretty(&nodes).expect("JSON");
+    (nodes, maps.stdout)
+}
+
+#[test]
+fn kubernetes_alone_has_nodes_and_records() {
+    let folder = record_folder();
+    let (nodes, maps) = labelled_cluster(&folder);
+    assert_eq!(maps.matches("\"kind\": \"ConfigMap\"").count(), 2, "{maps}");
+    let labels = |input: &str| {
+        write(&folder, "cluster.json", input.as_bytes());
+        let arguments = ["fleet", "labels", "cluster.json", "--for", "json"];
+        cpreg_in(folder.path(), &arguments).json()
+    };
+    // Two commands of kubectl, one after the other.
+    let report = labels(&format!("{nodes}\n{maps}"));
+    let own = ["fleet", "labels", "records", "--for", "json"];
+    let own = cpreg_in(folder.path(), &own).json();
+    for index in 0..2 {
+        for member in ["node", "record", "kernel", "profiles", "loads", "converts"] {
+            let (found, expected) = (&report["nodes"][index], &own["nodes"][index]);
+            assert_eq!(found[member], expected[member], "{report:#}");
+        }
+    }
+    let fault = |input: &str| {
+        let report = labels(input);
+        assert_eq!(
+            report["nodes"].as_array().map(Vec::len),
+            Some(1),
+            "{report:#}"
+        );
+        let fault = &report["faults"][0];
+        assert_eq!(fault["subject"], "b", "{report:#}");
+        fault["kind"].as_str().expect("a kind").to_owned()
+    };
+    // The node runs another kernel than its label says, so its other labels are void, too.
+    let changed = nodes.replace("7.3.4+deb13", "7.4.0+deb13");
+    assert_eq!(
+        fault(&format!("{nodes}\n{maps}").replace(&nodes, &changed)),
+        "kernel-changed"
+    );
+    // The record of b is missing, or half of it.
+    let end = maps.rfind("{\n  \"apiVersion\"").expect("two objects");
+    let (first, second) = maps.split_at(end);
+    assert_eq!(fault(&format!("{nodes}\n{first}")), "no-record");
+    let half = second.replace("\\\"guests\\\"", "\\\"guest");
+    assert_ne!(half, second);
+    assert_eq!(fault(&format!("{nodes}\n{first}{half}")), "unreadable");
+}
+
+#[test]
+fn a_page_has_all_vms_and_faults() {
+    let folder = folder_with("fleet.jsonl", FAULTY.as_bytes());
+    let page = ["fleet", "page", "fleet.jsonl", "--to", "linux-7.3.4/n1"];
+    let run = cpreg_in(folder.path(), &[&page[..], &["-o", "fleet.html"]].concat());
+    assert_eq!((run.status, &*run.stdout), (Some(3), ""), "{run}");
+    let html = fs::read_to_string(folder.path().join("fleet.html")).expect("a page");
+    assert_eq!(cpreg_in(folder.path(), &page).stdout, html);
+    let (_, rest) = html.split_once("id=\"data\">").expect("data");
+    let (json, _) = rest.split_once("</script>").expect("an end");
+    let data: Value = serde_json::from_str(json).expect("JSON");
+    let names = data["sources"].as_array().expect("VMs").iter();
+    let names: Vec<_> = names
+        .map(|vm| vm["name"].as_str().expect("a name"))
+        .collect();
+    // Those without a way, those that are not known, and then the others.
+    assert_eq!(names, ["late", "void", "odd", "gone", "web", "lost"]);
+    assert_eq!(
+        data["left_out"].as_array().map(Vec::len),
+        Some(8),
+        "{data:#}"
+    );
+    assert_eq!(data["fleet"]["upgrade"]["to"], "linux-7.3.4/neoverse-n1");
+    let moments = data["fleet"]["moments"].as_array().expect("moments");
+    let counts: Vec<_> = moments.iter().map(|it| it["counts"].to_string()).collect();
+    assert_eq!(counts, ["[2,0]", "[0,2]"]);
+}
+
+#[test]
+fn a_page_is_written_whole_or_not_at_all() {
+    let folder = record_folder();
+    let page = |options: &[&str]| {
+        let arguments = [&["fleet", "page", "records", "kubernetes.json"], options].concat();
+        cpreg_in(folder.path(), &arguments)
+    };
+    for output in ["no/page.html", "records", "-"] {
+        let run = page(&["-o", output]);
+        assert_eq!(run.status, Some(2), "{run}");
+    }
+    let run = page(&["--to", "kubernetes.json"]);
+    assert_eq!(run.status, Some(2), "{run}");
+    let arguments = ["fleet", "page", "records", "kubernetes.json"];
+    let mut full = command(folder.path(), &arguments);
+    let device = fs::File::options().write(true).open("/dev/full");
+    full.stdout(Stdio::from(device.expect("/dev/full")));
+    assert_eq!(full.output().expect("cpreg starts").status.code(), Some(2));
 }
 
 #[test]

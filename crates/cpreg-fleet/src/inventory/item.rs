@@ -27,6 +27,8 @@ pub enum Item {
     Node(NodeItem),
     /// VM.
     Vm(Box<VmItem>),
+    /// Record to which nodes refer.
+    Record(RecordItem),
     /// Object that describes neither, such as a VM that does not run.
     Other,
 }
@@ -39,10 +41,26 @@ pub struct NodeItem {
     pub name: String,
     /// File of its record, or name of a recorded host.
     pub host: Option<String>,
+    /// Identifier of a [`RecordItem`].
+    pub record: Option<String>,
+    /// `uname -r` at the time of that record. Nodes with different kernels can share a record.
+    pub recorded_kernel: Option<String>,
     /// `uname -r` of the running kernel.
     pub kernel: Option<String>,
     /// Time after which the record is void.
     pub expires: Option<String>,
+}
+
+/// Record in an inventory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::exhaustive_structs, reason = "the sources of items fill it")]
+pub struct RecordItem {
+    /// Identifier, as [`Inventory::record_id`](super::Inventory::record_id) returns it.
+    pub id: String,
+    /// Name of the host.
+    pub name: String,
+    /// JSON of the record.
+    pub json: String,
 }
 
 /// VM of an inventory.
@@ -148,6 +166,7 @@ impl Item {
                 host: line.host,
                 kernel: line.kernel,
                 expires: line.expires,
+                ..NodeItem::default()
             })),
             Line { node: Some(_), .. } => {
                 Err("`source`, `born_on`, `features` and `platform` need a `vm`".to_owned())
@@ -218,7 +237,7 @@ mod tests {
                 name: "n1".to_owned(),
                 host: Some("n1.json".to_owned()),
                 kernel: Some("6.12".to_owned()),
-                expires: None,
+                ..NodeItem::default()
             }))
         );
         let vm = json!({"vm": "web", "node": "n1", "features": "pmu", "platform": "openstack"});

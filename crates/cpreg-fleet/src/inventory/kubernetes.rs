@@ -1,13 +1,23 @@
 //! Nodes of Kubernetes and VMs of KubeVirt, as `kubectl get nodes,vmi -A -o json` prints them.
 //!
+//! A `ConfigMap` that `cpreg fleet labels --for config-map` wrote has a record, and a label of a
+//! node names it.
+//!
 //! A `VirtualMachineInstance` does not hold registers. A new VM of its birth profile stands for
 //! it: of the profile in its `nodeSelector`, else of its node.
 
 use cpreg::destination::Features;
 use serde_json::Value;
 
-use super::item::{Item, NodeItem, Platform, VmItem, VmState};
-use crate::labels::LOADS_LABEL_PREFIX;
+use super::item::{Item, NodeItem, Platform, RecordItem, VmItem, VmState};
+use crate::labels::{KERNEL_LABEL, LOADS_LABEL_PREFIX, RECORD_LABEL, label_value};
+
+/// Member of a `ConfigMap`'s data with the JSON of a record.
+pub const RECORD_MEMBER: &str = "record.json";
+/// Member of a `ConfigMap`'s data with the name of the recorded host.
+pub const HOST_MEMBER: &str = "host";
+/// Prefix of the names of `ConfigMap`s with a record. The identifier of the record follows.
+pub const CONFIG_MAP_PREFIX: &str = "cpreg-record-";
 
 /// Kind of a list of objects.
 const LIST_KIND: &str = "List";
@@ -24,11 +34,37 @@ pub(super) fn item(object: &Value) -> Result<Item, String> {
         Ok::<_, String>(name.to_owned())
     };
     match kind {
-        "Node" => Ok(Item::Node(NodeItem {
-            name: name()?,
-            kernel: text("/status/nodeInfo/kernelVersion").map(str::to_owned),
-            ..NodeItem::default()
-        })),
+        "Node" => {
+            let labels = object.pointer("/metadata/labels");
+            let label = |name: &str| labels?.get(name)?.as_str();
+            let kernel = text("/status/nodeInfo/kernelVersion");
+            // A label cannot have all characters of a release.
+            let recorded = label(KERNEL_LABEL).map(|label| {
+                let running = kernel.filter(|kernel| label_value(kernel) == label);
+                running.unwrap_or(label).to_owned()
+            });
+            Ok(Item::Node(NodeItem {
+                name: name()?,
+                kernel: kernel.map(str::to_owned),
+                record: label(RECORD_LABEL).map(str::to_owned),
+                recorded_kernel: recorded,
+                ..NodeItem::default()
+            }))
+        }
+        "ConfigMap" => {
+            let name = name()?;
+            let data = object.get("data");
+            let member = |name: &str| data?.get(name)?.as_str();
+            let id = name.strip_prefix(CONFIG_MAP_PREFIX);
+            Ok(match id.zip(member(RECORD_MEMBER)) {
+                Some((id, json)) => Item::Record(RecordItem {
+                    id: id.to_owned(),
+                    name: member(HOST_MEMBER).unwrap_or(id).to_owned(),
+                    json: json.to_owned(),
+                }),
+                None => Item::Other,
+            })
+        }
         "VirtualMachineInstance" => {
             let has_ended = matches!(text("/status/phase"), Some("Succeeded" | "Failed"));
             if has_ended {
@@ -97,6 +133,48 @@ mod tests {
             panic!("a node");
         };
         assert_eq!(node.kernel.as_deref(), Some("6.12.107+deb13-arm64"));
+    }
+
+    #[test]
+    fn a_label_names_the_record_of_a_node_and_its_kernel() {
+        let node = |running: &str| {
+            let node = json!({
+                "kind": "Node",
+                "metadata": {"name": "n1", "labels": {
+                    "feature.node.kubernetes.io/cpreg.record": "0123",
+                    "feature.node.kubernetes.io/cpreg.kernel": "6.12_deb13",
+                }},
+                "status": {"nodeInfo": {"kernelVersion": running}},
+            });
+            let Ok(Item::Node(node)) = item(&node) else {
+                panic!("a node");
+            };
+            (
+                node.record.expect("a record"),
+                node.recorded_kernel.expect("a kernel"),
+            )
+        };
+        assert_eq!(
+            node("6.12+deb13"),
+            ("0123".to_owned(), "6.12+deb13".to_owned())
+        );
+        assert_eq!(node("6.13"), ("0123".to_owned(), "6.12_deb13".to_owned()));
+    }
+
+    #[test]
+    fn a_config_map_has_a_record() {
+        let map = json!({
+            "kind": "ConfigMap", "metadata": {"name": "cpreg-record-0123"},
+            "data": {"record.json": "{}", "host": "h"},
+        });
+        let record = RecordItem {
+            id: "0123".to_owned(),
+            name: "h".to_owned(),
+            json: "{}".to_owned(),
+        };
+        assert_eq!(item(&map), Ok(Item::Record(record)));
+        let other = json!({"kind": "ConfigMap", "metadata": {"name": "kube-root-ca.crt"}});
+        assert_eq!(item(&other), Ok(Item::Other));
     }
 
     #[test]

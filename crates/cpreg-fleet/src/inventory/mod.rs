@@ -24,7 +24,7 @@ use sha2::{Digest as _, Sha256};
 use crate::host::Host;
 use crate::key::KeyContent;
 pub use fault::{Fault, Problem};
-pub use item::{Item, NodeItem, Platform, VmItem, VmState};
+pub use item::{Item, NodeItem, Platform, RecordItem, VmItem, VmState};
 
 /// Machine of a fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -202,6 +202,16 @@ impl Inventory {
     pub fn position(&self, host: &Host) -> Option<usize> {
         let content = deciding_digest(host)?;
         self.by_content.get(&content).copied()
+    }
+
+    /// Returns a short identifier of everything in a host's record that decides; `None` for a host
+    /// without a record.
+    ///
+    /// Hosts of different inventories with equal identifiers decide alike.
+    pub fn record_id(&self, host: usize) -> Option<String> {
+        let digest = deciding_digest(self.hosts.get(host)?)?;
+        let bytes = digest.first_chunk()?;
+        Some(format!("{:016x}", u64::from_be_bytes(*bytes)))
     }
 
     /// Returns the number of usable nodes of a host, without the node `except`.

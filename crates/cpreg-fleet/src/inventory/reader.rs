@@ -1,4 +1,4 @@
-//! Items of an inventory, one at a time: JSON Lines, or one document with a list of `items`.
+//! Items of an inventory, one at a time: JSON Lines, or documents with a list of `items`.
 //!
 //! Only one item is in memory. A line that is no item is a fault, and the next lines are read. A
 //! document that ends in the middle gives the items before its end.
@@ -90,19 +90,23 @@ fn read_lines(mut input: impl BufRead, receive: &mut Receiver<'_>) -> io::Result
 fn read_document(input: impl BufRead, receive: &mut Receiver<'_>) {
     let mut deserializer = serde_json::Deserializer::from_reader(input);
     let mut count = 0;
-    let document = Document {
-        receive,
-        count: &mut count,
-    };
-    let result = document
-        .deserialize(&mut deserializer)
-        .and_then(|()| deserializer.end());
-    if let Err(error) = result {
-        receive(Err(if error.is_eof() {
-            format!("the document ends in the middle, after {count} items")
-        } else {
-            format!("no JSON after {count} items: {error}")
-        }));
+    loop {
+        let document = Document {
+            receive: &mut *receive,
+            count: &mut count,
+        };
+        if let Err(error) = document.deserialize(&mut deserializer) {
+            receive(Err(if error.is_eof() {
+                format!("the document ends in the middle, after {count} items")
+            } else {
+                format!("no JSON after {count} items: {error}")
+            }));
+            return;
+        }
+        // Another document can follow, of another command of kubectl.
+        if deserializer.end().is_ok() {
+            return;
+        }
     }
 }
 
@@ -193,7 +197,7 @@ mod tests {
             all.push(match item {
                 Ok(Item::Node(node)) => format!("node {}", node.name),
                 Ok(Item::Vm(vm)) => format!("vm {}", vm.name),
-                Ok(Item::Other) => "other".to_owned(),
+                Ok(Item::Record(_) | Item::Other) => "other".to_owned(),
                 Err(message) => message,
             });
         })
@@ -242,6 +246,15 @@ mod tests {
             "node b",
         ];
         assert_eq!(read(list), expected);
+        let two = [expected, expected].concat();
+        let two: Vec<_> = two
+            .iter()
+            .map(|it| it.replace("item 3", "item 7"))
+            .collect();
+        let found = read(&format!("{list}\n{list}"));
+        assert_eq!(found[..2], two[..2]);
+        assert_eq!(found[4..], two[4..]);
+        assert_eq!(read(&format!("{list}x")).len(), 5);
         let one_line = list.replace('\n', "");
         assert_eq!(read(&one_line).len(), 4);
         let cut = &list[..list.find("\"b\"").expect("the last item")];

@@ -1,13 +1,15 @@
 //! Labels in the formats of other systems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
+use cpreg_fleet::Inventory;
+use cpreg_fleet::inventory::kubernetes::{CONFIG_MAP_PREFIX, HOST_MEMBER, RECORD_MEMBER};
 use cpreg_fleet::labels::{
-    FleetLabels, Property, ganeti_tag, kubernetes_label, openstack_trait, reject_file_name,
-    reject_kubernetes_node,
+    FleetLabels, KERNEL_LABEL, Property, RECORD_LABEL, ganeti_tag, kubernetes_label, label_value,
+    openstack_trait, reject_file_name, reject_kubernetes_node,
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::labels::{FleetLabelsReport, NodeLabels};
 use crate::command::quote;
@@ -23,6 +25,10 @@ pub enum LabelFormat {
     Nfd,
     /// `NodeFeature` objects of Node Feature Discovery, as a list.
     NodeFeature,
+    /// `NodeFeatureRule` of Node Feature Discovery: what nodes of each profile take.
+    NodeFeatureRule,
+    /// `ConfigMap` of Kubernetes for each different record.
+    ConfigMap,
     /// Text file of Prometheus' node exporter.
     Prometheus,
     /// `provider.yaml` of nova-compute, one for each node.
@@ -35,6 +41,8 @@ pub enum LabelFormat {
 
 /// Maximum number of bytes of a features file that Node Feature Discovery reads.
 const MAX_FEATURES_LEN: usize = 64 << 10;
+/// Maximum number of bytes of a record in a `ConfigMap`, of which Kubernetes takes up to 1 MiB.
+const MAX_CONFIG_MAP_LEN: usize = (1 << 20) - 4096;
 
 impl LabelFormat {
     /// Returns `true` if each node needs a file of its own.
@@ -46,7 +54,7 @@ impl LabelFormat {
     pub const fn suffix(self) -> &'static str {
         match self {
             Self::Nfd => "",
-            Self::NodeFeature => ".json",
+            Self::NodeFeature | Self::NodeFeatureRule | Self::ConfigMap => ".json",
             Self::Prometheus => ".prom",
             Self::Placement => ".yaml",
             Self::Ganeti => ".sh",
@@ -59,7 +67,7 @@ impl LabelFormat {
         match self {
             Self::Nfd | Self::NodeFeature => reject_kubernetes_node(node),
             Self::Placement | Self::Ansible | Self::Ganeti => reject_file_name(node),
-            Self::Prometheus => None,
+            Self::Prometheus | Self::NodeFeatureRule | Self::ConfigMap => None,
         }
     }
 
@@ -76,7 +84,11 @@ impl LabelFormat {
             Self::Nfd => nfd(report, node),
             Self::Placement => placement(node),
             Self::Ansible => ansible(report, node),
-            Self::NodeFeature | Self::Prometheus | Self::Ganeti => {
+            Self::NodeFeature
+            | Self::NodeFeatureRule
+            | Self::ConfigMap
+            | Self::Prometheus
+            | Self::Ganeti => {
                 return Err("the format has one file for all nodes".to_owned());
             }
         };
@@ -90,13 +102,23 @@ impl LabelFormat {
     }
 
     /// Returns the file of all nodes; `None` if each node needs a file of its own.
-    pub fn fleet_file(self, report: &FleetLabelsReport, labels: &FleetLabels) -> Option<String> {
-        match self {
-            Self::NodeFeature => Some(node_features(report)),
-            Self::Prometheus => Some(prometheus(report)),
-            Self::Ganeti => Some(ganeti(report, labels)),
-            Self::Nfd | Self::Placement | Self::Ansible => None,
-        }
+    ///
+    /// # Errors
+    /// Returns a message if the file exceeds a limit of the system.
+    pub fn fleet_file(
+        self,
+        report: &FleetLabelsReport,
+        inventory: &Inventory,
+        labels: &FleetLabels,
+    ) -> Result<Option<String>, String> {
+        Ok(Some(match self {
+            Self::NodeFeature => node_features(report),
+            Self::NodeFeatureRule => node_feature_rule(labels),
+            Self::ConfigMap => config_maps(report, inventory)?,
+            Self::Prometheus => prometheus(report),
+            Self::Ganeti => ganeti(report, labels),
+            Self::Nfd | Self::Placement | Self::Ansible => return Ok(None),
+        }))
     }
 }
 
@@ -109,20 +131,97 @@ fn nfd(report: &FleetLabelsReport, node: &NodeLabels) -> String {
         // Writing to a string does not fail.
         let _ = writeln!(text, "# +expiry-time={expires}");
     }
-    for (property, key) in node.labels() {
-        text.push_str(&kubernetes_label(property, key));
-        text.push_str("=true\n");
+    for (name, value) in kubernetes_labels(node) {
+        let _ = writeln!(text, "{name}={value}");
     }
     text
 }
 
+/// Returns the labels of a node in Kubernetes.
+fn kubernetes_labels(node: &NodeLabels) -> Vec<(String, String)> {
+    let record = node.record.iter();
+    let record = record.map(|id| (RECORD_LABEL.to_owned(), id.clone()));
+    let kernel = node.kernel.iter();
+    let kernel = kernel.map(|release| (KERNEL_LABEL.to_owned(), label_value(release)));
+    let others = node.labels().map(|(property, key)| relation(property, key));
+    record.chain(kernel).chain(others).collect()
+}
+
+/// Returns a label of Kubernetes with its value.
+fn relation(property: Property, key: &str) -> (String, String) {
+    (kubernetes_label(property, key), "true".to_owned())
+}
+
+/// Returns an object as JSON.
+fn document(object: &Value) -> String {
+    // A tree of strings has a JSON form.
+    let text = serde_json::to_string_pretty(object).unwrap_or_default();
+    format!("{text}\n")
+}
+
+/// Returns one rule for each profile. A node that gets another profile gets its labels at once.
+fn node_feature_rule(labels: &FleetLabels) -> String {
+    let rules = labels.profiles.iter().map(|profile| {
+        let own = kubernetes_label(Property::Profile, &profile.key);
+        let taken = labels.taken_by(profile);
+        let taken: BTreeMap<_, _> = taken.map(|(it, key)| relation(it, key)).collect();
+        json!({
+            "name": format!("{} with {}", profile.key, profile.features),
+            "labels": taken,
+            "matchFeatures": [{
+                "feature": "local.label",
+                "matchExpressions": {own: {"op": "IsTrue"}},
+            }],
+        })
+    });
+    let rules: Vec<_> = rules.collect();
+    document(&json!({
+        "apiVersion": "nfd.k8s-sigs.io/v1alpha1",
+        "kind": "NodeFeatureRule",
+        "metadata": {"name": "cpreg"},
+        "spec": {"rules": rules},
+    }))
+}
+
+/// Returns the records of the nodes in the report, each once, as one document after the other.
+///
+/// They are no list: kubectl validates a list itself, for which it reads the server's schemas.
+fn config_maps(report: &FleetLabelsReport, inventory: &Inventory) -> Result<String, String> {
+    let used: BTreeSet<_> = report
+        .nodes
+        .iter()
+        .filter_map(|it| it.record.as_ref())
+        .collect();
+    let mut text = String::new();
+    for (index, host) in inventory.hosts().iter().enumerate() {
+        let id = inventory.record_id(index);
+        let Some((id, record)) = id.filter(|id| used.contains(id)).zip(host.record()) else {
+            continue;
+        };
+        let record = record.to_json().map_err(|error| error.to_string())?;
+        if record.len() > MAX_CONFIG_MAP_LEN {
+            return Err(format!(
+                "{}: the record has {} bytes, and a ConfigMap {MAX_CONFIG_MAP_LEN}",
+                host.name(),
+                record.len()
+            ));
+        }
+        text.push_str(&document(&json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": format!("{CONFIG_MAP_PREFIX}{id}"),
+                "labels": {"app.kubernetes.io/name": "cpreg"},
+            },
+            "data": {HOST_MEMBER: host.name(), RECORD_MEMBER: record},
+        })));
+    }
+    Ok(text)
+}
+
 fn node_features(report: &FleetLabelsReport) -> String {
     let items = report.nodes.iter().map(|node| {
-        let labels = node.labels().map(|(property, key)| {
-            let value = Value::String("true".to_owned());
-            (kubernetes_label(property, key), value)
-        });
-        let labels: Map<_, _> = labels.collect();
+        let labels: BTreeMap<_, _> = kubernetes_labels(node).into_iter().collect();
         let mut metadata = json!({
             "name": format!("cpreg-{}", node.node),
             "labels": {"nfd.node.kubernetes.io/node-name": node.node},
@@ -141,10 +240,7 @@ fn node_features(report: &FleetLabelsReport) -> String {
         })
     });
     let items: Vec<_> = items.collect();
-    let list = json!({"apiVersion": "v1", "kind": "List", "items": items});
-    // A tree of strings has a JSON form.
-    let text = serde_json::to_string_pretty(&list).unwrap_or_default();
-    format!("{text}\n")
+    document(&json!({"apiVersion": "v1", "kind": "List", "items": items}))
 }
 
 /// Escapes the value of a label of Prometheus.
@@ -281,6 +377,7 @@ mod tests {
             node: "n1".to_owned(),
             host: "a \"host\"".to_owned(),
             kernel: Some("6.12\n".to_owned()),
+            record: Some("0123".to_owned()),
             profiles: vec!["k1-aa".to_owned()],
             loads: vec!["k1-aa".to_owned()],
             converts: vec!["k1-bb".to_owned()],
@@ -306,6 +403,8 @@ mod tests {
             text.lines().skip(1).collect::<Vec<_>>(),
             [
                 "# +expiry-time=2026-12-05T00:00:00Z",
+                "feature.node.kubernetes.io/cpreg.record=0123",
+                "feature.node.kubernetes.io/cpreg.kernel=6.12",
                 "feature.node.kubernetes.io/cpreg.profile-k1-aa=true",
                 "feature.node.kubernetes.io/cpreg.loads-k1-aa=true",
                 "feature.node.kubernetes.io/cpreg.converts-k1-bb=true",

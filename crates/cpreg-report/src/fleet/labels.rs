@@ -59,6 +59,9 @@ pub struct NodeLabels {
     pub host: String,
     /// `uname -r` in the record; null for a profile.
     pub kernel: Option<String>,
+    /// Identifier of everything in the record that decides; null for a profile. Nodes with equal
+    /// identifiers take the same VMs.
+    pub record: Option<String>,
     /// Keys of the node, one for each set of features.
     pub profiles: Vec<String>,
     /// Keys whose new VMs load unchanged.
@@ -100,6 +103,8 @@ impl FleetLabelsReport {
             openstack_property: format!("trait:{}", openstack_trait(Property::Loads, &profile.key)),
             ganeti_tag: ganeti_tag(&profile.key),
         });
+        let hosts = 0..inventory.hosts().len();
+        let records: Vec<_> = hosts.map(|host| inventory.record_id(host)).collect();
         let nodes = inventory.nodes().iter().enumerate();
         let nodes = nodes.filter(|(_, node)| only.is_none_or(|only| only == node.name));
         let nodes = nodes.filter_map(|(index, node)| {
@@ -109,6 +114,7 @@ impl FleetLabelsReport {
                 node: node.name.clone(),
                 host: host_name(host),
                 kernel: node.recorded_kernel.clone(),
+                record: records.get(host).cloned().flatten(),
                 profiles: own.profiles.iter().cloned().collect(),
                 loads: own.loads.iter().cloned().collect(),
                 converts: own.converts.iter().cloned().collect(),

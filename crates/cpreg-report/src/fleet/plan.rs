@@ -170,17 +170,18 @@ impl FleetPlanReport {
         let (refused, unknown) = self.stuck();
         let mut words = Vec::new();
         if refused > 0 {
+            let count = styled(style::ERROR, pluralize(refused, "VM"));
             let nodes = if refused == 1 {
                 "its node"
             } else {
                 "their nodes"
             };
-            let count = styled(style::ERROR, pluralize(refused, "VM"));
             words.push(format!("{count} cannot leave {nodes}"));
         }
         if unknown > 0 {
-            let count = pluralize(unknown, "VM");
-            words.push(styled(style::WARNING, format_args!("{count} unknown")));
+            let count = styled(style::WARNING, pluralize(unknown, "VM"));
+            let verb = if unknown == 1 { "has" } else { "have" };
+            words.push(format!("{count} {verb} no known way"));
         }
         if words.is_empty() {
             words.push(styled(style::GOOD, "every VM can leave its node in time"));

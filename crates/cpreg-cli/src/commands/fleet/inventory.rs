@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use cpreg_fleet::inventory::{Fault, Item, NodeItem, Problem, VmState, reader};
 use cpreg_fleet::{Host, Inventory};
+use cpreg_hosts::HostRecord;
 use cpreg_report::text::list_first;
 use sha2::{Digest as _, Sha256};
 use time::OffsetDateTime;
@@ -101,6 +102,7 @@ pub(super) fn open(
         inventory: Inventory::default(),
         records: HashMap::new(),
         named: HashMap::new(),
+        inline: HashMap::new(),
     };
     let mut streams = Vec::new();
     for path in &arguments.hosts {
@@ -115,6 +117,10 @@ pub(super) fn open(
         }
     }
     let loader = destination::parse_loader(&arguments.loader)?;
+    // A list can have the records after the nodes that refer to them.
+    for stream in &streams {
+        opener.add_records(stream)?;
+    }
     for stream in &streams {
         opener.add_stream(stream)?;
     }
@@ -169,6 +175,8 @@ struct Opener<'a> {
     records: HashMap<Vec<u8>, OpenedRecord>,
     /// Records, or the reason why they cannot be used, by path or name in an inventory.
     named: HashMap<PathBuf, Result<OpenedRecord, String>>,
+    /// Records in the inventories, or the reason why they cannot be used, by identifier.
+    inline: HashMap<String, Result<OpenedRecord, String>>,
 }
 
 impl Opener<'_> {
@@ -247,6 +255,19 @@ impl Opener<'_> {
         Ok(record)
     }
 
+    /// Adds the records in an inventory.
+    fn add_records(&mut self, stream: &Stream) -> Result<(), Failure> {
+        stream.read(&mut |item| {
+            if let Ok(Item::Record(record)) = item {
+                let opened = HostRecord::from_json(record.json.as_bytes());
+                let opened = opened
+                    .map(|opened| self.intern(Host::recorded(record.name, opened)))
+                    .map_err(|error| format!("the record {}: {error}", record.id));
+                self.inline.insert(record.id, opened);
+            }
+        })
+    }
+
     /// Adds the nodes in an inventory, and the recorded hosts on which its VMs were born.
     fn add_stream(&mut self, stream: &Stream) -> Result<(), Failure> {
         let subject = stream.path.display().to_string();
@@ -261,7 +282,7 @@ impl Opener<'_> {
                     self.add_birth(name);
                 }
             }
-            Ok(Item::Other) => {}
+            Ok(Item::Record(_) | Item::Other) => {}
             Err(message) => {
                 let problem = Problem::Unreadable(message);
                 self.inventory.add_fault(Fault::new(&subject, problem));
@@ -277,6 +298,22 @@ impl Opener<'_> {
                     let problem = Problem::Unreadable(reason);
                     self.inventory.reject_node(&node.name, problem);
                 }
+            }
+        }
+        if let Some(id) = &node.record {
+            match self.inline.get(id) {
+                Some(Ok(record)) => {
+                    let kernel = node.recorded_kernel.as_deref();
+                    let kernel = kernel.or(record.release.as_deref());
+                    let host = record.host;
+                    self.inventory.add_node(&node.name, Some(host), kernel);
+                }
+                Some(Err(reason)) => {
+                    let problem = Problem::Unreadable(reason.clone());
+                    self.inventory.reject_node(&node.name, problem);
+                }
+                // The user can have given the nodes without the records.
+                None => {}
             }
         }
         self.inventory.add_node(&node.name, None, None);

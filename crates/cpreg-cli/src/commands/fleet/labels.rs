@@ -60,7 +60,11 @@ pub(super) fn run(arguments: &FleetLabels, printer: &mut Printer) -> Result<Stat
             report.reject_nodes(|name| format.reject(name));
             report.faults.retain(concerns);
             print_faults(&report, printer);
-            write_labels(format, &report, &labels, output, printer)?;
+            let fleet_file = format.fleet_file(&report, &fleet.inventory, &labels);
+            match fleet_file.map_err(Failure::new)? {
+                Some(text) => emit(&text, output, printer)?,
+                None => write_node_files(format, &report, output, printer)?,
+            }
         }
     }
     let is_incomplete = report.faults.iter().any(concerns);
@@ -72,6 +76,8 @@ const fn label_format(system: LabelSystem) -> Option<LabelFormat> {
     Some(match system {
         LabelSystem::Nfd => LabelFormat::Nfd,
         LabelSystem::NodeFeature => LabelFormat::NodeFeature,
+        LabelSystem::NodeFeatureRule => LabelFormat::NodeFeatureRule,
+        LabelSystem::ConfigMap => LabelFormat::ConfigMap,
         LabelSystem::Prometheus => LabelFormat::Prometheus,
         LabelSystem::Placement => LabelFormat::Placement,
         LabelSystem::Ganeti => LabelFormat::Ganeti,
@@ -108,17 +114,13 @@ fn print_faults(report: &FleetLabelsReport, printer: &Printer) {
     }
 }
 
-/// Writes the labels to standard output, a file, or a file of each node in a directory.
-fn write_labels(
+/// Writes the labels of a node to standard output or a file, or a file of each node in a directory.
+fn write_node_files(
     format: LabelFormat,
     report: &FleetLabelsReport,
-    labels: &Labels,
     output: Option<&Path>,
     printer: &mut Printer,
 ) -> Result<(), Failure> {
-    if let Some(text) = format.fleet_file(report, labels) {
-        return emit(&text, output, printer);
-    }
     let file = |node| {
         let file = format.node_file(report, node);
         file.map_err(|reason| Failure::new(format!("{}: {reason}", node.node)))
@@ -153,7 +155,8 @@ fn emit(text: &str, output: Option<&Path>, printer: &mut Printer) -> Result<(), 
     Ok(())
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Failure> {
+/// Writes a file that other users can read, whole or not at all.
+pub(super) fn write(path: &Path, text: &str) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Err(Failure::new("-o - is no file").with_hint("omit -o for standard output"));
     }

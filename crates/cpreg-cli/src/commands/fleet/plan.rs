@@ -50,7 +50,11 @@ pub(super) fn run(arguments: &FleetPlan, printer: &mut Printer) -> Result<Status
 }
 
 /// Opens the host that the nodes become.
-fn open_target(path: &Path, loader: &LoaderArgs, printer: &Printer) -> Result<Host, Failure> {
+pub(super) fn open_target(
+    path: &Path,
+    loader: &LoaderArgs,
+    printer: &Printer,
+) -> Result<Host, Failure> {
     let host = match fleet_hosts::find_one_by_name(path)? {
         Some(host) => host,
         None => fleet_hosts::open_file(path, loader, printer)?,
@@ -66,7 +70,7 @@ fn open_target(path: &Path, loader: &LoaderArgs, printer: &Printer) -> Result<Ho
 
 /// Finds the settings with which new VMs move among the target and the hosts that do not take its
 /// VMs. Returns them with the command that prints them for a VMM.
-fn find_settings(
+pub(super) fn find_settings(
     inventory: &Inventory,
     target: usize,
     plan: &UpgradePlan,

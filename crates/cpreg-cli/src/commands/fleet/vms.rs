@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use cpreg::destination::Features;
 use cpreg_fleet::inventory::{Fault, Item, Platform, Problem, VmItem, VmState};
-use cpreg_fleet::{Cell, Host, HostSet, KeyContent, PlanInputs, Subject, plan_rows};
+use cpreg_fleet::{Cell, Host, HostSet, KeyContent, PlanInputs, PlannedCell, Subject, plan_rows};
 
 use super::inventory::{self, FleetInputs};
 use crate::commands::matrix::source;
@@ -23,9 +23,13 @@ use crate::source_host::SourceHost;
 /// VMs that are opened before their results are handed on. It bounds the memory.
 const BATCH: usize = 64;
 
-/// VM with its cells.
-pub(super) struct PlannedVm {
+/// VM with what the command makes of its cells.
+pub(super) struct PlannedVm<T = Cell> {
     pub(super) name: String,
+    /// SOURCE of `cpreg check` that stands for it, if any.
+    pub(super) source: Option<String>,
+    /// Number of vCPUs.
+    pub(super) vcpus: usize,
     /// Index of its node, if known.
     pub(super) node: Option<usize>,
     /// `true` if a new VM of the host of its birth stands for it.
@@ -33,8 +37,8 @@ pub(super) struct PlannedVm {
     /// Key of the host of its birth, if it is inferred.
     pub(super) birth_key: Option<Arc<str>>,
     pub(super) platform: Platform,
-    /// Cells at the hosts of the inventory.
-    pub(super) cells: Arc<Vec<Cell>>,
+    /// Cells at the hosts of the inventory. Inferred VMs share them.
+    pub(super) cells: Arc<Vec<T>>,
 }
 
 /// VM with a state that is not yet opened.
@@ -48,7 +52,10 @@ struct Pending {
 }
 
 /// Receiver of planned VMs.
-type Receiver<'a> = dyn FnMut(&cpreg_fleet::Inventory, PlannedVm) + 'a;
+type Receiver<'a, T> = dyn FnMut(&cpreg_fleet::Inventory, PlannedVm<T>) + 'a;
+
+/// Function that makes something of each cell.
+type Inspector<'a, T> = dyn Fn(&Subject, &Host, PlannedCell) -> T + Sync + 'a;
 
 /// Plans all VMs of the inventories and of the arguments. `is_wanted` chooses VMs by their node.
 pub(super) fn plan_all(
@@ -56,7 +63,32 @@ pub(super) fn plan_all(
     inputs: PlanInputs<'_>,
     printer: &Printer,
     is_wanted: &dyn Fn(Option<usize>) -> bool,
-    receive: &mut Receiver<'_>,
+    receive: &mut Receiver<'_, Cell>,
+) -> Result<(), Failure> {
+    let settings = Settings {
+        inputs,
+        printer,
+        batch_len: BATCH,
+    };
+    plan_in_detail(fleet, settings, is_wanted, &|_, _, it| it.cell, receive)
+}
+
+/// Settings of all plans.
+#[derive(Clone, Copy)]
+pub(super) struct Settings<'a> {
+    pub(super) inputs: PlanInputs<'a>,
+    pub(super) printer: &'a Printer,
+    /// VMs that are opened before their results are handed on. It bounds the memory.
+    pub(super) batch_len: usize,
+}
+
+/// Does the same as [`plan_all`], and hands on what `inspect` makes of each cell.
+pub(super) fn plan_in_detail<T: Clone + Send + Sync + From<Cell>>(
+    fleet: &mut FleetInputs,
+    settings: Settings<'_>,
+    is_wanted: &dyn Fn(Option<usize>) -> bool,
+    inspect: &Inspector<'_, T>,
+    receive: &mut Receiver<'_, T>,
 ) -> Result<(), Failure> {
     let hosts = fleet.inventory.hosts().iter();
     // Copies share the records.
@@ -73,9 +105,9 @@ pub(super) fn plan_all(
         sources: sources.collect(),
         hosts: HostSet::new(hosts),
         fleet,
-        inputs,
-        printer,
+        settings,
         is_wanted,
+        inspect,
         receive,
         batch: Vec::new(),
         inferred: HashMap::new(),
@@ -96,30 +128,32 @@ pub(super) fn plan_all(
     Ok(())
 }
 
-struct Planner<'a, 'r> {
+struct Planner<'a, 'r, T> {
     fleet: &'a mut FleetInputs,
     hosts: HostSet,
     /// Properties of the VMs' hosts, by host.
     sources: Vec<Option<SourceHost>>,
-    inputs: PlanInputs<'a>,
-    printer: &'a Printer,
+    settings: Settings<'a>,
     is_wanted: &'a dyn Fn(Option<usize>) -> bool,
-    receive: &'a mut Receiver<'r>,
+    inspect: &'a Inspector<'a, T>,
+    receive: &'a mut Receiver<'r, T>,
     batch: Vec<Pending>,
     /// Cells and key of the new VMs of a host, by the features of their guests.
-    inferred: HashMap<(usize, Features), Result<Inferred, String>>,
+    inferred: HashMap<(usize, Features), Result<Inferred<T>, String>>,
     /// Hosts by the names in `born_on`.
     births: HashMap<String, Option<(usize, Option<Features>)>>,
 }
 
 /// Plan of the new VMs of a host.
 #[derive(Clone)]
-struct Inferred {
-    cells: Arc<Vec<Cell>>,
+struct Inferred<T> {
+    name: String,
+    vcpus: usize,
+    cells: Arc<Vec<T>>,
     key: Option<Arc<str>>,
 }
 
-impl Planner<'_, '_> {
+impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
     /// Adds a VM of an inventory in `folder`.
     fn add_item(&mut self, folder: &Path, vm: VmItem) {
         let node = match &vm.node {
@@ -221,6 +255,8 @@ impl Planner<'_, '_> {
             Some(Ok(inferred)) => {
                 let vm = PlannedVm {
                     name: name.to_owned(),
+                    source: Some(inferred.name.clone()),
+                    vcpus: inferred.vcpus,
                     node,
                     is_inferred: true,
                     birth_key: inferred.key.clone(),
@@ -238,14 +274,16 @@ impl Planner<'_, '_> {
     }
 
     /// Plans a new VM of a host at all hosts.
-    fn plan_new(&self, host: usize, features: Features) -> Result<Inferred, String> {
+    fn plan_new(&self, host: usize, features: Features) -> Result<Inferred<T>, String> {
         let host = self.hosts.hosts().get(host).ok_or("no such host")?;
         let open = |(): &()| Subject::new_vm(host, features);
-        let mut rows = plan_rows(&[()], &self.hosts, self.inputs, open, |_, _, it| it.cell);
+        let mut rows = plan_rows(&[()], &self.hosts, self.settings.inputs, open, self.inspect);
         let row = rows.pop().ok_or("no plan")?;
         let row = row.map_err(|error| error.to_string())?;
         let content = KeyContent::new(host, features).ok();
         Ok(Inferred {
+            name: row.name,
+            vcpus: row.vcpus,
             cells: Arc::new(row.cells),
             key: content.map(|content| content.key().to_string().into()),
         })
@@ -309,7 +347,7 @@ impl Planner<'_, '_> {
 
     fn push(&mut self, vm: Pending) {
         self.batch.push(vm);
-        if self.batch.len() >= BATCH {
+        if self.batch.len() >= self.settings.batch_len {
             self.flush();
         }
     }
@@ -322,15 +360,18 @@ impl Planner<'_, '_> {
                 .node
                 .and_then(|node| self.fleet.inventory.usable_host(node));
             let from = host.and_then(|host| self.sources.get(host)?.as_ref());
-            source::open_file(&vm.path, from, self.printer)
+            source::open_file(&vm.path, from, self.settings.printer)
         };
-        let rows = plan_rows(&batch, &self.hosts, self.inputs, open, |_, _, it| it.cell);
+        let inputs = self.settings.inputs;
+        let rows = plan_rows(&batch, &self.hosts, inputs, open, self.inspect);
         for (vm, row) in batch.into_iter().zip(rows) {
             match row {
                 Ok(row) => (self.receive)(
                     &self.fleet.inventory,
                     PlannedVm {
                         name: vm.name,
+                        source: Some(vm.path.display().to_string()),
+                        vcpus: row.vcpus,
                         node: vm.node,
                         is_inferred: row.is_new,
                         birth_key: None,
@@ -358,9 +399,11 @@ impl Planner<'_, '_> {
         platform: Platform,
         reason: &str,
     ) {
-        let cell = Cell::undecidable(reason.to_owned());
+        let cell = T::from(Cell::undecidable(reason.to_owned()));
         let vm = PlannedVm {
             name,
+            source: None,
+            vcpus: 0,
             node,
             is_inferred: true,
             birth_key: None,

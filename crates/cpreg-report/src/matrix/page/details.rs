@@ -10,7 +10,7 @@ use cpreg::register::{RegisterId, Value};
 use cpreg::shape::ShapeDifference;
 use cpreg::tolerance::{Tolerance, Tolerances};
 use cpreg_explain::qemu::predict;
-use cpreg_fleet::{Host, PlannedCell, Subject};
+use cpreg_fleet::{Cell, Host, PlannedCell, Subject};
 
 use super::model::PartKind;
 use crate::check::{blockers, consent_words, hardware};
@@ -103,6 +103,21 @@ impl CellDetails {
             consents,
             parts,
             messages: messages(planned.check.as_ref(), accelerator),
+        }
+    }
+}
+
+impl CellDetails {
+    /// Returns the content of a cell that was not planned.
+    pub fn without_plan(cell: &Cell) -> Self {
+        Self {
+            symbol: cell.symbol().character(),
+            without_cpreg: cell.without_cpreg.into(),
+            severity: cell.severity.map(Into::into),
+            reason: cell.reason.clone(),
+            consents: None,
+            parts: Vec::new(),
+            messages: Vec::new(),
         }
     }
 }

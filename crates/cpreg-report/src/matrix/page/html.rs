@@ -12,10 +12,11 @@ use super::model::PageData;
 const STYLE: &str = include_str!("assets/page.css");
 const BODY: &str = include_str!("assets/body.html");
 /// Parts of the script, in the order in which they run.
-const SCRIPTS: [&str; 5] = [
+const SCRIPTS: [&str; 6] = [
     include_str!("assets/data.js"),
     include_str!("assets/timeline.js"),
     include_str!("assets/details.js"),
+    include_str!("assets/fleet.js"),
     include_str!("assets/grid.js"),
     include_str!("assets/main.js"),
 ];
@@ -110,7 +111,8 @@ mod tests {
     #[test]
     fn equal_cells_and_texts_occur_once() {
         let data = page("vm");
-        assert_eq!(data.rows, [[[0, 0]], [[0, 0]]]);
+        assert_eq!(data.rows, [[[0, 0]]]);
+        assert_eq!(data.sources.len(), 2);
         assert_eq!(data.cells.len(), 1);
         assert_eq!(data.texts, ["no evidence"]);
         assert_eq!(data.options, " 'a b'");

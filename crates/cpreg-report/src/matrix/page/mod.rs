@@ -10,11 +10,13 @@
 //! | [`details`] | content of a cell in words |
 //! | `table` | merging of equal values |
 //! | `timeline` | registers over kernels |
+//! | [`fleet`] | nodes and an upgrade, which the page of a fleet adds |
 //! | [`model`] | the data of a page |
 //! | [`html`] | the page as a document |
 //! | `assets/` | style and scripts |
 
 pub mod details;
+pub mod fleet;
 pub mod html;
 pub mod model;
 mod table;
@@ -73,7 +75,7 @@ pub struct PageBuilder {
     header: PageHeader,
     sources: Vec<PageSource>,
     left_out: Vec<PageLeftOut>,
-    rows: Vec<Vec<Vec<usize>>>,
+    rows: Table<Vec<Vec<usize>>>,
     cells: Table<PageCell>,
     parts: Table<PagePart>,
     texts: Table<String>,
@@ -108,18 +110,26 @@ impl PageBuilder {
 
     /// Adds a row.
     pub fn add_row(&mut self, row: RowDetails) {
-        let planes = row.planes.into_iter().map(|plane| {
-            let cells = plane.into_iter().map(|cell| self.add_cell(cell));
-            cells.collect()
-        });
-        let planes = planes.collect();
-        self.rows.push(planes);
+        let cells = self.add_cells(row.planes);
         self.sources.push(PageSource {
             argument: escape_control(&quote(&row.name), false),
             name: escape_control(&row.name, false),
             vcpus: row.vcpus,
             is_new: row.is_new,
+            row: cells,
+            node: None,
+            class: None,
         });
+    }
+
+    /// Adds the cells of a row, for each loader and destination, and returns their index.
+    pub fn add_cells(&mut self, planes: Vec<Vec<CellDetails>>) -> usize {
+        let planes = planes.into_iter().map(|plane| {
+            let cells = plane.into_iter().map(|cell| self.add_cell(cell));
+            cells.collect()
+        });
+        let planes = planes.collect();
+        self.rows.insert(planes)
     }
 
     /// Adds a source that cannot be used.
@@ -159,12 +169,13 @@ impl PageBuilder {
             destinations: destinations.collect(),
             sources: self.sources,
             left_out: self.left_out,
-            rows: self.rows,
+            rows: self.rows.into_values(),
             cells: self.cells.into_values(),
             parts: self.parts.into_values(),
             kernels: kernels.map(|kernel| kernel.version.clone()).collect(),
             registers,
             texts: self.texts.into_values(),
+            fleet: None,
         }
     }
 

@@ -35,7 +35,7 @@ pub struct PageData {
     pub sources: Vec<PageSource>,
     /// Inputs that cannot be used.
     pub left_out: Vec<PageLeftOut>,
-    /// Index into `cells` for each source, loader and destination.
+    /// Different rows: index into `cells` for each loader and destination.
     pub rows: Vec<Vec<Vec<usize>>>,
     /// Different cells.
     pub cells: Vec<PageCell>,
@@ -47,6 +47,9 @@ pub struct PageData {
     pub registers: Vec<RegisterTimeline>,
     /// Different texts.
     pub texts: Vec<String>,
+    /// Nodes of the destinations, in the page of a fleet.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fleet: Option<PageFleet>,
 }
 
 /// Symbol of a cell.
@@ -103,6 +106,51 @@ pub struct PageSource {
     pub vcpus: usize,
     /// `true` for a new VM of a host, of which no file exists.
     pub is_new: bool,
+    /// Index into [`PageData::rows`].
+    pub row: usize,
+    /// Name of its node, if known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+    /// Destination that stands for its node, if the node is usable.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class: Option<usize>,
+}
+
+/// Nodes of a fleet, for which the destinations stand.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PageFleet {
+    /// Number of nodes.
+    pub nodes: usize,
+    /// Number of nodes with a record that can be used.
+    pub usable_nodes: usize,
+    /// Nodes of each destination.
+    pub classes: Vec<PageClass>,
+    /// Fleet now, and after each step of an upgrade.
+    pub moments: Vec<PageMoment>,
+    /// Upgrade as in [`cpreg.fleet-plan/1`](#cpregfleet-plan1), if the user names its target.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub upgrade: Option<serde_json::Value>,
+}
+
+/// Nodes for which a destination stands.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PageClass {
+    /// Names of the first nodes.
+    pub first_nodes: Vec<String>,
+    /// Number of VMs on the nodes.
+    pub vms: usize,
+}
+
+/// Moment of an upgrade.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct PageMoment {
+    /// Name in the switch.
+    pub label: String,
+    /// Number of usable nodes of each destination.
+    pub counts: Vec<usize>,
 }
 
 /// Input that cannot be used.

@@ -2,10 +2,14 @@
 
 const data = JSON.parse(document.getElementById("data").textContent);
 
-// Rows in the table at a time. More rows are on further pages, so that the browser stays fast.
-const PAGE_ROWS = 500;
+// Cells and rows in the table at a time. More rows are on further pages, so that the browser stays
+// fast.
+const PAGE_CELLS = 15000;
+const PAGE_ROWS = Math.max(20, Math.min(500, Math.floor(PAGE_CELLS / Math.max(1, data.destinations.length))));
 
-const view = { loader: 0, isWithout: false, page: 0, sources: data.sources.map((_, index) => index) };
+const view = {
+  loader: 0, isWithout: false, moment: 0, page: 0, sources: data.sources.map((_, index) => index),
+};
 
 const textOf = (index) => data.texts[index];
 
@@ -17,7 +21,7 @@ const CLASSES = {
 const symbols = new Map(data.symbols.map((it) => [it.symbol, it]));
 const unchangedSymbols = new Map(data.unchanged_symbols.map((it) => [it.result, it]));
 
-const cellIndex = (source, destination) => data.rows[source][view.loader][destination];
+const cellIndex = (source, destination) => data.rows[data.sources[source].row][view.loader][destination];
 const cellAt = (source, destination) => data.cells[cellIndex(source, destination)];
 
 // Returns the symbol of a cell in the current view, with its meaning.

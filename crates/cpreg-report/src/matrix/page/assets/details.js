@@ -61,6 +61,9 @@ function commands(source, destination, cell) {
   const from = data.sources[source];
   const pair = `${from.argument} ${data.destinations[destination].argument}`;
   const options = `${loader}${data.options}`;
+  if (from.argument === "") {
+    return undefined;
+  }
   const lines = [["everything about this cell", `cpreg check ${pair}${options}`]];
   const consents = cell.consents === undefined ? "" : textOf(cell.consents);
   if (from.is_new && consents !== "") {

@@ -15,14 +15,14 @@ const cellElement = (row, column) => grid.tBodies[0]?.rows[row]?.cells[column + 
 function headRow() {
   const corner = element("th", { scope: "col", class: "corner" }, "VM");
   const columns = data.destinations.map((it, index) => element("th", { scope: "col", class: "column", title: it.name },
-    element("span", {}, `${index + 1} ${it.name}`)));
+    element("span", {}, `${index + 1} ${it.name}${nodesOf(index)}`)));
   return element("tr", {}, corner, ...columns);
 }
 
 function bodyRow(source) {
   const row = document.createElement("tr");
   const name = data.sources[source].name;
-  row.append(element("th", { scope: "row", title: name }, name));
+  row.append(element("th", { scope: "row", title: name }, ...rowTitle(source)));
   for (let destination = 0; destination < data.destinations.length; destination += 1) {
     const cell = document.createElement("td");
     const { symbol } = symbolOf(cellAt(source, destination));
@@ -41,7 +41,8 @@ function describeActive() {
     return;
   }
   const { symbol, meaning } = symbolOf(cellAt(source, active.column));
-  const names = `${data.sources[source].name} at ${data.destinations[active.column].name}`;
+  const names = `${data.sources[source].name} at ${data.destinations[active.column].name}`
+    + nodesOf(active.column);
   cell.setAttribute("aria-label", `${symbol}, ${meaning}: ${names}`);
   current.replaceChildren(symbolMark(symbol), ` ${names}: ${meaning}`);
 }

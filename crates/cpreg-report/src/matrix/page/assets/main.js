@@ -21,18 +21,33 @@ function explanation(cell) {
   return listed === "" ? textOf(cell.reason) : `${listed}: ${textOf(cell.reason)}`;
 }
 
+// Returns the number of VMs and the first VM of each different row.
+function countRows(sources) {
+  const rows = new Map();
+  for (const source of sources) {
+    const { row } = data.sources[source];
+    const known = rows.get(row);
+    if (known === undefined) {
+      rows.set(row, { source, number: 1 });
+    } else {
+      known.number += 1;
+    }
+  }
+  return rows;
+}
+
 // Counts the symbols and reasons of all VMs that the filter selects.
 function countCells() {
   const symbolCounts = new Map();
   const cells = new Map();
-  for (const source of view.sources) {
+  for (const { source, number } of countRows(view.sources).values()) {
     for (let destination = 0; destination < data.destinations.length; destination += 1) {
       const index = cellIndex(source, destination);
       const known = cells.get(index);
       if (known === undefined) {
-        cells.set(index, { number: 1, source, destination });
+        cells.set(index, { number, source, destination });
       } else {
-        known.number += 1;
+        known.number += number;
       }
     }
   }
@@ -94,6 +109,7 @@ function showRange() {
 }
 
 function show() {
+  showFleet();
   showGrid();
   showRange();
   showCounts();
@@ -122,8 +138,18 @@ for (const radio of document.querySelectorAll("input[name=load]")) {
 document.getElementById("filter").addEventListener("input", (event) => {
   const words = event.target.value.toLowerCase().split(/\s+/);
   const hasWords = (name) => words.every((word) => name.toLowerCase().includes(word));
-  view.sources = data.sources.map((_, index) => index).filter((index) => hasWords(data.sources[index].name));
+  const { sources } = data;
+  view.sources = sources.map((_, index) => index)
+    .filter((index) => hasWords(`${sources[index].name} ${sources[index].node ?? ""}`));
+  sortByWays();
   view.page = 0;
+  show();
+});
+document.getElementById("moment").addEventListener("change", (event) => {
+  view.moment = Number(event.target.value);
+  sortByWays();
+  view.page = 0;
+  active.row = 0;
   show();
 });
 document.getElementById("previous").addEventListener("click", () => turnPage(-1));

@@ -132,8 +132,8 @@ struct Simulation {
     is_uncertain: bool,
     /// Results of the writes of each vCPU.
     written: Vec<WriteResults>,
-    /// `true` if the newest simulated vCPU loaded without an event.
-    is_quiet: bool,
+    /// `true` if the newest simulated vCPU loaded, and only its list of registers led to events.
+    is_repeatable: bool,
 }
 
 /// Progress of a load.
@@ -176,7 +176,7 @@ impl Simulation {
             },
             is_uncertain: false,
             written: Vec::new(),
-            is_quiet: false,
+            is_repeatable: false,
         }
     }
 
@@ -190,9 +190,12 @@ impl Simulation {
         let event_count = self.load.events.len();
         match self.load_vcpu(number, vcpu, destination_vcpu) {
             SectionOutcome::Loaded(writes) => {
-                self.is_quiet = !self.is_uncertain
-                    && self.load.events.len() == event_count
-                    && writes.refused_writes.is_empty();
+                let events = self.load.events.iter().skip(event_count);
+                self.is_repeatable = !self.is_uncertain
+                    && writes.refused_writes.is_empty()
+                    && events
+                        .map(LoadEvent::vcpu_of_list)
+                        .all(|vcpu| vcpu.is_some());
                 self.written.push(writes);
                 Progress::Continues
             }
@@ -208,8 +211,8 @@ impl Simulation {
         }
     }
 
-    /// Returns `true` if vCPU `number` loads like the vCPU before, which loaded without an event,
-    /// and adds the registers that it loses. Otherwise, changes nothing.
+    /// Returns `true` if vCPU `number` loads like the vCPU before, and adds its events and the
+    /// registers that it loses. Otherwise, changes nothing.
     fn loads_like(
         &mut self,
         previous: &Vcpu,
@@ -222,7 +225,7 @@ impl Simulation {
             return false;
         };
         if !self.is_kvm
-            || !self.is_quiet
+            || !self.is_repeatable
             || vcpu.extensions != previous.extensions
             || destination_vcpu.extensions != previous_destination.extensions
         {
@@ -250,6 +253,17 @@ impl Simulation {
             let first = lost.partition_point(|(vcpu, _)| *vcpu < number - 1);
             let of_previous: Vec<_> = lost[first..].iter().map(|(_, id)| (number, *id)).collect();
             lost.extend(of_previous);
+            let events = &mut self.load.events;
+            let is_of_previous = |event: &LoadEvent| event.vcpu_of_list() == Some(number - 1);
+            let count = events
+                .iter()
+                .rev()
+                .take_while(|it| is_of_previous(it))
+                .count();
+            let of_previous = &events[events.len() - count..];
+            let of_previous = of_previous.iter();
+            let repeated: Vec<_> = of_previous.map(|event| event.repeat_for(number)).collect();
+            events.extend(repeated);
         }
         is_alike
     }

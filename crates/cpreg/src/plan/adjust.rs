@@ -160,8 +160,7 @@ fn adjust_until_stable(
         };
         let mut next = adjusted.targets.clone();
         next.extend(proposals.iter().filter_map(|(place, proposal)| {
-            let Proposal { from, to } = *proposal;
-            let severity = rate_adjustment(input, place.1, from, to);
+            let Proposal { to, severity } = *proposal;
             accepts(place.1, severity).then_some((*place, to))
         }));
         if next == adjusted.targets {
@@ -196,7 +195,7 @@ fn propose(input: PlanInput<'_>, first: &[Draft], adjusted: &Adjusted) -> Propos
         targets: &adjusted.targets,
         ..input
     };
-    let mut proposals = Proposals::new();
+    let mut changes = BTreeMap::new();
     for (number, draft) in first.iter().enumerate() {
         let (Some(vcpu), Some(destination_vcpu)) =
             (input.vm.vcpus.get(number), input.destination.vcpu(number))
@@ -214,12 +213,10 @@ fn propose(input: PlanInput<'_>, first: &[Draft], adjusted: &Adjusted) -> Propos
             let Some(from) = from.filter(|from| *from != to) else {
                 return;
             };
-            let best = proposals
-                .entry((number, register))
-                .or_insert(Proposal { from, to });
+            let (_, best) = changes.entry((number, register)).or_insert((from, to));
             // Of several proposals, the one that changes the most bits satisfies all decisions.
-            if (best.to ^ from).count_ones() < (to ^ from).count_ones() {
-                best.to = to;
+            if (*best ^ from).count_ones() < (to ^ from).count_ones() {
+                *best = to;
             }
         };
         match adjusted.decisions.get(&number) {
@@ -227,7 +224,13 @@ fn propose(input: PlanInput<'_>, first: &[Draft], adjusted: &Adjusted) -> Propos
             None => draft.noted_decisions().for_each(&mut add),
         }
     }
-    proposals
+    let changes = changes.into_iter();
+    changes
+        .map(|(place, (from, to))| {
+            let severity = rate_adjustment(input, place.1, from, to);
+            (place, Proposal { to, severity })
+        })
+        .collect()
 }
 
 /// Returns the register whose change would unblock this decision, with its new value.
@@ -267,8 +270,8 @@ fn unblock(
 
 /// Change of one vCPU's register.
 struct Proposal {
-    from: u64,
     to: u64,
+    severity: Severity,
 }
 
 /// Returns the VM's ID register with the field of the gate set to the destination's value. The

@@ -53,25 +53,22 @@ pub(super) struct RegisterPlanner<'a> {
 type Ruling = (Action, Confidence, Reason);
 
 /// Returns `true` if the VM has the value that the destination recorded, and no other register or
-/// host decides what the guest reads.
+/// host decides what the guest reads. The caller also searches for a
+/// [gate](kernel::find_active_gate).
 ///
-/// The caller also searches for a [gate](kernel::find_active_gate).
+/// The host may lack event counters of PMCR_EL0, and the guest may read another CTR_EL0. The other
+/// two registers decide together whether KVM removes a feature when the guest first runs.
 fn is_plain(id: RegisterId, value: &Value, register: &DestinationRegister) -> bool {
     register.value.as_ref() == Some(value)
         && !value.is_unknown()
-        && !DEPENDENT_REGISTERS.contains(&id)
+        && !matches!(
+            id,
+            RegisterId::PMCR_EL0
+                | RegisterId::CTR_EL0
+                | RegisterId::ID_AA64MMFR3_EL1
+                | RegisterId::ID_AA64ISAR2_EL1
+        )
 }
-
-/// Registers whose decision depends on more than their value.
-const DEPENDENT_REGISTERS: [RegisterId; 4] = [
-    // The host may lack event counters of the guest.
-    RegisterId::PMCR_EL0,
-    // The guest may read another value than the listed one.
-    RegisterId::CTR_EL0,
-    // Both decide whether KVM removes a feature when the guest first runs.
-    RegisterId::ID_AA64MMFR3_EL1,
-    RegisterId::ID_AA64ISAR2_EL1,
-];
 
 const fn refuse(confidence: Confidence, reason: Reason) -> Ruling {
     (Action::Refuse, confidence, reason)

@@ -13,7 +13,7 @@
 
 use std::io;
 
-use memchr::memmem;
+use memchr::memrchr_iter;
 
 use crate::cpu::{self, Cpu};
 use crate::cursor::{Cursor, SMALL_WINDOW_LEN, read_bytes};
@@ -150,7 +150,12 @@ impl<'s> Candidates<'s> {
     fn rfind_header(&self) -> Option<usize> {
         // Blocks overlap, so the second byte is in the block too.
         let end = self.block.len().min(self.next + 1);
-        memmem::rfind(&self.block[..end], &[EOF, VMDESCRIPTION])
+        // A description, which can have megabytes, contains many bytes but not this one.
+        let mut ends = memrchr_iter(VMDESCRIPTION, &self.block[..end]);
+        ends.find_map(|at| {
+            at.checked_sub(1)
+                .filter(|before| self.block[*before] == EOF)
+        })
     }
 
     /// Returns the candidate if EOF, VMDESCRIPTION, the right length and a brace begin at `at`.

@@ -132,8 +132,9 @@ impl Cpu {
                 content: Content::Number(features),
             });
         }
-        let ids: Vec<_> = self.registers().map(|(id, _)| id).collect();
-        if hvf::is_unsorted_order(&ids) {
+        let is_sorted = self.registers().is_sorted_by_key(|(id, _)| id);
+        let ids = || self.registers().map(|(id, _)| id).collect::<Vec<_>>();
+        if !is_sorted && hvf::is_unsorted_order(&ids()) {
             extensions.push(Extension {
                 name: Cow::Borrowed(Extension::HVF_ORDER),
                 content: Content::Number(1),

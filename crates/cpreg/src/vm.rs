@@ -147,6 +147,25 @@ impl Registers {
         self.0.iter().map(|(id, value)| (*id, value))
     }
 
+    /// Returns `true` if both sets contain the same registers, and `accepts` returns `true` for
+    /// each one whose values differ.
+    pub(crate) fn differ_only_in(
+        &self,
+        other: &Self,
+        mut accepts: impl FnMut(RegisterId) -> bool,
+    ) -> bool {
+        let mut pairs = self.0.iter().zip(&other.0);
+        self.len() == other.len()
+            && pairs.all(|((one_id, one), (other_id, other))| {
+                one_id == other_id && (one == other || accepts(*one_id))
+            })
+    }
+
+    /// Returns the registers with their values, ascending by id.
+    pub(crate) fn as_slice(&self) -> &[(RegisterId, Value)] {
+        &self.0
+    }
+
     /// Returns the number of registers.
     pub fn len(&self) -> usize {
         self.0.len()

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use cpreg::destination::accept::tcg;
+use cpreg::destination::load::{self, IncomingVcpu};
 use cpreg::destination::{
     Accelerator, AcceptedValues, Destination, DestinationRegister, DestinationVcpu, Loader,
     ValueOrigin,
@@ -315,6 +316,47 @@ proptest! {
             let second = Plan::new(&converted, &destination, &Tolerances::default(), &Consents::default());
             prop_assert_eq!(second.outcome(), PlanOutcome::Ready);
             prop_assert_eq!(second.apply(&converted), converted);
+        }
+    }
+
+    /// `simulate` repeats the load of a vCPU for neighbours that differ little; `simulate_lists`
+    /// simulates each vCPU.
+    #[test]
+    fn a_repeated_load_equals_a_simulated_one(
+        pairs in registers(),
+        destination_pairs in registers(),
+        is_own_host in any::<bool>(),
+        changes in proptest::collection::vec(
+            (0usize..4, any::<bool>(), any::<prop::sample::Index>(), interesting_value()),
+            0..8,
+        ),
+        accelerator in accelerators(),
+    ) {
+        let destination_pairs = if is_own_host { pairs.clone() } else { destination_pairs };
+        let mut incoming = vec![pairs; 4];
+        let mut listed = vec![destination_pairs; 4];
+        for (vcpu, is_listed, index, value) in changes {
+            let list = if is_listed { &mut listed[vcpu] } else { &mut incoming[vcpu] };
+            if !list.is_empty() {
+                let index = index.index(list.len());
+                list[index].1 = value;
+            }
+        }
+        let (vm, host) = (vm(&incoming), vm(&listed));
+        let destination = destination(accelerator, ValueOrigin::Reset, &host.vcpus);
+        let lists: Vec<Vec<_>> = vm
+            .vcpus
+            .iter()
+            .map(|vcpu| vcpu.registers.iter().collect())
+            .collect();
+        let vcpus: Vec<_> = lists
+            .iter()
+            .map(|registers| IncomingVcpu { registers, extensions: &[] })
+            .collect();
+        for loader in Loader::MODELLED {
+            let repeated = load::simulate(loader, &vm, &destination);
+            let simulated = load::simulate_lists(loader, &vcpus, &destination);
+            prop_assert_eq!(repeated, simulated, "{}", loader);
         }
     }
 

@@ -67,14 +67,18 @@ pub(crate) fn read_cpu(
     }
     let count = usize::try_from(length).unwrap_or(usize::MAX);
     let bytes = read_bytes(source, section.payload.start, count)?;
-    if description.is_some() {
-        // Ignore a description that does not fit the bytes.
-        let described = Cpu::parse(section.clone(), bytes.clone(), description);
-        if described.is_ok() {
-            return described;
-        }
-    }
-    Cpu::parse(section.clone(), bytes, None).prepend_path(path)
+    // Ignore a description that does not fit the bytes.
+    let described = description.map(|description| parse_all(section, &bytes, Some(description)));
+    let (count, subsections) = match described {
+        Some(Ok(described)) => described,
+        _ => parse_all(section, &bytes, None).prepend_path(path)?,
+    };
+    Ok(Cpu {
+        section: section.clone(),
+        bytes,
+        count,
+        subsections,
+    })
 }
 
 /// Rejects `cpu` sections of other architectures.
@@ -103,20 +107,7 @@ impl Cpu {
         bytes: Vec<u8>,
         description: Option<&StateDescription>,
     ) -> Result<Self, Error> {
-        let parser = Parser {
-            bytes: &bytes,
-            offset: section.payload.start,
-            footer: None,
-            description,
-            may_search: true,
-        };
-        let (count, subsections, end) = parser.parse_payload()?;
-        if end != bytes.len() {
-            return Err(Error::malformed(
-                section.payload.start + end as u64,
-                "unexpected bytes after the last subsection",
-            ));
-        }
+        let (count, subsections) = parse_all(&section, &bytes, description)?;
         Ok(Self {
             section,
             bytes,
@@ -162,6 +153,30 @@ impl Cpu {
             subsections,
         })
     }
+}
+
+/// Returns the number of registers and the subsections of `bytes`, which are the whole payload of
+/// `section`.
+fn parse_all(
+    section: &Section,
+    bytes: &[u8],
+    description: Option<&StateDescription>,
+) -> Result<(usize, Vec<Subsection>), Error> {
+    let parser = Parser {
+        bytes,
+        offset: section.payload.start,
+        footer: None,
+        description,
+        may_search: true,
+    };
+    let (count, subsections, end) = parser.parse_payload()?;
+    if end != bytes.len() {
+        return Err(Error::malformed(
+            section.payload.start + end as u64,
+            "unexpected bytes after the last subsection",
+        ));
+    }
+    Ok((count, subsections))
 }
 
 /// Returns the result of [`Parser::parse_payload`] if the footer of section `id` follows.
@@ -254,11 +269,13 @@ impl Parser<'_> {
     fn check_list(&self, count: usize) -> Result<(), Error> {
         self.require_len(LIST_OFFSET, 16 * count)
             .prepend_path(|| "cpreg_vmstate_indexes".into())?;
+        let list = self.bytes.get(LIST_OFFSET..LIST_OFFSET + 8 * count);
+        let ids = list.unwrap_or_default().chunks_exact(8);
         let mut previous = None;
         let mut is_of_hvf = false;
-        for index in 0..count {
+        for (index, id) in ids.enumerate() {
             let at = LIST_OFFSET + 8 * index;
-            let id = be64(self.bytes, at);
+            let id = be64(id, 0);
             let fault = |message: String| {
                 Err(Error::malformed(self.offset + at as u64, message)
                     .prepend_path(&format!("cpreg_vmstate_indexes[{index}]")))

@@ -127,13 +127,12 @@ impl Cpu {
     /// [order](cpreg::destination::hvf) of HVF.
     pub fn registers(&self) -> impl ExactSizeIterator<Item = (RegisterId, u64)> + '_ {
         let values = LIST_OFFSET + 8 * self.count;
-        (0..self.count).map(move |index| {
-            let id = be64(&self.bytes, LIST_OFFSET + 8 * index);
-            (
-                RegisterId::from_raw(id),
-                be64(&self.bytes, values + 8 * index),
-            )
-        })
+        let numbers =
+            |range: Range<usize>| self.bytes.get(range).unwrap_or_default().chunks_exact(8);
+        let ids = numbers(LIST_OFFSET..values);
+        let values = numbers(values..values + 8 * self.count);
+        ids.zip(values)
+            .map(|(id, value)| (RegisterId::from_raw(be64(id, 0)), be64(value, 0)))
     }
 
     /// Returns the fields in front of the register list.

@@ -3,7 +3,7 @@
 //! The buffer reads like the whole stream, at the same offsets. RAM's pages, which the parsers of
 //! device state do not read, are zeros. Offsets and edits therefore apply to the stream.
 
-use std::io::{self, Write};
+use std::io::{self, BufWriter, Write};
 
 use cpreg::vm::Vm;
 
@@ -13,6 +13,9 @@ use crate::full_scan::ScanState;
 use crate::replacement::{Edit, Segment};
 use crate::source::ReadAt;
 use crate::stream::Stream;
+
+/// Length of the buffer for pieces of the device state.
+const WRITE_BUFFER_LEN: usize = 256 << 10;
 
 /// Complete device state of a stream.
 #[derive(Debug)]
@@ -76,6 +79,8 @@ impl DeviceStateBuffer {
     /// - [`ErrorKind::Io`] and [`ErrorKind::NoSpace`] if writing fails.
     pub fn write(&self, edit: &Edit, to: &mut dyn Write) -> Result<(), Error> {
         self.check_edit(edit)?;
+        // The state of each vCPU is one new piece between two old ones.
+        let mut to = BufWriter::with_capacity(WRITE_BUFFER_LEN, to);
         for segment in edit.segments() {
             let bytes = match segment {
                 Segment::New(bytes) => bytes,

@@ -238,9 +238,78 @@ const fn pmu_registers() -> [RegisterId; 13 + 2 * EVENT_COUNTERS] {
 /// Returns the ID field that hides a register when the field is too low, if a released kernel has
 /// one.
 pub fn find_feature_gate(id: RegisterId) -> Option<&'static FeatureGate> {
-    FEATURE_GATES
-        .iter()
-        .find(|gate| gate.registers.contains(&id))
+    let index = GATED_REGISTERS.binary_search_by_key(&id.raw(), |(register, _)| *register);
+    GATES.get(GATED_REGISTERS[index.ok()?].1)
+}
+
+const GATES: &[FeatureGate] = &FEATURE_GATES;
+
+/// Number of registers that released kernels hide.
+const GATED_COUNT: usize = {
+    let (mut count, mut index) = (0, 0);
+    while index < FEATURE_GATES.len() {
+        count += FEATURE_GATES[index].registers.len();
+        index += 1;
+    }
+    count
+};
+
+/// Hidden registers, ascending by id, each with the index of its gate. A plan looks up every
+/// register of both lists.
+static GATED_REGISTERS: [(u64, usize); GATED_COUNT] = {
+    let mut gated = [(0, 0); GATED_COUNT];
+    let (mut count, mut gate) = (0, 0);
+    while gate < FEATURE_GATES.len() {
+        let registers = FEATURE_GATES[gate].registers;
+        let mut register = 0;
+        while register < registers.len() {
+            let id = registers[register].raw();
+            let mut position = count;
+            while position > 0 && gated[position - 1].0 > id {
+                gated[position] = gated[position - 1];
+                position -= 1;
+            }
+            gated[position] = (id, gate);
+            count += 1;
+            register += 1;
+        }
+        gate += 1;
+    }
+    gated
+};
+
+/// Search for hidden registers in ascending order of their ids, which skips no id twice.
+pub(crate) struct GateSearch {
+    kernel_version: Option<Version>,
+    rest: &'static [(u64, usize)],
+}
+
+impl GateSearch {
+    /// Returns a search for the gates that [`find_active_gate`] returns.
+    pub(crate) const fn new(kernel_version: Option<Version>) -> Self {
+        Self {
+            kernel_version,
+            rest: &GATED_REGISTERS,
+        }
+    }
+
+    /// Returns `true` if an ID field hides this register, whose id is not below an earlier one.
+    pub(crate) fn is_gated(&mut self, id: RegisterId) -> bool {
+        while let Some(((first, _), rest)) = self.rest.split_first()
+            && *first < id.raw()
+        {
+            self.rest = rest;
+        }
+        self.rest
+            .first()
+            .is_some_and(|(first, _)| *first == id.raw())
+            || is_queued(self.kernel_version, id)
+    }
+}
+
+fn is_queued(kernel_version: Option<Version>, id: RegisterId) -> bool {
+    kernel_version.is_some_and(|version| version >= QUEUED_GATE.since)
+        && QUEUED_GATE.registers.contains(&id)
 }
 
 /// Returns the ID field that hides a register, if a kernel that the destination may run has one.
@@ -249,9 +318,7 @@ pub fn find_active_gate(
     id: RegisterId,
 ) -> Option<&'static FeatureGate> {
     const QUEUED: &FeatureGate = &QUEUED_GATE;
-    let is_queued = kernel_version.is_some_and(|version| version >= QUEUED.since)
-        && QUEUED.registers.contains(&id);
-    find_feature_gate(id).or(is_queued.then_some(QUEUED))
+    find_feature_gate(id).or_else(|| is_queued(kernel_version, id).then_some(QUEUED))
 }
 
 /// Returns `Some(true)` if the host's kernel hides a listed register once the VM's ID field becomes
@@ -339,6 +406,11 @@ mod tests {
 
     #[test]
     fn a_low_field_hides_the_registers() {
+        for gate in &FEATURE_GATES {
+            for id in gate.registers {
+                assert_eq!(find_feature_gate(*id), Some(gate), "{id}");
+            }
+        }
         let gate = find_feature_gate(HFGITR2_EL2).expect("a gate");
         assert!(gate.hides(0x1 << 56));
         assert!(!gate.hides(0x2 << 56));
@@ -390,5 +462,17 @@ mod tests {
         let mut ids = PMU_REGISTERS;
         ids.sort();
         assert!(ids.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+
+    #[test]
+    fn a_search_in_order_finds_every_gate() {
+        for version in [None, Some(Version::new(7, 4))] {
+            let mut search = GateSearch::new(version);
+            for number in 0..=0xffff {
+                let id = RegisterId::from_raw(0x6030_0000_0013_0000 | number);
+                let gate = find_active_gate(version, id);
+                assert_eq!(search.is_gated(id), gate.is_some(), "{id} {version:?}");
+            }
+        }
     }
 }

@@ -9,10 +9,11 @@
 //! 6.18, 6.19, 7.2 and 7.3 (recorded). Every register of kind [`RegisterKind::Storage`] accepted
 //! every value, although KVM masked some bits.
 
+pub(crate) use super::feature_gate::GateSearch;
 pub use super::feature_gate::{
     FEATURE_GATES, FeatureGate, find_active_gate, find_feature_gate, gates_by_vm_id_field,
 };
-use super::{AcceptedValues, DestinationVcpu};
+use super::{DestinationVcpu, Version};
 use crate::register::RegisterId;
 use crate::vm::Vcpu;
 
@@ -136,6 +137,18 @@ impl RegisterKind {
     }
 }
 
+/// Returns `true` if KVM accepts other registers of the vCPU whatever this one holds.
+///
+/// Such a register is plain storage or a counter of time. A loader and a plan handle vCPUs alike
+/// that differ only in such registers.
+pub(crate) fn is_independent(kernel_version: Option<Version>, id: RegisterId) -> bool {
+    matches!(
+        RegisterKind::from_id(id),
+        RegisterKind::Storage | RegisterKind::Counter
+    ) && !id.is_pmu()
+        && find_active_gate(kernel_version, id).is_none()
+}
+
 /// Returns `true` if the guest has enabled its PMU (PMCR_EL0.E) and at least one counter.
 ///
 /// Kernels v6.7 to v6.14 have Linux commit a45f41d754e0 and lack f2aeb7bbd574, except some stable
@@ -188,13 +201,7 @@ pub fn keeps_all_of_pmcr(destination_vcpu: &DestinationVcpu) -> Option<bool> {
     }
     // Kernels that report writable masks (v6.7) or list the bitmap (v6.15) also mask PMCR_EL0
     // (v6.7).
-    let mut registers = destination_vcpu.registers().iter();
-    let has_masks = registers.any(|register| match &register.accepted_values {
-        AcceptedValues::Writable(_) => true,
-        AcceptedValues::Fields(fields) => fields.writable.is_some(),
-        _ => false,
-    });
-    (has_masks
+    (destination_vcpu.reports_masks()
         || destination_vcpu
             .get(RegisterId::VENDOR_HYP_BMAP_2)
             .is_some())

@@ -10,56 +10,20 @@
 
 use alloc::vec::Vec;
 
-use super::accept::{self, Acceptor};
+use super::accept::{self, Acceptance, Acceptor};
 use super::extension::{self, ExtensionOutcome};
 use super::kernel;
 use super::loader::{Generation, qemu_tolerates_in_input, qemu_tolerates_missing};
 use super::sequential::{self, InputOrder};
-use super::{Accelerator, Confidence, Destination, DestinationVcpu, Loader, ValueOrigin, Version};
+use super::write_results::{MergedList, WriteResults};
+use super::{Accelerator, Confidence, Destination, DestinationVcpu, Loader, ValueOrigin};
 use crate::gic::Gic;
 use crate::register::{RegisterId, Value};
-use crate::vm::{Extension, Vm};
+use crate::vm::{Extension, Vcpu, Vm};
 
 pub use super::load_event::{LoadEvent, LoadStep};
+pub use super::plausible_loader::{candidates, is_plausible};
 pub use super::simulated_load::{IncomingVcpu, SimulatedLoad};
-
-/// Returns `true` if the loader can be the destination's loader.
-///
-/// A version of QEMU lacks the machine types of later versions. Under an emulator the list of
-/// registers identifies the program. Without a known accelerator no loader is plausible.
-pub fn is_plausible(loader: Loader, destination: &Destination) -> bool {
-    if !loader.is_qemu() {
-        return destination.accelerator == Some(Accelerator::Kvm);
-    }
-    let machine = destination
-        .shape
-        .as_ref()
-        .and_then(|shape| shape.machine.as_deref());
-    if machine
-        .and_then(Version::from_machine_type)
-        .is_some_and(|needed| loader.version < needed)
-    {
-        return false;
-    }
-    match (destination.accelerator, destination.vcpu(0)) {
-        (Some(Accelerator::Tcg | Accelerator::Hvf), _) if destination.loader.is_some() => {
-            destination.loader == Some(loader)
-        }
-        (Some(Accelerator::Tcg), Some(destination_vcpu)) => accept::tcg::can_list(
-            loader,
-            |id| destination_vcpu.get(id).is_some(),
-            destination_vcpu.extension(Extension::FEATURES).is_some(),
-        ),
-        (accelerator, _) => accelerator.is_some(),
-    }
-}
-
-/// Returns the modelled loaders that can be the destination's loader, oldest first.
-pub fn candidates(destination: &Destination) -> impl Iterator<Item = Loader> + '_ {
-    Loader::MODELLED
-        .into_iter()
-        .filter(|loader| is_plausible(*loader, destination))
-}
 
 /// Simulates the load of the unchanged VM by the loader.
 ///
@@ -79,6 +43,9 @@ pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> Simulated
             lost_registers: Vec::new(),
         };
     }
+    if is_simulated && loader.is_qemu() {
+        return simulate_qemu(loader, &vm.vcpus, destination);
+    }
     let lists: Vec<Vec<_>> = vm
         .vcpus
         .iter()
@@ -92,11 +59,35 @@ pub fn simulate(loader: Loader, vm: &Vm, destination: &Destination) -> Simulated
             extensions: &vcpu.extensions,
         })
         .collect();
-    if is_simulated && !loader.is_qemu() {
+    if is_simulated {
         let load = sequential::simulate(loader, &vcpus, destination, InputOrder::Unknown);
         return sequential::with_clock(load, loader, vm.source_hardware, destination);
     }
     simulate_lists(loader, &vcpus, destination)
+}
+
+/// Simulates a load by QEMU. Simulates only one of neighbouring vCPUs that it loads alike.
+fn simulate_qemu(loader: Loader, vcpus: &[Vcpu], destination: &Destination) -> SimulatedLoad {
+    let mut simulation = Simulation::new(loader, destination);
+    let mut registers = Vec::new();
+    for (number, vcpu) in vcpus.iter().enumerate() {
+        if number > 0 && simulation.loads_like(&vcpus[number - 1], vcpu, number, destination) {
+            continue;
+        }
+        registers.clear();
+        registers.extend(vcpu.registers.iter());
+        let incoming = IncomingVcpu {
+            registers: &registers,
+            extensions: &vcpu.extensions,
+        };
+        let Some(destination_vcpu) = destination.vcpu(number) else {
+            return SimulatedLoad::unknown();
+        };
+        if simulation.load_next(number, &incoming, destination_vcpu) == Progress::Ended {
+            break;
+        }
+    }
+    simulation.load
 }
 
 /// Returns `true` if KVM of the destination refuses the limits of the VM's GICv3.
@@ -119,46 +110,13 @@ pub fn simulate_lists(
     if !loader.is_qemu() {
         return sequential::simulate(loader, vcpus, destination, InputOrder::Stored);
     }
-    let mut simulation = Simulation {
-        loader,
-        generation: loader.generation(),
-        is_kvm: destination.accelerator == Some(Accelerator::Kvm),
-        acceptor: Acceptor {
-            loader: Some(loader),
-            ..destination.acceptor()
-        },
-        load: SimulatedLoad {
-            loads: Some(true),
-            // Loads under HVF were never observed.
-            confidence:
-                if loader.is_observed() && destination.accelerator != Some(Accelerator::Hvf) {
-                    Confidence::Proven
-                } else {
-                    Confidence::Inferred
-                }
-                .min(destination.value_origin.max_confidence()),
-            events: Vec::new(),
-            is_complete: true,
-            lost_registers: Vec::new(),
-        },
-        is_uncertain: false,
-    };
-    let mut written = Vec::new();
+    let mut simulation = Simulation::new(loader, destination);
     for (number, vcpu) in vcpus.iter().enumerate() {
         let Some(destination_vcpu) = destination.vcpu(number) else {
             return SimulatedLoad::unknown();
         };
-        match simulation.load_vcpu(number, vcpu, destination_vcpu) {
-            SectionOutcome::Loaded(writes) => written.push(writes),
-            SectionOutcome::Failed(step, writes) => {
-                written.extend(writes);
-                simulation.fail(number, step, &written);
-                return simulation.load;
-            }
-            SectionOutcome::Aborted => {
-                simulation.load.loads = Some(false);
-                return simulation.load;
-            }
+        if simulation.load_next(number, vcpu, destination_vcpu) == Progress::Ended {
+            break;
         }
     }
     simulation.load
@@ -172,6 +130,17 @@ struct Simulation {
     load: SimulatedLoad,
     /// `true` once an earlier step may have ended the load. Later events are uncertain.
     is_uncertain: bool,
+    /// Results of the writes of each vCPU.
+    written: Vec<WriteResults>,
+    /// `true` if the newest simulated vCPU loaded, and only its list of registers led to events.
+    is_repeatable: bool,
+}
+
+/// Progress of a load.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    Continues,
+    Ended,
 }
 
 /// Outcome of loading one vCPU's section.
@@ -181,19 +150,124 @@ enum SectionOutcome {
     Aborted,
 }
 
-/// Results of writing one vCPU's registers.
-struct WriteResults {
-    refused_writes: Vec<LoadEvent>,
-    /// `true` if the result of a write is not known.
-    has_unknown: bool,
-    /// `true` if a write certainly fails, even if its message is not known.
-    has_failure: bool,
-    /// Register whose write makes the program abort.
-    aborting_register: Option<RegisterId>,
-    confidence: Confidence,
-}
-
 impl Simulation {
+    fn new(loader: Loader, destination: &Destination) -> Self {
+        // Loads under HVF were never observed.
+        let is_observed = loader.is_observed() && destination.accelerator != Some(Accelerator::Hvf);
+        let confidence = if is_observed {
+            Confidence::Proven
+        } else {
+            Confidence::Inferred
+        };
+        Self {
+            loader,
+            generation: loader.generation(),
+            is_kvm: destination.accelerator == Some(Accelerator::Kvm),
+            acceptor: Acceptor {
+                loader: Some(loader),
+                ..destination.acceptor()
+            },
+            load: SimulatedLoad {
+                loads: Some(true),
+                confidence: confidence.min(destination.value_origin.max_confidence()),
+                events: Vec::new(),
+                is_complete: true,
+                lost_registers: Vec::new(),
+            },
+            is_uncertain: false,
+            written: Vec::new(),
+            is_repeatable: false,
+        }
+    }
+
+    /// Loads the next vCPU.
+    fn load_next(
+        &mut self,
+        number: usize,
+        vcpu: &IncomingVcpu<'_>,
+        destination_vcpu: &DestinationVcpu,
+    ) -> Progress {
+        let event_count = self.load.events.len();
+        match self.load_vcpu(number, vcpu, destination_vcpu) {
+            SectionOutcome::Loaded(writes) => {
+                let events = self.load.events.iter().skip(event_count);
+                self.is_repeatable = !self.is_uncertain
+                    && writes.refused_writes.is_empty()
+                    && events
+                        .map(LoadEvent::vcpu_of_list)
+                        .all(|vcpu| vcpu.is_some());
+                self.written.push(writes);
+                Progress::Continues
+            }
+            SectionOutcome::Failed(step, writes) => {
+                self.written.extend(writes);
+                self.fail(number, step);
+                Progress::Ended
+            }
+            SectionOutcome::Aborted => {
+                self.load.loads = Some(false);
+                Progress::Ended
+            }
+        }
+    }
+
+    /// Returns `true` if vCPU `number` loads like the vCPU before, and adds its events and the
+    /// registers that it loses. Otherwise, changes nothing.
+    fn loads_like(
+        &mut self,
+        previous: &Vcpu,
+        vcpu: &Vcpu,
+        number: usize,
+        destination: &Destination,
+    ) -> bool {
+        let destination_vcpus = (destination.vcpu(number - 1), destination.vcpu(number));
+        let (Some(previous_destination), Some(destination_vcpu)) = destination_vcpus else {
+            return false;
+        };
+        if !self.is_kvm
+            || !self.is_repeatable
+            || vcpu.extensions != previous.extensions
+            || destination_vcpu.extensions != previous_destination.extensions
+        {
+            return false;
+        }
+        let mut confidence = Confidence::Proven;
+        let mut accepts = |id| {
+            let value = vcpu.registers.get(id);
+            let pair = value.zip(destination_vcpu.get(id));
+            // A register that only one side lists is not written.
+            let acceptance = pair.map_or(
+                Acceptance::Taken(Confidence::Proven),
+                |(value, register)| self.acceptor.evaluate(destination_vcpu, register, value),
+            );
+            confidence = confidence.min(acceptance.confidence());
+            acceptance.as_bool() == Some(true)
+                && kernel::is_independent(self.acceptor.kernel_version, id)
+        };
+        let is_alike = (vcpu.registers).differ_only_in(&previous.registers, &mut accepts)
+            && (core::ptr::eq(destination_vcpu, previous_destination)
+                || destination_vcpu.differs_only_in(previous_destination, &mut accepts));
+        if is_alike {
+            self.lower_confidence(confidence);
+            let lost = &mut self.load.lost_registers;
+            let first = lost.partition_point(|(vcpu, _)| *vcpu < number - 1);
+            let of_previous: Vec<_> = lost[first..].iter().map(|(_, id)| (number, *id)).collect();
+            lost.extend(of_previous);
+            let events = &mut self.load.events;
+            let is_of_previous = |event: &LoadEvent| event.vcpu_of_list() == Some(number - 1);
+            let count = events
+                .iter()
+                .rev()
+                .take_while(|it| is_of_previous(it))
+                .count();
+            let of_previous = &events[events.len() - count..];
+            let of_previous = of_previous.iter();
+            let repeated: Vec<_> = of_previous.map(|event| event.repeat_for(number)).collect();
+            events.extend(repeated);
+        }
+        is_alike
+    }
+
     fn lower_confidence(&mut self, confidence: Confidence) {
         self.load.confidence = self.load.confidence.min(confidence);
     }
@@ -475,7 +549,7 @@ impl Simulation {
     }
 
     /// Ends the load after the section of a vCPU failed.
-    fn fail(&mut self, number: usize, step: LoadStep, written: &[WriteResults]) {
+    fn fail(&mut self, number: usize, step: LoadStep) {
         self.load.loads = Some(false);
         if self.is_uncertain {
             return;
@@ -486,9 +560,10 @@ impl Simulation {
         if self.is_kvm {
             // QEMU also reports the refused writes of earlier vCPUs, even those with unknown
             // values.
+            let written = core::mem::take(&mut self.written);
             let has_unknown = written.iter().any(|writes| writes.has_unknown);
             let has_failure = written.iter().any(|writes| writes.has_failure);
-            for writes in written {
+            for writes in &written {
                 self.record_refused_writes(writes);
             }
             self.load.is_complete &= !has_unknown;
@@ -508,42 +583,5 @@ impl Simulation {
             }
         }
         self.record_event(LoadEvent::LoadFailed { vcpu: number, step });
-    }
-}
-
-struct MergedList<'v> {
-    /// `true` if the result of the merge is a failure. A tolerated register resets an earlier
-    /// failure.
-    has_failure: bool,
-    /// Incoming value for each register of the loader's list, in the list's order. The vector is
-    /// shorter if the merge ended early.
-    incoming_values: Vec<Option<&'v Value>>,
-    lost_registers: Vec<RegisterId>,
-}
-
-impl WriteResults {
-    fn note(
-        &mut self,
-        vcpu: usize,
-        id: RegisterId,
-        acceptance: accept::Acceptance,
-        values: Option<(&Value, Option<&Value>)>,
-    ) {
-        match acceptance.as_bool() {
-            Some(true) => self.confidence = self.confidence.min(acceptance.confidence()),
-            Some(false) => {
-                self.has_failure = true;
-                self.confidence = self.confidence.min(acceptance.confidence());
-                if let Some((value, current)) = values {
-                    self.refused_writes.push(LoadEvent::ValueNotAccepted {
-                        vcpu,
-                        id,
-                        value: value.clone(),
-                        current: current.cloned(),
-                    });
-                }
-            }
-            None => self.has_unknown = true,
-        }
     }
 }

@@ -111,3 +111,23 @@ pub enum LoadStep {
     /// Reading a subsection that the loader does not know.
     Extension(Cow<'static, str>),
 }
+
+impl LoadEvent {
+    /// Returns the vCPU of an event that only the ids in both lists decide, or `None` for another
+    /// event.
+    pub(super) const fn vcpu_of_list(&self) -> Option<usize> {
+        match self {
+            Self::SourceOnly { vcpu, .. } | Self::DestinationOnly { vcpu, .. } => Some(*vcpu),
+            _ => None,
+        }
+    }
+
+    /// Returns the [event of lists](Self::vcpu_of_list) for another vCPU with the same lists.
+    pub(super) fn repeat_for(&self, vcpu: usize) -> Self {
+        match self {
+            Self::SourceOnly { id, .. } => Self::SourceOnly { vcpu, id: *id },
+            Self::DestinationOnly { id, .. } => Self::DestinationOnly { vcpu, id: *id },
+            other => other.clone(),
+        }
+    }
+}

@@ -19,11 +19,13 @@
 //! | [`loader`] | the programs that load the state, and their behaviour |
 //! | [`load`] | simulation of a load, register by register |
 //! | `load_event` | messages and actions of a loader during a load |
+//! | `plausible_loader` | the loaders that can be a destination's loader |
 //! | `new_vm` | VMs of which only the host is known |
 //! | [`saved_state`] | versions of Firecracker's snapshots, and the releases that load each |
 //! | `sequential` | simulation of a load by Firecracker and Cloud Hypervisor |
 //! | `simulated_load` | result and input of a simulated load |
 //! | `version` | versions of programs, and ranges of versions |
+//! | `write_results` | intermediate results of a simulated load |
 //! | [`writer`] | the versions of QEMU that can have written a VM |
 //!
 //! [`crate::plan`] decides about differences.
@@ -41,11 +43,13 @@ mod load_event;
 pub mod loader;
 mod machine;
 mod new_vm;
+mod plausible_loader;
 pub mod saved_state;
 mod sequential;
 mod simulated_load;
 mod vcpu;
 mod version;
+mod write_results;
 pub mod writer;
 
 use alloc::string::String;

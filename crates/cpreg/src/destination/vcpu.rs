@@ -11,6 +11,8 @@ use crate::vm::{Extension, Vcpu};
 #[derive(Clone, Debug, Default)]
 pub struct DestinationVcpu {
     registers: Vec<DestinationRegister>,
+    /// `true` if the kernel reports the writable masks of ID registers.
+    reports_masks: bool,
     /// Extensions that this vCPU has.
     pub extensions: Vec<Extension>,
 }
@@ -89,8 +91,16 @@ impl DestinationVcpu {
         registers.reverse();
         registers.dedup_by_key(|register| register.id);
         registers.reverse();
+        let reports_masks = registers
+            .iter()
+            .any(|register| match &register.accepted_values {
+                AcceptedValues::Writable(_) => true,
+                AcceptedValues::Fields(fields) => fields.writable.is_some(),
+                _ => false,
+            });
         Self {
             registers,
+            reports_masks,
             extensions,
         }
     }
@@ -114,6 +124,27 @@ impl DestinationVcpu {
     /// Returns the listed registers, ascending by id.
     pub fn registers(&self) -> &[DestinationRegister] {
         &self.registers
+    }
+
+    /// Returns `true` if both vCPUs list the same registers with the same observations, and
+    /// `accepts` returns `true` for each one whose recorded values differ.
+    pub(crate) fn differs_only_in(
+        &self,
+        other: &Self,
+        mut accepts: impl FnMut(RegisterId) -> bool,
+    ) -> bool {
+        let mut pairs = self.registers.iter().zip(&other.registers);
+        self.registers.len() == other.registers.len()
+            && pairs.all(|(one, other)| {
+                one.id == other.id
+                    && one.accepted_values == other.accepted_values
+                    && (one.value == other.value || accepts(one.id))
+            })
+    }
+
+    /// Returns `true` if the kernel reports the writable masks of ID registers (v6.7).
+    pub(super) const fn reports_masks(&self) -> bool {
+        self.reports_masks
     }
 
     /// Returns the register with this id, if the destination lists the register.

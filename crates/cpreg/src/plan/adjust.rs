@@ -2,16 +2,18 @@
 //!
 //! Only the user accepts adjustments. [`Plan::new`] decides, applies the accepted adjustments, and
 //! decides again until nothing changes. If the plan is not ready, `Plan::new` decides once more
-//! with all adjustments accepted, to find those that would help.
+//! with all adjustments accepted, to find those that would help. Each time, it decides only about
+//! the registers that an adjustment may affect.
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::input::{PlanInput, Targets};
+use super::draft::{Draft, Planner};
+use super::input::{PlanInput, Targets, planned_registers, targets_of};
 use super::rename::Renames;
 use super::{
-    Adjustment, Consents, Plan, PlanOutcome, Reason, VcpuPlan, VcpuSet, extensions, fatal,
-    first_run, hardware, hardware_outcome, merge, visible, worst_outcome,
+    Adjustment, Consents, Decision, Plan, PlanOutcome, Reason, VcpuSet, first_run, hardware,
+    hardware_outcome, visible,
 };
 use crate::destination::accept::nearest_value;
 use crate::destination::{
@@ -20,7 +22,7 @@ use crate::destination::{
 use crate::register::{RegisterId, differing_fields};
 use crate::severity::{self, GuestState, Severity};
 use crate::tolerance::Tolerances;
-use crate::vm::Vm;
+use crate::vm::{Registers, Vm};
 
 /// Maximum number of rounds of decisions. One register needs one round, and one more for every ID
 /// field that hides another register.
@@ -47,29 +49,44 @@ impl Plan {
             targets: &no_targets,
             guest: &guest,
         };
-        let first = decide(&renames, input);
-        let accepted = adjust_until_stable(&renames, input, &first, |register, severity| {
-            consents.accepts(register, severity)
-        });
-        let outcome = worst_outcome(accepted.vcpus.as_ref().unwrap_or(&first));
-        let (proposed, with_proposed) = if outcome == PlanOutcome::Ready {
-            (Vec::new(), PlanOutcome::Ready)
-        } else {
-            let adjusted_by_all = adjust_until_stable(&renames, input, &first, |_, severity| {
-                severity < Severity::Fatal
-            });
-            let outcome_with_all = worst_outcome(adjusted_by_all.vcpus.as_ref().unwrap_or(&first));
-            let mut remaining = adjusted_by_all.targets;
-            remaining.retain(|place, to| accepted.targets.get(place) != Some(to));
-            let mut remaining = adjustments(input, &remaining);
-            remaining.sort_by_cached_key(Adjustment::rank);
-            (remaining, outcome_with_all)
-        };
-        let vcpus = accepted.vcpus.unwrap_or(first);
+        let no_vcpu = DestinationVcpu::default();
+        let planner = Planner::new(input, &renames, &no_vcpu);
+        let mut drafts = planner.decide();
+        let mut accepted = Adjusted::default();
+        let (mut proposed, mut with_proposed) = (Vec::new(), PlanOutcome::Ready);
+        if Adjusted::default().outcome(&drafts) != PlanOutcome::Ready {
+            let first_proposals = propose(input, &drafts, &accepted);
+            accepted = adjust_until_stable(
+                &planner,
+                input,
+                &drafts,
+                &first_proposals,
+                |register, severity| consents.accepts(register, severity),
+            );
+            if accepted.outcome(&drafts) != PlanOutcome::Ready {
+                let all = adjust_until_stable(
+                    &planner,
+                    input,
+                    &drafts,
+                    &first_proposals,
+                    |_, severity| severity < Severity::Fatal,
+                );
+                with_proposed = all.outcome(&drafts);
+                let mut remaining = all.targets;
+                remaining.retain(|place, to| accepted.targets.get(place) != Some(to));
+                proposed = adjustments(input, &remaining);
+                proposed.sort_by_cached_key(Adjustment::rank);
+            }
+        }
+        for (number, decisions) in accepted.decisions {
+            if let Some(draft) = drafts.get_mut(number) {
+                draft.replace(decisions);
+            }
+        }
         let hardware = hardware::decide(input);
         Self {
-            visible_changes: visible::visible_changes(input, &vcpus, &hardware),
-            vcpus,
+            visible_changes: visible::visible_changes(input, &drafts, &hardware),
+            vcpus: drafts.into_iter().map(|draft| draft.plan).collect(),
             accepted_adjustments: adjustments(input, &accepted.targets),
             proposed_adjustments: proposed,
             outcome_with_proposed: with_proposed.worse(hardware_outcome(&hardware)),
@@ -78,10 +95,27 @@ impl Plan {
     }
 }
 
-struct AdjustedPlans {
-    /// Plans after the adjustments, or `None` without any adjustment.
-    vcpus: Option<Vec<VcpuPlan>>,
+/// Adjustments, with the decisions that they may have changed.
+#[derive(Default)]
+struct Adjusted {
+    /// New decisions about each vCPU with adjustments, by the number of the vCPU.
+    decisions: BTreeMap<usize, Vec<Decision>>,
     targets: Targets,
+}
+
+impl Adjusted {
+    /// Returns the outcome of all vCPUs. `first` holds the decisions without adjustments.
+    fn outcome(&self, first: &[Draft]) -> PlanOutcome {
+        let outcomes =
+            first
+                .iter()
+                .enumerate()
+                .map(|(number, draft)| match self.decisions.get(&number) {
+                    Some(decisions) => draft.outcome_with(decisions.iter()),
+                    None => draft.outcome(),
+                });
+        outcomes.fold(PlanOutcome::Ready, PlanOutcome::worse)
+    }
 }
 
 /// Merges equal changes of several vCPUs into one adjustment each, ascending by register.
@@ -107,46 +141,42 @@ fn adjustments(input: PlanInput<'_>, targets: &Targets) -> Vec<Adjustment> {
 }
 
 /// Adjusts and decides again until nothing changes. `first` holds the decisions without
-/// adjustments.
+/// adjustments, and `first_proposals` the changes that would unblock them.
 fn adjust_until_stable(
-    renames: &Renames,
+    planner: &Planner<'_>,
     input: PlanInput<'_>,
-    first: &[VcpuPlan],
+    first: &[Draft],
+    first_proposals: &Proposals,
     accepts: impl Fn(RegisterId, Severity) -> bool,
-) -> AdjustedPlans {
-    let mut vcpus: Option<Vec<VcpuPlan>> = None;
-    let mut adjusted = Targets::new();
-    for _ in 0..MAX_ADJUST_ROUNDS {
-        let current = PlanInput {
-            targets: &adjusted,
-            ..input
+) -> Adjusted {
+    let mut adjusted = Adjusted::default();
+    for round in 0..MAX_ADJUST_ROUNDS {
+        let later_proposals;
+        let proposals = if round == 0 {
+            first_proposals
+        } else {
+            later_proposals = propose(input, first, &adjusted);
+            &later_proposals
         };
-        let proposals = propose(current, vcpus.as_deref().unwrap_or(first));
-        let mut next = adjusted.clone();
-        next.extend(
-            proposals
-                .into_iter()
-                .filter_map(|(place, Proposal { from, to })| {
-                    let severity = rate_adjustment(current, place.1, from, to);
-                    accepts(place.1, severity).then_some((place, to))
-                }),
-        );
-        if next == adjusted {
+        let mut next = adjusted.targets.clone();
+        next.extend(proposals.iter().filter_map(|(place, proposal)| {
+            let Proposal { to, severity } = *proposal;
+            accepts(place.1, severity).then_some((*place, to))
+        }));
+        if next == adjusted.targets {
             break;
         }
-        adjusted = next;
-        vcpus = Some(decide(
-            renames,
-            PlanInput {
-                targets: &adjusted,
-                ..input
-            },
-        ));
+        for (number, draft) in first.iter().enumerate() {
+            let [now, before] =
+                [&next, &adjusted.targets].map(|targets| targets_of(targets, number));
+            if !now.eq(before) {
+                let decisions = planner.decide_again(draft, &next, number);
+                adjusted.decisions.insert(number, decisions);
+            }
+        }
+        adjusted.targets = next;
     }
-    AdjustedPlans {
-        vcpus,
-        targets: adjusted,
-    }
+    adjusted
 }
 
 /// Returns the severity of an adjustment, without the part that the user set.
@@ -155,95 +185,93 @@ fn rate_adjustment(input: PlanInput<'_>, register: RegisterId, from: u64, to: u6
     severity::rate_change(register, from, to, input.guest)
 }
 
-fn decide(renames: &Renames, input: PlanInput<'_>) -> Vec<VcpuPlan> {
-    let disagreements = merge::disagreements(input);
-    let empty = DestinationVcpu::default();
-    let vcpus = input.vm.vcpus.iter().enumerate();
-    vcpus
-        .map(|(number, vcpu)| {
-            let destination_vcpu = input.destination.vcpu(number).unwrap_or(&empty);
-            let planned =
-                merge::planned_registers(&input.consents.set, input.targets, number, vcpu);
-            let mut plan = VcpuPlan {
-                decisions: merge::decide_registers(
-                    input,
-                    number,
-                    vcpu,
-                    &planned,
-                    destination_vcpu,
-                    &disagreements,
-                ),
-                extensions: extensions::decide(input, vcpu, destination_vcpu),
-            };
-            fatal::refuse_fatal_changes(input, destination_vcpu, &planned, &mut plan);
-            first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
-            renames.note(number, destination_vcpu, &mut plan);
-            plan
-        })
-        .collect()
-}
+/// Changes of value, by vCPU number and register.
+type Proposals = BTreeMap<(usize, RegisterId), Proposal>;
 
-/// Returns the changes of value that would unblock the registers whose values block the load.
-fn propose(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> BTreeMap<(usize, RegisterId), Proposal> {
-    let mut proposals = BTreeMap::new();
-    for (number, plan) in vcpus.iter().enumerate() {
+/// Returns the changes of value that would unblock the registers whose values block the load, after
+/// these adjustments. `first` holds the decisions without adjustments.
+fn propose(input: PlanInput<'_>, first: &[Draft], adjusted: &Adjusted) -> Proposals {
+    let input = PlanInput {
+        targets: &adjusted.targets,
+        ..input
+    };
+    let mut changes = BTreeMap::new();
+    for (number, draft) in first.iter().enumerate() {
         let (Some(vcpu), Some(destination_vcpu)) =
             (input.vm.vcpus.get(number), input.destination.vcpu(number))
         else {
             continue;
         };
-        let planned = merge::planned_registers(&input.consents.set, input.targets, number, vcpu);
-        for decision in &plan.decisions {
-            let proposal = match &decision.reason {
-                Reason::ValueNotAccepted | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
-                    let planned = planned.get_u64(decision.register);
-                    destination_vcpu
-                        .get(decision.register)
-                        .and_then(|register| {
-                            nearest_value(input.destination, destination_vcpu, register, planned)
-                        })
-                        .map(|to| (decision.register, to))
-                }
-                Reason::RemovedAtFirstRun => restore_field(
-                    destination_vcpu,
-                    RegisterId::ID_AA64ISAR2_EL1,
-                    first_run::ATS1A,
-                    planned.get_u64(RegisterId::ID_AA64ISAR2_EL1),
-                )
-                .map(|to| (RegisterId::ID_AA64ISAR2_EL1, to)),
-                Reason::Hidden(gate) | Reason::PerhapsHidden(gate) => restore_field(
-                    destination_vcpu,
-                    gate.id_register,
-                    gate.lsb,
-                    planned.get_u64(gate.id_register),
-                )
-                .map(|to| (gate.id_register, to)),
-                _ => None,
+        let planned = planned_registers(&input.consents.set, input.targets, number, vcpu);
+        let mut add = |decision: &Decision| {
+            let Some((register, to)) = unblock(input, destination_vcpu, &planned, decision) else {
+                return;
             };
-            if let Some((register, to)) = proposal {
-                // If the nearest value is the VM's own, the destination refuses only the user's
-                // value.
-                let from = vcpu.registers.get_u64(register);
-                let Some(from) = from.filter(|from| *from != to) else {
-                    continue;
-                };
-                let best = proposals
-                    .entry((number, register))
-                    .or_insert(Proposal { from, to });
-                // Of several proposals, the one that changes the most bits satisfies all decisions.
-                if (best.to ^ from).count_ones() < (to ^ from).count_ones() {
-                    best.to = to;
-                }
+            // If the nearest value is the VM's own, the destination refuses only the user's
+            // value.
+            let from = vcpu.registers.get_u64(register);
+            let Some(from) = from.filter(|from| *from != to) else {
+                return;
+            };
+            let (_, best) = changes.entry((number, register)).or_insert((from, to));
+            // Of several proposals, the one that changes the most bits satisfies all decisions.
+            if (*best ^ from).count_ones() < (to ^ from).count_ones() {
+                *best = to;
             }
+        };
+        match adjusted.decisions.get(&number) {
+            Some(decisions) => decisions.iter().for_each(&mut add),
+            None => draft.noted_decisions().for_each(&mut add),
         }
     }
-    proposals
+    let changes = changes.into_iter();
+    changes
+        .map(|(place, (from, to))| {
+            let severity = rate_adjustment(input, place.1, from, to);
+            (place, Proposal { to, severity })
+        })
+        .collect()
+}
+
+/// Returns the register whose change would unblock this decision, with its new value.
+fn unblock(
+    input: PlanInput<'_>,
+    destination_vcpu: &DestinationVcpu,
+    planned: &Registers,
+    decision: &Decision,
+) -> Option<(RegisterId, u64)> {
+    match &decision.reason {
+        Reason::ValueNotAccepted | Reason::ValueUnknown(_) | Reason::NotTolerated(_) => {
+            let planned = planned.get_u64(decision.register);
+            destination_vcpu
+                .get(decision.register)
+                .and_then(|register| {
+                    nearest_value(input.destination, destination_vcpu, register, planned)
+                })
+                .map(|to| (decision.register, to))
+        }
+        Reason::RemovedAtFirstRun => restore_field(
+            destination_vcpu,
+            RegisterId::ID_AA64ISAR2_EL1,
+            first_run::ATS1A,
+            planned.get_u64(RegisterId::ID_AA64ISAR2_EL1),
+        )
+        .map(|to| (RegisterId::ID_AA64ISAR2_EL1, to)),
+        Reason::Hidden(gate) | Reason::PerhapsHidden(gate) => restore_field(
+            destination_vcpu,
+            gate.id_register,
+            gate.lsb,
+            planned.get_u64(gate.id_register),
+        )
+        .map(|to| (gate.id_register, to)),
+        _ => None,
+    }
 }
 
 /// Change of one vCPU's register.
 struct Proposal {
-    from: u64,
     to: u64,
+    severity: Severity,
 }
 
 /// Returns the VM's ID register with the field of the gate set to the destination's value. The

@@ -7,62 +7,59 @@ use alloc::vec::Vec;
 
 use super::fatal_change::FatalChange;
 use super::input::PlanInput;
-use super::{Action, Reason, VcpuPlan};
+use super::{Action, Decision, Reason};
 use crate::destination::accept::nearest_value;
 use crate::destination::{Confidence, DestinationVcpu};
 use crate::register::{Field, FieldDifference, RegisterId, Value};
 use crate::severity::{self, Rating, Severity};
 use crate::vm::Registers;
 
-/// Refuses each decision about a vCPU's registers that includes a fatal change.
-pub(super) fn refuse_fatal_changes(
+/// Refuses the decision about a vCPU's register if it includes a fatal change.
+pub(super) fn refuse_fatal_change(
     input: PlanInput<'_>,
     destination_vcpu: &DestinationVcpu,
     planned: &Registers,
-    plan: &mut VcpuPlan,
+    decision: &mut Decision,
 ) {
-    let rated = plan
-        .decisions
-        .iter_mut()
-        // A register that keeps the VM's value changes no field.
-        .filter(|decision| decision.action != Action::Copy || decision.replaced_value.is_some())
-        .filter(|decision| severity::is_rated_by_field(decision.register));
-    for decision in rated {
-        let Some(from) = decision.source.as_ref().and_then(Value::as_u64) else {
-            continue;
-        };
-        let to = match (&decision.action, &decision.reason) {
-            // The value that an adjustment would give the guest.
-            (
-                Action::Refuse,
-                Reason::ValueNotAccepted | Reason::SetNotAccepted | Reason::NotTolerated(_),
-            ) => {
-                let register = destination_vcpu.get(decision.register);
-                let planned = planned.get_u64(decision.register);
-                let nearest = register.and_then(|register| {
-                    nearest_value(input.destination, destination_vcpu, register, planned)
-                });
-                match nearest {
-                    Some(to) => to,
-                    None => continue,
-                }
+    // A register that keeps the VM's value changes no field.
+    let keeps_value = decision.action == Action::Copy && decision.replaced_value.is_none();
+    if keeps_value || !severity::is_rated_by_field(decision.register) {
+        return;
+    }
+    let Some(from) = decision.source.as_ref().and_then(Value::as_u64) else {
+        return;
+    };
+    let to = match (&decision.action, &decision.reason) {
+        // The value that an adjustment would give the guest.
+        (
+            Action::Refuse,
+            Reason::ValueNotAccepted | Reason::SetNotAccepted | Reason::NotTolerated(_),
+        ) => {
+            let register = destination_vcpu.get(decision.register);
+            let planned = planned.get_u64(decision.register);
+            let nearest = register.and_then(|register| {
+                nearest_value(input.destination, destination_vcpu, register, planned)
+            });
+            match nearest {
+                Some(to) => to,
+                None => return,
             }
-            (Action::Ignore, _) => continue,
-            _ => {
-                let Some(to) = decision.loaded_value().and_then(Value::as_u64) else {
-                    decision.action = Action::Undecided;
-                    decision.confidence = Confidence::Unknown;
-                    decision.reason = Reason::DestinationValueUnknown;
-                    continue;
-                };
-                to
-            }
-        };
-        let changes = fatal_changes(input, decision.register, from, to);
-        if !changes.is_empty() {
-            decision.action = Action::Refuse;
-            decision.reason = Reason::FatalChange(changes);
         }
+        (Action::Ignore, _) => return,
+        _ => {
+            let Some(to) = decision.loaded_value().and_then(Value::as_u64) else {
+                decision.action = Action::Undecided;
+                decision.confidence = Confidence::Unknown;
+                decision.reason = Reason::DestinationValueUnknown;
+                return;
+            };
+            to
+        }
+    };
+    let changes = fatal_changes(input, decision.register, from, to);
+    if !changes.is_empty() {
+        decision.action = Action::Refuse;
+        decision.reason = Reason::FatalChange(changes);
     }
 }
 

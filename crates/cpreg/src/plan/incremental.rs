@@ -10,7 +10,7 @@ use alloc::vec;
 use alloc::vec::Vec;
 
 use super::check::{Check, Verdict};
-use super::{Consents, merge};
+use super::{Consents, disagreement};
 use crate::destination::{Accelerator, Destination, DestinationVcpu};
 use crate::hardware::HardwareFacts;
 use crate::register::Value;
@@ -117,7 +117,7 @@ impl<'a> IncrementalPlan<'a> {
         let destination = &self.destination;
         if let Some(first) = &self.first_vcpu
             && destination.accelerator != Some(Accelerator::Tcg)
-            && !merge::has_same_vm_registers(first, vcpu)
+            && !disagreement::has_same_vm_registers(first, vcpu)
         {
             return None;
         }

@@ -1,19 +1,20 @@
 //! The decision about each register.
 //!
-//! [`decide_registers`] walks the lists of the VM and the destination once. A decision depends on
-//! the register and on the planned values of the other registers of its vCPU.
+//! [`RegisterPlanner::decide_all`] walks the lists of the VM and the destination once. A decision
+//! depends on the register and on the planned values of the other registers of its vCPU.
 //!
 //! [`super::extensions`] decides about extensions. [`super::adjust`] finds changes of value that
 //! make a plan load.
 
-use alloc::collections::{BTreeMap, BTreeSet};
+use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::cmp::Ordering;
 
-use super::input::{PlanInput, Targets};
-use super::{Action, Decision, Reason, SetConsent};
-use crate::destination::accept::{nearest_value, tcg};
+use super::input::PlanInput;
+use super::{Action, Decision, Reason};
+use crate::destination::accept::{Acceptor, nearest_value, tcg};
 use crate::destination::counters::{self, LostCounter};
-use crate::destination::kernel::{self, FeatureGate, RegisterKind, Scope};
+use crate::destination::kernel::{self, FeatureGate, GateSearch};
 use crate::destination::{
     Accelerator, Confidence, DestinationRegister, DestinationVcpu, Loader, ValueOrigin,
 };
@@ -22,154 +23,28 @@ use crate::tolerance::condition::Context;
 use crate::tolerance::{Handling, RegisterDifference};
 use crate::vm::{Registers, Vcpu};
 
-/// Returns the VM-wide registers on which the vCPUs disagree.
-///
-/// vCPUs disagree if they hold different values, or if only some of them have the register. A
-/// loader writes its own value for a vCPU without the register.
-pub(super) fn disagreements(input: PlanInput<'_>) -> BTreeSet<RegisterId> {
-    // TCG keeps these registers per CPU, and a machine may have CPUs of several models.
-    if input.destination.accelerator == Some(Accelerator::Tcg) {
-        return BTreeSet::new();
-    }
-    let mut shared: BTreeMap<RegisterId, (&Value, usize, bool)> = BTreeMap::new();
-    let with_user_sets = |id, value: &Value| {
-        let value = value.as_u64()?;
-        Some(input.consents.apply_sets(id, value))
-    };
-    let mut counters: Option<u64> = None;
-    let mut counters_agree = true;
-    for vcpu in &input.vm.vcpus {
-        for (id, value) in vcpu.registers.iter() {
-            if id == RegisterId::PMCR_EL0 {
-                let count = with_user_sets(id, value).map(kernel::event_counter_count);
-                counters_agree &= counters.is_none() || count == counters;
-                counters = count;
-            } else if RegisterKind::from_id(id).scope() == Scope::Vm {
-                let (first, holders, agree) = shared.entry(id).or_insert((value, 0, true));
-                *holders += 1;
-                let is_same = || {
-                    with_user_sets(id, first)
-                        .is_some_and(|first| with_user_sets(id, value) == Some(first))
-                };
-                *agree &= *first == value || is_same();
-            }
-        }
-    }
-    let vcpus = input.vm.vcpus.len();
-    let disagreed = shared
-        .into_iter()
-        .filter(|(_, (_, holders, agree))| !agree || *holders != vcpus);
-    let mut disagreed: BTreeSet<_> = disagreed.map(|(id, _)| id).collect();
-    // In PMCR_EL0, which is per vCPU, N is VM-wide on newer kernels. The last write of N wins.
-    let first_destination_vcpu = input.destination.vcpu(0);
-    let keeps_pmcr_per_vcpu =
-        first_destination_vcpu.and_then(kernel::keeps_all_of_pmcr) == Some(true);
-    if !counters_agree
-        && input.destination.accelerator == Some(Accelerator::Kvm)
-        && !keeps_pmcr_per_vcpu
-    {
-        disagreed.insert(RegisterId::PMCR_EL0);
-    }
-    disagreed
-}
-
-/// Returns `true` if two vCPUs certainly agree on all VM-wide registers.
-///
-/// [`disagreements`] also takes the user's changes into account.
-pub(super) fn has_same_vm_registers(one: &Vcpu, other: &Vcpu) -> bool {
-    fn shared(vcpu: &Vcpu) -> impl Iterator<Item = (RegisterId, &Value)> {
-        let registers = vcpu.registers.iter();
-        registers.filter(|(id, _)| RegisterKind::from_id(*id).scope() == Scope::Vm)
-    }
-    let counters = |vcpu: &Vcpu| {
-        let value = vcpu.registers.get_u64(RegisterId::PMCR_EL0);
-        value.map(kernel::event_counter_count)
-    };
-    counters(one) == counters(other) && shared(one).eq(shared(other))
-}
-
-/// Returns one vCPU's registers with the values that the user set, and with the accepted
-/// adjustments.
-pub(super) fn planned_registers(
-    sets: &[SetConsent],
-    targets: &Targets,
-    number: usize,
-    vcpu: &Vcpu,
-) -> Registers {
-    let mut planned = vcpu.registers.clone();
-    for set in sets {
-        let value = planned.get(set.register);
-        // A set of the whole register needs no value before it.
-        let is_replaced = set.mask == u64::MAX && value.is_some_and(Value::is_unknown);
-        let value = value.and_then(Value::as_u64).or(is_replaced.then_some(0));
-        if let Some(value) = value {
-            planned.insert(set.register, Value::U64(set.apply(value)));
-        }
-    }
-    let all = (number, RegisterId::from_raw(0))..=(number, RegisterId::from_raw(u64::MAX));
-    for ((_, register), to) in targets.range(all) {
-        if planned.get(*register).is_some() {
-            planned.insert(*register, Value::U64(*to));
-        }
-    }
-    planned
-}
-
 /// Largest usual number of registers that only the shorter of two lists has. Kernels up to v6.2
 /// lack 11 CCSIDR_EL1 of newer ones.
 const USUAL_DIFFERENCE: usize = 16;
 
-/// Returns the decisions about one vCPU's registers, ascending by id. `planned` has its [planned
-/// registers](planned_registers).
-pub(super) fn decide_registers(
-    input: PlanInput<'_>,
-    number: usize,
-    vcpu: &Vcpu,
-    planned: &Registers,
-    destination_vcpu: &DestinationVcpu,
-    disagreements: &BTreeSet<RegisterId>,
-) -> Vec<Decision> {
-    let planner = RegisterPlanner {
-        input,
-        number,
-        vcpu,
-        planned,
-        destination_vcpu,
-        disagreements,
-    };
-    let mut incoming = vcpu.registers.iter().peekable();
-    let mut destination_registers = destination_vcpu.registers().iter().peekable();
-    // Nearly always enough, because moving hundreds of decisions costs as much as making them.
-    let longer_list = destination_vcpu.registers().len().max(vcpu.registers.len());
-    let mut decisions = Vec::with_capacity(longer_list + USUAL_DIFFERENCE);
-    loop {
-        let ids = (
-            incoming.peek().map(|(id, _)| *id),
-            destination_registers.peek().map(|register| register.id),
-        );
-        let (source, register) = match ids {
-            (None, None) => return decisions,
-            (Some(incoming_id), Some(listed_id)) if incoming_id == listed_id => {
-                (incoming.next(), destination_registers.next())
-            }
-            (Some(incoming_id), listed_id)
-                if listed_id.is_none_or(|listed_id| incoming_id < listed_id) =>
-            {
-                (incoming.next(), None)
-            }
-            _ => (None, destination_registers.next()),
-        };
-        if let Some(decision) = planner.decide(source, register) {
-            decisions.push(decision);
-        }
-    }
+/// Decisions about the registers of one vCPU.
+pub(super) struct RegisterDecisions {
+    /// One decision for each register of either side, ascending by id.
+    pub(super) decisions: Vec<Decision>,
+    /// Positions of all decisions but plain copies, ascending. A plain copy loads the value that
+    /// the destination recorded: it blocks nothing, changes nothing, and depends on nothing else.
+    pub(super) noted: Vec<usize>,
 }
 
-struct RegisterPlanner<'a> {
+/// Decides about the registers of one vCPU.
+pub(super) struct RegisterPlanner<'a> {
     input: PlanInput<'a>,
+    acceptor: Acceptor,
     number: usize,
     vcpu: &'a Vcpu,
     planned: &'a Registers,
+    /// `true` if `planned` are the vCPU's own registers.
+    is_unchanged: bool,
     destination_vcpu: &'a DestinationVcpu,
     disagreements: &'a BTreeSet<RegisterId>,
 }
@@ -177,11 +52,123 @@ struct RegisterPlanner<'a> {
 /// Action for a register, with its confidence and reason.
 type Ruling = (Action, Confidence, Reason);
 
+/// Returns `true` if the VM has the value that the destination recorded, and no other register or
+/// host decides what the guest reads. The caller also searches for a
+/// [gate](kernel::find_active_gate).
+///
+/// The host may lack event counters of PMCR_EL0, and the guest may read another CTR_EL0. The other
+/// two registers decide together whether KVM removes a feature when the guest first runs.
+fn is_plain(id: RegisterId, value: &Value, register: &DestinationRegister) -> bool {
+    register.value.as_ref() == Some(value)
+        && !value.is_unknown()
+        && !matches!(
+            id,
+            RegisterId::PMCR_EL0
+                | RegisterId::CTR_EL0
+                | RegisterId::ID_AA64MMFR3_EL1
+                | RegisterId::ID_AA64ISAR2_EL1
+        )
+}
+
 const fn refuse(confidence: Confidence, reason: Reason) -> Ruling {
     (Action::Refuse, confidence, reason)
 }
 
-impl RegisterPlanner<'_> {
+impl<'a> RegisterPlanner<'a> {
+    /// Returns the planner of a vCPU. `planned` has its
+    /// [planned registers](super::input::planned_registers).
+    pub(super) fn new(
+        input: PlanInput<'a>,
+        number: usize,
+        vcpu: &'a Vcpu,
+        planned: &'a Registers,
+        destination_vcpu: &'a DestinationVcpu,
+        disagreements: &'a BTreeSet<RegisterId>,
+    ) -> Self {
+        Self {
+            input,
+            acceptor: input.destination.acceptor(),
+            number,
+            vcpu,
+            planned,
+            is_unchanged: core::ptr::eq(planned, &raw const vcpu.registers),
+            destination_vcpu,
+            disagreements,
+        }
+    }
+
+    /// Returns the decisions about all registers of both sides, ascending by id.
+    pub(super) fn decide_all(&self) -> RegisterDecisions {
+        let incoming = self.vcpu.registers.as_slice();
+        let listed = self.destination_vcpu.registers();
+        // Nearly always enough, because moving hundreds of decisions costs as much as making them.
+        let capacity = listed.len().max(incoming.len()) + USUAL_DIFFERENCE;
+        let mut decisions = Vec::with_capacity(capacity);
+        let mut noted = Vec::new();
+        let plain_confidence = self.plain_confidence();
+        let mut gates = GateSearch::new(self.input.destination.kernel_version);
+        let (mut incoming, mut listed) = (incoming.iter(), listed.iter());
+        let (mut next_incoming, mut next_listed) = (incoming.next(), listed.next());
+        loop {
+            let order = match (next_incoming, next_listed) {
+                (None, None) => break,
+                (Some(_), None) => Ordering::Less,
+                (None, Some(_)) => Ordering::Greater,
+                (Some((id, _)), Some(register)) => id.cmp(&register.id),
+            };
+            let source = next_incoming.filter(|_| order.is_le());
+            let register = next_listed.filter(|_| order.is_ge());
+            if order.is_le() {
+                next_incoming = incoming.next();
+            }
+            if order.is_ge() {
+                next_listed = listed.next();
+            }
+            if let (Some((id, value)), Some(register), Some(confidence)) =
+                (source, register, plain_confidence)
+                && is_plain(*id, value, register)
+                && !gates.is_gated(*id)
+            {
+                decisions.push(Decision {
+                    register: *id,
+                    source: Some(value.clone()),
+                    is_listed: true,
+                    destination: Some(value.clone()),
+                    replaced_value: None,
+                    action: Action::Copy,
+                    confidence,
+                    reason: Reason::ValueAccepted,
+                });
+                continue;
+            }
+            let source = source.map(|(id, value)| (*id, value));
+            if let Some(decision) = self.decide(source, register) {
+                noted.push(decisions.len());
+                decisions.push(decision);
+            }
+        }
+        RegisterDecisions { decisions, noted }
+    }
+
+    /// Returns the decision about one register, if either side has it.
+    pub(super) fn decide_one(&self, id: RegisterId) -> Option<Decision> {
+        let value = self.vcpu.registers.get(id);
+        self.decide(
+            value.map(|value| (id, value)),
+            self.destination_vcpu.get(id),
+        )
+    }
+
+    /// Returns the confidence of plain copies, or `None` if no decision may be one: KVM keeps a
+    /// register that already has the value, unless the user decided otherwise.
+    fn plain_confidence(&self) -> Option<Confidence> {
+        let has_plain_copies = self.input.destination.accelerator == Some(Accelerator::Kvm)
+            && self.is_unchanged
+            && self.disagreements.is_empty()
+            && self.input.consents.drop_registers.is_empty();
+        has_plain_copies.then(|| self.input.destination.value_origin.max_confidence())
+    }
+
     fn decide(
         &self,
         source: Option<(RegisterId, &Value)>,
@@ -227,8 +214,8 @@ impl RegisterPlanner<'_> {
         let replaced_value = loaded
             .zip(register)
             .and_then(|(value, register)| {
-                let acceptor = self.input.destination.acceptor();
-                acceptor.replaced_value(self.destination_vcpu, register, value)
+                self.acceptor
+                    .replaced_value(self.destination_vcpu, register, value)
             })
             .map(Value::U64);
         Some(Decision {
@@ -296,8 +283,9 @@ impl RegisterPlanner<'_> {
         let Some(value) = value.map(Value::U64) else {
             return Some((Action::Undecided, Confidence::Unknown, Reason::ResetUnknown));
         };
-        let acceptor = self.input.destination.acceptor();
-        let acceptance = acceptor.evaluate(self.destination_vcpu, register, &value);
+        let acceptance = self
+            .acceptor
+            .evaluate(self.destination_vcpu, register, &value);
         let confidence = acceptance.confidence();
         Some(match acceptance.as_bool() {
             Some(true) => (Action::Set(value), confidence, Reason::UserSets),
@@ -414,15 +402,17 @@ impl RegisterPlanner<'_> {
 
     fn decide_in_both(&self, source: &Value, register: &DestinationRegister) -> Ruling {
         let id = register.id;
-        let value = self.planned.get(id).unwrap_or(source);
+        let value = if self.is_unchanged {
+            source
+        } else {
+            self.planned.get(id).unwrap_or(source)
+        };
         if let Some(ruling) = self.decide_hidden(register) {
             return ruling;
         }
-        let acceptance =
-            self.input
-                .destination
-                .acceptor()
-                .evaluate(self.destination_vcpu, register, value);
+        let acceptance = self
+            .acceptor
+            .evaluate(self.destination_vcpu, register, value);
         let confidence = acceptance.confidence();
         if acceptance.as_bool() == Some(true)
             && let Some(lost) = self.lost_counter(id)
@@ -535,6 +525,8 @@ impl RegisterPlanner<'_> {
         if self.input.destination.accelerator != Some(Accelerator::Kvm) {
             return None;
         }
+        let kernel_version = self.input.destination.kernel_version;
+        let gate: &'static FeatureGate = kernel::find_active_gate(kernel_version, register.id)?;
         // Such a loader does not write a register that only the destination has.
         let loader = self.input.destination.loader;
         if loader.is_some_and(Loader::writes_only_incoming)
@@ -542,8 +534,6 @@ impl RegisterPlanner<'_> {
         {
             return None;
         }
-        let kernel_version = self.input.destination.kernel_version;
-        let gate: &'static FeatureGate = kernel::find_active_gate(kernel_version, register.id)?;
         let is_hidden = gate.hides(self.planned.get_u64(gate.id_register)?);
         if !is_hidden || gate.hides(self.destination_vcpu.value(gate.id_register)?) {
             return None;

@@ -8,7 +8,9 @@
 //! | `mod.rs` | the plan as data, and its outcome |
 //! | `reason.rs` | reasons of decisions |
 //! | `input.rs` | inputs that all decisions share |
+//! | `disagreement.rs` | VM-wide registers on which the vCPUs disagree |
 //! | `merge.rs` | the decision about each register |
+//! | `draft.rs` | the decisions about each vCPU, without deciding anything twice |
 //! | `extensions.rs` | the decision about each extension |
 //! | `hardware.rs` | the decision about each property of the hosts that no register list holds |
 //! | `adjust.rs` | construction of a plan, and adjustments that would let a refused plan load |
@@ -40,6 +42,8 @@ mod blocker;
 mod check;
 mod consent;
 mod dependence;
+mod disagreement;
+mod draft;
 mod extensions;
 mod fatal;
 mod fatal_change;

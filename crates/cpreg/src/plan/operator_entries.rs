@@ -5,8 +5,8 @@
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
-use super::input::Targets;
-use super::{Decision, Plan, Reason, SetConsent, VcpuSet, merge};
+use super::input::{Targets, planned_registers};
+use super::{Decision, Plan, Reason, SetConsent, VcpuSet};
 use crate::destination::{Accelerator, Destination};
 use crate::register::RegisterId;
 use crate::tolerance::condition::Context;
@@ -107,7 +107,7 @@ impl Plan {
             let Some(destination_vcpu) = destination.vcpu(number) else {
                 continue;
             };
-            let planned = merge::planned_registers(sets, &targets, number, vcpu);
+            let planned = planned_registers(sets, &targets, number, vcpu);
             for (index, entry) in &entries {
                 for decision in &plan.decisions {
                     let register = decision.register;

@@ -124,6 +124,11 @@ impl Renames {
         self.vm.as_ref().unwrap_or(vm)
     }
 
+    /// Returns `true` if a register of this vCPU has two ids.
+    pub(super) fn has_vcpu(&self, number: usize) -> bool {
+        self.renames.iter().any(|rename| rename.vcpu == number)
+    }
+
     /// Adds the renames to the decisions about a vCPU of the renamed VM.
     pub(super) fn note(
         &self,

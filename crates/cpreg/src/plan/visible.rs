@@ -5,10 +5,11 @@ use alloc::collections::BTreeMap;
 use alloc::string::ToString;
 use alloc::vec::Vec;
 
+use super::draft::Draft;
 use super::input::PlanInput;
 use super::{
-    Action, Decision, HardwareAction, HardwareDecision, Reason, VcpuPlan, VcpuSet, VisibleChange,
-    extensions, first_run,
+    Action, Decision, HardwareAction, HardwareDecision, Reason, VcpuSet, VisibleChange, extensions,
+    first_run,
 };
 use crate::destination::accept;
 use crate::destination::kernel::{self, RegisterKind};
@@ -20,20 +21,21 @@ use crate::vm::Vcpu;
 /// Returns all changes of a plan that the guest could notice.
 pub(super) fn visible_changes(
     input: PlanInput<'_>,
-    vcpus: &[VcpuPlan],
+    vcpus: &[Draft],
     hardware: &[HardwareDecision],
 ) -> Vec<VisibleChange> {
     // Equal changes occur once, in the order of their first occurrence.
     let mut grouped: BTreeMap<VisibleChange, (usize, VcpuSet)> = BTreeMap::new();
     let empty = DestinationVcpu::default();
-    for ((number, plan), vcpu) in vcpus.iter().enumerate().zip(&input.vm.vcpus) {
+    for ((number, draft), vcpu) in vcpus.iter().enumerate().zip(&input.vm.vcpus) {
         let destination_vcpu = input.destination.vcpu(number).unwrap_or(&empty);
-        let decisions = plan.decisions.iter();
-        let register_changes = decisions
+        // Plain copies change nothing.
+        let register_changes = draft
+            .noted_decisions()
             .flat_map(|decision| decision_changes(input, vcpu, destination_vcpu, decision));
-        let lost_feature = first_run::lost_feature(input.destination, number, plan);
+        let lost_feature = first_run::lost_feature(input.destination, number, &draft.plan);
         for change in register_changes
-            .chain(extensions::visible_changes(plan))
+            .chain(extensions::visible_changes(&draft.plan))
             .chain(lost_feature)
         {
             let first = grouped.len();
@@ -90,10 +92,10 @@ const CCSIDR_EL1: RegisterId = RegisterId::sysreg(3, 1, 0, 0, 0);
 ///
 /// If the listed ID registers of two emulated CPUs differ, the unlisted registers may differ too,
 /// in an unknown way.
-fn unlisted_changes(input: PlanInput<'_>, vcpus: &[VcpuPlan]) -> Vec<VisibleChange> {
+fn unlisted_changes(input: PlanInput<'_>, vcpus: &[Draft]) -> Vec<VisibleChange> {
     let has_changed_id_registers = input.destination.accelerator == Some(Accelerator::Tcg)
         && vcpus.iter().any(|vcpu| {
-            vcpu.decisions.iter().any(|decision| {
+            vcpu.noted_decisions().any(|decision| {
                 matches!(decision.reason, Reason::UserAccepts | Reason::UserSets)
                     && severity::is_identification(decision.register)
             })

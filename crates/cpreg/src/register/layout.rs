@@ -37,6 +37,10 @@ impl RegisterId {
     }
 
     fn is_program_status(self) -> bool {
+        // Plans ask mostly about these.
+        if self.is_id_register() {
+            return false;
+        }
         let name = self.name_in(Naming::Architectural).or_else(|| self.name());
         name.is_some_and(|name| PROGRAM_STATUS.contains(&name))
     }

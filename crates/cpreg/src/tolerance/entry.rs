@@ -41,6 +41,20 @@ pub struct Tolerance {
     pub origin: Option<EntryOrigin>,
 }
 
+impl Tolerance {
+    /// Returns `true` if the entry is about this register and difference.
+    pub(super) fn applies_to(
+        &self,
+        id: RegisterId,
+        difference: RegisterDifference,
+        accelerator: Option<Accelerator>,
+    ) -> bool {
+        self.difference == difference
+            && (self.accelerator.is_none() || self.accelerator == accelerator)
+            && self.registers.contains(id)
+    }
+}
+
 /// Place of an operator's entry.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct EntryOrigin {
@@ -80,12 +94,11 @@ impl RegisterSelector {
                 _ => false,
             },
             Self::ReservedAArch32 => {
-                id.name().is_none()
-                    && matches!(
-                        id.decode(),
-                        DecodedId::Coprocessor(register)
-                            if !register.wide && register.coprocessor == 15 && register.crn == 0
-                    )
+                matches!(
+                    id.decode(),
+                    DecodedId::Coprocessor(register)
+                        if !register.wide && register.coprocessor == 15 && register.crn == 0
+                ) && id.name().is_none()
             }
         }
     }
@@ -106,6 +119,13 @@ pub enum RegisterDifference {
 }
 
 impl RegisterDifference {
+    pub(super) const ALL: [Self; 4] = [
+        Self::SourceOnly,
+        Self::DestinationOnly,
+        Self::ValueNotAccepted,
+        Self::OtherId,
+    ];
+
     /// Returns the name used in files and reports.
     pub const fn name(self) -> &'static str {
         match self {
@@ -118,14 +138,9 @@ impl RegisterDifference {
 
     /// Returns the difference with this name.
     pub fn from_name(name: &str) -> Option<Self> {
-        [
-            Self::SourceOnly,
-            Self::DestinationOnly,
-            Self::ValueNotAccepted,
-            Self::OtherId,
-        ]
-        .into_iter()
-        .find(|difference| difference.name() == name)
+        Self::ALL
+            .into_iter()
+            .find(|difference| difference.name() == name)
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `mod.rs` | the table of all entries, and lookup |
 //! | `entry.rs` | an entry as data |
+//! | `index.rs` | lookup of entries by register |
 //! | [`condition`] | conditions of entries |
 //! | [`table`], `table_el2` | the built-in entries for KVM, and for EL2 under KVM |
 //! | `table_tcg` | the built-in entries for TCG |
@@ -13,6 +14,7 @@
 
 pub mod condition;
 mod entry;
+mod index;
 pub mod table;
 mod table_el2;
 mod table_hvf;
@@ -28,17 +30,21 @@ pub use entry::{
     Category, EntryOrigin, Handling, HistoryEntry, RegisterDifference, RegisterSelector, Tolerance,
     VisibleEffect,
 };
+use index::EntryIndex;
 
 /// Table of tolerances. An operator's entries precede the built-in entries.
 #[derive(Clone, Debug)]
 pub struct Tolerances {
     entries: Vec<Tolerance>,
+    index: EntryIndex,
 }
 
 impl Default for Tolerances {
     fn default() -> Self {
+        let entries = table::built_in_entries();
         Self {
-            entries: table::built_in_entries(),
+            index: EntryIndex::new(&entries),
+            entries,
         }
     }
 }
@@ -49,6 +55,7 @@ impl Tolerances {
     pub const fn empty() -> Self {
         Self {
             entries: Vec::new(),
+            index: EntryIndex::EMPTY,
         }
     }
 
@@ -60,6 +67,7 @@ impl Tolerances {
             ..entry
         });
         self.entries.splice(0..0, entries);
+        self.index = EntryIndex::new(&self.entries);
     }
 
     /// Returns the entries in lookup order.
@@ -74,11 +82,16 @@ impl Tolerances {
         difference: RegisterDifference,
         accelerator: Option<Accelerator>,
     ) -> Option<usize> {
-        self.entries.iter().position(|entry| {
-            entry.difference == difference
-                && (entry.accelerator.is_none() || entry.accelerator == accelerator)
-                && entry.registers.contains(id)
+        self.index.find(id, |index| {
+            let entry = self.entries.get(index);
+            entry.is_some_and(|entry| entry.applies_to(id, difference, accelerator))
         })
+    }
+
+    /// Returns `true` if the condition of an entry about another register may depend on this one.
+    /// PMU registers and ID registers are not considered.
+    pub(crate) fn is_condition(&self, id: RegisterId) -> bool {
+        self.index.is_condition(id)
     }
 
     /// Returns a value with which the table ignores a register that only the source has, as far as
@@ -92,7 +105,51 @@ impl Tolerances {
 
 #[cfg(test)]
 mod tests {
+    use alloc::borrow::Cow;
+
     use super::*;
+
+    /// The index finds what a search of the whole table finds, for every id that an entry lists and
+    /// for every system register and coprocessor register.
+    #[test]
+    fn the_index_finds_the_first_entry() {
+        let mut tolerances = Tolerances::default();
+        // Operators' entries: about one register, and about a class, in front of all others.
+        let copies = [1, 0, 1].map(|position| tolerances.entries()[position].clone());
+        tolerances.add_operator_entries(copies);
+        let class = Tolerance {
+            registers: RegisterSelector::PerformanceMonitors,
+            ..tolerances.entries()[0].clone()
+        };
+        tolerances.add_operator_entries([class]);
+        let listed = tolerances.entries().iter().flat_map(|entry| {
+            let ids = match &entry.registers {
+                RegisterSelector::Ids(ids) => ids,
+                _ => &Cow::Borrowed(&[][..]),
+            };
+            ids.to_vec()
+        });
+        let classes = [
+            0x6030_0000_0013_0000,
+            0x6020_0000_0011_0000,
+            0x4020_0000_000f_0000,
+        ];
+        let numbered = classes.into_iter().flat_map(|class| {
+            let numbers = 0..=0xffff_u64;
+            numbers.map(move |number| RegisterId::from_raw(class | number))
+        });
+        for id in listed.chain(numbered) {
+            for difference in RegisterDifference::ALL {
+                for accelerator in [None, Some(Accelerator::Kvm), Some(Accelerator::Tcg)] {
+                    let mut entries = tolerances.entries().iter();
+                    let expected =
+                        entries.position(|entry| entry.applies_to(id, difference, accelerator));
+                    let found = tolerances.find(id, difference, accelerator);
+                    assert_eq!(found, expected, "{id} {difference:?} {accelerator:?}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn an_ignorable_value_satisfies_the_condition_on_the_value() {

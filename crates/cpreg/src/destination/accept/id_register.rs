@@ -163,7 +163,7 @@ impl<'a> IdRegister<'a> {
         let mask = match register.accepted_values {
             AcceptedValues::Writable(mask) => Some(mask),
             // A kernel that reports masks omits registers that are not writable.
-            _ if reports_masks(destination_vcpu) => Some(0),
+            _ if destination_vcpu.reports_masks() => Some(0),
             _ => None,
         };
         Self {
@@ -384,16 +384,6 @@ impl<'a> IdRegister<'a> {
     fn has_el2(self) -> bool {
         self.destination_vcpu.get(HCR_EL2).is_some()
     }
-}
-
-/// Returns `true` if the kernel reports the writable masks of ID registers.
-fn reports_masks(destination_vcpu: &DestinationVcpu) -> bool {
-    let mut registers = destination_vcpu.registers().iter();
-    registers.any(|register| match &register.accepted_values {
-        AcceptedValues::Writable(_) => true,
-        AcceptedValues::Fields(fields) => fields.writable.is_some(),
-        _ => false,
-    })
 }
 
 /// Returns bits that KVM accepts and drops if they equal the CPU's, whatever the writable mask is.

@@ -80,6 +80,10 @@ impl Acceptor {
         register: &DestinationRegister,
         value: u64,
     ) -> Option<u64> {
+        // A write of the recorded value replaces nothing.
+        if register.value == Some(Value::U64(value)) {
+            return None;
+        }
         let tried = register.replaced_value(value);
         if tried.is_some() || self.accelerator != Some(Accelerator::Kvm) {
             return tried;

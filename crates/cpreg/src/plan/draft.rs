@@ -1,0 +1,476 @@
+//! [`Draft`]: the decisions about one vCPU while the plan is made.
+//!
+//! A plan decides about hundreds of registers of up to hundreds of vCPUs, and nearly all of these
+//! decisions are alike: both sides have the register with the same value. Two shortcuts avoid
+//! deciding twice. Tests compare both with [`Planner::decide_alone`].
+//!
+//! - [`Planner::decide_like`] copies the decisions about the vCPU before, and decides about those
+//!   registers that differ.
+//! - [`Planner::decide_again`] decides only about registers that an adjustment may affect.
+
+use alloc::collections::BTreeSet;
+use alloc::vec::Vec;
+
+use super::disagreement;
+use super::input::{PlanInput, Targets, planned_registers, targets_of};
+use super::merge::{RegisterDecisions, RegisterPlanner};
+use super::rename::Renames;
+use super::{Decision, PlanOutcome, VcpuPlan, extensions, fatal, first_run};
+use crate::destination::kernel;
+use crate::destination::{Accelerator, DestinationVcpu};
+use crate::register::RegisterId;
+use crate::vm::Vcpu;
+
+/// Decisions about one vCPU.
+#[derive(Clone)]
+#[cfg_attr(test, derive(Debug, PartialEq))]
+pub(super) struct Draft {
+    pub(super) plan: VcpuPlan,
+    /// Positions of the decisions that are no [plain copies](super::merge::RegisterDecisions),
+    /// ascending.
+    noted: Vec<usize>,
+}
+
+impl Draft {
+    /// Returns the decisions that are no plain copies, ascending by register.
+    pub(super) fn noted_decisions(&self) -> impl Iterator<Item = &Decision> {
+        let positions = self.noted.iter();
+        positions.filter_map(|position| self.plan.decisions.get(*position))
+    }
+
+    /// Returns the outcome of these decisions.
+    pub(super) fn outcome(&self) -> PlanOutcome {
+        self.outcome_with(self.noted_decisions())
+    }
+
+    /// Returns the outcome with these decisions in place of those that are no plain copies.
+    pub(super) fn outcome_with<'d>(
+        &self,
+        decisions: impl Iterator<Item = &'d Decision>,
+    ) -> PlanOutcome {
+        let registers = decisions.map(|decision| decision.action.outcome());
+        let extensions = self.plan.extensions.iter();
+        let extensions = extensions.map(|decision| decision.action.outcome());
+        registers
+            .chain(extensions)
+            .fold(PlanOutcome::Ready, PlanOutcome::worse)
+    }
+
+    /// Replaces the decisions about the registers of `decisions`.
+    pub(super) fn replace(&mut self, decisions: Vec<Decision>) {
+        for decision in decisions {
+            if let Some(position) = self.position(decision.register) {
+                self.plan.decisions[position] = decision;
+                self.note(position);
+            }
+        }
+    }
+
+    fn position(&self, id: RegisterId) -> Option<usize> {
+        let decisions = &self.plan.decisions;
+        decisions
+            .binary_search_by_key(&id, |decision| decision.register)
+            .ok()
+    }
+
+    fn note(&mut self, position: usize) {
+        if let Err(index) = self.noted.binary_search(&position) {
+            self.noted.insert(index, position);
+        }
+    }
+}
+
+/// Makes the drafts of a VM.
+pub(super) struct Planner<'a> {
+    input: PlanInput<'a>,
+    renames: &'a Renames,
+    disagreements: BTreeSet<RegisterId>,
+    no_vcpu: &'a DestinationVcpu,
+}
+
+impl<'a> Planner<'a> {
+    /// Returns the planner of a VM. `no_vcpu` stands for the vCPUs of a destination without any.
+    pub(super) fn new(
+        input: PlanInput<'a>,
+        renames: &'a Renames,
+        no_vcpu: &'a DestinationVcpu,
+    ) -> Self {
+        Self {
+            input,
+            renames,
+            disagreements: disagreement::disagreements(input),
+            no_vcpu,
+        }
+    }
+
+    /// Decides about every vCPU, without adjustments.
+    pub(super) fn decide(&self) -> Vec<Draft> {
+        let mut drafts: Vec<Draft> = Vec::with_capacity(self.input.vm.vcpus.len());
+        for (number, vcpu) in self.input.vm.vcpus.iter().enumerate() {
+            let like = drafts
+                .last()
+                .and_then(|previous| self.decide_like(previous, number, vcpu));
+            let draft = like.unwrap_or_else(|| self.decide_alone(self.input, number, vcpu));
+            drafts.push(draft);
+        }
+        drafts
+    }
+
+    /// Decides about one vCPU with the targets of `input`, whatever is decided about other vCPUs.
+    fn decide_alone(&self, input: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Draft {
+        let destination_vcpu = input.destination.vcpu(number).unwrap_or(self.no_vcpu);
+        let planned = planned_registers(&input.consents.set, input.targets, number, vcpu);
+        let registers = RegisterPlanner::new(
+            input,
+            number,
+            vcpu,
+            &planned,
+            destination_vcpu,
+            &self.disagreements,
+        );
+        let RegisterDecisions {
+            decisions,
+            mut noted,
+        } = registers.decide_all();
+        let mut plan = VcpuPlan {
+            decisions,
+            extensions: extensions::decide(input, vcpu, destination_vcpu),
+        };
+        for position in &noted {
+            if let Some(decision) = plan.decisions.get_mut(*position) {
+                fatal::refuse_fatal_change(input, destination_vcpu, &planned, decision);
+            }
+        }
+        first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
+        if self.renames.has_vcpu(number) {
+            self.renames.note(number, destination_vcpu, &mut plan);
+            // Positions have changed.
+            noted = (0..plan.decisions.len()).collect();
+        }
+        Draft { plan, noted }
+    }
+
+    /// Decides about a vCPU like about the vCPU before, if the two differ only in values on which
+    /// no other decision depends.
+    fn decide_like(&self, previous: &Draft, number: usize, vcpu: &Vcpu) -> Option<Draft> {
+        let input = self.input;
+        if input.destination.accelerator != Some(Accelerator::Kvm)
+            || !input.consents.set.is_empty()
+            || self.renames.has_vcpu(number)
+            || self.renames.has_vcpu(number - 1)
+        {
+            return None;
+        }
+        let previous_vcpu = input.vm.vcpus.get(number - 1)?;
+        let previous_destination = input.destination.vcpu(number - 1)?;
+        let destination_vcpu = input.destination.vcpu(number)?;
+        if vcpu.extensions != previous_vcpu.extensions
+            || destination_vcpu.extensions != previous_destination.extensions
+        {
+            return None;
+        }
+        let mut differing = Vec::new();
+        let mut note_difference = |id: RegisterId| {
+            let is_independent = self.is_independent(id);
+            differing.push(id);
+            is_independent
+        };
+        let has_same_incoming =
+            (vcpu.registers).differ_only_in(&previous_vcpu.registers, &mut note_difference);
+        let has_same_destination = core::ptr::eq(destination_vcpu, previous_destination)
+            || destination_vcpu.differs_only_in(previous_destination, &mut note_difference);
+        if !has_same_incoming || !has_same_destination {
+            return None;
+        }
+        let registers = RegisterPlanner::new(
+            input,
+            number,
+            vcpu,
+            &vcpu.registers,
+            destination_vcpu,
+            &self.disagreements,
+        );
+        let mut draft = previous.clone();
+        for id in differing {
+            let position = draft.position(id)?;
+            draft.plan.decisions[position] = registers.decide_one(id)?;
+            draft.note(position);
+        }
+        Some(draft)
+    }
+
+    /// Returns `true` if no decision about another register depends on the value of this one.
+    fn is_independent(&self, id: RegisterId) -> bool {
+        kernel::is_independent(self.input.destination.kernel_version, id)
+            && !self.input.tolerances.is_condition(id)
+    }
+
+    /// Decides again about a vCPU with adjustments, and returns the decisions that may have
+    /// changed, ascending by register.
+    pub(super) fn decide_again(
+        &self,
+        first: &Draft,
+        targets: &Targets,
+        number: usize,
+    ) -> Vec<Decision> {
+        let input = PlanInput {
+            targets,
+            ..self.input
+        };
+        let Some(vcpu) = input.vm.vcpus.get(number) else {
+            return Vec::new();
+        };
+        if self.renames.has_vcpu(number) {
+            return self.decide_alone(input, number, vcpu).plan.decisions;
+        }
+        let mut positions = first.noted.clone();
+        for id in targets_of(targets, number).map(|(id, _)| id) {
+            if let Some(position) = first.position(id)
+                && let Err(index) = positions.binary_search(&position)
+            {
+                positions.insert(index, position);
+            }
+        }
+        let destination_vcpu = input.destination.vcpu(number).unwrap_or(self.no_vcpu);
+        let planned = planned_registers(&input.consents.set, targets, number, vcpu);
+        let registers = RegisterPlanner::new(
+            input,
+            number,
+            vcpu,
+            &planned,
+            destination_vcpu,
+            &self.disagreements,
+        );
+        let ids = positions
+            .into_iter()
+            .filter_map(|position| first.plan.decisions.get(position));
+        let decisions = ids.filter_map(|decision| registers.decide_one(decision.register));
+        let mut plan = VcpuPlan {
+            decisions: decisions.collect(),
+            extensions: Vec::new(),
+        };
+        for decision in &mut plan.decisions {
+            fatal::refuse_fatal_change(input, destination_vcpu, &planned, decision);
+        }
+        first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
+        plan.decisions
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::String;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::destination::{Destination, Loader, ValueOrigin};
+    use crate::hardware::HardwareFacts;
+    use crate::plan::{Action, Consents, Reason, SetConsent};
+    use crate::register::Value;
+    use crate::severity::{GuestState, Severity};
+    use crate::tolerance::Tolerances;
+    use crate::vm::{Registers, Vm};
+
+    type Pairs = Vec<(RegisterId, u64)>;
+
+    /// Returns registers of every kind, and those on which decisions about others depend.
+    fn ids() -> Vec<RegisterId> {
+        let mut ids: Vec<_> = (1..8)
+            .flat_map(|crm| (0..8).map(move |op2| RegisterId::sysreg(3, 0, 0, crm, op2)))
+            .collect();
+        ids.extend((0..4).map(RegisterId::firmware));
+        ids.extend((0..4).map(RegisterId::firmware_bitmap));
+        ids.extend((0..14).map(RegisterId::ccsidr));
+        ids.extend((0..31).map(RegisterId::x));
+        ids.extend((0..8).map(|number| RegisterId::sysreg(2, 0, 0, number, 4)));
+        ids.extend([
+            RegisterId::MIDR_EL1,
+            RegisterId::MPIDR_EL1,
+            RegisterId::CTR_EL0,
+            RegisterId::CLIDR_EL1,
+            RegisterId::OSLSR_EL1,
+            RegisterId::SCTLR_EL1,
+            RegisterId::TCR_EL1,
+            RegisterId::TTBR0_EL1,
+            RegisterId::TCR2_EL1,
+            RegisterId::PIR_EL1,
+            RegisterId::PIRE0_EL1,
+            RegisterId::POR_EL0,
+            RegisterId::PMCR_EL0,
+            RegisterId::PMCNTENSET_EL0,
+            RegisterId::PMMIR_EL1,
+            RegisterId::TIMER_CTL,
+            RegisterId::TIMER_CNT,
+            RegisterId::PTIMER_CTL,
+            RegisterId::PTIMER_CVAL,
+            RegisterId::PTIMER_CNT,
+        ]);
+        ids.sort();
+        ids.dedup();
+        ids
+    }
+
+    fn value() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            Just(0),
+            Just(1),
+            Just(0x1_0001),
+            any::<u64>(),
+            (0_u32..16, 0_u64..16).prop_map(|(nibble, field)| field << (4 * nibble)),
+        ]
+    }
+
+    /// Returns a list of registers, and the lists of the vCPUs of both sides, which differ from it
+    /// in a few values or in one register.
+    fn lists() -> impl Strategy<Value = (Vec<Pairs>, Vec<Pairs>)> {
+        let base = proptest::sample::subsequence(ids(), 40..=ids().len()).prop_flat_map(|ids| {
+            let values = proptest::collection::vec(value(), ids.len());
+            values.prop_map(move |values| ids.iter().copied().zip(values).collect::<Pairs>())
+        });
+        base.prop_flat_map(|base| (side(base.clone()), side(base)))
+    }
+
+    /// Returns the lists of one side's vCPUs.
+    fn side(base: Pairs) -> impl Strategy<Value = Vec<Pairs>> {
+        let change = (any::<prop::sample::Index>(), value());
+        let changes = proptest::collection::vec(change, 0..4);
+        let removed = proptest::option::weighted(0.1, any::<prop::sample::Index>());
+        let vcpu = (changes, removed).prop_map(move |(changes, removed)| {
+            let mut pairs = base.clone();
+            for (index, value) in changes {
+                pairs[index.index(base.len())].1 = value;
+            }
+            if let Some(removed) = removed {
+                pairs.remove(removed.index(base.len()));
+            }
+            pairs
+        });
+        proptest::collection::vec(vcpu, 1..5)
+    }
+
+    fn vcpu(pairs: &Pairs) -> Vcpu {
+        let pairs = pairs.iter().map(|(id, value)| (*id, Value::U64(*value)));
+        Vcpu {
+            registers: Registers::from_pairs(pairs).expect("no id twice"),
+            ..Vcpu::default()
+        }
+    }
+
+    fn destination(lists: &[Pairs], accelerator: Accelerator) -> Destination {
+        let vcpus = lists
+            .iter()
+            .map(|list| DestinationVcpu::from_vcpu(&vcpu(list)));
+        Destination {
+            name: String::new(),
+            accelerator: Some(accelerator),
+            loader: Some(Loader::qemu(10, 0)),
+            value_origin: ValueOrigin::Reset,
+            vcpus: vcpus.collect(),
+            kernel_version: None,
+            hardware: HardwareFacts::UNKNOWN,
+            shape: None,
+        }
+    }
+
+    /// Calls `test` with the planner of a VM.
+    fn with_planner<T>(
+        vm: &Vm,
+        destination: &Destination,
+        consents: &Consents,
+        test: impl FnOnce(&Planner<'_>) -> T,
+    ) -> T {
+        let tolerances = Tolerances::default();
+        let renames = Renames::find(vm, destination, &tolerances, consents);
+        let guest = GuestState::from_vm(vm, |id, value| consents.apply_sets(id, value));
+        let input = PlanInput {
+            vm: renames.vm(vm),
+            destination,
+            tolerances: &tolerances,
+            consents,
+            targets: &Targets::new(),
+            guest: &guest,
+        };
+        test(&Planner::new(input, &renames, &DestinationVcpu::default()))
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(300))]
+
+        /// The plan of several vCPUs decides about each of them like the plan of this vCPU alone,
+        /// and a second decision after adjustments like a first one with these adjustments.
+        #[test]
+        fn shortcuts_decide_like_each_vcpu_alone(
+            (incoming, listed) in lists(),
+            targets in proptest::collection::vec(
+                (0_usize..4, any::<prop::sample::Index>(), value()),
+                0..6,
+            ),
+            is_tcg in prop::bool::weighted(0.2),
+            is_set in prop::bool::weighted(0.2),
+            accept_up_to in prop_oneof![Just(None), Just(Some(Severity::Medium))],
+        ) {
+            let accelerator = if is_tcg { Accelerator::Tcg } else { Accelerator::Kvm };
+            let vm = Vm { vcpus: incoming.iter().map(vcpu).collect(), ..Vm::default() };
+            let destination = destination(&listed, accelerator);
+            let set = SetConsent { register: RegisterId::MPIDR_EL1, mask: 0xff, value: 1 };
+            let consents = Consents {
+                accept_up_to,
+                set: if is_set { Vec::from([set]) } else { Vec::new() },
+                ..Consents::default()
+            };
+            with_planner(&vm, &destination, &consents, |planner| {
+                let drafts = planner.decide();
+                prop_assert_eq!(drafts.len(), vm.vcpus.len());
+                let all = ids();
+                let targets: Targets = targets
+                    .iter()
+                    .map(|(vcpu, index, value)| ((*vcpu, *index.get(&all)), *value))
+                    .collect();
+                for (number, draft) in drafts.iter().enumerate() {
+                    let vcpu = &planner.input.vm.vcpus[number];
+                    let alone = planner.decide_alone(planner.input, number, vcpu);
+                    prop_assert_eq!(&draft.plan, &alone.plan);
+                    for (position, decision) in draft.plan.decisions.iter().enumerate() {
+                        let is_plain = decision.action == Action::Copy
+                            && decision.reason == Reason::ValueAccepted
+                            && decision.source == decision.destination
+                            && decision.replaced_value.is_none();
+                        prop_assert!(is_plain || draft.noted.contains(&position));
+                    }
+                    let input = PlanInput { targets: &targets, ..planner.input };
+                    let alone = planner.decide_alone(input, number, vcpu);
+                    let mut again = draft.clone();
+                    again.replace(planner.decide_again(draft, &targets, number));
+                    prop_assert_eq!(again.plan, alone.plan);
+                }
+                Ok(())
+            })?;
+        }
+    }
+
+    #[test]
+    fn a_vcpu_with_other_storage_is_decided_like_the_one_before() {
+        let list = |mpidr, features| {
+            Vec::from([
+                (RegisterId::MPIDR_EL1, mpidr),
+                (RegisterId::SCTLR_EL1, 5),
+                (RegisterId::ID_AA64PFR0_EL1, features),
+            ])
+        };
+        let lists = [list(0, 0x11), list(1, 0x11), list(1, 0x10)];
+        let vm = Vm {
+            vcpus: lists.iter().map(vcpu).collect(),
+            ..Vm::default()
+        };
+        let destination = destination(&lists[..1], Accelerator::Kvm);
+        with_planner(&vm, &destination, &Consents::default(), |planner| {
+            let first = planner.decide_alone(planner.input, 0, &vm.vcpus[0]);
+            let second = planner.decide_like(&first, 1, &vm.vcpus[1]);
+            let second = second.expect("only MPIDR_EL1 differs");
+            assert_eq!(second.plan.decisions[0].source, Some(Value::U64(1)));
+            // An ID register may decide about others.
+            assert_eq!(planner.decide_like(&second, 2, &vm.vcpus[2]), None);
+        });
+    }
+}

@@ -39,6 +39,7 @@ const MAX_BANDWIDTH: u64 = 1 << 40;
 
 /// Result of probing a QEMU.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct ProbeResult {
     /// Version of QEMU.
     pub version: Version,

@@ -64,6 +64,7 @@ pub struct UnreliableSection {
 
 /// Changes of a stream after which the devices expect zeros in memory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct RamlessFixups {
     /// Changes to pass to [`Stream::without_ram`].
     pub changes: Vec<(usize, SectionChange)>,

@@ -108,7 +108,7 @@ impl GicLimits {
 
     /// Returns the fields of `vm` that KVM on a host with these limits refuses, formatted as a
     /// list such as `PRIbits 6 above 4, SEIS 1 in place of 0`.
-    pub fn refused_fields(self, vm: Self) -> impl fmt::Display {
+    pub(crate) fn refused_fields(self, vm: Self) -> impl fmt::Display {
         RefusedFields { host: self, vm }
     }
 }

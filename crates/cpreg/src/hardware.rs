@@ -211,7 +211,7 @@ impl HardwareFact {
     }
 
     /// Returns `true` if a difference stops no load, but the guest can notice it.
-    pub const fn is_only_visible(self) -> bool {
+    pub(crate) const fn is_only_visible(self) -> bool {
         matches!(self, Self::PmuEvents0 | Self::PmuEvents1)
     }
 }
@@ -261,7 +261,7 @@ impl VectorLengths {
 
     /// Returns the greatest length in bits that is at most `limit` bits, or `None` if there is
     /// none.
-    pub const fn max_bits_up_to(self, limit: u32) -> Option<u32> {
+    pub(crate) const fn max_bits_up_to(self, limit: u32) -> Option<u32> {
         let count = limit / 128;
         if count >= u16::BITS {
             return self.max_bits();

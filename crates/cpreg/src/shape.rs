@@ -110,6 +110,7 @@ impl fmt::Display for ShapePart {
 
 /// One difference between a VM's shape and the destination's.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct ShapeDifference {
     /// Part that differs.
     pub part: ShapePart,

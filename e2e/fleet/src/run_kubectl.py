@@ -90,7 +90,7 @@ context.load_cert_chain(certificate, key)
 server.socket = context.wrap_socket(server.socket, server_side=True)
 threading.Thread(target=server.serve_forever, daemon=True).start()
 environment = {
-    "PATH": os.environ["PATH"], "HOME": "/nonexistent",
+    "PATH": os.environ["PATH"], "HOME": run,
     "KUBERNETES_SERVICE_HOST": "127.0.0.1", "KUBERNETES_SERVICE_PORT": str(server.server_port),
 }
 inside = ["unshare", "--map-root-user", "--mount", "sh", "-c",

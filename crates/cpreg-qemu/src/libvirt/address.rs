@@ -4,6 +4,7 @@ use std::fmt;
 
 /// Domain of a libvirt, written `libvirt:[URI#]DOMAIN`.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DomainAddress {
     /// Connection URI of libvirt (`qemu:///system`); `None` for the default of `virsh`.
     pub uri: Option<String>,

@@ -73,6 +73,7 @@ pub struct CoreFields {
 
 /// Fields that follow the register list.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct TrailingFields {
     /// Address that the exclusive monitor marks; all ones if the monitor is clear.
     pub exclusive_address: u64,

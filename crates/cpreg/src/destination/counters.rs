@@ -22,7 +22,7 @@ pub struct LostCounter {
 /// Returns the lowest event counter in use that the destination takes away, if there is one.
 ///
 /// `registers` are the planned registers of the vCPU.
-pub fn lost_counter(
+pub(crate) fn lost_counter(
     registers: &Registers,
     destination_vcpu: &DestinationVcpu,
 ) -> Option<LostCounter> {

@@ -133,7 +133,7 @@ fn is_rare(name: &str) -> bool {
 
 /// Returns the reason why a load without the vCPU's extension loses nothing, or `None` if state
 /// would be lost.
-pub fn idle_reason(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
+pub(crate) fn idle_reason(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
     let has = |id| vcpu.registers.get(id).is_some();
     match (&*extension.name, &extension.content) {
         (Extension::WFXT_TIMER, Content::Number(u64::MAX)) => {
@@ -156,14 +156,14 @@ pub fn idle_reason(vcpu: &Vcpu, extension: &Extension) -> Option<&'static str> {
 ///
 /// A vCPU whose timer is lost waits until the next interrupt, perhaps for ever. Without a wait the
 /// instruction returns early, which the architecture allows at any time (Arm ARM, WFIT and WFET).
-pub fn is_armed_timer(extension: &Extension) -> bool {
+pub(crate) fn is_armed_timer(extension: &Extension) -> bool {
     extension.name == Extension::WFXT_TIMER
         && matches!(extension.content, Content::Number(number) if number != u64::MAX)
 }
 
 /// Returns `true` if the loader would replace the vCPU's feature bits but the input has none. The
 /// load cannot be correct then.
-pub fn clears_features(
+pub(crate) fn clears_features(
     loader: Loader,
     destination_vcpu: &DestinationVcpu,
     incoming: &[Extension],
@@ -176,13 +176,13 @@ pub fn clears_features(
 }
 
 /// Returns `true` if the loader needs its list in an order that the input lacks.
-pub fn has_other_order(destination_vcpu: &DestinationVcpu, incoming: &[Extension]) -> bool {
+pub(crate) fn has_other_order(destination_vcpu: &DestinationVcpu, incoming: &[Extension]) -> bool {
     let is_order = |extension: &Extension| extension.name == Extension::HVF_ORDER;
     destination_vcpu.extensions.iter().any(is_order) && !incoming.iter().any(is_order)
 }
 
 /// Returns `true` if the loader replaces the vCPU's feature bits with those in the input.
-pub fn loads_features(loader: Loader) -> bool {
+pub(crate) fn loads_features(loader: Loader) -> bool {
     loader.program == Program::QEMU && loader.version <= LAST_FEATURES_VERSION
 }
 

@@ -12,6 +12,7 @@ use crate::register::RegisterId;
 
 /// Field of an ID register that hides other registers of the same VM if its value is too low.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct FeatureGate {
     /// ID register with the field.
     pub id_register: RegisterId,

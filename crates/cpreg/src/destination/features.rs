@@ -164,6 +164,7 @@ impl fmt::Display for Features {
 
 /// Features that a guest has according to its registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct GuestFeatures {
     /// Features that the guest has or may have.
     pub features: Features,

@@ -161,12 +161,12 @@ pub fn is_pmu_counting(vcpu: &Vcpu) -> bool {
 }
 
 /// Returns PMCR_EL0.N, the number of event counters, from a value of PMCR_EL0 (Arm ARM).
-pub const fn event_counter_count(pmcr: u64) -> u64 {
+pub(crate) const fn event_counter_count(pmcr: u64) -> u64 {
     (pmcr & PMCR_N) >> PMCR_N.trailing_zeros()
 }
 
 /// Mask of PMCR_EL0.{IMP, IDCODE}, the identity of the CPU. Zero refers to MIDR_EL1 (Arm ARM).
-pub const PMCR_IDENTITY_MASK: u64 = 0xffff << 16;
+pub(crate) const PMCR_IDENTITY_MASK: u64 = 0xffff << 16;
 
 const PMCR_N: u64 = 0x1f << 11;
 const PMCR_CONTROLS: u64 = 0xff;
@@ -213,7 +213,7 @@ pub fn keeps_all_of_pmcr(destination_vcpu: &DestinationVcpu) -> Option<bool> {
 /// Kernels since v6.3 (7af0c2534f4c) fabricate the geometry. They list all 14 slots of CCSIDR_EL1,
 /// even for caches that do not exist. Older kernels list the existing caches and accept only the
 /// CPU's own geometry.
-pub fn is_cache_geometry_writable(destination_vcpu: &DestinationVcpu) -> bool {
+pub(crate) fn is_cache_geometry_writable(destination_vcpu: &DestinationVcpu) -> bool {
     lists_all_slots(
         destination_vcpu
             .registers()
@@ -240,7 +240,11 @@ fn lists_all_slots(list: impl Iterator<Item = RegisterId>) -> bool {
 /// caches ([`clidr_implies_idc`]).
 ///
 /// Observed: 0x8444c004 under 5.10.223, 0x9444c004 under later kernels; both list 0x9444c004.
-pub fn cache_type_may_differ(vcpu: &Vcpu, destination_vcpu: &DestinationVcpu, ctr: u64) -> bool {
+pub(crate) fn cache_type_may_differ(
+    vcpu: &Vcpu,
+    destination_vcpu: &DestinationVcpu,
+    ctr: u64,
+) -> bool {
     let was_trapped = lists_all_slots(vcpu.registers.iter().map(|(id, _)| id));
     if ctr & CTR_IDC == 0 || was_trapped == is_cache_geometry_writable(destination_vcpu) {
         return false;
@@ -255,13 +259,13 @@ pub fn cache_type_may_differ(vcpu: &Vcpu, destination_vcpu: &DestinationVcpu, ct
 }
 
 /// Bit CTR_EL0.IDC: instruction fetches need no cleaning of data caches.
-pub const CTR_IDC: u64 = 1 << 28;
+pub(crate) const CTR_IDC: u64 = 1 << 28;
 
 /// Returns `true` if CLIDR_EL1 shows that instruction fetches need no cleaning of data caches.
 ///
 /// CLIDR_EL1 shows this by a level of coherence (LoC) of 0, or by two levels of unification (LoUU
 /// and LoUIS) of 0.
-pub const fn clidr_implies_idc(clidr: u64) -> bool {
+pub(crate) const fn clidr_implies_idc(clidr: u64) -> bool {
     const LEVELS_OF_UNIFICATION: u64 = 0b111 << 27 | 0b111 << 21;
     const LEVEL_OF_COHERENCE: u64 = 0b111 << 24;
     clidr & LEVEL_OF_COHERENCE == 0 || clidr & LEVELS_OF_UNIFICATION == 0
@@ -275,7 +279,7 @@ const CACHE_SLOTS: usize = 14;
 ///
 /// `slot` is a CSSELR_EL1 value. Bit 0 selects the instruction cache, and bits 3:1 hold the level
 /// minus one.
-pub const fn has_cache(clidr: u64, slot: u8) -> bool {
+pub(crate) const fn has_cache(clidr: u64, slot: u8) -> bool {
     let level = slot >> 1 & 7;
     if level >= 7 {
         return false;
@@ -285,17 +289,5 @@ pub const fn has_cache(clidr: u64, slot: u8) -> bool {
         matches!(ctype, 1 | 3)
     } else {
         matches!(ctype, 2..=4)
-    }
-}
-
-/// Returns a mask of the services that one of the three older firmware bitmaps (0 to 2) can name,
-/// or `None` for other bitmaps.
-///
-/// A kernel without these bitmaps (before v5.19) offers no other service.
-pub const fn max_services_without_bitmap(bitmap: u8) -> Option<u64> {
-    match bitmap {
-        0 | 1 => Some(1),
-        2 => Some(3),
-        _ => None,
     }
 }

@@ -189,7 +189,7 @@ pub struct Destination {
 impl ValueOrigin {
     /// Returns the highest possible confidence in a statement about a destination with values of
     /// this origin.
-    pub const fn max_confidence(self) -> Confidence {
+    pub(crate) const fn max_confidence(self) -> Confidence {
         match self {
             Self::Reset | Self::Guest => Confidence::Proven,
             Self::EmulatedHost => Confidence::Inferred,

@@ -31,6 +31,7 @@ pub struct PossibleCheck<'p> {
 
 /// Part of a VM on which the plans of possible destinations differ.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct PlanDifference {
     /// Register, extension or property of the hosts.
     pub part: DecidedPart,
@@ -123,7 +124,7 @@ impl PossibleCheck<'_> {
 
     /// Returns `true` if this check blocks more than `other` or, with the same blockers, changes
     /// more for the guest.
-    pub fn is_stricter_than(self, other: Self) -> bool {
+    pub(crate) fn is_stricter_than(self, other: Self) -> bool {
         self.strictness() > other.strictness()
     }
 

@@ -14,6 +14,7 @@ use crate::tolerance::Tolerances;
 
 /// Value of a register that a VM of both hosts can start with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct BirthValue {
     /// Register.
     pub register: RegisterId,

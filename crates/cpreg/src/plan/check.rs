@@ -83,6 +83,7 @@ pub struct LoaderPrediction {
 
 /// A plan and the verdict on it.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Check {
     /// Verdict on the VM.
     pub verdict: Verdict,

@@ -7,6 +7,7 @@ use crate::severity::Usage;
 
 /// Change of a field that breaks a running guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct FatalChange {
     /// Name of the field.
     pub field: &'static str,

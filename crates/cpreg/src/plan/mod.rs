@@ -87,6 +87,7 @@ use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
 
 /// One decision for every register and extension of every vCPU.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub struct Plan {
     /// Decisions about each vCPU.
     pub vcpus: Vec<VcpuPlan>,
@@ -127,6 +128,7 @@ impl PlanOutcome {
 
 /// Decisions about one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct VcpuPlan {
     /// One decision for each register of the VM or the destination, ascending by id.
     pub decisions: Vec<Decision>,
@@ -136,6 +138,7 @@ pub struct VcpuPlan {
 
 /// Decision about one register of one vCPU, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct Decision {
     /// Register that the decision is about.
     pub register: RegisterId,
@@ -240,6 +243,7 @@ impl Action {
 
 /// Decision about one extension of one vCPU, with its reason.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct ExtensionDecision {
     /// Name of the extension.
     pub name: Cow<'static, str>,
@@ -299,6 +303,7 @@ impl ExtensionAction {
 
 /// Change of value that the destination needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Adjustment {
     /// vCPUs that need the change.
     pub vcpus: VcpuSet,
@@ -314,6 +319,7 @@ pub struct Adjustment {
 
 /// Change that the guest could notice although the load succeeds.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct VisibleChange {
     /// vCPUs with the change.
     pub vcpus: VcpuSet,

@@ -17,6 +17,7 @@ use crate::vm::Vm;
 
 /// Use that a plan made of an operator's entry for one register.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
 pub struct OperatorEntryUse {
     /// Index of the entry in the table.
     pub entry: usize,

@@ -19,6 +19,7 @@ const WIDE_KEY: u64 = 1 << 15;
 
 /// AArch64 register that holds the same state as an AArch32 register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct Counterpart {
     /// Id of the AArch64 register.
     pub id: RegisterId,
@@ -27,7 +28,7 @@ pub struct Counterpart {
     /// Least significant bit of the AArch32 register within the AArch64 one.
     pub lsb: u8,
     /// `true` if both have the same fields in these bits.
-    pub same_fields: bool,
+    pub(crate) same_fields: bool,
 }
 
 impl RegisterId {
@@ -49,7 +50,7 @@ impl RegisterId {
     /// Returns the id of the register with this key in QEMU under TCG.
     ///
     /// QEMU uses the key in its messages and internally.
-    pub const fn from_qemu_key(key: u32) -> Option<Self> {
+    pub(crate) const fn from_qemu_key(key: u32) -> Option<Self> {
         let key = key as u64;
         let id = if key >> 16 == AARCH64_KEY {
             Self::from_raw(ARCHITECTURE_ARM64_SYSREG | (key & 0xffff))

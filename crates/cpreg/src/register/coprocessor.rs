@@ -25,6 +25,7 @@ const NOT_SECURE: u64 = 1 << 29;
 
 /// Encoding of an AArch32 register, as in the instructions that access it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct CoprocessorRegister {
     /// Number of the coprocessor: 14 (debug, trace) or 15 (system).
     pub coprocessor: u8,

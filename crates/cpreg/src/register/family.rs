@@ -25,7 +25,7 @@ impl RegisterId {
     /// CRm 1 to 7.
     ///
     /// Only TCG has these ids, in addition to the id of the AArch64 view of the same register.
-    pub const fn is_aarch32_id_register(self) -> bool {
+    pub(crate) const fn is_aarch32_id_register(self) -> bool {
         matches!(
             self.decode(),
             DecodedId::Coprocessor(CoprocessorRegister {

@@ -5,6 +5,7 @@ use super::id::RegisterId;
 
 /// Field that differs between two values of a register.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct FieldDifference {
     /// The field; nameless for bits that belong to no field.
     pub field: Field,

@@ -142,6 +142,7 @@ pub enum DecodedId {
 
 /// Encoding of an AArch64 system register, as in `MRS` and `MSR`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct SystemRegister {
     /// op0, 2 bits.
     pub op0: u8,
@@ -219,7 +220,7 @@ impl RegisterId {
     }
 
     /// Returns the id of the bitmap of firmware services with this number.
-    pub const fn firmware_bitmap(number: u16) -> Self {
+    pub(crate) const fn firmware_bitmap(number: u16) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U64 | CLASS_FIRMWARE_BITMAP | number as u64)
     }
 
@@ -233,14 +234,14 @@ impl RegisterId {
     /// Returns the id of 256 bits of the SVE predicate register P`register`.
     ///
     /// Bits above 3:0 and 4:0 are dropped.
-    pub const fn sve_p(register: u8, slice: u8) -> Self {
+    pub(crate) const fn sve_p(register: u8, slice: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U256 | CLASS_SVE | SVE_P | sve_number(register & 15, slice))
     }
 
     /// Returns the id of 256 bits of the SVE first fault register.
     ///
     /// Bits of `slice` above 4:0 are dropped.
-    pub const fn sve_ffr(slice: u8) -> Self {
+    pub(crate) const fn sve_ffr(slice: u8) -> Self {
         Self(ARCHITECTURE_ARM64 | SIZE_U256 | CLASS_SVE | SVE_FFR | sve_number(0, slice))
     }
 

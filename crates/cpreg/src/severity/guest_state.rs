@@ -107,7 +107,7 @@ impl GuestState {
     /// Returns the state at a destination whose caches need no maintenance by the guest, if
     /// `has_coherent_caches` is `true`. Emulation has no caches.
     #[must_use]
-    pub fn with_coherent_caches(self, has_coherent_caches: bool) -> Self {
+    pub(crate) fn with_coherent_caches(self, has_coherent_caches: bool) -> Self {
         Self {
             has_coherent_caches,
             ..self

@@ -23,6 +23,7 @@ pub use level::Severity;
 
 /// Severity of a change, with its effect on the guest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
 pub struct Rating {
     /// Severity of the change.
     pub severity: Severity,

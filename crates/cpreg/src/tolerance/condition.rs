@@ -65,14 +65,14 @@ pub struct Context<'a> {
     /// The incoming vCPU, unchanged.
     pub incoming_vcpu: &'a Vcpu,
     /// The vCPU's registers with the user's changes.
-    pub planned_registers: &'a Registers,
+    pub(crate) planned_registers: &'a Registers,
     /// The destination's vCPU.
     pub destination_vcpu: &'a DestinationVcpu,
 }
 
 impl Condition {
     /// Returns the first part of the condition that does not hold; `None` if the condition holds.
-    pub fn unmet_part(&self, context: Context<'_>) -> Option<&Self> {
+    pub(crate) fn unmet_part(&self, context: Context<'_>) -> Option<&Self> {
         match self {
             Self::And(one, other) => one
                 .unmet_part(context)
@@ -82,7 +82,7 @@ impl Condition {
     }
 
     /// Returns `true` if registers other than the tolerated one can change the result.
-    pub fn depends_on_other_registers(&self) -> bool {
+    pub(crate) fn depends_on_other_registers(&self) -> bool {
         match self {
             Self::Always | Self::Value { .. } | Self::DiffersIn { .. } => false,
             Self::And(one, other) => {

@@ -24,7 +24,7 @@ use crate::remedy::Remedy;
 use crate::severity::Severity;
 
 /// Returns the built-in entries.
-pub fn built_in_entries() -> Vec<Tolerance> {
+pub(crate) fn built_in_entries() -> Vec<Tolerance> {
     let mut entries = Vec::new();
     entries.extend(psci());
     entries.extend(services());

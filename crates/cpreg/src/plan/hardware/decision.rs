@@ -9,6 +9,7 @@ use crate::severity::Severity;
 
 /// Decision about one property of the hosts, with its reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct HardwareDecision {
     /// Property that the decision is about.
     pub fact: HardwareFact,

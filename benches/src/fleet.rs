@@ -1,7 +1,7 @@
 //! Many VMs on many nodes: `cpreg fleet check`.
 //!
 //! The nodes have recorded hosts that decide differently, in turn. The VMs are those of
-//! [`crate::matrix`], on the nodes in turn.
+//! [`crate::matrix`], on nodes with the hosts on which they were recorded.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -21,6 +21,8 @@ pub(crate) const VM_COUNTS: [usize; 3] = [1000, 10_000, 100_000];
 /// Numbers of different records for the smallest number of VMs. The others have the last one.
 const RECORD_COUNTS: [usize; 3] = [10, 25, 50];
 const NODE_COUNT: usize = 10_000;
+/// Numbers of VMs that cover all recordings.
+const TEMPLATE_LIMIT: usize = 20;
 /// Folder with the VMs, and the inventory beside it.
 const FOLDER: &str = "vms";
 const INVENTORY: &str = "fleet.jsonl";
@@ -51,7 +53,7 @@ pub(crate) fn run(benchmark: &Benchmark<'_>, counts: &[usize]) -> Result<()> {
             &[most]
         };
         for records in records {
-            let inventory = inventory(&hosts[..*records], *count);
+            let inventory = inventory(&hosts[..*records], *count)?;
             fs::write(benchmark.folder.join(INVENTORY), inventory)?;
             measure_check(benchmark.folder, &benchmark.cpreg, *count, *records)?;
         }
@@ -59,11 +61,14 @@ pub(crate) fn run(benchmark: &Benchmark<'_>, counts: &[usize]) -> Result<()> {
     Ok(())
 }
 
-/// Returns the names of recorded hosts that decide differently.
+/// Returns the names of recorded hosts that decide differently, first those of the VMs.
 fn different_hosts(count: usize) -> Result<Vec<String>> {
     let index = HostIndex::built_in()?;
     let mut inventory = Inventory::default();
-    for host in index.hosts() {
+    let own = (0..TEMPLATE_LIMIT).filter_map(matrix::host_name);
+    let own: Result<Vec<_>, _> = own.map(|name| Ok(index.resolve(&name)?.host)).collect();
+    let own: Vec<_> = own.map_err(|error: cpreg_hosts::Error| error.to_string())?;
+    for host in own.into_iter().chain(index.hosts()) {
         inventory.add_host(Host::recorded(host.name(), host.record()));
     }
     let names = inventory.hosts().iter().map(|host| host.name().to_owned());
@@ -75,21 +80,24 @@ fn different_hosts(count: usize) -> Result<Vec<String>> {
 }
 
 /// Returns an inventory of nodes and VMs.
-fn inventory(hosts: &[String], vms: usize) -> String {
+fn inventory(hosts: &[String], vms: usize) -> Result<String> {
     let mut text = String::new();
     for (node, host) in hosts.iter().cycle().take(NODE_COUNT).enumerate() {
         // Writing to a string does not fail.
         let _ = writeln!(text, r#"{{"node":"n{node}","host":"{host}"}}"#);
     }
     for vm in 0..vms {
-        let node = vm % NODE_COUNT;
+        let name = matrix::host_name(vm).ok_or("a recording without a host")?;
+        let host = hosts.iter().position(|host| *host == name);
+        let host = host.ok_or_else(|| format!("no node has the host {name}"))?;
+        let node = host + hosts.len() * (vm % (NODE_COUNT / hosts.len()));
         let file = matrix::file_name(vm);
         let _ = writeln!(
             text,
             r#"{{"vm":"vm{vm}","node":"n{node}","source":"{FOLDER}/{file}"}}"#
         );
     }
-    text
+    Ok(text)
 }
 
 /// Runs the command once, and prints its cost.

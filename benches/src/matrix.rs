@@ -16,7 +16,7 @@ use cpreg_testdata::large_stream::{self, Size};
 use e2e_framework::Result;
 
 use crate::commands::Benchmark;
-use crate::inputs::{RECORDED_SIZE, create, remove, unpack_stream};
+use crate::inputs::{RECORDED_SIZE, SOURCE, create, remove, unpack_stream};
 use crate::measure::{self, Cost};
 use crate::table::mebibytes;
 
@@ -169,6 +169,16 @@ fn vary_vcpu(vcpu: &mut Vcpu, random: &mut Random) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Returns the name of the recorded host on which a VM ran.
+pub(crate) fn host_name(number: usize) -> Option<String> {
+    let recording = number % (RECORDINGS.len() + LARGE_VCPU_COUNTS.len());
+    // The large VMs are copies of this one.
+    let recording = RECORDINGS.get(recording).unwrap_or(&SOURCE);
+    let mut parts = recording.strip_prefix("kvm/")?.split("__");
+    let (kernel, _, cpu) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(format!("linux-{kernel}/{cpu}"))
 }
 
 /// Returns the name of the file of a VM.

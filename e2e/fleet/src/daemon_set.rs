@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use cpreg_hosts::HostIndex;
@@ -327,7 +327,7 @@ pub(crate) fn pods_publish_the_fleet(fixture: &Fixture) -> Result<String> {
 }
 
 /// Returns the labels of a cluster in a format.
-fn fleet_labels(fixture: &Fixture, cluster: &PathBuf, system: &str) -> Result<String> {
+fn fleet_labels(fixture: &Fixture, cluster: &Path, system: &str) -> Result<String> {
     let mut command = Command::new(fixture.fleet.program());
     command.args(["fleet", "labels"]).arg(cluster);
     tool::output_of(command.args(["--for", system]))

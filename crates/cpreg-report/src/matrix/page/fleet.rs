@@ -117,6 +117,9 @@ impl FleetPageBuilder {
     }
 
     /// Returns the page.
+    ///
+    /// # Errors
+    /// Returns an error if the upgrade cannot be serialised, which does not happen.
     pub fn finish(
         mut self,
         inventory: &Inventory,

@@ -139,7 +139,7 @@ static MODELS: &[CpuModel] = &[
 
 impl CpuModel {
     /// Returns the model of a CPU with this MIDR_EL1, if it is known.
-    pub(crate) fn from_midr(midr: u64) -> Option<&'static Self> {
+    pub fn from_midr(midr: u64) -> Option<&'static Self> {
         let key = (implementer(midr), (midr >> 4 & 0xfff) as u16);
         let position = MODELS.binary_search_by_key(&key, |it| (it.implementer, it.part));
         position.ok().and_then(|position| MODELS.get(position))

@@ -15,16 +15,18 @@
 //! | [`saved_vms`] | saved VMs in the files of other programs |
 //! | [`matrix`] | many VMs at every recorded host |
 //! | [`fleet`] | many VMs on many nodes |
+//! | [`counts`] | counts that do not depend on the load, compared with a table |
 //! | [`table`] | the table of results |
 //!
-//! Benchmarks neither pass nor fail, and CI does not run them, because their results depend on the
-//! load of the machine. Tests check what is the same on every machine: bytes read and memory.
-//! docs/performance.md has results.
+//! Measurements of time neither pass nor fail, and CI does not run them, because their results
+//! depend on the load of the machine. Tests check what is the same on every machine: bytes read and
+//! memory. `cargo xtask bench --check` compares counts. docs/performance.md has results.
 #![forbid(unsafe_code)]
 // A benchmark prints its results for its user.
 #![expect(clippy::print_stdout, clippy::print_stderr)]
 
 mod commands;
+mod counts;
 mod filter;
 mod fleet;
 mod inputs;
@@ -55,7 +57,15 @@ use self::inputs::{DESTINATION, RECORDED_SIZE, SOURCE, unpack_stream};
 /// removes them
 #[derive(Debug, Parser)]
 #[command(name = "bench", bin_name = "cargo xtask bench", max_term_width = 100)]
+#[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
+    /// Compare counts of instructions and system calls with benches/counts.tsv (needs valgrind and
+    /// strace)
+    #[arg(long)]
+    check: bool,
+    /// Write the counts to benches/counts.tsv instead
+    #[arg(long, requires = "check")]
+    update: bool,
     #[command(subcommand)]
     subject: Option<Subject>,
 }
@@ -130,7 +140,18 @@ impl CommandArgs {
 }
 
 fn main() -> ExitCode {
-    e2e_framework::exit_code(run(Arguments::parse().subject.as_ref()).map(|()| true))
+    let arguments = Arguments::parse();
+    let result = if arguments.check {
+        let table = if arguments.update {
+            counts::Table::Update
+        } else {
+            counts::Table::Compare
+        };
+        with_benchmark(|benchmark| counts::run(benchmark, table))
+    } else {
+        run(arguments.subject.as_ref()).map(|()| true)
+    };
+    e2e_framework::exit_code(result)
 }
 
 /// Measures everything, or one subject.
@@ -191,7 +212,7 @@ fn run(subject: Option<&Subject>) -> Result<()> {
 }
 
 /// Builds the command in release mode next to this program, and measures it.
-fn with_benchmark(run: impl FnOnce(&Benchmark<'_>) -> Result<()>) -> Result<()> {
+fn with_benchmark<T>(run: impl FnOnce(&Benchmark<'_>) -> Result<T>) -> Result<T> {
     let build = ["build", "--release", "-p", "cpreg-cli"];
     tool::run(Command::new("cargo").args(build).current_dir(repository()))?;
     let cpreg = env::current_exe()?.with_file_name("cpreg");
@@ -206,7 +227,7 @@ fn with_benchmark(run: impl FnOnce(&Benchmark<'_>) -> Result<()>) -> Result<()> 
 }
 
 /// Runs a benchmark with an empty folder, which is removed afterwards.
-fn with_folder(run: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+fn with_folder<T>(run: impl FnOnce(&Path) -> Result<T>) -> Result<T> {
     fs::create_dir_all(artifacts_dir())?;
     let folder = tempfile::Builder::new()
         .prefix("bench-")

@@ -65,10 +65,11 @@ pub(crate) fn run(benchmark: &Benchmark<'_>, counts: &[usize]) -> Result<()> {
 fn different_hosts(count: usize) -> Result<Vec<String>> {
     let index = HostIndex::built_in()?;
     let mut inventory = Inventory::default();
-    let own = (0..TEMPLATE_LIMIT).filter_map(matrix::host_name);
-    let own: Result<Vec<_>, _> = own.map(|name| Ok(index.resolve(&name)?.host)).collect();
-    let own: Vec<_> = own.map_err(|error: cpreg_hosts::Error| error.to_string())?;
-    for host in own.into_iter().chain(index.hosts()) {
+    let mut first = Vec::new();
+    for name in (0..TEMPLATE_LIMIT).filter_map(matrix::host_name) {
+        first.push(index.resolve(&name)?.host);
+    }
+    for host in first.into_iter().chain(index.hosts()) {
         inventory.add_host(Host::recorded(host.name(), host.record()));
     }
     let names = inventory.hosts().iter().map(|host| host.name().to_owned());

@@ -101,7 +101,7 @@ pub(crate) fn text_and_keyboard(fixture: &Fixture) -> Result<String> {
 
 /// A page with 200 classes and 10 000 VMs: its time until the first paint, which is only reported.
 ///
-/// The classes and VMs of a small fleet are repeated with other names, because there are not as many
+/// The classes and VMs of a small fleet are repeated with other names. There are not as many
 /// recorded hosts that decide differently.
 pub(crate) fn first_paint(fixture: &Fixture) -> Result<String> {
     const CLASSES: usize = 200;

@@ -1,5 +1,5 @@
-//! The HTML pages of `cpreg matrix` and `cpreg fleet` in a headless Chromium: its cells, its keyboard, names with
-//! markup, its looks, and the time of its first paint.
+//! The HTML pages of `cpreg matrix` and `cpreg fleet` in a headless Chromium: their cells, their
+//! keyboard, names with markup, their looks, and the time of their first paint.
 //!
 //! | module | content |
 //! |---|---|

@@ -250,7 +250,8 @@ fn unblock(
                 })
                 .map(|to| (decision.register, to))
         }
-        Reason::RemovedAtFirstRun => restore_field(
+        Reason::FatalChange(changes) if !first_run::are_removals(changes) => None,
+        Reason::FatalChange(_) | Reason::RemovedAtFirstRun => restore_field(
             destination_vcpu,
             RegisterId::ID_AA64ISAR2_EL1,
             first_run::ATS1A,

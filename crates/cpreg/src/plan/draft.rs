@@ -264,7 +264,9 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::destination::{Destination, Loader, ValueOrigin};
+    use crate::destination::{
+        AcceptedValues, Destination, DestinationRegister, Loader, ValueOrigin,
+    };
     use crate::hardware::HardwareFacts;
     use crate::plan::{Action, Consents, Reason, SetConsent};
     use crate::register::Value;
@@ -447,6 +449,43 @@ mod tests {
                 Ok(())
             })?;
         }
+    }
+
+    /// A lower ATS1A makes Linux 7.3 remove S1PIE, whose register is not adjusted.
+    #[test]
+    fn an_adjustment_can_refuse_another_register() {
+        let mut list = Vec::from([
+            (RegisterId::ID_AA64ISAR2_EL1, 1 << first_run::ATS1A),
+            (RegisterId::ID_AA64MMFR3_EL1, 1 << 8),
+            (RegisterId::TCR2_EL1, 2),
+            (RegisterId::PMMIR_EL1, 0),
+        ]);
+        list.sort();
+        let lists = [list];
+        let vm = Vm {
+            vcpus: lists.iter().map(vcpu).collect(),
+            ..Vm::default()
+        };
+        let mut destination = destination(&lists, Accelerator::Kvm);
+        let registers = lists[0].iter().map(|(id, value)| DestinationRegister {
+            id: *id,
+            value: Some(Value::U64(*value)),
+            accepted_values: if *id == RegisterId::ID_AA64ISAR2_EL1 {
+                AcceptedValues::Writable(u64::MAX)
+            } else {
+                AcceptedValues::ByKind
+            },
+        });
+        destination.vcpus = Vec::from([DestinationVcpu::new(registers, Vec::new())]);
+        with_planner(&vm, &destination, &Consents::default(), |planner| {
+            let drafts = planner.decide();
+            assert_eq!(drafts[0].outcome(), PlanOutcome::Ready);
+            let targets = Targets::from([((0, RegisterId::ID_AA64ISAR2_EL1), 0)]);
+            let again = planner.decide_again(&drafts[0], &targets, 0);
+            let id = RegisterId::ID_AA64MMFR3_EL1;
+            let decision = again.iter().find(|decision| decision.register == id);
+            assert_eq!(decision.map(|it| &it.action), Some(&Action::Refuse));
+        });
     }
 
     #[test]

@@ -28,6 +28,10 @@ const S1PIE: u8 = 8;
 /// Lowest bit of ID_AA64ISAR2_EL1.ATS1A.
 pub(super) const ATS1A: u8 = 60;
 
+/// Consequence for a guest that uses S1PIE.
+const REMOVED: &str = "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, \
+                       because the guest lacks ID_AA64ISAR2_EL1.ATS1A";
+
 /// Returns the change by which the guest on one vCPU would lose S1PIE, if it would.
 pub(super) fn lost_feature(
     destination: &Destination,
@@ -89,8 +93,7 @@ pub(super) fn refuse_lost_feature(
             from,
             to: 0,
             usage: Usage::InUse,
-            consequence: "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, \
-                          because the guest lacks ID_AA64ISAR2_EL1.ATS1A",
+            consequence: REMOVED,
         }])
     } else if destination.loader.is_some_and(Loader::is_qemu) {
         Reason::RemovedAtFirstRun
@@ -103,6 +106,11 @@ pub(super) fn refuse_lost_feature(
         decision.action = Action::Refuse;
         decision.reason = reason;
     }
+}
+
+/// Returns `true` if ATS1A prevents all of these changes.
+pub(super) fn are_removals(changes: &[FatalChange]) -> bool {
+    changes.iter().all(|change| change.consequence == REMOVED)
 }
 
 /// Returns `true` if a vCPU has enabled S1PIE (TCR2_EL1.PIE) or has written its registers.

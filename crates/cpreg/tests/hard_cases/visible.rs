@@ -286,6 +286,17 @@ fn a_feature_in_use_is_not_lost_at_the_first_run() {
     assert_eq!(outcome([0, 0x1234, 0]), PlanOutcome::Refused);
     assert_eq!(outcome([0, 0, 2]), PlanOutcome::Refused);
     assert_eq!(outcome([1, 0x1234, 2]), PlanOutcome::Ready);
+    // A guest that lost ATS1A on an older kernel gets it back, with the user's consent.
+    let low = Consents {
+        accept_up_to: Some(Severity::Low),
+        ..Consents::default()
+    };
+    let loader = Some(Loader::qemu(10, 0));
+    let plan = |consents| plan_at_linux_7_3(loader, 1, [0, 0x1234, 2], consents);
+    let refused = plan(&Consents::default());
+    assert_eq!(refused.outcome(), PlanOutcome::Refused);
+    assert_eq!(refused.outcome_with_proposed, PlanOutcome::Ready);
+    assert_eq!(plan(&low).outcome(), PlanOutcome::Ready);
 }
 
 /// QEMU fails to read the registers that KVM removes. If the loader is not known, it may be QEMU.

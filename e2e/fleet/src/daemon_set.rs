@@ -31,7 +31,7 @@ const TOKEN_FOLDER: &str = "secrets/kubernetes.io/serviceaccount";
 /// Objects of the manifest.
 pub(crate) struct Manifest(Vec<Value>);
 
-/// What the containers of a pod leave.
+/// Features file and requests that the containers of a pod leave.
 #[derive(Debug)]
 pub(crate) struct PodResult {
     pub(crate) features: FeaturesFile,

@@ -15,7 +15,7 @@ use e2e_framework::paths::repository;
 use e2e_framework::tool;
 use serde_json::{Value, json};
 
-use crate::cases::Fixture;
+use crate::fixture::Fixture;
 use crate::fleet::NODES;
 use crate::nfd::{self, FeaturesFile};
 

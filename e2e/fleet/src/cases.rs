@@ -4,7 +4,6 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
 use e2e_framework::Result;
@@ -12,17 +11,9 @@ use e2e_framework::tool;
 use serde_json::{Value, json};
 
 use crate::daemon_set;
-use crate::fleet::{Fleet, NODES};
+use crate::fixture::Fixture;
+use crate::fleet::NODES;
 use crate::nfd;
-use crate::python::Python;
-
-/// Fleet and programs of all cases.
-pub(crate) struct Fixture {
-    pub(crate) fleet: Fleet,
-    pub(crate) python: Python,
-    /// Folder with kubectl.
-    pub(crate) kubectl: PathBuf,
-}
 
 /// Case with its name.
 pub(crate) struct Case {

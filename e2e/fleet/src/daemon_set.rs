@@ -15,7 +15,7 @@ use e2e_framework::paths::repository;
 use e2e_framework::tool;
 use serde_json::{Value, json};
 
-use crate::cases::Fixture;
+use crate::fixture::Fixture;
 use crate::fleet::NODES;
 use crate::nfd::{self, FeaturesFile};
 
@@ -31,7 +31,7 @@ const TOKEN_FOLDER: &str = "secrets/kubernetes.io/serviceaccount";
 /// Objects of the manifest.
 pub(crate) struct Manifest(Vec<Value>);
 
-/// What the containers of a pod leave.
+/// Features file and requests that the containers of a pod leave.
 #[derive(Debug)]
 pub(crate) struct PodResult {
     pub(crate) features: FeaturesFile,

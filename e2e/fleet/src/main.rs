@@ -2,6 +2,7 @@
 //!
 //! | module | content |
 //! |---|---|
+//! | [`fixture`] | what all cases share |
 //! | [`fleet`] | the command under test, and its fleet |
 //! | [`python`] | programs from the Python package index, in a folder of their own |
 //! | [`nfd`] | documented rules of Node Feature Discovery for a features file |
@@ -12,6 +13,7 @@
 
 mod cases;
 mod daemon_set;
+mod fixture;
 mod fleet;
 mod kubectl;
 mod nfd;
@@ -73,7 +75,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
         return Err("no case matches".into());
     }
     tool::ensure_installed(&TOOLS)?;
-    let fixture = cases::Fixture {
+    let fixture = fixture::Fixture {
         fleet: Fleet::new()?,
         python: Python::install()?,
         kubectl: kubectl::install()?,

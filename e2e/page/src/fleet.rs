@@ -6,7 +6,7 @@ use cpreg_report::matrix::page::html;
 use e2e_framework::Result;
 use serde_json::json;
 
-use crate::cases::Fixture;
+use crate::fixture::Fixture;
 use crate::pages::Pages;
 use crate::webdriver::Key;
 

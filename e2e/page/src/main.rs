@@ -5,11 +5,13 @@
 //! |---|---|
 //! | [`webdriver`] | the browser |
 //! | [`pages`] | pages of the command under test |
+//! | [`fixture`] | what all cases share |
 //! | [`cases`] | the cases, and what must hold |
 //! | [`fleet`] | those of a fleet |
 #![forbid(unsafe_code)]
 
 mod cases;
+mod fixture;
 mod fleet;
 mod pages;
 mod webdriver;
@@ -52,7 +54,7 @@ fn run(arguments: &Arguments) -> Result<bool> {
     tool::ensure_installed(&BROWSER)?;
     let pages = Pages::new()?;
     let browser = Browser::start()?;
-    let fixture = cases::Fixture {
+    let fixture = fixture::Fixture {
         pages,
         browser,
         screenshots: arguments.screenshots.clone(),

@@ -155,7 +155,7 @@ const TABLE: &[CrateRule] = &[
     },
     CrateRule {
         name: "e2e-fleet",
-        dependencies: &["e2e-framework"],
+        dependencies: &["cpreg-hosts", "e2e-framework"],
         dev_dependencies: &[],
     },
     CrateRule {
@@ -200,6 +200,8 @@ const TABLE: &[CrateRule] = &[
         name: "benches",
         dependencies: &[
             "cpreg",
+            "cpreg-fleet",
+            "cpreg-hosts",
             "cpreg-stream",
             "cpreg-qemu",
             "cpreg-relay",

@@ -1,5 +1,5 @@
-//! [`FleetPageBuilder`]: the page of a fleet. Its destinations are classes of nodes, and its VMs are
-//! in the order of the nodes that take them, worst first.
+//! [`FleetPageBuilder`]: the page of a fleet. Its destinations are classes of nodes. Its VMs are in
+//! the order of the number of nodes that take them, worst first.
 
 use cpreg_fleet::upgrade::UpgradePlan;
 use cpreg_fleet::ways::Ways;

@@ -20,8 +20,8 @@ pub trait MigrationPolicy {
     /// page.
     fn on_setup(&mut self, setup: &StreamSetup) -> bool;
 
-    /// Receives the properties of the VM's GICv3, which QEMU sends before the vCPUs. The relay calls
-    /// this function before the first vCPU.
+    /// Receives the properties of the VM's GICv3, which QEMU sends before the vCPUs. The relay
+    /// calls this function before the first vCPU.
     fn on_hardware(&mut self, facts: HardwareFacts) {
         let _ = facts;
     }

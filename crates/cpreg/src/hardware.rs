@@ -29,7 +29,8 @@ pub struct HardwareFacts {
     pub pmu_events: Option<PmuEvents>,
     /// GICD_IIDR: implementer and revision of the GICv3 that KVM emulates.
     pub gicd_iidr: Option<u32>,
-    /// `true` if the VM's GIC delivers LPIs, the interrupts of an ITS. State of a VM, not of a host.
+    /// `true` if the VM's GIC delivers LPIs, the interrupts of an ITS. No property of the host, but
+    /// state of the VM.
     pub uses_lpis: Option<bool>,
 }
 

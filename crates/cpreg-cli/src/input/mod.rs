@@ -16,11 +16,13 @@
 //! | `mod.rs` | [`Input`]: content of an input, and its origin |
 //! | `compression.rs` | compressed files, and files that can be read only once |
 //! | `domain.rs` | running domains of libvirt |
+//! | `origin.rs` | origin of an input |
 //! | `recovery.rs` | advice after an interrupted edit in place |
 //! | `saved.rs` | files and folders of other programs with saved VMs |
 
 mod compression;
 mod domain;
+mod origin;
 mod recovery;
 mod saved;
 
@@ -31,7 +33,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use cpreg::destination::kernel::is_pmu_counting;
-use cpreg::hardware::{HardwareFacts, VectorLengths};
+use cpreg::hardware::HardwareFacts;
 use cpreg::register::RegisterId;
 use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
@@ -55,6 +57,7 @@ use recovery::{recovery_command, recovery_hint};
 
 pub(crate) use compression::{Compression, open_decompressed};
 pub(crate) use domain::domain_address;
+pub(crate) use origin::Origin;
 pub(crate) use saved::{VmPath, saved_failure};
 
 /// Content of an input.
@@ -75,50 +78,6 @@ pub(crate) struct Input {
     pub(crate) path: PathBuf,
     pub(crate) origin: Origin,
     pub(crate) content: Content,
-}
-
-/// Origin of an input.
-pub(crate) enum Origin {
-    /// File.
-    File {
-        /// File itself, or an unnamed file with its decompressed content.
-        file: File,
-        compression: Option<Compression>,
-    },
-    /// Saved VM in the file of another program.
-    Saved {
-        vm: Box<SavedVm>,
-        /// Path of the file, without the name of the VM.
-        file: PathBuf,
-        compression: Option<Compression>,
-    },
-    /// Report.
-    Report {
-        report: Box<VmReport>,
-        /// Stream in the report.
-        stream: File,
-        /// Compression of the report.
-        compression: Option<Compression>,
-    },
-    /// Running QEMU, queried through its monitor.
-    RunningQemu {
-        /// Version of QEMU (`10.0.13`).
-        version: String,
-        /// `true` for KVM.
-        is_kvm: bool,
-        /// SVE vector lengths of the VM; `None` without SVE or KVM.
-        vector_lengths: Option<VectorLengths>,
-        /// Device state of QEMU.
-        stream: File,
-        /// Properties of the domain, if libvirt started this QEMU.
-        domain: Option<Box<Description>>,
-    },
-    /// Recorded host, resolved for one guest.
-    RecordedHost,
-    /// QEMU that cpreg has just probed.
-    Probe,
-    /// Live stream, which cannot be read again.
-    Live,
 }
 
 /// Timeout of one reply from QEMU. QEMU needs milliseconds to save device state, plus the time to

@@ -292,7 +292,7 @@ fn a_feature_in_use_is_not_lost_at_the_first_run() {
         ..Consents::default()
     };
     let loader = Some(Loader::qemu(10, 0));
-    let plan = |consents| plan_at_linux_7_3(loader, 1, [0, 0x1234, 2], consents);
+    let plan = |consents: &Consents| plan_at_linux_7_3(loader, 1, [0, 0x1234, 2], consents);
     let refused = plan(&Consents::default());
     assert_eq!(refused.outcome(), PlanOutcome::Refused);
     assert_eq!(refused.outcome_with_proposed, PlanOutcome::Ready);

@@ -5,8 +5,8 @@
 //! | [`inputs`] | kernel and initramfs of the guest |
 //! | [`outcome`] | output of the guest |
 //!
-//! The guest is Debian's kernel with processes, or with `--granule` a program of the lab. It boots on
-//! the first host, and then lives on all hosts in turn. Each move is a saved stream with RAM.
+//! The guest is Debian's kernel with processes, or with `--granule` a program of the lab. It boots
+//! on the first host, and then lives on all hosts in turn. Each move is a saved stream with RAM.
 
 pub(crate) mod inputs;
 pub(crate) mod outcome;

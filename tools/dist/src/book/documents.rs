@@ -168,11 +168,7 @@ fn target(document: &Path, link: &str) -> Option<Option<PathBuf>> {
     let mut target = document.parent().unwrap_or(Path::new("")).to_owned();
     for component in Path::new(path).components() {
         match component {
-            Component::ParentDir => {
-                if !target.pop() {
-                    return Some(None);
-                }
-            }
+            Component::ParentDir if !target.pop() => return Some(None),
             Component::Normal(name) => target.push(name),
             _ => {}
         }

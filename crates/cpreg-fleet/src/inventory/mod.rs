@@ -19,6 +19,7 @@ pub mod reader;
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use cpreg::hardware::HardwareFact;
 use sha2::{Digest as _, Sha256};
 
 use crate::host::Host;
@@ -255,7 +256,7 @@ fn deciding_digest(host: &Host) -> Option<Vec<u8>> {
         record.lacking_features(),
         record.identity.cpu_and_mode(),
         record.identity.emulated,
-        record.hardware,
+        HardwareFact::ALL.map(|fact| record.hardware.get(fact)),
     );
     for features in record.guests.keys() {
         let content = KeyContent::new(host, *features).ok()?;

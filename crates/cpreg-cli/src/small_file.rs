@@ -7,8 +7,8 @@ use std::path::Path;
 
 /// Writes a file, in place of an existing one. Without `mode` only the owner has access.
 ///
-/// A rename would replace a device such as `/dev/null`, or the pipe of another program. They get the
-/// content as it is. A symbolic link stays, and its target is replaced.
+/// A rename would replace a device such as `/dev/null`, or the pipe of another program. They get
+/// the content as it is. A symbolic link stays, and its target is replaced.
 ///
 /// # Errors
 /// Returns an error if the file cannot be written.

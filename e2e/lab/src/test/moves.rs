@@ -210,8 +210,9 @@ const EXPECTED: [Expected; 12] = [
         source: "6.12.107",
         destination: "7.3.4",
         blockers: &["ID_AA64MMFR3_EL1", "SCTLR2_EL1"],
-        blockers_with_low: &["ID_AA64MMFR3_EL1"],
-        return_blockers: &[],
+        // ATS1A, which 6.12 does not give to guests, keeps S1PIE.
+        blockers_with_low: &[],
+        return_blockers: &["ID_AA64ISAR2_EL1", "ID_AA64MMFR3_EL1", "SCTLR2_EL1"],
     },
     Expected {
         cpu: "max",

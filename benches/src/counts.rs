@@ -4,7 +4,7 @@
 //! | count | source |
 //! |---|---|
 //! | instructions | `valgrind --tool=callgrind`, "Collected" |
-//! | system calls | `strace -f`, one line each |
+//! | transfers | system calls that transfer bytes: `strace -f`, one line each |
 //!
 //! A filter reads a file and writes a file, because a pipe's fill level decides how many calls a
 //! pipe takes.
@@ -58,7 +58,11 @@ const COMMANDS: [(&str, &[&str]); 5] = [
     ),
 ];
 
-const FILTER: &str = "filter, system calls";
+const FILTER: &str = "filter, transfers";
+
+/// System calls that transfer bytes. Those for memory depend on the allocator.
+const TRANSFERS: &str = "trace=read,write,pread64,pwrite64,readv,writev,tee,splice,vmsplice,\
+                         copy_file_range,sendfile";
 
 /// Treatment of the checked-in table.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -147,7 +151,7 @@ fn count_filter_calls(folder: &Path, cpreg: &str) -> Result<u64> {
     let trace = folder.join("trace");
     let mut strace = Command::new("strace");
     strace
-        .args(["-f", "-qq", "-e", "signal=none", "-o"])
+        .args(["-f", "-qq", "-e", "signal=none", "-e", TRANSFERS, "-o"])
         .arg(&trace)
         .args([cpreg, "filter", DESTINATION_FILE])
         .current_dir(folder)

@@ -54,7 +54,7 @@ impl Plan {
         let mut drafts = planner.decide();
         let mut accepted = Adjusted::default();
         let (mut proposed, mut with_proposed) = (Vec::new(), PlanOutcome::Ready);
-        if Adjusted::default().outcome(&drafts) != PlanOutcome::Ready {
+        if accepted.outcome(&drafts) != PlanOutcome::Ready {
             let first_proposals = propose(input, &drafts, &accepted);
             accepted = adjust_until_stable(
                 &planner,
@@ -106,15 +106,25 @@ struct Adjusted {
 impl Adjusted {
     /// Returns the outcome of all vCPUs. `first` holds the decisions without adjustments.
     fn outcome(&self, first: &[Draft]) -> PlanOutcome {
+        let drafts = first.iter().enumerate();
         let outcomes =
-            first
-                .iter()
-                .enumerate()
-                .map(|(number, draft)| match self.decisions.get(&number) {
-                    Some(decisions) => draft.outcome_with(decisions.iter()),
-                    None => draft.outcome(),
-                });
+            drafts.map(|(number, draft)| draft.outcome_with(self.noted_decisions(number, draft)));
         outcomes.fold(PlanOutcome::Ready, PlanOutcome::worse)
+    }
+
+    /// Returns the decisions about a vCPU that are no plain copies. `draft` holds those without
+    /// adjustments.
+    fn noted_decisions<'d>(
+        &'d self,
+        number: usize,
+        draft: &'d Draft,
+    ) -> impl Iterator<Item = &'d Decision> {
+        let again = self.decisions.get(&number);
+        let first = again.is_none().then(|| draft.noted_decisions());
+        again
+            .into_iter()
+            .flatten()
+            .chain(first.into_iter().flatten())
     }
 }
 
@@ -203,25 +213,21 @@ fn propose(input: PlanInput<'_>, first: &[Draft], adjusted: &Adjusted) -> Propos
             continue;
         };
         let planned = planned_registers(&input.consents.set, input.targets, number, vcpu);
-        let mut add = |decision: &Decision| {
+        for decision in adjusted.noted_decisions(number, draft) {
             let Some((register, to)) = unblock(input, destination_vcpu, &planned, decision) else {
-                return;
+                continue;
             };
             // If the nearest value is the VM's own, the destination refuses only the user's
             // value.
             let from = vcpu.registers.get_u64(register);
             let Some(from) = from.filter(|from| *from != to) else {
-                return;
+                continue;
             };
             let (_, best) = changes.entry((number, register)).or_insert((from, to));
             // Of several proposals, the one that changes the most bits satisfies all decisions.
             if (*best ^ from).count_ones() < (to ^ from).count_ones() {
                 *best = to;
             }
-        };
-        match adjusted.decisions.get(&number) {
-            Some(decisions) => decisions.iter().for_each(&mut add),
-            None => draft.noted_decisions().for_each(&mut add),
         }
     }
     let changes = changes.into_iter();
@@ -250,7 +256,7 @@ fn unblock(
                 })
                 .map(|to| (decision.register, to))
         }
-        Reason::FatalChange(changes) if !first_run::are_removals(changes) => None,
+        Reason::FatalChange(changes) if !first_run::is_lost_feature(changes) => None,
         Reason::FatalChange(_) | Reason::RemovedAtFirstRun => restore_field(
             destination_vcpu,
             RegisterId::ID_AA64ISAR2_EL1,

@@ -19,7 +19,7 @@ use super::{Decision, PlanOutcome, VcpuPlan, extensions, fatal, first_run};
 use crate::destination::kernel;
 use crate::destination::{Accelerator, DestinationVcpu};
 use crate::register::RegisterId;
-use crate::vm::Vcpu;
+use crate::vm::{Registers, Vcpu};
 
 /// Decisions about one vCPU.
 #[derive(Clone)]
@@ -36,11 +36,6 @@ impl Draft {
     pub(super) fn noted_decisions(&self) -> impl Iterator<Item = &Decision> {
         let positions = self.noted.iter();
         positions.filter_map(|position| self.plan.decisions.get(*position))
-    }
-
-    /// Returns the outcome of these decisions.
-    pub(super) fn outcome(&self) -> PlanOutcome {
-        self.outcome_with(self.noted_decisions())
     }
 
     /// Returns the outcome with these decisions in place of those that are no plain copies.
@@ -116,22 +111,39 @@ impl<'a> Planner<'a> {
         drafts
     }
 
-    /// Decides about one vCPU with the targets of `input`, whatever is decided about other vCPUs.
-    fn decide_alone(&self, input: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Draft {
-        let destination_vcpu = input.destination.vcpu(number).unwrap_or(self.no_vcpu);
-        let planned = planned_registers(&input.consents.set, input.targets, number, vcpu);
-        let registers = RegisterPlanner::new(
+    /// Returns the destination's vCPU, or one without registers.
+    fn destination_vcpu(&self, number: usize) -> &'a DestinationVcpu {
+        self.input.destination.vcpu(number).unwrap_or(self.no_vcpu)
+    }
+
+    /// Returns the planner of one vCPU's registers. `planned` has its planned registers.
+    fn registers<'p>(
+        &'p self,
+        input: PlanInput<'p>,
+        number: usize,
+        vcpu: &'p Vcpu,
+        planned: &'p Registers,
+    ) -> RegisterPlanner<'p> {
+        let destination_vcpu = self.destination_vcpu(number);
+        let disagreements = &self.disagreements;
+        RegisterPlanner::new(
             input,
             number,
             vcpu,
-            &planned,
+            planned,
             destination_vcpu,
-            &self.disagreements,
-        );
+            disagreements,
+        )
+    }
+
+    /// Decides about one vCPU with the targets of `input`, whatever is decided about other vCPUs.
+    fn decide_alone(&self, input: PlanInput<'_>, number: usize, vcpu: &Vcpu) -> Draft {
+        let destination_vcpu = self.destination_vcpu(number);
+        let planned = planned_registers(&input.consents.set, input.targets, number, vcpu);
         let RegisterDecisions {
             decisions,
             mut noted,
-        } = registers.decide_all();
+        } = self.registers(input, number, vcpu, &planned).decide_all();
         let mut plan = VcpuPlan {
             decisions,
             extensions: extensions::decide(input, vcpu, destination_vcpu),
@@ -182,14 +194,7 @@ impl<'a> Planner<'a> {
         if !has_same_incoming || !has_same_destination {
             return None;
         }
-        let registers = RegisterPlanner::new(
-            input,
-            number,
-            vcpu,
-            &vcpu.registers,
-            destination_vcpu,
-            &self.disagreements,
-        );
+        let registers = self.registers(input, number, vcpu, &vcpu.registers);
         let mut draft = previous.clone();
         for id in differing {
             let position = draft.position(id)?;
@@ -231,16 +236,9 @@ impl<'a> Planner<'a> {
                 positions.insert(index, position);
             }
         }
-        let destination_vcpu = input.destination.vcpu(number).unwrap_or(self.no_vcpu);
+        let destination_vcpu = self.destination_vcpu(number);
         let planned = planned_registers(&input.consents.set, targets, number, vcpu);
-        let registers = RegisterPlanner::new(
-            input,
-            number,
-            vcpu,
-            &planned,
-            destination_vcpu,
-            &self.disagreements,
-        );
+        let registers = self.registers(input, number, vcpu, &planned);
         let ids = positions
             .into_iter()
             .filter_map(|position| first.plan.decisions.get(position));
@@ -272,7 +270,7 @@ mod tests {
     use crate::register::Value;
     use crate::severity::{GuestState, Severity};
     use crate::tolerance::Tolerances;
-    use crate::vm::{Registers, Vm};
+    use crate::vm::Vm;
 
     type Pairs = Vec<(RegisterId, u64)>;
 
@@ -479,7 +477,8 @@ mod tests {
         destination.vcpus = Vec::from([DestinationVcpu::new(registers, Vec::new())]);
         with_planner(&vm, &destination, &Consents::default(), |planner| {
             let drafts = planner.decide();
-            assert_eq!(drafts[0].outcome(), PlanOutcome::Ready);
+            let outcome = drafts[0].outcome_with(drafts[0].noted_decisions());
+            assert_eq!(outcome, PlanOutcome::Ready);
             let targets = Targets::from([((0, RegisterId::ID_AA64ISAR2_EL1), 0)]);
             let again = planner.decide_again(&drafts[0], &targets, 0);
             let id = RegisterId::ID_AA64MMFR3_EL1;

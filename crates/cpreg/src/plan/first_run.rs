@@ -28,10 +28,6 @@ const S1PIE: u8 = 8;
 /// Lowest bit of ID_AA64ISAR2_EL1.ATS1A.
 pub(super) const ATS1A: u8 = 60;
 
-/// Consequence for a guest that uses S1PIE.
-const REMOVED: &str = "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, \
-                       because the guest lacks ID_AA64ISAR2_EL1.ATS1A";
-
 /// Returns the change by which the guest on one vCPU would lose S1PIE, if it would.
 pub(super) fn lost_feature(
     destination: &Destination,
@@ -88,13 +84,7 @@ pub(super) fn refuse_lost_feature(
         return;
     };
     let reason = if uses_s1pie(vcpu) {
-        Reason::FatalChange(vec![FatalChange {
-            field: "S1PIE",
-            from,
-            to: 0,
-            usage: Usage::InUse,
-            consequence: REMOVED,
-        }])
+        Reason::FatalChange(vec![lost_s1pie(from)])
     } else if destination.loader.is_some_and(Loader::is_qemu) {
         Reason::RemovedAtFirstRun
     } else {
@@ -108,9 +98,21 @@ pub(super) fn refuse_lost_feature(
     }
 }
 
-/// Returns `true` if ATS1A prevents all of these changes.
-pub(super) fn are_removals(changes: &[FatalChange]) -> bool {
-    changes.iter().all(|change| change.consequence == REMOVED)
+/// Returns the loss of S1PIE, which had the value `from`, by a guest that uses it.
+const fn lost_s1pie(from: u64) -> FatalChange {
+    FatalChange {
+        field: "S1PIE",
+        from,
+        to: 0,
+        usage: Usage::InUse,
+        consequence: "KVM of Linux 7.3 removes PIR_EL1 and PIRE0_EL1 when the guest first runs, \
+                      because the guest lacks ID_AA64ISAR2_EL1.ATS1A",
+    }
+}
+
+/// Returns `true` if these changes are the loss of S1PIE, which ATS1A prevents.
+pub(super) fn is_lost_feature(changes: &[FatalChange]) -> bool {
+    matches!(changes, [change] if *change == lost_s1pie(change.from))
 }
 
 /// Returns `true` if a vCPU has enabled S1PIE (TCR2_EL1.PIE) or has written its registers.

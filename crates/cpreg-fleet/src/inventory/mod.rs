@@ -66,6 +66,8 @@ pub struct Node {
 #[derive(Debug, Default)]
 pub struct Inventory {
     hosts: Vec<Host>,
+    /// [Digest](deciding_digest) of each host.
+    digests: Vec<Option<Vec<u8>>>,
     /// Index of the host with this deciding content.
     by_content: HashMap<Vec<u8>, usize>,
     nodes: Vec<Node>,
@@ -79,13 +81,15 @@ impl Inventory {
     /// Adds a host, and returns its index: that of an earlier host that decides alike, if any.
     pub fn add_host(&mut self, host: Host) -> usize {
         let next = self.hosts.len();
-        if let Some(content) = deciding_digest(&host) {
-            let index = *self.by_content.entry(content).or_insert(next);
+        let digest = deciding_digest(&host);
+        if let Some(content) = &digest {
+            let index = *self.by_content.entry(content.clone()).or_insert(next);
             if index < next {
                 return index;
             }
         }
         self.hosts.push(host);
+        self.digests.push(digest);
         next
     }
 
@@ -210,8 +214,7 @@ impl Inventory {
     ///
     /// Hosts of different inventories with equal identifiers decide alike.
     pub fn record_id(&self, host: usize) -> Option<String> {
-        let digest = deciding_digest(self.hosts.get(host)?)?;
-        let bytes = digest.first_chunk()?;
+        let bytes = self.digests.get(host)?.as_ref()?.first_chunk()?;
         Some(format!("{:016x}", u64::from_be_bytes(*bytes)))
     }
 

@@ -10,7 +10,6 @@
 //! pipe takes.
 
 use std::collections::BTreeMap;
-use std::env;
 use std::fmt::Write as _;
 use std::fs::{self, File};
 use std::path::Path;
@@ -18,10 +17,23 @@ use std::process::{Command, Stdio};
 
 use e2e_framework::Result;
 use e2e_framework::paths::repository;
+use e2e_framework::tool::{self, Tool};
 
 use crate::commands::Benchmark;
 use crate::inputs::{self, DESTINATION_FILE, RECORDED_SIZE, remove};
 use cpreg_testdata::large_stream::Size;
+
+/// Programs that count.
+const TOOLS: [Tool; 2] = [
+    Tool {
+        program: "valgrind",
+        package: "valgrind",
+    },
+    Tool {
+        program: "strace",
+        package: "strace",
+    },
+];
 
 /// Counts by case.
 type Counts = BTreeMap<String, u64>;
@@ -77,16 +89,10 @@ pub(crate) enum Table {
 /// `true` if the table has these counts.
 ///
 /// # Errors
-/// Returns an error if something cannot be made or run, and with `CI=true` if a tool is missing.
+/// Returns an error if something cannot be made or run, or a tool is missing and cannot be
+/// installed.
 pub(crate) fn run(benchmark: &Benchmark<'_>, table: Table) -> Result<bool> {
-    if let Some(missing) = missing_tool() {
-        let message = format!("{missing} is missing: apt-get install {missing}");
-        if env::var("CI").is_ok_and(|value| value == "true") {
-            return Err(message.into());
-        }
-        println!("nothing was counted: {message}");
-        return Ok(true);
-    }
+    tool::ensure_installed(&TOOLS)?;
     let size = Size {
         vcpus: VCPUS,
         ..RECORDED_SIZE
@@ -99,18 +105,6 @@ pub(crate) fn run(benchmark: &Benchmark<'_>, table: Table) -> Result<bool> {
         return Ok(true);
     }
     Ok(compare(&parse_table(&fs::read_to_string(&path)?)?, &counts))
-}
-
-/// Returns the first missing tool; each is in the Debian package of its name.
-fn missing_tool() -> Option<&'static str> {
-    ["valgrind", "strace"].into_iter().find(|tool| {
-        let mut version = Command::new(tool);
-        version
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        version.status().is_err()
-    })
 }
 
 fn count_all(benchmark: &Benchmark<'_>) -> Result<Counts> {

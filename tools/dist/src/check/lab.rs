@@ -12,6 +12,7 @@ use e2e_framework::lab::cpu::Cpu;
 use e2e_framework::lab::folder::Lab;
 use e2e_framework::lab::job::Job;
 use e2e_framework::lab::kernels;
+use e2e_framework::tool;
 
 use super::files::{Files, sample_check};
 use crate::architecture::Architecture;
@@ -44,16 +45,12 @@ pub(super) fn check(project: &Project, files: &Files) -> Result<String> {
     let end = format!("_{}.deb", Architecture::Aarch64.debian_name());
     let folder = tempfile::tempdir()?;
     let tar = folder.path().join("package.tar");
-    for package in files.find("cpreg_", &end)? {
-        let content = Command::new("dpkg-deb")
-            .arg("--fsys-tarfile")
-            .arg(&package)
-            .output()?;
-        if !content.status.success() {
-            return Err(format!("{}: not unpacked", package.display()).into());
-        }
-        fs::write(&tar, content.stdout)?;
-    }
+    let packages = files.find("cpreg_", &end)?;
+    let [package] = &packages[..] else {
+        return Err("the release has several arm64 packages".into());
+    };
+    let content = tool::run(Command::new("dpkg-deb").arg("--fsys-tarfile").arg(package))?;
+    fs::write(&tar, content.stdout)?;
     let [stream, _] = sample_check(project);
     let lab = Lab::open()?;
     let kernels = lab.with_make_lock(|| kernels::fetch_versions(&lab.folder, &HOST[..1]))?;

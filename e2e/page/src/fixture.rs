@@ -17,6 +17,7 @@ const PAINT_TIMEOUT: Duration = Duration::from_secs(60);
 /// Symbols in the table, row by row.
 const SHOWN_SYMBOLS: &str =
     "Array.from(document.querySelectorAll('#grid tbody td'), it => it.textContent)";
+
 /// Inputs of all cases.
 pub(crate) struct Fixture {
     pub(crate) pages: Pages,

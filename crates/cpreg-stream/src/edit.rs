@@ -40,6 +40,13 @@ pub struct CpuEdit {
     pub wake: bool,
 }
 
+impl CpuEdit {
+    /// Returns `true` if the edit changes nothing in the `cpu` section.
+    fn leaves_section_unchanged(&self) -> bool {
+        self.registers.is_none() && self.extensions.is_empty()
+    }
+}
+
 /// Requested change of one extension of a vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExtensionChange {
@@ -120,6 +127,9 @@ impl Stream {
         for (cpu, edit) in self.cpus().iter().zip(edits) {
             if edit.wake {
                 replacements.extend(self.wake_replacement(source, cpu)?);
+            }
+            if edit.leaves_section_unchanged() {
+                continue;
             }
             let new = apply_cpu_edit(cpu, edit).prepend_path(|| cpu_path(cpu))?;
             if new.bytes() == cpu.bytes() {

@@ -21,6 +21,9 @@ const CARGO_FUZZ: Wheel = Wheel {
 /// than a hundredth of that.
 const INPUT_TIMEOUT_SECONDS: u32 = 20;
 
+/// Seed of the mutations. A longer run tries the inputs of a shorter one first.
+const SEED: u32 = 1;
+
 /// Limit for the memory of one run, in MiB.
 const MAX_MEMORY_MIB: u32 = 2048;
 
@@ -145,6 +148,7 @@ fn run_target(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
     let mut command = Command::new(folders.program(name));
     command
         .arg(&corpus)
+        .arg(format!("-seed={SEED}"))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={INPUT_TIMEOUT_SECONDS}"))
         .arg(format!("-rss_limit_mb={MAX_MEMORY_MIB}"))
@@ -161,7 +165,12 @@ fn run_target(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
     match runs {
         Some(runs) if output.status.success() => Ok(runs),
         _ => {
-            let lines: Vec<&str> = stderr.lines().collect();
+            // The call stack would fill the lines in front of the message.
+            let is_of_stack = |line: &str| {
+                let line = line.trim_start();
+                line.starts_with("at ") || line.starts_with(|first: char| first.is_ascii_digit())
+            };
+            let lines: Vec<&str> = stderr.lines().filter(|line| !is_of_stack(line)).collect();
             let end = &lines[lines.len().saturating_sub(MAX_OUTPUT_LINES)..];
             Err(format!(
                 "{}; again with: cargo xtask fuzz {name} --input FILE\n  {}",

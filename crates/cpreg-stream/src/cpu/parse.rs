@@ -1,4 +1,4 @@
-//! Parses a [`Cpu`], with subsection lengths from the description, a table, or a search.
+//! Parses a [`Cpu`], with subsection lengths from a table, the description, or a search.
 
 use cpreg::destination::hvf;
 use cpreg::register::RegisterId;
@@ -361,9 +361,15 @@ impl Parser<'_> {
 
     /// Returns the content length of a subsection.
     ///
-    /// The length comes from the description, else from the table, else from a search for the next
-    /// element.
+    /// The length comes from the table, else from the description, else from a search for the next
+    /// element. The table has the lengths that QEMU reads; QEMU ignores the description.
     fn content_length(&self, name: &str, version: u32, content: usize) -> Result<usize, Error> {
+        let known = KNOWN_SUBSECTIONS
+            .iter()
+            .find(|it| (it.0, it.1) == (name, version));
+        if let Some((_, _, length)) = known {
+            return Ok(*length);
+        }
         let described = self
             .description
             .and_then(|description| description.subsection(name));
@@ -374,12 +380,6 @@ impl Parser<'_> {
                     "the subsection's length in the description is too large",
                 )
             });
-        }
-        if let Some((_, _, length)) = KNOWN_SUBSECTIONS
-            .iter()
-            .find(|it| (it.0, it.1) == (name, version))
-        {
-            return Ok(*length);
         }
         if !self.may_search {
             return Err(Error::unsupported(

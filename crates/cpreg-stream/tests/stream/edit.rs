@@ -222,6 +222,79 @@ fn nested_subsection_is_added_and_removed() {
     );
 }
 
+/// Returns a stream in which the content of `cpu/vfp` holds the header of `cpu/x` at offset 100. The
+/// description has `subsection` in place of `cpu/vfp`.
+fn with_header_in_content(subsection: &str) -> Vec<u8> {
+    let mut stream = SyntheticStream {
+        vcpus: 1,
+        ..SyntheticStream::default()
+    }
+    .bytes();
+    let name = b"\x07cpu/vfp";
+    let at = stream
+        .windows(name.len())
+        .position(|it| it == name)
+        .unwrap();
+    let content = at + name.len() + 4;
+    let header = b"\x05\x05cpu/x\0\0\0\x01";
+    stream[content + 100..][..header.len()].copy_from_slice(header);
+    let marker = b"{\"page_size\"";
+    let json = stream.windows(marker.len()).position(|it| it == marker);
+    let json = stream.split_off(json.unwrap());
+    let text = String::from_utf8(json).unwrap();
+    let described = r#"{"vmsd_name": "cpu/vfp", "version": 3, "fields": [{"name": "v", "type": "buffer", "size": 576}]}"#;
+    assert!(text.contains(described));
+    let text = text.replace(described, subsection);
+    stream.truncate(stream.len() - 4);
+    stream.extend(u32::try_from(text.len()).unwrap().to_be_bytes());
+    stream.extend(text.as_bytes());
+    stream
+}
+
+/// Returns the names and content lengths of the first vCPU's subsections.
+fn subsections(stream: &Stream) -> Vec<(String, usize)> {
+    let cpu = &stream.cpus()[0];
+    let subsections = cpu.all_subsections();
+    let described = subsections.iter();
+    described
+        .map(|it| (it.name.clone(), cpu.content(it).len()))
+        .collect()
+}
+
+#[test]
+fn description_does_not_change_a_length_that_qemu_reads() {
+    let subsection = r#"{"vmsd_name": "cpu/vfp", "version": 3, "fields": [{"name": "v", "size": 100}]},
+        {"vmsd_name": "cpu/x", "version": 1, "fields": [{"name": "v", "size": 465}]}"#;
+    let bytes = with_header_in_content(subsection);
+    let stream = Stream::open_by_description(&bytes).unwrap();
+    let expected = [("cpu/vfp", 576), ("cpu/irq-line-state", 4)];
+    assert_eq!(
+        subsections(&stream),
+        expected.map(|(name, length)| (name.to_owned(), length))
+    );
+}
+
+#[test]
+fn section_that_needs_its_description_stays_as_it_is() {
+    // Without the description, the content looks like two subsections.
+    let subsection =
+        r#"{"vmsd_name": "cpu/vfx", "version": 3, "fields": [{"name": "v", "size": 576}]}"#;
+    let mut bytes = with_header_in_content(subsection);
+    let name = b"\x07cpu/vfp";
+    let at = bytes.windows(name.len()).position(|it| it == name).unwrap();
+    bytes[at + name.len() - 1] = b'x';
+    let stream = Stream::open_by_description(&bytes).unwrap();
+    assert_eq!(subsections(&stream)[0], ("cpu/vfx".to_owned(), 576));
+    let mut vm = stream.vm().unwrap();
+    let changes = stream.diff_to(&vm).unwrap();
+    assert!(stream.edit(&bytes, &changes).unwrap().is_identity());
+    let first = vm.vcpus[0].registers.iter().next().unwrap().0;
+    vm.vcpus[0].registers.remove(first);
+    let changes = stream.diff_to(&vm).unwrap();
+    let error = stream.edit(&bytes, &changes).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::BadEdit);
+}
+
 #[test]
 fn mapped_ram_pages_keep_their_offsets() {
     let source = fixture("tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram");

@@ -268,14 +268,14 @@ pub(crate) fn dry_run(host: &impl Host, features: Features, plan: &Plan) -> Opti
     let mut registers = plan.clone();
     for vcpu in &mut registers.vcpus {
         vcpu.extensions.clear();
-        for decision in &mut vcpu.decisions {
-            if decision.source.as_ref().is_some_and(Value::is_unknown)
-                && decision.action == Action::Copy
-            {
-                decision.action = Action::KeepAtReset;
-            }
-        }
     }
+    registers.update_decisions(|decision| {
+        if decision.source.as_ref().is_some_and(Value::is_unknown)
+            && decision.action == Action::Copy
+        {
+            decision.action = Action::KeepAtReset;
+        }
+    });
     let result = cpreg_kvm::dry_run(host, features, &registers);
     Some(DryRunFindings {
         features,

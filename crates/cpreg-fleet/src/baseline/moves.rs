@@ -173,9 +173,9 @@ fn predictions(check: &Check) -> Vec<(Loader, bool)> {
     let plan = &check.plan;
     let can_be_unchanged = plan.outcome() == PlanOutcome::Ready && !plan.changes_values();
     let is_ignored = |(vcpu, id): &(usize, RegisterId)| {
-        let decisions = plan.vcpus.get(*vcpu).map(|vcpu| &vcpu.decisions);
-        let mut decisions = decisions.into_iter().flatten();
-        decisions.any(|decision| decision.register == *id && decision.action == Action::Ignore)
+        let vcpu = plan.vcpus.get(*vcpu);
+        let decision = vcpu.and_then(|vcpu| vcpu.decisions.find(*id));
+        decision.is_some_and(|decision| decision.action == Action::Ignore)
     };
     let loaders = check.loaders.iter().map(|prediction| {
         let load = &prediction.load;

@@ -169,10 +169,7 @@ fn a_plan_that_is_not_ready_touches_nothing() {
     assert_eq!(failure(&truncated), counts);
     let set = |vcpu: usize, id, value: u64| {
         move |plan: &mut Plan| {
-            let decisions = &mut plan.vcpus[vcpu].decisions;
-            let decision = decisions
-                .iter_mut()
-                .find(|decision| decision.register == id);
+            let decision = plan.vcpus[vcpu].decisions.find_mut(id);
             decision.expect("decided").action = Action::Set(Value::U64(value));
         }
     };

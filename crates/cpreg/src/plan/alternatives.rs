@@ -353,10 +353,8 @@ impl Plan {
         for decision in &mut self.hardware {
             decision.confidence = decision.confidence.min(limit);
         }
+        self.update_decisions(|decision| decision.confidence = decision.confidence.min(limit));
         for vcpu in &mut self.vcpus {
-            for decision in &mut vcpu.decisions {
-                decision.confidence = decision.confidence.min(limit);
-            }
             for decision in &mut vcpu.extensions {
                 decision.confidence = decision.confidence.min(limit);
             }

@@ -316,11 +316,11 @@ impl Check {
 fn loads_unchanged(plan: &Plan, load: &SimulatedLoad) -> bool {
     load.loads == Some(true)
         && load.lost_registers.iter().all(|(vcpu, id)| {
-            plan.vcpus.get(*vcpu).is_some_and(|vcpu| {
-                vcpu.decisions
-                    .binary_search_by_key(id, |decision| decision.register)
-                    .is_ok_and(|index| vcpu.decisions[index].action == Action::Ignore)
-            })
+            let decision = plan
+                .vcpus
+                .get(*vcpu)
+                .and_then(|vcpu| vcpu.decisions.find(*id));
+            decision.is_some_and(|decision| decision.action == Action::Ignore)
         })
 }
 

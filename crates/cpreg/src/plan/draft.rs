@@ -4,7 +4,7 @@
 //! decisions are alike: both sides have the register with the same value. Two shortcuts avoid
 //! deciding twice. Tests compare both with [`Planner::decide_alone`].
 //!
-//! - [`Planner::decide_like`] copies the decisions about the vCPU before, and decides about those
+//! - [`Planner::decide_like`] shares the decisions about the vCPU before, and decides about those
 //!   registers that differ.
 //! - [`Planner::decide_again`] decides only about registers that an adjustment may affect.
 
@@ -54,18 +54,11 @@ impl Draft {
     /// Replaces the decisions about the registers of `decisions`.
     pub(super) fn replace(&mut self, decisions: Vec<Decision>) {
         for decision in decisions {
-            if let Some(position) = self.position(decision.register) {
+            if let Some(position) = self.plan.decisions.position(decision.register) {
                 self.plan.decisions[position] = decision;
                 self.note(position);
             }
         }
-    }
-
-    fn position(&self, id: RegisterId) -> Option<usize> {
-        let decisions = &self.plan.decisions;
-        decisions
-            .binary_search_by_key(&id, |decision| decision.register)
-            .ok()
     }
 
     fn note(&mut self, position: usize) {
@@ -141,18 +134,18 @@ impl<'a> Planner<'a> {
         let destination_vcpu = self.destination_vcpu(number);
         let planned = planned_registers(&input.consents.set, input.targets, number, vcpu);
         let RegisterDecisions {
-            decisions,
+            mut decisions,
             mut noted,
         } = self.registers(input, number, vcpu, &planned).decide_all();
-        let mut plan = VcpuPlan {
-            decisions,
-            extensions: extensions::decide(input, vcpu, destination_vcpu),
-        };
         for position in &noted {
-            if let Some(decision) = plan.decisions.get_mut(*position) {
+            if let Some(decision) = decisions.get_mut(*position) {
                 fatal::refuse_fatal_change(input, destination_vcpu, &planned, decision);
             }
         }
+        let mut plan = VcpuPlan {
+            decisions: decisions.into(),
+            extensions: extensions::decide(input, vcpu, destination_vcpu),
+        };
         first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
         if self.renames.has_vcpu(number) {
             self.renames.note(number, destination_vcpu, &mut plan);
@@ -197,7 +190,7 @@ impl<'a> Planner<'a> {
         let registers = self.registers(input, number, vcpu, &vcpu.registers);
         let mut draft = previous.clone();
         for id in differing {
-            let position = draft.position(id)?;
+            let position = draft.plan.decisions.position(id)?;
             draft.plan.decisions[position] = registers.decide_one(id)?;
             draft.note(position);
         }
@@ -226,11 +219,12 @@ impl<'a> Planner<'a> {
             return Vec::new();
         };
         if self.renames.has_vcpu(number) {
-            return self.decide_alone(input, number, vcpu).plan.decisions;
+            let mut draft = self.decide_alone(input, number, vcpu);
+            return core::mem::take(draft.plan.decisions.make_mut());
         }
         let mut positions = first.noted.clone();
         for id in targets_of(targets, number).map(|(id, _)| id) {
-            if let Some(position) = first.position(id)
+            if let Some(position) = first.plan.decisions.position(id)
                 && let Err(index) = positions.binary_search(&position)
             {
                 positions.insert(index, position);
@@ -243,15 +237,16 @@ impl<'a> Planner<'a> {
             .into_iter()
             .filter_map(|position| first.plan.decisions.get(position));
         let decisions = ids.filter_map(|decision| registers.decide_one(decision.register));
-        let mut plan = VcpuPlan {
-            decisions: decisions.collect(),
-            extensions: Vec::new(),
-        };
-        for decision in &mut plan.decisions {
+        let mut decisions: Vec<_> = decisions.collect();
+        for decision in &mut decisions {
             fatal::refuse_fatal_change(input, destination_vcpu, &planned, decision);
         }
+        let mut plan = VcpuPlan {
+            decisions: decisions.into(),
+            extensions: Vec::new(),
+        };
         first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
-        plan.decisions
+        core::mem::take(plan.decisions.make_mut())
     }
 }
 

@@ -91,8 +91,7 @@ pub(super) fn refuse_lost_feature(
         return;
     };
     let id = RegisterId::ID_AA64MMFR3_EL1;
-    let mut decisions = plan.decisions.iter_mut();
-    if let Some(decision) = decisions.find(|decision| decision.register == id) {
+    if let Some(decision) = plan.decisions.find_mut(id) {
         decision.action = Action::Refuse;
         decision.reason = reason;
     }
@@ -142,9 +141,6 @@ fn is_linux_7_3(destination_vcpu: &DestinationVcpu) -> Option<bool> {
 
 /// Returns the value of a register of at most 64 bits after the load, if known.
 fn planned_value(plan: &VcpuPlan, id: RegisterId) -> Option<u64> {
-    let decisions = &plan.decisions;
-    let index = decisions
-        .binary_search_by_key(&id, |decision| decision.register)
-        .ok()?;
-    decisions[index].loaded_value().and_then(Value::as_u64)
+    let decision = plan.decisions.find(id)?;
+    decision.loaded_value().and_then(Value::as_u64)
 }

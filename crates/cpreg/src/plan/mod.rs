@@ -6,6 +6,7 @@
 //! | file | contents |
 //! |---|---|
 //! | `mod.rs` | the plan as data, and its outcome |
+//! | `decisions.rs` | the decisions about one vCPU, of which vCPUs share the equal ones |
 //! | `reason.rs` | reasons of decisions |
 //! | `input.rs` | inputs that all decisions share |
 //! | `disagreement.rs` | VM-wide registers on which the vCPUs disagree |
@@ -41,6 +42,7 @@ mod birth;
 mod blocker;
 mod check;
 mod consent;
+mod decisions;
 mod dependence;
 mod disagreement;
 mod draft;
@@ -69,6 +71,7 @@ pub use birth::BirthValue;
 pub use blocker::Blocker;
 pub use check::{Check, LoaderPrediction, UnchangedLoad, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
+pub use decisions::{Decisions, Iter as DecisionIter};
 pub use dependence::{Dependence, Premise};
 pub use fatal_change::FatalChange;
 pub use hardware::{HardwareAction, HardwareDecision, HardwareReason, TagBlock, ZeroingBlock};
@@ -131,7 +134,7 @@ impl PlanOutcome {
 #[non_exhaustive]
 pub struct VcpuPlan {
     /// One decision for each register of the VM or the destination, ascending by id.
-    pub decisions: Vec<Decision>,
+    pub decisions: Decisions,
     /// One decision for each extension of the VM or the destination, ascending by name.
     pub extensions: Vec<ExtensionDecision>,
 }
@@ -357,6 +360,12 @@ impl Plan {
             })
             .min()
             .unwrap_or(Confidence::Proven)
+    }
+
+    /// Applies `update` to every decision about a register.
+    pub fn update_decisions(&mut self, update: impl Fn(&mut Decision)) {
+        let vcpus = self.vcpus.iter_mut();
+        Decisions::update_all(vcpus.map(|vcpu| &mut vcpu.decisions), update);
     }
 
     /// Returns the VM with the values that a loader of this plan would load.

@@ -138,7 +138,7 @@ impl Renames {
     ) {
         let renames = self.renames.iter().filter(|rename| rename.vcpu == number);
         for rename in renames {
-            rename.note(destination_vcpu, &mut plan.decisions);
+            rename.note(destination_vcpu, plan.decisions.make_mut());
         }
     }
 }

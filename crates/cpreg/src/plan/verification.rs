@@ -7,8 +7,8 @@ use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 
 use super::{
-    Action, Check, Decision, ExtensionAction, ExtensionDecision, Plan, PlanOutcome, VcpuSet,
-    Verdict, hardware_outcome,
+    Action, Check, Decision, Decisions, ExtensionAction, ExtensionDecision, Plan, PlanOutcome,
+    VcpuSet, Verdict, hardware_outcome,
 };
 use crate::destination::Confidence;
 use crate::destination::kernel::{PMCR_IDENTITY_MASK, RegisterKind, Scope, time_dependent_bits};
@@ -59,7 +59,7 @@ impl Plan {
     /// The caller must have seen the destination itself accept every write in the plan's order, and
     /// read back the written values. A load by a loader with another order proves nothing.
     pub fn mark_proven(&mut self) {
-        for decision in self.vcpus.iter_mut().flat_map(|vcpu| &mut vcpu.decisions) {
+        self.update_decisions(|decision| {
             let is_written = matches!(
                 decision.action,
                 Action::Copy | Action::Set(_) | Action::WriteReset(_)
@@ -67,7 +67,7 @@ impl Plan {
             if is_written {
                 decision.confidence = Confidence::Proven;
             }
-        }
+        });
     }
 
     /// Returns the deviations of a loaded VM from the plan, each with the vCPUs that share the
@@ -152,12 +152,8 @@ struct PmuState {
 }
 
 impl PmuState {
-    fn new(decisions: &[Decision], vcpu: &Vcpu) -> Self {
-        let planned = |id| {
-            let mut decisions = decisions.iter();
-            let decision = decisions.find(|decision| decision.register == id)?;
-            decision.loaded_value()?.as_u64()
-        };
+    fn new(decisions: &Decisions, vcpu: &Vcpu) -> Self {
+        let planned = |id| decisions.find(id)?.loaded_value()?.as_u64();
         let is_off = planned(RegisterId::PMCR_EL0).is_some_and(|pmcr| pmcr & 1 == 0);
         let enabled = planned(RegisterId::PMCNTENSET_EL0).unwrap_or(0);
         let loaded = |id| vcpu.registers.get_u64(id);

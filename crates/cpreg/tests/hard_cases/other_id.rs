@@ -34,8 +34,7 @@ fn hvf(host: &Vm) -> Destination {
 
 fn decision(check: &Check, id: RegisterId) -> &Decision {
     let decisions = &check.plan.vcpus[0].decisions;
-    let index = decisions.binary_search_by_key(&id, |decision| decision.register);
-    &decisions[index.expect("a decision")]
+    decisions.find(id).expect("a decision")
 }
 
 /// Checks with and without the plan, and compares the converted VM.

@@ -43,8 +43,22 @@ const MAX_SETUP_LEN: u64 = 4 << 20;
 /// described.
 const MAX_CPU_SEARCH_LEN: u64 = 192 << 10;
 
+/// Stream as its description maps it.
+pub(crate) struct DescribedStream {
+    pub(crate) layout: Layout,
+    pub(crate) description: Description,
+    /// vCPUs whose sections have the described length, in the order of the sections.
+    pub(crate) cpus: Vec<Cpu>,
+}
+
+/// Section of a device, and its vCPU if the section was read as one.
+struct DescribedSection {
+    section: Section,
+    cpu: Option<Cpu>,
+}
+
 /// Reads everything but RAM. Fails with [`ErrorKind::NoDescription`] if only a full scan can help.
-pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<(Layout, Description), Error> {
+pub(crate) fn read(source: &dyn ReadAt, length: u64) -> Result<DescribedStream, Error> {
     let mut cursor = Cursor::new(source, 0, length, SMALL_WINDOW_LEN);
     element::read_header(source, &mut cursor)?;
     let configuration = element::read_configuration(&mut cursor)?;
@@ -211,7 +225,7 @@ impl Candidate {
         front: u64,
         length: u64,
         configuration: Option<&element::Configuration>,
-    ) -> Result<(Layout, Description), Error> {
+    ) -> Result<DescribedStream, Error> {
         let start = self.type_offset + DESCRIPTION_HEADER_LEN - 1;
         let description = Description::parse(&self.text).map_err(|error| {
             Error::malformed(start + error.0 as u64, "not JSON that QEMU writes")
@@ -231,36 +245,45 @@ impl Candidate {
             SMALL_WINDOW_LEN,
         );
         let mut ram = RamParser::new(configuration);
-        let early_count = read_setup(&mut cursor, &mut layout, &mut ram, &description)?;
+        let early = read_setup(&mut cursor, &mut layout, &mut ram, &description)?;
         layout.blocks = ram.blocks;
 
-        let devices = &description.devices[early_count..];
+        let devices = &description.devices[early.len()..];
         let eof = self.type_offset - 1;
         let cached = CachedSource::new(source, devices, eof)?;
         let mut sections = Vec::with_capacity(devices.len());
         let mut end = eof;
         for device in devices.iter().rev() {
-            let section = find_device_section(&cached, device, cursor.position(), end)?;
+            let found = find_device_section(&cached, device, cursor.position(), end)?;
+            let section = &found.section;
             layout.described_exactly &= section.payload.end - section.payload.start == device.size;
             end = section.range.start;
-            sections.push(section);
+            sections.push(found);
         }
-        sections.reverse();
         check_live_section_end(&cached, &layout, cursor.position(), end)?;
-        layout.sections.extend(sections);
+        let mut cpus = Vec::new();
+        for DescribedSection { section, cpu } in early.into_iter().chain(sections.into_iter().rev())
+        {
+            layout.sections.push(section);
+            cpus.extend(cpu);
+        }
         check_unique_ids(&layout)?;
-        Ok((layout, description))
+        Ok(DescribedStream {
+            layout,
+            description,
+            cpus,
+        })
     }
 }
 
-/// Reads everything in front of RAM's pages; returns the number of early devices.
+/// Reads everything in front of RAM's pages; returns the early devices.
 fn read_setup(
     cursor: &mut Cursor<'_>,
     layout: &mut Layout,
     ram: &mut RamParser,
     description: &Description,
-) -> Result<usize, Error> {
-    let mut early_count = 0;
+) -> Result<Vec<DescribedSection>, Error> {
+    let mut early = Vec::new();
     let begin = cursor.position();
     let mut skipped = 0;
     while cursor.position() - begin - skipped < MAX_SETUP_LEN {
@@ -274,8 +297,8 @@ fn read_setup(
                 }
             }
             // Early sections precede RAM or follow its START.
-            FULL if early_count < description.devices.len() => {
-                let device = &description.devices[early_count];
+            FULL if early.len() < description.devices.len() => {
+                let device = &description.devices[early.len()];
                 let end = section_end(device, start);
                 if end > cursor.end() {
                     return Err(
@@ -283,10 +306,8 @@ fn read_setup(
                             .prepend_path(&device.name),
                     );
                 }
-                let section = read_described_section(cursor.source(), device, start, end)?;
-                cursor.seek(section.range.end);
-                layout.sections.push(section);
-                early_count += 1;
+                early.push(read_described_section(cursor.source(), device, start, end)?);
+                cursor.seek(end);
             }
             START => {
                 cursor.skip(1)?;
@@ -325,7 +346,7 @@ fn read_setup(
         }
     }
     if layout.live_sections.iter().any(|live| live.name == "ram") {
-        Ok(early_count)
+        Ok(early)
     } else {
         Err(Error::malformed(
             cursor.position(),
@@ -348,7 +369,7 @@ fn find_device_section(
     device: &DeviceDescription,
     low: u64,
     end: u64,
-) -> Result<Section, Error> {
+) -> Result<DescribedSection, Error> {
     let length = section_end(device, 0);
     let described = end
         .checked_sub(length)
@@ -360,7 +381,8 @@ fn find_device_section(
     match described {
         // An editor need not update the description, because QEMU does not read it.
         Err(error) if device.name == CPU && error.kind() != ErrorKind::NotArm => {
-            find_misplaced_cpu(source, device, low, end)?.ok_or(error)
+            let section = find_misplaced_cpu(source, device, low, end)?.ok_or(error)?;
+            Ok(DescribedSection { section, cpu: None })
         }
         other => other,
     }
@@ -372,7 +394,7 @@ fn read_described_section(
     device: &DeviceDescription,
     start: u64,
     end: u64,
-) -> Result<Section, Error> {
+) -> Result<DescribedSection, Error> {
     let fault = |message: &'static str| Error::malformed(start, message).prepend_path(&device.name);
     let mut cursor = Cursor::new(source, start, end, 512);
     if cursor.read_u8()? != FULL {
@@ -402,10 +424,12 @@ fn read_described_section(
         range: start..end,
         payload,
     };
-    if section.name == CPU {
-        cpu::read_cpu(source, &section, device.state.as_deref())?;
-    }
-    Ok(section)
+    let is_cpu = section.name == CPU;
+    let cpu = is_cpu.then(|| cpu::read_cpu(source, &section, device.state.as_deref()));
+    Ok(DescribedSection {
+        cpu: cpu.transpose()?,
+        section,
+    })
 }
 
 /// Searches for the `cpu` section that ends at `end` and is not as long as described.

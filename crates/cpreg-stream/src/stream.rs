@@ -100,12 +100,13 @@ impl Stream {
     /// the file cannot be read or is not a stream of an Arm machine.
     pub fn open_by_description(source: &dyn ReadAt) -> Result<Self, Error> {
         let length = cursor::length(source)?;
-        let (layout, description) = described_layout::read(source, length)?;
+        let described = described_layout::read(source, length)?;
         Self::assemble(
             source,
             length,
-            layout,
-            Some(description),
+            described.layout,
+            described.cpus,
+            Some(described.description),
             OpenMethod::Description,
         )
     }
@@ -185,7 +186,7 @@ impl Stream {
             None => section_search::reject_hidden_cpu(source, &layout.sections)?,
         }
         let open_method = OpenMethod::FullScan { reason: None };
-        Self::assemble(source, length, layout, description, open_method)
+        Self::assemble(source, length, layout, Vec::new(), description, open_method)
     }
 
     /// Opens a stream by a full scan and, if the stream has a description, by the description too.
@@ -215,14 +216,18 @@ impl Stream {
         Ok(scanned)
     }
 
+    /// Makes the stream from its layout. `parsed_cpus` are vCPUs that the caller has parsed, in
+    /// the order of the sections.
     fn assemble(
         source: &dyn ReadAt,
         length: u64,
         layout: Layout,
+        parsed_cpus: Vec<Cpu>,
         description: Option<Description>,
         open_method: OpenMethod,
     ) -> Result<Self, Error> {
         let mut cpus: Vec<Cpu> = Vec::new();
+        let mut parsed_cpus = parsed_cpus.into_iter().peekable();
         let mut run_state = None;
         let described: HashMap<u32, &StateDescription> = description
             .iter()
@@ -242,8 +247,11 @@ impl Stream {
                         ),
                     ));
                 }
-                let described = described.get(&section.instance).copied();
-                cpus.push(read_cpu(source, section, described)?);
+                let parsed = parsed_cpus.next_if(|cpu| cpu.section() == section);
+                cpus.push(match parsed {
+                    Some(cpu) => cpu,
+                    None => read_cpu(source, section, described.get(&section.instance).copied())?,
+                });
             } else if section.name == global_state::GLOBAL_STATE {
                 run_state = global_state::run_state(source, section)?;
             }

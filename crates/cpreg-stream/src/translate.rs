@@ -68,6 +68,9 @@ impl Stream {
     /// # Errors
     /// Those of [`Self::vm`].
     pub fn destination(&self, name: String) -> Result<Destination, Error> {
+        // One vCPU at a time, because the whole VM takes as much memory as the destination.
+        let vcpu = |cpu: &Cpu| Ok(DestinationVcpu::from_vcpu(&cpu.vcpu()?));
+        let vcpus = self.cpus().iter().map(vcpu).collect::<Result<_, _>>()?;
         Ok(Destination {
             accelerator: self.accelerator(),
             loader: None,
@@ -76,12 +79,7 @@ impl Stream {
             } else {
                 ValueOrigin::Guest
             },
-            vcpus: self
-                .vm()?
-                .vcpus
-                .iter()
-                .map(DestinationVcpu::from_vcpu)
-                .collect(),
+            vcpus,
             kernel_version: None,
             hardware: self.hardware(),
             shape: Some(self.shape()),

@@ -442,7 +442,7 @@ impl RegisterJson {
             let mask = mask.map(|mask| parse_number(|| path("writable"), mask));
             let fields = AcceptedFields::new(mask.transpose()?, fields);
             return fields
-                .map(AcceptedValues::Fields)
+                .map(|fields| AcceptedValues::Fields(Box::new(fields)))
                 .ok_or_else(|| PROFILE.member_error(path("fields"), "fields that share bits"));
         }
         match (&self.writable, &self.one_of, &self.subset_of) {

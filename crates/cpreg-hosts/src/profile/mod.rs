@@ -136,8 +136,8 @@ mod tests {
                 0x6030_0000_0014_0000 => AcceptedValues::OneOf(vec![2, 0x1_0000]),
                 0x6030_0000_0016_0003 => AcceptedValues::Subset(3),
                 0x6030_0000_0013_c020 => AcceptedValues::Writable(0xff),
-                0x6030_0000_0016_0004 => AcceptedValues::Fields(fields()),
-                0x6030_0000_0016_0005 => AcceptedValues::Fields(AcceptedFields::default()),
+                0x6030_0000_0016_0004 => AcceptedValues::Fields(Box::new(fields())),
+                0x6030_0000_0016_0005 => AcceptedValues::Fields(Box::default()),
                 _ => AcceptedValues::ByKind,
             },
         };

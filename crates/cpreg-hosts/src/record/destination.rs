@@ -352,7 +352,7 @@ impl GuestRecord {
             }
             kind => {
                 if let Some(fields) = self.accepted_fields(register) {
-                    return AcceptedValues::Fields(fields);
+                    return AcceptedValues::Fields(Box::new(fields));
                 }
                 let Some(masks) = &self.writable else {
                     return AcceptedValues::ByKind;

@@ -204,25 +204,21 @@ impl Cpu {
 }
 
 pub(super) fn be32(bytes: &[u8], at: usize) -> u32 {
-    words::<1>(bytes, at)[0]
+    let mut word = [0; 4];
+    word.copy_from_slice(&bytes[at..at + 4]);
+    u32::from_be_bytes(word)
 }
 
 pub(super) fn be64(bytes: &[u8], at: usize) -> u64 {
-    doubles::<1>(bytes, at)[0]
+    let mut double = [0; 8];
+    double.copy_from_slice(&bytes[at..at + 8]);
+    u64::from_be_bytes(double)
 }
 
 fn words<const N: usize>(bytes: &[u8], at: usize) -> [u32; N] {
-    std::array::from_fn(|index| {
-        let mut word = [0; 4];
-        word.copy_from_slice(&bytes[at + 4 * index..][..4]);
-        u32::from_be_bytes(word)
-    })
+    std::array::from_fn(|index| be32(bytes, at + 4 * index))
 }
 
 fn doubles<const N: usize>(bytes: &[u8], at: usize) -> [u64; N] {
-    std::array::from_fn(|index| {
-        let mut double = [0; 8];
-        double.copy_from_slice(&bytes[at + 8 * index..][..8]);
-        u64::from_be_bytes(double)
-    })
+    std::array::from_fn(|index| be64(bytes, at + 8 * index))
 }

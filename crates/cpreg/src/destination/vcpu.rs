@@ -1,5 +1,6 @@
 //! [`DestinationVcpu`]: one vCPU of a destination, its registers, and the values they accept.
 
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 use super::accepted_fields::AcceptedFields;
@@ -43,7 +44,7 @@ pub enum AcceptedValues {
     /// The register accepts any combination of these bits, and no other bit.
     Subset(u64),
     /// The register accepts these values of its fields, and no change of other bits.
-    Fields(AcceptedFields),
+    Fields(Box<AcceptedFields>),
 }
 
 impl DestinationRegister {

@@ -81,17 +81,18 @@ impl Decisions {
         vcpus: impl Iterator<Item = &'d mut Self>,
         update: impl Fn(&mut Decision),
     ) {
-        let mut last: Option<(Arc<Vec<Decision>>, Arc<Vec<Decision>>)> = None;
+        // Shared decisions before and after their update.
+        let mut last: Option<[Arc<Vec<Decision>>; 2]> = None;
         for decisions in vcpus {
             match &last {
-                Some((old, new)) if Arc::ptr_eq(old, &decisions.shared) => {
+                Some([old, new]) if Arc::ptr_eq(old, &decisions.shared) => {
                     decisions.shared = new.clone();
                 }
                 _ => {
                     let old = decisions.shared.clone();
                     let new = Arc::make_mut(&mut decisions.shared);
                     new.iter_mut().for_each(&update);
-                    last = Some((old, decisions.shared.clone()));
+                    last = Some([old, decisions.shared.clone()]);
                 }
             }
             let own = decisions.own.iter_mut();

@@ -365,7 +365,7 @@ fn replaced_fields_are_visible_and_no_deviation() {
         [DestinationRegister {
             id: pfr0,
             value: Some(Value::U64(0x11)),
-            accepted_values: AcceptedValues::Fields(fields),
+            accepted_values: AcceptedValues::Fields(Box::new(fields)),
         }],
         Vec::new(),
     );

@@ -6,6 +6,7 @@ use std::net::TcpStream;
 use std::os::fd::{AsRawFd as _, IntoRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::thread;
@@ -17,6 +18,20 @@ use cpreg_relay::{Address, Connection, ErrorKind, Listener};
 use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::{TEST_TIMEOUT, address, both_ends, cancel, exchange_bytes, noise};
+
+/// Makes the file of a socket that no process has.
+fn make_stale_socket(path: &Path) {
+    drop(UnixListener::bind(path).unwrap());
+    // A program that another test starts at this moment has a copy of the socket until its `exec`.
+    let probe = UnixDatagram::unbound().unwrap();
+    let is_stale = || {
+        let error = probe.connect(path).unwrap_err();
+        error.kind() == io::ErrorKind::ConnectionRefused
+    };
+    while !is_stale() {
+        thread::sleep(Duration::from_millis(1));
+    }
+}
 
 #[test]
 fn tcp_listens_on_loopback_by_default() {
@@ -64,7 +79,7 @@ fn connect_errors_have_hints() {
     let to = Address::Unix(path.clone());
     let error = connect(&to, TEST_TIMEOUT, &cancel()).unwrap_err();
     assert!(error.hint().unwrap().contains("does not exist"), "{error}");
-    drop(UnixListener::bind(&path).unwrap());
+    make_stale_socket(&path);
     let error = connect(&to, TEST_TIMEOUT, &cancel()).unwrap_err();
     assert!(error.hint().unwrap().contains("still runs"), "{error}");
 
@@ -100,7 +115,7 @@ fn only_a_stale_socket_is_replaced() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("socket");
     let address = Address::Unix(path.clone());
-    drop(UnixListener::bind(&path).unwrap());
+    make_stale_socket(&path);
     let listener = Listener::bind(&address).unwrap();
     assert_eq!(fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
 

@@ -263,7 +263,7 @@ mod tests {
         let register = DestinationRegister {
             id: RegisterId::ID_AA64PFR0_EL1,
             value: Some(Value::U64(0x1_0011)),
-            accepted_values: AcceptedValues::Fields(fields.unwrap()),
+            accepted_values: AcceptedValues::Fields(alloc::boxed::Box::new(fields.unwrap())),
         };
         let acceptor = Acceptor {
             accelerator: Some(Accelerator::Kvm),

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | `phase` | [`Phase`]: progress of a stream |
 //! | `setup` | [`StreamSetup`]: data that the source sends in front of RAM's pages |
-//! | `setup_buffer` | [`SetupBuffer`]: the beginning of a stream, of which nothing is forwarded yet |
+//! | `setup_buffer` | [`SetupBuffer`]: the beginning of a stream, not yet forwarded |
 //! | `parser` | [`IncrementalParser`]: parses arriving bytes and decides which to forward |
 //! | `state` | the kind of bytes that the parser reads next |
 //! | `window` | the bytes that the caller shows to the parser, at their offsets |

@@ -86,7 +86,8 @@ pub(crate) enum Command {
     /// loads; `migrate "exec:cpreg filter DESTINATION > FILE"` converts while the source
     /// saves. RAM is forwarded as it arrives. The device state is held until all of it has arrived
     /// and is decided. If the VM is refused, no device state is written, and the destination cannot
-    /// load the truncated stream. The report goes to standard error.
+    /// load the truncated stream. If the machine type or a RAM block already blocks the load,
+    /// nothing is written. The report goes to standard error.
     Filter(Filter),
     /// Relay a live migration between two QEMUs, converted so that it loads at the destination.
     ///

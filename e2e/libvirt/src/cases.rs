@@ -241,6 +241,20 @@ fn check_domain(from: &Host, to: &Host) -> Result<()> {
     let source = "libvirt:qemu:///system#web";
     cpreg(from, &[&["check", source, profile], &ACCEPT[..]].concat())?;
     expect_running(from)?;
+    // The VM is the only running domain.
+    let nodes = [
+        "fleet",
+        "check",
+        "/vm/qemu.json",
+        profile,
+        "--vms",
+        "libvirt:",
+    ];
+    let planned = cpreg(from, &[&nodes, &ACCEPT[..]].concat())?;
+    if !planned.starts_with("1 of 1 VM can leave") {
+        return Err(format!("`fleet` does not plan the domain: {planned}").into());
+    }
+    expect_running(from)?;
 
     // A file that QEMU itself wrote has neither machine type nor RAM blocks.
     let save = r#"{"execute":"xen-save-devices-state","arguments":{"filename":"/vm/web.devices","live":true}}"#;

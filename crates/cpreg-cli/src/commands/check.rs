@@ -20,6 +20,7 @@ use cpreg_report::dry_run::DryRunFindings;
 use cpreg_report::printer::Verbosity;
 use cpreg_report::value::ValueFormat;
 use cpreg_snapshot::SavedVm;
+use cpreg_stream::incremental::StreamSetup;
 
 use crate::arguments;
 use crate::arguments::{ConsentArgs, Format, FromArgs, LoaderArgs};
@@ -318,6 +319,44 @@ pub(crate) fn build_findings<'a>(
     printer: &Printer,
 ) -> Result<CheckFindings<'a>, Failure> {
     build_findings_with(subject, resolved, inputs, printer, |_, _| {})
+}
+
+/// Compares the machine and the RAM of a VM whose device state has not arrived with the
+/// destination's.
+pub(crate) fn build_setup_findings<'a>(
+    name: &str,
+    setup: &StreamSetup,
+    resolved: &'a ResolvedDestination,
+    inputs: CheckInputs<'a, '_>,
+) -> Result<CheckFindings<'a>, Failure> {
+    let consents = consents::read(inputs.consents, inputs.value_format.naming)?;
+    let destination = &resolved.destination;
+    Ok(CheckFindings {
+        source: SourceSummary {
+            name: name.to_owned(),
+            kind: SourceKind::Setup,
+            container: None,
+            loading: Loading::Incoming,
+            machine: setup.machine.clone(),
+            vcpus: 0,
+            accelerator: None,
+            run_state: None,
+            open_method: "in front of RAM only".to_owned(),
+        },
+        vm: Vm::default(),
+        destination,
+        provenance: &resolved.provenance,
+        tolerances: inputs.tolerances,
+        shape: destination.setup_differences(setup.machine.as_deref(), &setup.ram),
+        check: Check::incomparable(),
+        sets: consents.set,
+        value_format: inputs.value_format,
+        dry_run: None,
+        alternatives: None,
+        loader_verdicts: Vec::new(),
+        command: inputs.command.clone(),
+        written: None,
+    })
 }
 
 /// Plans the load of a VM at a destination and at each of its alternatives.

@@ -2,7 +2,8 @@
 //!
 //! The stream passes in one direction only. The command forwards RAM as it arrives, and buffers the
 //! device state. It decides on the device state as `check` does, and converts it as `convert` does.
-//! Only the stream goes to standard output; the report goes to standard error.
+//! If the machine or the RAM of the VM already blocks the load, the command forwards nothing. Only
+//! the stream goes to standard output; the report goes to standard error.
 
 use std::fs::File;
 use std::io::{self, IsTerminal as _};
@@ -12,7 +13,7 @@ use std::path::Path;
 use cpreg::plan::Verdict;
 use cpreg_relay::io::{BlockingFd, forward_files, grow_pipe};
 use cpreg_stream::ErrorKind;
-use cpreg_stream::incremental::DeviceStateBuffer;
+use cpreg_stream::incremental::{DeviceStateBuffer, SetupBuffer};
 
 use super::{check, convert};
 use crate::arguments::{self, Format};
@@ -25,8 +26,12 @@ use crate::printer::{Printer, style, styled};
 use crate::progress::Progress;
 use crate::source_host::SourceHost;
 use crate::tolerances;
+use cpreg_report::check::CheckFindings;
 use cpreg_report::command::{CommandKind, TypedCommand};
 use cpreg_report::value::ValueFormat;
+
+/// Name of the VM in reports.
+const SOURCE_NAME: &str = "-";
 
 fn typed_command(arguments: &arguments::Filter) -> TypedCommand {
     command_line::typed(
@@ -56,23 +61,35 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     let naming = ValueFormat::new(spec.accelerator(), arguments.show_secrets).naming;
     consents::read_for_any_vm(&arguments.consents, naming)?;
     let from = SourceHost::open(&arguments.from, printer)?;
+    let fixed = spec.resolve_fixed(&arguments.loader)?;
 
-    let device_state = forward_stream(&input, &output)?;
+    let inputs = |value_format| check::CheckInputs {
+        tolerances: &tolerances,
+        consents: &arguments.consents,
+        value_format,
+        command: &command,
+    };
+    let beginning = SetupBuffer::read(&mut BlockingFd(&input));
+    let beginning = beginning.map_err(|error| forward_failure(error, 0))?;
+    if let Some(fixed) = &fixed {
+        let format = ValueFormat::new(fixed.destination.accelerator, arguments.show_secrets);
+        let setup = beginning.setup();
+        let findings = check::build_setup_findings(SOURCE_NAME, setup, fixed, inputs(format))?;
+        if findings.is_blocked_by_shape() {
+            return report_refused_setup(arguments, &findings, printer);
+        }
+    }
+    let device_state = forward_stream(beginning, &input, &output)?;
     let stream = device_state
         .open_stream()
         .map_err(|error| forward_failure(error, device_state.start()))?;
-    let source = Input::from_live_stream("-", stream);
+    let source = Input::from_live_stream(SOURCE_NAME, stream);
     let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
     let value_format = ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
     let findings = check::build_findings(
         &check::Subject::from_stream(&source, from.as_ref())?,
         &resolved,
-        check::CheckInputs {
-            tolerances: &tolerances,
-            consents: &arguments.consents,
-            value_format,
-            command: &command,
-        },
+        inputs(value_format),
         printer,
     )?;
     let verdict = findings.verdict();
@@ -118,10 +135,14 @@ fn standard_streams() -> Result<(File, File), Failure> {
 }
 
 /// Forwards the part of the stream that precedes the device state, and returns the device state.
-fn forward_stream(input: &File, output: &File) -> Result<DeviceStateBuffer, Failure> {
+fn forward_stream(
+    beginning: SetupBuffer,
+    input: &File,
+    output: &File,
+) -> Result<DeviceStateBuffer, Failure> {
     let mut progress = Progress::default();
     let mut forwarded = 0;
-    let device_state = forward_files(input, output, &mut |phase, bytes| {
+    let device_state = forward_files(beginning, input, output, &mut |phase, bytes| {
         forwarded = bytes;
         progress.show_forwarded(phase, bytes);
     });
@@ -145,6 +166,27 @@ fn forward_failure(error: cpreg_stream::Error, forwarded: u64) -> Failure {
         "{forwarded} bytes were forwarded, and no device state: no QEMU loads them as a complete \
          stream"
     ))
+}
+
+/// Reports a VM whose machine or RAM blocks the load. Nothing was forwarded.
+fn report_refused_setup(
+    arguments: &arguments::Filter,
+    findings: &CheckFindings<'_>,
+    printer: &mut Printer,
+) -> Result<Status, Failure> {
+    let verbosity = arguments.verbosity.verbosity();
+    check::print_report(printer, findings, arguments.format, verbosity)?;
+    if arguments.format == Format::Text {
+        printer.paragraph(
+            &format!("{}: ", styled(style::ERROR, "forwarded")),
+            "nothing; the rest of the stream was not read",
+        );
+        printer.paragraph(
+            "  note: ",
+            "if the source is a QEMU, its migration fails, and its guest continues",
+        );
+    }
+    Ok(check::status(findings.verdict()))
 }
 
 fn print_conclusion(

@@ -1,15 +1,21 @@
 //! Running domains of libvirt.
 
 use std::path::Path;
+use std::time::Duration;
 
 use cpreg_qemu::device_state::{self, DeviceState};
-use cpreg_qemu::libvirt::{DomainAddress, DomainMonitor, Virsh};
+use cpreg_qemu::libvirt::{DomainAddress, DomainMonitor, LibvirtAddress, Virsh};
 use cpreg_qemu::qmp::WaitOptions;
 use cpreg_snapshot::Description;
 use cpreg_snapshot::libvirt::Domain;
 
 use crate::failure::Failure;
 use crate::printer::Printer;
+
+/// Timeout of one reply from QEMU or libvirt. QEMU needs milliseconds to save device state, plus
+/// the time to flush the disks.
+pub(super) const QMP_TIMEOUT: WaitOptions<'static> =
+    WaitOptions::with_timeout(Duration::from_secs(10));
 
 /// Returns the domain that a path names; `None` if a file has that path, or it names no domain.
 ///
@@ -27,6 +33,41 @@ pub(crate) fn domain_address(path: &Path) -> Result<Option<DomainAddress>, Failu
     })
 }
 
+/// Returns the libvirt, without a domain, that a path names; `None` if a file has that path.
+pub(crate) fn libvirt_address(path: &Path) -> Option<LibvirtAddress> {
+    let libvirt = LibvirtAddress::parse(path.to_str()?)?;
+    path.symlink_metadata().is_err().then_some(libvirt)
+}
+
+/// Returns the addresses of all running domains of a libvirt.
+pub(crate) fn running_domains(
+    path: &Path,
+    libvirt: &LibvirtAddress,
+) -> Result<Vec<DomainAddress>, Failure> {
+    if let Some(host) = libvirt.remote_host() {
+        return Err(remote_failure("the running domains", host, "").with_path(path));
+    }
+    Virsh::running_domains(libvirt, &QMP_TIMEOUT).map_err(|error| {
+        Failure::new(format!("cannot list the domains of {}", path.display()))
+            .with_path(path)
+            .with_hinted_cause(error)
+    })
+}
+
+/// Returns the name of this host in the words of its libvirt; `None` if libvirt does not tell.
+pub(crate) fn libvirt_host_name(uri: Option<String>) -> Option<String> {
+    Virsh::new(uri).host_name(&QMP_TIMEOUT).ok()
+}
+
+/// Returns the error for domains of a libvirt on another host. `domain` is the domain, if the user
+/// named one.
+fn remote_failure(subject: &str, host: &str, domain: &str) -> Failure {
+    Failure::new(format!(
+        "cannot query {subject}: libvirt at {host} cannot receive a file descriptor"
+    ))
+    .with_hint(format!("run cpreg on that host, with libvirt:{domain}"))
+}
+
 /// Saves the device state of a running domain, without its RAM. Returns it with the description of
 /// the domain.
 pub(super) fn query(
@@ -41,15 +82,8 @@ pub(super) fn query(
             .with_hinted_cause(error)
     };
     if let Some(host) = address.remote_host() {
-        return Err(Failure::new(format!(
-            "cannot query the domain {}: libvirt at {host} cannot receive a file descriptor",
-            address.domain
-        ))
-        .with_path(path)
-        .with_hint(format!(
-            "run cpreg on that host, with libvirt:{}",
-            address.domain
-        )));
+        let subject = format!("the domain {}", address.domain);
+        return Err(remote_failure(&subject, host, &address.domain).with_path(path));
     }
     let virsh = Virsh::new(address.uri.clone());
     let xml = virsh

@@ -30,7 +30,6 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::os::unix::fs::FileTypeExt as _;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use cpreg::destination::kernel::is_pmu_counting;
 use cpreg::hardware::HardwareFacts;
@@ -39,7 +38,6 @@ use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
 use cpreg_hosts::{HostRecord, Profile, record};
 use cpreg_qemu::device_state::{self, DeviceState};
-use cpreg_qemu::qmp::WaitOptions;
 use cpreg_report::command::quote;
 use cpreg_report::names::FailureKind;
 use cpreg_report::show::model;
@@ -56,7 +54,8 @@ use compression::{read_start, spool};
 use recovery::{recovery_command, recovery_hint};
 
 pub(crate) use compression::{Compression, open_decompressed};
-pub(crate) use domain::domain_address;
+use domain::QMP_TIMEOUT;
+pub(crate) use domain::{domain_address, libvirt_address, libvirt_host_name, running_domains};
 pub(crate) use origin::Origin;
 pub(crate) use saved::{VmPath, saved_failure};
 
@@ -79,10 +78,6 @@ pub(crate) struct Input {
     pub(crate) origin: Origin,
     pub(crate) content: Content,
 }
-
-/// Timeout of one reply from QEMU. QEMU needs milliseconds to save device state, plus the time to
-/// flush the disks.
-const QMP_TIMEOUT: WaitOptions<'static> = WaitOptions::with_timeout(Duration::from_secs(10));
 
 /// Maximum size of a profile in bytes.
 const PROFILE_LIMIT: u64 = 64 << 20;

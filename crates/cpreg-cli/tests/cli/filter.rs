@@ -8,6 +8,7 @@ use std::process::{Child, Output, Stdio};
 use std::thread;
 use std::time::Instant;
 
+use cpreg_stream::incremental::IncrementalParser;
 use insta::assert_snapshot;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
@@ -160,6 +161,91 @@ fn refused_vm_has_no_device_state() {
     assert!(out == read(folder.path(), "other"));
 }
 
+/// Returns the number of bytes in front of RAM's pages.
+fn setup_length(stream: &[u8]) -> usize {
+    let mut parser = IncrementalParser::new();
+    let mut consumed = 0;
+    for end in 1..stream.len() {
+        let step = parser
+            .feed(&stream[consumed..end], false)
+            .expect("a stream");
+        consumed += step.forward;
+        if parser.setup().is_some() {
+            return end;
+        }
+    }
+    panic!("a list of RAM blocks");
+}
+
+/// Filters a stream of which only the bytes in front of RAM's pages arrive. The input stays open,
+/// so the command ends only if it does not wait for the rest.
+fn filter_setup(folder: &Path, arguments: &[&str], stream: &[u8]) -> (Run, Vec<u8>) {
+    let mut child = start(folder, arguments);
+    let mut input = child.stdin.take().expect("a pipe");
+    input
+        .write_all(&stream[..setup_length(stream)])
+        .expect("a pipe");
+    let output = child.wait_with_output().expect("it ends");
+    drop(input);
+    split_output(arguments, output)
+}
+
+/// Checks that another machine type or RAM size is refused before any byte is forwarded.
+#[test]
+fn another_machine_is_refused_before_ram() {
+    let folder = folder();
+    let vm = read(folder.path(), "vm");
+    let larger = File::create_new(folder.path().join("larger")).expect("a file");
+    let size = Size {
+        ram: 256 << 20,
+        sent_ram: 0,
+        vcpus: 2,
+    };
+    large_stream::write(&vm, size, &larger).expect("it grows");
+    for (name, arguments) in [
+        ("ram", &["larger"][..]),
+        ("machine_type", &["6.16.xz", "--loader", "qemu-8.2"]),
+        ("ram_verbose", &["larger", "-v"]),
+        ("ram_quiet", &["larger", "-q"]),
+    ] {
+        let (run, out) = filter_setup(folder.path(), arguments, &vm);
+        assert_eq!((run.status, out.len()), (Some(1), 0), "{run}");
+        assert_snapshot!(format!("filter_setup_{name}"), run);
+    }
+    let (run, _) = filter_setup(folder.path(), &["larger", "--format", "json"], &vm);
+    let document: serde_json::Value = serde_json::from_str(&run.stderr).expect("JSON");
+    assert_eq!(document["verdict"], "refused");
+    assert_eq!(document["blockers"][0]["kind"], "shape");
+    assert_eq!(document["blockers"][0]["name"], "RAM block mach-virt.ram");
+    let note = document["notes"][0].as_str().expect("a note");
+    assert!(
+        note.starts_with("the device state was not read"),
+        "{document}"
+    );
+    // `check` finds the same differences of machine type and RAM, and those of the vCPUs.
+    let check = cpreg_in(
+        folder.path(),
+        &["check", "vm", "larger", "--format", "json"],
+    )
+    .json();
+    let shape = |document: &serde_json::Value| document["shape"].as_array().cloned();
+    let setup = shape(&document).expect("differences");
+    let all = shape(&check).expect("differences");
+    assert!(all.len() > setup.len() && setup.iter().all(|it| all.contains(it)));
+}
+
+/// Checks that a destination of which no machine is known is not refused before RAM.
+#[test]
+fn a_recorded_host_has_no_machine() {
+    let folder = folder();
+    let vm = read(folder.path(), "vm");
+    let loader = ["linux-6.16.12/neoverse-n1", "--loader", "qemu-8.2"];
+    let (run, out) = filter(folder.path(), &loader, &vm);
+    assert_eq!(run.status, Some(1), "{run}");
+    assert_truncated(folder.path(), &out, &vm);
+    assert!(out.len() > 400_000);
+}
+
 #[test]
 fn json_is_that_of_check() {
     let folder = folder();
@@ -198,7 +284,8 @@ fn bad_arguments_are_reported_before_reading() {
 #[test]
 fn streams_that_a_filter_does_not_support() {
     let folder = folder();
-    let to = ["6.16.xz"];
+    // A recorded host has no machine, so the machine type is not refused before.
+    let to = ["linux-6.16.12/neoverse-n1"];
     for (name, stream) in [
         ("mapped_ram", unpack_stream(TCG_10_0_MAPPED_RAM)),
         ("snapshot", unpack_stream(SNAPSHOT)),

@@ -68,6 +68,7 @@ mod faults;
 mod filter;
 mod fixtures;
 mod fleet;
+mod fleet_libvirt;
 mod gic;
 #[cfg(target_os = "linux")]
 mod guest_check;

@@ -1,4 +1,5 @@
-//! [`DomainAddress`]: the name of a domain, and the libvirt that has it.
+//! [`DomainAddress`]: the name of a domain, and the libvirt that has it. [`LibvirtAddress`]: a
+//! libvirt without a domain.
 
 use std::fmt;
 
@@ -51,11 +52,83 @@ impl DomainAddress {
     /// assert_eq!(host("libvirt:qemu:///system#web"), None);
     /// ```
     pub fn remote_host(&self) -> Option<&str> {
-        let (_, rest) = self.uri.as_deref()?.split_once("://")?;
-        let host = rest.split(['/', '?']).next().unwrap_or_default();
-        (!host.is_empty()).then_some(host)
+        remote_host(self.uri.as_deref())
     }
 }
+
+/// Returns the host in a URI of libvirt, if libvirt runs on another host.
+fn remote_host(uri: Option<&str>) -> Option<&str> {
+    let (_, rest) = uri?.split_once("://")?;
+    let host = rest.split(['/', '?']).next().unwrap_or_default();
+    (!host.is_empty()).then_some(host)
+}
+
+/// A libvirt with all its domains, written `libvirt:` or `libvirt:URI#`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LibvirtAddress {
+    /// Connection URI of libvirt (`qemu:///system`); `None` for the default of `virsh`.
+    pub uri: Option<String>,
+}
+
+impl LibvirtAddress {
+    /// Parses `libvirt:` or `libvirt:URI#`; returns `None` for everything else, such as the address
+    /// of a domain.
+    ///
+    /// ```
+    /// use cpreg_qemu::libvirt::LibvirtAddress;
+    ///
+    /// let uri = |text| LibvirtAddress::parse(text).map(|libvirt| libvirt.uri);
+    /// assert_eq!(uri("libvirt:"), Some(None));
+    /// assert_eq!(uri("libvirt:qemu:///system#"), Some(Some("qemu:///system".to_owned())));
+    /// assert_eq!(uri("libvirt:web"), None);
+    /// ```
+    pub fn parse(text: &str) -> Option<Self> {
+        let rest = text.strip_prefix(DomainAddress::PREFIX)?;
+        let uri = match rest {
+            "" => None,
+            _ => Some(rest.strip_suffix('#')?),
+        };
+        // The first `#` ends the URI, so another one belongs to the name of a domain.
+        let is_valid = uri.is_none_or(|uri| !uri.is_empty() && !uri.contains('#'));
+        is_valid.then(|| Self {
+            uri: uri.map(str::to_owned),
+        })
+    }
+
+    /// Returns the host in the URI, if libvirt runs on another host.
+    pub fn remote_host(&self) -> Option<&str> {
+        remote_host(self.uri.as_deref())
+    }
+
+    /// Returns the address of a domain of this libvirt: its name, or its UUID if `virsh` would take
+    /// the name for something else.
+    pub(super) fn domain(&self, name: &str, uuid: &str) -> DomainAddress {
+        let named = DomainAddress {
+            uri: self.uri.clone(),
+            domain: name.to_owned(),
+        };
+        if !is_number_or_uuid(name)
+            && DomainAddress::parse(&named.to_string()).as_ref() == Some(&named)
+        {
+            return named;
+        }
+        DomainAddress {
+            domain: uuid.to_owned(),
+            ..named
+        }
+    }
+}
+
+/// Returns `true` for a name that `virsh` first takes for the number or the UUID of a domain.
+fn is_number_or_uuid(name: &str) -> bool {
+    let is_hexadecimal = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    name.bytes().all(|byte| byte.is_ascii_digit())
+        || (name.len() >= UUID_DIGITS && name.bytes().all(is_hexadecimal))
+}
+
+/// Number of hexadecimal digits of a UUID, which `virsh` also accepts without dashes.
+const UUID_DIGITS: usize = 32;
 
 impl fmt::Display for DomainAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -75,6 +148,42 @@ mod tests {
     fn an_address_is_printed_as_it_was_written() {
         for text in ["libvirt:web", "libvirt:qemu:///session#a#b"] {
             assert_eq!(DomainAddress::parse(text).unwrap().to_string(), text);
+        }
+    }
+
+    #[test]
+    fn a_libvirt_is_no_domain() {
+        for text in [
+            "libvirt:#",
+            "libvirt:a#b#",
+            "libvirt:web",
+            "web",
+            "libvirt:qemu:///system",
+        ] {
+            assert_eq!(LibvirtAddress::parse(text), None, "{text}");
+        }
+        let remote = LibvirtAddress::parse("libvirt:qemu+ssh://b/system#").unwrap();
+        assert_eq!(remote.remote_host(), Some("b"));
+    }
+
+    #[test]
+    fn an_ambiguous_name_is_replaced_by_the_uuid() {
+        const UUID: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
+        let address = |libvirt: &str, name| {
+            let libvirt = LibvirtAddress::parse(libvirt).unwrap();
+            libvirt.domain(name, UUID).to_string()
+        };
+        assert_eq!(address("libvirt:", "db"), "libvirt:db");
+        assert_eq!(
+            address("libvirt:qemu:///system#", "a#b"),
+            "libvirt:qemu:///system#a#b"
+        );
+        for name in ["12", "a#b", "0695eb01f6a4830479aa97f2502e193f"] {
+            assert_eq!(
+                address("libvirt:", name),
+                format!("libvirt:{UUID}"),
+                "{name}"
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `address` | [`DomainAddress`]: `libvirt:[URI#]DOMAIN` |
+//! | `address` | [`DomainAddress`]: `libvirt:[URI#]DOMAIN`; [`LibvirtAddress`]: `libvirt:[URI#]` |
 //! | `virsh` | [`Virsh`]: the program, with its time limit and errors |
 //! | `monitor` | [`DomainMonitor`]: QMP commands for a running domain's QEMU |
 //! | `command_line` | the words of the command line that libvirt prints |
@@ -16,6 +16,6 @@ mod command_line;
 mod monitor;
 mod virsh;
 
-pub use address::DomainAddress;
+pub use address::{DomainAddress, LibvirtAddress};
 pub use monitor::DomainMonitor;
 pub use virsh::{DomainXml, Virsh};

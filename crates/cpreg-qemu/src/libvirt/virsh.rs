@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 
+use super::address::{DomainAddress, LibvirtAddress};
 use super::command_line::parse_native;
 use crate::error::{Error, ErrorKind};
 use crate::qmp::WaitOptions;
@@ -48,6 +49,32 @@ impl Virsh {
     pub fn domain_xml(&self, domain: &str, options: &WaitOptions<'_>) -> Result<String, Error> {
         let arguments = ["dumpxml", "--domain", domain].map(OsString::from);
         self.run(&arguments, options)
+    }
+
+    /// Returns the addresses of all running domains of a libvirt, paused ones included.
+    ///
+    /// # Errors
+    /// Returns an error if libvirt cannot be reached.
+    pub fn running_domains(
+        libvirt: &LibvirtAddress,
+        options: &WaitOptions<'_>,
+    ) -> Result<Vec<DomainAddress>, Error> {
+        let arguments = ["list", "--uuid", "--name"].map(OsString::from);
+        let list = Self::new(libvirt.uri.clone()).run(&arguments, options)?;
+        let domains = parse_list(&list).ok_or(Error::unexpected_reply("virsh list"))?;
+        let addresses = domains
+            .into_iter()
+            .map(|(uuid, name)| libvirt.domain(name, uuid));
+        Ok(addresses.collect())
+    }
+
+    /// Returns the name of the host that libvirt runs on.
+    ///
+    /// # Errors
+    /// Returns an error if libvirt cannot be reached.
+    pub fn host_name(&self, options: &WaitOptions<'_>) -> Result<String, Error> {
+        let name = self.run(&["hostname".into()], options)?;
+        Ok(name.trim().to_owned())
     }
 
     /// Returns the command line with which libvirt would start a domain.
@@ -143,6 +170,20 @@ fn read_in_background(mut pipe: impl Read + Send + 'static) -> thread::JoinHandl
     })
 }
 
+/// Parses the lines `UUID NAME` of `virsh list`. Returns `None` if a line has another form.
+fn parse_list(text: &str) -> Option<Vec<(&str, &str)>> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let domains = lines.map(|line| {
+        let (uuid, name) = line.trim().split_once(' ')?;
+        let is_uuid = uuid.len() == UUID_LEN && uuid.matches('-').count() == 4;
+        is_uuid.then_some((uuid, name.trim_start()))
+    });
+    domains.collect()
+}
+
+/// Length of a UUID as libvirt prints it.
+const UUID_LEN: usize = 36;
+
 /// Waits for the end of the process, and ends it after the timeout.
 fn wait(child: &mut Child, options: &WaitOptions<'_>) -> Result<ExitStatus, Error> {
     let deadline = Instant::now() + options.timeout;
@@ -213,6 +254,20 @@ fn hint(message: &str) -> Option<&'static str> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_list_has_a_uuid_and_a_name_on_each_line() {
+        const UUID: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
+        let list = format!("{UUID} web\n{UUID} my vm  \n\n");
+        assert_eq!(
+            parse_list(&list),
+            Some(vec![(UUID, "web"), (UUID, "my vm")])
+        );
+        assert_eq!(parse_list("\n"), Some(Vec::new()));
+        for other in ["web", " Id   Name   State", "6695eb01 web"] {
+            assert_eq!(parse_list(other), None, "{other}");
+        }
+    }
 
     #[test]
     fn an_error_of_virsh_becomes_one_line_with_a_hint() {

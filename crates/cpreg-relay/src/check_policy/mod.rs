@@ -18,7 +18,6 @@ mod config;
 mod vcpu_planner;
 
 use cpreg::hardware::HardwareFacts;
-use cpreg::shape::MachineShape;
 use cpreg_stream::incremental::{DeviceStateBuffer, StreamSetup};
 use cpreg_stream::{Cpu, Section, Stream};
 
@@ -84,16 +83,8 @@ impl<P: Planner> MigrationPolicy for CheckPolicy<'_, P> {
         self.planner.on_migration_started();
         self.setup = Some(setup.clone());
         if let Some(destination) = self.config.destination {
-            // The vCPUs and devices are not known yet; the destination's own never differ.
-            let source_shape = MachineShape {
-                machine: setup.machine.clone(),
-                ram: setup.ram.clone(),
-                ..destination.shape.clone().unwrap_or_default()
-            };
-            let differences = destination
-                .shape_differences(None, Some(&source_shape))
-                .into_iter();
-            let blocking = differences.filter(|difference| difference.blocks);
+            let differences = destination.setup_differences(setup.machine.as_deref(), &setup.ram);
+            let blocking = differences.into_iter().filter(|it| it.blocks);
             self.setup_rejections
                 .extend(blocking.map(SetupRejection::ShapeMismatch));
         }

@@ -5,7 +5,7 @@
 use std::fs::File;
 
 use cpreg_stream::Error;
-use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, resume_forward};
+use cpreg_stream::incremental::{DeviceStateBuffer, Phase, SetupBuffer, resume_forward};
 
 use super::file::BlockingFd;
 use super::pipe::TeePipe;
@@ -13,17 +13,20 @@ use super::pipe::TeePipe;
 /// Forwards a stream like [`forward`](cpreg_stream::incremental::forward) between files, pipes and
 /// sockets. Between two pipes it copies less.
 ///
+/// `beginning` was read from `input` with [`SetupBuffer::read`], and is written first.
+///
 /// # Errors
 /// Those of [`forward`](cpreg_stream::incremental::forward).
 pub fn forward_files(
+    beginning: SetupBuffer,
     input: &File,
     output: &File,
     on_progress: &mut dyn FnMut(Phase, u64),
 ) -> Result<DeviceStateBuffer, Error> {
-    let mut parser = IncrementalParser::new();
-    let mut unparsed = Vec::new();
+    let (mut parser, mut unparsed) = beginning.write(&mut BlockingFd(output))?;
+    on_progress(parser.phase(), parser.offset());
     if let Some(tee_pipe) = TeePipe::for_pipes(input, output) {
-        unparsed = tee_pipe.forward(input, output, &mut parser, on_progress)?;
+        unparsed = tee_pipe.forward(input, output, &mut parser, unparsed, on_progress)?;
     }
     resume_forward(
         parser,

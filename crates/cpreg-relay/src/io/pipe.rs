@@ -46,17 +46,20 @@ impl TeePipe {
     }
 
     /// Forwards a stream up to its device state, its end, or a file that does not support `tee` or
-    /// `splice`. Returns the bytes that were taken from the input but neither forwarded nor
-    /// buffered.
+    /// `splice`.
+    ///
+    /// `unparsed` are the bytes that were taken from the input but neither forwarded nor buffered.
+    /// Returns those of the end.
     pub(super) fn forward(
         mut self,
         input: &File,
         output: &File,
         parser: &mut IncrementalParser,
+        unparsed: Vec<u8>,
         on_progress: &mut dyn FnMut(Phase, u64),
     ) -> Result<Vec<u8>, Error> {
-        let mut buffer = Vec::new();
-        let mut pending = 0;
+        let mut pending = unparsed.len();
+        let mut buffer = unparsed;
         while parser.phase() < Phase::DeviceState {
             buffer.resize(buffer.len().max(pending + CHUNK_LEN), 0);
             let teed = retry_when_ready(input, PollFlags::IN, || {

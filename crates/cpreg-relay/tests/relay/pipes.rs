@@ -9,7 +9,7 @@ use crate::common::forwarding::{assert_forwarded, assert_no_stream};
 use crate::common::synthetic::SyntheticStream;
 use crate::common::{bytes, fixture, index};
 use cpreg_relay::io::{BlockingFd, forward_files};
-use cpreg_stream::incremental::DeviceStateBuffer;
+use cpreg_stream::incremental::{DeviceStateBuffer, SetupBuffer};
 use cpreg_stream::{Edit, Error, ErrorKind, Stream};
 
 /// Writes a stream into a pipe in random chunks, and returns the output of `forward_files`.
@@ -40,7 +40,8 @@ fn through_pipes(whole: &[u8], max_chunk: usize) -> (Vec<u8>, Result<DeviceState
         });
         let input = File::from(OwnedFd::from(input));
         let output = File::from(OwnedFd::from(output));
-        let device_state = forward_files(&input, &output, &mut |_, _| {});
+        let device_state = SetupBuffer::read(&mut BlockingFd(&input))
+            .and_then(|beginning| forward_files(beginning, &input, &output, &mut |_, _| {}));
         if let Ok(device_state) = &device_state {
             // The reader gets the device state as well.
             let unchanged = Edit::identity(device_state.start() + device_state.length());
@@ -102,7 +103,8 @@ fn pipe_without_reader() {
     std::thread::scope(|scope| {
         scope.spawn(move || feeder.write_all(&whole));
         let (input, output) = (OwnedFd::from(input).into(), OwnedFd::from(output).into());
-        let error = forward_files(&input, &output, &mut |_, _| {}).unwrap_err();
+        let beginning = SetupBuffer::read(&mut BlockingFd(&input)).unwrap();
+        let error = forward_files(beginning, &input, &output, &mut |_, _| {}).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Io, "{error}");
         assert!(
             error.hint().unwrap().contains("see its messages"),

@@ -61,6 +61,11 @@ const MTE_NOTE: &str = "the guest has MTE: QEMU neither migrates nor saves a KVM
                         (`Live migration disabled due to MTE enabled`); start it without \
                         (-machine mte=off) if it must move";
 
+/// Note about a VM whose stream was refused before its device state arrived.
+const SETUP_NOTE: &str = "the device state was not read, because the machine that precedes it \
+                          already decides; `cpreg check` on the VM also finds blockers in its CPU \
+                          state and devices";
+
 /// Result of `check`, with the VM and the destination that were checked.
 #[derive(Debug)]
 pub struct CheckFindings<'a> {
@@ -163,6 +168,8 @@ pub enum SourceKind {
     Monitor,
     /// New VM of a host, of which only the host is known.
     NewVm,
+    /// Beginning of a stream: the machine type and the RAM blocks, without the device state.
+    Setup,
 }
 
 /// Summary of the VM.
@@ -179,7 +186,7 @@ pub struct SourceSummary {
     pub loading: Loading,
     /// Machine type.
     pub machine: Option<String>,
-    /// Number of vCPUs.
+    /// Number of vCPUs; 0 if the source is a [`SourceKind::Setup`].
     pub vcpus: usize,
     /// Accelerator that the VM ran under.
     pub accelerator: Option<Accelerator>,
@@ -203,11 +210,11 @@ impl SourceSummary {
         let accelerator = accelerator.unwrap_or_default();
         let container = self.container.as_ref();
         let container = container.map_or_else(String::new, |kind| format!("; {kind}"));
-        format!(
-            "{} ({machine}, {}{accelerator}{container})",
-            self.name,
-            pluralize(self.vcpus, "vCPU")
-        )
+        let vcpus = match self.kind {
+            SourceKind::Setup => "number of vCPUs not read".to_owned(),
+            _ => pluralize(self.vcpus, "vCPU"),
+        };
+        format!("{} ({machine}, {vcpus}{accelerator}{container})", self.name)
     }
 }
 
@@ -252,12 +259,12 @@ impl CheckFindings<'_> {
         self.shape.iter().any(|difference| difference.blocks)
     }
 
-    /// Returns `true` if another accelerator ran the VM, so that the check has no decisions.
+    /// Returns `true` if the check has no decisions, because another accelerator ran the VM or its
+    /// device state was not read.
     pub fn is_incomparable(&self) -> bool {
         let accelerator = self.source.accelerator;
-        self.destination
-            .accelerator_difference(accelerator)
-            .is_some()
+        let difference = self.destination.accelerator_difference(accelerator);
+        difference.is_some() || self.source.kind == SourceKind::Setup
     }
 
     /// Returns the value that the user sets, if it differs from the VM's value.
@@ -390,7 +397,9 @@ impl CheckFindings<'_> {
         let registers = self.vm.vcpus.first().map(|vcpu| &vcpu.registers);
         let features = registers.map(|it| GuestFeatures::from_registers(it).features);
         let has_mte = features.is_some_and(|it| it.contains(Features::MTE));
+        let is_setup = self.source.kind == SourceKind::Setup;
         alternatives
+            .chain(is_setup.then(|| SETUP_NOTE.to_owned()))
             .chain((is_kvm && has_mte && self.vmm() != Vmm::Other).then(|| MTE_NOTE.to_owned()))
             .collect()
     }

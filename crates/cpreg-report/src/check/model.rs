@@ -99,7 +99,8 @@ pub struct Source {
     pub name: String,
     /// Machine type, or null.
     pub machine: Option<String>,
-    /// Number of vCPUs.
+    /// Number of vCPUs; 0 if the device state was not read, because `cpreg filter` refused the
+    /// machine before RAM.
     pub vcpus: usize,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,

@@ -6,8 +6,8 @@ use cpreg::plan::{EntryUse, VcpuSet};
 use cpreg::register::RegisterId;
 use cpreg::tolerance::{RegisterDifference, Tolerance};
 
-use super::CheckFindings;
 use super::model::OperatorEntry;
+use super::{CheckFindings, SourceKind};
 use crate::printer::{Printer, style, styled};
 use crate::tolerance::text::{entry_name, masked_bits};
 
@@ -21,6 +21,10 @@ struct UseGroup {
 
 impl CheckFindings<'_> {
     fn operator_entry_uses(&self) -> Vec<UseGroup> {
+        if self.source.kind == SourceKind::Setup {
+            // Without the VM's registers, no entry is known to apply or not to apply.
+            return Vec::new();
+        }
         let plan = &self.check.plan;
         let uses = plan.operator_entries(&self.vm, self.destination, self.tolerances, &self.sets);
         let mut groups: BTreeMap<(usize, EntryUse), UseGroup> = BTreeMap::new();

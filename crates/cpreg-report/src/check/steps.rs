@@ -86,7 +86,8 @@ impl CheckFindings<'_> {
                     self.consent_options()
                 )],
             )],
-            (CommandKind::Filter | CommandKind::Relay | CommandKind::Rehearse, _) => Vec::new(),
+            (CommandKind::Filter | CommandKind::Relay | CommandKind::Rehearse, _)
+            | (CommandKind::Check, SourceKind::Setup) => Vec::new(),
         }
     }
 

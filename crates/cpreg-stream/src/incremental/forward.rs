@@ -11,7 +11,7 @@ use super::phase::Phase;
 use crate::error::Error;
 
 /// Length of the buffer; its content stays in the processor's cache until it is written.
-const BUFFER_LEN: usize = 256 << 10;
+pub(super) const BUFFER_LEN: usize = 256 << 10;
 
 /// Forwards a stream from `input` to `output` up to its device state, which this function buffers.
 ///

@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `phase` | [`Phase`]: progress of a stream |
 //! | `setup` | [`StreamSetup`]: data that the source sends in front of RAM's pages |
+//! | `setup_buffer` | [`SetupBuffer`]: the beginning of a stream, not yet forwarded |
 //! | `parser` | [`IncrementalParser`]: parses arriving bytes and decides which to forward |
 //! | `state` | the kind of bytes that the parser reads next |
 //! | `window` | the bytes that the caller shows to the parser, at their offsets |
@@ -34,6 +35,7 @@ mod forward;
 mod parser;
 mod phase;
 mod setup;
+mod setup_buffer;
 mod state;
 mod vcpu_scanner;
 mod window;
@@ -43,4 +45,5 @@ pub use forward::{forward, resume_forward};
 pub use parser::{Consumed, IncrementalParser, MAX_DEVICE_STATE_LEN};
 pub use phase::Phase;
 pub use setup::StreamSetup;
+pub use setup_buffer::SetupBuffer;
 pub use vcpu_scanner::{EarlyOutput, VcpuScanner};

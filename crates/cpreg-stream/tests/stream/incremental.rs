@@ -7,7 +7,9 @@ use crate::common::damage::{Random, bases, mutate, synthetic_streams, with_live_
 use crate::common::forwarding::{assert_forwarded, assert_no_stream, join_output};
 use crate::common::synthetic::SyntheticStream;
 use crate::common::{bytes, fixtures, index, is_content_error, is_mapped_ram, shortening_edits};
-use cpreg_stream::incremental::{DeviceStateBuffer, IncrementalParser, Phase, forward};
+use cpreg_stream::incremental::{
+    DeviceStateBuffer, IncrementalParser, Phase, SetupBuffer, forward, resume_forward,
+};
 use cpreg_stream::{Edit, OpenMethod, Stream};
 use cpreg_stream::{Error, ErrorKind};
 
@@ -128,6 +130,65 @@ fn synthetic_streams_in_pieces_of_every_size() {
             assert_forwarded_in_pieces(&synthetic, &whole, size);
         }
     }
+}
+
+/// Reader that returns at most `piece` bytes at a time, and counts them.
+struct PieceReader<'s> {
+    rest: &'s [u8],
+    piece: usize,
+    received: usize,
+}
+
+impl Read for PieceReader<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let limit = buffer.len().min(self.piece);
+        let count = self.rest.read(&mut buffer[..limit])?;
+        self.received += count;
+        Ok(count)
+    }
+}
+
+/// Checks that the setup is known before the first page, and that its bytes precede the others in
+/// the output.
+#[test]
+fn a_setup_is_known_before_anything_is_forwarded() {
+    let mut streams: Vec<_> = synthetic_streams()
+        .into_iter()
+        .filter(|(synthetic, _)| !synthetic.postcopy)
+        .map(|(_, whole)| whole)
+        .collect();
+    streams.extend(fixtures().iter().find_map(|fixture| {
+        let source = fixture.open();
+        let stream = Stream::open(&source).ok()?;
+        check_supported(&fixture.name, &stream).ok()?;
+        Some(bytes(&source))
+    }));
+    for whole in &streams {
+        let stream = Stream::open(whole).unwrap();
+        for piece in [1, 1000, usize::MAX] {
+            let mut input = PieceReader {
+                rest: whole,
+                piece,
+                received: 0,
+            };
+            let beginning = SetupBuffer::read(&mut input).unwrap();
+            let setup = beginning.setup();
+            assert_eq!(setup.machine.as_deref(), stream.machine());
+            assert_eq!(setup.ram.len(), stream.ram_blocks().len());
+            if piece == 1 {
+                // The list ends there: without its last byte, the setup is not known.
+                let cut = &whole[..input.received - 1];
+                let error = SetupBuffer::read(&mut &*cut).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::Truncated, "{error}");
+            }
+            let mut output = Vec::new();
+            let (parser, pending) = beginning.write(&mut output).unwrap();
+            let buffer = resume_forward(parser, pending, &mut input, &mut output, &mut |_, _| {});
+            assert_forwarded("setup", whole, &output, &buffer.unwrap());
+        }
+    }
+    let error = SetupBuffer::read(&mut io::empty()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::NotAStream);
 }
 
 #[test]

@@ -8,7 +8,7 @@ use alloc::vec::Vec;
 use super::loader::Program;
 use super::{Accelerator, Destination, Loader, Version};
 use crate::remedy::Remedy;
-use crate::shape::{MachineShape, ShapeDifference, ShapePart};
+use crate::shape::{MachineShape, RamBlock, ShapeDifference, ShapePart};
 
 impl Destination {
     /// Returns the differences between a VM's accelerator and machine and the destination's.
@@ -39,6 +39,25 @@ impl Destination {
             .into_iter()
             .filter(|difference| !is_replaced || difference.part != ShapePart::MachineType);
         missing_type.into_iter().chain(others).collect()
+    }
+
+    /// Returns the differences of the machine type and the RAM blocks, which a source sends before
+    /// RAM's pages.
+    ///
+    /// A difference that blocks is certain, whatever the source sends later. The VM's vCPUs and
+    /// devices are not known yet and never differ; an empty list of RAM blocks is not known either.
+    pub fn setup_differences(
+        &self,
+        machine_type: Option<&str>,
+        ram: &[RamBlock],
+    ) -> Vec<ShapeDifference> {
+        let setup = MachineShape {
+            machine: machine_type.map(String::from),
+            ram: ram.to_vec(),
+            // The destination's own vCPUs and devices never differ.
+            ..self.shape.clone().unwrap_or_default()
+        };
+        self.shape_differences(None, Some(&setup))
     }
 
     /// Returns the difference for a machine type that the destination's loader does not have.
@@ -180,6 +199,37 @@ mod tests {
         for same in [None, Some(Accelerator::Kvm)] {
             assert_eq!(kvm.shape_differences(same, None), []);
         }
+    }
+
+    #[test]
+    fn only_the_machine_type_and_ram_of_a_setup_differ() {
+        let ram = |length| {
+            alloc::vec![RamBlock {
+                name: "mach-virt.ram".into(),
+                length,
+            }]
+        };
+        let mut known = destination(Some(Loader::qemu(10, 0)), Some("virt-10.0"));
+        if let Some(shape) = &mut known.shape {
+            shape.ram = ram(1 << 26);
+            shape.vcpu_count = 4;
+        }
+        let parts = |destination: &Destination, machine, length| -> Vec<_> {
+            let differences = destination.setup_differences(machine, &ram(length));
+            assert!(differences.iter().all(|difference| difference.blocks));
+            differences.into_iter().map(|it| it.part).collect()
+        };
+        let block = ShapePart::RamBlock("mach-virt.ram".into());
+        assert_eq!(parts(&known, Some("virt-10.0"), 1 << 26), []);
+        assert_eq!(parts(&known, None, 1 << 26), []);
+        assert_eq!(parts(&known, None, 1 << 27), core::slice::from_ref(&block));
+        for other in ["virt-7.2", "virt-11.1"] {
+            let both = [ShapePart::MachineType, block.clone()];
+            assert_eq!(parts(&known, Some(other), 1 << 27), both);
+        }
+        assert_eq!(known.setup_differences(Some("virt-10.0"), &[]), []);
+        let unknown = destination(None, None);
+        assert_eq!(parts(&unknown, Some("virt-7.2"), 1 << 27), []);
     }
 
     /// Returns the reason why a version of QEMU lacks a machine type.

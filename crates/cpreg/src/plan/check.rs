@@ -96,9 +96,10 @@ pub struct Check {
 
 impl Check {
     /// Returns the check of a VM whose CPU state cannot be compared with the destination's, because
-    /// another accelerator ran the VM.
+    /// another accelerator ran the VM, or because the state has not arrived.
     ///
-    /// The check has no decisions. [`Destination::shape_differences`] has the reason.
+    /// The check has no decisions. [`Destination::shape_differences`] or
+    /// [`Destination::setup_differences`] has the reason.
     pub fn incomparable() -> Self {
         Self {
             verdict: Verdict::Refused,

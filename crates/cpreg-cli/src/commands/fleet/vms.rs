@@ -16,7 +16,7 @@ use crate::commands::matrix::source;
 use crate::destination::hosts;
 use crate::failure::Failure;
 use crate::fleet_hosts;
-use crate::input::domain_address;
+use crate::input::{domain_address, libvirt_address, libvirt_host_name, running_domains};
 use crate::printer::Printer;
 use crate::source_host::SourceHost;
 
@@ -289,9 +289,30 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
         })
     }
 
-    /// Adds the VMs of an argument: a new VM of each named host, a file, or the files of a
-    /// directory. A directory in it that has the name of a node has the VMs of the node.
+    /// Adds the VMs of an argument: a file, the files of a directory, a domain of libvirt, or all
+    /// its running domains. A directory in a directory that has the name of a node has the VMs of
+    /// the node.
     fn add_argument(&mut self, path: &Path) -> Result<(), Failure> {
+        if let Some(libvirt) = libvirt_address(path) {
+            let domains = running_domains(path, &libvirt)?;
+            if domains.is_empty() {
+                let printer = self.settings.printer;
+                printer.note(format_args!("{}: no domain runs", path.display()));
+            }
+            let node = self.find_libvirt_node(libvirt.uri);
+            for domain in domains {
+                self.push_file(domain.to_string().into(), node);
+            }
+            return Ok(());
+        }
+        if let Some(domain) = domain_address(path)? {
+            let node = match domain.remote_host() {
+                Some(_) => None,
+                None => self.find_libvirt_node(domain.uri),
+            };
+            self.push_file(path.to_owned(), node);
+            return Ok(());
+        }
         let is_directory = path.is_dir();
         if !hosts::exists(path) && fleet_hosts::find_by_name(path)?.is_none() {
             path.metadata()
@@ -318,9 +339,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
             if has_node {
                 return Ok(());
             }
-        } else if !matches!(domain_address(path), Ok(Some(_)))
-            && fleet_hosts::find_by_name(path)?.is_some()
-        {
+        } else if fleet_hosts::find_by_name(path)?.is_some() {
             return Err(Failure::new(format!(
                 "--vms {}: a recorded host is no VM of a fleet",
                 path.display()
@@ -331,6 +350,23 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
             self.push_file(file, None);
         }
         Ok(())
+    }
+
+    /// Returns the node that is this machine, because libvirt passes file descriptors only to
+    /// domains of its own host. Prints a note if the inventory lacks the node.
+    fn find_libvirt_node(&self, uri: Option<String>) -> Option<usize> {
+        let host = libvirt_host_name(uri)?;
+        let inventory = &self.fleet.inventory;
+        let short = host.split('.').next().unwrap_or_default();
+        let node = [&*host, short]
+            .iter()
+            .find_map(|name| inventory.find_node(name));
+        if node.is_none() {
+            self.settings.printer.note(format_args!(
+                "the domains of libvirt have no node: the fleet has no node {host}"
+            ));
+        }
+        node
     }
 
     fn push_file(&mut self, path: PathBuf, node: Option<usize>) {

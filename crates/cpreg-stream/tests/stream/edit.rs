@@ -222,8 +222,8 @@ fn nested_subsection_is_added_and_removed() {
     );
 }
 
-/// Returns a stream in which the content of `cpu/vfp` holds the header of `cpu/x` at offset 100. The
-/// description has `subsection` in place of `cpu/vfp`.
+/// Returns a stream in which the content of `cpu/vfp` holds the header of `cpu/x` at offset 100.
+/// The description has `subsection` in place of `cpu/vfp`.
 fn with_header_in_content(subsection: &str) -> Vec<u8> {
     let mut stream = SyntheticStream {
         vcpus: 1,

@@ -245,24 +245,25 @@ impl Candidate {
             SMALL_WINDOW_LEN,
         );
         let mut ram = RamParser::new(configuration);
-        let early = read_setup(&mut cursor, &mut layout, &mut ram, &description)?;
+        let early_sections = read_setup(&mut cursor, &mut layout, &mut ram, &description)?;
         layout.blocks = ram.blocks;
 
-        let devices = &description.devices[early.len()..];
+        let devices = &description.devices[early_sections.len()..];
         let eof = self.type_offset - 1;
         let cached = CachedSource::new(source, devices, eof)?;
         let mut sections = Vec::with_capacity(devices.len());
         let mut end = eof;
         for device in devices.iter().rev() {
-            let found = find_device_section(&cached, device, cursor.position(), end)?;
-            let section = &found.section;
+            let described = find_device_section(&cached, device, cursor.position(), end)?;
+            let section = &described.section;
             layout.described_exactly &= section.payload.end - section.payload.start == device.size;
             end = section.range.start;
-            sections.push(found);
+            sections.push(described);
         }
         check_live_section_end(&cached, &layout, cursor.position(), end)?;
         let mut cpus = Vec::new();
-        for DescribedSection { section, cpu } in early.into_iter().chain(sections.into_iter().rev())
+        for DescribedSection { section, cpu } in
+            early_sections.into_iter().chain(sections.into_iter().rev())
         {
             layout.sections.push(section);
             cpus.extend(cpu);
@@ -283,7 +284,7 @@ fn read_setup(
     ram: &mut RamParser,
     description: &Description,
 ) -> Result<Vec<DescribedSection>, Error> {
-    let mut early = Vec::new();
+    let mut early_sections = Vec::new();
     let begin = cursor.position();
     let mut skipped = 0;
     while cursor.position() - begin - skipped < MAX_SETUP_LEN {
@@ -297,8 +298,8 @@ fn read_setup(
                 }
             }
             // Early sections precede RAM or follow its START.
-            FULL if early.len() < description.devices.len() => {
-                let device = &description.devices[early.len()];
+            FULL if early_sections.len() < description.devices.len() => {
+                let device = &description.devices[early_sections.len()];
                 let end = section_end(device, start);
                 if end > cursor.end() {
                     return Err(
@@ -306,7 +307,7 @@ fn read_setup(
                             .prepend_path(&device.name),
                     );
                 }
-                early.push(read_described_section(cursor.source(), device, start, end)?);
+                early_sections.push(read_described_section(cursor.source(), device, start, end)?);
                 cursor.seek(end);
             }
             START => {
@@ -346,7 +347,7 @@ fn read_setup(
         }
     }
     if layout.live_sections.iter().any(|live| live.name == "ram") {
-        Ok(early)
+        Ok(early_sections)
     } else {
         Err(Error::malformed(
             cursor.position(),

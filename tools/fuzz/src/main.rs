@@ -27,6 +27,9 @@ struct Arguments {
     /// Time for each target, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     time: u32,
+    /// Seed of the mutations; 0 takes another one in each run
+    #[arg(long, default_value_t = 1)]
+    seed: u32,
     /// Run the target on one input, such as one of fuzz/artifacts
     #[arg(long, value_name = "FILE", requires = "target")]
     input: Option<PathBuf>,
@@ -68,7 +71,7 @@ fn execute(arguments: &Arguments) -> Result<()> {
         return Ok(());
     }
     run::build(&folders, target)?;
-    let findings = run::run_targets(&folders, &names, arguments.time);
+    let findings = run::run_targets(&folders, &names, arguments.time, arguments.seed);
     for finding in &findings {
         eprintln!("fuzz {finding}");
     }

@@ -21,9 +21,6 @@ const CARGO_FUZZ: Wheel = Wheel {
 /// than a hundredth of that.
 const INPUT_TIMEOUT_SECONDS: u32 = 20;
 
-/// Seed of the mutations. A longer run tries the inputs of a shorter one first.
-const SEED: u32 = 1;
-
 /// Limit for the memory of one run, in MiB.
 const MAX_MEMORY_MIB: u32 = 2048;
 
@@ -110,7 +107,12 @@ pub(crate) fn build(folders: &Folders, only: Option<&str>) -> Result<()> {
 }
 
 /// Runs fuzz targets for this number of seconds each, and returns their findings.
-pub(crate) fn run_targets(folders: &Folders, names: &[String], seconds: u32) -> Vec<String> {
+pub(crate) fn run_targets(
+    folders: &Folders,
+    names: &[String],
+    seconds: u32,
+    seed: u32,
+) -> Vec<String> {
     let waiting = Mutex::new(VecDeque::from_iter(names));
     let findings = Mutex::new(Vec::new());
     let processors = thread::available_parallelism().map_or(1, usize::from);
@@ -122,7 +124,7 @@ pub(crate) fn run_targets(folders: &Folders, names: &[String], seconds: u32) -> 
         for _ in 0..processors.min(names.len()) {
             scope.spawn(|| {
                 while let Some(name) = next() {
-                    match run_target(folders, name, seconds) {
+                    match run_target(folders, name, seconds, seed) {
                         Ok(runs) => println!("fuzz {name}: {runs} runs, no finding"),
                         Err(error) => {
                             let mut findings =
@@ -140,7 +142,7 @@ pub(crate) fn run_targets(folders: &Folders, names: &[String], seconds: u32) -> 
 }
 
 /// Runs one fuzz target and returns the number of inputs that it tried.
-fn run_target(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
+fn run_target(folders: &Folders, name: &str, seconds: u32, seed: u32) -> Result<u64> {
     let corpus = folders.corpus(name);
     let artifacts = folders.artifacts(name);
     fs::create_dir_all(&corpus)?;
@@ -148,7 +150,7 @@ fn run_target(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
     let mut command = Command::new(folders.program(name));
     command
         .arg(&corpus)
-        .arg(format!("-seed={SEED}"))
+        .arg(format!("-seed={seed}"))
         .arg(format!("-max_total_time={seconds}"))
         .arg(format!("-timeout={INPUT_TIMEOUT_SECONDS}"))
         .arg(format!("-rss_limit_mb={MAX_MEMORY_MIB}"))
@@ -168,7 +170,9 @@ fn run_target(folders: &Folders, name: &str, seconds: u32) -> Result<u64> {
             // The call stack would fill the lines in front of the message.
             let is_of_stack = |line: &str| {
                 let line = line.trim_start();
-                line.starts_with("at ") || line.starts_with(|first: char| first.is_ascii_digit())
+                let number = line.split_once(": ").map_or("", |(number, _)| number);
+                let is_frame = !number.is_empty() && number.bytes().all(|it| it.is_ascii_digit());
+                is_frame || line.starts_with("at ") || line.starts_with('#')
             };
             let lines: Vec<&str> = stderr.lines().filter(|line| !is_of_stack(line)).collect();
             let end = &lines[lines.len().saturating_sub(MAX_OUTPUT_LINES)..];

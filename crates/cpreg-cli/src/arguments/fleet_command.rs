@@ -49,9 +49,9 @@ pub(crate) struct NodeArgs {
 /// VMs of the fleet.
 #[derive(Debug, Args)]
 pub(crate) struct VmArgs {
-    /// VMs: each SOURCE that `cpreg check` takes, `libvirt:` for all running domains of libvirt
-    /// (libvirt:URI# for another connection), directories with a directory for each node, and
-    /// inventories. The VMs in the inventories of HOST are planned, too.
+    /// VMs: each SOURCE that `cpreg check` takes, directories with a directory for each node, and
+    /// inventories. `libvirt:` and `libvirt:URI#` stand for all running domains of libvirt. The VMs
+    /// in the inventories of HOST are planned, too.
     #[arg(long, value_name = "VM", num_args = 1..)]
     pub(crate) vms: Vec<PathBuf>,
     #[command(flatten)]

@@ -71,9 +71,8 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
     };
     let beginning = SetupBuffer::read(&mut BlockingFd(&input));
     let beginning = beginning.map_err(|error| forward_failure(error, 0))?;
-    if let Some(fixed) = &fixed {
+    if let (Some(fixed), Some(setup)) = (&fixed, beginning.setup()) {
         let format = ValueFormat::new(fixed.destination.accelerator, arguments.show_secrets);
-        let setup = beginning.setup();
         let findings = check::build_setup_findings(SOURCE_NAME, setup, fixed, inputs(format))?;
         if findings.is_blocked_by_shape() {
             return report_refused_setup(arguments, &findings, printer);

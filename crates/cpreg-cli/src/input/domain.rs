@@ -14,7 +14,7 @@ use crate::printer::Printer;
 
 /// Timeout of one reply from QEMU or libvirt. QEMU needs milliseconds to save device state, plus
 /// the time to flush the disks.
-pub(super) const QMP_TIMEOUT: WaitOptions<'static> =
+pub(super) const REPLY_TIMEOUT: WaitOptions<'static> =
     WaitOptions::with_timeout(Duration::from_secs(10));
 
 /// Returns the domain that a path names; `None` if a file has that path, or it names no domain.
@@ -28,7 +28,8 @@ pub(crate) fn domain_address(path: &Path) -> Result<Option<DomainAddress>, Failu
     }
     DomainAddress::parse(text).map(Some).ok_or_else(|| {
         Failure::new(format!("{text}: the name of the domain is missing")).with_hint(
-            "write libvirt:DOMAIN, or libvirt:URI#DOMAIN; `virsh list --all` lists the domains",
+            "write libvirt:DOMAIN, or libvirt:URI#DOMAIN; `virsh list --all` lists the domains; \
+             `cpreg fleet --vms` also takes libvirt: and libvirt:URI# for all running domains",
         )
     })
 }
@@ -40,23 +41,26 @@ pub(crate) fn libvirt_address(path: &Path) -> Option<LibvirtAddress> {
 }
 
 /// Returns the addresses of all running domains of a libvirt.
-pub(crate) fn running_domains(
+pub(crate) fn list_running_domains(
     path: &Path,
     libvirt: &LibvirtAddress,
 ) -> Result<Vec<DomainAddress>, Failure> {
     if let Some(host) = libvirt.remote_host() {
         return Err(remote_failure("the running domains", host, "").with_path(path));
     }
-    Virsh::running_domains(libvirt, &QMP_TIMEOUT).map_err(|error| {
+    Virsh::list_running_domains(libvirt, &REPLY_TIMEOUT).map_err(|error| {
         Failure::new(format!("cannot list the domains of {}", path.display()))
             .with_path(path)
             .with_hinted_cause(error)
     })
 }
 
-/// Returns the name of this host in the words of its libvirt; `None` if libvirt does not tell.
-pub(crate) fn libvirt_host_name(uri: Option<String>) -> Option<String> {
-    Virsh::new(uri).host_name(&QMP_TIMEOUT).ok()
+/// Returns the name of this host as its libvirt reports it.
+pub(crate) fn query_libvirt_host_name(uri: Option<String>) -> Result<String, Failure> {
+    let name = Virsh::new(uri).query_host_name(&REPLY_TIMEOUT);
+    name.map_err(|error| {
+        Failure::new("cannot query the host name of libvirt").with_hinted_cause(error)
+    })
 }
 
 /// Returns the error for domains of a libvirt on another host. `domain` is the domain, if the user

@@ -54,8 +54,10 @@ use compression::{read_start, spool};
 use recovery::{recovery_command, recovery_hint};
 
 pub(crate) use compression::{Compression, open_decompressed};
-use domain::QMP_TIMEOUT;
-pub(crate) use domain::{domain_address, libvirt_address, libvirt_host_name, running_domains};
+use domain::REPLY_TIMEOUT;
+pub(crate) use domain::{
+    domain_address, libvirt_address, list_running_domains, query_libvirt_host_name,
+};
 pub(crate) use origin::Origin;
 pub(crate) use saved::{VmPath, saved_failure};
 
@@ -96,7 +98,7 @@ impl Input {
             return Self::from_running_qemu(path, verify, printer);
         }
         if let Some(address) = domain_address(path)? {
-            let (state, domain) = domain::query(path, &address, &QMP_TIMEOUT, printer)?;
+            let (state, domain) = domain::query(path, &address, &REPLY_TIMEOUT, printer)?;
             return Self::from_device_state(path, state, domain, verify, printer);
         }
         let vm_path = resolve_vm_path(path, printer)?;
@@ -219,7 +221,7 @@ impl Input {
 
     /// Saves the device state of a running QEMU, without its RAM, and opens it as an input.
     fn from_running_qemu(path: &Path, verify: bool, printer: &Printer) -> Result<Self, Failure> {
-        let state = device_state::query_socket(path, &QMP_TIMEOUT).map_err(|error| {
+        let state = device_state::query_socket(path, &REPLY_TIMEOUT).map_err(|error| {
             Failure::new(format!("cannot query the QEMU at {}", path.display()))
                 .with_path(path)
                 .with_hinted_cause(error)

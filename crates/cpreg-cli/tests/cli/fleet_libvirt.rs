@@ -28,6 +28,9 @@ case "$*" in
     echo "error: failed to connect to the hypervisor" >&2
     exit 1 ;;
 *"qemu:///empty list"*) ;;
+*"qemu:///nameless hostname")
+    echo "error: unknown procedure" >&2
+    exit 1 ;;
 *" list --uuid --name")
     echo "0f0b4bbb-6ef1-4a7b-8d92-7c2b9b7a4d01 web"
     echo "0f0b4bbb-6ef1-4a7b-8d92-7c2b9b7a4d02 gone"
@@ -107,17 +110,17 @@ fn all_running_domains_are_vms_of_this_node() {
     let run = fleet(folder.path(), &check);
     assert_snapshot!("fleet_libvirt", run);
     let report = fleet(folder.path(), &[&check[..], &["--format", "json"]].concat()).json();
-    assert_eq!(report["vms"], 2, "{report:#}");
-    let faults = report["faults"].as_array().expect("faults").iter();
-    let faults: Vec<_> = faults
-        .map(|fault| (&fault["subject"], &fault["kind"]))
-        .collect();
-    let unreadable = json!("unreadable");
+    // libvirt lists all four, so those that cannot be read are VMs of which nothing is known.
+    assert_eq!(report["vms"], 4, "{report:#}");
+    assert_eq!(report["faults"], json!([]), "{report:#}");
+    let unknown = report["without_way"].as_array().expect("VMs").iter();
+    let unknown: Vec<_> = unknown.map(|vm| (&vm["vm"], &vm["verdict"])).collect();
+    let verdict = json!("unknown");
     assert_eq!(
-        faults,
+        unknown,
         [
-            (&json!("libvirt:gone"), &unreadable),
-            (&json!("libvirt:off"), &unreadable),
+            (&json!("libvirt:gone"), &verdict),
+            (&json!("libvirt:off"), &verdict),
         ]
     );
     // A domain that is named alone has the same node.
@@ -132,7 +135,7 @@ fn all_running_domains_are_vms_of_this_node() {
             "commands",
         ];
         let run = fleet(folder.path(), &drain);
-        let command = "virsh migrate --live --persistent --undefinesource web qemu+ssh://n2/system";
+        let command = "migrate --live --persistent --undefinesource web qemu+ssh://n2/system";
         assert!(run.stdout.contains(command), "{run}");
         let other = ["drain", "n2", "fleet.jsonl", "--vms", vms, "-q"];
         let run = fleet(folder.path(), &other);
@@ -166,11 +169,23 @@ fn a_libvirt_without_domains_or_without_a_node() {
     assert!(run.stderr.contains("no domain runs"), "{run}");
     assert!(run.stderr.contains("the inputs have no VM"), "{run}");
     let run = check("libvirt:", &INVENTORY.replace("\"n1\"", "\"other\""));
-    assert!(
-        run.stderr.contains("the fleet has no node n1.example.org"),
-        "{run}"
-    );
-    assert!(run.stdout.starts_with("2 of 2 VMs can leave"), "{run}");
+    assert_eq!(run.status, Some(3), "{run}");
+    assert!(run.stdout.starts_with("2 of 4 VMs can leave"), "{run}");
+}
+
+/// Checks that domains of a node that is not known do not vanish from the drain of a node.
+#[test]
+fn domains_without_a_node_are_a_fault_of_a_drain() {
+    let folder = folder();
+    let mut text = String::new();
+    for (vms, node) in [("libvirt:qemu:///nameless#", "n1"), ("libvirt:", "other")] {
+        let inventory = INVENTORY.replace("\"n1\"", &format!("\"{node}\""));
+        fs::write(folder.path().join("fleet.jsonl"), inventory).expect("a file");
+        let run = fleet(folder.path(), &["drain", node, "fleet.jsonl", "--vms", vms]);
+        assert_eq!(run.status, Some(3), "{run}");
+        text.push_str(&run.to_string());
+    }
+    assert_snapshot!("fleet_libvirt_without_node", text);
 }
 
 #[test]
@@ -181,6 +196,7 @@ fn a_libvirt_that_cannot_be_listed_is_an_error() {
         "libvirt:qemu:///broken#",
         "libvirt:qemu+ssh://host/system#",
         "libvirt:#",
+        "libvirt:qemu:///system",
     ] {
         let run = fleet(folder.path(), &["check", "fleet.jsonl", "--vms", vms]);
         assert_eq!(run.status, Some(2), "{run}");

@@ -33,7 +33,7 @@ fn check(name: &str, is_new_vm: bool, vm: &Vm, destination: &Destination) -> Ver
                 SourceKind::Stream
             },
             machine: None,
-            vcpus: vm.vcpus.len(),
+            vcpus: Some(vm.vcpus.len()),
             accelerator: Some(Accelerator::Kvm),
             run_state: None,
             open_method: String::new(),

@@ -1,5 +1,5 @@
-//! [`DomainAddress`]: the name of a domain, and the libvirt that has it. [`LibvirtAddress`]: a
-//! libvirt without a domain.
+//! [`DomainAddress`]: the name of a domain, and the libvirt that has it. [`LibvirtAddress`]: all
+//! domains of a libvirt.
 
 use std::fmt;
 
@@ -17,7 +17,8 @@ impl DomainAddress {
     /// Prefix of every address.
     pub const PREFIX: &'static str = "libvirt:";
 
-    /// Parses `libvirt:[URI#]DOMAIN`; returns `None` if the prefix or the domain is missing.
+    /// Parses `libvirt:[URI#]DOMAIN`; returns `None` if the prefix or the
+    /// domain is missing.
     ///
     /// ```
     /// use cpreg_qemu::libvirt::DomainAddress;
@@ -35,7 +36,8 @@ impl DomainAddress {
             Some((uri, domain)) => (Some(uri), domain),
             None => (None, rest),
         };
-        let is_valid = !domain.is_empty() && uri != Some("");
+        // libvirt has no domain with a slash in its name: the text is a URI without a domain.
+        let is_valid = !domain.is_empty() && !domain.contains('/') && uri != Some("");
         is_valid.then(|| Self {
             uri: uri.map(str::to_owned),
             domain: domain.to_owned(),
@@ -101,30 +103,34 @@ impl LibvirtAddress {
         remote_host(self.uri.as_deref())
     }
 
-    /// Returns the address of a domain of this libvirt: its name, or its UUID if `virsh` would take
-    /// the name for something else.
-    pub(super) fn domain(&self, name: &str, uuid: &str) -> DomainAddress {
-        let named = DomainAddress {
-            uri: self.uri.clone(),
-            domain: name.to_owned(),
-        };
-        if !is_number_or_uuid(name)
-            && DomainAddress::parse(&named.to_string()).as_ref() == Some(&named)
-        {
-            return named;
-        }
-        DomainAddress {
-            domain: uuid.to_owned(),
-            ..named
-        }
+    /// Returns the addresses of domains of this libvirt, each given by UUID and name. A name that
+    /// `virsh` could take for something else, or that occurs twice, is replaced by the UUID.
+    pub(super) fn domains(&self, list: &[(&str, &str)]) -> Vec<DomainAddress> {
+        let addresses = list.iter().map(|(uuid, name)| {
+            let is_unique = list.iter().filter(|(_, other)| other == name).count() == 1;
+            let domain = if is_unique && is_plain(name) {
+                name
+            } else {
+                uuid
+            };
+            DomainAddress {
+                uri: self.uri.clone(),
+                domain: (*domain).to_owned(),
+            }
+        });
+        addresses.collect()
     }
 }
 
-/// Returns `true` for a name that `virsh` first takes for the number or the UUID of a domain.
-fn is_number_or_uuid(name: &str) -> bool {
-    let is_hexadecimal = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
-    name.bytes().all(|byte| byte.is_ascii_digit())
-        || (name.len() >= UUID_DIGITS && name.bytes().all(is_hexadecimal))
+/// Returns `true` for a name that `virsh` takes for nothing else, such as the number or the UUID of
+/// a domain, and that its list shows completely.
+fn is_plain(name: &str) -> bool {
+    let is_of_uuid = |byte: u8| byte.is_ascii_hexdigit() || byte == b'-';
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    let is_uuid = name.len() >= UUID_DIGITS && name.bytes().all(is_of_uuid);
+    name.starts_with(|first: char| first.is_ascii_alphabetic())
+        && name.bytes().all(is_word)
+        && !is_uuid
 }
 
 /// Number of hexadecimal digits of a UUID, which `virsh` also accepts without dashes.
@@ -171,14 +177,20 @@ mod tests {
         const UUID: &str = "6695eb01-f6a4-8304-79aa-97f2502e193f";
         let address = |libvirt: &str, name| {
             let libvirt = LibvirtAddress::parse(libvirt).unwrap();
-            libvirt.domain(name, UUID).to_string()
+            libvirt.domains(&[(UUID, name)])[0].to_string()
         };
-        assert_eq!(address("libvirt:", "db"), "libvirt:db");
+        assert_eq!(address("libvirt:", "db-1.a_b"), "libvirt:db-1.a_b");
         assert_eq!(
-            address("libvirt:qemu:///system#", "a#b"),
-            "libvirt:qemu:///system#a#b"
+            address("libvirt:qemu:///system#", "web"),
+            "libvirt:qemu:///system#web"
         );
-        for name in ["12", "a#b", "0695eb01f6a4830479aa97f2502e193f"] {
+        for name in [
+            "12",
+            "+12",
+            "a#b",
+            "my vm",
+            "a695eb01f6a4830479aa97f2502e193f",
+        ] {
             assert_eq!(
                 address("libvirt:", name),
                 format!("libvirt:{UUID}"),
@@ -188,8 +200,22 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_occurs_twice_is_replaced_by_the_uuid() {
+        // `virsh` pads names with blanks, so a blank at the end of a name is lost.
+        let libvirt = LibvirtAddress::parse("libvirt:").unwrap();
+        let domains = libvirt.domains(&[("1-1", "web"), ("2-2", "db"), ("3-3", "web")]);
+        let domains: Vec<_> = domains.iter().map(|it| &*it.domain).collect();
+        assert_eq!(domains, ["1-1", "db", "3-3"]);
+    }
+
+    #[test]
     fn an_address_without_a_domain_is_invalid() {
-        for text in ["libvirt:", "libvirt:qemu:///system#", "libvirt:#web"] {
+        for text in [
+            "libvirt:",
+            "libvirt:qemu:///system",
+            "libvirt:qemu:///system#",
+            "libvirt:#web",
+        ] {
             assert_eq!(DomainAddress::parse(text), None, "{text}");
         }
     }

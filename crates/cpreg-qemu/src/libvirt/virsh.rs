@@ -55,24 +55,21 @@ impl Virsh {
     ///
     /// # Errors
     /// Returns an error if libvirt cannot be reached.
-    pub fn running_domains(
+    pub fn list_running_domains(
         libvirt: &LibvirtAddress,
         options: &WaitOptions<'_>,
     ) -> Result<Vec<DomainAddress>, Error> {
         let arguments = ["list", "--uuid", "--name"].map(OsString::from);
         let list = Self::new(libvirt.uri.clone()).run(&arguments, options)?;
         let domains = parse_list(&list).ok_or(Error::unexpected_reply("virsh list"))?;
-        let addresses = domains
-            .into_iter()
-            .map(|(uuid, name)| libvirt.domain(name, uuid));
-        Ok(addresses.collect())
+        Ok(libvirt.domains(&domains))
     }
 
     /// Returns the name of the host that libvirt runs on.
     ///
     /// # Errors
     /// Returns an error if libvirt cannot be reached.
-    pub fn host_name(&self, options: &WaitOptions<'_>) -> Result<String, Error> {
+    pub fn query_host_name(&self, options: &WaitOptions<'_>) -> Result<String, Error> {
         let name = self.run(&["hostname".into()], options)?;
         Ok(name.trim().to_owned())
     }
@@ -237,7 +234,7 @@ fn hint(message: &str) -> Option<&'static str> {
         ),
         (
             "failed to connect",
-            "check that libvirtd or virtqemud runs, and name its URI: \
+            "check that libvirtd or virtqemud runs, and name its URI, as in \
              libvirt:qemu:///system#DOMAIN",
         ),
         ("authentication", "become root, or join the group libvirt"),

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use cpreg::plan::{self, Action, DecidedPart, Decision, VcpuSet};
 use cpreg::register::{RegisterId, Value};
 
+use super::CheckFindings;
 use super::blockers::{blockers, content};
 use super::hardware;
 use super::model::{
@@ -12,7 +13,6 @@ use super::model::{
     ExtensionDecision, HardwareReport, LoaderReport, LostRegister, RegisterDecision, SCHEMA,
     ShapeDifference, Source, VisibleChange, WrittenFile,
 };
-use super::{CheckFindings, SCOPE};
 use crate::command::Step;
 use crate::remedy::{self, Vmm};
 use crate::value::ValueFormat;
@@ -41,7 +41,7 @@ impl From<&CheckFindings<'_>> for CheckReport {
             schema: SCHEMA.to_owned(),
             verdict: findings.verdict().into(),
             cpreg_version: Some(env!("CARGO_PKG_VERSION").to_owned()),
-            scope: SCOPE.to_owned(),
+            scope: findings.scope().to_owned(),
             source: source(findings),
             destination: destination(findings),
             blockers: blockers(findings),

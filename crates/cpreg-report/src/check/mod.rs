@@ -56,15 +56,17 @@ use crate::value::ValueFormat;
 pub const SCOPE: &str = "CPU state: registers and the subsections of QEMU's cpu section; \
                          devices only by name and version, not by their state";
 
+/// Parts of the VM that the verdict covers if its device state was not read, in words.
+const SETUP_SCOPE: &str = "machine type and RAM blocks";
+
 /// Note about a guest with MTE.
 const MTE_NOTE: &str = "the guest has MTE: QEMU neither migrates nor saves a KVM guest with MTE \
                         (`Live migration disabled due to MTE enabled`); start it without \
                         (-machine mte=off) if it must move";
 
 /// Note about a VM whose stream was refused before its device state arrived.
-const SETUP_NOTE: &str = "the device state was not read, because the machine that precedes it \
-                          already decides; `cpreg check` on the VM also finds blockers in its CPU \
-                          state and devices";
+const SETUP_NOTE: &str = "the device state was not read; `cpreg check` on the VM also finds blockers \
+                          in its CPU state and devices";
 
 /// Result of `check`, with the VM and the destination that were checked.
 #[derive(Debug)]
@@ -186,8 +188,8 @@ pub struct SourceSummary {
     pub loading: Loading,
     /// Machine type.
     pub machine: Option<String>,
-    /// Number of vCPUs; 0 if the source is a [`SourceKind::Setup`].
-    pub vcpus: usize,
+    /// Number of vCPUs; `None` if the source is a [`SourceKind::Setup`].
+    pub vcpus: Option<usize>,
     /// Accelerator that the VM ran under.
     pub accelerator: Option<Accelerator>,
     /// Run state that the stream records, such as `running`; `None` if the stream has none.
@@ -210,15 +212,23 @@ impl SourceSummary {
         let accelerator = accelerator.unwrap_or_default();
         let container = self.container.as_ref();
         let container = container.map_or_else(String::new, |kind| format!("; {kind}"));
-        let vcpus = match self.kind {
-            SourceKind::Setup => "number of vCPUs not read".to_owned(),
-            _ => pluralize(self.vcpus, "vCPU"),
-        };
+        let vcpus = self.vcpus.map_or_else(
+            || "number of vCPUs not read".to_owned(),
+            |vcpus| pluralize(vcpus, "vCPU"),
+        );
         format!("{} ({machine}, {vcpus}{accelerator}{container})", self.name)
     }
 }
 
 impl CheckFindings<'_> {
+    /// Returns the parts of the VM that the verdict covers, in words.
+    pub(crate) fn scope(&self) -> &'static str {
+        match self.source.kind {
+            SourceKind::Setup => SETUP_SCOPE,
+            _ => SCOPE,
+        }
+    }
+
     /// Returns the alternatives on which the result depends.
     pub(crate) fn decisive_alternatives(&self) -> Option<&Alternatives> {
         let alternatives = self.alternatives.as_ref();

@@ -99,9 +99,8 @@ pub struct Source {
     pub name: String,
     /// Machine type, or null.
     pub machine: Option<String>,
-    /// Number of vCPUs; 0 if the device state was not read, because `cpreg filter` refused the
-    /// machine before RAM.
-    pub vcpus: usize,
+    /// Number of vCPUs; null if `cpreg filter` refused the machine and did not read the device state.
+    pub vcpus: Option<usize>,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,
     /// Run state of the guest when the stream was written (`"running"`, `"paused"`, `"prelaunch"`

@@ -13,10 +13,12 @@ use crate::command::quote;
 pub fn move_command(platform: Platform, vm: &str, node: &str, key: Option<&str>) -> String {
     match platform {
         Platform::Libvirt => {
-            let domain = domain_name(vm);
+            let (source, domain) = libvirt_domain(vm);
+            let connect = source.map(|uri| format!("--connect {} ", quote(uri)));
             let uri = format!("qemu+ssh://{node}/system");
             format!(
-                "virsh migrate --live --persistent --undefinesource {} {}",
+                "virsh {}migrate --live --persistent --undefinesource {} {}",
+                connect.unwrap_or_default(),
                 operand(domain),
                 quote(&uri)
             )
@@ -37,11 +39,22 @@ fn operand(name: &str) -> String {
     format!("{separator}{}", quote(name))
 }
 
-/// Returns the name of a domain: of `libvirt:NAME`, or of its state `DIRECTORY/NAME.save.xz`.
-fn domain_name(vm: &str) -> &str {
-    if let Some(name) = vm.strip_prefix("libvirt:") {
-        return name.rsplit_once('#').map_or(name, |(_, name)| name);
+/// Returns the connection and the name of a domain: of `libvirt:[URI#]NAME`, or of its state
+/// `DIRECTORY/NAME.save.xz`.
+fn libvirt_domain(vm: &str) -> (Option<&str>, &str) {
+    match vm.strip_prefix("libvirt:") {
+        // The first `#` ends the URI.
+        Some(address) => match address.split_once('#') {
+            Some((uri, name)) => (Some(uri), name),
+            None => (None, address),
+        },
+        None => (None, file_stem(vm)),
     }
+}
+
+/// Returns the name of a file without its directory and its last suffix; the whole text if it has
+/// no directory.
+fn file_stem(vm: &str) -> &str {
     let Some((_, file)) = vm.rsplit_once('/') else {
         return vm;
     };
@@ -95,15 +108,26 @@ mod tests {
 
     #[test]
     fn a_domain_has_the_name_of_its_file() {
-        for (vm, name) in [
-            ("web", "web"),
-            ("libvirt:web", "web"),
-            ("libvirt:qemu:///system#web", "web"),
-            ("save/n1/web.save", "web"),
-            ("save/web.1.stream.xz", "web.1"),
+        for (vm, uri, name) in [
+            ("web", None, "web"),
+            ("libvirt:web", None, "web"),
+            ("libvirt:qemu:///system#web", Some("qemu:///system"), "web"),
+            (
+                "libvirt:qemu:///session#a#b",
+                Some("qemu:///session"),
+                "a#b",
+            ),
+            ("save/n1/web.save", None, "web"),
+            ("save/web.1.stream.xz", None, "web.1"),
         ] {
-            assert_eq!(domain_name(vm), name);
+            assert_eq!(libvirt_domain(vm), (uri, name));
         }
+        let command = move_command(Platform::Libvirt, "libvirt:qemu:///session#a#b", "n2", None);
+        assert!(
+            command.starts_with("virsh --connect qemu:///session migrate "),
+            "{command}"
+        );
+        assert!(command.contains(" 'a#b' "), "{command}");
     }
 
     #[test]

@@ -2,69 +2,56 @@
 //!
 //! The caller can thus refuse a VM by its machine and RAM while the output is still empty.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 
-use super::forward::BUFFER_LEN;
+use super::forward::PendingBytes;
 use super::parser::IncrementalParser;
+use super::phase::Phase;
 use super::setup::StreamSetup;
 use crate::error::Error;
 
 /// Received beginning of a stream, up to the list of RAM blocks or further.
 #[derive(Debug)]
 pub struct SetupBuffer {
-    setup: StreamSetup,
+    setup: Option<StreamSetup>,
     parser: IncrementalParser,
-    /// Bytes that the parser forwards.
-    forwarded: Vec<u8>,
-    /// Received bytes that are neither forwarded nor buffered.
+    /// Bytes that the parser would have forwarded.
+    prefix: Vec<u8>,
+    /// Received bytes that are neither in the prefix nor buffered.
     pending: Vec<u8>,
 }
 
 impl SetupBuffer {
-    /// Reads until the stream's setup is known.
+    /// Reads until the stream's setup is known, or until data of a live section arrives.
     ///
     /// # Errors
     /// Those of [`IncrementalParser::feed`] and of reading.
     pub fn read(input: &mut dyn Read) -> Result<Self, Error> {
         let mut parser = IncrementalParser::new();
-        let mut forwarded = Vec::new();
-        let mut pending = Vec::new();
-        let mut filled = 0;
+        let mut prefix = Vec::new();
+        let mut pending = PendingBytes::new(Vec::new());
         loop {
-            if filled == pending.len() {
-                pending.resize((2 * filled).max(BUFFER_LEN), 0);
-            }
-            let count = match input.read(&mut pending[filled..]) {
-                Ok(count) => count,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => {
-                    return Err(Error::from_read_error(
-                        parser.offset() + filled as u64,
-                        error,
-                    ));
-                }
-            };
-            filled += count;
-            let consumed = parser.feed(&pending[..filled], count == 0)?;
-            forwarded.extend_from_slice(&pending[..consumed.forward]);
-            let consumed_len = consumed.forward + consumed.buffered;
-            pending.copy_within(consumed_len..filled, 0);
-            filled -= consumed_len;
-            if let Some(setup) = parser.setup() {
-                pending.truncate(filled);
+            pending.read_once(input, &mut parser, &mut |bytes| {
+                prefix.extend_from_slice(bytes);
+                Ok(())
+            })?;
+            let setup = parser.setup();
+            // The parser limits the length of the setup, but not that of live sections.
+            if setup.is_some() || parser.phase() >= Phase::Ram {
                 return Ok(Self {
                     setup,
                     parser,
-                    forwarded,
-                    pending,
+                    prefix,
+                    pending: pending.into_received(),
                 });
             }
         }
     }
 
-    /// Returns the data about the VM in front of RAM's pages.
-    pub fn setup(&self) -> &StreamSetup {
-        &self.setup
+    /// Returns the data about the VM in front of RAM's pages. `None` if data of a live section
+    /// precedes the list of RAM blocks, which QEMU does not send.
+    pub fn setup(&self) -> Option<&StreamSetup> {
+        self.setup.as_ref()
     }
 
     /// Writes the bytes that precede the pending ones. Returns the parser, and the pending bytes
@@ -74,7 +61,7 @@ impl SetupBuffer {
     /// Those of writing.
     pub fn write(self, output: &mut dyn Write) -> Result<(IncrementalParser, Vec<u8>), Error> {
         output
-            .write_all(&self.forwarded)
+            .write_all(&self.prefix)
             .map_err(Error::from_write_error)?;
         Ok((self.parser, self.pending))
     }

@@ -172,9 +172,9 @@ fn a_setup_is_known_before_anything_is_forwarded() {
                 received: 0,
             };
             let beginning = SetupBuffer::read(&mut input).unwrap();
-            let setup = beginning.setup();
+            let setup = beginning.setup().unwrap();
             assert_eq!(setup.machine.as_deref(), stream.machine());
-            assert_eq!(setup.ram.len(), stream.ram_blocks().len());
+            assert_eq!(setup.ram, stream.shape().ram);
             if piece == 1 {
                 // The list ends there: without its last byte, the setup is not known.
                 let cut = &whole[..input.received - 1];
@@ -189,6 +189,36 @@ fn a_setup_is_known_before_anything_is_forwarded() {
     }
     let error = SetupBuffer::read(&mut io::empty()).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NotAStream);
+}
+
+#[test]
+fn live_sections_in_front_of_ram_are_not_collected() {
+    let (_, whole) = synthetic_streams()
+        .into_iter()
+        .find(|(synthetic, _)| !synthetic.postcopy && !synthetic.has_early_section)
+        .unwrap();
+    let ram = whole
+        .windows(9)
+        .position(|it| it == b"\x01\0\0\0\x02\x03ram")
+        .unwrap();
+    let mut endless = whole[..ram].to_vec();
+    endless.extend(b"\x01\0\0\0\x04\x0cdirty-bitmap\0\0\0\0\0\0\0\x01\x01\x7e\0\0\0\x04");
+    for _ in 0..100_000 {
+        endless.extend(b"\x02\0\0\0\x04\x01\x7e\0\0\0\x04");
+    }
+    let mut input = PieceReader {
+        rest: &endless,
+        piece: 1000,
+        received: 0,
+    };
+    let beginning = SetupBuffer::read(&mut input).unwrap();
+    assert!(beginning.setup().is_none());
+    assert!(input.received <= 2000, "{} bytes", input.received);
+    // The bytes are forwarded in their order.
+    let mut output = Vec::new();
+    let (_, pending) = beginning.write(&mut output).unwrap();
+    output.extend(pending);
+    assert!(endless.starts_with(&output) && output.len() == input.received);
 }
 
 #[test]

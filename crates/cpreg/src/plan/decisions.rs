@@ -15,28 +15,28 @@ use crate::register::RegisterId;
 /// for hundreds of vCPUs takes little more memory than a plan for one.
 #[derive(Clone)]
 pub struct Decisions {
-    /// Decisions that vCPUs share.
-    shared: Arc<Vec<Decision>>,
-    /// Decisions of this vCPU in place of the shared ones at these positions, ascending.
-    own: Vec<(usize, Decision)>,
+    /// Decisions that vCPUs have in common.
+    common: Arc<Vec<Decision>>,
+    /// Decisions of this vCPU in place of the common ones at these positions, ascending.
+    overrides: Vec<(usize, Decision)>,
 }
 
 impl Decisions {
     /// Returns the number of decisions.
     pub fn len(&self) -> usize {
-        self.shared.len()
+        self.common.len()
     }
 
     /// Returns `true` if there is no decision.
     pub fn is_empty(&self) -> bool {
-        self.shared.is_empty()
+        self.common.is_empty()
     }
 
     /// Iterates over the decisions, ascending by register.
     pub fn iter(&self) -> Iter<'_> {
         Iter {
-            shared: self.shared.iter(),
-            own: &self.own,
+            common: self.common.iter(),
+            overrides: &self.overrides,
             position: 0,
         }
     }
@@ -53,27 +53,27 @@ impl Decisions {
 
     /// Returns the position of the decision about a register.
     pub(super) fn position(&self, id: RegisterId) -> Option<usize> {
-        // A decision in place of a shared one is about the same register.
-        self.shared
+        // An override is about the same register.
+        self.common
             .binary_search_by_key(&id, |decision| decision.register)
             .ok()
     }
 
     /// Returns the decision at this position.
     pub(super) fn get(&self, position: usize) -> Option<&Decision> {
-        match self.find_own(position) {
-            Ok(index) => Some(&self.own[index].1),
-            Err(_) => self.shared.get(position),
+        match self.find_override(position) {
+            Ok(index) => Some(&self.overrides[index].1),
+            Err(_) => self.common.get(position),
         }
     }
 
     /// Returns the decisions as a list that no other vCPU shares.
     pub(super) fn make_mut(&mut self) -> &mut Vec<Decision> {
-        let shared = Arc::make_mut(&mut self.shared);
-        for (position, decision) in self.own.drain(..) {
-            shared[position] = decision;
+        let common = Arc::make_mut(&mut self.common);
+        for (position, decision) in self.overrides.drain(..) {
+            common[position] = decision;
         }
-        shared
+        common
     }
 
     /// Applies `update` to all decisions of all vCPUs, which continue to share them.
@@ -81,29 +81,29 @@ impl Decisions {
         vcpus: impl Iterator<Item = &'d mut Self>,
         update: impl Fn(&mut Decision),
     ) {
-        // Shared decisions before and after their update.
+        // Common decisions before and after their update.
         let mut last: Option<[Arc<Vec<Decision>>; 2]> = None;
         for decisions in vcpus {
             match &last {
-                Some([old, new]) if Arc::ptr_eq(old, &decisions.shared) => {
-                    decisions.shared = new.clone();
+                Some([old, new]) if Arc::ptr_eq(old, &decisions.common) => {
+                    decisions.common = new.clone();
                 }
                 _ => {
-                    let old = decisions.shared.clone();
-                    let new = Arc::make_mut(&mut decisions.shared);
+                    let old = decisions.common.clone();
+                    let new = Arc::make_mut(&mut decisions.common);
                     new.iter_mut().for_each(&update);
-                    last = Some([old, decisions.shared.clone()]);
+                    last = Some([old, decisions.common.clone()]);
                 }
             }
-            let own = decisions.own.iter_mut();
-            own.for_each(|(_, decision)| update(decision));
+            let overrides = decisions.overrides.iter_mut();
+            overrides.for_each(|(_, decision)| update(decision));
         }
     }
 
-    /// Returns the index of this vCPU's own decision at this position; the index to insert one as
-    /// `Err`.
-    fn find_own(&self, position: usize) -> Result<usize, usize> {
-        self.own.binary_search_by_key(&position, |(own, _)| *own)
+    /// Returns the index of the override at this position; the index to insert one as `Err`.
+    fn find_override(&self, position: usize) -> Result<usize, usize> {
+        self.overrides
+            .binary_search_by_key(&position, |(overridden, _)| *overridden)
     }
 }
 
@@ -111,8 +111,8 @@ impl From<Vec<Decision>> for Decisions {
     /// Makes the list from decisions in ascending order of their registers.
     fn from(decisions: Vec<Decision>) -> Self {
         Self {
-            shared: Arc::new(decisions),
-            own: Vec::new(),
+            common: Arc::new(decisions),
+            overrides: Vec::new(),
         }
     }
 }
@@ -121,9 +121,9 @@ impl Index<usize> for Decisions {
     type Output = Decision;
 
     fn index(&self, position: usize) -> &Decision {
-        match self.find_own(position) {
-            Ok(index) => &self.own[index].1,
-            Err(_) => &self.shared[position],
+        match self.find_override(position) {
+            Ok(index) => &self.overrides[index].1,
+            Err(_) => &self.common[position],
         }
     }
 }
@@ -132,16 +132,16 @@ impl IndexMut<usize> for Decisions {
     /// Returns the decision at this position, to change it for this vCPU alone. The register stays
     /// the same.
     fn index_mut(&mut self, position: usize) -> &mut Decision {
-        match self.find_own(position) {
-            Ok(index) => &mut self.own[index].1,
+        match self.find_override(position) {
+            Ok(index) => &mut self.overrides[index].1,
             Err(index) => {
                 // A list without another user needs no copy.
-                if Arc::get_mut(&mut self.shared).is_some() {
-                    return &mut Arc::make_mut(&mut self.shared)[position];
+                if Arc::get_mut(&mut self.common).is_some() {
+                    return &mut Arc::make_mut(&mut self.common)[position];
                 }
-                let decision = self.shared[position].clone();
-                self.own.insert(index, (position, decision));
-                &mut self.own[index].1
+                let decision = self.common[position].clone();
+                self.overrides.insert(index, (position, decision));
+                &mut self.overrides[index].1
             }
         }
     }
@@ -173,8 +173,8 @@ impl fmt::Debug for Decisions {
 /// Iterator over [`Decisions`].
 #[derive(Clone, Debug)]
 pub struct Iter<'d> {
-    shared: slice::Iter<'d, Decision>,
-    own: &'d [(usize, Decision)],
+    common: slice::Iter<'d, Decision>,
+    overrides: &'d [(usize, Decision)],
     position: usize,
 }
 
@@ -182,20 +182,20 @@ impl<'d> Iterator for Iter<'d> {
     type Item = &'d Decision;
 
     fn next(&mut self) -> Option<&'d Decision> {
-        let shared = self.shared.next()?;
+        let common = self.common.next()?;
         let position = self.position;
         self.position += 1;
-        match self.own {
-            [(own, decision), rest @ ..] if *own == position => {
-                self.own = rest;
+        match self.overrides {
+            [(overridden, decision), rest @ ..] if *overridden == position => {
+                self.overrides = rest;
                 Some(decision)
             }
-            _ => Some(shared),
+            _ => Some(common),
         }
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        self.shared.size_hint()
+        self.common.size_hint()
     }
 }
 
@@ -243,7 +243,7 @@ mod tests {
         let mut first = decisions();
         // No other vCPU shares the list yet.
         first[1] = decision(RegisterId::x(1), 13);
-        assert!(first.own.is_empty());
+        assert!(first.overrides.is_empty());
         let mut second = first.clone();
         second[2] = decision(RegisterId::x(2), 22);
         *second.find_mut(RegisterId::x(0)).unwrap() = decision(RegisterId::x(0), 20);
@@ -254,7 +254,7 @@ mod tests {
         assert_eq!(second.find(RegisterId::x(2)), Some(&second[2]));
         assert_eq!(second.get(1), Some(&first[1]));
         assert_eq!((second.get(3), second.find(RegisterId::x(3))), (None, None));
-        assert!(Arc::ptr_eq(&first.shared, &second.shared) && first != second);
+        assert!(Arc::ptr_eq(&first.common, &second.common) && first != second);
         let whole: Vec<_> = second.iter().cloned().collect();
         assert_eq!(second, Decisions::from(whole.clone()));
         assert_eq!(*second.make_mut(), whole);
@@ -265,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn updates_reach_shared_and_own_decisions() {
+    fn updates_reach_common_decisions_and_overrides() {
         let first = decisions();
         let mut second = first.clone();
         second[0] = decision(RegisterId::x(0), 20);
@@ -278,7 +278,7 @@ mod tests {
                     .all(|it| it.confidence == Confidence::Unknown)
             );
         }
-        assert!(Arc::ptr_eq(&all[0].shared, &all[1].shared));
+        assert!(Arc::ptr_eq(&all[0].common, &all[1].common));
         assert!(first.iter().all(|it| it.confidence == Confidence::Inferred));
         assert_eq!(values(&all[1]), [20, 11, 12]);
     }

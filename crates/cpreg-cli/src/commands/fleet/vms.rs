@@ -16,7 +16,9 @@ use crate::commands::matrix::source;
 use crate::destination::hosts;
 use crate::failure::Failure;
 use crate::fleet_hosts;
-use crate::input::{domain_address, libvirt_address, libvirt_host_name, running_domains};
+use crate::input::{
+    domain_address, libvirt_address, list_running_domains, query_libvirt_host_name,
+};
 use crate::printer::Printer;
 use crate::source_host::SourceHost;
 
@@ -47,7 +49,8 @@ struct Pending {
     path: PathBuf,
     node: Option<usize>,
     platform: Platform,
-    /// `true` if an inventory names the VM, so that it is one even if its state cannot be read.
+    /// `true` if an inventory or libvirt lists the VM, so that it is one even if its state cannot be
+    /// read.
     is_listed: bool,
 }
 
@@ -294,23 +297,23 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
     /// the node.
     fn add_argument(&mut self, path: &Path) -> Result<(), Failure> {
         if let Some(libvirt) = libvirt_address(path) {
-            let domains = running_domains(path, &libvirt)?;
+            let domains = list_running_domains(path, &libvirt)?;
             if domains.is_empty() {
                 let printer = self.settings.printer;
                 printer.note(format_args!("{}: no domain runs", path.display()));
             }
-            let node = self.find_libvirt_node(libvirt.uri);
+            let node = self.find_libvirt_node(path, libvirt.uri);
             for domain in domains {
-                self.push_file(domain.to_string().into(), node);
+                self.push_domain(domain.to_string(), node, true);
             }
             return Ok(());
         }
         if let Some(domain) = domain_address(path)? {
             let node = match domain.remote_host() {
                 Some(_) => None,
-                None => self.find_libvirt_node(domain.uri),
+                None => self.find_libvirt_node(path, domain.uri),
             };
-            self.push_file(path.to_owned(), node);
+            self.push_domain(path.display().to_string(), node, false);
             return Ok(());
         }
         let is_directory = path.is_dir();
@@ -353,20 +356,36 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
     }
 
     /// Returns the node that is this machine, because libvirt passes file descriptors only to
-    /// domains of its own host. Prints a note if the inventory lacks the node.
-    fn find_libvirt_node(&self, uri: Option<String>) -> Option<usize> {
-        let host = libvirt_host_name(uri)?;
+    /// domains of its own host. Adds a fault if the node is not known.
+    fn find_libvirt_node(&mut self, argument: &Path, uri: Option<String>) -> Option<usize> {
+        let host = match query_libvirt_host_name(uri) {
+            Ok(host) => host,
+            Err(failure) => {
+                let problem = Problem::Unreadable(inventory::describe(&failure));
+                self.add_fault(&argument.display().to_string(), problem);
+                return None;
+            }
+        };
         let inventory = &self.fleet.inventory;
         let short = host.split('.').next().unwrap_or_default();
-        let node = [&*host, short]
-            .iter()
-            .find_map(|name| inventory.find_node(name));
+        let names = [&*host, short];
+        let node = names.iter().find_map(|name| inventory.find_node(name));
         if node.is_none() {
-            self.settings.printer.note(format_args!(
-                "the domains of libvirt have no node: the fleet has no node {host}"
-            ));
+            self.add_fault(&argument.display().to_string(), Problem::UnknownNode(host));
         }
         node
+    }
+
+    fn push_domain(&mut self, address: String, node: Option<usize>, is_listed: bool) {
+        if (self.is_wanted)(node) {
+            self.push(Pending {
+                path: PathBuf::from(&address),
+                name: address,
+                node,
+                platform: Platform::Libvirt,
+                is_listed,
+            });
+        }
     }
 
     fn push_file(&mut self, path: PathBuf, node: Option<usize>) {
@@ -441,7 +460,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
             source: None,
             vcpus: 0,
             node,
-            is_inferred: true,
+            is_inferred: false,
             birth_key: None,
             platform,
             cells: Arc::new(vec![cell; self.hosts.hosts().len()]),

@@ -12,7 +12,7 @@ pub(super) const REASON_INDENT: &str = "           ";
 
 /// Returns ` (vCPU 0-3)`, or nothing for all vCPUs.
 pub(crate) fn vcpu_suffix(findings: &CheckFindings<'_>, vcpus: &VcpuSet) -> String {
-    let all = vcpus.iter().count() == findings.source.vcpus;
+    let all = Some(vcpus.iter().count()) == findings.source.vcpus;
     if all {
         String::new()
     } else {

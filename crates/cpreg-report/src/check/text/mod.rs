@@ -68,7 +68,10 @@ pub(crate) fn print_without_copied(
     if is_verbose && findings.decisive_alternatives().is_none() {
         loaders::print(printer, findings);
     }
-    let scope = if is_verbose { SCOPE } else { SHORT_SCOPE };
+    let scope = match findings.scope() {
+        SCOPE if !is_verbose => SHORT_SCOPE,
+        scope => scope,
+    };
     printer.paragraph(&format!("{}: ", styled(style::DIM, "scope")), scope);
 }
 

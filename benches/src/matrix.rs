@@ -36,15 +36,19 @@ const RECORDINGS: [&str; 7] = [
 const LARGE_VCPU_COUNTS: [u32; 2] = [8, 16];
 /// Folder with the VMs.
 const FOLDER: &str = "vms";
-/// Registers that get other values in each VM, with the bits that change.
-const VARIED_REGISTERS: [(&str, u64); 14] = [
+/// Registers that get other values in each VM, with the bits that change. A kernel sets them alike
+/// on all its vCPUs.
+const VM_REGISTERS: [(&str, u64); 3] = [
+    ("TCR_EL1", 0x8),
+    ("TTBR1_EL1", 0x0000_ffff_ffff_f000),
+    ("VBAR_EL1", 0x0000_ffff_ffff_f800),
+];
+/// Registers that get other values in each vCPU, with the bits that change.
+const VCPU_REGISTERS: [(&str, u64); 11] = [
     ("KVM_REG_ARM_TIMER_CVAL", 0x0000_ffff_ffff_ffff),
     ("KVM_REG_ARM_TIMER_CNT", 0x0000_ffff_ffff_ffff),
     ("KVM_REG_ARM_TIMER_CTL", 0x3),
-    ("TCR_EL1", 0x8),
     ("TTBR0_EL1", 0x0000_ffff_ffff_f000),
-    ("TTBR1_EL1", 0x0000_ffff_ffff_f000),
-    ("VBAR_EL1", 0x0000_ffff_ffff_f800),
     ("TPIDR_EL0", u64::MAX),
     ("TPIDR_EL1", u64::MAX),
     ("CONTEXTIDR_EL1", 0xffff),
@@ -146,9 +150,11 @@ impl Template {
     /// Returns the device state with other values, which depend on the number of the VM.
     fn vary(&self, number: usize) -> Result<Vec<u8>> {
         let mut vm = self.stream.vm()?;
-        let mut random = Random(u64::try_from(number)?);
+        let number = u64::try_from(number)?;
+        let mut random = Random(number);
         for vcpu in &mut vm.vcpus {
-            vary_vcpu(vcpu, &mut random)?;
+            vary(vcpu, &VM_REGISTERS, &mut Random(!number))?;
+            vary(vcpu, &VCPU_REGISTERS, &mut random)?;
         }
         let edits = self.stream.diff_to(&vm)?;
         let edit = self.stream.edit_unverified(&self.bytes, &edits)?;
@@ -158,8 +164,8 @@ impl Template {
     }
 }
 
-fn vary_vcpu(vcpu: &mut Vcpu, random: &mut Random) -> Result<()> {
-    for (name, mask) in VARIED_REGISTERS {
+fn vary(vcpu: &mut Vcpu, registers: &[(&str, u64)], random: &mut Random) -> Result<()> {
+    for (name, mask) in registers {
         let id: RegisterId = name.parse()?;
         let bits = random.next() & mask;
         // A VM without the feature lacks the register.

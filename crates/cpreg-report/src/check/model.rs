@@ -99,7 +99,8 @@ pub struct Source {
     pub name: String,
     /// Machine type, or null.
     pub machine: Option<String>,
-    /// Number of vCPUs; null if `cpreg filter` refused the machine and did not read the device state.
+    /// Number of vCPUs; null if `cpreg filter` refused the machine and did not read the device
+    /// state.
     pub vcpus: Option<usize>,
     /// `"kvm"`, `"tcg"`, `"hvf"` or null.
     pub accelerator: Option<Accelerator>,

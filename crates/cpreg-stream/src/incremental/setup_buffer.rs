@@ -48,8 +48,8 @@ impl SetupBuffer {
         }
     }
 
-    /// Returns the data about the VM in front of RAM's pages. `None` if data of a live section
-    /// precedes the list of RAM blocks, which QEMU does not send.
+    /// Returns the data about the VM in front of RAM's pages. `None` if the list of RAM blocks is
+    /// empty, or follows data of a live section. QEMU sends no such stream.
     pub fn setup(&self) -> Option<&StreamSetup> {
         self.setup.as_ref()
     }

@@ -6,7 +6,7 @@ use core::fmt;
 use core::ops::{Index, IndexMut};
 use core::slice;
 
-use super::Decision;
+use super::decision::Decision;
 use crate::register::RegisterId;
 
 /// Decisions about the registers of one vCPU, ascending by register.

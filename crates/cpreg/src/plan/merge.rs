@@ -8,6 +8,7 @@
 
 use alloc::collections::BTreeSet;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 use core::cmp::Ordering;
 
 use super::input::PlanInput;
@@ -47,6 +48,7 @@ pub(super) struct RegisterPlanner<'a> {
     is_unchanged: bool,
     destination_vcpu: &'a DestinationVcpu,
     disagreements: &'a BTreeSet<RegisterId>,
+    is_pmu_unused: OnceCell<bool>,
 }
 
 /// Action for a register, with its confidence and reason.
@@ -94,6 +96,7 @@ impl<'a> RegisterPlanner<'a> {
             is_unchanged: core::ptr::eq(planned, &raw const vcpu.registers),
             destination_vcpu,
             disagreements,
+            is_pmu_unused: OnceCell::new(),
         }
     }
 
@@ -237,6 +240,7 @@ impl<'a> RegisterPlanner<'a> {
             incoming_vcpu: self.vcpu,
             planned_registers: self.planned,
             destination_vcpu: self.destination_vcpu,
+            is_pmu_unused: &self.is_pmu_unused,
         }
     }
 

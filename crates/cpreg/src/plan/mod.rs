@@ -5,7 +5,9 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `mod.rs` | the plan as data, and its outcome |
+//! | `mod.rs` | the plan as data |
+//! | `outcome.rs` | the outcome of a plan |
+//! | `decision.rs` | the decision about one register, as data |
 //! | `decisions.rs` | the decisions about one vCPU, of which vCPUs share the equal ones |
 //! | `reason.rs` | reasons of decisions |
 //! | `input.rs` | inputs that all decisions share |
@@ -42,6 +44,7 @@ mod birth;
 mod blocker;
 mod check;
 mod consent;
+mod decision;
 mod decisions;
 mod dependence;
 mod disagreement;
@@ -56,6 +59,7 @@ mod input;
 mod merge;
 mod operator_entries;
 mod order;
+mod outcome;
 mod reason;
 mod rename;
 mod vcpus;
@@ -71,21 +75,22 @@ pub use birth::BirthValue;
 pub use blocker::Blocker;
 pub use check::{Check, LoaderPrediction, UnchangedLoad, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
+pub use decision::{Action, Decision};
 pub use decisions::{Decisions, Iter as DecisionIter};
 pub use dependence::{Dependence, Premise};
 pub use fatal_change::FatalChange;
 pub use hardware::{HardwareAction, HardwareDecision, HardwareReason, TagBlock, ZeroingBlock};
 pub use incremental::IncrementalPlan;
 pub use operator_entries::{EntryUse, OperatorEntryUse};
+pub use outcome::PlanOutcome;
 pub use reason::Reason;
 pub use vcpus::VcpuSet;
 pub use verification::{Deviation, LoadResult};
 
 use crate::destination::Confidence;
-use crate::register::{RegisterId, Value};
+use crate::register::RegisterId;
 use crate::remedy::Remedy;
 use crate::severity::Severity;
-use crate::tolerance::Tolerances;
 use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
 
 /// One decision for every register and extension of every vCPU.
@@ -107,28 +112,6 @@ pub struct Plan {
     pub outcome_with_proposed: PlanOutcome,
 }
 
-/// Outcome of a plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum PlanOutcome {
-    /// A loader can execute the plan.
-    Ready,
-    /// A register, an extension or the hardware of the hosts blocks the load.
-    Refused,
-    /// Nothing is known to block the load, but a decision lacks information.
-    Unknown,
-}
-
-impl PlanOutcome {
-    /// Returns the outcome of two plans that must both be executed.
-    const fn worse(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Refused, _) | (_, Self::Refused) => Self::Refused,
-            (Self::Unknown, _) | (_, Self::Unknown) => Self::Unknown,
-            (Self::Ready, Self::Ready) => Self::Ready,
-        }
-    }
-}
-
 /// Decisions about one vCPU.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -137,111 +120,6 @@ pub struct VcpuPlan {
     pub decisions: Decisions,
     /// One decision for each extension of the VM or the destination, ascending by name.
     pub extensions: Vec<ExtensionDecision>,
-}
-
-/// Decision about one register of one vCPU, with its reason.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub struct Decision {
-    /// Register that the decision is about.
-    pub register: RegisterId,
-    /// The VM's value, if the VM has the register.
-    pub source: Option<Value>,
-    /// `true` if the destination lists the register.
-    pub is_listed: bool,
-    /// The destination's recorded value, if the destination lists the register and the value is
-    /// known.
-    pub destination: Option<Value>,
-    /// Value that the register reads after the load, if KVM accepts the loaded value and replaces a
-    /// part of it.
-    pub replaced_value: Option<Value>,
-    /// Action for the register.
-    pub action: Action,
-    /// Confidence in the premises of the decision.
-    pub confidence: Confidence,
-    /// Reason of the decision.
-    pub reason: Reason,
-}
-
-impl Decision {
-    /// Returns `true` if the decision refuses the VM's register or its value, whatever the VM's
-    /// other registers hold.
-    ///
-    /// Such a decision is final although not all registers of the VM have arrived.
-    pub fn is_final_refusal(&self, tolerances: &Tolerances) -> bool {
-        if self.action != Action::Refuse {
-            return false;
-        }
-        match &self.reason {
-            Reason::SourceOnly
-            | Reason::UserCondition
-            | Reason::ValueNotAccepted
-            | Reason::SetNotAccepted => true,
-            Reason::NotTolerated(entry) => tolerances
-                .entries()
-                .get(*entry)
-                .is_some_and(|entry| !entry.condition.depends_on_other_registers()),
-            _ => false,
-        }
-    }
-
-    /// Returns the value that the guest reads after the load, or `None` if the decision sets none
-    /// or the value is not known.
-    ///
-    /// Refused and undecided registers keep the VM's value.
-    fn loaded_value(&self) -> Option<&Value> {
-        if self.replaced_value.is_some() {
-            return self.replaced_value.as_ref();
-        }
-        match &self.action {
-            Action::Copy | Action::Refuse | Action::Undecided => self.source.as_ref(),
-            Action::Set(value) | Action::WriteReset(value) => Some(value),
-            Action::KeepAtReset => self.destination.as_ref(),
-            Action::Ignore => None,
-        }
-    }
-}
-
-/// Action for a register.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[non_exhaustive]
-pub enum Action {
-    /// Load the VM's value.
-    Copy,
-    /// Leave out the VM's value.
-    Ignore,
-    /// Leave the destination's register at its reset value, without a write.
-    KeepAtReset,
-    /// Write this reset value of the destination, because the loader would write another value.
-    WriteReset(Value),
-    /// Load this value in place of the VM's value.
-    Set(Value),
-    /// Refuse the load because of the register.
-    Refuse,
-    /// No action, because there is not enough information to decide.
-    Undecided,
-}
-
-impl Action {
-    /// Returns the action's name in reports.
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Copy => "copy",
-            Self::Ignore => "ignore",
-            Self::KeepAtReset | Self::WriteReset(_) => "keep-at-reset",
-            Self::Set(_) => "set",
-            Self::Refuse => "refuse",
-            Self::Undecided => "unknown",
-        }
-    }
-
-    const fn outcome(&self) -> PlanOutcome {
-        match self {
-            Self::Refuse => PlanOutcome::Refused,
-            Self::Undecided => PlanOutcome::Unknown,
-            _ => PlanOutcome::Ready,
-        }
-    }
 }
 
 /// Decision about one extension of one vCPU, with its reason.

@@ -4,6 +4,7 @@
 
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
+use core::cell::OnceCell;
 
 use super::input::{Targets, planned_registers};
 use super::{Decision, Plan, Reason, SetConsent, VcpuSet};
@@ -109,6 +110,7 @@ impl Plan {
                 continue;
             };
             let planned = planned_registers(sets, &targets, number, vcpu);
+            let is_pmu_unused = OnceCell::new();
             for (index, entry) in &entries {
                 for decision in &plan.decisions {
                     let register = decision.register;
@@ -124,6 +126,7 @@ impl Plan {
                             incoming_vcpu: vcpu,
                             planned_registers: &planned,
                             destination_vcpu,
+                            is_pmu_unused: &is_pmu_unused,
                         },
                     };
                     let entry_use = observer.entry_use(*index, entry, decision);

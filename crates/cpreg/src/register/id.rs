@@ -287,26 +287,28 @@ impl RegisterId {
     /// Returns [`DecodedId::Unknown`] unless the constructor of the class returns exactly this id
     /// from the decoded parts. Ids of the core class may have any size.
     pub const fn decode(self) -> DecodedId {
-        if let Some(register) = CoprocessorRegister::from_raw(self.0) {
-            return DecodedId::Coprocessor(register);
-        }
         let low = (self.0 & 0xffff) as u16;
         // Each class checks the size; all other bits must match.
         let head = self.0 & !(15 << SIZE_SHIFT) & !0xffff;
         let size = self.0 & (15 << SIZE_SHIFT);
-        if head == ARCHITECTURE_ARM64 | CLASS_CORE {
-            DecodedId::Core { word: low }
-        } else if head == ARCHITECTURE_ARM64 | CLASS_DEMUX && size == SIZE_U32 {
-            let [index, selector] = low.to_be_bytes();
-            DecodedId::Demux { index, selector }
-        } else if head == ARCHITECTURE_ARM64 | CLASS_SYSTEM_REGISTER && size == SIZE_U64 {
-            DecodedId::SystemRegister(SystemRegister {
+        // Most registers of a vCPU are of this class.
+        if head == ARCHITECTURE_ARM64 | CLASS_SYSTEM_REGISTER && size == SIZE_U64 {
+            return DecodedId::SystemRegister(SystemRegister {
                 op0: ((low >> 14) & 3) as u8,
                 op1: ((low >> 11) & 7) as u8,
                 crn: ((low >> 7) & 15) as u8,
                 crm: ((low >> 3) & 15) as u8,
                 op2: (low & 7) as u8,
-            })
+            });
+        }
+        if let Some(register) = CoprocessorRegister::from_raw(self.0) {
+            return DecodedId::Coprocessor(register);
+        }
+        if head == ARCHITECTURE_ARM64 | CLASS_CORE {
+            DecodedId::Core { word: low }
+        } else if head == ARCHITECTURE_ARM64 | CLASS_DEMUX && size == SIZE_U32 {
+            let [index, selector] = low.to_be_bytes();
+            DecodedId::Demux { index, selector }
         } else if head == ARCHITECTURE_ARM64 | CLASS_FIRMWARE && size == SIZE_U64 {
             DecodedId::Firmware { number: low }
         } else if head == ARCHITECTURE_ARM64 | CLASS_FIRMWARE_BITMAP && size == SIZE_U64 {

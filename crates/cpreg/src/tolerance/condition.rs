@@ -1,6 +1,7 @@
 //! [`Condition`]: the condition of a tolerance, evaluated on the VM's own registers.
 
 use alloc::boxed::Box;
+use core::cell::OnceCell;
 
 use crate::destination::DestinationVcpu;
 use crate::destination::kernel::{self, RegisterKind};
@@ -68,6 +69,8 @@ pub struct Context<'a> {
     pub(crate) planned_registers: &'a Registers,
     /// The destination's vCPU.
     pub destination_vcpu: &'a DestinationVcpu,
+    /// Result of [`Condition::PmuUnused`], which is the same for all registers of the vCPU.
+    pub(crate) is_pmu_unused: &'a OnceCell<bool>,
 }
 
 impl Condition {
@@ -145,26 +148,23 @@ impl Condition {
                     .is_some_and(|clidr| !kernel::has_cache(clidr, slot)),
                 _ => false,
             },
-            Self::PmuUnused => {
-                let destination_has_no_pmu = !context
-                    .destination_vcpu
-                    .registers()
-                    .iter()
-                    .any(|register| register.id.is_pmu());
-                destination_has_no_pmu
-                    && context
-                        .incoming_vcpu
-                        .registers
-                        .iter()
-                        .filter(|(id, _)| id.is_pmu())
-                        .all(|(id, value)| {
-                            value
-                                .as_u64()
-                                .is_some_and(|value| is_pmu_at_reset(id, value))
-                        })
-            }
+            Self::PmuUnused => *context
+                .is_pmu_unused
+                .get_or_init(|| is_pmu_unused(context.incoming_vcpu, context.destination_vcpu)),
         }
     }
+}
+
+/// Returns `true` if the destination's vCPU has no PMU, and the VM's holds its reset values.
+fn is_pmu_unused(incoming_vcpu: &Vcpu, destination_vcpu: &DestinationVcpu) -> bool {
+    let mut listed = destination_vcpu.registers().iter();
+    let mut incoming = incoming_vcpu.registers.iter().filter(|(id, _)| id.is_pmu());
+    !listed.any(|register| register.id.is_pmu())
+        && incoming.all(|(id, value)| {
+            value
+                .as_u64()
+                .is_some_and(|value| is_pmu_at_reset(id, value))
+        })
 }
 
 /// KVM's reset poison: the value that KVM gives a register whose reset value is architecturally

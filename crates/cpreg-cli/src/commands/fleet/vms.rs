@@ -49,8 +49,8 @@ struct Pending {
     path: PathBuf,
     node: Option<usize>,
     platform: Platform,
-    /// `true` if an inventory or libvirt lists the VM, so that it is one even if its state cannot be
-    /// read.
+    /// `true` if an inventory or libvirt lists the VM, so that it is one even if its state cannot
+    /// be read.
     is_listed: bool,
 }
 

@@ -241,17 +241,15 @@ fn check_domain(from: &Host, to: &Host) -> Result<()> {
     let source = "libvirt:qemu:///system#web";
     cpreg(from, &[&["check", source, profile], &ACCEPT[..]].concat())?;
     expect_running(from)?;
-    // The VM is the only running domain.
-    let nodes = [
-        "fleet",
-        "check",
-        "/vm/qemu.json",
-        profile,
-        "--vms",
-        "libvirt:",
-    ];
+    // The VM is the only running domain, on the node with the name of its host.
+    let host = from.virsh_output(&["hostname"])?;
+    let own = format!("vm/{host}.json");
+    fs::copy(from.path("vm/qemu.json"), from.path(&own))?;
+    let own = format!("/{own}");
+    let nodes = ["fleet", "check", &own, profile, "--vms", "libvirt:"];
     let planned = cpreg(from, &[&nodes, &ACCEPT[..]].concat())?;
-    if !planned.starts_with("1 of 1 VM can leave") {
+    let is_on_node = planned.contains(&format!("1 node, 1 VM: {host}"));
+    if !planned.starts_with("1 of 1 VM can leave") || !is_on_node {
         return Err(format!("`fleet` does not plan the domain: {planned}").into());
     }
     expect_running(from)?;

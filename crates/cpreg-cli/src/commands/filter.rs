@@ -83,7 +83,10 @@ pub(crate) fn run(arguments: &arguments::Filter, printer: &mut Printer) -> Resul
         .open_stream()
         .map_err(|error| forward_failure(error, device_state.start()))?;
     let source = Input::from_live_stream(SOURCE_NAME, stream);
-    let resolved = spec.resolve_for_stream(&source, &arguments.loader)?;
+    let resolved = match fixed {
+        Some(fixed) => fixed,
+        None => spec.resolve_for_stream(&source, &arguments.loader)?,
+    };
     let value_format = ValueFormat::new(resolved.destination.accelerator, arguments.show_secrets);
     let findings = check::build_findings(
         &check::Subject::from_stream(&source, from.as_ref())?,

@@ -17,8 +17,7 @@ impl DomainAddress {
     /// Prefix of every address.
     pub const PREFIX: &'static str = "libvirt:";
 
-    /// Parses `libvirt:[URI#]DOMAIN`; returns `None` if the prefix or the
-    /// domain is missing.
+    /// Parses `libvirt:[URI#]DOMAIN`; returns `None` if the prefix or the domain is missing.
     ///
     /// ```
     /// use cpreg_qemu::libvirt::DomainAddress;

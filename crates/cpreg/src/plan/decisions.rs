@@ -43,7 +43,7 @@ impl Decisions {
 
     /// Returns the decision about a register.
     pub fn find(&self, id: RegisterId) -> Option<&Decision> {
-        self.position(id).map(|position| &self[position])
+        self.position(id).and_then(|position| self.get(position))
     }
 
     /// Returns the decision about a register, to change it for this vCPU alone.
@@ -74,6 +74,12 @@ impl Decisions {
             common[position] = decision;
         }
         common
+    }
+
+    /// Returns the decisions as a list.
+    pub(super) fn into_vec(mut self) -> Vec<Decision> {
+        self.make_mut();
+        Arc::unwrap_or_clone(self.common)
     }
 
     /// Applies `update` to all decisions of all vCPUs, which continue to share them.

@@ -15,7 +15,7 @@ use super::disagreement;
 use super::input::{PlanInput, Targets, planned_registers, targets_of};
 use super::merge::{RegisterDecisions, RegisterPlanner};
 use super::rename::Renames;
-use super::{Decision, PlanOutcome, VcpuPlan, extensions, fatal, first_run};
+use super::{Decision, Decisions, PlanOutcome, VcpuPlan, extensions, fatal, first_run};
 use crate::destination::kernel;
 use crate::destination::{Accelerator, DestinationVcpu};
 use crate::register::RegisterId;
@@ -146,7 +146,7 @@ impl<'a> Planner<'a> {
             decisions: decisions.into(),
             extensions: extensions::decide(input, vcpu, destination_vcpu),
         };
-        first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
+        first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan.decisions);
         if self.renames.has_vcpu(number) {
             self.renames.note(number, destination_vcpu, &mut plan);
             // Positions have changed.
@@ -219,8 +219,8 @@ impl<'a> Planner<'a> {
             return Vec::new();
         };
         if self.renames.has_vcpu(number) {
-            let mut draft = self.decide_alone(input, number, vcpu);
-            return core::mem::take(draft.plan.decisions.make_mut());
+            let draft = self.decide_alone(input, number, vcpu);
+            return draft.plan.decisions.into_vec();
         }
         let mut positions = first.noted.clone();
         for id in targets_of(targets, number).map(|(id, _)| id) {
@@ -241,12 +241,9 @@ impl<'a> Planner<'a> {
         for decision in &mut decisions {
             fatal::refuse_fatal_change(input, destination_vcpu, &planned, decision);
         }
-        let mut plan = VcpuPlan {
-            decisions: decisions.into(),
-            extensions: Vec::new(),
-        };
-        first_run::refuse_lost_feature(input.destination, number, vcpu, &mut plan);
-        core::mem::take(plan.decisions.make_mut())
+        let mut decisions = Decisions::from(decisions);
+        first_run::refuse_lost_feature(input.destination, number, vcpu, &mut decisions);
+        decisions.into_vec()
     }
 }
 

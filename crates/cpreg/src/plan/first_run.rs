@@ -15,7 +15,7 @@ use alloc::borrow::Cow;
 use alloc::vec;
 
 use super::fatal_change::FatalChange;
-use super::{Action, Reason, VcpuPlan, VcpuSet, VisibleChange};
+use super::{Action, Decisions, Reason, VcpuPlan, VcpuSet, VisibleChange};
 use crate::destination::{Accelerator, Destination, DestinationVcpu, Loader};
 use crate::register::{RegisterId, Value};
 use crate::remedy::Remedy;
@@ -32,15 +32,15 @@ pub(super) const ATS1A: u8 = 60;
 pub(super) fn lost_feature(
     destination: &Destination,
     number: usize,
-    plan: &VcpuPlan,
+    decisions: &Decisions,
 ) -> Option<VisibleChange> {
     if destination.accelerator != Some(Accelerator::Kvm) {
         return None;
     }
     let destination_vcpu = destination.vcpu(number)?;
     let is_certain = is_linux_7_3(destination_vcpu)?;
-    let s1pie = planned_value(plan, RegisterId::ID_AA64MMFR3_EL1)? >> S1PIE & 0xf;
-    let without_ats1a = planned_value(plan, RegisterId::ID_AA64ISAR2_EL1)? >> ATS1A & 0xf == 0;
+    let s1pie = planned_value(decisions, RegisterId::ID_AA64MMFR3_EL1)? >> S1PIE & 0xf;
+    let without_ats1a = planned_value(decisions, RegisterId::ID_AA64ISAR2_EL1)? >> ATS1A & 0xf == 0;
     (s1pie != 0 && without_ats1a).then(|| VisibleChange {
         vcpus: VcpuSet::default(),
         register: Some(RegisterId::ID_AA64MMFR3_EL1),
@@ -68,7 +68,7 @@ pub(super) fn lost_feature(
 pub(super) fn may_prevent_saving(destination: &Destination, vcpus: &[VcpuPlan]) -> bool {
     let mut vcpus = vcpus.iter().enumerate();
     destination.loader.is_none()
-        && vcpus.any(|(number, plan)| lost_feature(destination, number, plan).is_some())
+        && vcpus.any(|(number, plan)| lost_feature(destination, number, &plan.decisions).is_some())
 }
 
 /// Refuses a vCPU that would lose S1PIE, if it uses S1PIE, or if the loader is QEMU, which could
@@ -77,9 +77,9 @@ pub(super) fn refuse_lost_feature(
     destination: &Destination,
     number: usize,
     vcpu: &Vcpu,
-    plan: &mut VcpuPlan,
+    decisions: &mut Decisions,
 ) {
-    let lost = lost_feature(destination, number, plan).and_then(|change| change.from);
+    let lost = lost_feature(destination, number, decisions).and_then(|change| change.from);
     let Some(from) = lost else {
         return;
     };
@@ -91,7 +91,7 @@ pub(super) fn refuse_lost_feature(
         return;
     };
     let id = RegisterId::ID_AA64MMFR3_EL1;
-    if let Some(decision) = plan.decisions.find_mut(id) {
+    if let Some(decision) = decisions.find_mut(id) {
         decision.action = Action::Refuse;
         decision.reason = reason;
     }
@@ -140,7 +140,7 @@ fn is_linux_7_3(destination_vcpu: &DestinationVcpu) -> Option<bool> {
 }
 
 /// Returns the value of a register of at most 64 bits after the load, if known.
-fn planned_value(plan: &VcpuPlan, id: RegisterId) -> Option<u64> {
-    let decision = plan.decisions.find(id)?;
+fn planned_value(decisions: &Decisions, id: RegisterId) -> Option<u64> {
+    let decision = decisions.find(id)?;
     decision.loaded_value().and_then(Value::as_u64)
 }

@@ -33,7 +33,8 @@ pub(super) fn visible_changes(
         let register_changes = draft
             .noted_decisions()
             .flat_map(|decision| decision_changes(input, vcpu, destination_vcpu, decision));
-        let lost_feature = first_run::lost_feature(input.destination, number, &draft.plan);
+        let lost_feature =
+            first_run::lost_feature(input.destination, number, &draft.plan.decisions);
         for change in register_changes
             .chain(extensions::visible_changes(&draft.plan))
             .chain(lost_feature)

@@ -1,9 +1,8 @@
 //! Domains of libvirt, whose `virsh` is a script. `cargo xtask libvirt` uses real ones.
 
-use std::process::{Command, Stdio};
-
 use insta::assert_snapshot;
 
+use crate::fixtures::write_virsh;
 use crate::run::{KVM_6_16, Run, command, streams};
 
 /// Script in place of `virsh`: it knows the stopped domain `off`, and no other.
@@ -27,17 +26,7 @@ esac
 /// Runs the command with the script as `virsh`.
 fn run_with_virsh(arguments: &[&str]) -> Run {
     let folder = tempfile::tempdir().expect("a folder");
-    // A shell writes the script, so that no process of these tests inherits the open file.
-    let mut shell = Command::new("/bin/sh")
-        .args(["-c", "cat > virsh && chmod 755 virsh"])
-        .current_dir(folder.path())
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("a shell");
-    let mut pipe = shell.stdin.take().expect("a pipe");
-    std::io::Write::write_all(&mut pipe, VIRSH.as_bytes()).expect("a script");
-    drop(pipe);
-    assert!(shell.wait().expect("an end").success());
+    write_virsh(folder.path(), VIRSH);
     run_with_path(&format!("{}:/bin", folder.path().display()), arguments)
 }
 

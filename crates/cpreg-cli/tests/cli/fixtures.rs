@@ -1,9 +1,10 @@
 //! Inputs made for tests: parts of streams, profiles, tolerance files.
 
 use std::fs::{self, File};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -23,6 +24,21 @@ pub(crate) fn folder_with_stream(stream: &str, name: &str, content: &[u8]) -> Te
     let file = Path::new(stream).file_name().expect("a name");
     fs::copy(streams().join(stream), folder.path().join(file)).expect("a copy");
     folder
+}
+
+/// Writes a script in place of `virsh` into a folder.
+pub(crate) fn write_virsh(folder: &Path, script: &str) {
+    // A shell writes the script, so that no process of these tests inherits the open file.
+    let mut shell = Command::new("/bin/sh")
+        .args(["-c", "cat > virsh && chmod 755 virsh"])
+        .current_dir(folder)
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut pipe = shell.stdin.take().expect("a pipe");
+    pipe.write_all(script.as_bytes()).expect("a script");
+    drop(pipe);
+    assert!(shell.wait().expect("an end").success());
 }
 
 /// Decompresses a recorded stream.

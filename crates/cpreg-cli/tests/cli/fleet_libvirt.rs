@@ -3,14 +3,13 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::{Command, Stdio};
 
 use insta::assert_snapshot;
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::fake_qemu::FakeQemu;
-use crate::fixtures::folder_with;
+use crate::fixtures::{folder_with, write_virsh};
 use crate::run::{KVM_6_12, Run, command};
 
 /// Nodes of the fleet. libvirt calls its host `n1.example.org`.
@@ -73,17 +72,7 @@ fn folder() -> TempDir {
     for (name, content) in [("ram.json", ram.as_bytes()), ("state", &fake.state)] {
         fs::write(folder.path().join(name), content).expect("a file");
     }
-    // A shell writes the script, so that no process of these tests inherits the open file.
-    let mut shell = Command::new("/bin/sh")
-        .args(["-c", "cat > virsh && chmod 755 virsh"])
-        .current_dir(folder.path())
-        .stdin(Stdio::piped())
-        .spawn()
-        .expect("a shell");
-    let mut pipe = shell.stdin.take().expect("a pipe");
-    std::io::Write::write_all(&mut pipe, VIRSH.as_bytes()).expect("a script");
-    drop(pipe);
-    assert!(shell.wait().expect("an end").success());
+    write_virsh(folder.path(), VIRSH);
     folder
 }
 

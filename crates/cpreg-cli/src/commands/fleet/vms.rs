@@ -304,7 +304,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
             }
             let node = self.find_libvirt_node(path, libvirt.uri);
             for domain in domains {
-                self.push_domain(domain.to_string(), node, true);
+                self.push_path(domain.to_string().into(), node, true);
             }
             return Ok(());
         }
@@ -313,7 +313,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
                 Some(_) => None,
                 None => self.find_libvirt_node(path, domain.uri),
             };
-            self.push_domain(path.display().to_string(), node, false);
+            self.push_path(path.to_owned(), node, false);
             return Ok(());
         }
         let is_directory = path.is_dir();
@@ -335,7 +335,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
                     // An empty directory is a node without VMs.
                     let files = fleet_hosts::files(&folder).unwrap_or_default();
                     for file in files {
-                        self.push_file(file, Some(node));
+                        self.push_path(file, Some(node), false);
                     }
                 }
             }
@@ -350,7 +350,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
             .with_hint("write a line of an inventory: {\"vm\":\"NAME\",\"born_on\":\"HOST\"}"));
         }
         for file in fleet_hosts::files(path)? {
-            self.push_file(file, None);
+            self.push_path(file, None, false);
         }
         Ok(())
     }
@@ -376,26 +376,15 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
         node
     }
 
-    fn push_domain(&mut self, address: String, node: Option<usize>, is_listed: bool) {
-        if (self.is_wanted)(node) {
-            self.push(Pending {
-                path: PathBuf::from(&address),
-                name: address,
-                node,
-                platform: Platform::Libvirt,
-                is_listed,
-            });
-        }
-    }
-
-    fn push_file(&mut self, path: PathBuf, node: Option<usize>) {
+    /// Adds the VM of a file, or the domain of an address of libvirt.
+    fn push_path(&mut self, path: PathBuf, node: Option<usize>, is_listed: bool) {
         if (self.is_wanted)(node) {
             self.push(Pending {
                 name: path.display().to_string(),
                 path,
                 node,
                 platform: Platform::Libvirt,
-                is_listed: false,
+                is_listed,
             });
         }
     }

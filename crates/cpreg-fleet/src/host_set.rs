@@ -38,8 +38,26 @@ impl HostSet {
         &self.hosts
     }
 
+    /// Returns what `plan` returns for each host. Hosts that decide alike about a guest have one
+    /// plan, that of the first of them.
+    pub(crate) fn plan_each<T: Clone + Send + Sync>(
+        &self,
+        guest: &GuestKey,
+        plan: impl Fn(&Host) -> T + Sync,
+    ) -> Vec<T> {
+        let representatives = self.representatives(guest);
+        let numbered = self.hosts.par_iter().enumerate();
+        // `None` for a host that decides like an earlier one.
+        let planned = numbered
+            .map(|(index, host)| (representatives.get(index) == Some(&index)).then(|| plan(host)));
+        let planned: Vec<Option<T>> = planned.collect();
+        let all = representatives.iter();
+        all.filter_map(|first| planned.get(*first).cloned().flatten())
+            .collect()
+    }
+
     /// Returns, for each host, the index of the first host that decides like it about a guest.
-    pub(crate) fn representatives(&self, guest: &GuestKey) -> Arc<Vec<usize>> {
+    fn representatives(&self, guest: &GuestKey) -> Arc<Vec<usize>> {
         if let Some(known) = self.lock().get(guest) {
             return Arc::clone(known);
         }
@@ -109,7 +127,7 @@ mod tests {
     use crate::cell::plan_cell;
     use crate::host::testing::recorded_hosts;
     use crate::inputs::PlanInputs;
-    use crate::pairs::plan_rows;
+    use crate::pairs::plan_row;
     use crate::subject::Subject;
 
     #[test]
@@ -130,12 +148,11 @@ mod tests {
             consents: &Consents::default(),
         };
         let subject = |host: &Host| Subject::new_vm(host, host.default_features());
-        let rows = plan_rows(&sources, &hosts, inputs, subject, |_, _, planned| {
-            planned.cell
-        });
-        for (source, row) in sources.iter().zip(rows) {
-            let row = row.expect("recorded");
+        for source in &sources {
             let subject = subject(source).expect("recorded");
+            let row = plan_row(subject.clone(), &hosts, inputs, |_, _, planned| {
+                planned.cell
+            });
             for (host, cell) in hosts.hosts().iter().zip(row.cells) {
                 let alone = plan_cell(&subject, host, inputs);
                 assert_eq!(cell, alone, "{} at {}", source.name(), host.name());

@@ -9,6 +9,7 @@
 //! | [`host_set`] | the destinations of a matrix, with those that decide alike |
 //! | [`subject`] | a VM to plan, from a file or as a new VM of a host |
 //! | [`cell`] | the result of planning one VM at one host, with its symbol in tables |
+//! | [`cell_planner`] | the cells of many VMs, of which those that load alike are planned once |
 //! | [`inputs`] | inputs that all plans share |
 //! | [`pairs`] | plans of all pairs of a VM and a destination, on all cores |
 //! | [`key`] | a short name for everything about a host that decides |
@@ -24,6 +25,7 @@
 
 pub mod baseline;
 pub mod cell;
+pub mod cell_planner;
 pub mod classes;
 pub mod host;
 pub mod host_set;
@@ -37,11 +39,12 @@ pub mod upgrade;
 pub mod ways;
 
 pub use cell::{Cell, PlannedCell, plan_cell};
+pub use cell_planner::CellPlanner;
 pub use classes::HostClasses;
 pub use host::Host;
 pub use host_set::HostSet;
 pub use inputs::PlanInputs;
 pub use inventory::{Inventory, Node};
 pub use key::{HostKey, KeyContent};
-pub use pairs::{Row, plan_pairs, plan_rows};
+pub use pairs::{Row, plan_pairs, plan_row, plan_rows};
 pub use subject::Subject;

@@ -1,4 +1,5 @@
-//! [`plan_pairs`], [`plan_rows`]: plans of many pairs of a VM and a destination, on all cores.
+//! [`plan_pairs`], [`plan_row`], [`plan_rows`]: plans of many pairs of a VM and a destination, on
+//! all cores.
 
 use cpreg::destination::Destination;
 use cpreg::plan::Check;
@@ -74,40 +75,57 @@ pub struct Row<T> {
     pub cells: Vec<T>,
 }
 
-/// Plans the VM that `open` returns for each item at every host, on all cores, and returns what
-/// `inspect` makes of each cell.
-///
-/// The rows are in the order of the items. Only as many VMs as there are cores are in memory at a
-/// time. Hosts that decide alike have one plan, and `inspect` gets the first of them.
-pub fn plan_rows<I: Sync, T: Clone + Send + Sync, E: Send>(
-    items: &[I],
-    hosts: &HostSet,
-    inputs: PlanInputs<'_>,
-    open: impl Fn(&I) -> Result<Subject, E> + Sync,
-    inspect: impl Fn(&Subject, &Host, PlannedCell) -> T + Sync,
-) -> Vec<Result<Row<T>, E>> {
-    let rows = items.par_iter().map(|item| {
-        let subject = open(item)?;
-        let representatives = hosts.representatives(&subject.guest());
-        let numbered = hosts.hosts().par_iter().enumerate();
-        // `None` for a host that decides like an earlier one.
-        let planned = numbered.map(|(index, host)| {
-            (representatives.get(index) == Some(&index)).then(|| {
-                let planned = plan_cell_in_detail(&subject, host, inputs);
-                inspect(&subject, host, planned)
-            })
-        });
-        let planned: Vec<Option<T>> = planned.collect();
-        let cells = representatives.iter();
-        let cells = cells.filter_map(|first| planned.get(*first).cloned().flatten());
-        Ok(Row {
-            cells: cells.collect(),
+impl<T> Row<T> {
+    /// Returns the row of a VM with these cells.
+    pub(crate) fn new(subject: Subject, cells: Vec<T>) -> Self {
+        Self {
             vcpus: subject.vm.vcpus.len(),
             is_new: subject.shape.is_none(),
             has_own_loader: subject.loader.is_some(),
             name: subject.name,
-        })
+            cells,
+        }
+    }
+
+    /// Returns the row with other contents of its cells.
+    pub fn map<U>(self, convert: impl FnMut(T) -> U) -> Row<U> {
+        Row {
+            name: self.name,
+            vcpus: self.vcpus,
+            is_new: self.is_new,
+            has_own_loader: self.has_own_loader,
+            cells: self.cells.into_iter().map(convert).collect(),
+        }
+    }
+}
+
+/// Plans a VM at every host, and returns what `inspect` makes of each cell.
+///
+/// Hosts that decide alike have one plan, and `inspect` gets the first of them.
+pub fn plan_row<T: Clone + Send + Sync>(
+    subject: Subject,
+    hosts: &HostSet,
+    inputs: PlanInputs<'_>,
+    inspect: impl Fn(&Subject, &Host, PlannedCell) -> T + Sync,
+) -> Row<T> {
+    let cells = hosts.plan_each(&subject.guest(), |host| {
+        let planned = plan_cell_in_detail(&subject, host, inputs);
+        inspect(&subject, host, planned)
     });
+    Row::new(subject, cells)
+}
+
+/// Returns the row that `plan` returns for the VM that `open` returns for each item. Uses all
+/// cores.
+///
+/// The rows are in the order of the items. Only as many VMs as there are cores are in memory at a
+/// time. `plan` is [`plan_row`] or [`CellPlanner::plan_row`](crate::CellPlanner::plan_row).
+pub fn plan_rows<I: Sync, T: Send, E: Send>(
+    items: &[I],
+    open: impl Fn(&I) -> Result<Subject, E> + Sync,
+    plan: impl Fn(Subject) -> Row<T> + Sync,
+) -> Vec<Result<Row<T>, E>> {
+    let rows = items.par_iter().map(|item| open(item).map(&plan));
     rows.collect()
 }
 

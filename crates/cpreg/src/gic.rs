@@ -10,7 +10,7 @@
 use core::fmt;
 
 /// Interrupt controller of a host or VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Gic {
     /// GICv3 whose CPU interface has these limits.
     V3(GicLimits),
@@ -22,7 +22,7 @@ pub enum Gic {
 ///
 /// The guest cannot write these fields. Its reads of the register give the host's fields, whatever
 /// value KVM has taken for the VM.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct GicLimits(u16);
 
 /// Field of [`GicLimits`].

@@ -7,7 +7,7 @@ use crate::gic::Gic;
 use crate::register::{RegisterId, Value};
 
 /// Properties of a host that its guests see and that no register list holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct HardwareFacts {
     /// Frequency of the system counter (CNTFRQ_EL0) in hertz.
     ///
@@ -290,7 +290,7 @@ impl VectorLengths {
 }
 
 /// PMCEID0_EL0 and PMCEID1_EL0: the common PMU events that a guest can count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct PmuEvents {
     /// PMCEID0_EL0: events 0x0 to 0x1f, and in bits 63:32 events 0x4000 to 0x401f.
     pub pmceid0: u64,

@@ -181,7 +181,7 @@ impl Registers {
 ///
 /// An extension is a subsection of QEMU's `cpu` section, or a field of the section that only some
 /// versions of QEMU use.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Extension {
     /// QEMU's name (`cpu/wfxt-timer`), or cpreg's name if QEMU has none ([`Extension::FEATURES`]).
     pub name: Cow<'static, str>,
@@ -209,7 +209,7 @@ impl Extension {
 }
 
 /// Content of an [`Extension`].
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Content {
     /// One number.
     Number(u64),

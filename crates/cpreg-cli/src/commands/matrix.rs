@@ -15,7 +15,7 @@ pub(crate) mod source;
 
 use cpreg::plan::Verdict;
 use cpreg::severity::Severity;
-use cpreg_fleet::Cell;
+use cpreg_fleet::{Cell, CellPlanner, plan_row};
 use cpreg_report::matrix::model::{MatrixHeader, MatrixRow, MatrixSummary};
 use cpreg_report::matrix::page::details::CellDetails;
 
@@ -54,11 +54,10 @@ pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Resul
     let mut output = output::Output::new(arguments, printer, header, &planes)?;
     output.flush(printer)?;
     let is_page = arguments.format == MatrixFormat::Html;
+    let cells = CellPlanner::new(&planes.hosts, settings.inputs());
     for batch in items.chunks(if is_page { PAGE_BATCH } else { BATCH }) {
         let rows = cpreg_fleet::plan_rows(
             batch,
-            &planes.hosts,
-            settings.inputs(),
             |item| {
                 let subject = match item {
                     Item::NewVm(host) => source::new_vm(host),
@@ -69,10 +68,18 @@ pub(crate) fn run(arguments: &arguments::Matrix, printer: &mut Printer) -> Resul
                 };
                 subject.map_err(|failure| Box::new(left_out(item.name(), &failure)))
             },
-            |subject, host, planned| output::PrintedCell {
-                details: is_page
-                    .then(|| CellDetails::new(subject, host, &planned, &settings.tolerances)),
-                cell: planned.cell,
+            |subject| {
+                if !is_page {
+                    return cells.plan_row(subject).map(output::PrintedCell::plain);
+                }
+                let inputs = settings.inputs();
+                plan_row(subject, &planes.hosts, inputs, |subject, host, planned| {
+                    let details = CellDetails::new(subject, host, &planned, &settings.tolerances);
+                    output::PrintedCell {
+                        details: Some(details),
+                        cell: planned.cell,
+                    }
+                })
             },
         );
         for row in rows {

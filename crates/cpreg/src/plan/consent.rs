@@ -67,6 +67,13 @@ impl Consents {
         sets.fold(value, |value, set| set.apply(value))
     }
 
+    /// Returns `true` if the user decided about this register by name.
+    pub(super) fn names(&self, register: RegisterId) -> bool {
+        self.find_ignore(register).is_some()
+            || self.drop_registers.contains(&register)
+            || self.set.iter().any(|set| set.register == register)
+    }
+
     pub(super) fn accepts(&self, register: RegisterId, severity: Severity) -> bool {
         let is_named = |register| self.accept.contains(&register);
         if severity == Severity::Fatal {

@@ -28,6 +28,7 @@
 //! | `blocker.rs` | the parts that block the load or lack a decision |
 //! | `advice.rs` | reasons as text, and remedies |
 //! | `alternatives.rs` | checks at several possible destinations, compared with each other |
+//! | `decisive_state.rs` | the part of a VM's state on which plans depend |
 //! | `dependence.rs` | the open facts on which the result of these checks depends |
 //! | `check.rs` | the plan together with each loader's predicted behaviour: the verdict |
 //! | `operator_entries.rs` | the use that a plan made of each operator's entry |
@@ -46,6 +47,7 @@ mod check;
 mod consent;
 mod decision;
 mod decisions;
+mod decisive_state;
 mod dependence;
 mod disagreement;
 mod draft;
@@ -62,6 +64,8 @@ mod order;
 mod outcome;
 mod reason;
 mod rename;
+#[cfg(test)]
+mod testing;
 mod vcpus;
 mod verification;
 mod visible;
@@ -77,6 +81,7 @@ pub use check::{Check, LoaderPrediction, UnchangedLoad, Verdict};
 pub use consent::{Consents, IgnoreConsent, SetConsent};
 pub use decision::{Action, Decision};
 pub use decisions::{Decisions, Iter as DecisionIter};
+pub use decisive_state::DecisiveState;
 pub use dependence::{Dependence, Premise};
 pub use fatal_change::FatalChange;
 pub use hardware::{HardwareAction, HardwareDecision, HardwareReason, TagBlock, ZeroingBlock};

@@ -50,6 +50,20 @@ impl RegisterId {
             _ => false,
         }
     }
+
+    /// Returns `true` if this is `PMEVCNTR<n>_EL0`.
+    pub(crate) const fn is_event_counter(self) -> bool {
+        matches!(
+            self.decode(),
+            DecodedId::SystemRegister(SystemRegister {
+                op0: 3,
+                op1: 3,
+                crn: 14,
+                crm: 8..=11,
+                ..
+            })
+        )
+    }
 }
 
 const fn is_aarch64_pmu(register: SystemRegister) -> bool {

@@ -42,9 +42,11 @@ impl Usage {
 }
 
 /// Settings of all vCPUs of a guest, as evidence of the features it uses.
-#[derive(Clone, Debug, Default)]
+///
+/// Equal states are evidence of the same.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GuestState {
-    /// vCPUs with their MMU on.
+    /// Different settings of vCPUs with their MMU on.
     vcpus: Vec<VcpuSettings>,
     /// `true` if the guest has EL2.
     has_el2: bool,
@@ -52,20 +54,22 @@ pub struct GuestState {
     has_coherent_caches: bool,
 }
 
-/// Settings of a vCPU with its MMU on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// Settings of a vCPU with its MMU on, without values that are no evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub(super) struct VcpuSettings {
     sctlr: u64,
     sctlr2: Option<u64>,
     tcr: Option<u64>,
     tcr2: Option<u64>,
-    ttbr0: Option<u64>,
-    ttbr1: Option<u64>,
+    /// `true` if TTBR0_EL1 or TTBR1_EL1 holds an ASID of more than 8 bits.
+    has_wide_asid: bool,
     cpacr: Option<u64>,
     zcr: Option<u64>,
     gcscr: Option<u64>,
     gcscre0: Option<u64>,
-    generic_key: Option<[u64; 2]>,
+    /// `true` if the guest has set its key for generic authentication.
+    has_generic_key: Option<bool>,
+    /// The bits of [`PSTATE_SETTINGS`].
     pstate: Option<u64>,
     has_el2: bool,
 }
@@ -76,6 +80,15 @@ const GCSCRE0_EL1: RegisterId = RegisterId::sysreg(3, 0, 2, 5, 2);
 const APGAKEYLO_EL1: RegisterId = RegisterId::sysreg(3, 0, 2, 3, 0);
 const APGAKEYHI_EL1: RegisterId = RegisterId::sysreg(3, 0, 2, 3, 1);
 const SCTLR_M: u64 = 1;
+
+/// Upper half of the ASID in a translation table base register.
+const WIDE_ASID: u64 = 0xff << 56;
+const PSTATE_SSBS: u8 = 12;
+const PSTATE_PAN: u8 = 22;
+const PSTATE_UAO: u8 = 23;
+const PSTATE_DIT: u8 = 24;
+/// Bits of PSTATE that are evidence.
+const PSTATE_SETTINGS: u64 = 1 << PSTATE_SSBS | 1 << PSTATE_PAN | 1 << PSTATE_UAO | 1 << PSTATE_DIT;
 
 impl GuestState {
     /// State that proves nothing.
@@ -96,10 +109,12 @@ impl GuestState {
             state.has_el2 |= registers.get(HCR_EL2).is_some();
             let incoming = VcpuSettings::read(registers, vcpu.pstate, |_, value| value);
             let set = VcpuSettings::read(registers, vcpu.pstate, &planned);
-            if set != incoming {
-                state.vcpus.extend(set);
+            for settings in set.into_iter().chain(incoming) {
+                // Most vCPUs have the same settings.
+                if !state.vcpus.contains(&settings) {
+                    state.vcpus.push(settings);
+                }
             }
-            state.vcpus.extend(incoming);
         }
         state
     }
@@ -151,21 +166,25 @@ impl VcpuSettings {
     ) -> Option<Self> {
         let value = |id| registers.get_u64(id).map(|value| planned(id, value));
         let sctlr = value(RegisterId::SCTLR_EL1).filter(|sctlr| sctlr & SCTLR_M != 0)?;
+        let has_wide_asid = |id| value(id).is_some_and(|ttbr| ttbr & WIDE_ASID != 0);
+        let is_set = |half: u64| ![0, RESET_POISON].contains(&half);
         Some(Self {
             sctlr,
             sctlr2: value(RegisterId::SCTLR2_EL1),
             tcr: value(RegisterId::TCR_EL1),
             tcr2: value(RegisterId::TCR2_EL1),
-            ttbr0: value(RegisterId::TTBR0_EL1),
-            ttbr1: value(RegisterId::TTBR1_EL1),
+            has_wide_asid: has_wide_asid(RegisterId::TTBR0_EL1)
+                || has_wide_asid(RegisterId::TTBR1_EL1),
             cpacr: value(RegisterId::CPACR_EL1),
             zcr: value(RegisterId::ZCR_EL1),
             gcscr: value(GCSCR_EL1),
             gcscre0: value(GCSCRE0_EL1),
-            generic_key: value(APGAKEYLO_EL1)
+            has_generic_key: value(APGAKEYLO_EL1)
                 .zip(value(APGAKEYHI_EL1))
-                .map(|(low, high)| [low, high]),
-            pstate: value(RegisterId::CORE_PSTATE).or(pstate),
+                .map(|(low, high)| is_set(low) || is_set(high)),
+            pstate: value(RegisterId::CORE_PSTATE)
+                .or(pstate)
+                .map(|pstate| pstate & PSTATE_SETTINGS),
             has_el2: registers.get(HCR_EL2).is_some(),
         })
     }
@@ -198,9 +217,7 @@ impl VcpuSettings {
 
     /// Returns the use of ASIDs of 16 bits.
     pub(super) fn wide_asids(&self) -> Usage {
-        const ASID: u64 = 0xff << 56;
-        let has_wide_asid = |ttbr: Option<u64>| ttbr.is_some_and(|ttbr| ttbr & ASID != 0);
-        if has_wide_asid(self.ttbr0) || has_wide_asid(self.ttbr1) {
+        if self.has_wide_asid {
             return Usage::InUse;
         }
         self.tcr_bits(1 << 36)
@@ -247,10 +264,8 @@ impl VcpuSettings {
     ///
     /// The feature has no enable bit. It counts as in use once the guest has set a key.
     pub(super) fn generic_authentication(&self) -> Usage {
-        self.generic_key.map_or(Usage::Unknown, |halves| {
-            let is_set = |half: &u64| ![0, RESET_POISON].contains(half);
-            Usage::from_bool(halves.iter().any(is_set))
-        })
+        self.has_generic_key
+            .map_or(Usage::Unknown, Usage::from_bool)
     }
 
     /// Returns the use of branch target identification.
@@ -291,7 +306,7 @@ impl VcpuSettings {
             return Usage::InUse;
         }
         self.pstate.map_or(Usage::Unknown, |pstate| {
-            Usage::from_bool(pstate & 1 << 22 != 0)
+            Usage::from_bool(pstate >> PSTATE_PAN & 1 == 1)
         })
     }
 
@@ -302,18 +317,18 @@ impl VcpuSettings {
 
     /// Returns the use of PSTATE.UAO, as far as it is set now.
     pub(super) fn user_access_override(&self) -> Usage {
-        self.pstate_bit(23)
+        self.pstate_bit(PSTATE_UAO)
     }
 
     /// Returns the use of PSTATE.SSBS, as far as it or its default is set now.
     pub(super) fn speculative_store_bypass(&self) -> Usage {
         let by_default = self.sctlr_bits(1 << 44);
-        self.pstate_bit(12).max(by_default)
+        self.pstate_bit(PSTATE_SSBS).max(by_default)
     }
 
     /// Returns the use of PSTATE.DIT, as far as it is set now.
     pub(super) fn data_independent_timing(&self) -> Usage {
-        self.pstate_bit(24)
+        self.pstate_bit(PSTATE_DIT)
     }
 
     /// Returns the use of VMIDs: only a guest with EL2 can use them.

@@ -98,6 +98,18 @@ impl Condition {
         }
     }
 
+    /// Returns `true` if the value of the tolerated register can change the result.
+    pub(super) fn depends_on_value(&self) -> bool {
+        match self {
+            Self::Value { .. } | Self::DiffersIn { .. } => true,
+            Self::WithoutFeature { unused, .. } => unused.depends_on_value(),
+            Self::And(one, other) => one.depends_on_value() || other.depends_on_value(),
+            Self::Always | Self::OtherRegister { .. } | Self::NoSuchCache | Self::PmuUnused => {
+                false
+            }
+        }
+    }
+
     /// Returns a value of the register for which the condition holds, as far as the value decides.
     pub(super) fn example_value(&self) -> u64 {
         match self {
@@ -172,7 +184,7 @@ fn is_pmu_unused(incoming_vcpu: &Vcpu, destination_vcpu: &DestinationVcpu) -> bo
 pub const RESET_POISON: u64 = 0x1de7_ec7e_dbad_c0de;
 
 /// Returns `true` if a PMU register holds its reset value.
-fn is_pmu_at_reset(id: RegisterId, value: u64) -> bool {
+pub(crate) fn is_pmu_at_reset(id: RegisterId, value: u64) -> bool {
     if id == RegisterId::PMCR_EL0 {
         // The other bits identify the CPU or are poison.
         return value & PMCR_CONTROLS == 0;

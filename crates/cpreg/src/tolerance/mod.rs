@@ -94,6 +94,18 @@ impl Tolerances {
         self.index.is_condition(id)
     }
 
+    /// Returns `true` if the condition of an entry may depend on the value of this register. PMU
+    /// registers and ID registers are considered only as the register of the entry.
+    pub(crate) fn depends_on_value(&self, id: RegisterId) -> bool {
+        let depends_on_own_value = |index: usize| {
+            let entry = self.entries.get(index);
+            entry.is_some_and(|entry| {
+                entry.condition.depends_on_value() && entry.registers.contains(id)
+            })
+        };
+        self.is_condition(id) || self.index.find(id, depends_on_own_value).is_some()
+    }
+
     /// Returns a value with which the table ignores a register that only the source has, as far as
     /// the value alone decides. Returns `None` if the table ignores no value.
     pub fn ignorable_value(&self, id: RegisterId, accelerator: Option<Accelerator>) -> Option<u64> {

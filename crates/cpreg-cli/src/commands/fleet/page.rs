@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use cpreg_fleet::upgrade::{UpgradePlan, VmGroups};
-use cpreg_fleet::{Cell, Inventory};
+use cpreg_fleet::{Cell, Inventory, plan_row};
 use cpreg_report::command::CommandKind;
 use cpreg_report::fleet::plan::FleetPlanReport;
 use cpreg_report::matrix::page::details::CellDetails;
@@ -66,8 +66,9 @@ pub(super) fn run(arguments: &FleetPage, printer: &mut Printer) -> Result<Status
         rows: HashMap::new(),
         groups: target.map(VmGroups::new),
     };
+    let hosts = vms::host_set(&fleet);
     let detail = Settings {
-        inputs: settings.inputs(),
+        hosts: &hosts,
         printer,
         batch_len: BATCH,
     };
@@ -75,9 +76,19 @@ pub(super) fn run(arguments: &FleetPage, printer: &mut Printer) -> Result<Status
         &mut fleet,
         detail,
         &|_| true,
-        &|subject, host, planned| DetailedCell {
-            details: CellDetails::new(subject, host, &planned, &settings.tolerances),
-            cell: planned.cell,
+        &|subject| {
+            plan_row(
+                subject,
+                &hosts,
+                settings.inputs(),
+                |subject, host, planned| {
+                    let details = CellDetails::new(subject, host, &planned, &settings.tolerances);
+                    DetailedCell {
+                        details,
+                        cell: planned.cell,
+                    }
+                },
+            )
         },
         &mut |inventory, vm| collector.add(inventory, &vm),
     )?;

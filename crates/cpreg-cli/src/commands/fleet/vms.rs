@@ -1,7 +1,8 @@
 //! [`plan_all`]: VMs of a fleet, planned at every host of the inventory.
 //!
 //! VMs are opened and planned in groups on all cores, and handed on before the next group is
-//! opened. Inferred VMs of one host and with the same features are planned once.
+//! opened. VMs that load alike are planned once, and inferred VMs of one host and with the same
+//! features are built once.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -9,7 +10,9 @@ use std::sync::Arc;
 
 use cpreg::destination::Features;
 use cpreg_fleet::inventory::{Fault, Item, Platform, Problem, VmItem, VmState};
-use cpreg_fleet::{Cell, Host, HostSet, KeyContent, PlanInputs, PlannedCell, Subject, plan_rows};
+use cpreg_fleet::{
+    Cell, CellPlanner, Host, HostSet, KeyContent, PlanInputs, Row, Subject, plan_rows,
+};
 
 use super::inventory::{self, FleetInputs};
 use crate::commands::matrix::source;
@@ -57,8 +60,8 @@ struct Pending {
 /// Receiver of planned VMs.
 type Receiver<'a, T> = dyn FnMut(&cpreg_fleet::Inventory, PlannedVm<T>) + 'a;
 
-/// Function that makes something of each cell.
-type Inspector<'a, T> = dyn Fn(&Subject, &Host, PlannedCell) -> T + Sync + 'a;
+/// Function that plans a VM at every host.
+type RowPlanner<'a, T> = dyn Fn(Subject) -> Row<T> + Sync + 'a;
 
 /// Plans all VMs of the inventories and of the arguments. `is_wanted` chooses VMs by their node.
 pub(super) fn plan_all(
@@ -68,34 +71,47 @@ pub(super) fn plan_all(
     is_wanted: &dyn Fn(Option<usize>) -> bool,
     receive: &mut Receiver<'_, Cell>,
 ) -> Result<(), Failure> {
+    let hosts = host_set(fleet);
+    let cells = CellPlanner::new(&hosts, inputs);
     let settings = Settings {
-        inputs,
+        hosts: &hosts,
         printer,
         batch_len: BATCH,
     };
-    plan_in_detail(fleet, settings, is_wanted, &|_, _, it| it.cell, receive)
+    plan_in_detail(
+        fleet,
+        settings,
+        is_wanted,
+        &|subject| cells.plan_row(subject),
+        receive,
+    )
+}
+
+/// Returns the hosts of the inventory as destinations.
+pub(super) fn host_set(fleet: &FleetInputs) -> HostSet {
+    let hosts = fleet.inventory.hosts().iter();
+    // Copies share the records.
+    HostSet::new(hosts.map(|host| host.with_loader(host.loader())).collect())
 }
 
 /// Settings of all plans.
 #[derive(Clone, Copy)]
 pub(super) struct Settings<'a> {
-    pub(super) inputs: PlanInputs<'a>,
+    /// Hosts of the inventory.
+    pub(super) hosts: &'a HostSet,
     pub(super) printer: &'a Printer,
     /// VMs that are opened before their results are handed on. It bounds the memory.
     pub(super) batch_len: usize,
 }
 
-/// Does the same as [`plan_all`], and hands on what `inspect` makes of each cell.
+/// Does the same as [`plan_all`], and hands on the rows of `plan_row`.
 pub(super) fn plan_in_detail<T: Clone + Send + Sync + From<Cell>>(
     fleet: &mut FleetInputs,
     settings: Settings<'_>,
     is_wanted: &dyn Fn(Option<usize>) -> bool,
-    inspect: &Inspector<'_, T>,
+    plan_row: &RowPlanner<'_, T>,
     receive: &mut Receiver<'_, T>,
 ) -> Result<(), Failure> {
-    let hosts = fleet.inventory.hosts().iter();
-    // Copies share the records.
-    let hosts = hosts.map(|host| host.with_loader(host.loader())).collect();
     let sources = fleet.inventory.hosts().iter().map(|host| {
         let record = host.record()?;
         Some(SourceHost::from_record(host.name(), record))
@@ -106,11 +122,10 @@ pub(super) fn plan_in_detail<T: Clone + Send + Sync + From<Cell>>(
     );
     let mut planner = Planner {
         sources: sources.collect(),
-        hosts: HostSet::new(hosts),
         fleet,
         settings,
         is_wanted,
-        inspect,
+        plan_row,
         receive,
         batch: Vec::new(),
         inferred: HashMap::new(),
@@ -133,12 +148,11 @@ pub(super) fn plan_in_detail<T: Clone + Send + Sync + From<Cell>>(
 
 struct Planner<'a, 'r, T> {
     fleet: &'a mut FleetInputs,
-    hosts: HostSet,
     /// Properties of the VMs' hosts, by host.
     sources: Vec<Option<SourceHost>>,
     settings: Settings<'a>,
     is_wanted: &'a dyn Fn(Option<usize>) -> bool,
-    inspect: &'a Inspector<'a, T>,
+    plan_row: &'a RowPlanner<'a, T>,
     receive: &'a mut Receiver<'r, T>,
     batch: Vec<Pending>,
     /// Cells and key of the new VMs of a host, by the features of their guests.
@@ -195,7 +209,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
                 without,
             } => match self.find_birth(node, born_on.as_deref()) {
                 Ok((host, of_key)) => {
-                    let default = self.hosts.hosts().get(host);
+                    let default = self.settings.hosts.hosts().get(host);
                     let default = default.map_or(Features::NONE, Host::default_features);
                     let features = features.or(of_key).unwrap_or(default);
                     let features = features.difference(without);
@@ -278,11 +292,10 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
 
     /// Plans a new VM of a host at all hosts.
     fn plan_new(&self, host: usize, features: Features) -> Result<Inferred<T>, String> {
-        let host = self.hosts.hosts().get(host).ok_or("no such host")?;
-        let open = |(): &()| Subject::new_vm(host, features);
-        let mut rows = plan_rows(&[()], &self.hosts, self.settings.inputs, open, self.inspect);
-        let row = rows.pop().ok_or("no plan")?;
-        let row = row.map_err(|error| error.to_string())?;
+        let hosts = self.settings.hosts.hosts();
+        let host = hosts.get(host).ok_or("no such host")?;
+        let subject = Subject::new_vm(host, features).map_err(|error| error.to_string())?;
+        let row = (self.plan_row)(subject);
         let content = KeyContent::new(host, features).ok();
         Ok(Inferred {
             name: row.name,
@@ -406,8 +419,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
             let from = host.and_then(|host| self.sources.get(host)?.as_ref());
             source::open_file(&vm.path, from, self.settings.printer)
         };
-        let inputs = self.settings.inputs;
-        let rows = plan_rows(&batch, &self.hosts, inputs, open, self.inspect);
+        let rows = plan_rows(&batch, open, self.plan_row);
         for (vm, row) in batch.into_iter().zip(rows) {
             match row {
                 Ok(row) => (self.receive)(
@@ -452,7 +464,7 @@ impl<T: Clone + Send + Sync + From<Cell>> Planner<'_, '_, T> {
             is_inferred: false,
             birth_key: None,
             platform,
-            cells: Arc::new(vec![cell; self.hosts.hosts().len()]),
+            cells: Arc::new(vec![cell; self.settings.hosts.hosts().len()]),
         };
         (self.receive)(&self.fleet.inventory, vm);
     }

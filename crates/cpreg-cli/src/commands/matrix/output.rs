@@ -38,6 +38,16 @@ pub(super) struct PrintedCell {
     pub(super) details: Option<CellDetails>,
 }
 
+impl PrintedCell {
+    /// Returns a cell without details.
+    pub(super) const fn plain(cell: Cell) -> Self {
+        Self {
+            cell,
+            details: None,
+        }
+    }
+}
+
 impl Output {
     /// Prints the head of the matrix.
     pub(super) fn new(

@@ -81,8 +81,25 @@ save() {
     stop
 }
 
+# save_again: saves the guest once more, and records in /out/NAME.saved whether QEMU completes this
+save_again() {
+    echo '{"execute":"migrate","arguments":{"uri":"exec:cat > /dev/null"}}' >&3
+    tries=0
+    while alive && [ $tries -lt 600 ]; do
+        sleep 0.1
+        echo '{"execute":"query-migrate"}' >&3
+        grep -qE '"status": "(completed|failed)"|GenericError' /out/$name.log && break
+        tries=$((tries + 1))
+    done
+    if grep -q '"status": "completed"' /out/$name.log && ! grep -q GenericError /out/$name.log; then
+        echo yes
+    else
+        echo no
+    fi > /out/$name.saved
+}
+
 # load SERIES NAME STREAM: loads the stream; if QEMU accepts it, makes the guest check its registers
-# and wait for its timers
+# and wait for its timers, and saves the guest again
 load() {
     start "$1" "$2" -incoming "exec:cat $3"
     if wait_for log '"event": "RESUME"' 1200; then
@@ -90,6 +107,7 @@ load() {
         # fire.
         echo >&4
         wait_for serial '^(DONE|PANIC)' 100 || { echo >&4; wait_for serial '^(DONE|PANIC)' 600; }
+        save_again
     fi
     stop
 }

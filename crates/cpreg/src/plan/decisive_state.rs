@@ -6,14 +6,14 @@
 //! A value counts, unless all of this is true:
 //! - KVM accepts every value of the register, and no ID field hides the register.
 //! - No tolerance and no consent depends on the value.
-//! - No rule reads the value. [`GuestState`] has what it reads, and is a part of the state. Other
-//!   rules read [`READ_BY_RULES`] and the PMU.
+//! - No rule reads the value. Rules about the guest's settings read [`GuestState`], which is a part
+//!   of the state. Other rules read [`READ_BY_RULES`], the PMU, and registers that ID fields hide.
 
 use alloc::vec::Vec;
 
 use super::Consents;
 use crate::destination::kernel::{self, RegisterKind};
-use crate::destination::{Accelerator, AcceptedValues, Destination};
+use crate::destination::{Accelerator, AcceptedValues, Destination, DestinationVcpu};
 use crate::hardware::HardwareFacts;
 use crate::register::{RegisterId, Value};
 use crate::severity::GuestState;
@@ -70,7 +70,8 @@ enum DecisiveValue {
     Any,
 }
 
-/// Registers of plain storage that a rule reads: the vector length decides about other hardware.
+/// Registers of plain storage that a rule reads. ZCR_EL1 has the vector length that the guest
+/// requested.
 const READ_BY_RULES: [RegisterId; 1] = [RegisterId::ZCR_EL1];
 
 impl DecisiveState {
@@ -96,9 +97,11 @@ impl DecisiveState {
 
     /// Returns `true` if plans at this destination depend on no other part of a VM's state.
     ///
-    /// That is so for KVM, unless other values of plain storage are recorded as accepted.
+    /// That is so under KVM, unless the destination has a record of values that it accepts for
+    /// plain storage.
     pub fn is_sufficient_at(destination: &Destination) -> bool {
-        let mut registers = destination.vcpus.iter().flat_map(|vcpu| vcpu.registers());
+        let vcpus = destination.vcpus.iter();
+        let mut registers = vcpus.flat_map(DestinationVcpu::registers);
         destination.accelerator == Some(Accelerator::Kvm)
             && registers.all(|register| {
                 register.accepted_values == AcceptedValues::ByKind || !is_storage(register.id)
@@ -126,7 +129,8 @@ impl DecisiveVcpu {
 }
 
 impl DecisiveValue {
-    /// Returns the decisive value of a register that no tolerance and no consent is about.
+    /// Returns the decisive value of a register on whose value no tolerance and no consent
+    /// depends.
     fn new(id: RegisterId, value: &Value) -> Self {
         // The kernel or the loader may refuse or change a value of another width.
         let has_width = id.size_bytes().is_some_and(|len| value.has_width(len));

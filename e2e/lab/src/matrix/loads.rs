@@ -70,6 +70,8 @@ impl LoadCache {
                     continue;
                 };
                 let outcome = GuestOutcome::from_json(&value["outcome"]);
+                // Earlier versions did not save a guest again.
+                let outcome = outcome.filter(|it| !it.is_running() || it.saved_again.is_some());
                 if let (Some(key), Some(outcome)) = (value["key"].as_str(), outcome) {
                     outcomes.insert(key.to_owned(), outcome);
                 }

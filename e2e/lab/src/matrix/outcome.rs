@@ -1,7 +1,8 @@
 //! Outcome of one QEMU in an emulated host, parsed from its output and the guest's.
 //!
 //! `NAME.log` has QEMU's output, with QMP and errors mixed. `NAME.serial` has the guest's output,
-//! whose lines `e2e/lab/guest/aarch64.s` lists. `NAME.exit` has the exit status.
+//! whose lines `e2e/lab/guest/aarch64.s` lists. `NAME.exit` has the exit status. `NAME.saved` has
+//! `yes` or `no`, if QEMU had to save the guest again.
 
 use std::fs;
 use std::path::Path;
@@ -30,6 +31,8 @@ pub(crate) struct GuestOutcome {
     pub(crate) silent_timers: Vec<String>,
     /// Error lines of QEMU.
     pub(crate) errors: Vec<String>,
+    /// `true` if QEMU could save the guest again; `None` if it was not tried.
+    pub(crate) saved_again: Option<bool>,
     /// Lines of `cpreg run` and its library, without their prefix.
     pub(crate) cpreg: Vec<String>,
 }
@@ -50,7 +53,12 @@ impl GuestOutcome {
             let bytes = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
         };
-        Ok(Self::from_logs(&text("log")?, &text("serial")?))
+        let saved = results.join(format!("{name}.saved"));
+        let saved_again = saved.exists().then(|| fs::read_to_string(&saved));
+        Ok(Self {
+            saved_again: saved_again.transpose()?.map(|word| word.trim() == "yes"),
+            ..Self::from_logs(&text("log")?, &text("serial")?)
+        })
     }
 
     /// Parses the output of QEMU and of the guest.
@@ -99,6 +107,9 @@ impl GuestOutcome {
         if !self.cpreg.is_empty() {
             outcome["cpreg"] = json!(self.cpreg);
         }
+        if let Some(saved_again) = self.saved_again {
+            outcome["saved_again"] = json!(saved_again);
+        }
         outcome
     }
 
@@ -116,6 +127,7 @@ impl GuestOutcome {
             silent_timers: list("silent_timers")?,
             errors: list("errors")?,
             cpreg: list("cpreg").unwrap_or_default(),
+            saved_again: value["saved_again"].as_bool(),
         })
     }
 }
@@ -165,6 +177,23 @@ mod tests {
         assert_eq!(outcome.counters, ["CNTPCT_EL0 10 2"]);
         assert_eq!(outcome.silent_timers, ["P"]);
         assert_eq!(GuestOutcome::from_json(&outcome.to_json()), Some(outcome));
+    }
+
+    #[test]
+    fn a_guest_that_qemu_cannot_save_again_runs() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("load0.log", "{\"event\": \"RESUME\"}\n");
+        write("load0.serial", "DONE 1\n");
+        for (text, saved_again) in [("", None), ("yes\n", Some(true)), ("no\n", Some(false))] {
+            if !text.is_empty() {
+                write("load0.saved", text);
+            }
+            let outcome = GuestOutcome::read(folder.path(), "load0").unwrap();
+            assert!(outcome.is_running());
+            assert_eq!(outcome.saved_again, saved_again);
+            assert_eq!(GuestOutcome::from_json(&outcome.to_json()), Some(outcome));
+        }
     }
 
     #[test]

@@ -48,6 +48,7 @@ impl<'a> PairRow<'a> {
     pub(crate) fn as_is_symbol(&self, same_kernel: &SameKernelChanges<'_>) -> char {
         match self.runs_as_is {
             false => '.',
+            true if is_stuck(self.as_is) => 's',
             true if same_kernel.extra_changes(self, self.as_is).is_empty() => '+',
             true => '~',
         }
@@ -61,6 +62,7 @@ impl<'a> PairRow<'a> {
     pub(crate) fn cpreg_symbol(&self, same_kernel: &SameKernelChanges<'_>) -> char {
         for (consent, character) in Consent::ALL.into_iter().zip(['+', 'l', 'a']) {
             match self.runs(consent) {
+                Some(true) if is_stuck(self.load(consent)) => return '!',
                 Some(true)
                     if same_kernel
                         .extra_changes(self, self.load(consent))
@@ -153,10 +155,17 @@ pub(crate) fn distinct<'a>(words: impl Iterator<Item = &'a str>) -> Vec<&'a str>
     found
 }
 
+/// Returns `true` if the guest runs, and QEMU cannot save it again.
+pub(crate) fn is_stuck(load: &Value) -> bool {
+    load["runs"] == true && load["saved_again"] == false
+}
+
 /// Describes the failure of a load.
 pub(crate) fn describe_failure(load: &Value) -> String {
-    let errors: Vec<_> = texts(load, "errors").collect();
-    let failure = if load["resumed"] == true {
+    let errors: Vec<_> = distinct(texts(load, "errors"));
+    let failure = if is_stuck(load) {
+        "QEMU cannot save the guest again"
+    } else if load["resumed"] == true {
         "the guest does not run"
     } else {
         "QEMU does not load it"

@@ -6,7 +6,9 @@ use std::fmt::Write as _;
 use serde_json::Value;
 
 use super::convert::Consent;
-use super::row::{PairRow, SameKernelChanges, describe_failure, distinct, register_name, texts};
+use super::row::{
+    PairRow, SameKernelChanges, describe_failure, distinct, is_stuck, register_name, texts,
+};
 use e2e_framework::Result;
 
 /// Part of the reason of a blocker that the VM's ID registers hide.
@@ -100,6 +102,9 @@ impl<'a> RunRow<'a> {
                 let failure = describe_failure(self.load);
                 return Err(format!("not moved: {failure}; cpreg: {}", cpreg.join(" ")));
             }
+            if is_stuck(self.load) {
+                return Err(describe_failure(self.load));
+            }
             let converted = self.converted(row);
             let converted = texts(converted, "differences").map(register_name);
             let expected: Vec<_> = converted.chain(self.changed()).collect();
@@ -147,6 +152,7 @@ pub(crate) fn symbol(row: &PairRow<'_>, same_kernel: &SameKernelChanges<'_>) -> 
         return if should_run { '!' } else { '-' };
     };
     match load.consent {
+        _ if is_stuck(load.load) => '!',
         _ if load.changes(same_kernel).next().is_some() => '~',
         Consent::None => '+',
         Consent::Low => 'l',

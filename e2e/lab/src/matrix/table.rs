@@ -19,7 +19,7 @@ use serde_json::Value;
 use super::convert::Consent;
 use super::lines;
 use super::pair::Pair;
-use super::row::{PairRow, SameKernelChanges, describe_failure, distinct, register_name};
+use super::row::{PairRow, SameKernelChanges, describe_failure, distinct, is_stuck, register_name};
 use super::run_table;
 use e2e_framework::Result;
 use e2e_framework::lab::cpu::Cpu;
@@ -74,12 +74,14 @@ It is saved while it runs.
 
 A row of a table is the kernel of the source, and a column that of the destination. *Runs* means
 that the guest continued at the destination, compared its registers with their earlier values, and
-waited for its timers.
+waited for its timers. Then QEMU saves the guest again, except in loads whose data lacks
+`saved_again`, which are older than this step.
 
 | without cpreg | meaning |
 |---|---|
 | `+` | the guest runs |
 | `~` | the guest runs, and registers changed |
+| `s` | the guest runs, and QEMU can neither save nor migrate it again |
 | `.` | the guest does not run |
 
 | with cpreg | meaning, after `cpreg convert` |
@@ -90,7 +92,7 @@ waited for its timers.
 | `~` | the guest runs, with the smallest sufficient consent, and registers changed |
 | `-` | refused with every consent |
 | `?` | unknown with every consent |
-| `!` | cpreg wrote a stream, and the guest does not run |
+| `!` | cpreg wrote a stream, and the guest does not run, or QEMU cannot save it again |
 
 The tables \"with `cpreg run`\" have the same symbols. There `cpreg run` starts the destination's QEMU
 with the consent, and QEMU loads the stream as it is. If the VM's own ID registers hide a register
@@ -298,10 +300,10 @@ fn write_anomalies(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<Stri
     }
     for row in rows {
         for consent in Consent::ALL {
-            if row.runs(consent) == Some(false) {
-                let load = &row.cpreg[consent.name()]["load"];
+            let load = row.load(consent);
+            if row.runs(consent) == Some(false) || is_stuck(load) {
                 wrong.push(format!(
-                    "{}: {}: the stream that cpreg wrote ({}) does not run: {}",
+                    "{}: {}: the stream that cpreg wrote ({}): {}",
                     row.cpu,
                     row.name(),
                     consent.name(),
@@ -320,6 +322,18 @@ fn write_anomalies(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<Stri
             text,
             "\nWithout cpreg QEMU loads the stream, but the guest does not run:\n\n{}",
             failed_after_load.join("\n")
+        )?;
+    }
+    let stuck: Vec<_> = rows
+        .iter()
+        .filter(|row| is_stuck(row.as_is))
+        .map(|row| format!("* {}: {}", row.name(), describe_failure(row.as_is)))
+        .collect();
+    if !stuck.is_empty() {
+        writeln!(
+            text,
+            "\nWithout cpreg the guest runs, and QEMU can neither save nor migrate it again:\n\n{}",
+            stuck.join("\n")
         )?;
     }
     let mut clocks: BTreeMap<(&str, &str), bool> = BTreeMap::new();
@@ -381,11 +395,23 @@ mod tests {
         assert!(text.contains("  * A 0x1, destination -: reason"));
         assert!(wrong.is_empty());
         assert_eq!(render(&row(true, &silent, &runs)).1.len(), 1);
+        let mut stuck = runs.clone();
+        stuck["load"]["saved_again"] = json!(false);
+        let mut line = row(true, &stuck, &runs);
+        line["as_is"]["saved_again"] = json!(false);
+        let (text, wrong) = render(&line);
+        assert!(
+            text.contains("| 6.1 | s |") && text.contains("| 6.1 | ! |"),
+            "{text}"
+        );
+        assert!(text.contains("nor migrate it again:\n\n* 6.1 -> 6.12, QEMU 10.0: "));
+        // Without consent, and with `--accept low`.
+        assert_eq!(wrong.len(), 2);
         let wrong = render(&row(false, &runs, &fails)).1;
         assert_eq!(
             wrong,
             [
-                "max: 6.1 -> 6.12, QEMU 10.0: the stream that cpreg wrote (all) does not run: QEMU does not load it: no"
+                "max: 6.1 -> 6.12, QEMU 10.0: the stream that cpreg wrote (all): QEMU does not load it: no"
             ]
         );
     }

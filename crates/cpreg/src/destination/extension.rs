@@ -161,6 +161,23 @@ pub(crate) fn is_armed_timer(extension: &Extension) -> bool {
         && matches!(extension.content, Content::Number(number) if number != u64::MAX)
 }
 
+/// Returns `true` if nothing that handles extensions reads the content: opaque bytes, such as the
+/// vector registers in `cpu/vfp`.
+pub(crate) fn is_opaque(extension: &Extension) -> bool {
+    matches!(extension.content, Content::Bytes(_))
+        && extension.name != Extension::FEATURES
+        && extension.name != Extension::HVF_ORDER
+}
+
+/// Returns `true` if loaders and plans handle the extensions of two vCPUs alike: the lists differ
+/// at most in [opaque](is_opaque) contents.
+pub(crate) fn are_alike(one: &[Extension], other: &[Extension]) -> bool {
+    let is_alike = |(one, other): (&Extension, &Extension)| {
+        one == other || one.name == other.name && is_opaque(one) && is_opaque(other)
+    };
+    one.len() == other.len() && one.iter().zip(other).all(is_alike)
+}
+
 /// Returns `true` if the loader would replace the vCPU's feature bits but the input has none. The
 /// load cannot be correct then.
 pub(crate) fn clears_features(
@@ -223,6 +240,19 @@ mod tests {
             outcome(Loader::qemu(10, 0), "cpu/m-security"),
             ExtensionOutcome::Unknown
         );
+    }
+
+    #[test]
+    fn lists_that_differ_in_opaque_bytes_are_alike() {
+        let vectors = |byte| extension("cpu/vfp", Content::Bytes(alloc::vec![byte]));
+        let timer = |number| extension(Extension::WFXT_TIMER, Content::Number(number));
+        let one = [vectors(1), timer(1)];
+        assert!(are_alike(&one, &[vectors(2), timer(1)]));
+        assert!(!are_alike(&one, &[vectors(1), timer(u64::MAX)]));
+        assert!(!are_alike(&one, &[vectors(1)]));
+        assert!(!are_alike(&one, &[timer(1), vectors(1)]));
+        let features = |byte| extension(Extension::FEATURES, Content::Bytes(alloc::vec![byte]));
+        assert!(!are_alike(&[features(1)], &[features(2)]));
     }
 
     #[test]

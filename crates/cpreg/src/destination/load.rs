@@ -226,7 +226,7 @@ impl Simulation {
         };
         if !self.is_kvm
             || !self.is_repeatable
-            || vcpu.extensions != previous.extensions
+            || !extension::are_alike(&vcpu.extensions, &previous.extensions)
             || destination_vcpu.extensions != previous_destination.extensions
         {
             return false;

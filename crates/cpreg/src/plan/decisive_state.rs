@@ -9,16 +9,18 @@
 //! - No rule reads the value. Rules about the guest's settings read [`GuestState`], which is a part
 //!   of the state. Other rules read [`READ_BY_RULES`], the PMU, and registers that ID fields hide.
 
+use alloc::borrow::Cow;
 use alloc::vec::Vec;
 
 use super::Consents;
+use crate::destination::extension;
 use crate::destination::kernel::{self, RegisterKind};
 use crate::destination::{Accelerator, AcceptedValues, Destination, DestinationVcpu};
 use crate::hardware::HardwareFacts;
 use crate::register::{RegisterId, Value};
 use crate::severity::GuestState;
 use crate::tolerance::{Tolerances, condition};
-use crate::vm::{Extension, Vcpu, Vm};
+use crate::vm::{Content, Vcpu, Vm};
 
 /// Part of a VM's state on which its plans depend.
 ///
@@ -56,7 +58,9 @@ pub struct DecisiveState {
 struct DecisiveVcpu {
     /// Registers, ascending by id.
     registers: Vec<(RegisterId, DecisiveValue)>,
-    extensions: Vec<Extension>,
+    /// Extensions in the order of the source, with their contents unless these are
+    /// [opaque](extension::is_opaque).
+    extensions: Vec<(Cow<'static, str>, Option<Content>)>,
 }
 
 /// Value of a register, as far as plans depend on it.
@@ -121,9 +125,13 @@ impl DecisiveVcpu {
             };
             (id, decisive)
         });
+        let extensions = vcpu.extensions.iter().map(|it| {
+            let content = (!extension::is_opaque(it)).then(|| it.content.clone());
+            (it.name.clone(), content)
+        });
         Self {
             registers: registers.collect(),
-            extensions: vcpu.extensions.clone(),
+            extensions: extensions.collect(),
         }
     }
 }
@@ -172,7 +180,7 @@ mod tests {
     use super::*;
     use crate::destination::Loader;
     use crate::hardware::VectorLengths;
-    use crate::plan::testing::{destination, ids, lists, value, vm};
+    use crate::plan::testing::{destination, ids, lists, value, vectors, vm};
     use crate::plan::{Adjustment, Check, PlanOutcome, UnchangedLoad, Verdict};
     use crate::severity::Severity;
 
@@ -242,19 +250,23 @@ mod tests {
                     vcpu.registers.insert(RegisterId::SCTLR_EL1, Value::U64(1));
                 }
             }
-            let vectors = |bits| HardwareFacts {
+            let hardware = |bits| HardwareFacts {
                 vector_lengths: Some(VectorLengths::from_bits(bits)),
                 ..HardwareFacts::UNKNOWN
             };
-            one.source_hardware = vectors(0b1111);
+            one.source_hardware = hardware(0b1111);
             let destination = Destination {
                 loader,
-                hardware: vectors(destination_lengths),
+                hardware: hardware(destination_lengths),
                 ..destination(&listed, Accelerator::Kvm)
             };
             prop_assert!(DecisiveState::is_sufficient_at(&destination));
             let state = DecisiveState::new(&one, &tolerances, &consents);
             let mut other = one.clone();
+            for vcpu in &mut other.vcpus {
+                vcpu.extensions = Vec::from([vectors(0xff)]);
+            }
+            prop_assert_eq!(DecisiveState::new(&other, &tolerances, &consents), state.clone());
             for (vcpu, register, value) in changes {
                 let mut changed = other.clone();
                 let vcpu = vcpu.index(changed.vcpus.len());

@@ -16,8 +16,7 @@ use super::input::{PlanInput, Targets, planned_registers, targets_of};
 use super::merge::{RegisterDecisions, RegisterPlanner};
 use super::rename::Renames;
 use super::{Decision, Decisions, PlanOutcome, VcpuPlan, extensions, fatal, first_run};
-use crate::destination::kernel;
-use crate::destination::{Accelerator, DestinationVcpu};
+use crate::destination::{Accelerator, DestinationVcpu, extension, kernel};
 use crate::register::RegisterId;
 use crate::vm::{Registers, Vcpu};
 
@@ -169,7 +168,7 @@ impl<'a> Planner<'a> {
         let previous_vcpu = input.vm.vcpus.get(number - 1)?;
         let previous_destination = input.destination.vcpu(number - 1)?;
         let destination_vcpu = input.destination.vcpu(number)?;
-        if vcpu.extensions != previous_vcpu.extensions
+        if !extension::are_alike(&vcpu.extensions, &previous_vcpu.extensions)
             || destination_vcpu.extensions != previous_destination.extensions
         {
             return None;
@@ -193,6 +192,10 @@ impl<'a> Planner<'a> {
             let position = draft.plan.decisions.position(id)?;
             draft.plan.decisions[position] = registers.decide_one(id)?;
             draft.note(position);
+        }
+        if vcpu.extensions != previous_vcpu.extensions {
+            // The decisions have the contents.
+            draft.plan.extensions = extensions::decide(input, vcpu, destination_vcpu);
         }
         Some(draft)
     }

@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use crate::destination::{Accelerator, Destination, DestinationVcpu, Loader, ValueOrigin};
 use crate::hardware::HardwareFacts;
 use crate::register::{RegisterId, Value};
-use crate::vm::{Registers, Vcpu, Vm};
+use crate::vm::{Content, Extension, Registers, Vcpu, Vm};
 
 /// Registers with their values, ascending by id.
 pub(super) type Pairs = Vec<(RegisterId, u64)>;
@@ -104,11 +104,24 @@ pub(super) fn vcpu(pairs: &Pairs) -> Vcpu {
     }
 }
 
-/// Returns a VM whose vCPUs have these registers.
+/// Returns a VM whose vCPUs have these registers, and different vector registers.
 pub(super) fn vm(lists: &[Pairs]) -> Vm {
+    let numbered = lists.iter().zip(0..);
+    let vcpus = numbered.map(|(list, number)| Vcpu {
+        extensions: Vec::from([vectors(number)]),
+        ..vcpu(list)
+    });
     Vm {
-        vcpus: lists.iter().map(vcpu).collect(),
+        vcpus: vcpus.collect(),
         ..Vm::default()
+    }
+}
+
+/// Returns the extension that holds vector registers.
+pub(super) fn vectors(byte: u8) -> Extension {
+    Extension {
+        name: "cpu/vfp".into(),
+        content: Content::Bytes(Vec::from([byte])),
     }
 }
 

@@ -46,7 +46,7 @@ impl Usage {
 /// Equal states are evidence of the same.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GuestState {
-    /// Different settings of vCPUs with their MMU on.
+    /// Different settings of vCPUs with their MMU on, ascending. Their order is no evidence.
     vcpus: Vec<VcpuSettings>,
     /// `true` if the guest has EL2.
     has_el2: bool,
@@ -55,7 +55,7 @@ pub struct GuestState {
 }
 
 /// Settings of a vCPU with its MMU on, without values that are no evidence.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct VcpuSettings {
     sctlr: u64,
     sctlr2: Option<u64>,
@@ -111,8 +111,8 @@ impl GuestState {
             let set = VcpuSettings::read(registers, vcpu.pstate, &planned);
             for settings in set.into_iter().chain(incoming) {
                 // Most vCPUs have the same settings.
-                if !state.vcpus.contains(&settings) {
-                    state.vcpus.push(settings);
+                if let Err(index) = state.vcpus.binary_search(&settings) {
+                    state.vcpus.insert(index, settings);
                 }
             }
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use cpreg::destination::Accelerator;
 use cpreg::plan::DecisiveState;
+use cpreg::tolerance::Tolerances;
 use rayon::prelude::*;
 
 use crate::cell::{Cell, plan_cell};
@@ -17,8 +18,13 @@ use crate::inputs::PlanInputs;
 use crate::pairs::Row;
 use crate::subject::Subject;
 
-/// Maximum number of states whose cells are kept. One of 16 different vCPUs takes 200 KiB.
+/// Maximum number of states whose cells are kept.
 const MAX_KEPT_STATES: usize = 256;
+/// Maximum number of cells that are kept. A cell of a refused VM takes half a kibibyte.
+const MAX_KEPT_CELLS: usize = 1 << 16;
+/// Maximum number of different vCPUs of a state whose cells are kept. A vCPU takes 12 KiB, and those
+/// of a VM usually decide alike.
+const MAX_DISTINCT_VCPUS: usize = 16;
 
 /// Plans VMs at all hosts of a set.
 ///
@@ -101,16 +107,26 @@ impl<'a> CellPlanner<'a> {
         let cells = self
             .hosts
             .plan_each(&key.guest, |host| plan_cell(subject, host, self.inputs));
-        let hosts = self.hosts.hosts().iter();
-        let kept = hosts.zip(&cells);
-        let kept = kept.map(|(host, cell)| is_decided_by(&key.guest, host).then(|| cell.clone()));
+        if key.state.distinct_vcpu_count() > MAX_DISTINCT_VCPUS {
+            return cells;
+        }
+        let pairs = self.hosts.hosts().iter().zip(&cells);
+        let kept = pairs.map(|(host, cell)| {
+            let is_shared = is_sufficient_at(host, &key.guest, self.inputs.tolerances);
+            is_shared.then(|| cell.clone())
+        });
         let kept = Arc::new(kept.collect());
         let mut known = self.lock();
-        if known.len() >= MAX_KEPT_STATES {
+        if known.len() >= self.max_kept_states() {
             known.clear();
         }
         known.insert(key, kept);
         cells
+    }
+
+    fn max_kept_states(&self) -> usize {
+        let hosts = self.hosts.hosts().len().max(1);
+        (MAX_KEPT_CELLS / hosts).clamp(1, MAX_KEPT_STATES)
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<VmKey, Arc<Vec<Option<Cell>>>>> {
@@ -121,12 +137,11 @@ impl<'a> CellPlanner<'a> {
 /// Returns `true` if the cells of VMs with equal keys are equal at a host.
 ///
 /// A profile also compares the machines of both sides, and its reasons can name the VM.
-fn is_decided_by(guest: &GuestKey, host: &Host) -> bool {
-    let has_record = host.record().is_some();
-    has_record
+fn is_sufficient_at(host: &Host, guest: &GuestKey, tolerances: &Tolerances) -> bool {
+    host.record().is_some()
         && host.possible(guest).is_ok_and(|possible| {
             let mut destinations = possible.iter().map(|it| &it.destination);
-            destinations.all(DecisiveState::is_sufficient_at)
+            destinations.all(|it| DecisiveState::is_sufficient_at(it, tolerances))
         })
 }
 
@@ -135,7 +150,7 @@ mod tests {
     use cpreg::destination::Loader;
     use cpreg::plan::Consents;
     use cpreg::register::{RegisterId, Value};
-    use cpreg::tolerance::Tolerances;
+    use cpreg::tolerance::condition::RESET_POISON;
     use proptest::prelude::*;
     use proptest::sample::Index;
 
@@ -208,7 +223,9 @@ mod tests {
                     other = next;
                 }
             }
-            prop_assert!(hosts.hosts().iter().all(|host| is_decided_by(&one.guest(), host)));
+            for host in hosts.hosts() {
+                prop_assert!(is_sufficient_at(host, &one.guest(), inputs.tolerances));
+            }
             let planner = CellPlanner::new(&hosts, inputs);
             planner.plan_row(one);
             let cells = planner.plan_row(other.clone()).cells;
@@ -219,6 +236,72 @@ mod tests {
         }
     }
 
+    /// Values at which a rule could begin to read a register that does not count.
+    #[test]
+    fn values_that_do_not_count_change_no_cell() {
+        let hosts = HostSet::new(recorded_hosts(&HOSTS));
+        let inputs = PlanInputs {
+            tolerances: &Tolerances::default(),
+            consents: &Consents::default(),
+        };
+        let state =
+            |subject: &Subject| DecisiveState::new(&subject.vm, inputs.tolerances, inputs.consents);
+        for source in hosts.hosts() {
+            let one = Subject::new_vm(source, source.default_features()).expect("recorded");
+            let cells = CellPlanner::new(&hosts, inputs).plan_row(one.clone()).cells;
+            let registers = one.vm.vcpus[0].registers.iter();
+            let ids: Vec<_> = registers.map(|(id, _)| id).collect();
+            for value in [0, 1, RESET_POISON, u64::MAX] {
+                let mut other = one.clone();
+                let mut changed = 0;
+                for id in &ids {
+                    let mut next = other.clone();
+                    next.vm.vcpus[0].registers.insert(*id, Value::U64(value));
+                    if state(&next) == state(&one) {
+                        changed += 1;
+                        other = next;
+                    }
+                }
+                assert!(changed > 30, "{changed}");
+                for (host, cell) in hosts.hosts().iter().zip(&cells) {
+                    let alone = plan_cell(&other, host, inputs);
+                    let pair = format!("{} at {}", source.name(), host.name());
+                    assert_eq!(*cell, alone, "{pair}: {value:#x}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_number_of_kept_cells_is_bounded() {
+        let recorded = recorded_hosts(&HOSTS[..1]).remove(0);
+        let mut subject = Subject::new_vm(&recorded, recorded.default_features()).expect("known");
+        let hosts = HostSet::new(vec![recorded]);
+        let inputs = PlanInputs {
+            tolerances: &Tolerances::default(),
+            consents: &Consents::default(),
+        };
+        let planner = CellPlanner::new(&hosts, inputs);
+        assert_eq!(planner.max_kept_states(), MAX_KEPT_STATES);
+        let set = |subject: &mut Subject, vcpu: usize, value| {
+            let registers = &mut subject.vm.vcpus[vcpu].registers;
+            registers.insert(RegisterId::ID_AA64AFR0_EL1, Value::U64(value));
+        };
+        subject.vm.vcpus.truncate(1);
+        for value in 0..=MAX_KEPT_STATES {
+            set(&mut subject, 0, value as u64);
+            planner.plan_row(subject.clone());
+        }
+        assert_eq!(planner.lock().len(), 1);
+        let vcpu = subject.vm.vcpus[0].clone();
+        subject.vm.vcpus = vec![vcpu; MAX_DISTINCT_VCPUS + 1];
+        for number in 0..=MAX_DISTINCT_VCPUS {
+            set(&mut subject, number, number as u64);
+        }
+        planner.plan_row(subject);
+        assert_eq!(planner.lock().len(), 1);
+    }
+
     #[test]
     fn a_profile_is_planned_for_each_vm() {
         let recorded = recorded_hosts(&HOSTS[2..3]).remove(0);
@@ -226,8 +309,9 @@ mod tests {
         let destination = recorded.destination_for_new_vm(features).expect("known");
         let profile = Host::profile("a host".to_owned(), destination);
         let subject = Subject::new_vm(&recorded, features).expect("recorded");
-        assert!(is_decided_by(&subject.guest(), &recorded));
-        assert!(!is_decided_by(&subject.guest(), &profile));
+        let tolerances = Tolerances::default();
+        assert!(is_sufficient_at(&recorded, &subject.guest(), &tolerances));
+        assert!(!is_sufficient_at(&profile, &subject.guest(), &tolerances));
         let hosts = HostSet::new(vec![recorded, profile]);
         let inputs = PlanInputs {
             tolerances: &Tolerances::default(),

@@ -38,7 +38,7 @@ impl HostSet {
         &self.hosts
     }
 
-    /// Returns what `plan` returns for each host. Hosts that decide alike about a guest have one
+    /// Returns the result of `plan` for each host. Hosts that decide alike about a guest have one
     /// plan, that of the first of them.
     pub(crate) fn plan_each<T: Clone + Send + Sync>(
         &self,

@@ -81,20 +81,23 @@ save() {
     stop
 }
 
-# save_again: saves the guest once more, and records in /out/NAME.saved whether QEMU completes this
+# save_again: saves the guest once more. Records in /out/NAME.saved `yes` if QEMU completes this, `no`
+# if it fails, or `timeout`. A QEMU that cannot read a register neither completes nor fails.
 save_again() {
     echo '{"execute":"migrate","arguments":{"uri":"exec:cat > /dev/null"}}' >&3
     tries=0
     while alive && [ $tries -lt 600 ]; do
         sleep 0.1
         echo '{"execute":"query-migrate"}' >&3
-        grep -qE '"status": "(completed|failed)"|GenericError' /out/$name.log && break
+        grep -qE '"status": "(completed|failed)"|GenericError|Failed to get registers' /out/$name.log && break
         tries=$((tries + 1))
     done
-    if grep -q '"status": "completed"' /out/$name.log && ! grep -q GenericError /out/$name.log; then
+    if grep -qE '"status": "failed"|GenericError|Failed to get registers' /out/$name.log || ! alive; then
+        echo no
+    elif grep -q '"status": "completed"' /out/$name.log; then
         echo yes
     else
-        echo no
+        echo timeout
     fi > /out/$name.saved
 }
 

@@ -7,7 +7,10 @@
 //! - KVM accepts every value of the register, and no ID field hides the register.
 //! - No tolerance and no consent depends on the value.
 //! - No rule reads the value. Rules about the guest's settings read [`GuestState`], which is a part
-//!   of the state. Other rules read [`READ_BY_RULES`], the PMU, and registers that ID fields hide.
+//!   of the state. Other rules read [`RULE_INPUTS`], the PMU, and registers that ID fields hide.
+//!
+//! PSTATE outside the list of registers counts as a part of [`GuestState`]. No plan depends on
+//! [`Vcpu::is_halted`].
 
 use alloc::borrow::Cow;
 use alloc::vec::Vec;
@@ -24,9 +27,9 @@ use crate::vm::{Content, Vcpu, Vm};
 
 /// Part of a VM's state on which its plans depend.
 ///
-/// Two VMs with equal states have checks with the same verdict, blockers, proposals and severities
-/// at each destination for which [`Self::is_sufficient_at`] returns `true`. Only values in the
-/// details of both checks differ.
+/// Two VMs with equal states have checks with the same verdict, blockers, proposals and highest
+/// severity at each destination for which [`Self::is_sufficient_at`] returns `true`. Only values in
+/// the details of both checks differ.
 ///
 /// ```
 /// use cpreg::plan::{Consents, DecisiveState};
@@ -68,15 +71,15 @@ struct DecisiveVcpu {
 enum DecisiveValue {
     /// Every bit counts.
     Exact(Value),
-    /// The value of a PMU counter that has counted.
-    Counted,
+    /// Value of a PMU counter that has counted.
+    CounterInUse,
     /// No plan depends on the value.
     Any,
 }
 
 /// Registers of plain storage that a rule reads. ZCR_EL1 has the vector length that the guest
 /// requested.
-const READ_BY_RULES: [RegisterId; 1] = [RegisterId::ZCR_EL1];
+const RULE_INPUTS: [RegisterId; 1] = [RegisterId::ZCR_EL1];
 
 impl DecisiveState {
     /// Returns the decisive state of a VM, for plans with these tolerances and consents.
@@ -99,14 +102,20 @@ impl DecisiveState {
         }
     }
 
+    /// Returns the number of vCPUs that differ from each other.
+    pub const fn distinct_vcpu_count(&self) -> usize {
+        self.distinct.len()
+    }
+
     /// Returns `true` if plans at this destination depend on no other part of a VM's state.
     ///
-    /// That is so under KVM, unless the destination has a record of values that it accepts for
-    /// plain storage.
-    pub fn is_sufficient_at(destination: &Destination) -> bool {
+    /// That is so under KVM, with two exceptions: the destination has a record of values that it
+    /// accepts for plain storage, or an operator's entry renames a register there.
+    pub fn is_sufficient_at(destination: &Destination, tolerances: &Tolerances) -> bool {
         let vcpus = destination.vcpus.iter();
         let mut registers = vcpus.flat_map(DestinationVcpu::registers);
         destination.accelerator == Some(Accelerator::Kvm)
+            && !tolerances.can_rename(Accelerator::Kvm)
             && registers.all(|register| {
                 register.accepted_values == AcceptedValues::ByKind || !is_storage(register.id)
             })
@@ -145,7 +154,7 @@ impl DecisiveValue {
         let is_exact = !has_width
             || !is_storage(id)
             || kernel::find_feature_gate(id).is_some()
-            || READ_BY_RULES.contains(&id);
+            || RULE_INPUTS.contains(&id);
         if is_exact {
             return Self::Exact(value.clone());
         }
@@ -157,7 +166,7 @@ impl DecisiveValue {
             .as_u64()
             .is_some_and(|value| !condition::is_pmu_at_reset(id, value));
         if is_counter && has_counted {
-            Self::Counted
+            Self::CounterInUse
         } else {
             Self::Exact(value.clone())
         }
@@ -174,15 +183,18 @@ fn is_storage(id: RegisterId) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use alloc::collections::BTreeSet;
+
     use proptest::prelude::*;
     use proptest::sample::Index;
 
     use super::*;
-    use crate::destination::Loader;
+    use crate::destination::{DestinationRegister, Loader};
     use crate::hardware::VectorLengths;
     use crate::plan::testing::{destination, ids, lists, value, vectors, vm};
-    use crate::plan::{Adjustment, Check, PlanOutcome, UnchangedLoad, Verdict};
+    use crate::plan::{Adjustment, Check, IgnoreConsent, PlanOutcome, UnchangedLoad, Verdict};
     use crate::severity::Severity;
+    use crate::tolerance::{Condition, RegisterDifference, RegisterSelector, Tolerance};
 
     /// Parts of a check that are equal for VMs with equal states.
     #[derive(Debug, PartialEq)]
@@ -194,7 +206,8 @@ mod tests {
         proposed: Vec<Adjustment>,
         accepted: Vec<Adjustment>,
         outcome_with_proposed: PlanOutcome,
-        severities: Vec<(Option<RegisterId>, Severity)>,
+        /// Equal changes of two vCPUs are one change, so their number depends on values.
+        severities: BTreeSet<(Option<RegisterId>, Severity)>,
     }
 
     impl Summary {
@@ -260,7 +273,7 @@ mod tests {
                 hardware: hardware(destination_lengths),
                 ..destination(&listed, Accelerator::Kvm)
             };
-            prop_assert!(DecisiveState::is_sufficient_at(&destination));
+            prop_assert!(DecisiveState::is_sufficient_at(&destination, &tolerances));
             let state = DecisiveState::new(&one, &tolerances, &consents);
             let mut other = one.clone();
             for vcpu in &mut other.vcpus {
@@ -328,6 +341,84 @@ mod tests {
     }
 
     #[test]
+    fn sufficient_at_kvm_that_renames_nothing() {
+        let list = [Vec::from([(RegisterId::TPIDR_EL1, 0)])];
+        let is_sufficient = |destination: &Destination, tolerances: &Tolerances| {
+            DecisiveState::is_sufficient_at(destination, tolerances)
+        };
+        let tolerances = Tolerances::default();
+        let kvm = destination(&list, Accelerator::Kvm);
+        assert!(is_sufficient(&kvm, &tolerances));
+        let tcg = destination(&list, Accelerator::Tcg);
+        assert!(!is_sufficient(&tcg, &tolerances));
+        let with_record = |id| Destination {
+            vcpus: Vec::from([DestinationVcpu::new(
+                [DestinationRegister {
+                    id,
+                    value: Some(Value::U64(0)),
+                    accepted_values: AcceptedValues::OneOf([0].into()),
+                }],
+                Vec::new(),
+            )]),
+            ..kvm.clone()
+        };
+        assert!(!is_sufficient(
+            &with_record(RegisterId::TPIDR_EL1),
+            &tolerances
+        ));
+        assert!(is_sufficient(
+            &with_record(RegisterId::ID_AA64PFR0_EL1),
+            &tolerances
+        ));
+        for (accelerator, expected) in [
+            (None, false),
+            (Some(Accelerator::Kvm), false),
+            (Some(Accelerator::Hvf), true),
+        ] {
+            let mut renaming = Tolerances::default();
+            let entries = renaming.entries().iter();
+            let mut entry = entries
+                .filter(|entry| entry.difference == RegisterDifference::OtherId)
+                .next()
+                .expect("HVF renames a register")
+                .clone();
+            entry.accelerator = accelerator;
+            renaming.add_operator_entries([entry]);
+            assert_eq!(is_sufficient(&kvm, &renaming), expected, "{accelerator:?}");
+        }
+    }
+
+    #[test]
+    fn values_that_an_operator_compares_count() {
+        let mut tolerances = Tolerances::default();
+        let entries = tolerances.entries().iter();
+        let compares = |entry: &&Tolerance| matches!(entry.condition, Condition::Value { .. });
+        let mut entry = entries.filter(compares).next().expect("an entry").clone();
+        entry.registers = RegisterSelector::Ids([RegisterId::TPIDR_EL1].to_vec().into());
+        tolerances.add_operator_entries([entry]);
+        let state = |value, tolerances: &Tolerances, consents: &Consents| {
+            let vm = Vm::with_one_vcpu(&[(RegisterId::TPIDR_EL1, value)]);
+            DecisiveState::new(&vm, tolerances, consents)
+        };
+        let none = Consents::default();
+        assert_ne!(state(1, &tolerances, &none), state(2, &tolerances, &none));
+        let ignore = IgnoreConsent {
+            register: RegisterId::TPIDR_EL1,
+            condition: Some((1, 1)),
+        };
+        let ignoring = Consents {
+            ignore: Vec::from([ignore]),
+            ..Consents::default()
+        };
+        let built_in = Tolerances::default();
+        assert_ne!(
+            state(1, &built_in, &ignoring),
+            state(2, &built_in, &ignoring)
+        );
+        assert_eq!(state(1, &built_in, &none), state(2, &built_in, &none));
+    }
+
+    #[test]
     fn the_order_of_different_vcpus_counts() {
         let state = |values: &[u64]| {
             let vcpus = values.iter().map(|value| {
@@ -346,6 +437,6 @@ mod tests {
         };
         assert_ne!(state(&[0, 1, 1]), state(&[0, 1, 0]));
         assert_ne!(state(&[0]), state(&[0, 0]));
-        assert_eq!(state(&[0, 0]).distinct.len(), 1);
+        assert_eq!(state(&[0, 0]).distinct_vcpu_count(), 1);
     }
 }

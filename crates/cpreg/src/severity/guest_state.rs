@@ -43,7 +43,7 @@ impl Usage {
 
 /// Settings of all vCPUs of a guest, as evidence of the features it uses.
 ///
-/// Equal states are evidence of the same.
+/// Equal states give the same [`Usage`] of each feature.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct GuestState {
     /// Different settings of vCPUs with their MMU on, ascending. Their order is no evidence.

@@ -106,6 +106,14 @@ impl Tolerances {
         self.is_condition(id) || self.index.find(id, depends_on_own_value).is_some()
     }
 
+    /// Returns `true` if an entry for this accelerator may give a register another id.
+    pub(crate) fn can_rename(&self, accelerator: Accelerator) -> bool {
+        self.entries.iter().any(|entry| {
+            entry.difference == RegisterDifference::OtherId
+                && entry.accelerator.is_none_or(|it| it == accelerator)
+        })
+    }
+
     /// Returns a value with which the table ignores a register that only the source has, as far as
     /// the value alone decides. Returns `None` if the table ignores no value.
     pub fn ignorable_value(&self, id: RegisterId, accelerator: Option<Accelerator>) -> Option<u64> {

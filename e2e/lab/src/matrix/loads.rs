@@ -28,7 +28,7 @@ use e2e_framework::paths::repository;
 const LOADS_PER_BOOT: usize = 20;
 
 /// Timeout for one load, under an emulator on a busy machine.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(300);
+const LOAD_TIMEOUT: Duration = Duration::from_secs(360);
 
 /// A stream to load.
 #[derive(Clone, Debug)]
@@ -70,8 +70,7 @@ impl LoadCache {
                     continue;
                 };
                 let outcome = GuestOutcome::from_json(&value["outcome"]);
-                // Earlier versions did not save a guest again.
-                let outcome = outcome.filter(|it| !it.is_running() || it.saved_again.is_some());
+                let outcome = outcome.filter(GuestOutcome::is_complete);
                 if let (Some(key), Some(outcome)) = (value["key"].as_str(), outcome) {
                     outcomes.insert(key.to_owned(), outcome);
                 }

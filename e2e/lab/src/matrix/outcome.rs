@@ -2,7 +2,7 @@
 //!
 //! `NAME.log` has QEMU's output, with QMP and errors mixed. `NAME.serial` has the guest's output,
 //! whose lines `e2e/lab/guest/aarch64.s` lists. `NAME.exit` has the exit status. `NAME.saved` has
-//! `yes` or `no`, if QEMU had to save the guest again.
+//! `yes`, `no` or `timeout`, if QEMU was asked to save the guest again.
 
 use std::fs;
 use std::path::Path;
@@ -31,7 +31,8 @@ pub(crate) struct GuestOutcome {
     pub(crate) silent_timers: Vec<String>,
     /// Error lines of QEMU.
     pub(crate) errors: Vec<String>,
-    /// `true` if QEMU could save the guest again; `None` if it was not tried.
+    /// `true` if QEMU saved the guest again, `false` if it failed; `None` if QEMU was not asked, or
+    /// did not finish in time.
     pub(crate) saved_again: Option<bool>,
     /// Lines of `cpreg run` and its library, without their prefix.
     pub(crate) cpreg: Vec<String>,
@@ -41,6 +42,12 @@ impl GuestOutcome {
     /// Returns `true` if the guest runs at the destination, even with changed registers.
     pub(crate) fn is_running(&self) -> bool {
         self.resumed && self.guest_finished
+    }
+
+    /// Returns `true` if the load need not be repeated: the guest does not run, or it is known
+    /// whether QEMU can save it again.
+    pub(crate) fn is_complete(&self) -> bool {
+        !self.is_running() || self.saved_again.is_some()
     }
 
     /// Reads the output of a QEMU of `e2e/lab/inside/qemu.sh` or `live.sh` with this name.
@@ -54,9 +61,19 @@ impl GuestOutcome {
             Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
         };
         let saved = results.join(format!("{name}.saved"));
-        let saved_again = saved.exists().then(|| fs::read_to_string(&saved));
+        let word = if saved.exists() {
+            fs::read_to_string(&saved)?
+        } else {
+            String::new()
+        };
+        let saved_again = match word.trim() {
+            "yes" => Some(true),
+            "no" => Some(false),
+            "timeout" | "" => None,
+            other => return Err(format!("{}: {other}", saved.display()).into()),
+        };
         Ok(Self {
-            saved_again: saved_again.transpose()?.map(|word| word.trim() == "yes"),
+            saved_again,
             ..Self::from_logs(&text("log")?, &text("serial")?)
         })
     }
@@ -180,20 +197,28 @@ mod tests {
     }
 
     #[test]
-    fn a_guest_that_qemu_cannot_save_again_runs() {
+    fn a_guest_runs_even_if_qemu_cannot_save_it_again() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("load0.log", "{\"event\": \"RESUME\"}\n");
         write("load0.serial", "DONE 1\n");
-        for (text, saved_again) in [("", None), ("yes\n", Some(true)), ("no\n", Some(false))] {
+        for (text, saved_again) in [
+            ("", None),
+            ("yes\n", Some(true)),
+            ("no\n", Some(false)),
+            ("timeout\n", None),
+        ] {
             if !text.is_empty() {
                 write("load0.saved", text);
             }
             let outcome = GuestOutcome::read(folder.path(), "load0").unwrap();
             assert!(outcome.is_running());
             assert_eq!(outcome.saved_again, saved_again);
+            assert_eq!(outcome.is_complete(), saved_again.is_some());
             assert_eq!(GuestOutcome::from_json(&outcome.to_json()), Some(outcome));
         }
+        write("load0.saved", "perhaps");
+        assert!(GuestOutcome::read(folder.path(), "load0").is_err());
     }
 
     #[test]

@@ -179,7 +179,7 @@ pub(crate) fn write_counts(text: &mut String, series: &str, rows: &[&PairRow<'_>
         // A consent that suffices is contained in the greater ones, which are not tried.
         let count = tried.iter().filter(|loads| {
             let mut loads = loads.iter();
-            loads.any(|load| load.consent <= consent && load.is_running())
+            loads.any(|load| load.consent <= consent && load.is_running() && !is_stuck(load.load))
         });
         write!(text, " {} |", count.count())?;
     }
@@ -272,6 +272,9 @@ mod tests {
         assert_eq!(check_line(&line(&[], &intact)), ('+', vec![]));
         let fails = json!({"runs": false, "errors": ["no"]});
         let (symbol, wrong) = check_line(&line(&[], &fails));
+        assert_eq!((symbol, wrong.len()), ('!', 1));
+        let stuck = json!({"runs": true, "resumed": true, "saved_again": false});
+        let (symbol, wrong) = check_line(&line(&[], &stuck));
         assert_eq!((symbol, wrong.len()), ('!', 1));
         // A pair that convert refuses must not run, unless QEMU's writes are the only reason.
         let mut refused = line(&["A"], &intact);

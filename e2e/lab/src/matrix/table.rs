@@ -130,12 +130,13 @@ fn write_section(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String
     writeln!(text, "|---|---|---|---|---|")?;
     for series in &series {
         let series_rows: Vec<_> = rows.iter().filter(|row| row.qemu == *series).collect();
-        let alone = series_rows.iter().filter(|row| row.runs_as_is).count();
+        let moves = |load: &Value| load["runs"] == true && !is_stuck(load);
+        let alone = series_rows.iter().filter(|row| moves(row.as_is)).count();
         write!(text, "| QEMU {series} | {alone} |")?;
         for consent in Consent::ALL {
             let count = series_rows
                 .iter()
-                .filter(|row| row.runs(consent) == Some(true))
+                .filter(|row| moves(row.load(consent)))
                 .count();
             write!(text, " {count} |")?;
         }
@@ -269,7 +270,8 @@ fn write_changes(
 fn write_anomalies(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String>) -> Result<()> {
     let refused_although_loaded: Vec<_> = rows
         .iter()
-        .filter(|row| row.runs_as_is && row.runs(Consent::None).is_none())
+        .filter(|row| row.runs_as_is && !is_stuck(row.as_is))
+        .filter(|row| row.runs(Consent::None).is_none())
         .collect();
     if refused_although_loaded.is_empty() {
         writeln!(

@@ -51,7 +51,7 @@ use e2e_framework::paths::{artifacts_dir, repository};
 use e2e_framework::{Result, tool};
 
 use self::commands::Benchmark;
-use self::inputs::{DESTINATION, RECORDED_SIZE, SOURCE, unpack_stream};
+use self::inputs::{DESTINATION, MIB, RECORDED_SIZE, SOURCE, unpack_stream};
 
 /// Benchmarks of the command against cat, cp and socat. Writes some GiB below target/lab, and
 /// removes them
@@ -104,6 +104,9 @@ enum Subject {
         /// Number of vCPUs
         #[arg(long, default_value_t = 256)]
         vcpus: u32,
+        /// MiB of RAM in the stream
+        #[arg(long, default_value_t = 64)]
+        ram: u64,
     },
     /// Measure only the calls of a VMM that `cpreg run` started
     RegisterCalls,
@@ -190,10 +193,12 @@ fn run(subject: Option<&Subject>) -> Result<()> {
                 &benchmark.destination,
             )
         }),
-        Some(Subject::Inputs { folder, vcpus }) => {
+        Some(Subject::Inputs { folder, vcpus, ram }) => {
+            let sent_ram = ram * MIB;
             let size = Size {
+                ram: sent_ram.max(RECORDED_SIZE.ram),
+                sent_ram,
                 vcpus: *vcpus,
-                ..RECORDED_SIZE
             };
             inputs::write_pair(folder, size)
         }

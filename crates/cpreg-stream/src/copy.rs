@@ -1,7 +1,9 @@
 //! Copies byte ranges of one file into another. Holes stay holes, and the kernel copies the bytes
 //! where it can.
 //!
-//! [`crate::write`] chooses the ranges.
+//! The copied bytes are on their way to the disk while the copy continues ([`Writeback`]), so that
+//! the sync at the end waits only for the last ones. [`crate::write`] and [`crate::prefix_copy`]
+//! choose the ranges.
 
 use std::fs::File;
 use std::io;
@@ -10,8 +12,9 @@ use std::ops::Range;
 use crate::os;
 use crate::source::ReadAt;
 
-/// Bytes copied between two progress reports.
-const PROGRESS_INTERVAL_BYTES: u64 = 64 << 20;
+/// Maximum number of bytes copied between two progress reports, and between two starts of the
+/// write-back.
+pub(crate) const PIECE_LEN: u64 = 4 << 20;
 /// Length in bytes of the copy buffer, used where the kernel cannot copy.
 const BUFFER_LEN: usize = 1 << 20;
 /// Length and alignment in bytes of zeros that become holes where the filesystem reports no holes.
@@ -46,18 +49,23 @@ pub(crate) fn copy(
     at: u64,
     progress: &mut dyn FnMut(u64),
 ) -> Result<(), CopyError> {
-    let Some(file) = from.as_file() else {
-        return read_and_write(from, range, to, at, progress);
-    };
+    let file = from.as_file();
+    let mut writeback = Writeback::default();
     let mut start = range.start;
     while start < range.end {
-        let data = next_data(file, start..range.end);
+        let data = match file {
+            Some(file) => next_data(file, start..range.end),
+            None => start..range.end,
+        };
         progress(data.start - start);
         let mut position = data.start;
         while position < data.end {
-            let end = data.end.min(position + PROGRESS_INTERVAL_BYTES);
+            let end = data.end.min(position + PIECE_LEN);
             let target = at + (position - range.start);
-            let copied = move_data(file, position..end, to, target)?;
+            let copied = match file {
+                Some(file) => move_data(file, position..end, to, target)?,
+                None => 0,
+            };
             if copied == 0 {
                 read_and_write(from, position..end, to, target, progress)?;
                 position = end;
@@ -65,11 +73,54 @@ pub(crate) fn copy(
                 progress(copied);
                 position += copied;
             }
+            writeback.add(to, target..at + (position - range.start));
         }
         start = data.end;
     }
     Ok(())
 }
+
+/// Copied bytes that no write-back has started for.
+#[derive(Default)]
+struct Writeback {
+    /// Offset of the first of these bytes in the new file.
+    start: u64,
+    count: u64,
+}
+
+impl Writeback {
+    /// Adds bytes of the file, and starts the write-back once there are [`PIECE_LEN`] bytes.
+    ///
+    /// A data range may have one page only. A start of the write-back for each would cost more than
+    /// the copy.
+    fn add(&mut self, file: &File, range: Range<u64>) {
+        if self.count == 0 {
+            self.start = range.start;
+        }
+        self.count += range.end - range.start;
+        if self.count >= PIECE_LEN {
+            start_writeback(file, self.start..range.end);
+            self.count = 0;
+        }
+    }
+}
+
+/// Makes the kernel write the bytes to the disk, without waiting for it.
+#[cfg(target_os = "linux")]
+fn start_writeback(file: &File, range: Range<u64>) {
+    use std::num::NonZeroU64;
+
+    use rustix::fs::{Advice, fadvise};
+
+    // The advice starts the write-back of dirty pages and drops clean ones. So it does not drop
+    // these pages, which have just become dirty. If it fails, the sync writes everything.
+    let length = NonZeroU64::new(range.end - range.start);
+    let _ = fadvise(file, range.start, length, Advice::DontNeed);
+}
+
+/// Does nothing: the sync writes everything.
+#[cfg(not(target_os = "linux"))]
+fn start_writeback(_file: &File, _range: Range<u64>) {}
 
 /// Returns the next data range; it is empty at the end of `range` if only a hole follows.
 #[cfg(target_os = "linux")]
@@ -143,4 +194,27 @@ fn read_and_write(
         progress(count as u64);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writeback_starts_for_whole_pieces() {
+        let file = tempfile::tempfile().unwrap();
+        let mut writeback = Writeback::default();
+        let page = 4096;
+        // Every second page holds data.
+        for index in 0..PIECE_LEN / page - 1 {
+            let start = 2 * index * page;
+            writeback.add(&file, start..start + page);
+            assert_eq!((writeback.start, writeback.count), (0, (index + 1) * page));
+        }
+        let end = 2 * PIECE_LEN;
+        writeback.add(&file, end - 2 * page..end - page);
+        assert_eq!(writeback.count, 0);
+        writeback.add(&file, end..end + page);
+        assert_eq!((writeback.start, writeback.count), (end, page));
+    }
 }

@@ -153,6 +153,20 @@ impl Stream {
         Ok((Edit::new(replacements, self.length()), changed))
     }
 
+    /// Returns the number of bytes at the beginning that no edit of this stream changes.
+    ///
+    /// An edit changes the sections `cpu` and `cpu_common`, the length of the package that holds
+    /// them, and the description at the end. RAM lies in front of these, unless the sections are in
+    /// front of mapped-ram pages.
+    pub fn fixed_prefix_len(&self) -> u64 {
+        let is_edited = |name: &str| name == CPU || name == CPU_COMMON;
+        let sections = self.sections().iter();
+        let edited = sections.filter(|section| is_edited(&section.name));
+        let starts = edited.map(|section| section.range.start);
+        let package = self.package().map(|package| package.length_field);
+        starts.chain(package).min().unwrap_or(0)
+    }
+
     /// Returns the change that takes a vCPU out of its halt, if the vCPU is halted.
     fn wake_replacement(
         &self,

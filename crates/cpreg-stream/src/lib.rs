@@ -23,6 +23,7 @@
 //! | `copy` | copies between files, with the system's fastest method |
 //! | `os` | file operations of this operating system |
 //! | `new_file` | a file that has no name until it is complete |
+//! | `prefix_copy` | [`PrefixCopy`]: a new file whose RAM is copied before the edit is known |
 //! | `write`, `in_place` | application of an edit to files, all or nothing |
 //! | `global_state`, `gic` | the run state of the guest; the limits of its GICv3 |
 //! | `translate` | conversion to the model: [`cpreg::vm::Vm`], [`cpreg::shape::MachineShape`] |
@@ -55,6 +56,7 @@ mod layout;
 mod live_sections;
 mod new_file;
 mod os;
+mod prefix_copy;
 mod ram;
 mod redact;
 mod replacement;
@@ -74,6 +76,7 @@ pub use error::{Error, ErrorKind};
 pub use global_state::GLOBAL_STATE;
 pub use in_place::{Lock, Recovery, edit_in_place, journal_path, pending_journal, recover};
 pub use layout::{LiveSection, Package};
+pub use prefix_copy::PrefixCopy;
 pub use ram::{MappedBlock, RamBlock, RecordCounts};
 pub use redact::{
     GENERAL_REGISTERS, REDACTED, RedactedDevice, RedactedStream, RedactionOptions, Redactions,

@@ -25,11 +25,10 @@ pub(crate) enum NewFile {
 impl NewFile {
     /// Creates an empty file in the directory of `target`, accessible to its owner only.
     pub(crate) fn create(target: &Path) -> Result<Self, Error> {
-        let directory = parent_directory(target);
-        #[cfg(target_os = "linux")]
-        if let Some(file) = Self::create_unnamed(&directory) {
-            return Ok(Self::Unnamed(file));
+        if let Some(file) = Self::create_unnamed(target) {
+            return Ok(file);
         }
+        let directory = parent_directory(target);
         tempfile::Builder::new()
             .prefix(&hidden_prefix(target))
             .tempfile_in(&directory)
@@ -37,8 +36,10 @@ impl NewFile {
             .map_err(path_error("create a file in", &directory))
     }
 
+    /// Creates an empty file that vanishes with the process; returns `None` if the system or the
+    /// filesystem has no such files, or if creating it fails.
     #[cfg(target_os = "linux")]
-    fn create_unnamed(directory: &Path) -> Option<File> {
+    pub(crate) fn create_unnamed(target: &Path) -> Option<Self> {
         use rustix::fs::{CWD, Mode, OFlags, openat};
 
         // `link` names the file through /proc.
@@ -47,7 +48,14 @@ impl NewFile {
         }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let mode = Mode::RUSR | Mode::WUSR;
-        openat(CWD, directory, flags, mode).ok().map(File::from)
+        let file = openat(CWD, parent_directory(target), flags, mode).ok()?;
+        Some(Self::Unnamed(file.into()))
+    }
+
+    /// Returns `None`: other systems cannot give a name to an unnamed file.
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn create_unnamed(_target: &Path) -> Option<Self> {
+        None
     }
 
     pub(crate) fn file(&self) -> &File {

@@ -56,9 +56,47 @@ pub fn write_new(
 ) -> Result<(), Error> {
     check_length(source, edit)?;
     let existing = ExistingFile::from_overwrite(options.overwrite);
-    write_file_with(source.as_file(), target, existing, |file| {
-        fill(source, edit, file, options.progress, target)
-    })
+    let output = OutputTarget::new(source.as_file(), target, existing)?;
+    let partial = PartialFile::create(source, edit.old_length(), &output)?;
+    write_rest(source, edit, output, partial, options.progress)
+}
+
+/// New file that holds the beginning of the source.
+pub(crate) struct PartialFile {
+    pub(crate) file: NewFile,
+    /// Number of bytes from the beginning of the source that the file holds. The bytes after them
+    /// are not valid.
+    pub(crate) held_len: u64,
+}
+
+impl PartialFile {
+    /// Creates a new file that shares all blocks of `source`, or is empty.
+    pub(crate) fn create(
+        source: &dyn ReadAt,
+        source_len: u64,
+        output: &OutputTarget,
+    ) -> Result<Self, Error> {
+        let file = NewFile::create(&output.target)?;
+        let is_shared = source
+            .as_file()
+            .is_some_and(|source| copy::share_all(source, file.file()));
+        let held_len = if is_shared { source_len } else { 0 };
+        Ok(Self { file, held_len })
+    }
+}
+
+/// Completes a new file that holds the beginning of `source`, and gives it its name.
+pub(crate) fn write_rest(
+    source: &dyn ReadAt,
+    edit: &Edit,
+    output: OutputTarget,
+    partial: PartialFile,
+    progress: Option<&mut dyn FnMut(u64, u64)>,
+) -> Result<(), Error> {
+    let mut ignore = |_: u64, _: u64| {};
+    let progress = progress.unwrap_or(&mut ignore);
+    fill(source, edit, &partial, progress, &output.path)?;
+    output.persist(partial.file, source.as_file())
 }
 
 /// Treatment of a file that exists in the place of the new one.
@@ -103,11 +141,7 @@ pub fn write_file_with<E: From<Error>>(
     let output = OutputTarget::new(source, target, existing)?;
     let new_file = NewFile::create(&output.target)?;
     fill(new_file.file())?;
-    let failed = |action: &str| path_error(action, target);
-    os::copy_metadata(source, new_file.file()).map_err(failed("set the permissions of"))?;
-    new_file.file().sync_all().map_err(failed("write"))?;
-    let persisted = new_file.persist(&output.target, output.replaces);
-    Ok(persisted.map_err(failed("create"))?)
+    Ok(output.persist(new_file, source)?)
 }
 
 /// Writes the edited file to `to`, such as a pipe. `source` is the file that the edit was made for.
@@ -153,7 +187,7 @@ pub fn write_to(
     to.flush().map_err(Error::from_write_error)
 }
 
-fn check_length(source: &dyn ReadAt, edit: &Edit) -> Result<(), Error> {
+pub(crate) fn check_length(source: &dyn ReadAt, edit: &Edit) -> Result<(), Error> {
     let length = crate::cursor::length(source)?;
     if length == edit.old_length() {
         return Ok(());
@@ -167,32 +201,56 @@ fn check_length(source: &dyn ReadAt, edit: &Edit) -> Result<(), Error> {
     ))
 }
 
-/// Path of the new file.
-struct OutputTarget {
+/// Place of the new file.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct OutputTarget {
+    /// Path as the caller gave it.
+    path: PathBuf,
+    /// Path of the new file, without a symbolic link.
     target: PathBuf,
     /// `true` if the target exists and may be replaced.
     replaces: bool,
 }
 
 impl OutputTarget {
-    fn new(source: Option<&File>, target: &Path, existing: ExistingFile) -> Result<Self, Error> {
-        let old = match std::fs::metadata(target) {
+    pub(crate) fn new(
+        source: Option<&File>,
+        path: &Path,
+        existing: ExistingFile,
+    ) -> Result<Self, Error> {
+        let old = match std::fs::metadata(path) {
             Ok(old) => old,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 return Ok(Self {
-                    target: target.to_owned(),
+                    path: path.to_owned(),
+                    target: path.to_owned(),
                     replaces: false,
                 });
             }
-            Err(error) => return Err(path_error("write", target)(error)),
+            Err(error) => return Err(path_error("write", path)(error)),
         };
-        Self::check_replaceable(source, target, &old, existing)?;
+        Self::check_replaceable(source, path, &old, existing)?;
         // Replace the target of a symbolic link, not the link.
-        let target = target.canonicalize().map_err(path_error("write", target))?;
+        let target = path.canonicalize().map_err(path_error("write", path))?;
         Ok(Self {
+            path: path.to_owned(),
             target,
             replaces: true,
         })
+    }
+
+    /// Creates the new file without any name; returns `None` if the filesystem has no such files.
+    pub(crate) fn create_unnamed(&self) -> Option<NewFile> {
+        NewFile::create_unnamed(&self.target)
+    }
+
+    /// Gives the complete file the metadata of `source`, syncs it, and gives it its name.
+    fn persist(self, new_file: NewFile, source: Option<&File>) -> Result<(), Error> {
+        let failed = |action: &str| path_error(action, &self.path);
+        os::copy_metadata(source, new_file.file()).map_err(failed("set the permissions of"))?;
+        new_file.file().sync_all().map_err(failed("write"))?;
+        let persisted = new_file.persist(&self.target, self.replaces);
+        persisted.map_err(failed("create"))
     }
 
     fn check_replaceable(
@@ -218,18 +276,16 @@ impl OutputTarget {
     }
 }
 
-/// Writes the edited content into an empty file.
+/// Writes the edited content into a file that holds the beginning of `source`.
 fn fill(
     source: &dyn ReadAt,
     edit: &Edit,
-    to: &File,
-    progress: Option<&mut dyn FnMut(u64, u64)>,
+    partial: &PartialFile,
+    progress: &mut dyn FnMut(u64, u64),
     target: &Path,
 ) -> Result<(), Error> {
     let total = edit.new_length();
     let mut written = 0;
-    let mut ignore = |_: u64, _: u64| {};
-    let progress = progress.unwrap_or(&mut ignore);
     let mut add_progress = |count: u64| {
         written += count;
         progress(written, total);
@@ -239,11 +295,9 @@ fn fill(
         .replacements()
         .first()
         .map_or(total, |it| it.range.start);
-    let shared = source
-        .as_file()
-        .is_some_and(|file| copy::share_all(file, to));
+    let to = partial.file.file();
+    let kept_len = partial.held_len.min(first_change);
     // A range that is not written stays a hole.
-    let kept_len = if shared { first_change } else { 0 };
     to.set_len(kept_len)
         .and_then(|()| to.set_len(total))
         .map_err(&failed_write)?;
@@ -252,16 +306,19 @@ fn fill(
     for segment in edit.segments() {
         let length = segment.length();
         match segment {
-            Segment::Old(range) if shared && range.end <= first_change => add_progress(length),
             Segment::Old(range) => {
-                copy::copy(source, range, to, at, &mut add_progress).map_err(
-                    |error| match error {
+                // All kept bytes belong to the first segment.
+                let kept = kept_len.saturating_sub(at);
+                add_progress(kept);
+                let rest = range.start + kept..range.end;
+                copy::copy(source, rest, to, at + kept, &mut add_progress).map_err(|error| {
+                    match error {
                         CopyError::Read(offset, error) => {
                             Error::io("cannot read", error).at_offset(offset)
                         }
                         CopyError::Write(error) => failed_write(error),
-                    },
-                )?;
+                    }
+                })?;
             }
             Segment::New(bytes) => {
                 os::write_all_at(to, bytes, at).map_err(&failed_write)?;

@@ -11,8 +11,8 @@ use cpreg::vm::Vm;
 use cpreg_snapshot::{Change, SavedVm};
 use cpreg_stream::Stream;
 use cpreg_stream::{
-    Edit, ErrorKind, Recovery, WriteOptions, edit_in_place, pending_journal, recover, write_new,
-    write_to,
+    Edit, ErrorKind, ExistingFile, PrefixCopy, Recovery, WriteOptions, edit_in_place,
+    pending_journal, recover, write_new, write_to,
 };
 
 use super::check;
@@ -20,7 +20,7 @@ use crate::arguments;
 use crate::command_line;
 use crate::destination::{self, ResolvedDestination, hosts};
 use crate::failure::{Failure, Status};
-use crate::input::{Input, Origin, VmPath, saved_failure};
+use crate::input::{Content, Input, Origin, VmPath, saved_failure};
 use crate::interrupt;
 use crate::printer::Printer;
 use crate::progress::FileProgress;
@@ -68,6 +68,7 @@ pub(crate) fn run(
         ))
         .with_hint(hint));
     }
+    let copy = start_copy(arguments, target, &source);
     let resolved = destination::resolve(
         &arguments.destination,
         &source,
@@ -79,6 +80,7 @@ pub(crate) fn run(
         source: &source,
         resolved: &resolved,
         target,
+        copy,
     };
     decided.write(arguments, printer, |findings, printer| {
         let verbosity = arguments.verbosity.verbosity();
@@ -105,16 +107,36 @@ pub(super) fn convert_in_place<T>(
         source: &source,
         resolved: &resolved,
         target: Target::InPlace,
+        copy: None,
     };
     decided.write(arguments, printer, report)
 }
 
+/// Starts to copy RAM into the new file, while cpreg decides.
+///
+/// Returns `None` if the target is no new file, or if another program wrote the file of SOURCE.
+fn start_copy<'a>(
+    arguments: &arguments::Convert,
+    target: Target<'_>,
+    source: &'a Input,
+) -> Option<PrefixCopy<'a>> {
+    match (target, &source.origin, &source.content) {
+        (Target::File(path), Origin::File { file, .. }, Content::Stream(stream)) => {
+            let existing = ExistingFile::from_overwrite(arguments.force);
+            let prefix_len = stream.fixed_prefix_len();
+            Some(PrefixCopy::start(file, prefix_len, path, existing))
+        }
+        _ => None,
+    }
+}
+
 /// VM, its destination, and the place to write to.
-#[derive(Clone, Copy)]
 struct Decided<'a> {
     source: &'a Input,
     resolved: &'a ResolvedDestination,
     target: Target<'a>,
+    /// Copy that the write of a new file continues.
+    copy: Option<PrefixCopy<'a>>,
 }
 
 impl Decided<'_> {
@@ -129,6 +151,7 @@ impl Decided<'_> {
             source,
             resolved,
             target,
+            copy,
         } = self;
         let show_secrets = arguments.inspect.show_secrets;
         let value_format = ValueFormat::new(resolved.destination.accelerator, show_secrets);
@@ -153,7 +176,7 @@ impl Decided<'_> {
             printer,
         )?;
         if findings.verdict().can_load() {
-            findings.written = write(arguments, target, source, &findings)?;
+            findings.written = write(arguments, target, source, &findings, copy)?;
         }
         report(&findings, printer)
     }
@@ -236,6 +259,7 @@ fn write(
     target: Target<'_>,
     source: &Input,
     findings: &CheckFindings<'_>,
+    copy: Option<PrefixCopy<'_>>,
 ) -> Result<Option<WrittenFile>, Failure> {
     if let (Some(_), Origin::Saved { vm, file, .. }) = (source.registers(), &source.origin) {
         let planned = findings.check.plan.apply(&findings.vm);
@@ -255,7 +279,7 @@ fn write(
     }
     let (path, is_in_place) = match target {
         Target::File(path) => {
-            write_new_file(arguments, source, &edit, path)?;
+            write_new_file(arguments, source, &edit, path, copy)?;
             (path, false)
         }
         Target::StandardOutput => {
@@ -369,14 +393,19 @@ fn write_new_file(
     source: &Input,
     edit: &Edit,
     target: &Path,
+    copy: Option<PrefixCopy<'_>>,
 ) -> Result<(), Failure> {
     let progress = FileProgress::new("writing", target, edit.new_length());
     let mut on_progress = |done, total| progress.advance_to_of(done, total);
-    let options = WriteOptions {
-        overwrite: arguments.force,
-        progress: Some(&mut on_progress),
+    let result = if let Some(copy) = copy {
+        copy.finish(edit, Some(&mut on_progress))
+    } else {
+        let options = WriteOptions {
+            overwrite: arguments.force,
+            progress: Some(&mut on_progress),
+        };
+        write_new(source.bytes()?, edit, target, options)
     };
-    let result = write_new(source.bytes()?, edit, target, options);
     drop(progress);
     result.map_err(|error| {
         if !arguments.force && target.is_file() {

@@ -1,6 +1,6 @@
 //! `cpreg convert`: the written files, and the cases in which it must not write.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Stdio;
 
 use insta::assert_snapshot;
@@ -8,6 +8,7 @@ use tempfile::TempDir;
 
 use crate::fixtures::{file_names, unpack_stream};
 use crate::run::{KVM_5_10, KVM_6_12, KVM_6_16, command, cpreg_in, streams, without_command};
+use cpreg_testdata::large_stream::{self, Size};
 
 /// Creates a folder with a VM of Linux 6.12, decompressed, and streams of other kernels.
 fn folder() -> TempDir {
@@ -105,6 +106,49 @@ fn nothing_is_written_without_a_plan() {
     }
     assert_eq!(file_names(folder.path()), ORIGINAL_FILES);
     assert!(fs::read(folder.path().join("vm")).expect("the VM") == before);
+}
+
+/// cpreg copies the RAM of this VM while it decides, but not into a file with a name.
+#[test]
+fn large_vm_is_written_completely_or_not_at_all() {
+    let folder = folder();
+    let path = |name: &str| folder.path().join(name);
+    let size = Size {
+        ram: 64 << 20,
+        sent_ram: 20 << 20,
+        vcpus: 2,
+    };
+    for (stream, name, sent_ram) in [
+        (KVM_6_12, "large", size.sent_ram),
+        (KVM_6_16, "same-shape", 0),
+        (KVM_5_10, "old-kernel", 0),
+    ] {
+        let file = File::create_new(path(name)).expect("a file");
+        let size = Size { sent_ram, ..size };
+        large_stream::write(&unpack_stream(stream), size, &file).expect("it grows");
+    }
+    let run =
+        |arguments: &[&str]| cpreg_in(folder.path(), &[&["convert", "large"], arguments].concat());
+    let names = file_names(folder.path());
+    let refused = run(&["old-kernel", "-o", "out"]);
+    assert_eq!(refused.status, Some(1), "{refused}");
+    assert_eq!(file_names(folder.path()), names);
+    fs::write(path("out"), "mine").expect("a file");
+    let refused = run(&["old-kernel", "-o", "out", "--force"]);
+    assert_eq!(refused.status, Some(1), "{refused}");
+    let unreadable = run(&["nowhere", "-o", "out", "--force"]);
+    assert_eq!(unreadable.status, Some(2), "{unreadable}");
+    assert_eq!(fs::read(path("out")).expect("a file"), b"mine");
+
+    // Standard output is written without an early copy.
+    let arguments = ["convert", "large", "same-shape", "-o", "-"];
+    let output = command(folder.path(), &arguments).output();
+    let expected = output.expect("the command starts").stdout;
+    assert!(expected.len() > 20 << 20);
+    let converted = run(&["same-shape", "-o", "out", "--force"]);
+    assert_eq!(converted.status, Some(0), "{converted}");
+    assert!(fs::read(path("out")).expect("a file") == expected);
+    assert_eq!(file_names(folder.path()).len(), names.len() + 1);
 }
 
 #[test]

@@ -56,8 +56,8 @@ struct SpaceLimit {
 /// A small filesystem, which only this process sees, with 4 KiB free.
 const FULL_DISK: SpaceLimit = SpaceLimit {
     cause: "No space left on device",
-    attempt: "unshare --mount mount -t tmpfs -o size=8m cpreg-test small",
-    script: "exec unshare --mount sh -ec 'mount -t tmpfs -o size=8m cpreg-test small
+    attempt: "unshare --mount mount -t tmpfs -o size=32m cpreg-test small",
+    script: "exec unshare --mount sh -ec 'mount -t tmpfs -o size=32m cpreg-test small
         cp vm there small; cd small
         head -c 4096 /dev/zero > room; cat /dev/zero > filler 2> /dev/null || true; rm room
         set +e; \"$@\"; status=$?; set -e
@@ -77,7 +77,8 @@ const FILE_SIZE_LIMIT: SpaceLimit = SpaceLimit {
 /// Runs the command almost without space, and checks that all files are unchanged. Does nothing if
 /// that cannot be set up.
 fn run_without_space(limit: &SpaceLimit, arguments: &[&str]) -> Option<Run> {
-    let folder = folder(MIB, 4);
+    // cpreg copies this much RAM while it decides.
+    let folder = folder(10 * MIB, 4);
     fs::create_dir(folder.path().join("small")).expect("a folder");
     let shell = |script: &str| -> Output {
         let mut shell = Command::new("sh");

@@ -29,6 +29,7 @@ fn number(name: &'static str, number: u64) -> Extension {
 fn edit_and_check(source: &dyn ReadAt, stream: &Stream, vm: &Vm) -> Vec<u8> {
     let changes = stream.diff_to(vm).unwrap();
     let edit = stream.edit(source, &changes).unwrap();
+    assert_prefix_is_fixed(stream, &edit);
     let edited = bytes(&edit.apply_to(source));
     assert_eq!(edited.len() as u64, edit.new_length());
     let reopened = Stream::verify(&edited).unwrap();
@@ -49,6 +50,13 @@ fn edit_and_check(source: &dyn ReadAt, stream: &Stream, vm: &Vm) -> Vec<u8> {
         "other bytes changed"
     );
     edited
+}
+
+fn assert_prefix_is_fixed(stream: &Stream, edit: &Edit) {
+    let first = edit.replacements().first();
+    let first = first.map_or(edit.old_length(), |replacement| replacement.range.start);
+    let prefix_len = stream.fixed_prefix_len();
+    assert!(prefix_len <= first, "{prefix_len:#x} is after {first:#x}");
 }
 
 fn sorted(mut vm: Vm) -> Vm {
@@ -133,6 +141,7 @@ fn a_vcpu_without_its_timer_is_woken() {
         assert_eq!(common(&Stream::open(&edited).unwrap(), &edited), before);
         vm.vcpus[0].is_halted = Some(false);
         let awake = cpreg_stream::convert(&stream, &source, &vm).unwrap();
+        assert_prefix_is_fixed(&stream, &awake);
         let edited = bytes(&awake.apply_to(&source));
         let woken = Stream::open(&edited).unwrap();
         assert_eq!(common(&woken, &edited)[..4], [0; 4]);
@@ -143,6 +152,29 @@ fn a_vcpu_without_its_timer_is_woken() {
         // The section of the vCPU does not hold the state.
         let error = stream.cpus()[0].with_state(&vm.vcpus[0]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::BadEdit);
+    }
+}
+
+/// All pages of RAM lie in the part that no edit changes, so a copy can begin with them.
+#[test]
+fn fixed_prefix_holds_ram() {
+    let source = fixture("tcg/q10.0__virt-7.2-cortex-a57-smp2-mappedram");
+    let stream = Stream::open(&source).unwrap();
+    let blocks = stream.ram_blocks().iter();
+    let pages = blocks.filter_map(|block| block.mapped_ram.as_ref());
+    let end = pages.map(|mapped| mapped.pages.end).max().unwrap();
+    assert!(end <= stream.fixed_prefix_len());
+
+    for postcopy in [false, true] {
+        let synthetic = SyntheticStream {
+            pages: 5,
+            postcopy,
+            ..SyntheticStream::default()
+        };
+        let stream = Stream::open(&synthetic.bytes()).unwrap();
+        let first = stream.sections()[0].range.start;
+        let first = stream.package().map_or(first, |it| it.length_field);
+        assert_eq!(stream.fixed_prefix_len(), first);
     }
 }
 

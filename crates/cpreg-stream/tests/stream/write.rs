@@ -7,7 +7,9 @@ use std::process::Command;
 
 use crate::common::{bytes, fixture, index};
 use cpreg::vm::{Content, Extension};
-use cpreg_stream::{Edit, ReadAt, WriteOptions, edit_in_place, write_new};
+use cpreg_stream::{
+    Edit, ExistingFile, PrefixCopy, ReadAt, WriteOptions, edit_in_place, write_new,
+};
 use cpreg_stream::{ErrorKind, Stream};
 
 const N1: &str = "kvm/7.3.4__q10.0__neoverse-n1__virt10.0-smp2-virtio";
@@ -104,6 +106,22 @@ fn new_file_holds_the_edited_stream() {
     );
 }
 
+/// Copies RAM into a new file for `target`, and then writes the rest.
+fn write_after_prefix(
+    source: &File,
+    edit: &Edit,
+    target: &Path,
+) -> Result<(), cpreg_stream::Error> {
+    let stream = Stream::open(source)?;
+    let copy = PrefixCopy::start(
+        source,
+        stream.fixed_prefix_len(),
+        target,
+        ExistingFile::Replace,
+    );
+    copy.finish(edit, None)
+}
+
 #[test]
 fn holes_stay_holes() {
     let directory = tempfile::tempdir().unwrap();
@@ -122,6 +140,10 @@ fn holes_stay_holes() {
         new_size <= old_size + (1 << 20),
         "{old_size} bytes became {new_size}"
     );
+    let copied = directory.path().join("copied");
+    write_after_prefix(&source, &edit, &copied).unwrap();
+    assert!(copied.metadata().unwrap().blocks() * 512 <= old_size + (1 << 20));
+    assert!(bytes(&File::open(&copied).unwrap()) == bytes(&new_file));
     let stream = Stream::open(&new_file).unwrap();
     assert_eq!(
         stream.cpus()[0].all_subsections().last().unwrap().name,
@@ -235,7 +257,7 @@ fn full_disk_leaves_only_the_old_files() {
     let Some(directory) = child_directory() else {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("stream");
-        drop(unpack(N1, &path));
+        drop(unpack(MAPPED, &path));
         std::fs::write(directory.path().join("old"), "precious").unwrap();
         let before = std::fs::read(&path).unwrap();
         let name = "write::full_disk_leaves_only_the_old_files";
@@ -257,9 +279,12 @@ fn full_disk_leaves_only_the_old_files() {
             overwrite: true,
             progress: None,
         };
-        let error = write_new(&source, &edit, &directory.join(target), options).unwrap_err();
+        let target = directory.join(target);
+        let error = write_new(&source, &edit, &target, options).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
         assert!(error.hint().unwrap().contains("free some space"), "{error}");
+        let same = write_after_prefix(&source, &edit, &target).unwrap_err();
+        assert_eq!(same.to_string_with_hint(), error.to_string_with_hint());
     }
     let error = edit_in_place(&source, &edit, &path).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::NoSpace, "{error}");
@@ -270,19 +295,32 @@ fn full_disk_leaves_only_the_old_files() {
 #[cfg(target_os = "linux")]
 fn killed_process_leaves_no_file() {
     let Some(directory) = child_directory() else {
-        let directory = tempfile::tempdir().unwrap();
-        drop(unpack(N1, &directory.path().join("stream")));
-        let name = "write::killed_process_leaves_no_file";
-        let status = run_in_child(name, "ulimit -c 0;", directory.path());
-        assert!(!status.success());
-        assert_eq!(names(directory.path()), ["stream"]);
+        for (name, stream) in [("prefix", MAPPED), ("plain", N1)] {
+            let directory = tempfile::tempdir().unwrap();
+            drop(unpack(stream, &directory.path().join(name)));
+            let test = "write::killed_process_leaves_no_file";
+            let status = run_in_child(test, "ulimit -c 0;", directory.path());
+            assert!(!status.success());
+            assert_eq!(names(directory.path()), [name]);
+        }
         return;
     };
-    let source = File::open(directory.join("stream")).unwrap();
-    let edit = edit(&source, true);
-    let options = WriteOptions {
-        progress: Some(&mut |_, _| std::process::abort()),
-        ..WriteOptions::default()
-    };
-    write_new(&source, &edit, &directory.join("new"), options).unwrap();
+    let (plain, prefix) = (directory.join("plain"), directory.join("prefix"));
+    let new = directory.join("new");
+    let progress: Option<&mut dyn FnMut(u64, u64)> = Some(&mut |_, _| std::process::abort());
+    if plain.exists() {
+        let source = File::open(plain).unwrap();
+        let edit = edit(&source, true);
+        let options = WriteOptions {
+            progress,
+            ..WriteOptions::default()
+        };
+        write_new(&source, &edit, &new, options).unwrap();
+    } else {
+        let source = File::open(prefix).unwrap();
+        let edit = edit(&source, true);
+        let prefix_len = Stream::open(&source).unwrap().fixed_prefix_len();
+        let copy = PrefixCopy::start(&source, prefix_len, &new, ExistingFile::Reject);
+        copy.finish(&edit, progress).unwrap();
+    }
 }

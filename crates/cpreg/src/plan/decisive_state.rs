@@ -376,10 +376,9 @@ mod tests {
             (Some(Accelerator::Hvf), true),
         ] {
             let mut renaming = Tolerances::default();
-            let entries = renaming.entries().iter();
+            let mut entries = renaming.entries().iter();
             let mut entry = entries
-                .filter(|entry| entry.difference == RegisterDifference::OtherId)
-                .next()
+                .find(|entry| entry.difference == RegisterDifference::OtherId)
                 .expect("HVF renames a register")
                 .clone();
             entry.accelerator = accelerator;
@@ -391,9 +390,9 @@ mod tests {
     #[test]
     fn values_that_an_operator_compares_count() {
         let mut tolerances = Tolerances::default();
-        let entries = tolerances.entries().iter();
+        let mut entries = tolerances.entries().iter();
         let compares = |entry: &&Tolerance| matches!(entry.condition, Condition::Value { .. });
-        let mut entry = entries.filter(compares).next().expect("an entry").clone();
+        let mut entry = entries.find(compares).expect("an entry").clone();
         entry.registers = RegisterSelector::Ids([RegisterId::TPIDR_EL1].to_vec().into());
         tolerances.add_operator_entries([entry]);
         let state = |value, tolerances: &Tolerances, consents: &Consents| {

@@ -22,8 +22,8 @@ use crate::subject::Subject;
 const MAX_KEPT_STATES: usize = 256;
 /// Maximum number of cells that are kept. A cell of a refused VM takes half a kibibyte.
 const MAX_KEPT_CELLS: usize = 1 << 16;
-/// Maximum number of different vCPUs of a state whose cells are kept. A vCPU takes 12 KiB, and those
-/// of a VM usually decide alike.
+/// Maximum number of different vCPUs of a state whose cells are kept. A vCPU takes 12 KiB, and the
+/// vCPUs of a VM usually decide alike.
 const MAX_DISTINCT_VCPUS: usize = 16;
 
 /// Plans VMs at all hosts of a set.

@@ -4,6 +4,7 @@
 use std::os::unix::net::UnixListener;
 
 use insta::assert_snapshot;
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::process::Signal;
 use serde_json::json;
 
@@ -316,8 +317,10 @@ fn inputs_other_than_vms() {
 fn sockets_that_are_no_monitors() {
     let workspace = Workspace::new();
     let line = "rehearse vm.qmp -- ./qemu";
-    // A server that has exited.
-    drop(UnixListener::bind(workspace.path("vm.qmp")).expect("a socket"));
+    // The socket of a server that has exited. A dropped listener is not enough: a program that
+    // another test starts at this moment has a copy of the listener until its `exec`.
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, workspace.path("vm.qmp"), FileType::Socket, mode, 0).expect("a socket");
     let run = workspace.run(FakeQemu::with_opening(Opening::NoMonitor), &words(line));
     assert_snapshot!("rehearse_nobody", run);
     std::fs::remove_file(workspace.path("vm.qmp")).expect("it is there");

@@ -10,31 +10,23 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use cpreg_relay::connect::connect;
 use cpreg_relay::io::splice::splice_all;
 use cpreg_relay::{Address, Connection, ErrorKind, Listener};
-use rustix::io::{Errno, FdFlags, fcntl_setfd};
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::{FdFlags, fcntl_setfd};
 
 use super::{TEST_TIMEOUT, address, both_ends, cancel, exchange_bytes, noise};
 
 /// Makes the file of a socket that no process has.
+///
+/// A dropped listener is not enough: a program that another test starts at this moment has a copy of
+/// the listener until its `exec`.
 fn make_stale_socket(path: &Path) {
-    drop(UnixListener::bind(path).unwrap());
-    // A program that another test starts at this moment has a copy of the socket until its `exec`.
-    let probe = UnixDatagram::unbound().unwrap();
-    let deadline = Instant::now() + TEST_TIMEOUT;
-    loop {
-        let error = probe.connect(path).unwrap_err();
-        if error.kind() == io::ErrorKind::ConnectionRefused {
-            return;
-        }
-        // The answer of a socket of another type that a process has.
-        assert_eq!(error.raw_os_error(), Some(Errno::PROTOTYPE.raw_os_error()));
-        assert!(Instant::now() < deadline, "another process has the socket");
-        thread::sleep(Duration::from_millis(1));
-    }
+    let mode = Mode::RUSR | Mode::WUSR;
+    mknodat(CWD, path, FileType::Socket, mode, 0).unwrap();
 }
 
 #[test]

@@ -5,22 +5,10 @@ image=/job/Image
 # Linux finds the console in the device tree. The guest with another granule has no initramfs.
 [ ! -e /job/busy.cpio ] || arguments="-initrd /job/busy.cpio -append quiet"
 
-# save_to FILE: saves the running guest to a file, and ends QEMU
-save_to() {
-    echo "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat > $1\"}}" >&3
-    tries=0
-    while alive && [ $tries -lt 3000 ]; do
-        sleep 0.2
-        echo '{"execute":"query-migrate"}' >&3
-        grep -qE '"status": "(completed|failed)"|GenericError' /out/$name.log && break
-        tries=$((tries + 1))
-    done
-}
-
 # boot SERIES NAME: boots a guest, and saves it to /out/NAME.stream when its processes run
 boot() {
     start "$1" "$2"
-    wait_for serial '^READY' 6000 && save_to /out/$2.stream
+    wait_for serial '^READY' 6000 && save_to /out/$2.stream 6000
     stop
 }
 
@@ -32,7 +20,7 @@ move() {
         # The watch takes samples at the new host.
         sleep 2
         echo >&4
-        wait_for serial '^AGAIN' 3000 && save_to /out/$2.stream
+        wait_for serial '^AGAIN' 3000 && save_to /out/$2.stream 6000
     fi
     stop
 }

@@ -64,35 +64,36 @@ stop() {
     exec 3<&- 4<&- 5<&-
 }
 
+# Lines of a QEMU that cannot save the guest. One that cannot read a register neither completes nor
+# fails.
+unsaved='"status": "failed"|GenericError|Failed to get registers'
+
+# save_to FILE TENTHS: saves the guest to the file, and waits until QEMU completes this, fails or
+# exits, or the time is over
+save_to() {
+    echo "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat > $1\"}}" >&3
+    tries=0
+    while alive && [ $tries -lt $2 ]; do
+        sleep 0.1
+        echo '{"execute":"query-migrate"}' >&3
+        grep -qE "\"status\": \"completed\"|$unsaved" /out/$name.log && break
+        tries=$((tries + 1))
+    done
+}
+
 # save SERIES NAME: runs a guest until it has written its registers, and saves it to
 # /out/NAME.stream while it runs
 save() {
     start "$1" "$2"
-    if wait_for serial '^READY' 1800; then
-        echo "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"exec:cat > /out/$2.stream\"}}" >&3
-        tries=0
-        while alive && [ $tries -lt 1200 ]; do
-            sleep 0.1
-            echo '{"execute":"query-migrate"}' >&3
-            grep -qE '"status": "(completed|failed)"|GenericError' /out/$2.log && break
-            tries=$((tries + 1))
-        done
-    fi
+    wait_for serial '^READY' 1800 && save_to /out/$2.stream 1200
     stop
 }
 
 # save_again: saves the guest once more. Records in /out/NAME.saved `yes` if QEMU completes this, `no`
-# if it fails, or `timeout`. A QEMU that cannot read a register neither completes nor fails.
+# if it fails, or `timeout`
 save_again() {
-    echo '{"execute":"migrate","arguments":{"uri":"exec:cat > /dev/null"}}' >&3
-    tries=0
-    while alive && [ $tries -lt 600 ]; do
-        sleep 0.1
-        echo '{"execute":"query-migrate"}' >&3
-        grep -qE '"status": "(completed|failed)"|GenericError|Failed to get registers' /out/$name.log && break
-        tries=$((tries + 1))
-    done
-    if grep -qE '"status": "failed"|GenericError|Failed to get registers' /out/$name.log || ! alive; then
+    save_to /dev/null 600
+    if grep -qE "$unsaved" /out/$name.log || ! alive; then
         echo no
     elif grep -q '"status": "completed"' /out/$name.log; then
         echo yes

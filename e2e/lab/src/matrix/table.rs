@@ -265,6 +265,20 @@ fn write_changes(
     Ok(())
 }
 
+/// Lists pairs that fail without cpreg, if there are any.
+fn write_failures<'r>(
+    text: &mut String,
+    title: &str,
+    rows: impl Iterator<Item = &'r PairRow<'r>>,
+) -> Result<()> {
+    let lines = rows.map(|row| format!("* {}: {}", row.name(), describe_failure(row.as_is)));
+    let lines: Vec<_> = lines.collect();
+    if !lines.is_empty() {
+        writeln!(text, "\n{title}:\n\n{}", lines.join("\n"))?;
+    }
+    Ok(())
+}
+
 /// Lists pairs that cpreg refuses although QEMU loads them, streams of cpreg that do not run, and
 /// guests whose time changed.
 fn write_anomalies(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<String>) -> Result<()> {
@@ -314,30 +328,17 @@ fn write_anomalies(text: &mut String, rows: &[PairRow<'_>], wrong: &mut Vec<Stri
             }
         }
     }
-    let failed_after_load: Vec<_> = rows
-        .iter()
-        .filter(|row| row.as_is["resumed"] == true && !row.runs_as_is)
-        .map(|row| format!("* {}: {}", row.name(), describe_failure(row.as_is)))
-        .collect();
-    if !failed_after_load.is_empty() {
-        writeln!(
-            text,
-            "\nWithout cpreg QEMU loads the stream, but the guest does not run:\n\n{}",
-            failed_after_load.join("\n")
-        )?;
-    }
-    let stuck: Vec<_> = rows
-        .iter()
-        .filter(|row| is_stuck(row.as_is))
-        .map(|row| format!("* {}: {}", row.name(), describe_failure(row.as_is)))
-        .collect();
-    if !stuck.is_empty() {
-        writeln!(
-            text,
-            "\nWithout cpreg the guest runs, and QEMU can neither save nor migrate it again:\n\n{}",
-            stuck.join("\n")
-        )?;
-    }
+    write_failures(
+        text,
+        "Without cpreg QEMU loads the stream, but the guest does not run",
+        rows.iter()
+            .filter(|row| row.as_is["resumed"] == true && !row.runs_as_is),
+    )?;
+    write_failures(
+        text,
+        "Without cpreg the guest runs, and QEMU can neither save nor migrate it again",
+        rows.iter().filter(|row| is_stuck(row.as_is)),
+    )?;
     let mut clocks: BTreeMap<(&str, &str), bool> = BTreeMap::new();
     for row in rows {
         let mut loads = vec![row.as_is];

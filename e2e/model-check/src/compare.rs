@@ -27,6 +27,9 @@ pub(crate) enum CaseVerdict {
     /// The load failed at a device other than the vCPUs, and the model does not predict that the
     /// vCPUs fail.
     OtherSection,
+    /// QEMU gave two results for the same stream, of which the second is as predicted; with the
+    /// difference of the first.
+    Inconsistent(String),
     /// Prediction and result differ, with the difference.
     Mismatch(String),
 }
@@ -245,6 +248,16 @@ impl VerdictCounts {
 }
 
 impl CaseVerdict {
+    /// Returns the verdict on a case whose stream was loaded a second time, with this verdict.
+    pub(crate) fn with_second_load(self, second: &Self) -> Self {
+        match (self, second) {
+            (Self::Mismatch(difference), second) if !matches!(second, Self::Mismatch(_)) => {
+                Self::Inconsistent(difference)
+            }
+            (first, _) => first,
+        }
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Agreement(true) => "agreement-loads",
@@ -252,7 +265,31 @@ impl CaseVerdict {
             Self::Undecided(_) => "undecided",
             Self::Unreadable => "unreadable",
             Self::OtherSection => "other-section",
+            Self::Inconsistent(_) => "inconsistent",
             Self::Mismatch(_) => "mismatch",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_difference_that_occurs_twice_is_a_mismatch() {
+        let mismatch = |text: &str| CaseVerdict::Mismatch(text.to_owned());
+        let agreement = CaseVerdict::Agreement(true);
+        assert_eq!(
+            mismatch("a").with_second_load(&agreement),
+            CaseVerdict::Inconsistent("a".to_owned())
+        );
+        assert_eq!(
+            mismatch("a").with_second_load(&mismatch("b")),
+            mismatch("a")
+        );
+        assert_eq!(
+            agreement.clone().with_second_load(&mismatch("a")),
+            agreement
+        );
     }
 }

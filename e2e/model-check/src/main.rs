@@ -51,6 +51,9 @@ const DEFAULT_SEED: u64 = 1;
 /// Limit for undecided cases, in percent.
 const MAX_UNDECIDED_PERCENT: usize = 10;
 
+/// Limit for streams that one QEMU loads differently from time to time.
+const MAX_INCONSISTENT: usize = 2;
+
 /// Checks the loader models against real QEMUs: recorded streams with random edits are loaded, and
 /// each result is compared with the prediction
 #[derive(Debug, Parser)]
@@ -128,9 +131,15 @@ fn run(options: &Arguments) -> Result<()> {
         if let Ok(mut counts) = counts.lock() {
             counts.entry(qemu.series).or_default().add(&verdict);
         }
-        if let (CaseVerdict::Mismatch(text), Ok(mut failures)) = (verdict, failures.lock()) {
-            println!("{text}\n");
-            failures.push((qemu.series, case));
+        match verdict {
+            CaseVerdict::Mismatch(text) => {
+                println!("{text}\n");
+                if let Ok(mut failures) = failures.lock() {
+                    failures.push((qemu.series, case));
+                }
+            }
+            CaseVerdict::Inconsistent(text) => println!("{text}\n"),
+            _ => {}
         }
     });
     let counts = counts.into_inner().unwrap_or_default();
@@ -154,7 +163,7 @@ fn report(
     time: Duration,
 ) -> Result<()> {
     println!(
-        "QEMU   edited  loads  fails  undecided    not read  other device  wrong   (loads, \
+        "QEMU   edited  loads  fails  undecided    not read  other device  varies  wrong   (loads, \
          fails: as predicted)"
     );
     let mut errors = Vec::new();
@@ -174,14 +183,15 @@ fn report(
             verdicts.total(&["unreadable"]),
             verdicts.total(&["other-section"]),
         );
-        let all = loads + fails + undecided + wrong + not_read + other_device;
+        let varies = verdicts.total(&["inconsistent"]);
+        let all = loads + fails + undecided + wrong + not_read + other_device + varies;
         let (percent, tenth) = (
             undecided * 100 / all.max(1),
             undecided * 1000 / all.max(1) % 10,
         );
         println!(
             "{:<6} {all:>6} {loads:>6} {fails:>6} {undecided:>5} ({percent:>2}.{tenth} %) \
-             {not_read:>9} {other_device:>13} {wrong:>6}",
+             {not_read:>9} {other_device:>13} {varies:>7} {wrong:>6}",
             qemu.series
         );
         if all != cases.len() {
@@ -189,6 +199,13 @@ fn report(
                 "QEMU {}: {all} of {} cases have a verdict",
                 qemu.series,
                 cases.len()
+            ));
+        }
+        if varies > MAX_INCONSISTENT {
+            errors.push(format!(
+                "QEMU {}: {varies} streams load differently from time to time; at most \
+                 {MAX_INCONSISTENT} may",
+                qemu.series
             ));
         }
         if cases.len() > 1 && undecided * 100 >= all * MAX_UNDECIDED_PERCENT {

@@ -22,8 +22,8 @@ use super::{TEST_TIMEOUT, address, both_ends, cancel, exchange_bytes, noise};
 
 /// Makes the file of a socket that no process has.
 ///
-/// A dropped listener is not enough: a program that another test starts at this moment has a copy of
-/// the listener until its `exec`.
+/// A dropped listener is not enough: a program that another test starts at this moment has a copy
+/// of the listener until its `exec`.
 fn make_stale_socket(path: &Path) {
     let mode = Mode::RUSR | Mode::WUSR;
     mknodat(CWD, path, FileType::Socket, mode, 0).unwrap();

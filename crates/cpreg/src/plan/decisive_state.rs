@@ -324,6 +324,16 @@ mod tests {
         }
     }
 
+    /// The rule about the first run reads some of them, whatever the tolerances compare.
+    #[test]
+    fn values_of_registers_that_an_id_field_hides_count() {
+        for id in kernel::FEATURE_GATES.iter().flat_map(|gate| gate.registers) {
+            let value = Value::U64(1);
+            let exact = DecisiveValue::Exact(value.clone());
+            assert_eq!(DecisiveValue::new(*id, &value), exact, "{id}");
+        }
+    }
+
     #[test]
     fn values_of_plain_storage_do_not_count() {
         for (id, values) in [

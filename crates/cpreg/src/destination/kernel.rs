@@ -122,6 +122,11 @@ impl RegisterKind {
         }
     }
 
+    /// Returns `true` if KVM accepts every value of registers of this kind.
+    pub(crate) const fn accepts_every_value(self) -> bool {
+        matches!(self, Self::Storage | Self::Counter)
+    }
+
     /// Returns the scope of registers of this kind.
     pub const fn scope(self) -> Scope {
         match self {
@@ -142,10 +147,8 @@ impl RegisterKind {
 /// Such a register is plain storage or a counter of time. A loader and a plan handle vCPUs alike
 /// that differ only in such registers.
 pub(crate) fn is_independent(kernel_version: Option<Version>, id: RegisterId) -> bool {
-    matches!(
-        RegisterKind::from_id(id),
-        RegisterKind::Storage | RegisterKind::Counter
-    ) && !id.is_pmu()
+    RegisterKind::from_id(id).accepts_every_value()
+        && !id.is_pmu()
         && find_active_gate(kernel_version, id).is_none()
 }
 

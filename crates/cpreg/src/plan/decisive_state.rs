@@ -117,7 +117,8 @@ impl DecisiveState {
         destination.accelerator == Some(Accelerator::Kvm)
             && !tolerances.can_rename(Accelerator::Kvm)
             && registers.all(|register| {
-                register.accepted_values == AcceptedValues::ByKind || !is_storage(register.id)
+                register.accepted_values == AcceptedValues::ByKind
+                    || !RegisterKind::from_id(register.id).accepts_every_value()
             })
     }
 }
@@ -152,7 +153,7 @@ impl DecisiveValue {
         // The kernel or the loader may refuse or change a value of another width.
         let has_width = id.size_bytes().is_some_and(|len| value.has_width(len));
         let is_exact = !has_width
-            || !is_storage(id)
+            || !RegisterKind::from_id(id).accepts_every_value()
             || kernel::find_feature_gate(id).is_some()
             || RULE_INPUTS.contains(&id);
         if is_exact {
@@ -161,7 +162,7 @@ impl DecisiveValue {
         if !id.is_pmu() {
             return Self::Any;
         }
-        let is_counter = id == RegisterId::PMCCNTR_EL0 || id.is_event_counter();
+        let is_counter = id == RegisterId::PMCCNTR_EL0 || id.event_counter().is_some();
         let has_counted = value
             .as_u64()
             .is_some_and(|value| !condition::is_pmu_at_reset(id, value));
@@ -171,14 +172,6 @@ impl DecisiveValue {
             Self::Exact(value.clone())
         }
     }
-}
-
-/// Returns `true` if KVM accepts every value of the register.
-fn is_storage(id: RegisterId) -> bool {
-    matches!(
-        RegisterKind::from_id(id),
-        RegisterKind::Storage | RegisterKind::Counter
-    )
 }
 
 #[cfg(test)]

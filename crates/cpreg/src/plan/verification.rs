@@ -188,19 +188,12 @@ impl PmuState {
                 actual & PMCR_IDENTITY_MASK == 0 && differ & !PMCR_IDENTITY_MASK == 0
             }
             RegisterId::PMCCNTR_EL0 => self.running_counters & 1 << 31 != 0,
-            _ => event_counter(id).is_some_and(|number| {
+            _ => id.event_counter().is_some_and(|number| {
                 self.running_counters & 1 << number != 0
                     || !self.has_64bit_counters && differ & 0xffff_ffff == 0
             }),
         }
     }
-}
-
-/// Returns the number of an event counter, `PMEVCNTR<n>_EL0`, 0 to 30.
-fn event_counter(id: RegisterId) -> Option<u64> {
-    const FIRST: RegisterId = RegisterId::sysreg(3, 3, 14, 8, 0);
-    let number = id.raw().checked_sub(FIRST.raw());
-    number.filter(|number| *number < 31)
 }
 
 impl ExtensionDecision {

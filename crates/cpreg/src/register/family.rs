@@ -51,18 +51,11 @@ impl RegisterId {
         }
     }
 
-    /// Returns `true` if this is `PMEVCNTR<n>_EL0`.
-    pub(crate) const fn is_event_counter(self) -> bool {
-        matches!(
-            self.decode(),
-            DecodedId::SystemRegister(SystemRegister {
-                op0: 3,
-                op1: 3,
-                crn: 14,
-                crm: 8..=11,
-                ..
-            })
-        )
+    /// Returns the number of an event counter, `PMEVCNTR<n>_EL0`, 0 to 30.
+    pub(crate) fn event_counter(self) -> Option<u64> {
+        const FIRST: RegisterId = RegisterId::sysreg(3, 3, 14, 8, 0);
+        let number = self.raw().checked_sub(FIRST.raw());
+        number.filter(|number| *number < 31)
     }
 }
 

@@ -15,7 +15,7 @@ pub(super) fn evaluate(
 ) -> Acceptance {
     let kind = RegisterKind::from_id(register.id);
     match kind {
-        RegisterKind::Storage | RegisterKind::Counter => return Acceptance::INFERRED_TAKEN,
+        kind if kind.accepts_every_value() => return Acceptance::INFERRED_TAKEN,
         RegisterKind::VectorLengths | RegisterKind::Unknown => return Acceptance::Unknown,
         RegisterKind::Implementation => return Acceptance::INFERRED_REFUSED,
         RegisterKind::CacheLevels if kernel::is_cache_geometry_writable(destination_vcpu) => {

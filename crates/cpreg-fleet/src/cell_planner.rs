@@ -3,14 +3,14 @@
 //! The VMs of a fleet differ in most values and agree on those that decide. The planner keeps the
 //! cells of each [`DecisiveState`] at the recorded hosts.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cpreg::destination::Accelerator;
 use cpreg::plan::DecisiveState;
 use cpreg::tolerance::Tolerances;
 use rayon::prelude::*;
 
+use crate::cache::Cache;
 use crate::cell::{Cell, plan_cell};
 use crate::host::{GuestKey, Host};
 use crate::host_set::HostSet;
@@ -52,7 +52,8 @@ const MAX_DISTINCT_VCPUS: usize = 16;
 pub struct CellPlanner<'a> {
     hosts: &'a HostSet,
     inputs: PlanInputs<'a>,
-    known: Mutex<HashMap<VmKey, Arc<Vec<Option<Cell>>>>>,
+    /// Cells at each host. `None` for a host that plans each VM.
+    known: Cache<VmKey, Vec<Option<Cell>>>,
 }
 
 /// Properties of a VM on which its cells at recorded hosts depend.
@@ -63,13 +64,27 @@ struct VmKey {
     state: DecisiveState,
 }
 
+impl VmKey {
+    fn new(subject: &Subject, inputs: PlanInputs<'_>) -> Self {
+        let PlanInputs {
+            tolerances,
+            consents,
+        } = inputs;
+        Self {
+            guest: subject.guest(),
+            accelerator: subject.accelerator,
+            state: DecisiveState::new(&subject.vm, tolerances, consents),
+        }
+    }
+}
+
 impl<'a> CellPlanner<'a> {
     /// Returns a planner for these hosts.
     pub fn new(hosts: &'a HostSet, inputs: PlanInputs<'a>) -> Self {
         Self {
             hosts,
             inputs,
-            known: Mutex::default(),
+            known: Cache::new(max_kept_states(hosts.hosts().len())),
         }
     }
 
@@ -77,18 +92,9 @@ impl<'a> CellPlanner<'a> {
     ///
     /// Hosts that decide alike have one plan, and so have VMs with equal decisive states.
     pub fn plan_row(&self, subject: Subject) -> Row<Cell> {
-        let PlanInputs {
-            tolerances,
-            consents,
-        } = self.inputs;
-        let key = VmKey {
-            guest: subject.guest(),
-            accelerator: subject.accelerator,
-            state: DecisiveState::new(&subject.vm, tolerances, consents),
-        };
-        let known = self.lock().get(&key).cloned();
+        let key = VmKey::new(&subject, self.inputs);
         let hosts = self.hosts.hosts();
-        let cells = match known {
+        let cells = match self.known.get(&key) {
             Some(known) => {
                 let numbered = hosts.par_iter().zip(known.par_iter());
                 let cells = numbered.map(|(host, cell)| {
@@ -116,22 +122,14 @@ impl<'a> CellPlanner<'a> {
             is_shared.then(|| cell.clone())
         });
         let kept = Arc::new(kept.collect());
-        let mut known = self.lock();
-        if known.len() >= self.max_kept_states() {
-            known.clear();
-        }
-        known.insert(key, kept);
+        self.known.insert(key, kept);
         cells
     }
+}
 
-    fn max_kept_states(&self) -> usize {
-        let hosts = self.hosts.hosts().len().max(1);
-        (MAX_KEPT_CELLS / hosts).clamp(1, MAX_KEPT_STATES)
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<VmKey, Arc<Vec<Option<Cell>>>>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// Returns the maximum number of states whose cells at this number of hosts are kept.
+fn max_kept_states(hosts: usize) -> usize {
+    (MAX_KEPT_CELLS / hosts.max(1)).clamp(1, MAX_KEPT_STATES)
 }
 
 /// Returns `true` if the cells of VMs with equal keys are equal at a host.
@@ -229,7 +227,7 @@ mod tests {
             let planner = CellPlanner::new(&hosts, inputs);
             planner.plan_row(one);
             let cells = planner.plan_row(other.clone()).cells;
-            prop_assert_eq!(planner.lock().len(), 1);
+            prop_assert_eq!(planner.known.len(), 1);
             for (host, cell) in hosts.hosts().iter().zip(cells) {
                 prop_assert_eq!(cell, plan_cell(&other, host, inputs), "{}", host.name());
             }
@@ -282,7 +280,7 @@ mod tests {
             consents: &Consents::default(),
         };
         let planner = CellPlanner::new(&hosts, inputs);
-        assert_eq!(planner.max_kept_states(), MAX_KEPT_STATES);
+        assert_eq!(max_kept_states(1), MAX_KEPT_STATES);
         let set = |subject: &mut Subject, vcpu: usize, value| {
             let registers = &mut subject.vm.vcpus[vcpu].registers;
             registers.insert(RegisterId::ID_AA64AFR0_EL1, Value::U64(value));
@@ -292,14 +290,14 @@ mod tests {
             set(&mut subject, 0, value as u64);
             planner.plan_row(subject.clone());
         }
-        assert_eq!(planner.lock().len(), 1);
+        assert_eq!(planner.known.len(), 1);
         let vcpu = subject.vm.vcpus[0].clone();
         subject.vm.vcpus = vec![vcpu; MAX_DISTINCT_VCPUS + 1];
         for number in 0..=MAX_DISTINCT_VCPUS {
             set(&mut subject, number, number as u64);
         }
         planner.plan_row(subject);
-        assert_eq!(planner.lock().len(), 1);
+        assert_eq!(planner.known.len(), 1);
     }
 
     #[test]
@@ -320,8 +318,8 @@ mod tests {
         let planner = CellPlanner::new(&hosts, inputs);
         let rows = [(); 2].map(|()| planner.plan_row(subject.clone()));
         assert_eq!(rows[0], rows[1]);
-        let known = planner.lock();
-        let kept = known.values().next().expect("one state");
+        let key = VmKey::new(&subject, inputs);
+        let kept = planner.known.get(&key).expect("kept");
         assert!(kept[0].is_some() && kept[1].is_none());
     }
 }

@@ -4,14 +4,15 @@
 //! for each set of features. It keeps each of them, because a fleet asks for the same few sets many
 //! times.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cpreg::destination::loader::Program;
 use cpreg::destination::{Accelerator, Destination, Features, Loader};
 use cpreg::shape::MachineShape;
 use cpreg::vm::Vm;
 use cpreg_hosts::{Error, HostRecord};
+
+use crate::cache::Cache;
 
 /// Host of a fleet.
 ///
@@ -35,8 +36,8 @@ pub struct Host {
     data: HostData,
     /// Loader of the host, if known.
     loader: Option<Loader>,
-    destinations: Mutex<HashMap<(Features, Program), Arc<Destination>>>,
-    possible: Mutex<HashMap<GuestKey, Arc<Vec<PossibleDestination>>>>,
+    destinations: Cache<(Features, Program), Destination>,
+    possible: Cache<GuestKey, Vec<PossibleDestination>>,
 }
 
 /// Data about a host.
@@ -121,8 +122,8 @@ impl Host {
             name,
             data,
             loader: None,
-            destinations: Mutex::default(),
-            possible: Mutex::default(),
+            destinations: Cache::new(MAX_KEPT_GUESTS),
+            possible: Cache::new(MAX_KEPT_GUESTS),
         }
     }
 
@@ -225,8 +226,8 @@ impl Host {
         program: Program,
     ) -> Result<Arc<Destination>, Error> {
         let key = (features, program);
-        if let Some(known) = lock(&self.destinations).get(&key) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = self.destinations.get(&key) {
+            return Ok(known);
         }
         let destination = match &self.data {
             HostData::Recorded(record) => record.destination(features, program)?,
@@ -238,7 +239,7 @@ impl Host {
             loader: self.loader.or(destination.loader),
             ..destination
         });
-        lock(&self.destinations).insert(key, Arc::clone(&destination));
+        self.destinations.insert(key, Arc::clone(&destination));
         Ok(destination)
     }
 
@@ -248,15 +249,11 @@ impl Host {
         &self,
         guest: &GuestKey,
     ) -> Result<Arc<Vec<PossibleDestination>>, Error> {
-        if let Some(known) = lock(&self.possible).get(guest) {
-            return Ok(Arc::clone(known));
+        if let Some(known) = self.possible.get(guest) {
+            return Ok(known);
         }
         let possible = Arc::new(self.find_possible(guest)?);
-        let mut kept = lock(&self.possible);
-        if kept.len() >= MAX_KEPT_GUESTS {
-            kept.clear();
-        }
-        kept.insert(guest.clone(), Arc::clone(&possible));
+        self.possible.insert(guest.clone(), Arc::clone(&possible));
         Ok(possible)
     }
 
@@ -361,11 +358,6 @@ impl Host {
             _ => None,
         }
     }
-}
-
-/// Locks a cache. A panic of another thread leaves complete entries.
-fn lock<T>(cache: &Mutex<T>) -> MutexGuard<'_, T> {
-    cache.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

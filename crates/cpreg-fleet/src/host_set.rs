@@ -5,11 +5,12 @@
 
 use std::collections::HashMap;
 use std::fmt::Write as _;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use cpreg::destination::Destination;
 use rayon::prelude::*;
 
+use crate::cache::Cache;
 use crate::host::{GuestKey, Host, PossibleDestination};
 use crate::key::KeyContent;
 
@@ -21,7 +22,7 @@ const MAX_KEPT_GUESTS: usize = 64;
 pub struct HostSet {
     hosts: Vec<Host>,
     /// For each guest, the index of the first host that decides like each host.
-    groups: Mutex<HashMap<GuestKey, Arc<Vec<usize>>>>,
+    groups: Cache<GuestKey, Vec<usize>>,
 }
 
 impl HostSet {
@@ -29,7 +30,7 @@ impl HostSet {
     pub fn new(hosts: Vec<Host>) -> Self {
         Self {
             hosts,
-            groups: Mutex::default(),
+            groups: Cache::new(MAX_KEPT_GUESTS),
         }
     }
 
@@ -58,8 +59,8 @@ impl HostSet {
 
     /// Returns, for each host, the index of the first host that decides like it about a guest.
     fn representatives(&self, guest: &GuestKey) -> Arc<Vec<usize>> {
-        if let Some(known) = self.lock().get(guest) {
-            return Arc::clone(known);
+        if let Some(known) = self.groups.get(guest) {
+            return known;
         }
         let hosts = self.hosts.par_iter();
         let contents: Vec<_> = hosts.map(|host| deciding_content(host, guest)).collect();
@@ -70,16 +71,9 @@ impl HostSet {
             None => index,
         });
         let representatives = Arc::new(representatives.collect());
-        let mut groups = self.lock();
-        if groups.len() >= MAX_KEPT_GUESTS {
-            groups.clear();
-        }
-        groups.insert(guest.clone(), Arc::clone(&representatives));
+        self.groups
+            .insert(guest.clone(), Arc::clone(&representatives));
         representatives
-    }
-
-    fn lock(&self) -> MutexGuard<'_, HashMap<GuestKey, Arc<Vec<usize>>>> {
-        self.groups.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,6 +9,7 @@
 //! | [`host_set`] | the destinations of a matrix, with those that decide alike |
 //! | [`subject`] | a VM to plan, from a file or as a new VM of a host |
 //! | [`cell`] | the result of planning one VM at one host, with its symbol in tables |
+//! | `cache` | results by key, which threads share |
 //! | [`cell_planner`] | the cells of many VMs, of which those that load alike are planned once |
 //! | [`inputs`] | inputs that all plans share |
 //! | [`pairs`] | plans of all pairs of a VM and a destination, on all cores |
@@ -24,6 +25,7 @@
 #![forbid(unsafe_code)]
 
 pub mod baseline;
+mod cache;
 pub mod cell;
 pub mod cell_planner;
 pub mod classes;
